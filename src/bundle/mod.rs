@@ -1,0 +1,31 @@
+//! The `.tagpin` bundle: what training and the device agreed on, and the graph, in one checked file. `FORMAT.md` is the spec.
+//!
+//! Does not know how a model is run, trained or used.
+
+mod contract;
+mod read;
+#[cfg(feature = "std")]
+mod write;
+
+pub use contract::{Contract, Fit, Input, Tables, Tag};
+pub use read::{Bundle, BundleError, FORMAT_VERSION, HEADER_LEN, MAGIC, MAX_CONTRACT, MAX_GRAPH};
+#[cfg(feature = "std")]
+pub use write::{WriteError, write};
+
+/// SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).into()
+}
+
+/// A hash as 64 lower-case hexadecimal digits.
+pub struct Hex<'a>(pub &'a [u8; 32]);
+
+impl core::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

@@ -1,0 +1,116 @@
+//! The int8 engine: an ONNX graph, lowered to one plan of integer kernels, run on one picture at a time.
+//!
+//! Knows no camera, pin, threshold, nor what a tag means.
+//!
+//! [`proto`] validates what tract's parser read, [`lower`] recognises the quantised graph, [`plan`] runs it. What cannot be
+//! run exactly is refused with the node's name. [`oracle`] runs the same file through tract in f32, for tests and tools.
+
+mod lower;
+pub mod oracle;
+mod plan;
+pub mod proto;
+
+pub use plan::{Engine, NodeReport};
+
+/// What an engine takes and gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineSpec {
+    /// Rows, columns and channels of the input, NHWC.
+    pub input: [usize; 3],
+    /// Step of the int8 input.
+    pub scale: f32,
+    /// Zero point of the int8 input.
+    pub zero_point: i8,
+    /// Number of logits.
+    pub logits: usize,
+    /// The function after the logits that was left to the head.
+    pub absorbed: Option<Absorbed>,
+    /// Step of a quantised output, if the graph quantises it.
+    pub output_step: Option<f32>,
+}
+
+/// A last operator that the head computes instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absorbed {
+    /// Softmax over the tags.
+    Softmax,
+    /// Sigmoid of each tag.
+    Sigmoid,
+}
+
+/// Why a model cannot be run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EngineError {
+    /// The bytes are no ONNX model.
+    Parse(String),
+    /// The model leaves the limits of [`proto`].
+    Limit(String),
+    /// A node cannot be run exactly.
+    Refused {
+        /// The node's name, or its output's.
+        node: String,
+        /// The operator.
+        op: String,
+        /// What was found and what was expected.
+        why: String,
+    },
+    /// An input or output of another length than [`EngineSpec`] says.
+    Length {
+        /// Which.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length that the model needs.
+        expected: usize,
+    },
+    /// The bundle's contract and the graph disagree.
+    Contract(String),
+}
+
+impl std::fmt::Display for EngineError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Parse(why) => write!(f, "not an ONNX model: {why}"),
+            Self::Limit(why) => write!(f, "model refused: {why}"),
+            Self::Refused { node, op, why } => {
+                write!(f, "node \"{node}\" ({op}) cannot run in int8: {why}; quantise the model as static QDQ, int8")
+            }
+            Self::Length { what, found, expected } => write!(f, "{what} of {found} values, the model has {expected}"),
+            Self::Contract(why) => write!(f, "contract and graph disagree: {why}; repack with `cargo tools pack`"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+impl Engine {
+    /// Loads the graph of a bundle and checks it against the bundle's contract.
+    pub fn from_bundle(bundle: &crate::bundle::Bundle<'_>) -> Result<Self, EngineError> {
+        use crate::decide::Task;
+        let engine = Self::load(bundle.graph)?;
+        let (spec, contract) = (engine.spec(), &bundle.contract);
+        let input = &contract.input;
+        let expected = [input.height as usize, input.width as usize, 3];
+        let disagree = |what: &str, graph: &dyn std::fmt::Debug, contract: &dyn std::fmt::Debug| {
+            Err(EngineError::Contract(format!("{what}: graph {graph:?}, contract {contract:?}")))
+        };
+        if spec.input != expected {
+            return disagree("input", &spec.input, &expected);
+        }
+        if (spec.scale, spec.zero_point) != (input.scale, input.zero_point) {
+            return disagree("input step and zero point", &(spec.scale, spec.zero_point), &(input.scale, input.zero_point));
+        }
+        if spec.logits != contract.tags.len() {
+            return disagree("tags", &spec.logits, &contract.tags.len());
+        }
+        match (spec.absorbed, contract.task) {
+            (Some(Absorbed::Softmax), Task::Multilabel) | (Some(Absorbed::Sigmoid), Task::Multiclass) => {
+                disagree("task", &spec.absorbed, &contract.task)
+            }
+            _ => Ok(engine),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! The same ONNX file run by tract in f32: the reference of the tests and the feature extractor of the tools.
+//!
+//! Knows nothing of the plan; slow and allocating, so never on the line.
+
+use super::EngineError;
+use tract_onnx::prelude::*;
+
+/// A model as tract runs it.
+pub struct Oracle {
+    model: std::sync::Arc<TypedRunnableModel>,
+    dims: Vec<usize>,
+}
+
+impl Oracle {
+    /// Loads a model with one input of shape `dims`.
+    pub fn load(onnx: &[u8], dims: &[usize]) -> Result<Self, EngineError> {
+        let parse = |e: TractError| EngineError::Parse(format!("{e:#}"));
+        let fact = InferenceFact::dt_shape(f32::datum_type(), dims);
+        let model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(onnx)).map_err(parse)?;
+        let model = model.with_input_fact(0, fact).and_then(|m| m.into_optimized()).map_err(parse)?;
+        Ok(Self { model: model.into_runnable().map_err(parse)?, dims: dims.to_vec() })
+    }
+
+    /// Runs one input, `dims` values in row-major order, and returns all values of the first output.
+    pub fn run(&self, input: &[f32]) -> Result<Vec<f32>, EngineError> {
+        let parse = |e: TractError| EngineError::Parse(format!("{e:#}"));
+        let input = Tensor::from_shape(&self.dims, input).map_err(parse)?;
+        let output = self.model.run(tvec!(input.into())).map_err(parse)?;
+        Ok(output[0].to_plain_array_view::<f32>().map_err(parse)?.iter().copied().collect())
+    }
+}

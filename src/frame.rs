@@ -1,0 +1,192 @@
+//! A camera frame: bytes, how they are laid out, when they were exposed.
+//!
+//! Does not know which camera, file or simulator made it, nor what a model wants of it.
+
+use crate::time::Instant;
+
+/// Longest side of a frame in pixels; anything larger is refused where it enters.
+pub const MAX_SIDE: u32 = 8192;
+
+/// How pixels lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelFormat {
+    /// One byte a pixel: luma only.
+    Grey8,
+    /// Three bytes a pixel: red, green, blue.
+    Rgb8,
+    /// Three bytes a pixel: blue, green, red.
+    Bgr8,
+    /// 4:2:2 packed, Y0 U Y1 V; width is even.
+    Yuyv,
+    /// 4:2:0: plane Y (stride x height), then U and V (stride/2 x height/2 each, rounded up).
+    I420,
+    /// 4:2:2: plane Y (stride x height), then U and V (stride/2 x height each, stride rounded up).
+    I422,
+    /// 4:2:0: plane Y (stride x height), then interleaved U V (stride x height/2, rounded up).
+    Nv12,
+}
+
+/// The YUV to RGB matrix a source states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Matrix {
+    /// ITU-R BT.601: standard definition, JPEG, most USB cameras.
+    #[default]
+    Bt601,
+    /// ITU-R BT.709: high definition.
+    Bt709,
+}
+
+/// The range of YUV values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Range {
+    /// 0..=255 for all three, as in JPEG.
+    #[default]
+    Full,
+    /// 16..=235 for luma, 16..=240 for chroma.
+    Limited,
+}
+
+/// How a source encodes colour; set by the source, not guessed from pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Colour {
+    /// Which primaries weigh how much.
+    pub matrix: Matrix,
+    /// Which values stand for black and white.
+    pub range: Range,
+}
+
+/// When a frame was taken, and how much that statement is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CapturedAt {
+    /// The sensor began to expose no earlier than this (driver or sensor stamp).
+    Exposure {
+        /// Earliest start of exposure.
+        not_before: Instant,
+    },
+    /// Only the moment is known at which the frame reached this process.
+    Arrival(Instant),
+}
+
+impl CapturedAt {
+    /// The stated moment, whatever its kind.
+    pub const fn instant(self) -> Instant {
+        match self {
+            Self::Exposure { not_before } => not_before,
+            Self::Arrival(at) => at,
+        }
+    }
+}
+
+/// Size and layout of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// How pixels lie in memory.
+    pub format: PixelFormat,
+    /// How YUV becomes RGB; ignored for RGB and grey.
+    pub colour: Colour,
+    /// Pixels in a row, 1..=[`MAX_SIDE`].
+    pub width: u32,
+    /// Rows, 1..=[`MAX_SIDE`].
+    pub height: u32,
+    /// Bytes from one row of the first plane to the next.
+    pub stride: u32,
+}
+
+/// Why bytes and layout do not make a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// A side is zero, above [`MAX_SIDE`], or odd where the format needs pairs.
+    Size {
+        /// Stated width.
+        width: u32,
+        /// Stated height.
+        height: u32,
+    },
+    /// The stride is shorter than a row.
+    Stride {
+        /// Stated stride.
+        found: u32,
+        /// Bytes that a row needs.
+        needed: u32,
+    },
+    /// The buffer holds fewer bytes than the layout needs.
+    Truncated {
+        /// Bytes there.
+        found: usize,
+        /// Bytes needed.
+        needed: usize,
+    },
+}
+
+impl core::fmt::Display for FrameError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Size { width, height } => {
+                write!(f, "frame size {width}x{height}: expected 1..={MAX_SIDE} a side, even width for packed 4:2:2")
+            }
+            Self::Stride { found, needed } => write!(f, "frame stride {found}: a row needs {needed} bytes"),
+            Self::Truncated { found, needed } => write!(f, "frame of {found} bytes: its layout needs {needed}"),
+        }
+    }
+}
+
+impl core::error::Error for FrameError {}
+
+impl Layout {
+    /// A layout without padding between rows.
+    pub const fn packed(format: PixelFormat, colour: Colour, width: u32, height: u32) -> Self {
+        let stride = match format {
+            PixelFormat::Rgb8 | PixelFormat::Bgr8 => width.saturating_mul(3),
+            PixelFormat::Yuyv => width.saturating_mul(2),
+            _ => width,
+        };
+        Self { format, colour, width, height, stride }
+    }
+
+    /// Bytes of a whole frame, or why there cannot be one.
+    pub fn byte_len(&self) -> Result<usize, FrameError> {
+        let Self { width, height, stride, .. } = *self;
+        let odd_pair = self.format == PixelFormat::Yuyv && width % 2 == 1;
+        if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE || odd_pair {
+            return Err(FrameError::Size { width, height });
+        }
+        let needed = Self::packed(self.format, self.colour, width, height).stride;
+        if stride < needed || stride > 8 * MAX_SIDE {
+            return Err(FrameError::Stride { found: stride, needed });
+        }
+        let (stride, height) = (stride as usize, height as usize);
+        let luma = stride * height;
+        Ok(match self.format {
+            PixelFormat::Grey8 | PixelFormat::Rgb8 | PixelFormat::Bgr8 | PixelFormat::Yuyv => luma,
+            PixelFormat::I420 => luma + 2 * stride.div_ceil(2) * height.div_ceil(2),
+            PixelFormat::I422 => luma + 2 * stride.div_ceil(2) * height,
+            PixelFormat::Nv12 => luma + stride.next_multiple_of(2) * height.div_ceil(2),
+        })
+    }
+}
+
+/// A frame whose bytes were checked against its layout.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameView<'a> {
+    layout: Layout,
+    bytes: &'a [u8],
+}
+
+impl<'a> FrameView<'a> {
+    /// Checks `bytes` against `layout`; surplus bytes at the end are ignored.
+    pub fn new(layout: Layout, bytes: &'a [u8]) -> Result<Self, FrameError> {
+        let needed = layout.byte_len()?;
+        let bytes = bytes.get(..needed).ok_or(FrameError::Truncated { found: bytes.len(), needed })?;
+        Ok(Self { layout, bytes })
+    }
+
+    /// Size and layout.
+    pub const fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// All planes, exactly as long as the layout says.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}

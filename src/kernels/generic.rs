@@ -1,0 +1,279 @@
+//! The scalar kernels: plain loops over i16 and i32 that any compiler can vectorise. No heap, core only.
+//!
+//! Does not choose itself: the plan calls it where no kernel for the CPU exists.
+//!
+//! Algorithm of [`conv`]: the values under the kernel, less the zero point, are gathered as i16 for [`PIXELS`] output pixels
+//! (padding gathers zero), then multiplied by weights that lie in panels of [`LANES`] channels, two taps side by side, so
+//! that one pair of products and their sum is one instruction on SSE2 (`pmaddwd`). Integers never saturate: values and weights
+//! less their zero points stay within -255..=255, so a product stays below 2^16 and [`MAX_TAPS`] of them below 2^31.
+
+use super::ConvShape;
+use crate::quant::{Clamp, add_rndne, requant_rndne};
+
+/// Most values under one kernel, so that no accumulator overflows.
+pub const MAX_TAPS: usize = 32_768;
+/// Output channels of a weight panel.
+pub const LANES: usize = 16;
+/// Output pixels computed together.
+pub const PIXELS: usize = 4;
+
+/// Length of [`pack`]'s result in i16 for one group of `channels` outputs over `taps` values.
+pub const fn packed_len(channels: usize, taps: usize) -> usize {
+    channels.div_ceil(LANES) * taps.div_ceil(2) * 2 * LANES
+}
+
+/// Packs one group's weights into panels: `[channels / LANES][taps / 2][LANES][2]`, zero-filled.
+///
+/// `weights`: `[channels][taps]`, less their zero point. Panics if a length is off.
+pub fn pack(weights: &[i16], channels: usize, taps: usize, packed: &mut [i16]) {
+    assert_eq!(weights.len(), channels * taps, "one weight a channel and tap");
+    assert_eq!(packed.len(), packed_len(channels, taps), "packed length");
+    packed.fill(0);
+    let panel_len = taps.div_ceil(2) * 2 * LANES;
+    for c in 0..channels {
+        for t in 0..taps {
+            packed[c / LANES * panel_len + (t / 2 * LANES + c % LANES) * 2 + t % 2] = weights[c * taps + t];
+        }
+    }
+}
+
+/// What follows the accumulation of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue<'a> {
+    /// Added to each channel's sum.
+    pub bias: &'a [i32],
+    /// s_in * s_w / s_out of each channel.
+    pub scale: &'a [f32],
+    /// Range and zero point of the output.
+    pub clamp: Clamp,
+}
+
+/// Multiplies [`PIXELS`] patches by one panel. `patches`: `[PIXELS][taps]`, even `taps`. `panel`: `[taps / 2][LANES][2]`.
+#[inline(always)]
+fn tile(patches: &[i16], taps: usize, panel: &[i16]) -> [[i32; LANES]; PIXELS] {
+    let mut acc = [[0i32; LANES]; PIXELS];
+    for (pair, w) in panel.as_chunks::<{ 2 * LANES }>().0.iter().enumerate() {
+        for (p, acc) in acc.iter_mut().enumerate() {
+            let (a, b) = (patches[p * taps + 2 * pair] as i32, patches[p * taps + 2 * pair + 1] as i32);
+            for l in 0..LANES {
+                acc[l] += a * w[2 * l] as i32 + b * w[2 * l + 1] as i32;
+            }
+        }
+    }
+    acc
+}
+
+/// Gathers the patch of output pixel (`oy`, `ox`) of `group`; positions in the padding give zero, as does a last odd tap.
+#[inline]
+fn gather(s: &ConvShape, input: &[i8], zero_point: i16, group: usize, oy: usize, ox: usize, patch: &mut [i16]) {
+    let [h, w, c] = s.input;
+    let cg = c / s.groups;
+    let mut at = 0;
+    for ky in 0..s.kernel[0] {
+        let y = (oy * s.stride[0] + ky * s.dilation[0]).wrapping_sub(s.pad[0]);
+        for kx in 0..s.kernel[1] {
+            let x = (ox * s.stride[1] + kx * s.dilation[1]).wrapping_sub(s.pad[1]);
+            let out = &mut patch[at..at + cg];
+            if y < h && x < w {
+                let pixel = &input[(y * w + x) * c + group * cg..][..cg];
+                for (o, &v) in out.iter_mut().zip(pixel) {
+                    *o = v as i16 - zero_point;
+                }
+            } else {
+                out.fill(0);
+            }
+            at += cg;
+        }
+    }
+    patch[at..].fill(0);
+}
+
+/// Length in i16 of the scratch that [`conv`] and [`dense`] need for patches of `taps` values.
+pub const fn scratch_len(taps: usize) -> usize {
+    PIXELS * taps.next_multiple_of(2)
+}
+
+/// Any convolution: NHWC in, NHWC out.
+///
+/// `weights`: the packed groups one after the other. `zero_point`: the input's. `scratch`: [`scratch_len`] of the patch.
+/// Panics if a length is off.
+pub fn conv(
+    s: &ConvShape,
+    input: &[i8],
+    zero_point: i8,
+    weights: &[i16],
+    epilogue: Epilogue<'_>,
+    output: &mut [i8],
+    scratch: &mut [i16],
+) {
+    let [oh, ow, oc] = s.output;
+    assert_eq!(input.len(), s.input.iter().product::<usize>(), "input length");
+    assert_eq!(output.len(), oh * ow * oc, "output length");
+    let taps = s.patch_len().next_multiple_of(2);
+    let group_channels = oc / s.groups;
+    let group_len = packed_len(group_channels, s.patch_len());
+    let patches = &mut scratch[..PIXELS * taps];
+    for pixel in (0..oh * ow).step_by(PIXELS) {
+        let pixels = PIXELS.min(oh * ow - pixel);
+        for group in 0..s.groups {
+            for (p, patch) in patches.chunks_exact_mut(taps).enumerate().take(pixels) {
+                gather(s, input, zero_point as i16, group, (pixel + p) / ow, (pixel + p) % ow, patch);
+            }
+            let panels = weights[group * group_len..][..group_len].chunks_exact(taps * LANES);
+            for (block, panel) in panels.enumerate() {
+                let acc = tile(patches, taps, panel);
+                let first = group * group_channels + block * LANES;
+                let n = LANES.min(group_channels - block * LANES);
+                let (bias, scale) = (&epilogue.bias[first..][..n], &epilogue.scale[first..][..n]);
+                for (p, acc) in acc.iter().enumerate().take(pixels) {
+                    let out = &mut output[(pixel + p) * oc + first..][..n];
+                    for ((out, acc), (bias, scale)) in out.iter_mut().zip(acc).zip(bias.iter().zip(scale)) {
+                        *out = requant_rndne(acc.wrapping_add(*bias), *scale, epilogue.clamp);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A fully connected layer up to its accumulators: `sums[c] = bias[c] + sum_t (input[t] - zero_point) * weight[c][t]`.
+///
+/// `weights`: as [`pack`] lays them out. Panics if a length is off.
+pub fn dense(input: &[i8], zero_point: i8, weights: &[i16], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
+    let taps = input.len().next_multiple_of(2);
+    assert_eq!(sums.len(), bias.len(), "one bias a sum");
+    assert_eq!(weights.len(), packed_len(sums.len(), input.len()), "packed length");
+    let patch = &mut scratch[..taps];
+    patch[taps - 1] = 0;
+    for (o, &v) in patch.iter_mut().zip(input) {
+        *o = v as i16 - zero_point as i16;
+    }
+    for ((sums, bias), panel) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(weights.chunks_exact(taps * LANES)) {
+        let mut acc = [0i32; LANES];
+        for (x, w) in patch.as_chunks::<2>().0.iter().zip(panel.as_chunks::<{ 2 * LANES }>().0) {
+            for l in 0..LANES {
+                acc[l] += x[0] as i32 * w[2 * l] as i32 + x[1] as i32 * w[2 * l + 1] as i32;
+            }
+        }
+        for ((sum, acc), bias) in sums.iter_mut().zip(acc).zip(bias) {
+            *sum = acc.wrapping_add(*bias);
+        }
+    }
+}
+
+/// A depthwise convolution: channel c of the output from channel c of the input.
+///
+/// `weights`: `[kernel rows][kernel columns][channels]` i16. Panics if a length is off.
+pub fn depthwise(s: &ConvShape, input: &[i8], zero_point: i8, weights: &[i16], epilogue: Epilogue<'_>, output: &mut [i8]) {
+    let [h, w, c] = s.input;
+    let [oh, ow, oc] = s.output;
+    assert_eq!(input.len(), h * w * c, "input length");
+    assert_eq!(output.len(), oh * ow * oc, "output length");
+    assert_eq!(weights.len(), s.kernel[0] * s.kernel[1] * c, "weights length");
+    let zp = zero_point as i16;
+    for oy in 0..oh {
+        for ox in 0..ow {
+            let out = &mut output[(oy * ow + ox) * c..][..c];
+            for first in (0..c).step_by(LANES) {
+                let n = LANES.min(c - first);
+                let mut acc = [0i32; LANES];
+                for ky in 0..s.kernel[0] {
+                    let y = (oy * s.stride[0] + ky * s.dilation[0]).wrapping_sub(s.pad[0]);
+                    if y >= h {
+                        continue;
+                    }
+                    for kx in 0..s.kernel[1] {
+                        let x = (ox * s.stride[1] + kx * s.dilation[1]).wrapping_sub(s.pad[1]);
+                        if x >= w {
+                            continue;
+                        }
+                        let pixel = &input[(y * w + x) * c + first..][..n];
+                        let taps = &weights[(ky * s.kernel[1] + kx) * c + first..][..n];
+                        if let (Ok(pixel), Ok(taps)) = (<&[i8; LANES]>::try_from(pixel), <&[i16; LANES]>::try_from(taps)) {
+                            for l in 0..LANES {
+                                acc[l] += (pixel[l] as i16 - zp) as i32 * taps[l] as i32;
+                            }
+                        } else {
+                            for (l, (&v, &t)) in pixel.iter().zip(taps).enumerate() {
+                                acc[l] += (v as i16 - zp) as i32 * t as i32;
+                            }
+                        }
+                    }
+                }
+                let (bias, scale) = (&epilogue.bias[first..][..n], &epilogue.scale[first..][..n]);
+                for ((out, acc), (bias, scale)) in out[first..].iter_mut().zip(acc).zip(bias.iter().zip(scale)) {
+                    *out = requant_rndne(acc.wrapping_add(*bias), *scale, epilogue.clamp);
+                }
+            }
+        }
+    }
+}
+
+/// One addend of [`add`]: zero point and s_in / s_out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Addend {
+    /// Zero point of this input.
+    pub zero_point: i8,
+    /// Its step over the output's step.
+    pub ratio: f32,
+}
+
+/// Adds two tensors element by element. Panics if the lengths differ.
+pub fn add(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
+    assert!(a.len() == b.len() && a.len() == output.len(), "addends and sum differ in length");
+    for ((out, &a), &b) in output.iter_mut().zip(a).zip(b) {
+        *out = add_rndne(a, pa.zero_point, pa.ratio, b, pb.zero_point, pb.ratio, clamp);
+    }
+}
+
+/// Average over all pixels: `requant(sum_p (input[p][c] - zero_point), scale)`, scale = s_in / (s_out * pixels).
+///
+/// `input`: `[pixels][channels]`, `output`: `[channels]`. Panics if the lengths do not divide.
+pub fn global_average(input: &[i8], zero_point: i8, scale: f32, clamp: Clamp, output: &mut [i8]) {
+    let channels = output.len();
+    assert_eq!(input.len() % channels.max(1), 0, "whole pixels");
+    let pixels = (input.len() / channels.max(1)) as i32;
+    for (first, out) in output.chunks_mut(LANES).enumerate() {
+        let mut acc = [-pixels * zero_point as i32; LANES];
+        for pixel in input.chunks_exact(channels) {
+            for (acc, &v) in acc.iter_mut().zip(&pixel[first * LANES..]) {
+                *acc += v as i32;
+            }
+        }
+        for (out, acc) in out.iter_mut().zip(acc) {
+            *out = requant_rndne(acc, scale, clamp);
+        }
+    }
+}
+
+/// The largest value under the kernel; padding never wins. NHWC in and out. Panics if a length is off.
+pub fn max_pool(s: &ConvShape, input: &[i8], output: &mut [i8]) {
+    let [h, w, c] = s.input;
+    let [oh, ow, _] = s.output;
+    assert_eq!(input.len(), h * w * c, "input length");
+    assert_eq!(output.len(), oh * ow * c, "output length");
+    output.fill(i8::MIN);
+    for (pixel, out) in output.chunks_exact_mut(c).enumerate() {
+        for ky in 0..s.kernel[0] {
+            for kx in 0..s.kernel[1] {
+                let y = (pixel / ow * s.stride[0] + ky * s.dilation[0]).wrapping_sub(s.pad[0]);
+                let x = (pixel % ow * s.stride[1] + kx * s.dilation[1]).wrapping_sub(s.pad[1]);
+                if y < h && x < w {
+                    for (o, &v) in out.iter_mut().zip(&input[(y * w + x) * c..][..c]) {
+                        *o = (*o).max(v);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Brings a tensor to another step and zero point: `requant(input - zero_point, scale)`, scale = s_in / s_out.
+///
+/// Panics if the lengths differ.
+pub fn rescale(input: &[i8], zero_point: i8, scale: f32, clamp: Clamp, output: &mut [i8]) {
+    assert_eq!(input.len(), output.len(), "input and output differ in length");
+    for (out, &v) in output.iter_mut().zip(input) {
+        *out = requant_rndne(v as i32 - zero_point as i32, scale, clamp);
+    }
+}

@@ -1,0 +1,47 @@
+//! Inner loops on int8 slices: convolution, depthwise convolution, addition, pooling.
+//!
+//! Knows no tract, bundle or picture: shapes and slices in, slices out. Every kernel gives the bits that `quant` defines.
+
+pub mod generic;
+
+/// A two-dimensional convolution over NHWC, batch 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Rows, columns and channels of the input.
+    pub input: [usize; 3],
+    /// Rows, columns and channels of the output.
+    pub output: [usize; 3],
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
+    /// Steps down and right.
+    pub stride: [usize; 2],
+    /// Distance between kernel taps.
+    pub dilation: [usize; 2],
+    /// Padding above and to the left; what lies beyond the other edges follows from the output's size.
+    pub pad: [usize; 2],
+    /// Input channels are split into so many groups.
+    pub groups: usize,
+}
+
+impl ConvShape {
+    /// Multiply-adds of one run.
+    pub fn macs(&self) -> u64 {
+        let [h, w, c] = self.output.map(|v| v as u64);
+        h * w * c * self.patch_len() as u64
+    }
+
+    /// Values of one group's input under the kernel.
+    pub fn patch_len(&self) -> usize {
+        self.kernel[0] * self.kernel[1] * (self.input[2] / self.groups)
+    }
+
+    /// Whether each channel is convolved by itself.
+    pub fn is_depthwise(&self) -> bool {
+        self.groups == self.input[2] && self.groups == self.output[2]
+    }
+
+    /// Whether the input's pixels are the patches: 1x1, stride 1, no padding.
+    pub fn is_pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.pad == [0, 0] && self.input[..2] == self.output[..2]
+    }
+}

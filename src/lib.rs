@@ -1,0 +1,41 @@
+//! tagpin: camera frames in, GPIO outputs out, an int8 classifier in between.
+//!
+//! A *source* fills a *frame*; *preprocess* turns it into a tensor; the *engine* gives logits; the *head* makes scores of
+//! them; *decide* turns scores over time into verdicts; the *line* follows the part they belong to; *outputs* act at that
+//! moment; the *supervisor* keeps all that honest; the *bundle* is what they agreed on.
+//!
+//! Tier 0 (`time`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `decide`, `line`, `scene`, `kernels::generic`) is core
+//! only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0` without a standard library. Tier 1
+//! (`engine`, `pictures`, `sources`, `outputs`, `settings`) are siblings over it; tier 2 is the `supervisor`; tier 3 the
+//! command line.
+#![cfg_attr(not(feature = "std"), no_std)]
+
+pub mod bundle;
+pub mod decide;
+pub mod frame;
+pub mod head;
+pub mod kernels;
+pub mod line;
+pub mod preprocess;
+pub mod quant;
+pub mod scene;
+pub mod time;
+
+#[cfg(feature = "engine")]
+pub mod engine;
+#[cfg(feature = "pictures")]
+pub mod pictures;
+
+#[cfg(feature = "runtime")]
+pub mod cli;
+#[cfg(feature = "runtime")]
+pub mod outputs;
+#[cfg(feature = "runtime")]
+pub mod settings;
+#[cfg(feature = "runtime")]
+pub mod sources;
+#[cfg(feature = "runtime")]
+pub mod supervisor;
+
+/// Most tags a model may have: every per-tag table has this capacity.
+pub const MAX_TAGS: usize = 1024;

@@ -1,0 +1,264 @@
+//! A frame becomes a model's picture and then its int8 tensor: integers only, the same bits everywhere.
+//!
+//! Does not know where frames come from, which engine runs or how a model is trained.
+//!
+//! Stage A: region of interest -> fit -> antialiased triangle resize -> RGB8 at model size. Stage B: one table a channel.
+//! Planes are resized in the source's own colour space and converted afterwards, at model size.
+//!
+//! No heap: [`Plan::new`] fills a caller's table of taps for one geometry, [`Plan::run`] uses it for each frame.
+
+mod axis;
+mod colour;
+
+use crate::bundle::Fit;
+use crate::frame::{FrameView, Layout, PixelFormat};
+use axis::{Axis, Taps};
+
+/// A region of a frame in luma pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roi {
+    /// Left edge.
+    pub x: u32,
+    /// Upper edge.
+    pub y: u32,
+    /// Columns, at least 1.
+    pub width: u32,
+    /// Rows, at least 1.
+    pub height: u32,
+}
+
+/// What is wanted of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Columns of the model's picture, 1..=2048.
+    pub width: u16,
+    /// Rows of the model's picture, 1..=2048.
+    pub height: u16,
+    /// How the region is brought to this size.
+    pub fit: Fit,
+    /// The region used; the whole frame if absent.
+    pub roi: Option<Roi>,
+}
+
+/// Why a geometry cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanError {
+    /// The region of interest is empty or leaves the frame.
+    Roi {
+        /// The region.
+        roi: Roi,
+        /// The frame's size.
+        frame: (u32, u32),
+    },
+    /// A side of the target is zero or above 2048.
+    Target,
+    /// The caller's table of taps is too short.
+    Taps {
+        /// Entries needed.
+        needed: usize,
+    },
+}
+
+impl core::fmt::Display for PlanError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Roi { roi: r, frame: (w, h) } => write!(
+                f,
+                "region of interest x={} y={} {}x{} does not fit into frames of {w}x{h}; change [source.roi]",
+                r.x, r.y, r.width, r.height
+            ),
+            Self::Target => f.write_str("model picture: expected 1..=2048 pixels a side"),
+            Self::Taps { needed } => write!(f, "table of taps: {needed} entries needed"),
+        }
+    }
+}
+
+impl core::error::Error for PlanError {}
+
+/// Grey that surrounds a picture fitted by [`Fit::Pad`].
+pub const PAD_GREY: u8 = 128;
+
+/// One geometry: from one frame layout to one model picture.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    layout: Layout,
+    target: Target,
+    /// Where in the model's picture the region lands: x, y, width, height.
+    inner: [u32; 4],
+    axes: [Axis; 4],
+    taps_len: usize,
+}
+
+/// Luma or colour channels: index into the axes of a plan.
+const LUMA: usize = 0;
+const CHROMA: usize = 2;
+
+impl Plan {
+    /// Entries of the table of taps that `layout` and `target` need.
+    pub fn taps_len(layout: Layout, target: Target) -> Result<usize, PlanError> {
+        Ok(Self::geometry(layout, target)?.taps_len)
+    }
+
+    /// Bytes of the line buffer, in u16, that frames of this plan need.
+    pub fn line_len(&self) -> usize {
+        self.layout.stride as usize + 1
+    }
+
+    /// Plans a geometry and fills `taps` with its filter weights.
+    pub fn new(layout: Layout, target: Target, taps: &mut [u16]) -> Result<Self, PlanError> {
+        let plan = Self::geometry(layout, target)?;
+        let needed = plan.taps_len;
+        let mut rest = taps.get_mut(..needed).ok_or(PlanError::Taps { needed })?;
+        for axis in plan.axes {
+            let (mine, others) = rest.split_at_mut(axis.taps_len());
+            axis.fill(mine);
+            rest = others;
+        }
+        Ok(plan)
+    }
+
+    fn geometry(layout: Layout, target: Target) -> Result<Self, PlanError> {
+        let (frame_w, frame_h) = (layout.width, layout.height);
+        let mut roi = target.roi.unwrap_or(Roi { x: 0, y: 0, width: frame_w, height: frame_h });
+        let fits = |at: u32, len: u32, side: u32| len > 0 && at.checked_add(len).is_some_and(|end| end <= side);
+        if !fits(roi.x, roi.width, frame_w) || !fits(roi.y, roi.height, frame_h) {
+            return Err(PlanError::Roi { roi, frame: (frame_w, frame_h) });
+        }
+        let (out_w, out_h) = (target.width as u32, target.height as u32);
+        if !(1..=2048).contains(&out_w) || !(1..=2048).contains(&out_h) {
+            return Err(PlanError::Target);
+        }
+        let mut inner = [0, 0, out_w, out_h];
+        // Aspect ratios are compared as products: roi is wider than the target if roi.w / roi.h > out_w / out_h.
+        let wider = roi.width as u64 * out_h as u64 > roi.height as u64 * out_w as u64;
+        match target.fit {
+            Fit::Stretch => {}
+            Fit::Crop if wider => {
+                let width = (roi.height * out_w / out_h).max(1);
+                roi = Roi { x: roi.x + (roi.width - width) / 2, width, ..roi };
+            }
+            Fit::Crop => {
+                let height = (roi.width * out_h / out_w).clamp(1, roi.height);
+                roi = Roi { y: roi.y + (roi.height - height) / 2, height, ..roi };
+            }
+            Fit::Pad if wider => {
+                let height = (roi.height * out_w / roi.width).max(1);
+                inner = [0, (out_h - height) / 2, out_w, height];
+            }
+            Fit::Pad => {
+                let width = (roi.width * out_h / roi.height).clamp(1, out_w);
+                inner = [(out_w - width) / 2, 0, width, out_h];
+            }
+        }
+        let (fx, fy) = match layout.format {
+            PixelFormat::I420 | PixelFormat::Nv12 => (2, 2),
+            PixelFormat::I422 | PixelFormat::Yuyv => (2, 1),
+            _ => (1, 1),
+        };
+        let axes = [
+            Axis::new(roi.x, roi.width, inner[2], 1, frame_w),
+            Axis::new(roi.y, roi.height, inner[3], 1, frame_h),
+            Axis::new(roi.x, roi.width, inner[2], fx, frame_w),
+            Axis::new(roi.y, roi.height, inner[3], fy, frame_h),
+        ];
+        let taps_len = axes.iter().map(Axis::taps_len).sum();
+        Ok(Self { layout, target, inner, axes, taps_len })
+    }
+
+    /// The layout this plan was made for.
+    pub const fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Stage A: writes the model's picture into `rgb`, `[height, width, 3]`.
+    ///
+    /// `taps`: as filled by [`Plan::new`]. `line`: scratch of [`Plan::line_len`]. Panics if a length is off or the frame has
+    /// another layout than the plan.
+    pub fn run(&self, frame: &FrameView<'_>, taps: &[u16], line: &mut [u16], rgb: &mut [u8]) {
+        assert_eq!(frame.layout(), self.layout, "the plan was made for another layout");
+        let (out_w, out_h) = (self.target.width as usize, self.target.height as usize);
+        assert_eq!(rgb.len(), out_w * out_h * 3, "the picture has another size");
+        if self.target.fit == Fit::Pad {
+            rgb.fill(PAD_GREY);
+        }
+        let [x0, y0, w, h] = self.inner.map(|v| v as usize);
+        let mut at = 0;
+        let t: [Taps<'_>; 4] = self.axes.map(|axis| {
+            let mine = Taps::new(axis, &taps[at..at + axis.taps_len()]);
+            at += axis.taps_len();
+            mine
+        });
+        let (stride, height) = (self.layout.stride as usize, self.layout.height as usize);
+        let bytes = frame.bytes();
+        let (luma, rest) = bytes.split_at(stride * height);
+        let half = stride.div_ceil(2);
+        for row in 0..h {
+            let out = &mut rgb[((y0 + row) * out_w + x0) * 3..][..w * 3];
+            let vertical = |plane: &[u8], stride: usize, taps: &Taps<'_>, line: &mut [u16]| {
+                axis::blend_rows(plane, stride, taps, row, &mut line[..stride]);
+            };
+            match self.layout.format {
+                PixelFormat::Rgb8 | PixelFormat::Bgr8 => {
+                    vertical(luma, stride, &t[LUMA + 1], line);
+                    for c in 0..3 {
+                        let from = if self.layout.format == PixelFormat::Bgr8 { 2 - c } else { c };
+                        axis::blend_columns(line, from, 3, &t[LUMA], &mut out[c..]);
+                    }
+                    continue;
+                }
+                PixelFormat::Grey8 => {
+                    vertical(luma, stride, &t[LUMA + 1], line);
+                    axis::blend_columns(line, 0, 1, &t[LUMA], out);
+                    out.chunks_exact_mut(3).for_each(|p| p.fill(p[0]));
+                    continue;
+                }
+                PixelFormat::Yuyv => {
+                    vertical(luma, stride, &t[LUMA + 1], line);
+                    axis::blend_columns(line, 0, 2, &t[LUMA], out);
+                    axis::blend_columns(line, 1, 4, &t[CHROMA], &mut out[1..]);
+                    axis::blend_columns(line, 3, 4, &t[CHROMA], &mut out[2..]);
+                }
+                PixelFormat::I420 | PixelFormat::I422 => {
+                    vertical(luma, stride, &t[LUMA + 1], line);
+                    axis::blend_columns(line, 0, 1, &t[LUMA], out);
+                    let rows = if self.layout.format == PixelFormat::I420 { height.div_ceil(2) } else { height };
+                    let (u, v) = rest.split_at(half * rows);
+                    for (c, plane) in [u, v].into_iter().enumerate() {
+                        vertical(plane, half, &t[CHROMA + 1], line);
+                        axis::blend_columns(line, 0, 1, &t[CHROMA], &mut out[1 + c..]);
+                    }
+                }
+                PixelFormat::Nv12 => {
+                    vertical(luma, stride, &t[LUMA + 1], line);
+                    axis::blend_columns(line, 0, 1, &t[LUMA], out);
+                    vertical(rest, stride.next_multiple_of(2), &t[CHROMA + 1], line);
+                    axis::blend_columns(line, 0, 2, &t[CHROMA], &mut out[1..]);
+                    axis::blend_columns(line, 1, 2, &t[CHROMA], &mut out[2..]);
+                }
+            }
+            colour::yuv_to_rgb(out, self.layout.colour);
+        }
+    }
+}
+
+/// Stage B: looks each byte of `rgb` up in its channel's table.
+///
+/// `rgb`, `tensor`: `[height, width, 3]`. `tables`: `[3][256]`, i8 in two's complement. Panics if a length is off.
+pub fn quantise(rgb: &[u8], tables: &[u8], tensor: &mut [i8]) {
+    assert_eq!(rgb.len(), tensor.len(), "picture and tensor differ in size");
+    let (r, rest) = tables.split_at(256);
+    let (g, b) = rest.split_at(256);
+    for (p, t) in rgb.chunks_exact(3).zip(tensor.chunks_exact_mut(3)) {
+        t[0] = r[p[0] as usize] as i8;
+        t[1] = g[p[1] as usize] as i8;
+        t[2] = b[p[2] as usize] as i8;
+    }
+}
+
+#[cfg(feature = "std")]
+mod owned;
+#[cfg(feature = "std")]
+pub use owned::Preprocessor;
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

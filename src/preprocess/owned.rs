@@ -1,0 +1,44 @@
+//! A preprocessor that owns its buffers and plans anew when frames change their layout.
+//!
+//! Does not know where frames come from. Allocates only when the layout changes.
+
+use super::{Plan, PlanError, Target};
+use crate::frame::{FrameView, Layout};
+
+/// Stage A with buffers of its own.
+#[derive(Clone, Debug)]
+pub struct Preprocessor {
+    target: Target,
+    plan: Option<Plan>,
+    taps: Vec<u16>,
+    line: Vec<u16>,
+    rgb: Vec<u8>,
+}
+
+impl Preprocessor {
+    /// A preprocessor for pictures of `target`'s size.
+    pub fn new(target: Target) -> Self {
+        let rgb = vec![0; target.width as usize * target.height as usize * 3];
+        Self { target, plan: None, taps: Vec::new(), line: Vec::new(), rgb }
+    }
+
+    /// Plans for frames of `layout`, so that the next frame allocates nothing; says why such frames cannot be used.
+    pub fn prepare(&mut self, layout: Layout) -> Result<(), PlanError> {
+        if self.plan.is_some_and(|p| p.layout() == layout) {
+            return Ok(());
+        }
+        self.taps.resize(Plan::taps_len(layout, self.target)?, 0);
+        let plan = Plan::new(layout, self.target, &mut self.taps)?;
+        self.line.resize(plan.line_len(), 0);
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    /// The model's picture of `frame`, `[height, width, 3]` RGB8.
+    pub fn picture(&mut self, frame: &FrameView<'_>) -> Result<&[u8], PlanError> {
+        self.prepare(frame.layout())?;
+        let plan = self.plan.as_ref().expect("prepare made it");
+        plan.run(frame, &self.taps, &mut self.line, &mut self.rgb);
+        Ok(&self.rgb)
+    }
+}
