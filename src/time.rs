@@ -60,3 +60,11 @@ impl From<Millis> for Micros {
         ms.micros()
     }
 }
+
+/// Whoever says what time it is: the system's clock in a run, a simulated one in tests and simulations.
+pub trait Clock: Send + Sync {
+    /// This moment.
+    fn now(&self) -> Instant;
+    /// Returns once `at` has come; a simulated clock makes it come.
+    fn wait_until(&self, at: Instant);
+}

@@ -1,1 +1,161 @@
-//! x
+//! Where frames come from: the built-in conveyor, folders, Y4M, the Pi's camera program, V4L2, nokhwa, and a wrapper of faults.
+//!
+//! Knows no model, threshold or output; each source stays private behind [`Source`] and is chosen by one string.
+
+#[cfg(feature = "camera")]
+mod camera;
+mod conveyor;
+mod directory;
+mod faulty;
+mod pipe;
+mod rpicam;
+mod spec;
+#[cfg(feature = "camera")]
+mod v4l2;
+mod y4m;
+
+use crate::decide::SafeReason;
+use crate::frame::{Colour, FrameError, FrameView, Layout, PixelFormat};
+use crate::scene::Crossing;
+use crate::time::{Clock, Instant};
+pub use spec::{SourceError, SourceSpec};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When a frame was taken, as far as its source knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// Exposure began no earlier than this.
+    Exposure(Instant),
+    /// The source does not know; the moment of arrival counts.
+    Arrival,
+}
+
+/// A frame's memory, used again and again.
+#[derive(Clone, Debug)]
+pub struct FrameBuffer {
+    /// Size and layout of what `bytes` holds.
+    pub layout: Layout,
+    /// The frame's bytes.
+    pub bytes: Vec<u8>,
+    /// Number given by the source; gaps are lost frames.
+    pub sequence: u64,
+    /// When it was taken.
+    pub stamp: Stamp,
+    /// The last part that crossed the simulated light barrier before this frame, if the source has one.
+    pub crossing: Option<Crossing>,
+}
+
+impl FrameBuffer {
+    /// Memory that holds nothing yet.
+    pub fn empty() -> Self {
+        let layout = Layout::packed(PixelFormat::Rgb8, Colour::default(), 1, 1);
+        Self { layout, bytes: Vec::new(), sequence: 0, stamp: Stamp::Arrival, crossing: None }
+    }
+
+    /// The frame, checked against its layout.
+    pub fn view(&self) -> Result<FrameView<'_>, FrameError> {
+        FrameView::new(self.layout, &self.bytes)
+    }
+}
+
+/// Why there is no frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoFrame {
+    /// None came in time.
+    Timeout,
+    /// It broke off.
+    Truncated {
+        /// Bytes that came.
+        found: usize,
+        /// Bytes of a whole frame.
+        needed: usize,
+    },
+    /// Its bytes are no picture, or the driver flagged it as damaged.
+    Corrupt(String),
+    /// Size or format changed while running.
+    FormatChanged(String),
+    /// The source is gone; it must be reopened.
+    Gone(String),
+    /// There are no more frames, as there should be.
+    End,
+}
+
+impl NoFrame {
+    /// Why the line is safe, unless the source simply ended.
+    pub fn reason(&self) -> Option<SafeReason> {
+        Some(match self {
+            Self::Timeout => SafeReason::NoFrame,
+            Self::Truncated { .. } => SafeReason::Truncated,
+            Self::Corrupt(_) => SafeReason::Corrupt,
+            Self::FormatChanged(_) => SafeReason::FormatChanged,
+            Self::Gone(_) => SafeReason::SourceGone,
+            Self::End => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for NoFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no frame came in time"),
+            Self::Truncated { found, needed } => write!(f, "frame broke off after {found} of {needed} bytes"),
+            Self::Corrupt(why) => write!(f, "damaged frame: {why}"),
+            Self::FormatChanged(what) => write!(f, "format changed: {what}"),
+            Self::Gone(why) => write!(f, "source gone: {why}"),
+            Self::End => f.write_str("no more frames"),
+        }
+    }
+}
+
+/// Whether frames come by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pacing {
+    /// They come when they come, and the newest wins.
+    Live,
+    /// They wait until they are wanted, and none is skipped.
+    Pulled,
+}
+
+/// A source of frames.
+pub trait Source: Send {
+    /// Fills `frame` with the next frame, waiting at most `timeout` where the source can.
+    fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame>;
+    /// Closes and opens again after a fault.
+    fn reopen(&mut self) -> Result<(), SourceError>;
+    /// Whether frames come by themselves.
+    fn pacing(&self) -> Pacing;
+    /// Whether frames carry crossings of a light barrier.
+    fn has_barrier(&self) -> bool {
+        false
+    }
+    /// Whether [`Source::next`] may allocate in steady state (picture decoding, nokhwa).
+    fn allocates(&self) -> bool {
+        false
+    }
+}
+
+/// Opens the source that `spec` names.
+pub fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Source>, SourceError> {
+    Ok(match spec.scheme() {
+        "conveyor" => Box::new(conveyor::ConveyorSource::open(spec, clock)?),
+        "dir" => Box::new(directory::DirectorySource::open(spec)?),
+        "y4m" => Box::new(y4m::Y4mSource::open(spec)?),
+        "rpicam" => Box::new(rpicam::RpicamSource::open(spec)?),
+        "faulty" => Box::new(faulty::FaultySource::open(spec, clock)?),
+        #[cfg(feature = "camera")]
+        "v4l2" => Box::new(v4l2::V4l2Source::open(spec)?),
+        #[cfg(feature = "camera")]
+        "camera" => Box::new(camera::CameraSource::open(spec)?),
+        #[cfg(not(feature = "camera"))]
+        scheme @ ("v4l2" | "camera") => return Err(spec.error(format!(
+            "this build has no cameras; rebuild with `cargo device` for `{scheme}:`, or use `rpicam:`, `y4m:` or `dir:`"
+        ))),
+        other => return Err(spec.error(format!(
+            "unknown source \"{other}\"; expected conveyor, dir:, y4m:, rpicam:, camera:, v4l2: or faulty(...)"
+        ))),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! Any source with seeded faults: lost, frozen, truncated, damaged, late and reformatted frames, and a source that dies.
+//!
+//! Knows nothing of the source it wraps. For drills on the real line as much as for tests.
+
+use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
+use crate::scene::Random;
+use crate::time::{Clock, Micros};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `faulty(SOURCE)?seed=1&after=0&drop=0.01&freeze=0.01&truncate=0.01&corrupt=0.01&delay=0.01&format=0.01&gone=0.01&delay_ms=2000`.
+///
+/// Each rate is the share of frames that it strikes, `after` so many frames. A frozen source goes on showing one frame.
+pub(super) struct FaultySource {
+    inner: Box<dyn Source>,
+    clock: Arc<dyn Clock>,
+    random: Random,
+    /// In the order of the options' names above.
+    rates: [f64; 7],
+    after: u64,
+    frames: u64,
+    delay: Micros,
+    frozen: Option<Vec<u8>>,
+    gone: bool,
+}
+
+const RATES: [&str; 7] = ["drop", "freeze", "truncate", "corrupt", "delay", "format", "gone"];
+
+impl FaultySource {
+    pub(super) fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>) -> Result<Self, SourceError> {
+        let known: Vec<&str> = ["seed", "after", "delay_ms"].into_iter().chain(RATES).collect();
+        spec.allow(&known)?;
+        let inner = super::open(&spec.path().parse()?, clock)?;
+        let mut rates = [0.0; 7];
+        for (rate, name) in rates.iter_mut().zip(RATES) {
+            *rate = spec.number(name, 0.0, 0.0..=1.0)?;
+        }
+        Ok(Self {
+            inner,
+            clock: clock.clone(),
+            random: Random::new(spec.number("seed", 1, 0..=u64::MAX)?, 0xfa17),
+            rates,
+            after: spec.number("after", 0, 0..=u64::MAX)?,
+            frames: 0,
+            delay: Micros(spec.number("delay_ms", 2000, 0..=600_000)? * 1000),
+            frozen: None,
+            gone: false,
+        })
+    }
+}
+
+impl Source for FaultySource {
+    fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
+        if self.gone {
+            return Err(NoFrame::Gone("a drill took it away".into()));
+        }
+        self.inner.next(frame, timeout)?;
+        self.frames += 1;
+        if self.frames <= self.after {
+            return Ok(());
+        }
+        let [drop, freeze, truncate, corrupt, delay, format, gone] =
+            self.rates.map(|rate| ((self.random.next() >> 11) as f64) < rate * (1u64 << 53) as f64);
+        if drop {
+            // A lost frame is never seen: the line must notice its absence by itself.
+            self.clock.wait_until(self.clock.now().plus(Micros(timeout.as_micros() as u64)));
+            return Err(NoFrame::Timeout);
+        }
+        if freeze && self.frozen.is_none() {
+            self.frozen = Some(frame.bytes.clone());
+        }
+        if let Some(bytes) = &self.frozen {
+            frame.bytes.clone_from(bytes);
+            frame.stamp = Stamp::Arrival;
+        }
+        if truncate {
+            let needed = frame.bytes.len();
+            return Err(NoFrame::Truncated { found: needed / 3, needed });
+        }
+        if corrupt {
+            return Err(NoFrame::Corrupt("a drill damaged it".into()));
+        }
+        if delay {
+            self.clock.wait_until(self.clock.now().plus(self.delay));
+        }
+        if format {
+            frame.layout.width /= 2;
+        }
+        if gone {
+            self.gone = true;
+            return Err(NoFrame::Gone("a drill took it away".into()));
+        }
+        Ok(())
+    }
+
+    /// The source comes back; so does a frozen one.
+    fn reopen(&mut self) -> Result<(), SourceError> {
+        self.gone = false;
+        self.frozen = None;
+        self.inner.reopen()
+    }
+
+    fn pacing(&self) -> Pacing {
+        self.inner.pacing()
+    }
+
+    fn has_barrier(&self) -> bool {
+        self.inner.has_barrier()
+    }
+
+    fn allocates(&self) -> bool {
+        self.inner.allocates()
+    }
+}

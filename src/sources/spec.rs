@@ -1,0 +1,105 @@
+//! The string that chooses a source: `scheme:path?key=value&...`, or `faulty(SOURCE)?key=value&...`.
+//!
+//! Does not open anything.
+
+use std::collections::BTreeMap;
+
+/// Why a source cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceError {
+    /// The source as it was written.
+    pub source: String,
+    /// What was found, what was expected, what to do.
+    pub why: String,
+}
+
+impl std::fmt::Display for SourceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "source \"{}\": {}", self.source, self.why)
+    }
+}
+
+impl std::error::Error for SourceError {}
+
+/// A parsed source string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceSpec {
+    text: String,
+    scheme: String,
+    path: String,
+    options: BTreeMap<String, String>,
+}
+
+impl std::str::FromStr for SourceSpec {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        let error = |why: &str| SourceError { source: text.into(), why: why.into() };
+        let (scheme, path, query) = if let Some(rest) = text.strip_prefix("faulty(") {
+            let close = rest.rfind(')').ok_or_else(|| error("expected faulty(SOURCE)?key=value"))?;
+            let query = &rest[close + 1..];
+            if !query.is_empty() && !query.starts_with('?') {
+                return Err(error("expected `?` after the closing bracket"));
+            }
+            ("faulty", &rest[..close], query.strip_prefix('?').unwrap_or(""))
+        } else {
+            let (head, query) = text.split_once('?').unwrap_or((text, ""));
+            let (scheme, path) = head.split_once(':').unwrap_or((head, ""));
+            (scheme, path, query)
+        };
+        let mut options = BTreeMap::new();
+        for pair in query.split('&').filter(|p| !p.is_empty()) {
+            let (key, value) = pair.split_once('=').ok_or_else(|| error(&format!("option \"{pair}\": expected key=value")))?;
+            if options.insert(key.to_string(), value.to_string()).is_some() {
+                return Err(error(&format!("option \"{key}\" stands twice")));
+            }
+        }
+        Ok(Self { text: text.into(), scheme: scheme.into(), path: path.into(), options })
+    }
+}
+
+impl SourceSpec {
+    /// The part before the colon.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The part after the colon.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The source as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// An error that names this source.
+    pub fn error(&self, why: impl Into<String>) -> SourceError {
+        SourceError { source: self.text.clone(), why: why.into() }
+    }
+
+    /// The value of option `key`, or `default`; refuses one that cannot be read or lies outside `range`.
+    pub fn number<T>(&self, key: &str, default: T, range: std::ops::RangeInclusive<T>) -> Result<T, SourceError>
+    where
+        T: std::str::FromStr + PartialOrd + std::fmt::Display,
+    {
+        let Some(text) = self.options.get(key) else { return Ok(default) };
+        let value = text.parse().ok().filter(|v| range.contains(v));
+        value.ok_or_else(|| self.error(format!("{key}={text}, expected {}..={}", range.start(), range.end())))
+    }
+
+    /// The text of option `key`, if given.
+    pub fn text_option(&self, key: &str) -> Option<&str> {
+        self.options.get(key).map(String::as_str)
+    }
+
+    /// Refuses options that the source does not know.
+    pub fn allow(&self, known: &[&str]) -> Result<(), SourceError> {
+        match self.options.keys().find(|k| !known.contains(&k.as_str())) {
+            Some(key) if known.is_empty() => Err(self.error(format!("unknown option \"{key}\"; it has none"))),
+            Some(key) => Err(self.error(format!("unknown option \"{key}\"; expected {}", known.join(", ")))),
+            None => Ok(()),
+        }
+    }
+}
