@@ -1,1 +1,5 @@
-fn main() {}
+//! The `tagpin` program; everything it does is in the library.
+
+fn main() -> std::process::ExitCode {
+    tagpin::cli::main()
+}

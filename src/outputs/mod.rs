@@ -1,1 +1,117 @@
-//! x
+//! What a verdict moves: simulated lines, GPIO lines by character device or registers, and files of edges.
+//!
+//! Knows no model, score or part; active and inactive here, high and low only inside a backend.
+
+mod events;
+mod gpiochip;
+mod rppal;
+mod simulated;
+
+pub use events::RotatingFile;
+
+/// The state of a line as the rest of the program sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Doing what the line is for.
+    Active,
+    /// Not doing it.
+    Inactive,
+}
+
+/// Which voltage stands for active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polarity {
+    /// High is active.
+    ActiveHigh,
+    /// Low is active.
+    ActiveLow,
+}
+
+/// Where a line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Nowhere: its edges are only recorded.
+    Simulated,
+    /// A GPIO character device, by path or label, and a line, by offset or name.
+    Gpiochip {
+        /// `/dev/gpiochipN` or the chip's label.
+        chip: String,
+        /// Offset or name.
+        line: String,
+    },
+    /// A Raspberry Pi's GPIO registers.
+    Rppal {
+        /// BCM number.
+        pin: u8,
+    },
+    /// A file that gets one JSON line an edge.
+    Events {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Size at which it is rotated.
+        max_bytes: u64,
+        /// Rotated files that are kept.
+        files: u32,
+    },
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Simulated => f.write_str("simulated"),
+            Self::Gpiochip { chip, line } => write!(f, "gpiochip {chip} line {line}"),
+            Self::Rppal { pin } => write!(f, "rppal pin {pin}"),
+            Self::Events { path, .. } => write!(f, "events {}", path.display()),
+        }
+    }
+}
+
+/// Why a line cannot be had or written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputError {
+    /// The output's name in device.toml.
+    pub output: String,
+    /// What was found, what was expected, what to do.
+    pub why: String,
+}
+
+impl std::fmt::Display for OutputError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "output \"{}\": {}", self.output, self.why)
+    }
+}
+
+impl std::error::Error for OutputError {}
+
+/// One line.
+pub trait Output: Send {
+    /// Brings the line to `state`; on return it is there.
+    fn apply(&mut self, state: State) -> Result<(), OutputError>;
+}
+
+/// Takes the line `name` at `backend` and brings it to `first` without a glitch.
+pub fn open(name: &str, backend: &Backend, polarity: Polarity, first: State) -> Result<Box<dyn Output>, OutputError> {
+    let error = |why: String| OutputError { output: name.into(), why };
+    match backend {
+        Backend::Simulated => Ok(Box::new(simulated::Simulated::open())),
+        Backend::Gpiochip { chip, line } => {
+            gpiochip::Gpiochip::open(name, chip, line, polarity, first).map(|o| Box::new(o) as _).map_err(error)
+        }
+        Backend::Rppal { pin } => rppal::Rppal::open(*pin, polarity, first).map(|o| Box::new(o) as _).map_err(error),
+        Backend::Events { path, max_bytes, files } => {
+            events::EdgeFile::open(name, path, *max_bytes, *files, first).map(|o| Box::new(o) as _).map_err(error)
+        }
+    }
+}
+
+/// Says whether a line could be had, without taking it: `check` asks while another process may hold it.
+pub fn probe(name: &str, backend: &Backend) -> Result<String, OutputError> {
+    let error = |why: String| OutputError { output: name.into(), why };
+    match backend {
+        Backend::Simulated => Ok("simulated".into()),
+        Backend::Gpiochip { chip, line } => gpiochip::probe(chip, line).map_err(error),
+        Backend::Rppal { pin } => rppal::probe(*pin).map_err(error),
+        Backend::Events { path, .. } => events::probe(path).map_err(error),
+    }
+}

@@ -41,4 +41,9 @@ impl Preprocessor {
         plan.run(frame, &self.taps, &mut self.line, &mut self.rgb);
         Ok(&self.rgb)
     }
+
+    /// The last picture made; black before the first.
+    pub fn last(&self) -> &[u8] {
+        &self.rgb
+    }
 }

@@ -157,5 +157,3 @@ pub fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Source>
     })
 }
 
-#[cfg(test)]
-mod tests;

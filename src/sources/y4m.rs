@@ -19,6 +19,8 @@ pub(super) struct Y4mSource {
     layout: Layout,
     sequence: u64,
     line: Box<[u8; MAX_LINE]>,
+    /// After a fault nothing tells where the next frame begins.
+    lost: bool,
 }
 
 impl Y4mSource {
@@ -33,7 +35,7 @@ impl Y4mSource {
         let mut line = Box::new([0; MAX_LINE]);
         let n = pipe.line(&mut line[..], Duration::from_secs(10)).map_err(|e| spec.error(format!("no Y4M header: {e}")))?;
         let layout = header(&line[..n]).map_err(|why| spec.error(why))?;
-        Ok(Self { spec: spec.clone(), pipe, layout, sequence: 0, line })
+        Ok(Self { spec: spec.clone(), pipe, layout, sequence: 0, line, lost: false })
     }
 }
 
@@ -72,6 +74,30 @@ fn header(line: &[u8]) -> Result<Layout, String> {
 
 impl Source for Y4mSource {
     fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
+        if self.lost {
+            return Err(NoFrame::End);
+        }
+        let got = self.frame(frame, timeout);
+        self.lost = matches!(got, Err(NoFrame::Truncated { .. } | NoFrame::Corrupt(_) | NoFrame::FormatChanged(_)));
+        got
+    }
+
+    /// A file begins anew; standard input cannot.
+    fn reopen(&mut self) -> Result<(), SourceError> {
+        if self.spec.path() == "-" {
+            return Err(self.spec.error("standard input cannot be read twice"));
+        }
+        *self = Self::open(&self.spec)?;
+        Ok(())
+    }
+
+    fn pacing(&self) -> Pacing {
+        Pacing::Pulled
+    }
+}
+
+impl Y4mSource {
+    fn frame(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
         let n = self.pipe.line(&mut self.line[..], timeout)?;
         let line = &self.line[..n];
         if line.starts_with(b"YUV4MPEG2 ") {
@@ -92,19 +118,6 @@ impl Source for Y4mSource {
         frame.crossing = None;
         self.sequence += 1;
         Ok(())
-    }
-
-    /// A file begins anew; standard input cannot.
-    fn reopen(&mut self) -> Result<(), SourceError> {
-        if self.spec.path() == "-" {
-            return Err(self.spec.error("standard input cannot be read twice"));
-        }
-        *self = Self::open(&self.spec)?;
-        Ok(())
-    }
-
-    fn pacing(&self) -> Pacing {
-        Pacing::Pulled
     }
 }
 

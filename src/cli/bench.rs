@@ -1,0 +1,138 @@
+//! `tagpin bench`: how long a model takes, stage by stage; one thread, one warm-up, exactly so many inferences.
+//!
+//! Knows no camera. f32 exists here only to feed an engine from a raw file and to write its logits into one.
+
+use super::{KERNEL, Model, Refused, hex};
+use crate::bundle::{Bundle, MAGIC, Tables, sha256};
+use crate::engine::Engine;
+use crate::frame::{Colour, FrameView, Layout, PixelFormat};
+use crate::head::{Score, Temperature, softmax};
+use crate::preprocess::{Preprocessor, Target, quantise};
+use crate::quant;
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Arguments of `bench`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Bench {
+    /// Bundle, or a bare int8 ONNX file
+    model: PathBuf,
+    /// Inferences that are timed
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    iters: u32,
+    /// Real input, little-endian f32, NCHW, already normalised; without it a fixed pattern
+    #[arg(long, value_name = "RAW.f32")]
+    input: Option<PathBuf>,
+    /// Write the logits of the last inference as little-endian f32
+    #[arg(long, value_name = "OUT.f32")]
+    dump: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
+    let model = Model::read(&args.model)?;
+    let bundle = model.bytes.starts_with(&MAGIC).then(|| model.bundle()).transpose()?;
+    let engine = match &bundle {
+        Some(bundle) => Engine::from_bundle(bundle),
+        None => Engine::load(&model.bytes),
+    };
+    let mut engine = engine.map_err(|e| format!("{}: {e}", args.model.display()))?;
+    let spec = engine.spec().clone();
+    let [h, w, c] = spec.input;
+    let mut tensor: Vec<i8> = (0..h * w * c).map(|i| (i * 89 % 251) as u8 as i8).collect();
+    if let Some(path) = &args.input {
+        let bytes = std::fs::read(path).map_err(|e| format!("--input {}: {e}", path.display()))?;
+        if bytes.len() != 4 * tensor.len() {
+            return Err(format!("--input {}: {} bytes, the model takes {} (1x{c}x{h}x{w} f32)", path.display(), bytes.len(), 4 * tensor.len()).into());
+        }
+        let real: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        for (i, q) in tensor.iter_mut().enumerate() {
+            *q = quant::quantise(real[i % c * h * w + i / c], spec.scale, spec.zero_point);
+        }
+    }
+    let mut logits = vec![0; spec.logits];
+    let mut scores = vec![Score(0); spec.logits];
+    let mut stages: [Vec<u64>; 3] = std::array::from_fn(|_| Vec::with_capacity(args.iters as usize));
+    // With a bare model there is no contract, so nothing says how to preprocess.
+    let mut camera = bundle.as_ref().map(Camera::new);
+    engine.infer(&tensor, &mut logits)?;
+    for _ in 0..args.iters {
+        if let Some(camera) = &mut camera {
+            stages[0].push(camera.preprocess()?);
+        }
+        let begin = Instant::now();
+        engine.infer(&tensor, &mut logits)?;
+        stages[1].push(begin.elapsed().as_nanos() as u64);
+        let begin = Instant::now();
+        softmax(&logits, Temperature::ONE, &mut scores);
+        stages[2].push(begin.elapsed().as_nanos() as u64);
+    }
+    if let Some(path) = &args.dump {
+        let bytes: Vec<u8> = logits.iter().flat_map(|&l| (l as f32 / 65536.0).to_le_bytes()).collect();
+        std::fs::write(path, bytes).map_err(|e| format!("--dump {}: {e}", path.display()))?;
+    }
+    report(args, &model, &engine, &mut stages);
+    Ok(0)
+}
+
+/// Preprocessing of a 640x480 YUYV frame, the commonest of USB cameras.
+struct Camera<'b> {
+    preprocessor: Preprocessor,
+    layout: Layout,
+    bytes: Vec<u8>,
+    table: &'b [u8],
+    tensor: Vec<i8>,
+}
+
+impl<'b> Camera<'b> {
+    fn new(bundle: &Bundle<'b>) -> Self {
+        let input = bundle.contract.input;
+        debug_assert_eq!(input.tables.int8.len(), Tables::LEN);
+        let layout = Layout::packed(PixelFormat::Yuyv, Colour::default(), 640, 480);
+        Self {
+            preprocessor: Preprocessor::new(Target { width: input.width, height: input.height, fit: input.fit, roi: None }),
+            layout,
+            bytes: (0..640 * 480 * 2).map(|i| (i * 37 % 253) as u8).collect(),
+            table: input.tables.int8,
+            tensor: vec![0; input.width as usize * input.height as usize * 3],
+        }
+    }
+
+    fn preprocess(&mut self) -> Result<u64, Refused> {
+        let begin = Instant::now();
+        let rgb = self.preprocessor.picture(&FrameView::new(self.layout, &self.bytes)?)?;
+        quantise(rgb, self.table, &mut self.tensor);
+        Ok(begin.elapsed().as_nanos() as u64)
+    }
+}
+
+fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 3]) {
+    let mut shown = Map::new();
+    if !args.json {
+        println!("{}  kernels {KERNEL}, 1 thread, {} iterations, {:.2} M multiply-adds, {} KiB of activations", args.model.display(), args.iters, engine.macs() as f64 / 1e6, engine.arena_bytes().div_ceil(1024));
+        println!("{:<12} {:>10} {:>10} {:>10} {:>10}", "stage, ms", "p50", "p90", "p99", "max");
+    }
+    for (name, times) in ["preprocess", "infer", "head"].into_iter().zip(stages) {
+        if times.is_empty() {
+            continue;
+        }
+        times.sort_unstable();
+        let at = |t: usize| times[(times.len() * t).div_ceil(100).max(1) - 1] as f64 / 1e6;
+        let figures = [at(50), at(90), at(99), at(100)];
+        if !args.json {
+            let [a, b, c, d] = figures;
+            println!("{name:<12} {a:>10.3} {b:>10.3} {c:>10.3} {d:>10.3}");
+        }
+        let [a, b, c, d] = figures.map(|ms| Value::from((ms * 1e3).round() / 1e3));
+        shown.insert(name.into(), json!({ "p50": a, "p90": b, "p99": c, "max": d }));
+    }
+    if args.json {
+        println!("{}", json!({
+            "schema": 1, "kernel": KERNEL, "threads": 1, "iters": args.iters, "model_sha256": hex(&sha256(&model.bytes)),
+            "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "unit": "ms", "stages": shown,
+        }));
+    }
+}

@@ -1,0 +1,119 @@
+//! `tagpin check` and `tagpin safe`: is everything there that a run needs, and the lines' safe state.
+//!
+//! Takes no line that another process holds.
+
+use super::{Model, PARTS, Refused, hex};
+use crate::engine::Engine;
+use crate::outputs;
+use crate::settings::{EXAMPLE, Settings, TriggerKind};
+use crate::sources::{self, FrameBuffer, SourceSpec};
+use crate::supervisor::SystemClock;
+use crate::supervisor::actuation::Actuator;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Arguments of `check`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Check {
+    /// Bundle to check [default: models/parts.tagpin]
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+    /// Settings of the device (device.toml); without it the built-in demonstration
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Print a complete commented device.toml and exit
+    #[arg(long)]
+    example: bool,
+}
+
+/// Arguments of `safe`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Safe {
+    /// Settings of the device (device.toml)
+    #[arg(long, value_name = "FILE")]
+    settings: PathBuf,
+    /// Bundle that the settings are for
+    #[arg(long)]
+    bundle: PathBuf,
+}
+
+/// One line a thing looked at.
+fn line(problems: &mut usize, what: &str, outcome: Result<String, String>) {
+    match outcome {
+        Ok(found) => println!("ok       {what}: {found}"),
+        Err(why) => {
+            *problems += 1;
+            println!("PROBLEM  {what}: {why}");
+        }
+    }
+}
+
+pub(super) fn run(args: &Check) -> Result<u8, Refused> {
+    if args.example {
+        print!("{EXAMPLE}");
+        return Ok(0);
+    }
+    let mut problems = 0;
+    let path = args.bundle.as_deref().unwrap_or(PARTS.as_ref());
+    let model = Model::read(path).map_err(|r| r.0.join("; "));
+    let bundle = model.as_ref().map_err(Clone::clone).and_then(|m| m.bundle().map_err(|r| r.0.join("; ")));
+    let engine = bundle.as_ref().map_err(Clone::clone).and_then(|b| Engine::from_bundle(b).map_err(|e| e.to_string()));
+    line(&mut problems, "bundle", match (&bundle, &engine) {
+        (Ok(b), Ok(e)) => Ok(format!("{}, {} tags, {:.1} M multiply-adds, {}", b.contract.name, b.contract.tags.len(), e.macs() as f64 / 1e6, hex(&b.sha256))),
+        (Err(e), _) | (_, Err(e)) => Err(e.clone()),
+    });
+    println!("ok       kernels: {}", super::KERNEL);
+    let Ok(bundle) = &bundle else {
+        println!("skipped  settings, source, outputs: they need the bundle's tags");
+        return Ok(1);
+    };
+    let demo = args.settings.is_none() && args.bundle.is_none();
+    match super::settings(args.settings.as_deref(), bundle, demo) {
+        Err(e) => {
+            for why in e.0 {
+                line(&mut problems, "settings", Err(why));
+            }
+        }
+        Ok(settings) => {
+            let name = args.settings.as_ref().map_or("built in".to_string(), |p| p.display().to_string());
+            line(&mut problems, "settings", Ok(format!("{name}, {} outputs", settings.outputs.len())));
+            line(&mut problems, "source", source(&settings));
+            for o in &settings.outputs {
+                let found = outputs::probe(&o.name, &o.backend).map_err(|e| e.why);
+                line(&mut problems, &format!("output {}", o.name), found);
+            }
+        }
+    }
+    println!("{}", if problems == 0 { "all is well".into() } else { format!("{problems} to mend") });
+    Ok((problems > 0) as u8)
+}
+
+/// Opens the source and takes one frame.
+fn source(settings: &Settings) -> Result<String, String> {
+    let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
+    let mut source = sources::open(&spec, &(Arc::new(SystemClock) as _)).map_err(|e| e.to_string())?;
+    if settings.trigger == TriggerKind::Barrier && !source.has_barrier() {
+        return Err(format!("\"{}\" has no light barrier; set [trigger] kind = \"every_frame\"", spec.text()));
+    }
+    let mut frame = FrameBuffer::empty();
+    let timeout = settings.frame_timeout.micros().duration();
+    source.next(&mut frame, timeout).map_err(|e| format!("\"{}\" opened, but {e}", spec.text()))?;
+    let view = frame.view().map_err(|e| format!("\"{}\": {e}", spec.text()))?;
+    let l = view.layout();
+    Ok(format!("{}: {}x{} {:?}, stamps: {:?}", spec.text(), l.width, l.height, l.format, frame.stamp))
+}
+
+pub(super) fn safe(args: &Safe) -> Result<u8, Refused> {
+    let model = Model::read(&args.bundle)?;
+    let bundle = model.bundle()?;
+    let settings = super::settings(Some(&args.settings), &bundle, false).map_err(|e| Refused(e.0))?;
+    // Taking a line brings it to its safe state: see `Actuator::open`. Lines that can be had are safe even if others are not.
+    let mut problems = Vec::new();
+    for output in &settings.outputs {
+        match Actuator::open(std::slice::from_ref(output)) {
+            Ok(_) => println!("safe     {} ({}): {:?}", output.name, output.backend, output.safe),
+            Err(errors) => problems.extend(errors.iter().map(ToString::to_string)),
+        }
+    }
+    if problems.is_empty() { Ok(0) } else { Err(Refused(problems)) }
+}

@@ -1,0 +1,128 @@
+//! The command line: arguments in, exit code out.
+//!
+//! Each command opens what it needs and reports every problem at once; none decides anything that the library does not.
+
+mod bench;
+mod check;
+mod classify;
+mod inspect;
+mod run;
+
+use crate::bundle::{Bundle, Hex};
+use crate::decide::TagRule;
+use crate::settings::{ModelTags, Settings, SettingsError};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "Exit codes: 0 done, or stopped by a signal with outputs safe; 1 ran and refused; \
+2 could not start; 3 stopped on a held fault, outputs safe; 101 panic, outputs safe.";
+
+#[derive(Parser)]
+#[command(name = "tagpin", version, about = "Camera frames in, GPIO outputs out, an int8 classifier in between", after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a line: source, model, outputs (the default; without arguments the built-in demonstration)
+    Run(run::Run),
+    /// Classify picture files
+    Classify(classify::Classify),
+    /// Check bundle, settings, camera, lines and permissions; report every problem at once
+    Check(check::Check),
+    /// Show a bundle's contract and where each node of its graph runs
+    Inspect(inspect::Inspect),
+    /// Time a model: one thread, one warm-up, exactly --iters inferences
+    Bench(bench::Bench),
+    /// Put the output lines of device.toml into their safe state and exit
+    Safe(check::Safe),
+    /// Print shell completions
+    Completions {
+        /// Shell to complete in
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+/// The shipped model.
+const PARTS: &str = "models/parts.tagpin";
+
+/// The kernels in use.
+const KERNEL: &str = "generic";
+
+/// Problems that stopped a command before it began: printed one a line, exit code 2.
+struct Refused(Vec<String>);
+
+impl<E: std::fmt::Display> From<E> for Refused {
+    fn from(e: E) -> Self {
+        Self(vec![e.to_string()])
+    }
+}
+
+/// A bundle's bytes, kept beside what was read from them.
+struct Model {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Model {
+    fn read(path: &Path) -> Result<Self, Refused> {
+        const LIMIT: u64 = 1 << 29;
+        let hint = if path == Path::new(PARTS) { "; run from the project's folder, or name a bundle with --bundle" } else { "" };
+        let size = std::fs::metadata(path).map_err(|e| format!("bundle {}: cannot be read: {e}{hint}", path.display()))?.len();
+        if size > LIMIT {
+            return Err(format!("bundle {}: {size} bytes, at most {LIMIT}", path.display()).into());
+        }
+        let bytes = std::fs::read(path).map_err(|e| format!("bundle {}: cannot be read: {e}{hint}", path.display()))?;
+        Ok(Self { path: path.into(), bytes })
+    }
+
+    fn bundle(&self) -> Result<Bundle<'_>, Refused> {
+        Bundle::read(&self.bytes).map_err(|e| format!("bundle {}: {e}", self.path.display()).into())
+    }
+}
+
+fn hex(hash: &[u8; 32]) -> String {
+    Hex(hash).to_string()
+}
+
+/// Reads settings against a bundle's tags. Without a file: the demonstration's if `demo`, else the plain defaults.
+fn settings(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Settings, SettingsError> {
+    let names: Vec<&str> = bundle.contract.tags.iter().map(|t| t.name).collect();
+    let rules: Vec<TagRule> = bundle.contract.tags.iter().map(|t| t.rule).collect();
+    let model = ModelTags { names: &names, rules: &rules };
+    match file {
+        Some(path) => Settings::open(path, model),
+        None if demo => Settings::demo(model),
+        None => Ok(Settings::plain(model)),
+    }
+}
+
+/// Parses the arguments, runs the command, returns the exit code.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or_else(|| Command::Run(run::Run::default()));
+    let outcome = match command {
+        Command::Run(args) => run::run(args),
+        Command::Classify(args) => classify::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Safe(args) => check::safe(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tagpin", &mut std::io::stdout());
+            Ok(0)
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map(|()| 0).map_err(Refused::from),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(Refused(problems)) => {
+            problems.iter().for_each(|p| eprintln!("error: {p}"));
+            ExitCode::from(2)
+        }
+    }
+}

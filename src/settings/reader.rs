@@ -1,0 +1,254 @@
+//! Reads TOML tables key by key and remembers every problem with file, line and column.
+//!
+//! Knows no setting: what a key means is its caller's business.
+
+use super::SettingsError;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::{Range, RangeInclusive};
+use std::rc::Rc;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Parses a file; text that is no TOML is one problem by itself.
+pub(super) fn parse<'t>(text: &'t str, name: &str) -> Result<DeTable<'t>, SettingsError> {
+    DeTable::parse(text).map(Spanned::into_inner).map_err(|e| {
+        let at = e.span().map_or(0, |s| s.start);
+        SettingsError(vec![place(text, name, at, e.message())])
+    })
+}
+
+struct Shared {
+    text: String,
+    name: String,
+    problems: RefCell<Vec<(usize, String)>>,
+}
+
+/// One table, the keys asked of it so far, and where problems are collected.
+pub(super) struct Table<'t> {
+    shared: Rc<Shared>,
+    table: Option<&'t DeTable<'t>>,
+    path: String,
+    at: usize,
+    known: BTreeSet<String>,
+    open: bool,
+}
+
+impl<'t> Table<'t> {
+    /// The root of a parsed file; `text` and `name` are for messages.
+    pub(super) fn root(table: &'t DeTable<'t>, text: &str, name: &str) -> Self {
+        let shared = Rc::new(Shared { text: text.into(), name: name.into(), problems: RefCell::default() });
+        Self { shared, table: Some(table), path: String::new(), at: 0, known: BTreeSet::new(), open: false }
+    }
+
+    /// All problems in the order of their places, after every table said which keys it knows.
+    pub(super) fn finish(self) -> Vec<String> {
+        let shared = self.shared.clone();
+        drop(self);
+        let mut problems = shared.problems.take();
+        problems.sort();
+        problems.into_iter().map(|(at, why)| place(&shared.text, &shared.name, at, &why)).collect()
+    }
+
+    fn key_path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn get(&mut self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+        self.known.insert(key.into());
+        self.table?.get(key)
+    }
+
+    /// Whether the key is there.
+    pub(super) fn has(&mut self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The names of all sub-tables or keys.
+    pub(super) fn names(&mut self) -> Vec<String> {
+        let table = self.table.into_iter().flatten();
+        let names: Vec<String> = table.map(|(k, _)| k.get_ref().to_string()).collect();
+        self.known.extend(names.iter().cloned());
+        names
+    }
+
+    /// Takes all keys as known: their table is a problem already.
+    pub(super) fn allow_all(&mut self) {
+        self.open = true;
+    }
+
+    /// A sub-table; an absent one is empty.
+    pub(super) fn table(&mut self, key: &str) -> Table<'t> {
+        let value = self.get(key);
+        let table = value.and_then(|v| v.get_ref().as_table());
+        if value.is_some() && table.is_none() {
+            self.wrong(key, "a table");
+        }
+        Table {
+            shared: self.shared.clone(),
+            table,
+            path: self.key_path(key),
+            at: value.map_or(self.at, |v| v.span().start),
+            known: BTreeSet::new(),
+            open: false,
+        }
+    }
+
+    /// Remembers a problem of the value of `key`, or of the table if it has no such key.
+    pub(super) fn problem(&self, key: &str, why: String) {
+        let at = self.table.and_then(|t| t.get(key)).map_or(self.at, |v| v.span().start);
+        let why = if key.is_empty() { why } else { format!("{}: {why}", self.key_path(key)) };
+        self.shared.problems.borrow_mut().push((at, why));
+    }
+
+    /// Remembers a problem at a place.
+    pub(super) fn problem_at(&self, at: Range<usize>, why: String) {
+        self.shared.problems.borrow_mut().push((at.start, format!("{}: {why}", self.path)));
+    }
+
+    fn wrong(&self, key: &str, expected: &str) {
+        let found = self.table.and_then(|t| t.get(key)).map_or("nothing", |v| v.get_ref().type_str());
+        self.problem(key, format!("found {found}, expected {expected}"));
+    }
+
+    /// An integer within `range`.
+    pub(super) fn integer(&mut self, key: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
+        let Some(value) = self.get(key) else {
+            if !range.contains(&default) {
+                self.problem(key, format!("is missing; expected {}..={}", range.start(), range.end()));
+            }
+            return default;
+        };
+        let parsed = value.get_ref().as_integer().and_then(|i| i64::from_str_radix(i.as_str(), i.radix()).ok());
+        match parsed {
+            Some(i) if range.contains(&i) => i,
+            Some(i) => {
+                self.problem(key, format!("{i}, expected {}..={}", range.start(), range.end()));
+                default
+            }
+            None => {
+                self.wrong(key, "a whole number");
+                default
+            }
+        }
+    }
+
+    /// A real number within `range`; an integer will do.
+    pub(super) fn real(&mut self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let Some(value) = self.get(key) else { return default };
+        let value = value.get_ref();
+        let parsed = value.as_float().and_then(|f| f.as_str().parse().ok());
+        let parsed = parsed.or_else(|| value.as_integer().and_then(|i| i.as_str().parse().ok()));
+        match parsed {
+            Some(x) if range.contains(&x) => x,
+            Some(x) => {
+                self.problem(key, format!("{x}, expected {}..={}", range.start(), range.end()));
+                default
+            }
+            None => {
+                self.wrong(key, "a number");
+                default
+            }
+        }
+    }
+
+    /// Text.
+    pub(super) fn text(&mut self, key: &str, default: &'t str) -> &'t str {
+        let Some(value) = self.get(key) else { return default };
+        value.get_ref().as_str().unwrap_or_else(|| {
+            self.wrong(key, "text");
+            default
+        })
+    }
+
+    /// Text, or a whole number taken as text, that must be there.
+    pub(super) fn required(&mut self, key: &str) -> String {
+        let Some(value) = self.get(key) else {
+            self.problem(key, "is missing".into());
+            return String::new();
+        };
+        match value.get_ref() {
+            DeValue::String(s) => s.to_string(),
+            DeValue::Integer(i) => i.as_str().into(),
+            _ => {
+                self.wrong(key, "text or a number");
+                String::new()
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn choice(&mut self, key: &str, default: &'static str, words: &[&'static str]) -> &'static str {
+        let text = self.text(key, default);
+        match words.iter().find(|w| **w == text) {
+            Some(word) => word,
+            None => {
+                self.problem(key, format!("\"{text}\", expected {}", words.join(", ")));
+                default
+            }
+        }
+    }
+
+    /// A list of texts with their places; absent is empty.
+    pub(super) fn texts(&mut self, key: &str) -> Vec<(String, Range<usize>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong(key, "a list of texts");
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for item in array.iter() {
+            match item.get_ref().as_str() {
+                Some(s) => texts.push((s.to_string(), item.span())),
+                None => self.problem_at(item.span(), format!("{key}: expected texts")),
+            }
+        }
+        texts
+    }
+}
+
+impl Drop for Table<'_> {
+    /// A key that nobody asked for is a problem; the nearest known one is named.
+    fn drop(&mut self) {
+        if self.open {
+            return;
+        }
+        for key in self.table.into_iter().flat_map(DeTable::keys) {
+            let key_text: &str = key.get_ref();
+            if self.known.contains(key_text) {
+                continue;
+            }
+            let near = self.known.iter().min_by_key(|k| distance(k, key_text)).filter(|k| distance(k, key_text) <= 3);
+            let mend = match near {
+                Some(k) => format!("did you mean \"{k}\"?"),
+                None => format!("expected {}", self.known.iter().cloned().collect::<Vec<_>>().join(", ")),
+            };
+            let why = format!("unknown key \"{}\"; {mend}", self.key_path(key_text));
+            self.shared.problems.borrow_mut().push((key.span().start, why));
+        }
+    }
+}
+
+/// `name:line:column: why`.
+fn place(text: &str, name: &str, at: usize, why: &str) -> String {
+    let before = &text[..at.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    format!("{name}:{line}:{column}: {why}")
+}
+
+/// Letters to insert, remove or replace (Levenshtein 1966).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let next = (diagonal + (ca != *cb) as usize).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = row[j + 1];
+            row[j + 1] = next;
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,83 @@
+//! Settings files and the problems that must be reported for them.
+
+use super::*;
+
+const NAMES: [&str; 3] = ["bolt", "gear_chipped", "nut"];
+
+fn parse(text: &str) -> Result<Settings, Vec<String>> {
+    let rules = [TagRule::default(); 3];
+    Settings::parse(text, "device.toml", ModelTags { names: &NAMES, rules: &rules }).map_err(|e| e.0)
+}
+
+#[test]
+fn the_example_file_states_the_defaults() {
+    let example = parse(EXAMPLE).unwrap();
+    let mut plain = parse("").unwrap();
+    assert!(plain.outputs.is_empty());
+    plain.outputs = example.outputs.clone();
+    assert_eq!(example, plain);
+    assert_eq!(example.outputs[0].mode, Mode::Pulse(Millis(100)));
+}
+
+#[test]
+fn every_problem_is_reported_with_line_column_and_mend() {
+    let text = "\
+[source]
+opne = \"conveyor\"
+frame_timeout_ms = 5
+[decide]
+reject = [\"bolt\", \"screw\"]
+[outputs.a]
+backend = \"gpiochip\"
+chip = \"rp1\"
+line = 17
+on = [\"reject\"]
+[outputs.b]
+backend = \"gpiochip\"
+chip = \"rp1\"
+line = 17
+on = [\"tag:nutt\"]
+mode = \"blink\"
+";
+    let problems = parse(text).unwrap_err();
+    let expected = [
+        "device.toml:2:1: unknown key \"source.opne\"; did you mean \"open\"?",
+        "device.toml:3:20: source.frame_timeout_ms: 5, expected 10..=600000",
+        "device.toml:5:19: decide: the model has no tag \"screw\"; it has \"bolt\", \"gear_chipped\", \"nut\"",
+        "outputs.b: gpiochip rp1 line 17, which \"a\" already holds; free it or choose another",
+        "the model has no tag \"nutt\"",
+        "outputs.b.mode: \"blink\", expected level, pulse, latched",
+    ];
+    for want in expected {
+        assert!(problems.iter().any(|p| p.contains(want)), "{want} is not among {problems:#?}");
+    }
+}
+
+#[test]
+fn text_that_is_no_toml_is_named_with_its_place() {
+    let problems = parse("[source\nopen = 1").unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].starts_with("device.toml:1:"), "{problems:?}");
+}
+
+#[test]
+fn site_thresholds_override_the_bundles() {
+    let s = parse("[tags.nut]\nthreshold = 0.9\nreview_low = 0.25\n").unwrap();
+    assert_eq!(s.rules[2].threshold, Score::from_probability(0.9).unwrap());
+    assert_eq!(s.rules[0], TagRule::default());
+    assert!(parse("[tags.nut]\nthreshold = 0.2\nreview_low = 0.3\n").unwrap_err()[0].contains("lower it"));
+}
+
+#[test]
+fn no_bytes_make_the_reader_panic() {
+    let mut seed = 1u64;
+    for _ in 0..3000 {
+        let mut bytes = EXAMPLE.as_bytes().to_vec();
+        for _ in 0..6 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let at = (seed >> 33) as usize % bytes.len();
+            bytes[at] = (seed >> 20) as u8 & 0x7f;
+        }
+        let _ = parse(std::str::from_utf8(&bytes).expect("seven bits are UTF-8"));
+    }
+}
