@@ -46,7 +46,13 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     if let Some(path) = &args.input {
         let bytes = std::fs::read(path).map_err(|e| format!("--input {}: {e}", path.display()))?;
         if bytes.len() != 4 * tensor.len() {
-            return Err(format!("--input {}: {} bytes, the model takes {} (1x{c}x{h}x{w} f32)", path.display(), bytes.len(), 4 * tensor.len()).into());
+            return Err(format!(
+                "--input {}: {} bytes, the model takes {} (1x{c}x{h}x{w} f32)",
+                path.display(),
+                bytes.len(),
+                4 * tensor.len()
+            )
+            .into());
         }
         let real: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         for (i, q) in tensor.iter_mut().enumerate() {
@@ -112,7 +118,13 @@ impl<'b> Camera<'b> {
 fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 3]) {
     let mut shown = Map::new();
     if !args.json {
-        println!("{}  kernels {KERNEL}, 1 thread, {} iterations, {:.2} M multiply-adds, {} KiB of activations", args.model.display(), args.iters, engine.macs() as f64 / 1e6, engine.arena_bytes().div_ceil(1024));
+        println!(
+            "{}  kernels {KERNEL}, 1 thread, {} iterations, {:.2} M multiply-adds, {} KiB of activations",
+            args.model.display(),
+            args.iters,
+            engine.macs() as f64 / 1e6,
+            engine.arena_bytes().div_ceil(1024)
+        );
         println!("{:<12} {:>10} {:>10} {:>10} {:>10}", "stage, ms", "p50", "p90", "p99", "max");
     }
     for (name, times) in ["preprocess", "infer", "head"].into_iter().zip(stages) {
@@ -130,9 +142,12 @@ fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 
         shown.insert(name.into(), json!({ "p50": a, "p90": b, "p99": c, "max": d }));
     }
     if args.json {
-        println!("{}", json!({
-            "schema": 1, "kernel": KERNEL, "threads": 1, "iters": args.iters, "model_sha256": hex(&sha256(&model.bytes)),
-            "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "unit": "ms", "stages": shown,
-        }));
+        println!(
+            "{}",
+            json!({
+                "schema": 1, "kernel": KERNEL, "threads": 1, "iters": args.iters, "model_sha256": hex(&sha256(&model.bytes)),
+                "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "unit": "ms", "stages": shown,
+            })
+        );
     }
 }

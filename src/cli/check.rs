@@ -58,10 +58,20 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
     let model = Model::read(path).map_err(|r| r.0.join("; "));
     let bundle = model.as_ref().map_err(Clone::clone).and_then(|m| m.bundle().map_err(|r| r.0.join("; ")));
     let engine = bundle.as_ref().map_err(Clone::clone).and_then(|b| Engine::from_bundle(b).map_err(|e| e.to_string()));
-    line(&mut problems, "bundle", match (&bundle, &engine) {
-        (Ok(b), Ok(e)) => Ok(format!("{}, {} tags, {:.1} M multiply-adds, {}", b.contract.name, b.contract.tags.len(), e.macs() as f64 / 1e6, hex(&b.sha256))),
-        (Err(e), _) | (_, Err(e)) => Err(e.clone()),
-    });
+    line(
+        &mut problems,
+        "bundle",
+        match (&bundle, &engine) {
+            (Ok(b), Ok(e)) => Ok(format!(
+                "{}, {} tags, {:.1} M multiply-adds, {}",
+                b.contract.name,
+                b.contract.tags.len(),
+                e.macs() as f64 / 1e6,
+                hex(&b.sha256)
+            )),
+            (Err(e), _) | (_, Err(e)) => Err(e.clone()),
+        },
+    );
     println!("ok       kernels: {}", super::KERNEL);
     let Ok(bundle) = &bundle else {
         println!("skipped  settings, source, outputs: they need the bundle's tags");

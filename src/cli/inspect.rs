@@ -28,19 +28,38 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
             json!({ "name": t.name, "threshold": t.rule.threshold.probability(), "review_low": t.rule.review_low.probability() })
         }).collect();
         let nodes: Vec<_> = engine.nodes().iter().map(|n| json!({ "name": n.name, "op": n.op, "place": n.place })).collect();
-        println!("{:#}", json!({
-            "schema": 1, "name": c.name, "bundle_sha256": hex(&bundle.sha256), "graph_sha256": hex(&c.graph_sha256),
-            "dataset_sha256": hex(&c.dataset_sha256), "run_sha256": hex(&c.run_sha256), "task": format!("{:?}", c.task).to_lowercase(),
-            "tags": tags, "temperature": c.temperature_q16 as f64 / 65536.0, "mixed": c.mixed,
-            "input": { "width": c.input.width, "height": c.input.height, "fit": c.input.fit.name(), "scale": c.input.scale, "zero_point": c.input.zero_point },
-            "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "nodes": nodes,
-        }));
+        println!(
+            "{:#}",
+            json!({
+                "schema": 1, "name": c.name, "bundle_sha256": hex(&bundle.sha256), "graph_sha256": hex(&c.graph_sha256),
+                "dataset_sha256": hex(&c.dataset_sha256), "run_sha256": hex(&c.run_sha256), "task": format!("{:?}", c.task).to_lowercase(),
+                "tags": tags, "temperature": c.temperature_q16 as f64 / 65536.0, "mixed": c.mixed,
+                "input": { "width": c.input.width, "height": c.input.height, "fit": c.input.fit.name(), "scale": c.input.scale, "zero_point": c.input.zero_point },
+                "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "nodes": nodes,
+            })
+        );
         return Ok(0);
     }
     println!("{}  {:?}, {} tags, {}x{} {}", c.name, c.task, c.tags.len(), c.input.width, c.input.height, c.input.fit.name());
-    println!("bundle   {}\ngraph    {}\ndataset  {}\nrun      {}", hex(&bundle.sha256), hex(&c.graph_sha256), hex(&c.dataset_sha256), hex(&c.run_sha256));
-    println!("input    step {} zero point {}; temperature {:.3}", c.input.scale, c.input.zero_point, c.temperature_q16 as f64 / 65536.0);
-    println!("engine   {:.2} M multiply-adds, {} KiB of activations; all {} nodes in int8, {run} steps\n", engine.macs() as f64 / 1e6, engine.arena_bytes().div_ceil(1024), engine.nodes().len());
+    println!(
+        "bundle   {}\ngraph    {}\ndataset  {}\nrun      {}",
+        hex(&bundle.sha256),
+        hex(&c.graph_sha256),
+        hex(&c.dataset_sha256),
+        hex(&c.run_sha256)
+    );
+    println!(
+        "input    step {} zero point {}; temperature {:.3}",
+        c.input.scale,
+        c.input.zero_point,
+        c.temperature_q16 as f64 / 65536.0
+    );
+    println!(
+        "engine   {:.2} M multiply-adds, {} KiB of activations; all {} nodes in int8, {run} steps\n",
+        engine.macs() as f64 / 1e6,
+        engine.arena_bytes().div_ceil(1024),
+        engine.nodes().len()
+    );
     println!("{:<20} {:>9} {:>11}", "tag", "threshold", "review from");
     for t in c.tags.iter().take(32) {
         println!("{:<20} {:>9} {:>11}", t.name, t.rule.threshold.to_string(), t.rule.review_low.to_string());

@@ -72,8 +72,10 @@ struct Model {
 impl Model {
     fn read(path: &Path) -> Result<Self, Refused> {
         const LIMIT: u64 = 1 << 29;
-        let hint = if path == Path::new(PARTS) { "; run from the project's folder, or name a bundle with --bundle" } else { "" };
-        let size = std::fs::metadata(path).map_err(|e| format!("bundle {}: cannot be read: {e}{hint}", path.display()))?.len();
+        let hint =
+            if path == Path::new(PARTS) { "; run from the project's folder, or name a bundle with --bundle" } else { "" };
+        let size =
+            std::fs::metadata(path).map_err(|e| format!("bundle {}: cannot be read: {e}{hint}", path.display()))?.len();
         if size > LIMIT {
             return Err(format!("bundle {}: {size} bytes, at most {LIMIT}", path.display()).into());
         }
@@ -116,7 +118,9 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "tagpin", &mut std::io::stdout());
             Ok(0)
         }
-        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map(|()| 0).map_err(Refused::from),
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map(|()| 0).map_err(Refused::from)
+        }
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

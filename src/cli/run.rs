@@ -67,7 +67,9 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
             && settings.trigger == TriggerKind::Barrier
             && !source.has_barrier()
         {
-            keep(format!("source \"{}\" has no light barrier; set [trigger] kind = \"every_frame\"", settings.source).into());
+            keep(
+                format!("source \"{}\" has no light barrier; set [trigger] kind = \"every_frame\"", settings.source).into(),
+            );
         }
         let actuator = Actuator::open(&settings.outputs);
         let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
@@ -108,6 +110,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let parts = args.parts.unwrap_or(if demo { 20 } else { 0 });
     let reporter = Reporter::new(opening, args.json, log.and_then(Result::ok));
     let record = record.and_then(Result::ok);
-    let ended = supervisor::run(supervisor::Run { stage, source, actuator, settings, reporter, tags, parts, signalled, record });
+    let ended =
+        supervisor::run(supervisor::Run { stage, source, actuator, settings, reporter, tags, parts, signalled, record });
     Ok(ended.exit_code())
 }

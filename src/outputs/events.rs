@@ -61,7 +61,8 @@ pub(super) struct EdgeFile {
 
 impl EdgeFile {
     pub(super) fn open(name: &str, path: &Path, max_bytes: u64, files: u32, first: State) -> Result<Self, String> {
-        let file = RotatingFile::open(path, max_bytes, files).map_err(|e| format!("{} cannot be opened: {e}", path.display()))?;
+        let file =
+            RotatingFile::open(path, max_bytes, files).map_err(|e| format!("{} cannot be opened: {e}", path.display()))?;
         let mut output = Self { name: name.into(), file, line: String::with_capacity(128) };
         output.apply(first).map_err(|e| e.why)?;
         Ok(output)
@@ -73,7 +74,8 @@ impl Output for EdgeFile {
         use std::fmt::Write as _;
         let state = if state == State::Active { "active" } else { "inactive" };
         self.line.clear();
-        let written = writeln!(self.line, "{{\"schema\":1,\"event\":\"line\",\"line\":\"{}\",\"state\":\"{state}\"}}", self.name);
+        let written =
+            writeln!(self.line, "{{\"schema\":1,\"event\":\"line\",\"line\":\"{}\",\"state\":\"{state}\"}}", self.name);
         written.expect("writing to a String cannot fail");
         self.file.append(self.line.as_bytes()).map_err(|e| OutputError {
             output: self.name.clone(),

@@ -46,14 +46,19 @@ fn find(chip: &str, line: &str) -> Result<Found, String> {
         match fits.as_slice() {
             [one] => one.clone(),
             [] if labels.is_empty() => {
-                return Err(format!("no chip \"{chip}\": this machine shows no GPIO chip; check the group `gpio` and the kernel"));
+                return Err(format!(
+                    "no chip \"{chip}\": this machine shows no GPIO chip; check the group `gpio` and the kernel"
+                ));
             }
             [] => return Err(format!("no chip labelled \"{chip}\"; found {}", labels.join(", "))),
             _ => return Err(format!("{} chips are labelled \"{chip}\"; name one by its path", fits.len())),
         }
     };
     let chip = gpiocdev::chip::Chip::from_path(&path).map_err(|e| {
-        format!("{} cannot be opened: {e}; name a chip by label or path, and add the user to the group `gpio`", path.display())
+        format!(
+            "{} cannot be opened: {e}; name a chip by label or path, and add the user to the group `gpio`",
+            path.display()
+        )
     })?;
     let info = chip.info().map_err(|e| format!("{}: {e}", path.display()))?;
     let line_info = match line.parse::<u32>() {
@@ -76,7 +81,9 @@ impl Gpiochip {
             builder.as_active_low();
         }
         let request = builder.request().map_err(|e| match &found.used_by {
-            Some(other) => format!("line {} of \"{}\" is held by \"{other}\"; free it or choose another", found.offset, found.label),
+            Some(other) => {
+                format!("line {} of \"{}\" is held by \"{other}\"; free it or choose another", found.offset, found.label)
+            }
             None => format!("line {} of \"{}\" cannot be taken: {e}", found.offset, found.label),
         })?;
         Ok(Self { name: name.into(), request, offset: found.offset })
@@ -93,7 +100,9 @@ impl Output for Gpiochip {
 pub(super) fn probe(chip: &str, line: &str) -> Result<String, String> {
     let found = find(chip, line)?;
     match found.used_by {
-        Some(other) => Err(format!("line {} of \"{}\" is held by \"{other}\"; free it or choose another", found.offset, found.label)),
+        Some(other) => {
+            Err(format!("line {} of \"{}\" is held by \"{other}\"; free it or choose another", found.offset, found.label))
+        }
         None => Ok(format!("{} ({}) line {}", found.label, found.path.display(), found.offset)),
     }
 }

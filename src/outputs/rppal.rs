@@ -19,7 +19,9 @@ fn level(polarity: Polarity, state: State) -> Level {
 
 fn gpio() -> Result<Gpio, String> {
     Gpio::new().map_err(|e| {
-        format!("no Raspberry Pi GPIO: {e}; use backend = \"gpiochip\" on other boards, and add the user to the group `gpio`")
+        format!(
+            "no Raspberry Pi GPIO: {e}; use backend = \"gpiochip\" on other boards, and add the user to the group `gpio`"
+        )
     })
 }
 

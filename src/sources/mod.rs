@@ -148,12 +148,15 @@ pub fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Source>
         #[cfg(feature = "camera")]
         "camera" => Box::new(camera::CameraSource::open(spec)?),
         #[cfg(not(feature = "camera"))]
-        scheme @ ("v4l2" | "camera") => return Err(spec.error(format!(
-            "this build has no cameras; rebuild with `cargo device` for `{scheme}:`, or use `rpicam:`, `y4m:` or `dir:`"
-        ))),
-        other => return Err(spec.error(format!(
-            "unknown source \"{other}\"; expected conveyor, dir:, y4m:, rpicam:, camera:, v4l2: or faulty(...)"
-        ))),
+        scheme @ ("v4l2" | "camera") => {
+            return Err(spec.error(format!(
+                "this build has no cameras; rebuild with `cargo device` for `{scheme}:`, or use `rpicam:`, `y4m:` or `dir:`"
+            )));
+        }
+        other => {
+            return Err(spec.error(format!(
+                "unknown source \"{other}\"; expected conveyor, dir:, y4m:, rpicam:, camera:, v4l2: or faulty(...)"
+            )));
+        }
     })
 }
-

@@ -49,7 +49,8 @@ impl std::str::FromStr for SourceSpec {
         };
         let mut options = BTreeMap::new();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
-            let (key, value) = pair.split_once('=').ok_or_else(|| error(&format!("option \"{pair}\": expected key=value")))?;
+            let (key, value) =
+                pair.split_once('=').ok_or_else(|| error(&format!("option \"{pair}\": expected key=value")))?;
             if options.insert(key.to_string(), value.to_string()).is_some() {
                 return Err(error(&format!("option \"{key}\" stands twice")));
             }

@@ -59,7 +59,9 @@ fn header(line: &[u8]) -> Result<Layout, String> {
                     "420" | "420jpeg" | "420mpeg2" | "420paldv" => PixelFormat::I420,
                     "422" => PixelFormat::I422,
                     "mono" => PixelFormat::Grey8,
-                    other => return Err(format!("chroma {other}: expected 420, 422 or mono; convert with `-pix_fmt yuv420p`")),
+                    other => {
+                        return Err(format!("chroma {other}: expected 420, 422 or mono; convert with `-pix_fmt yuv420p`"));
+                    }
                 }
             }
             "I" if !matches!(value, "p" | "?") => return Err(format!("interlacing {value}: expected progressive frames")),

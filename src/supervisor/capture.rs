@@ -111,7 +111,13 @@ impl Exchange {
     }
 
     /// The capture thread: fills frames until the source ends or the run stops; reopens with back-off.
-    pub fn capture(&self, mut source: Box<dyn Source>, clock: &dyn Clock, timeout: Duration, explain: &dyn Fn(&dyn std::fmt::Display)) {
+    pub fn capture(
+        &self,
+        mut source: Box<dyn Source>,
+        clock: &dyn Clock,
+        timeout: Duration,
+        explain: &dyn Fn(&dyn std::fmt::Display),
+    ) {
         const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
         const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
         /// Broken frames in a row after which the source is opened again.

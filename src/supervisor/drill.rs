@@ -32,13 +32,8 @@ enum Kind {
     Abort,
 }
 
-const KINDS: [(&str, Kind); 5] = [
-    ("panic", Kind::Panic),
-    ("hang", Kind::Hang),
-    ("engine", Kind::Engine),
-    ("rails", Kind::Rails),
-    ("abort", Kind::Abort),
-];
+const KINDS: [(&str, Kind); 5] =
+    [("panic", Kind::Panic), ("hang", Kind::Hang), ("engine", Kind::Engine), ("rails", Kind::Rails), ("abort", Kind::Abort)];
 
 impl std::str::FromStr for Drill {
     type Err = String;

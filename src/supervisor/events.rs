@@ -209,8 +209,20 @@ impl Reporter {
         let outputs = if outputs.is_empty() { "none".into() } else { outputs.join(", ") };
         let text = format!(
             "tagpin {}  model {} ({}...)  source {}  kernels {}\noutputs: {outputs}\n\n{:>6} {:<18} {:>6}  {:<8} {:<7} {:>8} {:>9} {:>9}  {}\n",
-            env!("CARGO_PKG_VERSION"), o.model, &o.bundle_sha256[..12], o.source, o.kernel,
-            "part", "tag", "score", "verdict", "action", "age ms", "infer ms", "total ms", "truth",
+            env!("CARGO_PKG_VERSION"),
+            o.model,
+            &o.bundle_sha256[..12],
+            o.source,
+            o.kernel,
+            "part",
+            "tag",
+            "score",
+            "verdict",
+            "action",
+            "age ms",
+            "infer ms",
+            "total ms",
+            "truth",
         );
         self.write(&value, &text);
     }
@@ -262,13 +274,19 @@ impl Reporter {
         let ms = |us: u32| us as f64 / 1000.0;
         text += &format!(
             "latency from capture to verdict: p50 {:.1} ms, p99 {:.1} ms; edges late by p50 {:.3} ms, p99 {:.3} ms, largest {:.3} ms\n",
-            ms(p50), ms(p99), ms(j50), ms(j99), ms(jmax)
+            ms(p50),
+            ms(p99),
+            ms(j50),
+            ms(j99),
+            ms(jmax)
         );
         if !s.faults.is_empty() || s.missed_triggers + s.dropped_events > 0 {
             let faults: Vec<String> = s.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
             text += &format!(
                 "faults: {}; missed triggers {}, dropped events {}\n",
-                if faults.is_empty() { "none".into() } else { faults.join(", ") }, s.missed_triggers, s.dropped_events
+                if faults.is_empty() { "none".into() } else { faults.join(", ") },
+                s.missed_triggers,
+                s.dropped_events
             );
         }
         text += &format!("ended: {}; all outputs are in their safe state\n", s.ended);
@@ -304,7 +322,7 @@ impl Reporter {
             _ => done.best.map_or("-", |(id, _)| name(id)).to_string(),
         };
         let reason = if let Verdict::Safe(reason) = done.verdict { Some(reason.name()) } else { None };
-        let score = done.best.map(|(_, s)| (s.probability() * 1e4).round() / 1e4);
+        let score = done.best.map(|(_, s)| (s.probability() as f64 * 1e4).round() / 1e4);
         let action = done.action.map_or("safe", Action::name);
         let mut value = json!({
             "schema": 1, "event": "part", "part": done.part.id.0, "trigger": done.part.trigger.as_micros(),
@@ -323,7 +341,11 @@ impl Reporter {
         let score = score.map_or("-".into(), |s| format!("{s:.3}"));
         let row = format!(
             "{:>6} {shown:<18} {score:>6}  {:<8} {action:<7} {:>8.1} {:>9.2} {:>9.1}  {truth}",
-            done.part.id.0, done.verdict.name(), ms(age), ms(latency.infer), ms(latency.total)
+            done.part.id.0,
+            done.verdict.name(),
+            ms(age),
+            ms(latency.infer),
+            ms(latency.total)
         );
         let colour = match done.action {
             Some(Action::Accept) => 32,
@@ -349,7 +371,8 @@ impl Reporter {
             && let Err(e) = log.append(&self.bytes)
             && !std::mem::replace(&mut self.log_failed, true)
         {
-            let _ = writeln!(std::io::stderr(), "tagpin: the event log cannot be written: {e}; free space or change [events]");
+            let _ =
+                writeln!(std::io::stderr(), "tagpin: the event log cannot be written: {e}; free space or change [events]");
         }
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(if self.json { &self.bytes } else { text.as_bytes() });

@@ -109,6 +109,8 @@ struct Shared {
     commands: CommandQueue,
     events: Arc<EventQueue>,
     beat: AtomicU64,
+    /// Set when the outputs may end once their pulses have.
+    drain: AtomicBool,
     ended: Mutex<Option<Ended>>,
     news: Condvar,
     stats: Mutex<Stats>,
@@ -124,6 +126,7 @@ impl Shared {
     /// The first reason to end counts.
     fn end(&self, why: Ended) {
         self.ended.lock().expect("no thread panics while it holds this").get_or_insert(why);
+        self.exchange.stop.store(true, Ordering::Relaxed);
         self.news.notify_all();
     }
 
@@ -156,6 +159,7 @@ pub fn run(run: Run) -> Ended {
         commands: CommandQueue::default(),
         events: Arc::default(),
         beat: AtomicU64::new(clock.now().as_micros()),
+        drain: AtomicBool::new(false),
         ended: Mutex::new(None),
         news: Condvar::new(),
         stats: Mutex::default(),
@@ -198,7 +202,11 @@ pub fn run(run: Run) -> Ended {
 
     let ended = wait(&shared, &signalled);
     shared.exchange.stop.store(true, Ordering::Relaxed);
-    shared.commands.push(Command::Safe(SafeReason::Stopped));
+    if ended != Ended::Done {
+        shared.commands.push(Command::Safe(SafeReason::Stopped));
+    }
+    // The last part keeps its pulse; everything else ends at once.
+    shared.drain.store(true, Ordering::Relaxed);
     join(actuation, Duration::from_secs(2));
     join(line, Duration::from_millis(if ended == Ended::Hung { 0 } else { 1000 }));
     join(capture, Duration::from_millis(if ended == Ended::Hung { 0 } else { 300 }));
@@ -258,18 +266,29 @@ fn wait(shared: &Shared, signalled: &AtomicBool) -> Ended {
 /// The actuation thread: commands, pulses, retries, and the watch over the line's beat.
 fn actuate(actuator: &mut Actuator, shared: &Shared, watchdog: Micros, max_faults: u32) {
     const RETRY: Micros = Micros(20_000);
-    while !shared.exchange.stop.load(Ordering::Relaxed) {
+    /// Longest time that pulses in flight are given at a run's end.
+    const LAST_PULSES: Micros = Micros(1_500_000);
+    let mut end = None;
+    loop {
         let now = shared.clock.now();
+        if end.is_some_and(|end| now >= end) {
+            return;
+        }
         let wait = actuator.next_edge(now).unwrap_or(RETRY).min(RETRY);
-        if let Some(command) = shared.commands.pop(wait) {
-            actuator.apply(command, &shared.clock, &shared.events);
+        match shared.commands.pop(wait) {
+            Some(command) => actuator.apply(command, &shared.clock, &shared.events),
+            None if end.is_some() && actuator.next_edge(now).is_none() => return,
+            None => {}
+        }
+        if shared.drain.load(Ordering::Relaxed) && end.is_none() {
+            end = Some(now.plus(LAST_PULSES));
         }
         actuator.tick(&shared.clock, &shared.events);
         if actuator.faults_in_a_row() >= max_faults {
             shared.end(Ended::Held);
         }
         let beat = Instant::from_micros(shared.beat.load(Ordering::Relaxed));
-        if shared.clock.now().since(beat) > watchdog {
+        if !shared.exchange.stop.load(Ordering::Relaxed) && shared.clock.now().since(beat) > watchdog {
             actuator.go_safe(SafeReason::MissedBeat, &shared.clock, &shared.events);
             shared.fault(SafeReason::MissedBeat);
             shared.end(Ended::Hung);
@@ -346,11 +365,7 @@ impl LineThread<'_> {
         let middle = clock.now();
         let outcome = preprocessed.and_then(|()| self.stage.infer());
         let end = clock.now();
-        let latency = Latency {
-            preprocess: middle.since(begin),
-            infer: end.since(middle),
-            total: end.since(captured),
-        };
+        let latency = Latency { preprocess: middle.since(begin), infer: end.since(middle), total: end.since(captured) };
         let done = match outcome {
             Ok(()) => {
                 self.engine_faults = 0;
@@ -376,9 +391,11 @@ impl LineThread<'_> {
         }
     }
 
-    /// A part's end: command first, report after.
+    /// A part's end: reported, commanded, counted.
     fn finish(&mut self, done: PartDone, latency: Latency) {
         let now = self.shared.clock.now();
+        // Both queues are bounded and never wait, so the order is for readers only: the part stands before its edges.
+        self.shared.events.push(Event::Part { done, age: now.since(done.captured_at), latency });
         match done.verdict {
             Verdict::Safe(reason) => self.shared.fault(reason),
             _ => self.shared.commands.push(Command::Verdict { part: done.part.id.0, calls: done.calls, scheduled: now }),
@@ -406,10 +423,8 @@ impl LineThread<'_> {
         }
         let finished = self.parts > 0 && s.parts >= self.parts;
         drop(stats);
-        self.shared.events.push(Event::Part { done, age: now.since(done.captured_at), latency });
         if finished {
             self.shared.end(Ended::Done);
-            self.shared.exchange.stop.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -83,7 +83,12 @@ pub struct Stage {
 
 impl Stage {
     /// A stage for the bundle's model and the site's settings. `classifier`: the bundle's engine, or a drill around it.
-    pub fn new(bundle: &Bundle<'_>, classifier: Box<dyn Classifier>, settings: &Settings, pacing: Pacing) -> Result<Self, String> {
+    pub fn new(
+        bundle: &Bundle<'_>,
+        classifier: Box<dyn Classifier>,
+        settings: &Settings,
+        pacing: Pacing,
+    ) -> Result<Self, String> {
         let contract = &bundle.contract;
         let input = contract.input;
         let target = Target { width: input.width, height: input.height, fit: input.fit, roi: settings.roi };

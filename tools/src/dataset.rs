@@ -44,10 +44,14 @@ impl Dataset {
     /// Reads every picture below `folder` and brings it to `side` x `side` by the runtime's preprocessing.
     pub fn load(folder: &Path, side: u16) -> Result<Self> {
         let mut tags = Vec::new();
-        for entry in std::fs::read_dir(folder).with_context(|| format!("{}: expected a folder of tagged folders", folder.display()))? {
+        for entry in std::fs::read_dir(folder)
+            .with_context(|| format!("{}: expected a folder of tagged folders", folder.display()))?
+        {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                tags.push(entry.file_name().into_string().map_err(|n| anyhow::anyhow!("folder {n:?}: its name is not UTF-8"))?);
+                tags.push(
+                    entry.file_name().into_string().map_err(|n| anyhow::anyhow!("folder {n:?}: its name is not UTF-8"))?,
+                );
             }
         }
         tags.sort();
@@ -63,22 +67,25 @@ impl Dataset {
         let target = Target { width: side, height: side, fit: Fit::Crop, roi: None };
         let samples: Vec<Sample> = files
             .into_par_iter()
-            .map_init(|| Preprocessor::new(target), |preprocessor, (path, tag)| {
-                bar.inc(1);
-                let mut read = || -> Result<Sample> {
-                    let bytes = std::fs::read(&path)?;
-                    let picture = Picture::decode(&bytes)?;
-                    let rgb = preprocessor.picture(&FrameView::new(picture.layout(), &picture.rgb)?)?.to_vec();
-                    Ok(Sample { path: path.clone(), tag, sha256: sha256(&bytes), rgb })
-                };
-                match read() {
-                    Ok(sample) => Some(sample),
-                    Err(e) => {
-                        skipped.lock().expect("no reader panics while it holds this").push((path, e.to_string()));
-                        None
+            .map_init(
+                || Preprocessor::new(target),
+                |preprocessor, (path, tag)| {
+                    bar.inc(1);
+                    let mut read = || -> Result<Sample> {
+                        let bytes = std::fs::read(&path)?;
+                        let picture = Picture::decode(&bytes)?;
+                        let rgb = preprocessor.picture(&FrameView::new(picture.layout(), &picture.rgb)?)?.to_vec();
+                        Ok(Sample { path: path.clone(), tag, sha256: sha256(&bytes), rgb })
+                    };
+                    match read() {
+                        Ok(sample) => Some(sample),
+                        Err(e) => {
+                            skipped.lock().expect("no reader panics while it holds this").push((path, e.to_string()));
+                            None
+                        }
                     }
-                }
-            })
+                },
+            )
             .flatten()
             .collect();
         bar.finish_and_clear();
@@ -91,7 +98,9 @@ impl Dataset {
         for (tag, name) in dataset.tags.iter().enumerate() {
             let n = dataset.samples.iter().filter(|s| s.tag == tag).count();
             if n < FEWEST {
-                bail!("tag \"{name}\" has {n} readable pictures, at least {FEWEST} are needed; add some or remove its folder");
+                bail!(
+                    "tag \"{name}\" has {n} readable pictures, at least {FEWEST} are needed; add some or remove its folder"
+                );
             }
             if n < ADVISED {
                 eprintln!("warning: tag \"{name}\" has {n} pictures; {ADVISED} are advised, figures will be rough");

@@ -48,7 +48,8 @@ pub fn run(args: &Demo) -> Result<()> {
     draw("beyond", held, 2, true)?;
     done("synth");
     let (data, run) = (at("train"), at("run"));
-    let train = train::Train { data: data.clone(), out: run.clone(), epochs: args.epochs, batch: 32, rate: 4e-3, seed: args.seed };
+    let train =
+        train::Train { data: data.clone(), out: run.clone(), epochs: args.epochs, batch: 32, rate: 4e-3, seed: args.seed };
     train::run(&train)?;
     done("train");
     quantise::run(&quantise::Quantise { run: run.clone(), data: data.clone(), pictures: 400, clip: 1 })?;

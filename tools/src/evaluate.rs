@@ -84,27 +84,36 @@ pub fn int8_logits(onnx: &[u8], data: &Dataset) -> Result<Vec<Vec<f32>>> {
     if spec.input != [SIDE, SIDE, 3] {
         bail!("int8.onnx takes {:?}, expected {SIDE}x{SIDE}x3", spec.input);
     }
-    let table: Vec<i8> = (0..=255u8)
-        .map(|v| quant::quantise(crate::network::normalise(&[v])[0], spec.scale, spec.zero_point))
-        .collect();
+    let table: Vec<i8> =
+        (0..=255u8).map(|v| quant::quantise(crate::network::normalise(&[v])[0], spec.scale, spec.zero_point)).collect();
     let bar = crate::progress::bar("evaluating", data.samples.len() as u64);
     use rayon::prelude::*;
     let logits = data
         .samples
         .par_iter()
-        .map_init(|| engine.clone(), |engine, s| {
-            let input: Vec<i8> = s.rgb.iter().map(|&v| table[v as usize]).collect();
-            let mut logits = vec![0; spec.logits];
-            bar.inc(1);
-            engine.infer(&input, &mut logits).map(|()| logits.into_iter().map(|l| l as f32 / 65536.0).collect())
-        })
+        .map_init(
+            || engine.clone(),
+            |engine, s| {
+                let input: Vec<i8> = s.rgb.iter().map(|&v| table[v as usize]).collect();
+                let mut logits = vec![0; spec.logits];
+                bar.inc(1);
+                engine.infer(&input, &mut logits).map(|()| logits.into_iter().map(|l| l as f32 / 65536.0).collect())
+            },
+        )
         .collect::<Result<Vec<Vec<f32>>, _>>()?;
     bar.finish_and_clear();
     Ok(logits)
 }
 
 /// Figures of one set.
-pub fn figures(name: &str, network: &Network, onnx: &[u8], train: &Dataset, test: &Dataset, ignore: Option<usize>) -> Result<SetFigures> {
+pub fn figures(
+    name: &str,
+    network: &Network,
+    onnx: &[u8],
+    train: &Dataset,
+    test: &Dataset,
+    ignore: Option<usize>,
+) -> Result<SetFigures> {
     let int8: Vec<usize> = int8_logits(onnx, test)?.iter().map(|l| best(l)).collect();
     let pictures: Vec<&[u8]> = test.samples.iter().map(|s| s.rgb.as_slice()).collect();
     let float: Vec<usize> = network.infer_all(&pictures).iter().map(|l| best(l)).collect();
@@ -164,7 +173,13 @@ pub fn run(args: &Evaluate) -> Result<()> {
     let train = Dataset::load(&args.train, SIDE as u16)?;
     let ignore = match &args.ignore {
         None => None,
-        Some(tag) => Some(network.tags.iter().position(|t| t == tag).with_context(|| format!("--ignore {tag}: the network has {:?}", network.tags))?),
+        Some(tag) => Some(
+            network
+                .tags
+                .iter()
+                .position(|t| t == tag)
+                .with_context(|| format!("--ignore {tag}: the network has {:?}", network.tags))?,
+        ),
     };
     let mut all = Vec::new();
     for test in &args.tests {
@@ -181,7 +196,8 @@ pub fn run(args: &Evaluate) -> Result<()> {
         all.push(f);
     }
     let path = args.run.join("evaluation.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&all)?).with_context(|| format!("{} cannot be written", path.display()))?;
+    std::fs::write(&path, serde_json::to_string_pretty(&all)?)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
     println!("\n{}", path.display());
     Ok(())
 }

@@ -50,7 +50,13 @@ struct Builder {
 impl Builder {
     fn constant(&mut self, name: &str, dims: &[usize], ty: pb::tensor_proto::DataType, raw: Vec<u8>) -> String {
         let dims = dims.iter().map(|&d| d as i64).collect();
-        self.constants.push(pb::TensorProto { name: name.into(), dims, data_type: ty as i32, raw_data: raw, ..Default::default() });
+        self.constants.push(pb::TensorProto {
+            name: name.into(),
+            dims,
+            data_type: ty as i32,
+            raw_data: raw,
+            ..Default::default()
+        });
         name.into()
     }
 

@@ -80,7 +80,8 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
     let real: Vec<u8> = real.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut tags = heapless::Vec::new();
     for name in &i.tags {
-        tags.push(Tag { name, rule: TagRule::default() }).map_err(|_| anyhow::anyhow!("more than {} tags", tagpin::MAX_TAGS))?;
+        tags.push(Tag { name, rule: TagRule::default() })
+            .map_err(|_| anyhow::anyhow!("more than {} tags", tagpin::MAX_TAGS))?;
     }
     let contract = Contract {
         name,
@@ -148,14 +149,26 @@ fn of_run(run: &Path) -> Result<(Ingredients, serde_json::Value, Vec<SetFigures>
     let record = read("run.json", "train")?;
     let run_sha256 = sha256(&record);
     let record: serde_json::Value = serde_json::from_slice(&record).context("run.json is damaged; train again")?;
-    let hex = record["dataset_sha256"].as_str().filter(|h| h.len() == 64 && h.is_ascii()).context("run.json has no dataset_sha256; train again")?;
+    let hex = record["dataset_sha256"]
+        .as_str()
+        .filter(|h| h.len() == 64 && h.is_ascii())
+        .context("run.json has no dataset_sha256; train again")?;
     let mut dataset_sha256 = [0; 32];
     for (i, b) in dataset_sha256.iter_mut().enumerate() {
         *b = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).context("run.json: dataset_sha256 is damaged")?;
     }
-    let figures = serde_json::from_slice(&read("evaluation.json", "evaluate")?).context("evaluation.json is damaged; evaluate again")?;
+    let figures = serde_json::from_slice(&read("evaluation.json", "evaluate")?)
+        .context("evaluation.json is damaged; evaluate again")?;
     let tags = crate::train::load(run)?.tags;
-    let i = Ingredients { tags, mean: [MEAN; 3], std: [STD; 3], fit: Fit::Crop, task: Task::Multiclass, dataset_sha256, run_sha256 };
+    let i = Ingredients {
+        tags,
+        mean: [MEAN; 3],
+        std: [STD; 3],
+        fit: Fit::Crop,
+        task: Task::Multiclass,
+        dataset_sha256,
+        run_sha256,
+    };
     Ok((i, record, figures))
 }
 
@@ -165,7 +178,14 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<(&serde_json::Va
     let engine = Engine::from_bundle(&bundle)?;
     let mut s = format!("# {name}\n\n");
     let [h, w, _] = engine.spec().input;
-    writeln!(s, "{} tags, {:?}, {w}x{h} pixels, {:.2} M multiply-adds, {} KB.\n", i.tags.len(), i.task, engine.macs() as f64 / 1e6, bytes.len() / 1024)?;
+    writeln!(
+        s,
+        "{} tags, {:?}, {w}x{h} pixels, {:.2} M multiply-adds, {} KB.\n",
+        i.tags.len(),
+        i.task,
+        engine.macs() as f64 / 1e6,
+        bytes.len() / 1024
+    )?;
     writeln!(s, "| | |\n|---|---|")?;
     writeln!(s, "| bundle SHA-256 | `{}` |", Hex(&bundle.sha256))?;
     writeln!(s, "| graph SHA-256 | `{}` |", Hex(&bundle.contract.graph_sha256))?;
@@ -177,12 +197,32 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<(&serde_json::Va
     let field = |k: &str| run[k].as_str().map_or_else(|| run[k].to_string(), String::from);
     writeln!(s, "| data SHA-256 | `{}` |", field("dataset_sha256"))?;
     writeln!(s, "| run SHA-256 | `{}` |", Hex(&i.run_sha256))?;
-    writeln!(s, "| trained by | {}, seed {}, {} epochs, {} weights |", field("tool"), field("seed"), field("epochs"), field("weights"))?;
-    writeln!(s, "| pictures | {} to train, {} to choose the epoch (validation top-1 {:.4}) |", run["pictures"]["train"], run["pictures"]["validation"], run["validation"].as_f64().unwrap_or(0.0))?;
+    writeln!(
+        s,
+        "| trained by | {}, seed {}, {} epochs, {} weights |",
+        field("tool"),
+        field("seed"),
+        field("epochs"),
+        field("weights")
+    )?;
+    writeln!(
+        s,
+        "| pictures | {} to train, {} to choose the epoch (validation top-1 {:.4}) |",
+        run["pictures"]["train"],
+        run["pictures"]["validation"],
+        run["validation"].as_f64().unwrap_or(0.0)
+    )?;
     writeln!(s, "| command | `{}` |", field("command"))?;
-    writeln!(s, "\n## Held-out pictures\n\n| set | counted | int8 top-1 | float top-1 | agreement | nearest mean colour | regression on 24x24 grey |\n|---|---|---|---|---|---|---|")?;
+    writeln!(
+        s,
+        "\n## Held-out pictures\n\n| set | counted | int8 top-1 | float top-1 | agreement | nearest mean colour | regression on 24x24 grey |\n|---|---|---|---|---|---|---|"
+    )?;
     for f in sets {
-        writeln!(s, "| {} | {} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} |", f.name, f.counted, f.int8, f.float, f.agreement, f.mean_colour, f.regression)?;
+        writeln!(
+            s,
+            "| {} | {} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} |",
+            f.name, f.counted, f.int8, f.float, f.agreement, f.mean_colour, f.regression
+        )?;
     }
     for f in sets {
         writeln!(s, "\n### {}\n\n| tag | pictures | precision | recall |\n|---|---|---|---|", f.name)?;
@@ -190,7 +230,8 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<(&serde_json::Va
         for t in &f.tags {
             writeln!(s, "| {} | {} | {} | {} |", t.tag, t.pictures, show(t.precision), show(t.recall))?;
         }
-        let mistakes: Vec<String> = f.mistakes.iter().map(|(is, taken, n)| format!("{n} x {is} taken for {taken}")).collect();
+        let mistakes: Vec<String> =
+            f.mistakes.iter().map(|(is, taken, n)| format!("{n} x {is} taken for {taken}")).collect();
         writeln!(s, "\nMistakes: {}.", if mistakes.is_empty() { "none".into() } else { mistakes.join(", ") })?;
     }
     Ok(s)
@@ -198,7 +239,11 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<(&serde_json::Va
 
 /// Packs and writes the bundle and its card.
 pub fn run(args: &Pack) -> Result<()> {
-    let name = args.out.file_stem().and_then(|n| n.to_str()).with_context(|| format!("--out {}: expected NAME.tagpin", args.out.display()))?;
+    let name = args
+        .out
+        .file_stem()
+        .and_then(|n| n.to_str())
+        .with_context(|| format!("--out {}: expected NAME.tagpin", args.out.display()))?;
     if args.out.exists() && !args.force {
         bail!("{} exists; name another file or add --force", args.out.display());
     }
@@ -207,7 +252,11 @@ pub fn run(args: &Pack) -> Result<()> {
         (Some(run), _) => {
             let (i, record, figures) = of_run(run)?;
             let path = run.join("int8.onnx");
-            (std::fs::read(&path).with_context(|| format!("{}: run `quantise` first", path.display()))?, i, Some((record, figures)))
+            (
+                std::fs::read(&path).with_context(|| format!("{}: run `quantise` first", path.display()))?,
+                i,
+                Some((record, figures)),
+            )
         }
         (None, Some(onnx)) => {
             let bytes = read(onnx)?;
@@ -220,7 +269,9 @@ pub fn run(args: &Pack) -> Result<()> {
     let card = card(name, &bytes, &ingredients, made.as_ref().map(|(r, f)| (r, f.as_slice())))?;
     for (path, contents) in [(args.out.clone(), bytes.as_slice()), (args.out.with_extension("md"), card.as_bytes())] {
         let part = path.with_extension("part");
-        std::fs::write(&part, contents).and_then(|()| std::fs::rename(&part, &path)).with_context(|| format!("{} cannot be written", path.display()))?;
+        std::fs::write(&part, contents)
+            .and_then(|()| std::fs::rename(&part, &path))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
     }
     println!("{} ({} KB) and its card", args.out.display(), bytes.len() / 1024);
     Ok(())

@@ -63,7 +63,8 @@ pub fn quantise(network: &Network, pictures: &[&[u8]], clip: u32) -> Quantised {
         });
     // Values are never negative: each layer ends in ReLU6, sums and averages are of such values.
     let bar = crate::progress::bar("calibrating", pictures.len() as u64);
-    let empty = || tops.iter().map(|(p, t)| (*p, Seen { bins: vec![0; BINS], top: t.max(1e-6) })).collect::<BTreeMap<_, _>>();
+    let empty =
+        || tops.iter().map(|(p, t)| (*p, Seen { bins: vec![0; BINS], top: t.max(1e-6) })).collect::<BTreeMap<_, _>>();
     let seen = pictures
         .par_iter()
         .fold(empty, |mut seen, rgb| {
@@ -116,7 +117,11 @@ fn weights(weights: &[f32], bias: &[f32], outputs: usize, input: f32) -> QuantLa
         *s = s.max(b.abs() / input / 1e9).max(1e-9);
     }
     QuantLayer {
-        weights: weights.iter().enumerate().map(|(i, w)| (w / scales[i % outputs]).round_ties_even().clamp(-127.0, 127.0) as i8).collect(),
+        weights: weights
+            .iter()
+            .enumerate()
+            .map(|(i, w)| (w / scales[i % outputs]).round_ties_even().clamp(-127.0, 127.0) as i8)
+            .collect(),
         bias: bias.iter().zip(&scales).map(|(b, s)| (b / (input * s)).round_ties_even() as i32).collect(),
         scales,
     }
@@ -132,7 +137,9 @@ pub fn run(args: &Quantise) -> Result<()> {
     let every = (data.samples.len() / args.pictures.max(1)).max(1);
     let pictures: Vec<&[u8]> = data.samples.iter().step_by(every).map(|s| s.rgb.as_slice()).collect();
     let quantised = quantise(&network, &pictures, args.clip);
-    for (name, bytes) in [("float.onnx", onnx::write(&network, None)), ("int8.onnx", onnx::write(&network, Some(&quantised)))] {
+    for (name, bytes) in
+        [("float.onnx", onnx::write(&network, None)), ("int8.onnx", onnx::write(&network, Some(&quantised)))]
+    {
         let path = args.run.join(name);
         std::fs::write(&path, &bytes).with_context(|| format!("{} cannot be written", path.display()))?;
         println!("{} ({} KB)", path.display(), bytes.len() / 1024);

@@ -31,7 +31,8 @@ pub fn run(args: &Synth) -> Result<()> {
         bail!("{} exists; name another folder or remove it", args.out.display());
     }
     for kind in Kind::ALL {
-        std::fs::create_dir_all(args.out.join(kind.name())).with_context(|| format!("{} cannot be made", args.out.display()))?;
+        std::fs::create_dir_all(args.out.join(kind.name()))
+            .with_context(|| format!("{} cannot be made", args.out.display()))?;
     }
     let conditions = if args.beyond { Conditions::BEYOND } else { Conditions::TRAINING };
     let jobs = args.per_tag * Kind::ALL.len() as u64;

@@ -61,7 +61,9 @@ impl CommandQueue {
 struct Driven {
     output: Box<dyn Output>,
     settings: OutputSettings,
-    state: State,
+    /// Unknown after a write that failed.
+    state: Option<State>,
+    failed_in_a_row: u32,
     wanted: State,
     off_at: Option<Instant>,
     part: u64,
@@ -72,7 +74,6 @@ pub struct Actuator {
     lines: Vec<Driven>,
     jitter: Quantiles,
     faults: u64,
-    faults_in_a_row: u32,
     safe: Option<SafeReason>,
 }
 
@@ -86,7 +87,8 @@ impl Actuator {
                 Ok(output) => lines.push(Driven {
                     output,
                     settings: s.clone(),
-                    state: s.safe,
+                    state: Some(s.safe),
+                    failed_in_a_row: 0,
                     wanted: s.safe,
                     off_at: None,
                     part: 0,
@@ -97,7 +99,7 @@ impl Actuator {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { lines, jitter: Quantiles::default(), faults: 0, faults_in_a_row: 0, safe: Some(SafeReason::Stopped) })
+        Ok(Self { lines, jitter: Quantiles::default(), faults: 0, safe: Some(SafeReason::Stopped) })
     }
 
     /// Carries a command out.
@@ -142,7 +144,7 @@ impl Actuator {
                 self.settle(part, at, clock, events);
             }
         }
-        if self.lines.iter().any(|l| l.wanted != l.state) {
+        if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
             self.settle(0, now, clock, events);
         }
     }
@@ -167,30 +169,28 @@ impl Actuator {
     fn settle(&mut self, part: u64, scheduled: Instant, clock: &dyn Clock, events: &EventQueue) {
         let mut failed = false;
         for (i, line) in self.lines.iter_mut().enumerate() {
-            if line.wanted == line.state {
+            if line.state == Some(line.wanted) {
                 continue;
             }
             match line.output.apply(line.wanted) {
                 Ok(()) => {
-                    line.state = line.wanted;
+                    line.state = Some(line.wanted);
+                    line.failed_in_a_row = 0;
                     let done = clock.now();
                     self.jitter.add(done.since(scheduled).0);
-                    events.push(Event::Edge { part, line: i as u8, state: line.state, scheduled, done });
+                    events.push(Event::Edge { part, line: i as u8, state: line.wanted, scheduled, done });
                 }
                 Err(error) => {
                     failed = true;
+                    line.state = None;
+                    line.failed_in_a_row += 1;
                     self.faults += 1;
                     events.push(Event::Fault { kind: SafeReason::Output.name(), count: self.faults, action: "safe" });
                     events.explain(&error);
                 }
             }
         }
-        if !failed {
-            self.faults_in_a_row = 0;
-            return;
-        }
-        self.faults_in_a_row += 1;
-        if self.safe.is_none() {
+        if failed && self.safe.is_none() {
             self.go_safe(SafeReason::Output, clock, events);
         }
     }
@@ -200,9 +200,9 @@ impl Actuator {
         self.faults
     }
 
-    /// Rounds in a row in which a line could not be written.
+    /// Writes in a row that failed, of the line that fails most.
     pub fn faults_in_a_row(&self) -> u32 {
-        self.faults_in_a_row
+        self.lines.iter().map(|l| l.failed_in_a_row).max().unwrap_or(0)
     }
 
     /// Why all lines are safe, if they are.
@@ -215,9 +215,8 @@ impl Actuator {
         &self.jitter
     }
 
-    /// Current states in the order of the settings.
-    pub fn states(&self) -> impl Iterator<Item = State> + '_ {
+    /// Current states in the order of the settings; nothing where a write failed.
+    pub fn states(&self) -> impl Iterator<Item = Option<State>> + '_ {
         self.lines.iter().map(|l| l.state)
     }
 }
-

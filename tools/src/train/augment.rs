@@ -40,7 +40,8 @@ fn blur(rgb: &[u8], strength: i32) -> Vec<u8> {
     for y in 0..SIDE {
         for x in 0..SIDE {
             for c in 0..3 {
-                let around = at(x + 1, y, c) + at(x.saturating_sub(1), y, c) + at(x, y + 1, c) + at(x, y.saturating_sub(1), c);
+                let around =
+                    at(x + 1, y, c) + at(x.saturating_sub(1), y, c) + at(x, y + 1, c) + at(x, y.saturating_sub(1), c);
                 out.push(((at(x, y, c) * (256 - 4 * strength) + around * strength) >> 8) as u8);
             }
         }

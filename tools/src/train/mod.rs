@@ -207,7 +207,12 @@ pub fn run(args: &Train) -> Result<()> {
     let data = Dataset::load(&args.data, SIDE as u16)?;
     let dataset_sha256 = data.sha256();
     let (train, validation) = data.split(VALIDATION, args.seed);
-    println!("{} pictures to train on, {} to validate, {} tags", train.samples.len(), validation.samples.len(), train.tags.len());
+    println!(
+        "{} pictures to train on, {} to validate, {} tags",
+        train.samples.len(),
+        validation.samples.len(),
+        train.tags.len()
+    );
     let mut trainer = Trainer::new(&train.tags, args.seed);
     let steps = train.samples.len() / args.batch.min(train.samples.len());
     let mut best: Option<(f64, Network)> = None;
@@ -286,8 +291,10 @@ fn save(out: &Path, network: &Network, record: &serde_json::Value) -> Result<()>
 /// Reads a run folder's network.
 pub fn load(run: &Path) -> Result<Network> {
     let path = run.join("network.bin");
-    let bytes = std::fs::read(&path).with_context(|| format!("{}: expected a run folder made by `train`", path.display()))?;
-    let network: Network = postcard::from_bytes(&bytes).with_context(|| format!("{} is damaged; train again", path.display()))?;
+    let bytes =
+        std::fs::read(&path).with_context(|| format!("{}: expected a run folder made by `train`", path.display()))?;
+    let network: Network =
+        postcard::from_bytes(&bytes).with_context(|| format!("{} is damaged; train again", path.display()))?;
     network.check()?;
     Ok(network)
 }
@@ -295,7 +302,8 @@ pub fn load(run: &Path) -> Result<Network> {
 /// Share of pictures whose highest logit is their tag's.
 fn accuracy(network: &Network, data: &Dataset) -> f64 {
     let pictures: Vec<&[u8]> = data.samples.iter().map(|s| s.rgb.as_slice()).collect();
-    let right = network.infer_all(&pictures).iter().zip(&data.samples).filter(|(l, s)| crate::evaluate::best(l) == s.tag).count();
+    let right =
+        network.infer_all(&pictures).iter().zip(&data.samples).filter(|(l, s)| crate::evaluate::best(l) == s.tag).count();
     right as f64 / data.samples.len() as f64
 }
 

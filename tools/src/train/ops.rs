@@ -57,7 +57,8 @@ impl Running {
     fn update(&self, mean: &[f32], variance: &[f32]) {
         const KEEP: f32 = 0.9;
         let mut held = self.0.lock().expect("no thread panics while it holds this");
-        let mix = |old: &mut [f32], new: &[f32]| old.iter_mut().zip(new).for_each(|(o, n)| *o = KEEP * *o + (1.0 - KEEP) * n);
+        let mix =
+            |old: &mut [f32], new: &[f32]| old.iter_mut().zip(new).for_each(|(o, n)| *o = KEEP * *o + (1.0 - KEEP) * n);
         mix(&mut held.0, mean);
         mix(&mut held.1, variance);
     }
@@ -71,7 +72,13 @@ type Flat = burn::backend::flex::FlexTensor;
 #[backend_extension(Flex, Autodiff)]
 trait LayerOps: Backend {
     fn depthwise(x: FloatTensor<Self>, w: FloatTensor<Self>, g: Geometry) -> FloatTensor<Self>;
-    fn norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, relu6: bool, running: Running) -> FloatTensor<Self>;
+    fn norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        relu6: bool,
+        running: Running,
+    ) -> FloatTensor<Self>;
 }
 
 /// Depthwise convolution. `x`: `[batch * side * side, channels]`, `w`: `[9, channels]`; returns `[batch * out * out, channels]`.
@@ -259,7 +266,13 @@ impl LayerOps for Flex {
         flat(depthwise_forward(slice(&x), slice(&w), g), [g.batch * g.output() * g.output(), g.channels])
     }
 
-    fn norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, relu6: bool, running: Running) -> FloatTensor<Self> {
+    fn norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        relu6: bool,
+        running: Running,
+    ) -> FloatTensor<Self> {
         norm_forward(x.to_contiguous(), &gamma.to_contiguous(), &beta.to_contiguous(), relu6, &running).y
     }
 }
@@ -315,7 +328,13 @@ impl<C: CheckpointStrategy> LayerOps for Autodiff<Flex, C> {
         }
     }
 
-    fn norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, relu6: bool, running: Running) -> FloatTensor<Self> {
+    fn norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        relu6: bool,
+        running: Running,
+    ) -> FloatTensor<Self> {
         let prepared = NormBackward.prepare::<C>([x.node(), gamma.node(), beta.node()]).compute_bound().stateful();
         let (gamma, beta) = (gamma.primitive().to_contiguous(), beta.primitive().to_contiguous());
         let normed = norm_forward(x.primitive().to_contiguous(), &gamma, &beta, relu6, &running);

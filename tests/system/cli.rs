@@ -1,0 +1,175 @@
+//! Commands that start nothing: classify, inspect, check, bench, completions; and how bad input is refused.
+
+use crate::program::*;
+use serde_json::Value;
+
+#[test]
+fn inspect_shows_the_contract_and_every_node() {
+    let out = finish(tagpin(&["inspect", PARTS, "--json"]));
+    assert!(out.status.success(), "{}", stderr(&out));
+    let v: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((v["task"].as_str(), v["mixed"].as_bool()), (Some("multiclass"), Some(false)));
+    assert_eq!(v["tags"].as_array().unwrap().len(), 8);
+    let places: Vec<&str> = v["nodes"].as_array().unwrap().iter().map(|n| n["place"].as_str().unwrap()).collect();
+    assert!(places.iter().any(|p| p.contains("depthwise 3x3")));
+    let table = finish(tagpin(&["inspect", PARTS]));
+    assert!(String::from_utf8_lossy(&table.stdout).contains("gear_chipped"));
+}
+
+#[test]
+fn bench_runs_exactly_so_often_and_dumps_logits() {
+    let dump = folder("bench").join("logits.f32");
+    let out = finish(tagpin(&["bench", PARTS, "--iters", "3", "--json", "--dump", dump.to_str().unwrap()]));
+    let v: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((v["iters"].as_u64(), v["threads"].as_u64()), (Some(3), Some(1)));
+    for stage in ["preprocess", "infer", "head"] {
+        assert!(v["stages"][stage]["p50"].as_f64().unwrap() <= v["stages"][stage]["max"].as_f64().unwrap());
+    }
+    assert_eq!(std::fs::read(dump).unwrap().len(), 8 * 4);
+}
+
+/// Draws a part with the library's renderer, as the tools do.
+fn picture(folder: &std::path::Path, kind: tagpin::scene::Kind, index: u64) {
+    use tagpin::scene::{Conditions, HEIGHT, Shot, WIDTH, render};
+    let mut rgb = vec![0; WIDTH * HEIGHT * 3];
+    render(&Shot::draw(kind, &Conditions::TRAINING, 99, index), index, &mut rgb);
+    let path = folder.join(format!("{index}-{}.png", kind.name()));
+    tagpin::pictures::Picture::write_png(&path, WIDTH as u32, HEIGHT as u32, &rgb).unwrap();
+}
+
+#[test]
+fn classify_names_the_parts_and_shards_cover_all_files_once() {
+    let folder = folder("classify");
+    for (i, kind) in tagpin::scene::Kind::ALL.into_iter().enumerate() {
+        picture(&folder, kind, i as u64);
+    }
+    std::fs::write(folder.join("broken.jpg"), b"not a picture").unwrap();
+    let path = folder.to_str().unwrap();
+    let out = finish(tagpin(&["classify", PARTS, path, "--json", "--top", "2"]));
+    assert_eq!(out.status.code(), Some(1), "a skipped file shows in the exit code");
+    assert!(stderr(&out).contains("broken.jpg: no readable"), "{}", stderr(&out));
+    let all = events(&out);
+    assert_eq!(all.len(), 8);
+    for e in &all {
+        let tag = e["tags"][0]["tag"].as_str().unwrap();
+        assert!(e["path"].as_str().unwrap().contains(&format!("-{tag}.png")), "{e}");
+        assert_eq!(e["tags"].as_array().unwrap().len(), 2);
+    }
+    let mut sharded: Vec<Value> = Vec::new();
+    for shard in ["1/3", "2/3", "3/3"] {
+        sharded.extend(events(&finish(tagpin(&["classify", PARTS, path, "--json", "--top", "2", "--shard", shard]))));
+    }
+    let key = |v: &Value| v["path"].to_string();
+    sharded.sort_by_key(key);
+    let mut all = all;
+    all.sort_by_key(key);
+    assert_eq!(sharded, all);
+    let out = finish(tagpin(&["classify", PARTS, path, "--shard", "4/3"]));
+    assert_eq!(out.status.code(), Some(2));
+}
+
+/// The same scores on x86-64 and aarch64, decoding included: CI runs this test on both.
+#[test]
+fn scores_are_the_same_bits_on_every_cpu() {
+    let folder = folder("bits");
+    for (i, kind) in tagpin::scene::Kind::ALL.into_iter().enumerate() {
+        picture(&folder, kind, 50 + i as u64);
+    }
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/part.jpg"), folder.join("part.jpg")).unwrap();
+    let out = finish(tagpin(&["classify", PARTS, folder.to_str().unwrap(), "--json", "--top", "8"]));
+    assert!(out.status.success(), "{}", stderr(&out));
+    let raw: Vec<u64> = events(&out)
+        .iter()
+        .flat_map(|e| e["tags"].as_array().unwrap().iter().map(|t| t["score_raw"].as_u64().unwrap()).collect::<Vec<_>>())
+        .collect();
+    let bytes: Vec<u8> = raw.iter().flat_map(|r| r.to_le_bytes()).collect();
+    let hash = tagpin::bundle::Hex(&tagpin::bundle::sha256(&bytes)).to_string();
+    let golden = include_str!("../data/scores.sha256").trim();
+    assert_eq!(hash, golden, "if the shipped model or the arithmetic changed on purpose, update tests/data/scores.sha256");
+}
+
+#[test]
+fn every_problem_of_a_bad_setup_is_told_at_once() {
+    let file = settings(
+        "bad",
+        "[source]\nopen = \"dir:/nonexistent\"\n[outputs.a]\nbackend = \"gpiochip\"\nchip = \"no-such-chip\"\nline = 3\non = [\"accept\"]\n",
+    );
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file]));
+    assert_eq!(out.status.code(), Some(2));
+    let text = stderr(&out);
+    assert!(text.contains("dir:/nonexistent"), "{text}");
+    assert!(text.contains("no-such-chip"), "{text}");
+    let out = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
+    assert_eq!(out.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(text.contains("2 to mend"), "{text}");
+}
+
+#[test]
+fn unknown_keys_and_tags_are_refused_with_their_place() {
+    let file = settings("keys", "[decide]\nrejct = [\"bolt\"]\nreview = [\"screw\"]\n");
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file]));
+    assert_eq!(out.status.code(), Some(2));
+    let text = stderr(&out);
+    assert!(text.contains("device.toml:2:1: unknown key \"decide.rejct\"; did you mean \"reject\"?"), "{text}");
+    assert!(text.contains("device.toml:3:11: decide: the model has no tag \"screw\""), "{text}");
+}
+
+#[test]
+fn damaged_bundles_are_refused_and_say_why() {
+    let folder = folder("damaged");
+    let good = std::fs::read(PARTS).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let mut future = good.clone();
+    future[8] = 9;
+    let cases: [(&str, Vec<u8>, &str); 5] = [
+        ("empty", Vec::new(), "not a tagpin bundle"),
+        ("text", b"hello".to_vec(), "not a tagpin bundle"),
+        ("short", good[..good.len() / 2].to_vec(), "its header states"),
+        ("flipped", flipped, "SHA-256"),
+        ("future", future, "this build reads 1..=1"),
+    ];
+    for (name, bytes, why) in cases {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let out = finish(tagpin(&["inspect", path.to_str().unwrap()]));
+        assert_eq!(out.status.code(), Some(2), "{name}");
+        assert!(stderr(&out).contains(why), "{name}: {}", stderr(&out));
+    }
+}
+
+#[test]
+fn check_of_the_demonstration_finds_all_well() {
+    let out = finish(tagpin(&["check"]));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success() && text.contains("all is well"), "{text}");
+    let example = finish(tagpin(&["check", "--example"]));
+    let file = settings("example", &String::from_utf8(example.stdout).unwrap());
+    let out = finish(tagpin(&["check", "--settings", &file, "--bundle", PARTS]));
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+}
+
+#[test]
+fn completions_man_page_and_help_can_be_printed() {
+    for (args, word) in [(["completions", "bash"], "_tagpin"), (["man", ""], ".TH tagpin")] {
+        let args: Vec<&str> = args.into_iter().filter(|a| !a.is_empty()).collect();
+        let out = finish(tagpin(&args));
+        assert!(String::from_utf8_lossy(&out.stdout).contains(word), "{args:?}");
+    }
+    let help = finish(tagpin(&["--help"]));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("3 stopped on a held fault"));
+}
+
+#[test]
+fn a_build_without_cameras_says_so() {
+    if cfg!(feature = "camera") {
+        eprintln!("skipped: this build has cameras");
+        return;
+    }
+    for source in ["camera:0", "v4l2:/dev/video0"] {
+        let out = finish(tagpin(&["run", "--bundle", PARTS, "--source", source]));
+        assert_eq!(out.status.code(), Some(2));
+        assert!(stderr(&out).contains("cargo device"), "{}", stderr(&out));
+    }
+}

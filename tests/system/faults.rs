@@ -1,0 +1,197 @@
+//! Every row of the failure table, through the binary: inject the fault, read the timeline.
+
+use crate::program::*;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+/// Outputs whose safe state is active, so that going safe shows as an edge that no verdict asks for.
+fn guarded(name: &str, source: &str, extra: &str) -> String {
+    let text = format!(
+        "[source]\nopen = \"{source}\"\nframe_timeout_ms = 300\nfrozen_after = 5\n[decide]\nstale_after_ms = 400\n\
+         [safety]\nwatchdog_ms = 1500\nmax_faults = 3\n{extra}\n\
+         [outputs.run_enable]\nsafe = \"inactive\"\nmode = \"level\"\non = [\"accept\", \"reject\"]\n\
+         [outputs.reject_gate]\nsafe = \"active\"\nmode = \"level\"\non = [\"tag:gear\"]\n"
+    );
+    settings(name, &text)
+}
+
+fn run(name: &str, source: &str, args: &[&str]) -> (Output, Vec<Value>) {
+    let file = guarded(name, source, "");
+    let mut all = vec!["run", "--json", "--bundle", PARTS, "--settings", &file];
+    all.extend(args);
+    let out = finish(tagpin(&all));
+    let events = events(&out);
+    (out, events)
+}
+
+/// Both lines end safe, and the fault is counted.
+fn assert_safe(events: &[Value], fault: &str) {
+    let s = summary(events);
+    assert!(s["faults"][fault].as_u64().unwrap_or(0) >= 1, "no {fault} in {s}");
+    assert!(of(events, "fault").iter().any(|e| e["kind"] == fault && e["action"] == "safe"));
+    assert_ne!(final_state(events, "run_enable"), "active");
+    assert_ne!(final_state(events, "reject_gate"), "inactive");
+}
+
+/// The fault made the lines safe while the run went on, and a later part moved them again.
+fn assert_recovers(source_fault: &str, fault: &str) {
+    let name = format!("recover-{fault}");
+    let (out, events) = run(&name, &format!("faulty(conveyor?fps=60)?seed=3&after=20&{source_fault}"), &["--parts", "120"]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert_safe(&events, fault);
+    let first = events.iter().position(|e| e["event"] == "fault" && e["kind"] == fault).unwrap();
+    let after = &events[first..];
+    let state_after =
+        |line: &str, state: &str| after.iter().any(|e| e["event"] == "edge" && e["line"] == line && e["state"] == state);
+    assert!(state_after("reject_gate", "active"), "{fault}: the gate goes safe");
+    assert!(state_after("run_enable", "active"), "{fault}: and the line comes back");
+}
+
+#[test]
+fn lost_frames_make_the_line_safe_and_it_recovers() {
+    assert_recovers("drop=0.05", "no_frame");
+}
+
+#[test]
+fn a_frozen_camera_makes_the_line_safe_and_is_reopened() {
+    assert_recovers("freeze=0.03", "frozen");
+}
+
+#[test]
+fn stale_frames_make_the_line_safe() {
+    assert_recovers("delay=0.05&delay_ms=500", "stale");
+}
+
+#[test]
+fn truncated_frames_make_the_line_safe() {
+    assert_recovers("truncate=0.05", "truncated");
+}
+
+#[test]
+fn corrupt_frames_make_the_line_safe() {
+    assert_recovers("corrupt=0.05", "corrupt");
+}
+
+#[test]
+fn a_format_that_changes_makes_the_line_safe_and_the_source_is_reopened() {
+    assert_recovers("format=0.03", "format_changed");
+}
+
+#[test]
+fn a_source_that_is_gone_makes_the_line_safe_and_is_reopened() {
+    assert_recovers("gone=0.03", "source_gone");
+}
+
+#[test]
+fn engine_errors_and_logits_at_a_rail_are_held_safe_with_exit_3() {
+    for drill in ["engine@4", "rails@4"] {
+        let (out, events) = run(&format!("engine-{}", &drill[..5]), "conveyor?fps=60", &["--drill", drill]);
+        assert_eq!(out.status.code(), Some(3), "{drill}");
+        assert_safe(&events, "engine");
+        let s = summary(&events);
+        assert_eq!(
+            (s["accept"].as_u64().unwrap() + s["reject"].as_u64().unwrap(), s["safe"].as_u64().unwrap()),
+            (3, 3),
+            "{s}"
+        );
+    }
+}
+
+#[test]
+fn a_panic_leaves_the_outputs_safe_and_exits_101() {
+    let (out, events) = run("panic", "conveyor?fps=60", &["--drill", "panic@4"]);
+    assert_eq!(out.status.code(), Some(101));
+    assert_safe(&events, "panic");
+}
+
+#[test]
+fn a_hung_inference_is_made_safe_after_one_missed_beat() {
+    let (out, events) = run("hang", "conveyor?fps=60", &["--drill", "hang@4"]);
+    assert_eq!(out.status.code(), Some(3));
+    assert_safe(&events, "missed_beat");
+    // The gate went safe no later than the watchdog, a beat and some slack after the last part moved it.
+    let last_part = of(&events, "part").last().unwrap()["captured_at"].as_u64().unwrap();
+    let edges = of(&events, "edge");
+    let safe = edges.iter().find(|e| e["part"] == 0 && e["line"] == "reject_gate").unwrap();
+    assert!(safe["done"].as_u64().unwrap() - last_part < 2_500_000, "{safe}");
+}
+
+/// The output's file is a pipe whose reader goes away: from then on every write fails.
+#[test]
+fn an_output_that_cannot_be_written_makes_the_others_safe_and_exits_3() {
+    let path = folder("broken-pipe").join("edges");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let text = format!(
+        "[source]\nopen = \"conveyor?seed=7&speed=1600\"\n[trigger]\nkind = \"barrier\"\n[safety]\nmax_faults = 5\n\
+         [outputs.reject_gate]\nsafe = \"active\"\nmode = \"level\"\non = [\"tag:gear\"]\n\
+         [outputs.log]\nbackend = \"events\"\npath = \"{}\"\nmode = \"pulse\"\nwidth_ms = 30\non = [\"accept\", \"reject\"]\n",
+        path.display()
+    );
+    let file = settings("broken-pipe-settings", &text);
+    let mut child = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file]);
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let reader = std::fs::File::open(&path).unwrap();
+    let three: Vec<String> = BufReader::new(reader).lines().take(3).map(Result::unwrap).collect();
+    assert!(three[0].contains("inactive") && three[1].contains("\"active\""), "{three:?}");
+    let out = wait(child, Duration::from_secs(60));
+    let all = events(&out);
+    assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
+    assert!(summary(&all)["faults"]["output"].as_u64().unwrap() >= 5);
+    assert_eq!(final_state(&all, "reject_gate"), "active");
+    assert!(stderr(&out).contains("output \"log\""), "{}", stderr(&out));
+}
+
+#[test]
+fn a_reader_that_does_not_read_costs_events_but_never_the_line() {
+    let file = guarded("slow-reader", "conveyor?fps=500&speed=10000", "");
+    let mut child = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file, "--parts", "1500"]);
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A pipe holds 64 KiB; two seconds without a reader fill it and the queue behind it.
+    std::thread::sleep(Duration::from_secs(6));
+    let out = wait(child, Duration::from_secs(120));
+    let all = events(&out);
+    let s = summary(&all);
+    assert_eq!(out.status.code(), Some(0));
+    assert_eq!(s["parts"], 1500, "{s}");
+    assert!(s["dropped_events"].as_u64().unwrap() > 0, "{s}");
+}
+
+#[test]
+fn signals_end_a_run_with_safe_outputs_a_summary_and_exit_0() {
+    for signal in ["INT", "TERM", "HUP"] {
+        let file = guarded(&format!("signal-{signal}"), "conveyor?fps=60", "");
+        let mut child = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file]);
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        for line in lines.by_ref().take(12) {
+            line.unwrap();
+        }
+        let killed = std::process::Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        let rest: Vec<Value> = lines.map(|l| serde_json::from_str(&l.unwrap()).unwrap()).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+        assert_eq!(summary(&rest)["ended"], "signal");
+        assert_ne!(final_state(&rest, "run_enable"), "active");
+        assert_ne!(final_state(&rest, "reject_gate"), "inactive");
+    }
+}
+
+#[test]
+fn safe_puts_lines_into_their_safe_state_after_an_abort() {
+    let folder = folder("abort");
+    let edges = folder.join("edges.jsonl");
+    let text = format!(
+        "[source]\nopen = \"conveyor?fps=60\"\n[outputs.gate]\nbackend = \"events\"\npath = \"{}\"\nsafe = \"inactive\"\nmode = \"level\"\n\
+         on = [\"accept\", \"reject\"]\n",
+        edges.display()
+    );
+    let file = settings("abort-settings", &text);
+    let out = finish(tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file, "--drill", "abort@5"]));
+    assert!(!out.status.success());
+    let last = || std::fs::read_to_string(&edges).unwrap().lines().last().unwrap().to_string();
+    assert!(last().contains("\"active\""), "a dead process leaves its lines as they were: {}", last());
+    assert_eq!(finish(tagpin(&["safe", "--bundle", PARTS, "--settings", &file])).status.code(), Some(0));
+    assert!(last().contains("inactive"));
+}

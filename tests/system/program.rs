@@ -1,0 +1,114 @@
+//! Starts the real binary and reads what it prints.
+
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The shipped model.
+pub const PARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/parts.tagpin");
+
+/// The binary, under the emulator that Cargo was told to use for this target, if any.
+pub fn tagpin(args: &[&str]) -> Command {
+    let binary = env!("CARGO_BIN_EXE_tagpin");
+    let emulator = match std::env::consts::ARCH {
+        "aarch64" => std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER")
+            .ok()
+            .or(Some("qemu-aarch64 -L /usr/aarch64-linux-gnu".into())),
+        "arm" => Some("qemu-arm -L /usr/arm-linux-gnueabihf".into()),
+        _ => None,
+    };
+    // On a real board the binary runs by itself.
+    let emulated = emulator.filter(|_| {
+        std::path::Path::new("/proc/sys/kernel/arch").exists()
+            && std::fs::read_to_string("/proc/sys/kernel/arch").is_ok_and(|a| a.trim() == "x86_64")
+    });
+    let mut command = match emulated {
+        Some(line) => {
+            let mut words = line.split_whitespace();
+            let mut c = Command::new(words.next().expect("a runner has a name"));
+            c.args(words).arg(binary);
+            c
+        }
+        None => Command::new(binary),
+    };
+    command.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end; a test must not hang.
+pub fn finish(mut command: Command) -> Output {
+    wait(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts"), Duration::from_secs(120))
+}
+
+/// Waits for a child, reading both pipes.
+pub fn wait(mut child: Child, patience: Duration) -> Output {
+    use std::io::Read;
+    let read = |pipe: Option<Box<dyn Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(mut pipe) = pipe {
+                let _ = pipe.read_to_end(&mut bytes);
+            }
+            bytes
+        })
+    };
+    let out = read(child.stdout.take().map(|p| Box::new(p) as _));
+    let err = read(child.stderr.take().map(|p| Box::new(p) as _));
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("the child can be waited for") {
+            break status;
+        }
+        if begin.elapsed() > patience {
+            let _ = child.kill();
+            panic!("the program did not end in {patience:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    Output { status, stdout: out.join().expect("read"), stderr: err.join().expect("read") }
+}
+
+/// JSON lines of standard output.
+pub fn events(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()
+}
+
+/// Events of one kind.
+pub fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
+    events.iter().filter(|e| e["event"] == kind).collect()
+}
+
+/// The last event, which must be the summary.
+pub fn summary(events: &[Value]) -> &Value {
+    let last = events.last().expect("a run prints events");
+    assert_eq!(last["event"], "summary", "{last}");
+    last
+}
+
+/// The last state that the timeline shows for a line; its safe state if it never moved.
+pub fn final_state(events: &[Value], line: &str) -> String {
+    let edge = events.iter().rev().find(|e| e["event"] == "edge" && e["line"] == line);
+    edge.map_or("unmoved".into(), |e| e["state"].as_str().expect("a state").to_string())
+}
+
+/// Standard error as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A folder of this test's own.
+pub fn folder(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).expect("the target folder can be written");
+    path
+}
+
+/// A settings file in a folder of its own; returns its path.
+pub fn settings(name: &str, text: &str) -> String {
+    let path = folder(name).join("device.toml");
+    std::fs::write(&path, text).expect("the target folder can be written");
+    path.display().to_string()
+}
