@@ -1,7 +1,8 @@
 //! `camera:N` or `camera:/dev/videoN`: a camera through nokhwa.
 //!
-//! Knows no model. nokhwa's stamps are wall clock, its frames are copies and a stalled call cannot be interrupted: frames
-//! count from their arrival, and a stall is reported by the line's own deadline.
+//! Knows no model. nokhwa's cameras stay on the thread that opened them, its stamps are wall clock, its frames are copies and
+//! a stalled call cannot be interrupted. So a thread owns the camera and hands frames over: they count from their arrival, a
+//! stall shows as a time-out, and a stalled thread is left behind when the camera is opened again.
 
 use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
 use crate::frame::{Colour, Layout, Matrix, PixelFormat, Range};
@@ -9,25 +10,24 @@ use crate::pictures::Picture;
 use nokhwa::Camera;
 use nokhwa::pixel_format::RgbFormat;
 use nokhwa::utils::{CameraFormat, CameraIndex, FrameFormat, RequestedFormat, RequestedFormatType, Resolution};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
+
+/// Longest time that opening a camera may take.
+const OPENING: Duration = Duration::from_secs(10);
+
+type Delivery = Result<FrameBuffer, NoFrame>;
 
 /// `camera:0?width=640&height=480&fps=30`.
 pub(super) struct CameraSource {
     spec: SourceSpec,
-    camera: Option<Camera>,
-    sequence: u64,
+    frames: Receiver<Delivery>,
 }
 
 fn start(spec: &SourceSpec) -> Result<Camera, SourceError> {
     spec.allow(&["width", "height", "fps"])?;
-    let index = match spec.path().parse::<u32>() {
-        Ok(n) => CameraIndex::Index(n),
-        Err(_) if spec.path().is_empty() => return Err(spec.error("expected camera:N")),
-        Err(_) => match spec.path().strip_prefix("/dev/video").and_then(|n| n.parse().ok()) {
-            Some(n) => CameraIndex::Index(n),
-            None => return Err(spec.error("expected camera:N or camera:/dev/videoN")),
-        },
-    };
+    let number = spec.path().strip_prefix("/dev/video").unwrap_or(spec.path());
+    let index = number.parse().map_err(|_| spec.error("expected camera:N or camera:/dev/videoN"))?;
     let size = Resolution::new(spec.number("width", 640, 16..=8192)?, spec.number("height", 480, 16..=8192)?);
     let fps = spec.number("fps", 30, 1..=1000)?;
     let wanted = CameraFormat::new(size, FrameFormat::YUYV, fps);
@@ -37,50 +37,86 @@ fn start(spec: &SourceSpec) -> Result<Camera, SourceError> {
             "{e}; is the camera plugged in, free, and the user in the group `video`? CSI cameras need `rpicam:`"
         ))
     };
-    let mut camera = Camera::new(index, requested).map_err(failed)?;
+    let mut camera = Camera::new(CameraIndex::Index(index), requested).map_err(failed)?;
     camera.open_stream().map_err(failed)?;
     Ok(camera)
 }
 
 impl CameraSource {
     pub(super) fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
-        Ok(Self { spec: spec.clone(), camera: Some(start(spec)?), sequence: 0 })
+        let (opened, outcome) = sync_channel(1);
+        // One frame waits, so that what is taken is at most one frame interval older than the newest.
+        let (deliver, frames) = sync_channel(1);
+        let own = spec.clone();
+        let body = move || match start(&own) {
+            Ok(camera) => {
+                if opened.send(Ok(())).is_ok() {
+                    pump(camera, &deliver);
+                }
+            }
+            Err(e) => drop(opened.send(Err(e))),
+        };
+        std::thread::Builder::new()
+            .name("nokhwa".into())
+            .spawn(body)
+            .map_err(|e| spec.error(format!("no thread for the camera: {e}")))?;
+        outcome
+            .recv_timeout(OPENING)
+            .map_err(|_| spec.error(format!("the camera did not open in {OPENING:?}; unplug it")))??;
+        Ok(Self { spec: spec.clone(), frames })
+    }
+}
+
+/// Hands frames over until nobody takes them or the camera fails.
+fn pump(mut camera: Camera, deliver: &SyncSender<Delivery>) {
+    for sequence in 0.. {
+        let delivery = camera.frame().map_err(|e| NoFrame::Gone(e.to_string())).and_then(|b| convert(&b, sequence));
+        let gone = matches!(delivery, Err(NoFrame::Gone(_)));
+        if deliver.send(delivery).is_err() || gone {
+            break;
+        }
+    }
+    let _ = camera.stop_stream();
+}
+
+fn convert(buffer: &nokhwa::Buffer, sequence: u64) -> Delivery {
+    let size = buffer.resolution();
+    let colour = Colour { matrix: Matrix::Bt601, range: Range::Limited };
+    let frame = |layout, bytes| FrameBuffer { layout, bytes, sequence, stamp: Stamp::Arrival, crossing: None };
+    let format = match buffer.source_frame_format() {
+        FrameFormat::YUYV => PixelFormat::Yuyv,
+        FrameFormat::NV12 => PixelFormat::Nv12,
+        FrameFormat::GRAY => PixelFormat::Grey8,
+        FrameFormat::RAWRGB => PixelFormat::Rgb8,
+        FrameFormat::RAWBGR => PixelFormat::Bgr8,
+        FrameFormat::MJPEG => {
+            let picture = Picture::decode(buffer.buffer()).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
+            return Ok(frame(picture.layout(), picture.rgb));
+        }
+    };
+    let layout = Layout::packed(format, colour, size.width(), size.height());
+    let needed = layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
+    let bytes = buffer.buffer();
+    match bytes.get(..needed) {
+        Some(bytes) => Ok(frame(layout, bytes.to_vec())),
+        None => Err(NoFrame::Truncated { found: bytes.len(), needed }),
     }
 }
 
 impl Source for CameraSource {
-    fn next(&mut self, frame: &mut FrameBuffer, _: Duration) -> Result<(), NoFrame> {
-        let Some(camera) = &mut self.camera else { return Err(NoFrame::Gone("it could not be opened again yet".into())) };
-        let buffer = camera.frame().map_err(|e| NoFrame::Gone(e.to_string()))?;
-        let size = buffer.resolution();
-        let colour = Colour { matrix: Matrix::Bt601, range: Range::Limited };
-        let format = match buffer.source_frame_format() {
-            FrameFormat::YUYV => PixelFormat::Yuyv,
-            FrameFormat::NV12 => PixelFormat::Nv12,
-            FrameFormat::GRAY => PixelFormat::Grey8,
-            FrameFormat::RAWRGB => PixelFormat::Rgb8,
-            FrameFormat::RAWBGR => PixelFormat::Bgr8,
-            FrameFormat::MJPEG => {
-                let picture = Picture::decode(buffer.buffer()).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
-                frame.layout = picture.layout();
-                frame.bytes = picture.rgb;
-                return self.stamped(frame);
-            }
-        };
-        frame.layout = Layout::packed(format, colour, size.width(), size.height());
-        let needed = frame.layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
-        let found = buffer.buffer().len();
-        if found < needed {
-            return Err(NoFrame::Truncated { found, needed });
-        }
-        frame.bytes.clear();
-        frame.bytes.extend_from_slice(&buffer.buffer()[..needed]);
-        self.stamped(frame)
+    fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
+        *frame = self.frames.recv_timeout(timeout).map_err(|e| match e {
+            RecvTimeoutError::Timeout => NoFrame::Timeout,
+            RecvTimeoutError::Disconnected => NoFrame::Gone("the camera's thread ended".into()),
+        })??;
+        Ok(())
     }
 
     fn reopen(&mut self) -> Result<(), SourceError> {
-        self.camera = None;
-        self.camera = Some(start(&self.spec)?);
+        // A camera can be open once: the old thread ends when it finds that nobody takes its frames.
+        self.frames = sync_channel(0).1;
+        std::thread::sleep(Duration::from_millis(200));
+        *self = Self::open(&self.spec)?;
         Ok(())
     }
 
@@ -90,15 +126,5 @@ impl Source for CameraSource {
 
     fn allocates(&self) -> bool {
         true
-    }
-}
-
-impl CameraSource {
-    fn stamped(&mut self, frame: &mut FrameBuffer) -> Result<(), NoFrame> {
-        frame.sequence = self.sequence;
-        frame.stamp = Stamp::Arrival;
-        frame.crossing = None;
-        self.sequence += 1;
-        Ok(())
     }
 }

@@ -73,7 +73,8 @@ impl RpicamSource {
         let metadata = match spec.number("metadata", 1, 0..=1)? {
             0 => None,
             _ => {
-                let (read, write) = rustix::pipe::pipe().map_err(|e| spec.error(format!("no pipe: {e}")))?;
+                let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+                    .map_err(|e| spec.error(format!("no pipe: {e}")))?;
                 // The child opens the pipe by our descriptor's path, so that none need be inherited.
                 let path = format!("/proc/{}/fd/{}", std::process::id(), write.as_raw_fd());
                 command.args(["--metadata", &path, "--metadata-format", "txt"]);

@@ -77,7 +77,7 @@ fn the_camera_program_is_run_as_a_child_and_its_sensor_times_are_used() {
     let script = folder.join("camera.sh");
     let body = "#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in --metadata) M=$2;; --width) W=$2;; --height) H=$2;; esac; shift; done\n\
         exec 3>\"$M\"\nup() { awk '{printf \"%.0f\", $1 * 1000000000}' /proc/uptime; }\n\
-        for i in 1 2 3 4 5 6; do printf 'ExposureTime=1000\\nSensorTimestamp=%s\\n\\n' \"$(up)\" >&3; head -c $((W * H * 3 / 2)) /dev/urandom; sleep 0.05; done\n";
+        while :; do printf 'ExposureTime=1000\\nSensorTimestamp=%s\\n\\n' \"$(up)\" >&3; head -c $((W * H * 3 / 2)) /dev/urandom; sleep 0.05; done\n";
     std::fs::write(&script, body).unwrap();
     let mut permissions = std::fs::metadata(&script).unwrap().permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);

@@ -31,8 +31,6 @@ pub struct Dataset {
     pub tags: Vec<String>,
     /// All readable pictures, sorted by path.
     pub samples: Vec<Sample>,
-    /// Files that are no readable pictures, and why.
-    pub skipped: Vec<(PathBuf, String)>,
 }
 
 /// Fewest pictures of a tag that anything can be learnt from.
@@ -94,7 +92,7 @@ impl Dataset {
         for (path, why) in &skipped {
             eprintln!("skipped {}: {why}", path.display());
         }
-        let dataset = Self { tags, samples, skipped };
+        let dataset = Self { tags, samples };
         for (tag, name) in dataset.tags.iter().enumerate() {
             let n = dataset.samples.iter().filter(|s| s.tag == tag).count();
             if n < FEWEST {
@@ -128,7 +126,7 @@ impl Dataset {
             held.extend(of_tag[..border].iter().map(|s| (*s).clone()));
             kept.extend(of_tag[border..].iter().map(|s| (*s).clone()));
         }
-        let with = |samples| Self { tags: self.tags.clone(), samples, skipped: Vec::new() };
+        let with = |samples| Self { tags: self.tags.clone(), samples };
         (with(kept), with(held))
     }
 

@@ -155,7 +155,7 @@ impl Trainer {
 
     fn values(&self, i: usize) -> Vec<f32> {
         let data = self.parameters[i].clone().inner().into_data();
-        data.convert::<f32>().to_vec().expect("parameters are f32")
+        data.convert::<f32>().try_to_vec::<f32>().expect("parameters are f32")
     }
 
     /// The network with its running statistics folded into weights and biases.
@@ -321,7 +321,7 @@ mod tests {
         let run = || {
             let data = TensorData::new(patches(&rgb), [SIDE * SIDE / 4, 27]);
             let logits = trainer.forward(Tensor::from_data(data, &trainer.device), 1);
-            logits.inner().into_data().to_vec::<f32>().unwrap()
+            logits.inner().into_data().try_to_vec::<f32>().unwrap()
         };
         // One picture's statistics, repeated until the running ones have arrived there.
         for _ in 0..100 {

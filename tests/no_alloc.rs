@@ -1,0 +1,105 @@
+//! From captured frame to output nothing is allocated, once every buffer has its size: conveyor, Y4M, camera program.
+//!
+//! The direct V4L2 source uses the same buffers, but needs a device; nokhwa and picture decoding allocate and say so.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+use tagpin::bundle::Bundle;
+use tagpin::decide::TagRule;
+use tagpin::engine::Engine;
+use tagpin::frame::CapturedAt;
+use tagpin::settings::{ModelTags, Settings};
+use tagpin::sources::{self, FrameBuffer, Stamp};
+use tagpin::supervisor::SystemClock;
+use tagpin::supervisor::actuation::{Actuator, Command};
+use tagpin::supervisor::events::EventQueue;
+use tagpin::supervisor::stage::{Admitted, Stage};
+use tagpin::time::Clock;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call is handed to the system's allocator unchanged; counting touches only a thread-local number.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|c| c.set(c.get() + 1));
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `alloc` above, which is the system's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of the whole line over `frames` frames, after as many to warm up.
+fn allocations(source: &str, frames: usize) -> u64 {
+    let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/models/parts.tagpin")).unwrap();
+    let bundle = Bundle::read(&bytes).unwrap();
+    let names: Vec<&str> = bundle.contract.tags.iter().map(|t| t.name).collect();
+    let rules: Vec<TagRule> = bundle.contract.tags.iter().map(|t| t.rule).collect();
+    let text = "[decide]\nn = 3\nk = 2\n[outputs.a]\non = [\"accept\"]\nmode = \"pulse\"\nwidth_ms = 1\n[outputs.b]\non = [\"reject\"]\n";
+    let settings = Settings::parse(text, "test", ModelTags { names: &names, rules: &rules }).unwrap();
+    let clock = SystemClock;
+    let mut source = sources::open(&source.parse().unwrap(), &(Arc::new(clock) as _)).unwrap();
+    assert!(!source.allocates());
+    let engine = Engine::from_bundle(&bundle).unwrap();
+    let mut stage = Stage::new(&bundle, Box::new(engine), &settings, source.pacing()).unwrap();
+    let mut actuator = Actuator::open(&settings.outputs).unwrap();
+    let events = EventQueue::default();
+    let mut frame = FrameBuffer::empty();
+    let mut before = 0;
+    for i in 0..2 * frames {
+        if i == frames {
+            before = COUNT.get();
+        }
+        source.next(&mut frame, Duration::from_secs(5)).unwrap();
+        let now = clock.now();
+        let at = match frame.stamp {
+            Stamp::Exposure(not_before) => CapturedAt::Exposure { not_before },
+            Stamp::Arrival => CapturedAt::Arrival(now),
+        };
+        let Admitted::Classify { last, part } = stage.admit(&frame, at) else { panic!("every frame is a part") };
+        stage.preprocess(&frame).unwrap();
+        stage.infer().unwrap();
+        let done = stage.decide(clock.now(), now, part, last).unwrap();
+        let scheduled = clock.now();
+        actuator.apply(Command::Verdict { part: part.id.0, calls: done.calls, scheduled }, &clock, &events);
+        actuator.tick(&clock, &events);
+    }
+    COUNT.get() - before
+}
+
+#[test]
+fn the_steady_frame_loop_allocates_nothing() {
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let y4m = folder.join("no_alloc.y4m");
+    let mut bytes = b"YUV4MPEG2 W160 H120 F30:1 C420jpeg\n".to_vec();
+    for i in 0..20u8 {
+        bytes.extend(b"FRAME\n");
+        bytes.extend(vec![i * 9; 160 * 120 * 3 / 2]);
+    }
+    std::fs::write(&y4m, bytes).unwrap();
+    let script = folder.join("no_alloc_camera.sh");
+    std::fs::write(&script, "#!/bin/sh\nexec cat /dev/urandom\n").unwrap();
+    let mut permissions = std::fs::metadata(&script).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
+    std::fs::set_permissions(&script, permissions).unwrap();
+    for source in [
+        "conveyor?fps=200".to_string(),
+        format!("y4m:{}", y4m.display()),
+        format!("rpicam:?width=128&height=96&metadata=0&program={}", script.display()),
+    ] {
+        assert_eq!(allocations(&source, 10), 0, "{source}");
+    }
+}

@@ -1,0 +1,11 @@
+/* Calls the static library from a program without a Rust runtime and prints its checksum. */
+#include <stdint.h>
+#include <stdio.h>
+
+extern uint32_t tier0_checksum(void);
+
+int main(void)
+{
+    printf("%08x\n", (unsigned)tier0_checksum());
+    return 0;
+}

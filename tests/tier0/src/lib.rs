@@ -1,0 +1,75 @@
+//! Links tier 0 without a standard library or an allocator: a dependency that needs one is refused by the compiler.
+//!
+//! `main.c` calls [`tier0_checksum`]; the same number comes out on every CPU.
+#![no_std]
+
+use tagpin::bundle::{Bundle, Fit};
+use tagpin::decide::{Decider, Observation, Policy, TagRule, Task, Verdict};
+use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat};
+use tagpin::head::{Score, Temperature, sigmoid, softmax};
+use tagpin::kernels::ConvShape;
+use tagpin::kernels::generic::{self, Epilogue};
+use tagpin::line::{Line, PartRules};
+use tagpin::preprocess::{Plan, Target, quantise};
+use tagpin::quant::Clamp;
+use tagpin::scene::{Conditions, Conveyor, HEIGHT, WIDTH};
+use tagpin::time::{Instant, Micros};
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+const SIDE: usize = 32;
+
+/// A frame through all of tier 0; 0 if anything refuses its input.
+#[unsafe(no_mangle)]
+pub extern "C" fn tier0_checksum() -> u32 {
+    run().unwrap_or(0)
+}
+
+fn run() -> Option<u32> {
+    static PARTS: &[u8] = include_bytes!("../../../models/parts.tagpin");
+    let bundle = Bundle::read(PARTS).ok()?;
+    let mut frame = [0u8; WIDTH * HEIGHT * 3];
+    let belt = Conveyor { seed: 7, speed: 600, conditions: Conditions::TRAINING };
+    let at = belt.crossing(0);
+    belt.render(at, &mut frame);
+    let layout = Layout::packed(PixelFormat::Rgb8, Colour::default(), WIDTH as u32, HEIGHT as u32);
+    let target = Target { width: SIDE as u16, height: SIDE as u16, fit: Fit::Crop, roi: None };
+    let mut taps = [0u16; 8192];
+    let plan = Plan::new(layout, target, &mut taps).ok()?;
+    let (mut line, mut rgb) = ([0u16; WIDTH * 3 + 1], [0u8; SIDE * SIDE * 3]);
+    plan.run(&FrameView::new(layout, &frame).ok()?, &taps, &mut line, &mut rgb);
+    let mut tensor = [0i8; SIDE * SIDE * 3];
+    quantise(&rgb, bundle.contract.input.tables.int8, &mut tensor);
+
+    let shape = ConvShape { input: [SIDE, SIDE, 3], output: [16, 16, 8], kernel: [3, 3], stride: [2, 2], dilation: [1, 1], pad: [1, 1], groups: 1 };
+    let mut weights = [0i16; 8 * 27];
+    weights.iter_mut().enumerate().for_each(|(i, w)| *w = (i * 37 % 255) as i16 - 127);
+    let mut packed = [0i16; generic::packed_len(8, 27)];
+    generic::pack(&weights, 8, 27, &mut packed);
+    let epilogue = Epilogue { bias: &[100; 8], scale: &[0.002; 8], clamp: Clamp::full(-5) };
+    let (mut features, mut scratch) = ([0i8; 16 * 16 * 8], [0i16; generic::scratch_len(27)]);
+    generic::conv(&shape, &tensor, 3, &packed, epilogue, &mut features, &mut scratch);
+    let mut average = [0i8; 8];
+    generic::global_average(&features, -5, 1.0 / 256.0, Clamp::full(0), &mut average);
+
+    let logits = average.map(|v| v as i32 * 8192);
+    let (mut scores, mut sigmoids) = ([Score(0); 8], [Score(0); 8]);
+    softmax(&logits, Temperature::ONE, &mut scores);
+    sigmoid(&logits, Temperature::ONE, &mut sigmoids);
+    let mut parts = Line::new(PartRules::default());
+    parts.trigger(Instant::default());
+    parts.frame(CapturedAt::Arrival(Instant::default().plus(Micros(5))));
+    let mut decider = Decider::new(Task::Multilabel, &[TagRule::default(); 8], Policy::default()).ok()?;
+    let verdict = decider.step(Instant::default(), Observation::Scores { captured_at: Instant::default(), scores: &sigmoids });
+    let tags = if let Verdict::Present(set) = verdict { set.iter().count() } else { 0 };
+
+    let mut sum = 2_166_136_261u32 ^ tags as u32 ^ parts.count() as u32;
+    let mut mix = |v: u32| sum = (sum ^ v).wrapping_mul(16_777_619);
+    rgb.iter().for_each(|&v| mix(v as u32));
+    features.iter().for_each(|&v| mix(v as u8 as u32));
+    scores.iter().chain(&sigmoids).for_each(|s| mix(s.0 as u32));
+    Some(sum.max(1))
+}
