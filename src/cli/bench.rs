@@ -33,6 +33,7 @@ pub(super) struct Bench {
 }
 
 pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
+    let begin = Instant::now();
     let model = Model::read(&args.model)?;
     let bundle = model.bytes.starts_with(&MAGIC).then(|| model.bundle()).transpose()?;
     let engine = match &bundle {
@@ -65,6 +66,7 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     // With a bare model there is no contract, so nothing says how to preprocess.
     let mut camera = bundle.as_ref().map(Camera::new);
     engine.infer(&tensor, &mut logits)?;
+    let first = begin.elapsed().as_secs_f64() * 1e3;
     for _ in 0..args.iters {
         if let Some(camera) = &mut camera {
             stages[0].push(camera.preprocess()?);
@@ -80,7 +82,7 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
         let bytes: Vec<u8> = logits.iter().flat_map(|&l| (l as f32 / 65536.0).to_le_bytes()).collect();
         std::fs::write(path, bytes).map_err(|e| format!("--dump {}: {e}", path.display()))?;
     }
-    report(args, &model, &engine, &mut stages);
+    report(args, &model, &engine, &mut stages, first);
     Ok(0)
 }
 
@@ -115,7 +117,15 @@ impl<'b> Camera<'b> {
     }
 }
 
-fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 3]) {
+/// The process's largest resident memory so far (VmHWM of /proc/self/status); nothing where the system does not tell.
+fn peak_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 3], first: f64) {
+    let peak = peak_kib();
     let mut shown = Map::new();
     if !args.json {
         println!(
@@ -140,6 +150,10 @@ fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 
         }
         let [a, b, c, d] = figures.map(|ms| Value::from((ms * 1e3).round() / 1e3));
         shown.insert(name.into(), json!({ "p50": a, "p90": b, "p99": c, "max": d }));
+    }
+    if !args.json {
+        let peak = peak.map_or("unknown".into(), |k| format!("{:.1} MiB", k as f64 / 1024.0));
+        println!("first score {first:.1} ms after start, peak memory {peak}");
     }
     if args.json {
         println!(

@@ -83,6 +83,8 @@ pub(super) struct Lowered {
 }
 
 type Why = String;
+/// Shape, integers less their zero point, steps.
+type ConstantWeights = (Vec<usize>, Vec<i32>, Vec<f32>);
 
 struct Lowering<'g> {
     graph: &'g Graph,
@@ -311,7 +313,7 @@ impl<'g> Lowering<'g> {
     }
 
     /// Weights of a convolution or product: values `[outputs][..]`, one step an output.
-    fn weights(&mut self, node: &'g Node, i: usize, outputs_axis: usize) -> Result<(Vec<usize>, Vec<i32>, Vec<f32>), Why> {
+    fn weights(&mut self, node: &'g Node, i: usize, outputs_axis: usize) -> Result<ConstantWeights, Why> {
         match self.take(node, i)? {
             Value::Weights { dims, values, scales, axis } => {
                 if scales.len() > 1 && axis != outputs_axis {
@@ -616,7 +618,7 @@ impl<'g> Lowering<'g> {
             },
             _ => vec![1, -1],
         };
-        let vector = matches!(wanted.as_slice(), [1 | 0 | -1, n] if *n == -1 || *n == len as i64);
+        let vector = matches!(wanted.as_slice(), [-1..=1, n] if *n == -1 || *n == len as i64);
         if !vector || int(node, "axis", 1)? != 1 {
             return Err(format!("to shape {wanted:?}, expected [1, {len}]"));
         }

@@ -14,7 +14,7 @@ impl Score {
 
     /// The score nearest to probability `p`, or nothing if `p` is outside 0..=1 or not a number.
     pub fn from_probability(p: f32) -> Option<Self> {
-        (0.0..=1.0).contains(&p).then(|| Self((p * 65535.0 + 0.5) as u16))
+        (0.0..=1.0).contains(&p).then_some(Self((p * 65535.0 + 0.5) as u16))
     }
 
     /// The probability that this score stands for.

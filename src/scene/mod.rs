@@ -39,7 +39,7 @@ impl Random {
     /// A number in `lo..=hi`.
     pub const fn range(&mut self, lo: i32, hi: i32) -> i32 {
         let span = (hi as i64 - lo as i64 + 1) as u64;
-        lo + ((self.next() >> 32) * span >> 32) as i32
+        lo + (((self.next() >> 32) * span) >> 32) as i32
     }
 }
 
@@ -169,7 +169,7 @@ fn render_at(shot: &Shot, middle: i32, belt: u64, rgb: &mut [u8]) {
             for (c, out) in pixel.iter_mut().enumerate() {
                 // Four bytes added up are near enough to a bell curve; deviation about 0.58 of the amplitude.
                 let n = (0..4).map(|i| (bits >> (16 * c + 4 * i) & 15) as i32).sum::<i32>() - 30;
-                *out = ((base[c] * light >> 8) + n * shot.noise as i32 / 16).clamp(0, 255) as u8;
+                *out = (((base[c] * light) >> 8) + n * shot.noise as i32 / 16).clamp(0, 255) as u8;
             }
         }
     }
@@ -185,7 +185,7 @@ fn fibre(seed: u64, y: u64) -> i32 {
 /// Blends the part and its shadow over `base` at offset `d` (1/16 pixel) from the part's middle.
 fn part_over(shot: &Shot, base: [i32; 3], d: [i32; 2], spread: i32, unit: i32, (sin, cos): (i32, i32)) -> [i32; 3] {
     let local = |x: i32, y: i32| {
-        let (u, v) = ((x as i64 * unit as i64 >> 8) as i32, (y as i64 * unit as i64 >> 8) as i32);
+        let (u, v) = (((x as i64 * unit as i64) >> 8) as i32, ((y as i64 * unit as i64) >> 8) as i32);
         ((u * cos + v * sin) >> 14, (v * cos - u * sin) >> 14)
     };
     let (mut metal, mut sheen, mut shadow) = (0, 0, 0);

@@ -97,8 +97,8 @@ fn gear(x: i32, y: i32) -> bool {
     }
     // Eight teeth fold onto two: one along x, one along the diagonal (0.7071 = 46341 / 65536).
     let (a, b) = (x.abs().max(y.abs()), x.abs().min(y.abs()));
-    let along = ((a + b) as i64 * 46_341 >> 16) as i32;
-    let across = ((a - b) as i64 * 46_341 >> 16) as i32;
+    let along = (((a + b) as i64 * 46_341) >> 16) as i32;
+    let across = (((a - b) as i64 * 46_341) >> 16) as i32;
     (a <= tip && b <= half) || (along <= tip && across <= half)
 }
 
@@ -111,7 +111,7 @@ fn sin(angle: u16) -> i32 {
     // z: the angle folded into the first quarter turn, Q14; sin(z pi/2) = z (a - z^2 (b - z^2 c)).
     let (half, within) = (angle >> 15, (angle & 0x7fff) as i64);
     let z = if within > 16_384 { 32_768 - within } else { within };
-    let z2 = z * z >> 14;
-    let s = z * (25_733 - (z2 * (10_538 - (z2 * 1_191 >> 14)) >> 14)) >> 14;
+    let z2 = (z * z) >> 14;
+    let s = (z * (25_733 - ((z2 * (10_538 - ((z2 * 1_191) >> 14))) >> 14))) >> 14;
     if half == 1 { -(s as i32) } else { s as i32 }
 }

@@ -57,7 +57,7 @@ impl RpicamSource {
         }
         // Rows are padded to 64 bytes on a Pi 4 and earlier, to 128 on a Pi 5: only multiples of 128 are the same on both.
         let stride: u32 = spec.number("stride", width.next_multiple_of(64), width..=2 * MAX_SIDE)?;
-        if width % 128 != 0 && spec.text_option("stride").is_none() {
+        if !width.is_multiple_of(128) && spec.text_option("stride").is_none() {
             return Err(spec.error(format!(
                 "width {width} is padded differently from board to board; use a multiple of 128 or state stride={} (Pi 4 and earlier) or stride={} (Pi 5)",
                 width.next_multiple_of(64),

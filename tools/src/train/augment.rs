@@ -22,7 +22,7 @@ pub fn augment(rgb: &[u8], r: &mut Random) -> Vec<u8> {
         y = if flip_y { last - y } else { y };
         let at = ((y + dy).clamp(0, last) * SIDE as i32 + (x + dx).clamp(0, last)) as usize * 3;
         for c in 0..3 {
-            pixel[c] = ((rgb[at + c] as i32 * light >> 8) + offset).clamp(0, 255) as u8;
+            pixel[c] = (((rgb[at + c] as i32 * light) >> 8) + offset).clamp(0, 255) as u8;
         }
     }
     if r.range(0, 2) == 0 {
