@@ -199,7 +199,7 @@ impl Engine {
         };
         let places = places(tensors, &lowered.steps, lowered.input, last);
         let arena = places.iter().map(|p| p.end).max().unwrap_or(0);
-        if arena > 1 << 30 {
+        if arena > 1 << 28 {
             return Err(EngineError::Limit(format!("activations of {arena} bytes")));
         }
         let dense_inputs = |d: &Dense| generic::scratch_len(d.inputs);

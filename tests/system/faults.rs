@@ -150,7 +150,7 @@ fn a_reader_that_does_not_read_costs_events_but_never_the_line() {
     let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // One page of pipe and the queue behind it are full long before 400 parts are through.
     rustix::pipe::fcntl_setpipe_size(child.stdout.as_ref().unwrap(), 4096).unwrap();
-    std::thread::sleep(Duration::from_secs(if cfg!(target_arch = "x86_64") { 5 } else { 60 }));
+    std::thread::sleep(Duration::from_secs(if emulated() { 45 } else { 5 }));
     let out = wait(child, Duration::from_secs(120));
     let all = events(&out);
     let s = summary(&all);

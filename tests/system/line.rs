@@ -91,6 +91,14 @@ fn the_camera_program_is_run_as_a_child_and_its_sensor_times_are_used() {
     for part in of(&all, "part") {
         assert!(part["age"].as_u64().unwrap() < 900_000, "{part}");
     }
+}
+
+#[test]
+fn a_missing_camera_program_is_refused_at_start() {
+    if emulated() {
+        eprintln!("skipped: qemu-user does not report a failed exec to the process that spawned it");
+        return;
+    }
     let out = finish(tagpin(&["run", "--bundle", PARTS, "--source", "rpicam:?program=/nonexistent/rpicam-vid"]));
     assert_eq!(out.status.code(), Some(2));
     assert!(stderr(&out).contains("install rpicam-apps"), "{}", stderr(&out));

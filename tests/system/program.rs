@@ -8,29 +8,27 @@ use std::time::{Duration, Instant};
 /// The shipped model.
 pub const PARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/parts.tagpin");
 
-/// The binary, under the emulator that Cargo was told to use for this target, if any.
+/// Whether the tests run for another CPU than the machine's, under qemu-user.
+pub fn emulated() -> bool {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/arch").unwrap_or_default();
+    !machine.trim().is_empty() && !machine.trim().starts_with(std::env::consts::ARCH)
+}
+
+/// The binary, under the emulator that Cargo runs this target's tests with, if the machine needs one.
 pub fn tagpin(args: &[&str]) -> Command {
     let binary = env!("CARGO_BIN_EXE_tagpin");
-    let emulator = match std::env::consts::ARCH {
-        "aarch64" => std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER")
-            .ok()
-            .or(Some("qemu-aarch64 -L /usr/aarch64-linux-gnu".into())),
-        "arm" => Some("qemu-arm -L /usr/arm-linux-gnueabihf".into()),
-        _ => None,
+    let (variable, default) = match std::env::consts::ARCH {
+        "arm" => ("CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_RUNNER", "qemu-arm -L /usr/arm-linux-gnueabihf"),
+        _ => ("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", "qemu-aarch64 -L /usr/aarch64-linux-gnu"),
     };
-    // On a real board the binary runs by itself.
-    let emulated = emulator.filter(|_| {
-        std::path::Path::new("/proc/sys/kernel/arch").exists()
-            && std::fs::read_to_string("/proc/sys/kernel/arch").is_ok_and(|a| a.trim() == "x86_64")
-    });
-    let mut command = match emulated {
-        Some(line) => {
-            let mut words = line.split_whitespace();
-            let mut c = Command::new(words.next().expect("a runner has a name"));
-            c.args(words).arg(binary);
-            c
-        }
-        None => Command::new(binary),
+    let mut command = if emulated() {
+        let line = std::env::var(variable).unwrap_or(default.into());
+        let mut words = line.split_whitespace();
+        let mut command = Command::new(words.next().expect("a runner has a name"));
+        command.args(words).arg(binary);
+        command
+    } else {
+        Command::new(binary)
     };
     command.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
     command

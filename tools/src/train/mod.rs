@@ -260,7 +260,7 @@ pub fn run(args: &Train) -> Result<()> {
     let Some((accuracy, network)) = best else { bail!("no epoch was finished; nothing to keep") };
     let record = serde_json::json!({
         "tool": concat!("tagpin-tools ", env!("CARGO_PKG_VERSION")),
-        "command": std::env::args().collect::<Vec<_>>().join(" "),
+        "command": std::iter::once("tagpin-tools".into()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" "),
         "seed": args.seed, "epochs": args.epochs, "batch": args.batch, "rate": args.rate,
         "pictures": { "train": train.samples.len(), "validation": validation.samples.len() },
         "dataset_sha256": Hex(&dataset_sha256).to_string(),

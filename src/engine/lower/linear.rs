@@ -1,0 +1,190 @@
+//! Convolutions and matrix products of either form: their weights, biases and shapes.
+//!
+//! Does not decide when a result is quantised: it returns what waits for that.
+
+use super::window::{Window, int};
+use super::{ConstantWeights, Kind, Lowering, MAX_MACS, Matrix, Pending, Value, Why, centred, integers};
+use crate::engine::plan::TensorId;
+use crate::engine::proto::{Attribute, Node, Values};
+use crate::kernels::ConvShape;
+use crate::kernels::generic::MAX_TAPS;
+
+impl<'g> Lowering<'g> {
+    /// Weights of a convolution or product: values `[outputs][..]`, one step an output.
+    fn weights(&mut self, node: &'g Node, i: usize, outputs_axis: usize) -> Result<ConstantWeights, Why> {
+        match self.take(node, i)? {
+            Value::Weights { dims, values, scales, axis } => {
+                if scales.len() > 1 && axis != outputs_axis {
+                    return Err(format!("weights have steps along axis {axis}, expected one an output"));
+                }
+                Ok((dims, values, scales))
+            }
+            other => Err(format!("input {i} is {}, expected dequantised constant weights", other.describe())),
+        }
+    }
+
+    /// A bias in accumulator steps; an int32 bias must have exactly the accumulator's step.
+    fn bias(&mut self, node: &'g Node, i: usize, n: usize, steps: &[f32]) -> Result<Vec<i32>, Why> {
+        let Ok(name) = self.name(node, i) else { return Ok(vec![0; n]) };
+        let step = |c: usize| steps[c % steps.len()];
+        if self.graph.constants.contains_key(name) {
+            return Err(format!("bias \"{name}\" is real, and would be rounded; quantise biases to int32"));
+        }
+        match self.take(node, i)? {
+            Value::Weights { values, scales, .. } if values.len() == n => {
+                let off = (0..n).find(|&c| (scales[c % scales.len()] / step(c) - 1.0).abs() > 1e-5);
+                match off {
+                    Some(c) => Err(format!("bias {c} has step {}, the accumulator {}", scales[c % scales.len()], step(c))),
+                    None => Ok(values),
+                }
+            }
+            _ => Err(format!("input {i} must be a constant bias of {n} values")),
+        }
+    }
+
+    pub(super) fn conv(&mut self, node: &'g Node) -> Result<Value, Why> {
+        let src = self.real(node, 0)?;
+        let (dims, values, scales) = self.weights(node, 1, 0)?;
+        let s_in = self.get(src).quant.scale;
+        let steps: Vec<f32> = scales.iter().map(|s| s_in * s).collect();
+        let bias = self.bias(node, 2, dims.first().copied().unwrap_or(0), &steps)?;
+        self.conv_of(node, src, &dims, &values, bias, &steps).map(Value::Pending)
+    }
+
+    pub(super) fn qlinear_conv(&mut self, node: &'g Node) -> Result<Value, Why> {
+        let src = self.int(node, 0)?;
+        if self.quant(node, 1)? != self.get(src).quant {
+            return Err("it reads with another step or zero point than the tensor was made with".into());
+        }
+        let constant = self.constant(node, 3)?;
+        let Values::F32(scales) = &self.constant(node, 4)?.values else { return Err("weights' steps must be real".into()) };
+        if scales.is_empty() || !scales.iter().all(|s| s.is_finite() && *s > 0.0) {
+            return Err("weights' steps must be finite and positive".into());
+        }
+        let values = centred(constant, &integers(&self.constant(node, 5)?.values)?, 0)?;
+        let n = constant.dims.first().copied().unwrap_or(0);
+        let s_in = self.get(src).quant.scale;
+        let steps: Vec<f32> = scales.iter().map(|s| s_in * s).collect();
+        let bias = match node.inputs.get(8).filter(|n| !n.is_empty()) {
+            None => vec![0; n],
+            Some(_) => integers(&self.constant(node, 8)?.values)?,
+        };
+        let quant = self.quant(node, 6)?;
+        let pending = self.conv_of(node, src, &constant.dims, &values, bias, &steps)?;
+        self.emit(pending, quant).map(Value::Int)
+    }
+
+    fn conv_of(
+        &mut self,
+        node: &Node,
+        src: TensorId,
+        dims: &[usize],
+        values: &[i32],
+        bias: Vec<i32>,
+        steps: &[f32],
+    ) -> Result<Pending, Why> {
+        let &[out, cg, kh, kw] = dims else { return Err(format!("weights of shape {dims:?}, expected 4 dimensions")) };
+        let &[h, w, c] = self.get(src).dims.as_slice() else { return Err("its input is no picture".into()) };
+        let groups = int(node, "group", 1)?;
+        if groups == 0 || cg.checked_mul(groups) != Some(c) || out == 0 || out % groups != 0 || kh * kw == 0 {
+            return Err(format!("weights {dims:?} in {groups} groups do not fit {c} input channels"));
+        }
+        if bias.len() != out || (steps.len() != 1 && steps.len() != out) {
+            return Err(format!("{} biases and {} steps for {out} outputs", bias.len(), steps.len()));
+        }
+        let window = Window::read(node, [h, w], [kh, kw], false)?;
+        let shape = ConvShape {
+            input: [h, w, c],
+            output: [window.output[0], window.output[1], out],
+            kernel: [kh, kw],
+            stride: window.stride,
+            dilation: window.dilation,
+            pad: window.pad,
+            groups,
+        };
+        if shape.patch_len() > MAX_TAPS || shape.macs() > MAX_MACS {
+            return Err(format!("{} taps and {} multiply-adds are too many", shape.patch_len(), shape.macs()));
+        }
+        // ONNX has [out][in][row][column]; patches are gathered as [row][column][in].
+        let mut weights = vec![0i16; values.len()];
+        for (i, &v) in values.iter().enumerate() {
+            let (o, ci, k) = (i / (cg * kh * kw), i / (kh * kw) % cg, i % (kh * kw));
+            weights[(o * kh * kw + k) * cg + ci] = v as i16;
+        }
+        let scales = (0..out).map(|o| steps[o % steps.len()]).collect();
+        let dims = shape.output.to_vec();
+        let what = Kind::Conv { src, shape, weights, bias, scales };
+        Ok(Pending { what, dims, lo: f32::NEG_INFINITY, hi: f32::INFINITY })
+    }
+
+    /// Reorders a product's weights `[outputs][inputs]` from ONNX's channel-major inputs to NHWC.
+    fn matrix(&self, src: TensorId, outputs: usize, weight: impl Fn(usize, usize) -> i32) -> Result<Vec<i16>, Why> {
+        let t = self.get(src);
+        let (channels, pixels) = match t.dims.as_slice() {
+            &[h, w, c] => (c, h * w),
+            _ => (t.len, 1),
+        };
+        if t.len > MAX_TAPS || (t.len * outputs) as u64 > MAX_MACS {
+            return Err(format!("{} inputs by {outputs} outputs are too many", t.len));
+        }
+        let mut weights = Vec::with_capacity(t.len * outputs);
+        for o in 0..outputs {
+            for i in 0..t.len {
+                weights.push(weight(o, i % channels * pixels + i / channels) as i16);
+            }
+        }
+        Ok(weights)
+    }
+
+    pub(super) fn gemm(&mut self, node: &'g Node) -> Result<Value, Why> {
+        let src = self.real(node, 0)?;
+        let one = |name| matches!(node.attributes.get(name), None | Some(Attribute::Float(1.0)));
+        if int(node, "transA", 0)? != 0 || !one("alpha") || !one("beta") {
+            return Err("expected transA 0, alpha 1, beta 1".into());
+        }
+        let transposed = int(node, "transB", 0)? != 0;
+        let (dims, values, scales) = self.weights(node, 1, if transposed { 0 } else { 1 })?;
+        let len = self.get(src).len;
+        let (outputs, inputs) = match (dims.as_slice(), transposed) {
+            (&[o, i], true) | (&[i, o], false) => (o, i),
+            _ => return Err(format!("weights of shape {dims:?}, expected 2 dimensions")),
+        };
+        if inputs != len || outputs == 0 || (scales.len() != 1 && scales.len() != outputs) {
+            return Err(format!("weights {dims:?} with {} steps do not fit {len} inputs", scales.len()));
+        }
+        let s_in = self.get(src).quant.scale;
+        let steps: Vec<f32> = (0..outputs).map(|o| s_in * scales[o % scales.len()]).collect();
+        let bias = self.bias(node, 2, outputs, &steps)?;
+        let at = |o: usize, i: usize| if transposed { values[o * inputs + i] } else { values[i * outputs + o] };
+        let weights = self.matrix(src, outputs, at)?;
+        Ok(Value::Pending(Pending::new(Kind::Dense(Matrix { src, weights, bias }, steps), vec![1, 1, outputs])))
+    }
+
+    pub(super) fn matmul_integer(&mut self, node: &'g Node) -> Result<Value, Why> {
+        let src = self.int(node, 0)?;
+        let len = self.get(src).len;
+        let own = self.get(src).quant.zero_point;
+        let stated = match node.inputs.get(2).filter(|n| !n.is_empty()) {
+            None => vec![0],
+            Some(_) => match &self.constant(node, 2)?.values {
+                Values::U8(v) => v.iter().map(|&v| v as i32 - 128).collect(),
+                other => integers(other)?,
+            },
+        };
+        if stated != [own as i32] {
+            return Err(format!("zero point {stated:?}, its input has {own}"));
+        }
+        let constant = self.constant(node, 1)?;
+        let zero_points = match node.inputs.get(3).filter(|n| !n.is_empty()) {
+            None => vec![0],
+            Some(_) => integers(&self.constant(node, 3)?.values)?,
+        };
+        let &[inputs, outputs] = constant.dims.as_slice() else { return Err("weights must have 2 dimensions".into()) };
+        if inputs != len || outputs == 0 {
+            return Err(format!("weights {:?} do not fit {len} inputs", constant.dims));
+        }
+        let values = centred(constant, &zero_points, 1)?;
+        let weights = self.matrix(src, outputs, |o, i| values[i * outputs + o])?;
+        Ok(Value::Sums(Matrix { src, weights, bias: vec![0; outputs] }))
+    }
+}

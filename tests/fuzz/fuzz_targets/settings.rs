@@ -1,0 +1,11 @@
+//! Text as device.toml.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tagpin::decide::TagRule;
+use tagpin::settings::{ModelTags, Settings};
+
+fuzz_target!(|text: &str| {
+    let rules = [TagRule::default(); 2];
+    let _ = Settings::parse(text, "fuzz", ModelTags { names: &["bolt", "nut"], rules: &rules });
+});
