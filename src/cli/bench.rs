@@ -2,7 +2,7 @@
 //!
 //! Knows no camera. f32 exists here only to feed an engine from a raw file and to write its logits into one.
 
-use super::{KERNEL, Model, Refused, hex};
+use super::{Model, Refused, hex};
 use crate::bundle::{Bundle, MAGIC, Tables, sha256};
 use crate::engine::Engine;
 use crate::frame::{Colour, FrameView, Layout, PixelFormat};
@@ -129,8 +129,9 @@ fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 
     let mut shown = Map::new();
     if !args.json {
         println!(
-            "{}  kernels {KERNEL}, 1 thread, {} iterations, {:.2} M multiply-adds, {} KiB of activations",
+            "{}  kernels {}, 1 thread, {} iterations, {:.2} M multiply-adds, {} KiB of activations",
             args.model.display(),
+            engine.kernels().name(),
             args.iters,
             engine.macs() as f64 / 1e6,
             engine.arena_bytes().div_ceil(1024)
@@ -159,7 +160,7 @@ fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 
         println!(
             "{}",
             json!({
-                "schema": 1, "kernel": KERNEL, "threads": 1, "iters": args.iters, "model_sha256": hex(&sha256(&model.bytes)),
+                "schema": 1, "kernel": engine.kernels().name(), "threads": 1, "iters": args.iters, "model_sha256": hex(&sha256(&model.bytes)),
                 "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "unit": "ms", "stages": shown,
             })
         );

@@ -4,6 +4,7 @@
 
 use super::{Model, PARTS, Refused, hex};
 use crate::engine::Engine;
+use crate::kernels::Kernels;
 use crate::outputs;
 use crate::settings::{EXAMPLE, Settings, TriggerKind};
 use crate::sources::{self, FrameBuffer, SourceSpec};
@@ -72,7 +73,7 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             (Err(e), _) | (_, Err(e)) => Err(e.clone()),
         },
     );
-    println!("ok       kernels: {}", super::KERNEL);
+    line(&mut problems, "kernels", Kernels::choose().map(|k| k.name().into()));
     let Ok(bundle) = &bundle else {
         println!("skipped  settings, source, outputs: they need the bundle's tags");
         return Ok(1);

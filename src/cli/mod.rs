@@ -51,9 +51,6 @@ enum Command {
 /// The shipped model.
 const PARTS: &str = "models/parts.tagpin";
 
-/// The kernels in use.
-const KERNEL: &str = "generic";
-
 /// Problems that stopped a command before it began: printed one a line, exit code 2.
 struct Refused(Vec<String>);
 

@@ -89,6 +89,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let Some((settings, Some(source), Some(actuator), log, record)) = opened else { return Err(Refused(problems)) };
     let Some(engine) = engine else { return Err(Refused(problems)) };
 
+    let kernels = engine.kernels();
     let classifier: Box<dyn Classifier> = match args.drill {
         Some(drill) => Box::new(Drilled::new(engine, drill)),
         None => Box::new(engine),
@@ -101,7 +102,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let opening = Opening {
         bundle_sha256: hex(&bundle.sha256),
         source: settings.source.clone(),
-        kernel: super::KERNEL,
+        kernel: kernels.name(),
         model: bundle.contract.name.into(),
         tags: bundle.contract.tags.iter().map(|t| t.name.to_string()).collect(),
         outputs: settings.outputs.iter().map(|o| (o.name.clone(), o.backend.to_string())).collect(),

@@ -4,8 +4,8 @@
 
 use super::lower::{Quant, lower};
 use super::{Absorbed, EngineError, EngineSpec, proto};
-use crate::kernels::ConvShape;
 use crate::kernels::generic::{self, Addend, Epilogue};
+use crate::kernels::{ConvShape, Kernels, Weights};
 use crate::quant::{Clamp, logit_q16, requant_rndne};
 use std::ops::Range;
 
@@ -25,45 +25,48 @@ pub(super) struct Tensor {
 #[derive(Clone, Debug)]
 pub(super) struct Conv {
     shape: ConvShape,
-    weights: Vec<i16>,
+    weights: Packed,
     bias: Vec<i32>,
     scale: Vec<f32>,
     zero_point: i8,
     clamp: Clamp,
 }
 
+#[derive(Clone, Debug)]
+enum Packed {
+    /// `[row][column][channel]`.
+    Depthwise(Vec<i16>),
+    /// As the kernels want it.
+    Panels(Weights),
+}
+
 impl Conv {
     /// `weights`: `[out][row][column][in]`, less their zero point.
     pub(super) fn new(
+        kernels: Kernels,
         shape: ConvShape,
         weights: &[i16],
-        bias: Vec<i32>,
+        mut bias: Vec<i32>,
         scale: Vec<f32>,
         zero_point: i8,
         clamp: Clamp,
     ) -> Self {
         let taps = shape.patch_len();
-        let packed = if shape.is_depthwise() {
+        let weights = if shape.is_depthwise() {
             let channels = shape.groups;
-            (0..taps * channels).map(|i| weights[i % channels * taps + i / channels]).collect()
+            Packed::Depthwise((0..taps * channels).map(|i| weights[i % channels * taps + i / channels]).collect())
         } else {
             let channels = shape.output[2] / shape.groups;
-            let len = generic::packed_len(channels, taps);
-            let mut packed = vec![0; len * shape.groups];
-            for (group, packed) in weights.chunks_exact(channels * taps).zip(packed.chunks_exact_mut(len)) {
-                generic::pack(group, channels, taps, packed);
-            }
-            packed
+            Packed::Panels(kernels.pack(weights, channels, taps, shape.groups, zero_point, &mut bias))
         };
-        Self { shape, weights: packed, bias, scale, zero_point, clamp }
+        Self { shape, weights, bias, scale, zero_point, clamp }
     }
 
-    fn run(&self, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+    fn run(&self, kernels: Kernels, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
         let epilogue = Epilogue { bias: &self.bias, scale: &self.scale, clamp: self.clamp };
-        if self.shape.is_depthwise() {
-            generic::depthwise(&self.shape, input, self.zero_point, &self.weights, epilogue, output);
-        } else {
-            generic::conv(&self.shape, input, self.zero_point, &self.weights, epilogue, output, scratch);
+        match &self.weights {
+            Packed::Depthwise(w) => kernels.depthwise(&self.shape, input, self.zero_point, w, epilogue, output),
+            Packed::Panels(w) => kernels.conv(&self.shape, input, self.zero_point, w, epilogue, output, scratch),
         }
     }
 }
@@ -174,6 +177,7 @@ pub struct NodeReport {
 #[derive(Clone, Debug)]
 pub struct Engine {
     spec: EngineSpec,
+    kernels: Kernels,
     steps: Vec<Step>,
     output: Output,
     places: Vec<Range<usize>>,
@@ -185,10 +189,15 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads an ONNX model; refuses by name what cannot be run exactly.
+    /// Loads an ONNX model for the best kernels of this CPU; refuses by name what cannot be run exactly.
     pub fn load(onnx: &[u8]) -> Result<Self, EngineError> {
+        Self::load_for(Kernels::choose().map_err(EngineError::Limit)?, onnx)
+    }
+
+    /// Loads an ONNX model for one set of kernels; the result does not depend on which.
+    pub fn load_for(kernels: Kernels, onnx: &[u8]) -> Result<Self, EngineError> {
         let graph = proto::read(onnx)?;
-        let lowered = lower(&graph)?;
+        let lowered = lower(&graph, kernels)?;
         let tensors = &lowered.tensors;
         let &[h, w, c] = tensors[lowered.input.0].dims.as_slice() else {
             return Err(EngineError::Limit("the input is no picture".into()));
@@ -226,6 +235,7 @@ impl Engine {
         };
         Ok(Self {
             spec,
+            kernels,
             steps: lowered.steps,
             output: lowered.output,
             places,
@@ -240,6 +250,11 @@ impl Engine {
     /// What the model takes and gives.
     pub fn spec(&self) -> &EngineSpec {
         &self.spec
+    }
+
+    /// The kernels that run it.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// What became of each node of the graph.
@@ -279,7 +294,7 @@ impl Engine {
             let [a, b, out] = self.arena.get_disjoint_mut([a, b, dst]).expect("places of one step are disjoint");
             let b = if b.is_empty() { &*a } else { &*b };
             match &step.operation {
-                Operation::Conv(_, conv) => conv.run(a, out, &mut self.scratch),
+                Operation::Conv(_, conv) => conv.run(self.kernels, a, out, &mut self.scratch),
                 Operation::Dense(_, dense, scales, clamp) => {
                     let sums = &mut self.sums[..out.len()];
                     dense.run(a, sums, &mut self.scratch);
@@ -287,7 +302,7 @@ impl Engine {
                         *out = requant_rndne(*sum, *scale, *clamp);
                     }
                 }
-                Operation::Add(_, [pa, pb], clamp) => generic::add(a, *pa, b, *pb, *clamp, out),
+                Operation::Add(_, [pa, pb], clamp) => self.kernels.add(a, *pa, b, *pb, *clamp, out),
                 Operation::GlobalAverage(_, zp, scale, clamp) => generic::global_average(a, *zp, *scale, *clamp, out),
                 Operation::MaxPool(_, shape) => generic::max_pool(shape, a, out),
                 Operation::Rescale(_, zp, scale, clamp) => generic::rescale(a, *zp, *scale, *clamp, out),

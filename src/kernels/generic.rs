@@ -8,7 +8,7 @@
 //! less their zero points stay within -255..=255, so a product stays below 2^16 and [`MAX_TAPS`] of them below 2^31.
 
 use super::ConvShape;
-use crate::quant::{Clamp, add_rndne, requant_rndne};
+use crate::quant::{Clamp, ROUND_MAGIC, add_rndne, requant_rndne};
 
 /// Most values under one kernel, so that no accumulator overflows.
 pub const MAX_TAPS: usize = 32_768;
@@ -64,7 +64,7 @@ fn tile(patches: &[i16], taps: usize, panel: &[i16]) -> [[i32; LANES]; PIXELS] {
 }
 
 /// Gathers the patch of output pixel (`oy`, `ox`) of `group`; positions in the padding give zero, as does a last odd tap.
-#[inline]
+#[inline(always)]
 fn gather(s: &ConvShape, input: &[i8], zero_point: i16, group: usize, oy: usize, ox: usize, patch: &mut [i16]) {
     let [h, w, c] = s.input;
     let cg = c / s.groups;
@@ -97,6 +97,7 @@ pub const fn scratch_len(taps: usize) -> usize {
 ///
 /// `weights`: the packed groups one after the other. `zero_point`: the input's. `scratch`: [`scratch_len`] of the patch.
 /// Panics if a length is off.
+#[inline(always)]
 pub fn conv(
     s: &ConvShape,
     input: &[i8],
@@ -124,15 +125,25 @@ pub fn conv(
                 let acc = tile(patches, taps, panel);
                 let first = group * group_channels + block * LANES;
                 let n = LANES.min(group_channels - block * LANES);
-                let (bias, scale) = (&epilogue.bias[first..][..n], &epilogue.scale[first..][..n]);
                 for (p, acc) in acc.iter().enumerate().take(pixels) {
-                    let out = &mut output[(pixel + p) * oc + first..][..n];
-                    for ((out, acc), (bias, scale)) in out.iter_mut().zip(acc).zip(bias.iter().zip(scale)) {
-                        *out = requant_rndne(acc.wrapping_add(*bias), *scale, epilogue.clamp);
-                    }
+                    store(acc, &mut output[(pixel + p) * oc + first..][..n], epilogue, first);
                 }
             }
         }
+    }
+}
+
+/// Requantises and stores a row of a tile, whole or cut to the last channels.
+#[inline(always)]
+pub(super) fn store(acc: &[i32; LANES], out: &mut [i8], epilogue: Epilogue<'_>, first: usize) {
+    if out.len() == LANES {
+        let (bias, scale) = (lanes(epilogue.bias, first), lanes(epilogue.scale, first));
+        out.copy_from_slice(&requant_lanes(acc, &bias, &scale, epilogue.clamp));
+        return;
+    }
+    let (bias, scale) = (&epilogue.bias[first..], &epilogue.scale[first..]);
+    for ((out, acc), (bias, scale)) in out.iter_mut().zip(acc).zip(bias.iter().zip(scale)) {
+        *out = requant_rndne(acc.wrapping_add(*bias), *scale, epilogue.clamp);
     }
 }
 
@@ -164,49 +175,127 @@ pub fn dense(input: &[i8], zero_point: i8, weights: &[i16], bias: &[i32], sums: 
 /// A depthwise convolution: channel c of the output from channel c of the input.
 ///
 /// `weights`: `[kernel rows][kernel columns][channels]` i16. Panics if a length is off.
+///
+/// Blocks of [`LANES`] channels keep their weights at hand while they go over the picture. Values enter as they are: the zero
+/// point's share is taken off the bias once, and a tap in the padding counts as the zero point.
+#[inline(always)]
 pub fn depthwise(s: &ConvShape, input: &[i8], zero_point: i8, weights: &[i16], epilogue: Epilogue<'_>, output: &mut [i8]) {
     let [h, w, c] = s.input;
     let [oh, ow, oc] = s.output;
     assert_eq!(input.len(), h * w * c, "input length");
     assert_eq!(output.len(), oh * ow * oc, "output length");
     assert_eq!(weights.len(), s.kernel[0] * s.kernel[1] * c, "weights length");
-    let zp = zero_point as i16;
-    for oy in 0..oh {
-        for ox in 0..ow {
-            let out = &mut output[(oy * ow + ox) * c..][..c];
-            for first in (0..c).step_by(LANES) {
-                let n = LANES.min(c - first);
-                let mut acc = [0i32; LANES];
-                for ky in 0..s.kernel[0] {
-                    let y = (oy * s.stride[0] + ky * s.dilation[0]).wrapping_sub(s.pad[0]);
-                    if y >= h {
-                        continue;
+    let whole = if s.kernel[0] * s.kernel[1] <= BLOCK_TAPS { c / LANES * LANES } else { 0 };
+    for first in (0..whole).step_by(LANES) {
+        depthwise_block(s, input, zero_point as i16, weights, epilogue, first, output);
+    }
+    if whole == c {
+        return;
+    }
+    for (pixel, out) in output.chunks_exact_mut(c).enumerate() {
+        for (channel, out) in out.iter_mut().enumerate().skip(whole) {
+            let mut acc = epilogue.bias[channel];
+            for ky in 0..s.kernel[0] {
+                for kx in 0..s.kernel[1] {
+                    let y = (pixel / ow * s.stride[0] + ky * s.dilation[0]).wrapping_sub(s.pad[0]);
+                    let x = (pixel % ow * s.stride[1] + kx * s.dilation[1]).wrapping_sub(s.pad[1]);
+                    if y < h && x < w {
+                        let value = input[(y * w + x) * c + channel] as i32 - zero_point as i32;
+                        acc = acc.wrapping_add(value * weights[(ky * s.kernel[1] + kx) * c + channel] as i32);
                     }
-                    for kx in 0..s.kernel[1] {
-                        let x = (ox * s.stride[1] + kx * s.dilation[1]).wrapping_sub(s.pad[1]);
-                        if x >= w {
-                            continue;
-                        }
-                        let pixel = &input[(y * w + x) * c + first..][..n];
-                        let taps = &weights[(ky * s.kernel[1] + kx) * c + first..][..n];
-                        if let (Ok(pixel), Ok(taps)) = (<&[i8; LANES]>::try_from(pixel), <&[i16; LANES]>::try_from(taps)) {
-                            for l in 0..LANES {
-                                acc[l] += (pixel[l] as i16 - zp) as i32 * taps[l] as i32;
-                            }
-                        } else {
-                            for (l, (&v, &t)) in pixel.iter().zip(taps).enumerate() {
-                                acc[l] += (v as i16 - zp) as i32 * t as i32;
-                            }
-                        }
-                    }
-                }
-                let (bias, scale) = (&epilogue.bias[first..][..n], &epilogue.scale[first..][..n]);
-                for ((out, acc), (bias, scale)) in out[first..].iter_mut().zip(acc).zip(bias.iter().zip(scale)) {
-                    *out = requant_rndne(acc.wrapping_add(*bias), *scale, epilogue.clamp);
                 }
             }
+            *out = requant_rndne(acc, epilogue.scale[channel], epilogue.clamp);
         }
     }
+}
+
+/// Most taps of a block whose weights are kept at hand: 5x5.
+const BLOCK_TAPS: usize = 25;
+
+/// [`LANES`] channels from `first` on of a depthwise convolution of at most [`BLOCK_TAPS`] taps.
+#[inline(always)]
+fn depthwise_block(
+    s: &ConvShape,
+    input: &[i8],
+    zero_point: i16,
+    weights: &[i16],
+    epilogue: Epilogue<'_>,
+    first: usize,
+    output: &mut [i8],
+) {
+    let [h, w, c] = s.input;
+    let [oh, ow, _] = s.output;
+    let [kh, kw] = s.kernel;
+    let mut taps = [[0i16; LANES]; BLOCK_TAPS];
+    let mut bias = lanes::<i32>(epilogue.bias, first);
+    for (t, tap) in taps.iter_mut().enumerate().take(kh * kw) {
+        *tap = lanes(weights, t * c + first);
+        for l in 0..LANES {
+            bias[l] = bias[l].wrapping_sub(zero_point as i32 * tap[l] as i32);
+        }
+    }
+    let scale = lanes::<f32>(epilogue.scale, first);
+    let add = |acc: &mut [i32; LANES], pixel: &[i8; LANES], tap: &[i16; LANES]| {
+        for l in 0..LANES {
+            acc[l] = acc[l].wrapping_add((pixel[l] as i16) as i32 * tap[l] as i32);
+        }
+    };
+    let padding = [zero_point as i8; LANES];
+    let pixel_at =
+        |y: usize, x: usize| -> &[i8; LANES] { input[(y * w + x) * c + first..].first_chunk().unwrap_or(&padding) };
+    for oy in 0..oh {
+        let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
+        let rows_inside = y0 < h && y0 + (kh - 1) * s.dilation[0] < h;
+        for ox in 0..ow {
+            let x0 = (ox * s.stride[1]).wrapping_sub(s.pad[1]);
+            let mut acc = bias;
+            if rows_inside && x0 < w && x0 + (kw - 1) * s.dilation[1] < w {
+                for ky in 0..kh {
+                    for kx in 0..kw {
+                        add(&mut acc, pixel_at(y0 + ky * s.dilation[0], x0 + kx * s.dilation[1]), &taps[ky * kw + kx]);
+                    }
+                }
+            } else {
+                for ky in 0..kh {
+                    for kx in 0..kw {
+                        let (y, x) = (y0.wrapping_add(ky * s.dilation[0]), x0.wrapping_add(kx * s.dilation[1]));
+                        let pixel = if y < h && x < w { pixel_at(y, x) } else { &padding };
+                        add(&mut acc, pixel, &taps[ky * kw + kx]);
+                    }
+                }
+            }
+            let out = requant_lanes(&acc, &[0; LANES], &scale, epilogue.clamp);
+            output[(oy * ow + ox) * c + first..][..LANES].copy_from_slice(&out);
+        }
+    }
+}
+
+/// [`LANES`] values from `first` on.
+#[inline(always)]
+pub(super) fn lanes<T: Copy>(values: &[T], first: usize) -> [T; LANES] {
+    *values[first..].first_chunk().expect("callers take whole blocks")
+}
+
+/// Requantises [`LANES`] accumulators after adding their biases; one loop of fixed length, so that it is vectorised whole.
+#[inline(always)]
+pub(super) fn requant_lanes(acc: &[i32; LANES], bias: &[i32; LANES], scale: &[f32; LANES], clamp: Clamp) -> [i8; LANES] {
+    let zp = clamp.zero_point as i32;
+    let (lo, hi) = ((clamp.lo as i32 - zp) as f32, (clamp.hi as i32 - zp) as f32);
+    let mut out = [0i8; LANES];
+    for l in 0..LANES {
+        let x = acc[l].wrapping_add(bias[l]) as f32 * scale[l];
+        // One instruction each on aarch64; elsewhere `max` might be a call into libm, which tier 0 has not.
+        let x = if cfg!(target_arch = "aarch64") {
+            x.max(lo).min(hi)
+        } else {
+            let x = if x >= lo { x } else { lo };
+            if x <= hi { x } else { hi }
+        };
+        let q = ((x + ROUND_MAGIC).to_bits() as i32).wrapping_sub(ROUND_MAGIC.to_bits() as i32 - zp);
+        out[l] = q as i8;
+    }
+    out
 }
 
 /// One addend of [`add`]: zero point and s_in / s_out.
@@ -219,6 +308,7 @@ pub struct Addend {
 }
 
 /// Adds two tensors element by element. Panics if the lengths differ.
+#[inline(always)]
 pub fn add(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
     assert!(a.len() == b.len() && a.len() == output.len(), "addends and sum differ in length");
     for ((out, &a), &b) in output.iter_mut().zip(a).zip(b) {

@@ -4,6 +4,31 @@
 
 pub mod generic;
 
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "one instruction without a stable intrinsic, and vector loads behind checked lengths")]
+mod dotprod;
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "vector loads behind checked lengths")]
+mod neon;
+#[cfg(feature = "std")]
+pub mod select;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[allow(unsafe_code, reason = "calls of functions compiled for features that a token proves")]
+mod x86;
+
+#[cfg(feature = "std")]
+pub use select::Kernels;
+
+/// A convolution's weights, packed for one set of kernels.
+#[cfg(feature = "std")]
+#[derive(Clone, Debug)]
+pub enum Weights {
+    /// i16 panels of [`generic::pack`], one group after the other.
+    Wide(Vec<i16>),
+    /// i8 panels of the ARM kernels; the bias holds the zero point's share.
+    Narrow(Vec<i8>),
+}
+
 /// A two-dimensional convolution over NHWC, batch 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
@@ -45,3 +70,6 @@ impl ConvShape {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.pad == [0, 0] && self.input[..2] == self.output[..2]
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

@@ -12,8 +12,8 @@ mod window;
 use super::plan::{Conv, Dense, NodeReport, Operation, Output, Step, Tensor, TensorId};
 use super::proto::{Attribute, Constant, Graph, Node, Values};
 use super::{Absorbed, EngineError};
-use crate::kernels::ConvShape;
 use crate::kernels::generic::Addend;
+use crate::kernels::{ConvShape, Kernels};
 use crate::quant::{Clamp, quantise};
 use std::collections::HashMap;
 use window::{Window, int};
@@ -92,6 +92,7 @@ type ConstantWeights = (Vec<usize>, Vec<i32>, Vec<f32>);
 
 struct Lowering<'g> {
     graph: &'g Graph,
+    kernels: Kernels,
     values: HashMap<&'g str, Value>,
     tensors: Vec<Tensor>,
     steps: Vec<Step>,
@@ -99,8 +100,8 @@ struct Lowering<'g> {
 }
 
 /// Lowers a whole graph, or names the first node that cannot be.
-pub(super) fn lower(graph: &Graph) -> Result<Lowered, EngineError> {
-    let mut l = Lowering { graph, values: HashMap::new(), tensors: Vec::new(), steps: Vec::new(), input: None };
+pub(super) fn lower(graph: &Graph, kernels: Kernels) -> Result<Lowered, EngineError> {
+    let mut l = Lowering { graph, kernels, values: HashMap::new(), tensors: Vec::new(), steps: Vec::new(), input: None };
     l.values.insert(&graph.input, Value::Input);
     let mut reports = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
@@ -253,7 +254,7 @@ impl<'g> Lowering<'g> {
         let operation = match what {
             Kind::Conv { src, shape, weights, bias, scales: s } => {
                 let zero_point = self.get(src).quant.zero_point;
-                Operation::Conv(src, Conv::new(shape, &weights, bias, scales(s)?, zero_point, clamp))
+                Operation::Conv(src, Conv::new(self.kernels, shape, &weights, bias, scales(s)?, zero_point, clamp))
             }
             Kind::Dense(m, s) => {
                 let dense = Dense::new(&m.weights, m.bias, self.get(m.src).quant.zero_point);

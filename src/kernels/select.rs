@@ -1,0 +1,165 @@
+//! Which kernels this CPU runs: asked once at load, overridable, shown by `check` and `bench`.
+//!
+//! Knows no model. Every choice gives the same bits.
+
+use super::generic::{self, Addend, Epilogue};
+use super::{ConvShape, Weights};
+use crate::quant::Clamp;
+
+/// The environment variable that overrides the choice: `generic`, or the name of a set that this CPU has.
+pub const OVERRIDE: &str = "TAGPIN_KERNELS";
+
+/// A set of kernels; holding one proves that the CPU has its instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernels {
+    /// The scalar kernels, compiled for the target's baseline.
+    Generic,
+    /// The scalar kernels compiled for AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(super::x86::Avx2),
+    /// The scalar kernels compiled for AVX-512 with VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(super::x86::Avx512Vnni),
+    /// NEON without dot product, as on Cortex-A53 and A72.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// Signed dot products (SDOT), as on a Cortex-A76.
+    #[cfg(target_arch = "aarch64")]
+    Dotprod(super::dotprod::Dotprod),
+}
+
+impl Kernels {
+    /// Every set that this CPU has, the best first; generic is always the last.
+    pub fn available() -> Vec<Self> {
+        let sets: [Option<Self>; 3] = [
+            #[cfg(target_arch = "x86_64")]
+            super::x86::Avx512Vnni::new().map(Self::Avx512Vnni),
+            #[cfg(target_arch = "x86_64")]
+            super::x86::Avx2::new().map(Self::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            super::dotprod::Dotprod::new().map(Self::Dotprod),
+            #[cfg(target_arch = "aarch64")]
+            Some(Self::Neon),
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            None,
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            None,
+            Some(Self::Generic),
+        ];
+        sets.into_iter().flatten().collect()
+    }
+
+    /// The best set, or the one that [`OVERRIDE`] names.
+    pub fn choose() -> Result<Self, String> {
+        let sets = Self::available();
+        let Ok(wanted) = std::env::var(OVERRIDE) else { return Ok(sets[0]) };
+        sets.iter().copied().find(|s| s.name() == wanted).ok_or_else(|| {
+            let names: Vec<&str> = sets.iter().map(Self::name).collect();
+            format!("{OVERRIDE}={wanted}: this CPU has {}", names.join(", "))
+        })
+    }
+
+    /// The name of the set.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "x86-avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(_) => "x86-avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "aarch64-neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::Dotprod(_) => "aarch64-dotprod",
+        }
+    }
+
+    /// Packs one convolution's weights, `[outputs][taps]` of `groups`, for this set. `bias` may take up the zero point.
+    pub fn pack(
+        &self,
+        weights: &[i16],
+        channels: usize,
+        taps: usize,
+        groups: usize,
+        zero_point: i8,
+        bias: &mut [i32],
+    ) -> Weights {
+        #[cfg(target_arch = "aarch64")]
+        if groups == 1 && super::neon::fits(weights) {
+            match self {
+                Self::Dotprod(_) => return super::dotprod::pack(weights, channels, taps, zero_point, bias),
+                Self::Neon => return super::neon::pack(weights, channels, taps, zero_point, bias),
+                Self::Generic => {}
+            }
+        }
+        let _ = (zero_point, bias);
+        let len = generic::packed_len(channels, taps);
+        let mut packed = vec![0; len * groups];
+        for (group, packed) in weights.chunks_exact(channels * taps).zip(packed.chunks_exact_mut(len)) {
+            generic::pack(group, channels, taps, packed);
+        }
+        Weights::Wide(packed)
+    }
+
+    /// A convolution that is not depthwise; see [`generic::conv`].
+    #[allow(clippy::too_many_arguments)]
+    pub fn conv(
+        &self,
+        s: &ConvShape,
+        input: &[i8],
+        zero_point: i8,
+        weights: &Weights,
+        epilogue: Epilogue<'_>,
+        output: &mut [i8],
+        scratch: &mut [i16],
+    ) {
+        match (self, weights) {
+            #[cfg(target_arch = "aarch64")]
+            (Self::Dotprod(token), Weights::Narrow(weights)) => {
+                token.conv(s, input, zero_point, weights, epilogue, output, scratch);
+            }
+            #[cfg(target_arch = "aarch64")]
+            (Self::Neon, Weights::Narrow(weights)) => {
+                super::neon::conv(s, input, zero_point, weights, epilogue, output, scratch);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx2(token), Weights::Wide(w)) => token.conv(s, input, zero_point, w, epilogue, output, scratch),
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx512Vnni(token), Weights::Wide(w)) => token.conv(s, input, zero_point, w, epilogue, output, scratch),
+            (_, Weights::Wide(w)) => generic::conv(s, input, zero_point, w, epilogue, output, scratch),
+            (_, Weights::Narrow(_)) => unreachable!("only the ARM kernels pack narrow"),
+        }
+    }
+
+    /// A depthwise convolution; see [`generic::depthwise`].
+    pub fn depthwise(
+        &self,
+        s: &ConvShape,
+        input: &[i8],
+        zero_point: i8,
+        weights: &[i16],
+        e: Epilogue<'_>,
+        output: &mut [i8],
+    ) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(token) => token.depthwise(s, input, zero_point, weights, e, output),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(token) => token.depthwise(s, input, zero_point, weights, e, output),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon | Self::Dotprod(_) => super::neon::depthwise(s, input, zero_point, weights, e, output),
+            _ => generic::depthwise(s, input, zero_point, weights, e, output),
+        }
+    }
+
+    /// An addition; see [`generic::add`].
+    pub fn add(&self, a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(token) => token.add(a, pa, b, pb, clamp, output),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(token) => token.add(a, pa, b, pb, clamp, output),
+            _ => generic::add(a, pa, b, pb, clamp, output),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! One conformance suite: every set of kernels this CPU has against the dumbest correct convolution.
+
+use super::generic::Epilogue;
+use super::*;
+use crate::quant::{Clamp, requant_rndne};
+use crate::scene::Random;
+
+/// A convolution by its definition.
+fn reference(s: &ConvShape, input: &[i8], zp: i8, weights: &[i16], e: Epilogue<'_>) -> Vec<i8> {
+    let [h, w, c] = s.input;
+    let [oh, ow, oc] = s.output;
+    let cg = c / s.groups;
+    let mut out = Vec::new();
+    for oy in 0..oh {
+        for ox in 0..ow {
+            for o in 0..oc {
+                let mut acc = e.bias[o];
+                for ky in 0..s.kernel[0] {
+                    for kx in 0..s.kernel[1] {
+                        let y = (oy * s.stride[0] + ky * s.dilation[0]) as i64 - s.pad[0] as i64;
+                        let x = (ox * s.stride[1] + kx * s.dilation[1]) as i64 - s.pad[1] as i64;
+                        if y < 0 || x < 0 || y >= h as i64 || x >= w as i64 {
+                            continue;
+                        }
+                        for i in 0..cg {
+                            let v = input[(y as usize * w + x as usize) * c + o / (oc / s.groups) * cg + i];
+                            let weight = weights[(o * s.kernel[0] * s.kernel[1] + ky * s.kernel[1] + kx) * cg + i];
+                            acc += (v as i32 - zp as i32) * weight as i32;
+                        }
+                    }
+                }
+                out.push(requant_rndne(acc, e.scale[o], e.clamp));
+            }
+        }
+    }
+    out
+}
+
+/// Values of one kind: random, all smallest, all largest, or the two in turn.
+fn values(r: &mut Random, n: usize, kind: usize, lo: i32, hi: i32) -> Vec<i32> {
+    let one = |r: &mut Random, i: usize| match kind {
+        0 => r.range(lo, hi),
+        1 => lo,
+        2 => hi,
+        _ => [lo, hi][i % 2],
+    };
+    (0..n).map(|i| one(r, i)).collect()
+}
+
+fn check(kernels: Kernels, s: &ConvShape, seed: u64, kind: usize, widest: i32) {
+    let mut r = Random::new(seed, 1);
+    let input: Vec<i8> = values(&mut r, s.input.iter().product(), kind, -128, 127).iter().map(|&v| v as i8).collect();
+    let oc = s.output[2];
+    let weights: Vec<i16> = values(&mut r, oc * s.patch_len(), kind, -widest, widest).iter().map(|&v| v as i16).collect();
+    let bias = values(&mut r, oc, 0, -20_000, 20_000);
+    let scale: Vec<f32> = (0..oc).map(|_| r.range(1, 400) as f32 * 1e-5).collect();
+    let zp = [-128, -1, 0, 3, 127][r.range(0, 4) as usize];
+    let clamp = Clamp { lo: -120, hi: 125, zero_point: r.range(-128, 127) as i8 };
+    let want = reference(s, &input, zp, &weights, Epilogue { bias: &bias, scale: &scale, clamp });
+    // Canaries on both sides of the output.
+    let mut out = vec![77i8; want.len() + 64];
+    let (mut bias, mut scratch) = (bias, vec![0; generic::scratch_len(s.patch_len())]);
+    let inner = 32..32 + want.len();
+    if s.is_depthwise() {
+        let taps = s.patch_len();
+        let w: Vec<i16> = (0..taps * oc).map(|i| weights[i % oc * taps + i / oc]).collect();
+        kernels.depthwise(s, &input, zp, &w, Epilogue { bias: &bias, scale: &scale, clamp }, &mut out[inner.clone()]);
+    } else {
+        let packed = kernels.pack(&weights, oc / s.groups, s.patch_len(), s.groups, zp, &mut bias);
+        let e = Epilogue { bias: &bias, scale: &scale, clamp };
+        kernels.conv(s, &input, zp, &packed, e, &mut out[inner.clone()], &mut scratch);
+    }
+    assert_eq!(out[inner], want, "{} {s:?} seed {seed} kind {kind}", kernels.name());
+    assert!(out[..32].iter().chain(&out[32 + want.len()..]).all(|&v| v == 77), "canaries of {s:?}");
+}
+
+fn shape(
+    input: [usize; 3],
+    oc: usize,
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+    dilation: usize,
+    groups: usize,
+) -> Option<ConvShape> {
+    let out = |n: usize| Some((n + 2 * pad).checked_sub((kernel - 1) * dilation + 1)? / stride + 1);
+    Some(ConvShape {
+        input,
+        output: [out(input[0])?, out(input[1])?, oc],
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        dilation: [dilation; 2],
+        pad: [pad; 2],
+        groups,
+    })
+}
+
+/// Every set against the reference: sizes around the lanes, primes, extremes, strides, pads, dilation, groups.
+#[test]
+fn every_set_of_kernels_computes_the_definition() {
+    let sets = Kernels::available();
+    for name in ["x86-avx512vnni", "x86-avx2", "aarch64-neon", "aarch64-dotprod"] {
+        if !sets.iter().any(|s| s.name() == name) {
+            eprintln!("skipped: this CPU has no {name}");
+        }
+    }
+    for kernels in sets {
+        let mut seed = 0;
+        for kind in 0..4 {
+            for c in [1, 2, 3, 4, 5, 15, 16, 17, 31, 64] {
+                for oc in [1, 3, 15, 16, 17, 33] {
+                    for (side, kernel, stride, pad) in [(1, 1, 1, 0), (5, 1, 1, 0), (7, 3, 2, 1), (5, 1, 2, 0)] {
+                        seed += 1;
+                        let s = shape([side, side + 1, c], oc, kernel, stride, pad, 1, 1).unwrap();
+                        check(kernels, &s, seed, kind, if seed % 3 == 0 { 255 } else { 127 });
+                    }
+                }
+                for (kernel, stride, pad, dilation) in [(3, 1, 1, 1), (3, 2, 1, 1), (5, 1, 2, 1), (5, 2, 2, 1), (3, 1, 2, 2)]
+                {
+                    seed += 1;
+                    let s = shape([9, 7, c], c, kernel, stride, pad, dilation, c).unwrap();
+                    check(kernels, &s, seed, kind, 127);
+                }
+            }
+            for (c, oc, groups) in [(4, 6, 2), (9, 9, 3), (8, 16, 4)] {
+                seed += 1;
+                check(kernels, &shape([6, 5, c], oc, 3, 1, 1, 1, groups).unwrap(), seed, kind, 127);
+            }
+        }
+    }
+}
