@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 #[test]
 fn the_demonstration_names_every_part_and_pulses_the_right_line() {
-    let out = finish(tagpin(&["run", "--json", "--parts", "10", "--source", "conveyor?seed=21&speed=1600"]));
+    let out = finish(tagpin(&["run", "--json", "--parts", "10", "--source", &fast_conveyor(21)]));
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     let all = events(&out);
     let s = summary(&all);
@@ -129,9 +129,12 @@ fn edges_go_into_a_file_and_the_event_log_is_kept() {
 
 #[test]
 fn level_and_latched_lines_follow_verdicts() {
-    let text = "[source]\nopen = \"conveyor?seed=7&speed=1600\"\n[trigger]\nkind = \"barrier\"\n[decide]\nreject = [\"gear_chipped\"]\n\
-        [outputs.lamp]\nmode = \"level\"\non = [\"tag:gear_chipped\"]\n[outputs.alarm]\nmode = \"latched\"\non = [\"reject\"]\n";
-    let file = settings("modes", text);
+    let text = format!(
+        "[source]\nopen = \"{}\"\n[trigger]\nkind = \"barrier\"\n[decide]\nreject = [\"gear_chipped\"]\n\
+         [outputs.lamp]\nmode = \"level\"\non = [\"tag:gear_chipped\"]\n[outputs.alarm]\nmode = \"latched\"\non = [\"reject\"]\n",
+        fast_conveyor(7)
+    );
+    let file = settings("modes", &text);
     // Seed 7 begins bolt, gear_chipped, washer, nut, gear_chipped, gear_chipped, gear.
     let all = events(&finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--parts", "7", "--json"])));
     let moves = |line: &str| -> Vec<(u64, String)> {

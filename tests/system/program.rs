@@ -14,6 +14,11 @@ pub fn emulated() -> bool {
     !machine.trim().is_empty() && !machine.trim().starts_with(std::env::consts::ARCH)
 }
 
+/// A conveyor as fast as this machine can draw and classify it; parts must be seen near the barrier.
+pub fn fast_conveyor(seed: u64) -> String {
+    format!("conveyor?seed={seed}&speed={}", if emulated() { 300 } else { 1600 })
+}
+
 /// The binary, under the emulator that Cargo runs this target's tests with, if the machine needs one.
 pub fn tagpin(args: &[&str]) -> Command {
     let binary = env!("CARGO_BIN_EXE_tagpin");
