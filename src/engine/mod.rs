@@ -10,6 +10,7 @@ pub mod oracle;
 mod plan;
 pub mod proto;
 
+use crate::kernels::Kernels;
 pub use plan::{Engine, NodeReport};
 
 /// What an engine takes and gives.
@@ -84,6 +85,16 @@ impl std::fmt::Display for EngineError {
 impl std::error::Error for EngineError {}
 
 impl Engine {
+    /// Loads an ONNX model for the best kernels of this CPU; refuses by name what cannot be run exactly.
+    pub fn load(onnx: &[u8]) -> Result<Self, EngineError> {
+        Self::load_for(Kernels::choose().map_err(EngineError::Limit)?, onnx)
+    }
+
+    /// Loads an ONNX model for one set of kernels; the result does not depend on which.
+    pub fn load_for(kernels: Kernels, onnx: &[u8]) -> Result<Self, EngineError> {
+        Self::build(kernels, lower::lower(&proto::read(onnx)?, kernels)?)
+    }
+
     /// Loads the graph of a bundle and checks it against the bundle's contract.
     pub fn from_bundle(bundle: &crate::bundle::Bundle<'_>) -> Result<Self, EngineError> {
         use crate::decide::Task;

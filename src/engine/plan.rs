@@ -2,8 +2,7 @@
 //!
 //! Does not know ONNX.
 
-use super::lower::{Quant, lower};
-use super::{Absorbed, EngineError, EngineSpec, proto};
+use super::{Absorbed, EngineError, EngineSpec};
 use crate::kernels::generic::{self, Addend, Epilogue};
 use crate::kernels::{ConvShape, Kernels, Weights};
 use crate::quant::{Clamp, logit_q16, requant_rndne};
@@ -12,6 +11,23 @@ use std::ops::Range;
 /// Index of an activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TensorId(pub(super) usize);
+
+/// Step and zero point of an activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Quant {
+    pub(super) scale: f32,
+    pub(super) zero_point: i8,
+}
+
+/// A graph as steps, before anything has its place in memory.
+pub(super) struct Lowered {
+    pub(super) tensors: Vec<Tensor>,
+    pub(super) steps: Vec<Step>,
+    pub(super) input: TensorId,
+    pub(super) output: Output,
+    pub(super) absorbed: Option<Absorbed>,
+    pub(super) reports: Vec<NodeReport>,
+}
 
 /// An activation: NHWC without the batch.
 #[derive(Clone, Debug)]
@@ -89,6 +105,11 @@ impl Dense {
         Self { weights: packed, bias, inputs, zero_point }
     }
 
+    /// Which kernel computes it, for people.
+    pub(super) fn describe(&self) -> String {
+        format!("int8 product {}x{}", self.inputs, self.bias.len())
+    }
+
     fn run(&self, input: &[i8], sums: &mut [i32], scratch: &mut [i16]) {
         generic::dense(input, self.zero_point, &self.weights, &self.bias, sums, scratch);
     }
@@ -129,7 +150,7 @@ impl Operation {
                 };
                 format!("int8 {kind} {kh}x{kw}, {:.2} M multiply-adds", c.shape.macs() as f64 / 1e6)
             }
-            Self::Dense(_, d, ..) => format!("int8 product {}x{}", d.inputs, d.bias.len()),
+            Self::Dense(_, d, ..) => d.describe(),
             Self::Add(..) => "int8 addition".into(),
             Self::GlobalAverage(..) => "int8 global average".into(),
             Self::MaxPool(..) => "int8 maximum".into(),
@@ -189,15 +210,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads an ONNX model for the best kernels of this CPU; refuses by name what cannot be run exactly.
-    pub fn load(onnx: &[u8]) -> Result<Self, EngineError> {
-        Self::load_for(Kernels::choose().map_err(EngineError::Limit)?, onnx)
-    }
-
-    /// Loads an ONNX model for one set of kernels; the result does not depend on which.
-    pub fn load_for(kernels: Kernels, onnx: &[u8]) -> Result<Self, EngineError> {
-        let graph = proto::read(onnx)?;
-        let lowered = lower(&graph, kernels)?;
+    /// Gives every activation its place and takes all memory that inference needs.
+    pub(super) fn build(kernels: Kernels, lowered: Lowered) -> Result<Self, EngineError> {
         let tensors = &lowered.tensors;
         let &[h, w, c] = tensors[lowered.input.0].dims.as_slice() else {
             return Err(EngineError::Limit("the input is no picture".into()));

@@ -14,7 +14,7 @@
 //! The intrinsic is not yet stable in Rust, so the one instruction is inline assembly.
 
 use super::generic::{self, Epilogue, LANES};
-use super::{ConvShape, Weights, neon};
+use super::{ConvShape, neon};
 use core::arch::aarch64::{int8x16_t, int32x4_t, vdupq_n_s32, vld1q_s8, vreinterpretq_s8_s32, vst1q_s32};
 use core::arch::asm;
 
@@ -23,20 +23,6 @@ const PIXELS: usize = 4;
 /// Proof that the CPU has SDOT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dotprod(());
-
-/// Packs `[channels][taps]` weights that fit i8, and takes the zero point's share off `bias`.
-pub(super) fn pack(weights: &[i16], channels: usize, taps: usize, zero_point: i8, bias: &mut [i32]) -> Weights {
-    let steps = taps.div_ceil(4);
-    let mut packed = vec![0i8; channels.div_ceil(LANES) * steps * 64];
-    for (c, row) in weights.chunks_exact(taps).enumerate() {
-        for (t, &w) in row.iter().enumerate() {
-            packed[((c / LANES * steps + t / 4) * LANES + c % LANES) * 4 + t % 4] = w as i8;
-        }
-        let sum: i32 = row.iter().map(|&w| w as i32).sum();
-        bias[c] = bias[c].wrapping_sub(sum.wrapping_mul(zero_point as i32));
-    }
-    Weights::Narrow(packed)
-}
 
 /// `acc[i] += sum over 4 of w[4i + j] * x[4 LANE + j]`.
 #[inline(always)]

@@ -27,13 +27,20 @@ pub(super) fn fits(weights: &[i16]) -> bool {
     weights.iter().all(|w| (-127..=127).contains(w))
 }
 
-/// Packs `[channels][taps]` weights that [`fits`] allows, and takes the zero point's share off `bias`.
-pub(super) fn pack(weights: &[i16], channels: usize, taps: usize, zero_point: i8, bias: &mut [i32]) -> Weights {
-    let steps = taps.div_ceil(16);
-    let mut packed = vec![0i8; channels.div_ceil(CHANNELS) * steps * 16 * CHANNELS];
+/// Packs `[channels][taps]` weights that [`fits`] allows as `[channels / LANES][taps / DEPTH][LANES][DEPTH]`, zero-filled, and
+/// takes the zero point's share off `bias`.
+pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
+    weights: &[i16],
+    channels: usize,
+    taps: usize,
+    zero_point: i8,
+    bias: &mut [i32],
+) -> Weights {
+    let steps = taps.div_ceil(DEPTH);
+    let mut packed = vec![0i8; channels.div_ceil(LANES) * steps * LANES * DEPTH];
     for (c, row) in weights.chunks_exact(taps).enumerate() {
         for (t, &w) in row.iter().enumerate() {
-            packed[((c / CHANNELS * steps + t / 16) * CHANNELS + c % CHANNELS) * 16 + t % 16] = w as i8;
+            packed[((c / LANES * steps + t / DEPTH) * LANES + c % LANES) * DEPTH + t % DEPTH] = w as i8;
         }
         let sum: i32 = row.iter().map(|&w| w as i32).sum();
         bias[c] = bias[c].wrapping_sub(sum.wrapping_mul(zero_point as i32));

@@ -87,8 +87,8 @@ impl Kernels {
         #[cfg(target_arch = "aarch64")]
         if groups == 1 && super::neon::fits(weights) {
             match self {
-                Self::Dotprod(_) => return super::dotprod::pack(weights, channels, taps, zero_point, bias),
-                Self::Neon => return super::neon::pack(weights, channels, taps, zero_point, bias),
+                Self::Dotprod(_) => return super::neon::pack::<16, 4>(weights, channels, taps, zero_point, bias),
+                Self::Neon => return super::neon::pack::<8, 16>(weights, channels, taps, zero_point, bias),
                 Self::Generic => {}
             }
         }

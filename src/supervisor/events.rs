@@ -188,13 +188,15 @@ pub struct Reporter {
     log: Option<RotatingFile>,
     bytes: Vec<u8>,
     log_failed: bool,
+    /// The first edge's due time: the table counts from it.
+    origin: Option<Instant>,
 }
 
 impl Reporter {
     /// A reporter for one run. `json`: JSON lines on standard output instead of a table.
     pub fn new(opening: Opening, json: bool, log: Option<RotatingFile>) -> Self {
         let colour = !json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { opening, json, colour, log, bytes: Vec::with_capacity(1 << 14), log_failed: false }
+        Self { opening, json, colour, log, bytes: Vec::with_capacity(1 << 14), log_failed: false, origin: None }
     }
 
     /// Writes the first event.
@@ -293,7 +295,7 @@ impl Reporter {
         self.write(&value, &text);
     }
 
-    fn describe(&self, event: &Event) -> (Value, String) {
+    fn describe(&mut self, event: &Event) -> (Value, String) {
         match event {
             Event::Part { done, age, latency } => self.describe_part(done, *age, *latency),
             Event::Edge { part, line, state, scheduled, done } => {
@@ -304,7 +306,7 @@ impl Reporter {
                 });
                 let word = if *state == State::Active { "active" } else { "inactive" };
                 let late = done.since(*scheduled).0 as f64 / 1000.0;
-                let at = done.as_micros() as f64 / 1e6;
+                let at = done.since(*self.origin.get_or_insert(*scheduled)).0 as f64 / 1e6;
                 (value, self.paint(90, &format!("{:>6}   {name} {word} at {at:.3} s (+{late:.2} ms)", "")) + "\n")
             }
             Event::Fault { kind, count, action } => {

@@ -3,8 +3,7 @@
 //! Knows no network; a baseline that comes near the network says that the task is easier than it looks.
 
 use crate::dataset::Dataset;
-use crate::evaluate::best;
-use crate::network::SIDE;
+use crate::network::{SIDE, best};
 use rayon::prelude::*;
 
 /// Predicted tags by nearest mean colour of the training pictures' tags.

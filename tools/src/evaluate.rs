@@ -4,7 +4,7 @@
 
 use crate::baseline;
 use crate::dataset::Dataset;
-use crate::network::{Network, SIDE};
+use crate::network::{Network, SIDE, best};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -64,17 +64,6 @@ pub struct SetFigures {
     pub tags: Vec<TagFigures>,
     /// What was taken for what, most frequent first: true tag, predicted tag, times.
     pub mistakes: Vec<(String, String, usize)>,
-}
-
-/// Index of the largest value, the first among equals; 0 for none.
-pub fn best(values: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, v) in values.iter().enumerate() {
-        if *v > values[best] {
-            best = i;
-        }
-    }
-    best
 }
 
 /// Logits of each picture by the runtime's engine and the network's own preprocessing table.

@@ -104,6 +104,17 @@ pub enum Place {
     Average,
 }
 
+/// Index of the largest value, the first among equals; 0 for none.
+pub fn best(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, v) in values.iter().enumerate() {
+        if *v > values[best] {
+            best = i;
+        }
+    }
+    best
+}
+
 /// The real input of an RGB8 picture, NHWC.
 pub fn normalise(rgb: &[u8]) -> Vec<f32> {
     rgb.iter().map(|&v| (v as f32 / 255.0 - MEAN) / STD).collect()

@@ -9,7 +9,7 @@
 mod linear;
 mod window;
 
-use super::plan::{Conv, Dense, NodeReport, Operation, Output, Step, Tensor, TensorId};
+use super::plan::{Conv, Dense, Lowered, NodeReport, Operation, Output, Quant, Step, Tensor, TensorId};
 use super::proto::{Attribute, Constant, Graph, Node, Values};
 use super::{Absorbed, EngineError};
 use crate::kernels::generic::Addend;
@@ -22,13 +22,6 @@ use window::{Window, int};
 const MAX_ACTIVATION: usize = 1 << 26;
 /// Most multiply-adds of one convolution or matrix product.
 const MAX_MACS: u64 = 1 << 34;
-
-/// Step and zero point of an activation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::engine) struct Quant {
-    pub(in crate::engine) scale: f32,
-    pub(in crate::engine) zero_point: i8,
-}
 
 /// What a name of the graph stands for.
 #[derive(Clone, Debug)]
@@ -76,16 +69,6 @@ struct Matrix {
     bias: Vec<i32>,
 }
 
-/// The lowered graph.
-pub(super) struct Lowered {
-    pub(super) tensors: Vec<Tensor>,
-    pub(super) steps: Vec<Step>,
-    pub(super) input: TensorId,
-    pub(super) output: Output,
-    pub(super) absorbed: Option<Absorbed>,
-    pub(super) reports: Vec<NodeReport>,
-}
-
 type Why = String;
 /// Shape, integers less their zero point, steps.
 type ConstantWeights = (Vec<usize>, Vec<i32>, Vec<f32>);
@@ -103,22 +86,32 @@ struct Lowering<'g> {
 pub(super) fn lower(graph: &Graph, kernels: Kernels) -> Result<Lowered, EngineError> {
     let mut l = Lowering { graph, kernels, values: HashMap::new(), tensors: Vec::new(), steps: Vec::new(), input: None };
     l.values.insert(&graph.input, Value::Input);
-    let mut reports = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
+    let mut reports: Vec<NodeReport> = Vec::with_capacity(graph.nodes.len());
+    // Which node computes a value: the convolution, not the QuantizeLinear that ends it.
+    let mut makers: HashMap<&str, usize> = HashMap::new();
+    for (i, node) in graph.nodes.iter().enumerate() {
         let before = l.steps.len();
         let refuse = |why| EngineError::Refused { node: node.name.clone(), op: node.op.clone(), why };
         let value = l.node(node).map_err(refuse)?;
         let [out] = node.outputs.as_slice() else {
             return Err(refuse(format!("{} outputs, expected one", node.outputs.len())));
         };
+        let maker = node.inputs.first().and_then(|name| makers.get(name.as_str())).copied().unwrap_or(i);
+        if !matches!(value, Value::Int(_) | Value::Real(_) | Value::Weights { .. }) {
+            makers.insert(out, maker);
+        }
         l.values.insert(out, value);
-        let place = match l.steps.get(before) {
-            Some(step) => step.operation.describe(),
-            None => "folded".into(),
-        };
-        reports.push(NodeReport { name: node.name.clone(), op: node.op.clone(), place });
+        reports.push(NodeReport { name: node.name.clone(), op: node.op.clone(), place: "folded".into() });
+        if let Some(step) = l.steps.get(before) {
+            reports[maker].place = step.operation.describe();
+        }
     }
-    l.finish(reports)
+    let last = makers.get(graph.output.as_str()).copied();
+    let mut lowered = l.finish(reports)?;
+    if let (Some(last), Output::Dense(_, dense, _)) = (last, &lowered.output) {
+        lowered.reports[last].place = format!("{}, unrounded logits", dense.describe());
+    }
+    Ok(lowered)
 }
 
 impl<'g> Lowering<'g> {

@@ -302,8 +302,7 @@ pub fn load(run: &Path) -> Result<Network> {
 /// Share of pictures whose highest logit is their tag's.
 fn accuracy(network: &Network, data: &Dataset) -> f64 {
     let pictures: Vec<&[u8]> = data.samples.iter().map(|s| s.rgb.as_slice()).collect();
-    let right =
-        network.infer_all(&pictures).iter().zip(&data.samples).filter(|(l, s)| crate::evaluate::best(l) == s.tag).count();
+    let right = network.infer_all(&pictures).iter().zip(&data.samples).filter(|(l, s)| network::best(l) == s.tag).count();
     right as f64 / data.samples.len() as f64
 }
 
