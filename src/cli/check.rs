@@ -3,9 +3,11 @@
 //! Takes no line that another process holds.
 
 use super::{Model, PARTS, Refused, hex};
+use crate::bundle::Input;
 use crate::engine::Engine;
 use crate::kernels::Kernels;
 use crate::outputs;
+use crate::preprocess::{Plan, Target};
 use crate::settings::{EXAMPLE, Settings, TriggerKind};
 use crate::sources::{self, FrameBuffer, SourceSpec};
 use crate::supervisor::SystemClock;
@@ -88,7 +90,7 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         Ok(settings) => {
             let name = args.settings.as_ref().map_or("built in".to_string(), |p| p.display().to_string());
             line(&mut problems, "settings", Ok(format!("{name}, {} outputs", settings.outputs.len())));
-            line(&mut problems, "source", source(&settings));
+            line(&mut problems, "source", source(&settings, &bundle.contract.input));
             for o in &settings.outputs {
                 let found = outputs::probe(&o.name, &o.backend).map_err(|e| e.why);
                 line(&mut problems, &format!("output {}", o.name), found);
@@ -100,7 +102,7 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
 }
 
 /// Opens the source and takes one frame.
-fn source(settings: &Settings) -> Result<String, String> {
+fn source(settings: &Settings, input: &Input<'_>) -> Result<String, String> {
     let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
     let mut source = sources::open(&spec, &(Arc::new(SystemClock) as _)).map_err(|e| e.to_string())?;
     if settings.trigger == TriggerKind::Barrier && !source.has_barrier() {
@@ -111,6 +113,8 @@ fn source(settings: &Settings) -> Result<String, String> {
     source.next(&mut frame, timeout).map_err(|e| format!("\"{}\" opened, but {e}", spec.text()))?;
     let view = frame.view().map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     let l = view.layout();
+    let target = Target { width: input.width, height: input.height, fit: input.fit, roi: settings.roi };
+    Plan::taps_len(l, target).map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     Ok(format!("{}: {}x{} {:?}, stamps: {:?}", spec.text(), l.width, l.height, l.format, frame.stamp))
 }
 

@@ -339,6 +339,9 @@ impl Settings {
                 "latched" => Mode::Latched,
                 _ => Mode::Level,
             };
+            if !matches!(mode, Mode::Pulse(_)) && t.has("width_ms") {
+                t.problem("width_ms", "belongs to mode = \"pulse\" only; remove it or change the mode".into());
+            }
             let mut calls = Calls::default();
             for (word, at) in t.texts("on") {
                 match (word.as_str(), word.strip_prefix("tag:")) {

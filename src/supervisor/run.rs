@@ -342,10 +342,10 @@ impl LineThread<'_> {
     }
 
     fn fault(&mut self, reason: SafeReason) {
-        if let Some(done) = self.stage.abandon(self.shared.clock.now(), reason) {
-            self.finish(done, Latency::default());
+        match self.stage.abandon(self.shared.clock.now(), reason) {
+            Some(done) => self.finish(done, Latency::default()),
+            None => self.shared.fault(reason),
         }
-        self.shared.fault(reason);
     }
 
     fn frame(&mut self, frame: &FrameBuffer, at: CapturedAt) {
@@ -378,6 +378,9 @@ impl LineThread<'_> {
                 self.stage.decide(end, captured, part, last)
             }
             Err(reason) => {
+                if let Some(why) = self.stage.why_unusable(frame) {
+                    self.shared.events.explain(&why);
+                }
                 self.stage.abandon(end, reason);
                 self.engine_faults += 1;
                 if self.engine_faults >= self.max_faults {

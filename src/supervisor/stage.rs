@@ -8,7 +8,7 @@ use crate::decide::{Decider, Observation, SafeReason, Task, Verdict};
 use crate::frame::{CapturedAt, FrameView};
 use crate::head::{Score, TagId, Temperature, sigmoid, softmax};
 use crate::line::{Line, Opened, Part, PartRules, Taken};
-use crate::preprocess::{Preprocessor, Target, quantise};
+use crate::preprocess::{Plan, PlanError, Preprocessor, Target, quantise};
 use crate::scene::{Crossing, Kind};
 use crate::settings::{Action, Calls, Settings, TriggerKind};
 use crate::sources::{FrameBuffer, Pacing};
@@ -56,6 +56,7 @@ pub enum Admitted {
 pub struct Stage {
     classifier: Box<dyn Classifier>,
     preprocessor: Preprocessor,
+    target: Target,
     table: Vec<u8>,
     tensor: Vec<i8>,
     logits: Vec<i32>,
@@ -98,6 +99,7 @@ impl Stage {
         Ok(Self {
             classifier,
             preprocessor: Preprocessor::new(target),
+            target,
             table: input.tables.int8.to_vec(),
             tensor: vec![0; input.width as usize * input.height as usize * 3],
             logits: vec![0; tags],
@@ -199,6 +201,11 @@ impl Stage {
         let rgb = self.preprocessor.picture(&view).map_err(|_| SafeReason::FormatChanged)?;
         quantise(rgb, &self.table, &mut self.tensor);
         Ok(())
+    }
+
+    /// Why frames of this layout cannot be brought to the model's picture, if they cannot.
+    pub fn why_unusable(&self, frame: &FrameBuffer) -> Option<PlanError> {
+        Plan::taps_len(frame.layout, self.target).err()
     }
 
     /// The model and the head. Logits that are all at one rail are no answer.

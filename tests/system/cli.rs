@@ -151,6 +151,15 @@ fn check_of_the_demonstration_finds_all_well() {
 }
 
 #[test]
+fn a_region_of_interest_outside_the_frame_is_found_by_check() {
+    let file = settings("roi", "[source]\nroi = { x = 300, y = 0, width = 100, height = 100 }\n");
+    let out = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text.contains("does not fit into frames of 320x240; change [source.roi]"), "{text}");
+}
+
+#[test]
 fn completions_man_page_and_help_can_be_printed() {
     for (args, word) in [(["completions", "bash"], "_tagpin"), (["man", ""], ".TH tagpin")] {
         let args: Vec<&str> = args.into_iter().filter(|a| !a.is_empty()).collect();

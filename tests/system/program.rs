@@ -16,7 +16,7 @@ pub fn emulated() -> bool {
 
 /// A conveyor as fast as this machine can draw and classify it; parts must be seen near the barrier.
 pub fn fast_conveyor(seed: u64) -> String {
-    format!("conveyor?seed={seed}&speed={}", if emulated() { 300 } else { 1600 })
+    format!("conveyor?seed={seed}&speed={}", if emulated() { 300 } else { 800 })
 }
 
 /// The binary, under the emulator that Cargo runs this target's tests with, if the machine needs one.

@@ -88,3 +88,23 @@ fn somebody_elses_onnx_file_is_packed_or_refused_with_a_reason() {
     let text = refused(&["pack", "--onnx", &data("tiny_lrn.onnx"), "--tags", "numbered", "--out", "x.tagpin"], &at);
     assert!(text.contains("node \"normalise\" (LRN)"), "{text}");
 }
+
+#[test]
+fn an_interrupted_training_keeps_its_best_network() {
+    let at = folder("interrupted");
+    run(&["synth", "--out", "data", "--per-tag", "6"], &at);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tagpin-tools"))
+        .args(["train", "--data", "data", "--out", "r", "--epochs", "500", "--batch", "8"])
+        .current_dir(&at)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.any(|l| l.unwrap().starts_with("epoch")), "an epoch is finished");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    lines.for_each(drop);
+    assert!(child.wait().unwrap().success());
+    run(&["quantise", "r", "--data", "data"], &at);
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(at.join("r/run.json")).unwrap()).unwrap();
+    assert_eq!(record["interrupted"], true);
+}

@@ -247,6 +247,8 @@ pub fn run(args: &Train) -> Result<()> {
         progress.finish_and_clear();
         if interrupt.stopped() {
             eprintln!("interrupted in epoch {}; the best network so far is kept", epoch + 1);
+            let network = trainer.network();
+            best.get_or_insert_with(|| (accuracy(&network, &validation), network));
             break;
         }
         let network = trainer.network();
@@ -257,7 +259,7 @@ pub fn run(args: &Train) -> Result<()> {
             best = Some((accuracy, network));
         }
     }
-    let Some((accuracy, network)) = best else { bail!("no epoch was finished; nothing to keep") };
+    let Some((accuracy, network)) = best else { bail!("--epochs 0 trains nothing") };
     let record = serde_json::json!({
         "tool": concat!("tagpin-tools ", env!("CARGO_PKG_VERSION")),
         "command": std::iter::once("tagpin-tools".into()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" "),
