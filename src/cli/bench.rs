@@ -101,7 +101,7 @@ impl<'b> Camera<'b> {
         debug_assert_eq!(input.tables.int8.len(), Tables::LEN);
         let layout = Layout::packed(PixelFormat::Yuyv, Colour::default(), 640, 480);
         Self {
-            preprocessor: Preprocessor::new(Target { width: input.width, height: input.height, fit: input.fit, roi: None }),
+            preprocessor: Preprocessor::new(Target::of(&input, None)),
             layout,
             bytes: (0..640 * 480 * 2).map(|i| (i * 37 % 253) as u8).collect(),
             table: input.tables.int8,

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::kernels::Kernels;
 use crate::outputs;
 use crate::preprocess::{Plan, Target};
-use crate::settings::{EXAMPLE, Settings, TriggerKind};
+use crate::settings::{EXAMPLE, Settings};
 use crate::sources::{self, FrameBuffer, SourceSpec};
 use crate::supervisor::SystemClock;
 use crate::supervisor::actuation::Actuator;
@@ -105,15 +105,13 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
 fn source(settings: &Settings, input: &Input<'_>) -> Result<String, String> {
     let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
     let mut source = sources::open(&spec, &(Arc::new(SystemClock) as _)).map_err(|e| e.to_string())?;
-    if settings.trigger == TriggerKind::Barrier && !source.has_barrier() {
-        return Err(format!("\"{}\" has no light barrier; set [trigger] kind = \"every_frame\"", spec.text()));
-    }
+    settings.check_trigger(source.has_barrier())?;
     let mut frame = FrameBuffer::empty();
     let timeout = settings.frame_timeout.micros().duration();
     source.next(&mut frame, timeout).map_err(|e| format!("\"{}\" opened, but {e}", spec.text()))?;
     let view = frame.view().map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     let l = view.layout();
-    let target = Target { width: input.width, height: input.height, fit: input.fit, roi: settings.roi };
+    let target = Target::of(input, settings.roi);
     Plan::taps_len(l, target).map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     Ok(format!("{}: {}x{} {:?}, stamps: {:?}", spec.text(), l.width, l.height, l.format, frame.stamp))
 }

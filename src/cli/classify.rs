@@ -5,7 +5,7 @@
 use super::{Model, Refused};
 use crate::decide::{TagRule, Task};
 use crate::engine::Engine;
-use crate::head::{Score, TagId, sigmoid, softmax, top_k};
+use crate::head::{Score, TagId, top_k};
 use crate::pictures::{self, Picture};
 use crate::preprocess::{Preprocessor, Target, quantise};
 use serde_json::json;
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
     if let Some(text) = &args.shard {
         files = shard(text, files)?;
     }
-    let mut preprocessor = Preprocessor::new(Target { width: input.width, height: input.height, fit: input.fit, roi: None });
+    let mut preprocessor = Preprocessor::new(Target::of(&input, None));
     let mut tensor = vec![0; engine.spec().input.iter().product()];
     let mut logits = vec![0; engine.spec().logits];
     let mut scores = vec![Score(0); logits.len()];
@@ -81,10 +81,7 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
             continue;
         }
         engine.infer(&tensor, &mut logits)?;
-        match contract.task {
-            Task::Multiclass => softmax(&logits, contract.temperature(), &mut scores),
-            Task::Multilabel => sigmoid(&logits, contract.temperature(), &mut scores),
-        }
+        contract.task.score(&logits, contract.temperature(), &mut scores);
         let n = top_k(&scores, &mut best);
         let rule = |id: TagId| match threshold {
             Some(threshold) => TagRule { threshold, review_low: threshold },

@@ -5,7 +5,6 @@
 use super::{Model, PARTS, Refused, hex};
 use crate::engine::Engine;
 use crate::outputs::RotatingFile;
-use crate::settings::TriggerKind;
 use crate::sources::{self, SourceSpec};
 use crate::supervisor::actuation::Actuator;
 use crate::supervisor::drill::{Classifier, Drill, Drilled};
@@ -63,13 +62,8 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         let spec = settings.source.parse::<SourceSpec>();
         let source = spec.and_then(|spec| sources::open(&spec, &(Arc::new(SystemClock) as _)));
         let source = source.map_err(|e| keep(e.into())).ok();
-        if let Some(source) = &source
-            && settings.trigger == TriggerKind::Barrier
-            && !source.has_barrier()
-        {
-            keep(
-                format!("source \"{}\" has no light barrier; set [trigger] kind = \"every_frame\"", settings.source).into(),
-            );
+        if let Some(Err(why)) = source.as_ref().map(|s| settings.check_trigger(s.has_barrier())) {
+            keep(why.into());
         }
         let actuator = Actuator::open(&settings.outputs);
         let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();

@@ -5,7 +5,7 @@
 //! Terms: *call*: what one frame says of one tag. *Verdict*: what the calls of the last n frames say together.
 
 use crate::MAX_TAGS;
-use crate::head::{Score, TagId};
+use crate::head::{Score, TagId, Temperature, sigmoid, softmax};
 use crate::time::{Instant, Micros, Millis};
 use heapless::Vec;
 
@@ -16,6 +16,16 @@ pub enum Task {
     Multiclass,
     /// Any number of tags, each by itself (sigmoid).
     Multilabel,
+}
+
+impl Task {
+    /// Scores of one frame's logits: softmax or sigmoid. `logits`, `scores`: `[n]`. Panics if the lengths differ.
+    pub fn score(self, logits: &[i32], temperature: Temperature, scores: &mut [Score]) {
+        match self {
+            Self::Multiclass => softmax(logits, temperature, scores),
+            Self::Multilabel => sigmoid(logits, temperature, scores),
+        }
+    }
 }
 
 /// The scores at which a tag counts.

@@ -339,11 +339,6 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// Whether the graph ends in a softmax or sigmoid that the head computes.
-    pub fn absorbed(&self) -> Option<Absorbed> {
-        self.spec.absorbed
-    }
 }
 
 /// Places every activation in one arena so that those needed at the same time do not overlap: first fit, in order of making.

@@ -10,7 +10,7 @@
 mod axis;
 mod colour;
 
-use crate::bundle::Fit;
+use crate::bundle::{Fit, Input};
 use crate::frame::{FrameView, Layout, PixelFormat};
 use axis::{Axis, Taps};
 
@@ -38,6 +38,13 @@ pub struct Target {
     pub fit: Fit,
     /// The region used; the whole frame if absent.
     pub roi: Option<Roi>,
+}
+
+impl Target {
+    /// What a bundle's model wants of region `roi`, or of the whole frame.
+    pub fn of(input: &Input<'_>, roi: Option<Roi>) -> Self {
+        Self { width: input.width, height: input.height, fit: input.fit, roi }
+    }
 }
 
 /// Why a geometry cannot be.

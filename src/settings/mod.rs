@@ -174,6 +174,14 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(SettingsError(problems)) }
     }
 
+    /// Whether the source can give what the trigger needs.
+    pub fn check_trigger(&self, has_barrier: bool) -> Result<(), String> {
+        if self.trigger == TriggerKind::Barrier && !has_barrier {
+            return Err(format!("source \"{}\" has no light barrier; set [trigger] kind = \"every_frame\"", self.source));
+        }
+        Ok(())
+    }
+
     /// The settings of the demonstration, for the shipped parts model.
     pub fn demo(model: ModelTags<'_>) -> Result<Self, SettingsError> {
         Self::parse(DEMO, "the built-in demo.toml", model)

@@ -15,6 +15,6 @@ mod quantiles;
 mod run;
 pub mod stage;
 
-pub use clock::{SimulatedClock, SystemClock};
+pub use clock::SystemClock;
 pub use events::{Reporter, Summary};
 pub use run::{Ended, Recorder, Run, run};

@@ -6,7 +6,7 @@ use super::drill::Classifier;
 use crate::bundle::{Bundle, Tables};
 use crate::decide::{Decider, Observation, SafeReason, Task, Verdict};
 use crate::frame::{CapturedAt, FrameView};
-use crate::head::{Score, TagId, Temperature, sigmoid, softmax};
+use crate::head::{Score, TagId, Temperature};
 use crate::line::{Line, Opened, Part, PartRules, Taken};
 use crate::preprocess::{Plan, PlanError, Preprocessor, Target, quantise};
 use crate::scene::{Crossing, Kind};
@@ -92,7 +92,7 @@ impl Stage {
     ) -> Result<Self, String> {
         let contract = &bundle.contract;
         let input = contract.input;
-        let target = Target { width: input.width, height: input.height, fit: input.fit, roi: settings.roi };
+        let target = Target::of(&input, settings.roi);
         let decider = Decider::new(contract.task, &settings.rules, settings.policy).map_err(|e| e.to_string())?;
         let tags = contract.tags.len();
         debug_assert_eq!(input.tables.int8.len(), Tables::LEN);
@@ -215,10 +215,7 @@ impl Stage {
         if rails {
             return Err(SafeReason::Engine);
         }
-        match self.task {
-            Task::Multiclass => softmax(&self.logits, self.temperature, &mut self.scores),
-            Task::Multilabel => sigmoid(&self.logits, self.temperature, &mut self.scores),
-        }
+        self.task.score(&self.logits, self.temperature, &mut self.scores);
         Ok(())
     }
 

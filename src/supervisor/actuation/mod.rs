@@ -205,18 +205,8 @@ impl Actuator {
         self.lines.iter().map(|l| l.failed_in_a_row).max().unwrap_or(0)
     }
 
-    /// Why all lines are safe, if they are.
-    pub fn safe(&self) -> Option<SafeReason> {
-        self.safe
-    }
-
     /// Time from when an edge was due to when it was done, in microseconds.
     pub fn jitter(&self) -> &Quantiles {
         &self.jitter
-    }
-
-    /// Current states in the order of the settings; nothing where a write failed.
-    pub fn states(&self) -> impl Iterator<Item = Option<State>> + '_ {
-        self.lines.iter().map(|l| l.state)
     }
 }
