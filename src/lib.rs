@@ -1,12 +1,12 @@
 //! tagpin: camera frames in, GPIO outputs out, an int8 classifier in between.
 //!
 //! A *source* fills a *frame*; *preprocess* turns it into a tensor; the *engine* gives logits; the *head* makes scores of
-//! them; *decide* turns scores over time into verdicts; the *line* follows the part they belong to; *outputs* act at that
-//! moment; the *supervisor* keeps all that honest; the *bundle* is what they agreed on.
+//! them; *decide* turns scores over time into verdicts; *triggers* open parts, the *line* follows each to its gate;
+//! *outputs* act at that moment; the *supervisor* keeps all that honest; the *bundle* is what they agreed on.
 //!
 //! Tier 0 (`time`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `decide`, `line`, `scene`, `kernels::generic`) is core
 //! only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0` without a standard library. Tier 1
-//! (`engine`, `pictures`, `sources`, `outputs`, `settings`) are siblings over it; tier 2 is the `supervisor`; tier 3 the
+//! (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`; `board` and `gpio` below them) are siblings over it; tier 2 is the `supervisor`; tier 3 the
 //! command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
@@ -27,7 +27,11 @@ pub mod engine;
 pub mod pictures;
 
 #[cfg(feature = "runtime")]
+pub mod board;
+#[cfg(feature = "runtime")]
 pub mod cli;
+#[cfg(feature = "runtime")]
+pub mod gpio;
 #[cfg(feature = "runtime")]
 pub mod outputs;
 #[cfg(feature = "runtime")]
@@ -36,6 +40,8 @@ pub mod settings;
 pub mod sources;
 #[cfg(feature = "runtime")]
 pub mod supervisor;
+#[cfg(feature = "runtime")]
+pub mod triggers;
 
 /// Most tags a model may have: every per-tag table has this capacity.
 pub const MAX_TAGS: usize = 1024;

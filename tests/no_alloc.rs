@@ -10,12 +10,13 @@ use tagpin::bundle::Bundle;
 use tagpin::decide::TagRule;
 use tagpin::engine::Engine;
 use tagpin::frame::CapturedAt;
+use tagpin::line::{Moment, PartId, Taken};
 use tagpin::settings::{ModelTags, Settings};
 use tagpin::sources::{self, FrameBuffer, Stamp};
-use tagpin::supervisor::SystemClock;
 use tagpin::supervisor::actuation::{Actuator, Command};
 use tagpin::supervisor::events::EventQueue;
-use tagpin::supervisor::stage::{Admitted, Stage};
+use tagpin::supervisor::stage::Stage;
+use tagpin::supervisor::{SystemClock, Triggered};
 use tagpin::time::Clock;
 
 thread_local! {
@@ -54,7 +55,7 @@ fn allocations(source: &str, frames: usize) -> u64 {
     assert!(!source.allocates());
     let engine = Engine::from_bundle(&bundle).unwrap();
     let mut stage = Stage::new(&bundle, Box::new(engine), &settings, source.pacing()).unwrap();
-    let mut actuator = Actuator::open(&settings.outputs).unwrap();
+    let mut actuator = Actuator::open(&settings.outputs, 0, "safe").unwrap();
     let events = EventQueue::default();
     let mut frame = FrameBuffer::empty();
     let mut before = 0;
@@ -68,13 +69,14 @@ fn allocations(source: &str, frames: usize) -> u64 {
             Stamp::Exposure(not_before) => CapturedAt::Exposure { not_before },
             Stamp::Arrival => CapturedAt::Arrival(now),
         };
-        let Admitted::Classify { last, part } = stage.admit(&frame, at) else { panic!("every frame is a part") };
+        let trigger = stage.look(&frame, at).unwrap().expect("every frame is a part");
+        stage.open(Triggered { id: PartId(i as u64 + 1), trigger: Moment::at(trigger), touching: false });
+        let Taken::Last(part) = stage.take(at) else { panic!("every frame is a part") };
         stage.preprocess(&frame).unwrap();
         stage.infer().unwrap();
-        let done = stage.decide(clock.now(), now, part, last).unwrap();
-        let scheduled = clock.now();
-        actuator.apply(Command::Verdict { part: part.id.0, calls: done.calls, scheduled }, &clock, &events);
-        actuator.tick(&clock, &events);
+        let done = stage.decide(clock.now(), now, part, true).unwrap();
+        actuator.apply(Command::Now { part: part.id, calls: done.calls, at: clock.now() }, &clock, &events);
+        actuator.tick(0, &clock, &events);
     }
     COUNT.get() - before
 }

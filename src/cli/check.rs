@@ -3,15 +3,16 @@
 //! Takes no line that another process holds.
 
 use super::{Model, PARTS, Refused, hex};
+use crate::board::{AfterDeath, Board, Power};
 use crate::bundle::Input;
 use crate::engine::Engine;
 use crate::kernels::Kernels;
-use crate::outputs;
+use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
-use crate::settings::{EXAMPLE, Settings};
+use crate::settings::{EXAMPLE, LineMode, Settings};
 use crate::sources::{self, FrameBuffer, SourceSpec};
 use crate::supervisor::SystemClock;
-use crate::supervisor::actuation::Actuator;
+use crate::triggers;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -91,6 +92,11 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             let name = args.settings.as_ref().map_or("built in".to_string(), |p| p.display().to_string());
             line(&mut problems, "settings", Ok(format!("{name}, {} outputs", settings.outputs.len())));
             line(&mut problems, "source", source(&settings, &bundle.contract.input));
+            for input in &settings.inputs {
+                let found = triggers::probe(input);
+                line(&mut problems, "input", found.map_err(|e| e.to_string()));
+            }
+            board(&mut problems, &Board::default(), &settings);
             for o in &settings.outputs {
                 let found = outputs::probe(&o.name, &o.backend).map_err(|e| e.why);
                 line(&mut problems, &format!("output {}", o.name), found);
@@ -101,11 +107,43 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
     Ok((problems > 0) as u8)
 }
 
+/// The board's power, and what its pins do when this program is killed.
+fn board(problems: &mut usize, board: &Board, settings: &Settings) {
+    let model = board.model().unwrap_or("no device tree: not an ARM board".into());
+    let power = match board.power() {
+        Power::Told(troubles) if troubles.is_empty() => Ok(format!("{model}, supply and clock are well")),
+        Power::Told(troubles) => {
+            Err(format!("{model}: {}", troubles.iter().map(|t| t.mend()).collect::<Vec<_>>().join("; ")))
+        }
+        Power::NotTold(why) => Ok(format!("{model} ({why})")),
+    };
+    line(problems, "board", power);
+    let uses = |wanted: fn(&Backend) -> bool| settings.outputs.iter().any(|o| wanted(&o.backend));
+    if settings.mode == LineMode::State {
+        return;
+    }
+    if uses(|b| matches!(b, Backend::Gpiochip { .. })) {
+        let after = match board.after_death() {
+            AfterDeath::Released => Ok("lines become inputs when the program is killed; pull resistors decide".into()),
+            AfterDeath::Persists => Err("this kernel keeps driving a line's last level when the program is killed; put \
+                dtparam=strict_gpiod into /boot/firmware/config.txt and reboot"
+                .into()),
+            AfterDeath::NotTold(why) => Ok(format!("unknown whether lines are released when the program is killed: {why}")),
+        };
+        line(problems, "killed", after);
+    }
+    if uses(|b| matches!(b, Backend::Rppal { .. })) {
+        let why = "rppal's pins keep their last level when the program is killed; wire a heartbeat relay, and let the \
+            service manager run `tagpin safe`";
+        line(problems, "killed", Ok(why.into()));
+    }
+}
+
 /// Opens the source and takes one frame.
 fn source(settings: &Settings, input: &Input<'_>) -> Result<String, String> {
     let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
     let mut source = sources::open(&spec, &(Arc::new(SystemClock) as _)).map_err(|e| e.to_string())?;
-    settings.check_trigger(source.has_barrier())?;
+    settings.check_source(source.has_barrier(), source.knows_exposure())?;
     let mut frame = FrameBuffer::empty();
     let timeout = settings.frame_timeout.micros().duration();
     source.next(&mut frame, timeout).map_err(|e| format!("\"{}\" opened, but {e}", spec.text()))?;
@@ -120,12 +158,12 @@ pub(super) fn safe(args: &Safe) -> Result<u8, Refused> {
     let model = Model::read(&args.bundle)?;
     let bundle = model.bundle()?;
     let settings = super::settings(Some(&args.settings), &bundle, false).map_err(|e| Refused(e.0))?;
-    // Taking a line brings it to its safe state: see `Actuator::open`. Lines that can be had are safe even if others are not.
+    // Taking a line brings it to its first state. Lines that can be had are safe even if others are not.
     let mut problems = Vec::new();
     for output in &settings.outputs {
-        match Actuator::open(std::slice::from_ref(output)) {
+        match outputs::open(&output.name, &output.backend, output.polarity, output.safe) {
             Ok(_) => println!("safe     {} ({}): {:?}", output.name, output.backend, output.safe),
-            Err(errors) => problems.extend(errors.iter().map(ToString::to_string)),
+            Err(e) => problems.push(e.to_string()),
         }
     }
     if problems.is_empty() { Ok(0) } else { Err(Refused(problems)) }

@@ -3,14 +3,17 @@
 //! Decides nothing itself.
 
 use super::{Model, PARTS, Refused, hex};
+use crate::board::Board;
 use crate::engine::Engine;
 use crate::outputs::RotatingFile;
 use crate::sources::{self, SourceSpec};
 use crate::supervisor::actuation::Actuator;
 use crate::supervisor::drill::{Classifier, Drill, Drilled};
 use crate::supervisor::events::Opening;
+use crate::supervisor::routing::Routing;
 use crate::supervisor::stage::Stage;
 use crate::supervisor::{self, Reporter, SystemClock};
+use crate::triggers;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -60,12 +63,16 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
             settings.source.clone_from(source);
         }
         let spec = settings.source.parse::<SourceSpec>();
-        let source = spec.and_then(|spec| sources::open(&spec, &(Arc::new(SystemClock) as _)));
+        let clock = Arc::new(SystemClock) as _;
+        let source = spec.and_then(|spec| sources::open(&spec, &clock));
         let source = source.map_err(|e| keep(e.into())).ok();
-        if let Some(Err(why)) = source.as_ref().map(|s| settings.check_trigger(s.has_barrier())) {
+        if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.knows_exposure())) {
             keep(why.into());
         }
-        let actuator = Actuator::open(&settings.outputs);
+        let inputs: Vec<_> =
+            settings.inputs.iter().filter_map(|i| triggers::open(i, &clock).map_err(|e| keep(e.into())).ok()).collect();
+        let (late, late_calls) = Routing::new(&settings).late();
+        let actuator = Actuator::open(&settings.outputs, late_calls, late.map_or("safe", |a| a.name()));
         let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
         let log = settings.events.as_ref().map(|log| {
             RotatingFile::open(&log.path, log.max_bytes, log.files)
@@ -75,12 +82,12 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
             supervisor::Recorder::new(folder.clone(), &hex(&bundle.sha256))
                 .map_err(|e| keep(format!("--record {}: {e}", folder.display()).into()))
         });
-        opened = Some((settings, source, actuator, log, record));
+        opened = Some((settings, source, inputs, actuator, log, record));
     }
     if !problems.is_empty() {
         return Err(Refused(problems));
     }
-    let Some((settings, Some(source), Some(actuator), log, record)) = opened else { return Err(Refused(problems)) };
+    let Some((settings, Some(source), inputs, Some(actuator), log, record)) = opened else { return Err(Refused(problems)) };
     let Some(engine) = engine else { return Err(Refused(problems)) };
 
     let kernels = engine.kernels();
@@ -105,7 +112,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let parts = args.parts.unwrap_or(if demo { 20 } else { 0 });
     let reporter = Reporter::new(opening, args.json, log.and_then(Result::ok));
     let record = record.and_then(Result::ok);
-    let ended =
-        supervisor::run(supervisor::Run { stage, source, actuator, settings, reporter, tags, parts, signalled, record });
-    Ok(ended.exit_code())
+    let board = Board::default();
+    let run = supervisor::Run { stage, source, inputs, actuator, settings, reporter, tags, parts, signalled, record, board };
+    Ok(supervisor::run(run).exit_code())
 }

@@ -43,9 +43,21 @@ impl Default for TagRule {
     }
 }
 
+/// How several frames make one verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Combine {
+    /// A tag holds if k of the last n frames call it.
+    #[default]
+    Consensus,
+    /// Each tag's best score since the part began decides, as if one frame had shown it.
+    Best,
+}
+
 /// How calls are combined over time; the same for all tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
+    /// Consensus of calls, or best scores; with these, `n`, `k`, hysteresis and dwell have no meaning.
+    pub combine: Combine,
     /// Frames looked back on, 1..=16.
     pub n: u8,
     /// Calls among them that make a tag hold, 1..=n.
@@ -60,7 +72,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { n: 1, k: 1, hysteresis: Score(0), dwell: Millis(0), stale_after: Millis(1000) }
+        Self { combine: Combine::Consensus, n: 1, k: 1, hysteresis: Score(0), dwell: Millis(0), stale_after: Millis(1000) }
     }
 }
 
@@ -116,6 +128,12 @@ pub enum SafeReason {
     Output,
     /// The supervisor missed a beat.
     MissedBeat,
+    /// Two parts touch and cannot be told apart.
+    TooClose,
+    /// More parts are in flight than can be followed.
+    Overflow,
+    /// The trigger input failed.
+    Trigger,
     /// A thread panicked.
     Panic,
     /// The run ended.
@@ -136,6 +154,9 @@ impl SafeReason {
             Self::Engine => "engine",
             Self::Output => "output",
             Self::MissedBeat => "missed_beat",
+            Self::TooClose => "too_close",
+            Self::Overflow => "overflow",
+            Self::Trigger => "trigger",
             Self::Panic => "panic",
             Self::Stopped => "stopped",
         }
@@ -187,10 +208,11 @@ struct TagState {
     since: Instant,
     present: u16,
     review: u16,
+    best: Score,
     holds: bool,
 }
 
-const FRESH: TagState = TagState { since: Instant::from_micros(0), present: 0, review: 0, holds: false };
+const FRESH: TagState = TagState { since: Instant::from_micros(0), present: 0, review: 0, best: Score(0), holds: false };
 
 /// Why rules and policy make no decider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,15 +287,21 @@ impl Decider {
         if now.since(captured_at) > self.policy.stale_after.micros() {
             return self.safe(SafeReason::Stale);
         }
-        let top = top(scores);
-        let mask = ((1u32 << self.policy.n) - 1) as u16;
-        let Policy { k, hysteresis, dwell, .. } = self.policy;
+        for (state, score) in self.states.iter_mut().zip(scores) {
+            state.best = if self.policy.combine == Combine::Best { state.best.max(*score) } else { *score };
+        }
+        let top = top(self.states.iter().map(|s| s.best));
+        let Policy { n, k, hysteresis, dwell, .. } = match self.policy.combine {
+            Combine::Consensus => self.policy,
+            Combine::Best => Policy::default(),
+        };
+        let mask = ((1u32 << n) - 1) as u16;
         let dwell: Micros = dwell.into();
         for (i, (state, rule)) in self.states.iter_mut().zip(&self.rules).enumerate() {
             let eligible = self.task == Task::Multilabel || i == top;
             let threshold = if state.holds { rule.threshold.less(hysteresis) } else { rule.threshold };
-            let present = eligible && scores[i] >= threshold;
-            let review = eligible && (present || scores[i] >= rule.review_low);
+            let present = eligible && state.best >= threshold;
+            let review = eligible && (present || state.best >= rule.review_low);
             state.present = (state.present << 1 | present as u16) & mask;
             state.review = (state.review << 1 | review as u16) & mask;
             let holds = state.present.count_ones() >= k as u32;
@@ -286,6 +314,7 @@ impl Decider {
     }
 
     fn verdict(&self) -> Verdict {
+        let k = if self.policy.combine == Combine::Best { 1 } else { self.policy.k as u32 };
         let mut held = TagSet::EMPTY;
         let mut review = TagSet::EMPTY;
         let mut newest: Option<(usize, &TagState)> = None;
@@ -295,7 +324,7 @@ impl Decider {
                 if newest.is_none_or(|(_, s)| state.since > s.since) {
                     newest = Some((i, state));
                 }
-            } else if state.review.count_ones() >= self.policy.k as u32 {
+            } else if state.review.count_ones() >= k {
                 review.insert(TagId(i as u16));
             }
         }
@@ -317,14 +346,14 @@ impl Decider {
 }
 
 /// Index of the highest score, the first among equals; 0 for none.
-fn top(scores: &[Score]) -> usize {
-    let mut best = 0;
-    for (i, s) in scores.iter().enumerate() {
-        if *s > scores[best] {
-            best = i;
+fn top(scores: impl Iterator<Item = Score>) -> usize {
+    let mut best = (0, Score(0));
+    for (i, score) in scores.enumerate() {
+        if score > best.1 {
+            best = (i, score);
         }
     }
-    best
+    best.0
 }
 
 #[cfg(all(test, feature = "std"))]

@@ -98,3 +98,12 @@ fn impossible_policies_are_refused() {
     let policy = Policy { n: 2, k: 3, ..Policy::default() };
     assert!(matches!(Decider::new(Task::Multiclass, &[], policy), Err(PolicyError::KOfN { k: 3, n: 2 })));
 }
+
+#[test]
+fn the_best_scores_of_a_part_decide_it_where_that_is_asked_for() {
+    let mut d = decider(Task::Multiclass, Policy { combine: Combine::Best, ..Policy::default() });
+    let got = run(&mut d, &[(0, [0, 450, 0]), (1, [700, 0, 0]), (2, [0, 650, 0]), (3, [0, 800, 0])]);
+    assert_eq!(got, [review(1), present(&[0]), present(&[0]), present(&[1])]);
+    d.forget();
+    assert_eq!(run(&mut d, &[(9, [0, 0, 0])]), [Verdict::Unknown]);
+}

@@ -110,7 +110,7 @@ pub fn probe(name: &str, backend: &Backend) -> Result<String, OutputError> {
     let error = |why: String| OutputError { output: name.into(), why };
     match backend {
         Backend::Simulated => Ok("simulated".into()),
-        Backend::Gpiochip { chip, line } => gpiochip::probe(chip, line).map_err(error),
+        Backend::Gpiochip { chip, line } => crate::gpio::probe(chip, line).map_err(error),
         Backend::Rppal { pin } => rppal::probe(*pin).map_err(error),
         Backend::Events { path, .. } => events::probe(path).map_err(error),
     }

@@ -2,14 +2,16 @@
 //!
 //! Opens nothing. `device.toml` beside this file is the specification: every key, with its default.
 
+mod read;
 mod reader;
 
 use crate::decide::{Policy, TagRule};
-use crate::head::{Score, TagId};
-use crate::line::PartRules;
+use crate::head::TagId;
+use crate::line::{GateLine, MAX_LINES, PartRules, Shape, Spacing, Travel};
 use crate::outputs::{Backend, Polarity, State};
 use crate::preprocess::Roi;
-use crate::time::Millis;
+use crate::time::{Micros, Millis};
+use crate::triggers::{PresenceRules, TriggerSpec};
 use reader::Table;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +20,7 @@ pub const EXAMPLE: &str = include_str!("device.toml");
 /// The settings of the demonstration that `tagpin run` shows without any file.
 pub const DEMO: &str = include_str!("demo.toml");
 /// Most outputs of one device.
-pub const MAX_OUTPUTS: usize = 32;
+pub const MAX_OUTPUTS: usize = MAX_LINES;
 
 /// What happens to a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -43,13 +45,36 @@ impl Action {
     }
 }
 
-/// What opens a part.
+/// What the outputs follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineMode {
+    /// The tags: outputs move when a verdict is made.
+    State,
+    /// The parts: outputs move when the part is at the gate.
+    Gate {
+        /// What a part without a verdict gets.
+        late: Action,
+    },
+}
+
+/// What opens a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TriggerKind {
     /// Each frame is a part.
     EveryFrame,
     /// The conveyor's light barrier.
     Barrier,
+    /// A part that comes into view.
+    Presence(PresenceRules),
+    /// An input of its own, among [`Settings::inputs`].
+    Input,
+}
+
+impl TriggerKind {
+    /// Whether parts are found in frames, by the line itself.
+    pub const fn is_seen_in_frames(&self) -> bool {
+        !matches!(self, Self::Input)
+    }
 }
 
 /// How a line moves.
@@ -59,8 +84,21 @@ pub enum Mode {
     Level,
     /// Active for so long.
     Pulse(Millis),
-    /// Active from the first verdict that calls for it until the run ends or the line goes safe.
+    /// Active from the first verdict that calls for it until acknowledged, the run's end or a safe line.
     Latched,
+}
+
+/// What moves a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drive {
+    /// Verdicts that call for it.
+    Calls(Calls),
+    /// A part is in flight that has no verdict yet.
+    Busy,
+    /// The next part can be taken: camera, model and outputs work.
+    Ready,
+    /// It changes its state twice in a period as long as everything works.
+    Heartbeat(Millis),
 }
 
 /// What calls for a line.
@@ -87,8 +125,22 @@ pub struct OutputSettings {
     pub safe: State,
     /// How it moves.
     pub mode: Mode,
-    /// What calls for it.
-    pub calls: Calls,
+    /// From trigger to its gate; none where outputs follow the tags.
+    pub delay: Travel,
+    /// What moves it.
+    pub drive: Drive,
+}
+
+impl OutputSettings {
+    /// Its gate; none for a line that parts do not move.
+    pub fn gate_line(&self) -> Option<GateLine> {
+        let shape = match self.mode {
+            Mode::Level => Shape::Level,
+            Mode::Pulse(width) => Shape::Pulse(width.micros()),
+            Mode::Latched => Shape::Latched,
+        };
+        matches!(self.drive, Drive::Calls(_)).then_some(GateLine { delay: self.delay, shape })
+    }
 }
 
 /// The site's event log.
@@ -113,8 +165,14 @@ pub struct Settings {
     pub frame_timeout: Millis,
     /// Equal frames in a row that count as frozen; 0 never.
     pub frozen_after: u32,
+    /// What the outputs follow.
+    pub mode: LineMode,
     /// What opens a part.
     pub trigger: TriggerKind,
+    /// Inputs that are waited for: trigger, encoder, acknowledge.
+    pub inputs: Vec<TriggerSpec>,
+    /// Least distance of parts.
+    pub spacing: Spacing,
     /// Frames and deadline of a part.
     pub part: PartRules,
     /// Combination of frames.
@@ -174,12 +232,28 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(SettingsError(problems)) }
     }
 
-    /// Whether the source can give what the trigger needs.
-    pub fn check_trigger(&self, has_barrier: bool) -> Result<(), String> {
+    /// Whether the source can give what trigger and mode need: a light barrier, and a time at which a frame was exposed.
+    pub fn check_source(&self, has_barrier: bool, knows_exposure: bool) -> Result<(), String> {
         if self.trigger == TriggerKind::Barrier && !has_barrier {
-            return Err(format!("source \"{}\" has no light barrier; set [trigger] kind = \"every_frame\"", self.source));
+            return Err(format!("source \"{}\" has no light barrier; choose another [trigger] kind", self.source));
+        }
+        if self.mode != LineMode::State && !knows_exposure && self.part.max_latency == Millis(0) {
+            return Err(format!(
+                "source \"{}\" knows only when a frame arrived; in gate mode state the longest time from exposure to arrival \
+                 as [trigger] max_latency_ms, so that no frame of the part before is taken",
+                self.source
+            ));
         }
         Ok(())
+    }
+
+    /// The shortest time from a trigger to a gate; none where the belt's speed decides or no output has a gate.
+    pub fn first_gate(&self) -> Option<Micros> {
+        let delays = self.outputs.iter().filter_map(|o| o.gate_line()).map(|g| match g.delay {
+            Travel::Time(span) => Some(span),
+            Travel::Counts(_) => None,
+        });
+        delays.min().flatten()
     }
 
     /// The settings of the demonstration, for the shipped parts model.
@@ -190,199 +264,6 @@ impl Settings {
     /// What a model needs without any file: each frame is a part, no output.
     pub fn plain(model: ModelTags<'_>) -> Self {
         Self::parse("", "no settings", model).expect("the empty file is well formed for every model")
-    }
-
-    fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Self {
-        let tag_id = |name: &str| model.names.iter().position(|n| *n == name).map(|i| TagId(i as u16));
-        let unknown_tag = |name: &str| {
-            let shown: Vec<String> = model.names.iter().take(8).map(|n| format!("\"{n}\"")).collect();
-            let more = if model.names.len() > 8 { ", ..." } else { "" };
-            format!("the model has no tag \"{name}\"; it has {}{more}", shown.join(", "))
-        };
-
-        let mut source = root.table("source");
-        let open = source.text("open", "conveyor");
-        if let Err(e) = open.parse::<crate::sources::SourceSpec>() {
-            source.problem("open", e.to_string());
-        }
-        let frame_timeout = Millis(source.integer("frame_timeout_ms", 1000, 10..=600_000) as u32);
-        let frozen_after = source.integer("frozen_after", 30, 0..=1_000_000) as u32;
-        let roi = source.has("roi").then(|| {
-            let mut t = source.table("roi");
-            let mut side = |key: &str, lo: i64| t.integer(key, lo, lo..=8192) as u32;
-            Roi { x: side("x", 0), y: side("y", 0), width: side("width", 1), height: side("height", 1) }
-        });
-
-        let mut trigger = root.table("trigger");
-        let kind = match trigger.choice("kind", "every_frame", &["every_frame", "barrier"]) {
-            "barrier" => TriggerKind::Barrier,
-            _ => TriggerKind::EveryFrame,
-        };
-        let frames = trigger.integer("frames", 1, 1..=16) as u8;
-        if kind == TriggerKind::EveryFrame && frames != 1 {
-            trigger.problem("frames", "a trigger on every frame makes parts of 1 frame; use [decide] n and k".into());
-        }
-        let part = PartRules {
-            frames,
-            deadline: Millis(trigger.integer("deadline_ms", 500, 1..=600_000) as u32),
-            max_latency: Millis(trigger.integer("max_latency_ms", 0, 0..=600_000) as u32),
-        };
-
-        let mut decide = root.table("decide");
-        let n = decide.integer("n", part.frames as i64, 1..=16) as u8;
-        let k = decide.integer("k", n.div_ceil(2) as i64, 1..=16) as u8;
-        if k > n {
-            decide.problem("k", format!("k = {k} of n = {n} frames; lower it"));
-        }
-        if kind == TriggerKind::Barrier && n != part.frames {
-            decide.problem("n", format!("n = {n}, but a part has [trigger] frames = {}; make them equal", part.frames));
-        }
-        let score = |p: f64| Score::from_probability(p as f32).unwrap_or(Score::HALF);
-        let policy = Policy {
-            n,
-            k: k.min(n),
-            hysteresis: score(decide.real("hysteresis", 0.0, 0.0..=1.0)),
-            dwell: Millis(decide.integer("dwell_ms", 0, 0..=600_000) as u32),
-            stale_after: Millis(decide.integer("stale_after_ms", 1000, 1..=600_000) as u32),
-        };
-        let unknown = match decide.choice("unknown", "reject", &["accept", "reject", "review"]) {
-            "accept" => Action::Accept,
-            "review" => Action::Review,
-            _ => Action::Reject,
-        };
-        let mut actions = vec![Action::Accept; model.names.len()];
-        for (key, action) in [("reject", Action::Reject), ("review", Action::Review)] {
-            for (name, at) in decide.texts(key) {
-                match tag_id(&name) {
-                    None => decide.problem_at(at, unknown_tag(&name)),
-                    Some(id) if actions[id.0 as usize] != Action::Accept => {
-                        decide.problem_at(at, format!("tag \"{name}\" stands in two lists or twice; keep one"));
-                    }
-                    Some(id) => actions[id.0 as usize] = action,
-                }
-            }
-        }
-
-        let mut rules = model.rules.to_vec();
-        let mut tags = root.table("tags");
-        for name in tags.names() {
-            let mut t = tags.table(&name);
-            let Some(id) = tag_id(&name) else {
-                t.allow_all();
-                tags.problem(&name, unknown_tag(&name));
-                continue;
-            };
-            let rule = &mut rules[id.0 as usize];
-            let default = *rule;
-            rule.threshold = score(t.real("threshold", default.threshold.probability() as f64, 0.0..=1.0));
-            let low = default.review_low.min(rule.threshold).probability() as f64;
-            rule.review_low = score(t.real("review_low", low, 0.0..=1.0));
-            if rule.review_low > rule.threshold {
-                t.problem("review_low", "lies above threshold; lower it".into());
-            }
-        }
-
-        let outputs = Self::outputs(root, &tag_id, &unknown_tag);
-
-        let mut log = root.table("events");
-        let events = log.has("path").then(|| EventLog {
-            path: log.text("path", "").into(),
-            max_bytes: log.integer("max_kb", 1024, 1..=1 << 22) as u64 * 1024,
-            files: log.integer("files", 4, 0..=100) as u32,
-        });
-        let mut safety = root.table("safety");
-        Self {
-            source: open.into(),
-            roi,
-            frame_timeout,
-            frozen_after,
-            trigger: kind,
-            part,
-            policy,
-            rules,
-            actions,
-            unknown,
-            outputs,
-            events,
-            watchdog: Millis(safety.integer("watchdog_ms", 2000, 50..=600_000) as u32),
-            max_faults: safety.integer("max_faults", 10, 1..=1_000_000) as u32,
-        }
-    }
-
-    fn outputs(
-        root: &mut Table<'_>,
-        tag_id: &dyn Fn(&str) -> Option<TagId>,
-        unknown_tag: &dyn Fn(&str) -> String,
-    ) -> Vec<OutputSettings> {
-        let mut outputs: Vec<OutputSettings> = Vec::new();
-        let mut tables = root.table("outputs");
-        for name in tables.names() {
-            let mut t = tables.table(&name);
-            let backend = match t.choice("backend", "simulated", &["simulated", "gpiochip", "rppal", "events"]) {
-                "gpiochip" => Backend::Gpiochip { chip: t.required("chip"), line: t.required("line") },
-                "rppal" => Backend::Rppal { pin: t.integer("pin", -1, 0..=57).max(0) as u8 },
-                "events" => Backend::Events {
-                    path: t.required("path").into(),
-                    max_bytes: t.integer("max_kb", 1024, 1..=1 << 22) as u64 * 1024,
-                    files: t.integer("files", 4, 0..=100) as u32,
-                },
-                _ => Backend::Simulated,
-            };
-            if backend != Backend::Simulated
-                && let Some(other) = outputs.iter().find(|o| same_line(&o.backend, &backend))
-            {
-                let why = format!("{backend}, which \"{}\" already holds; free it or choose another", other.name);
-                tables.problem(&name, why);
-            }
-            let polarity = match t.choice("active", "high", &["high", "low"]) {
-                "low" => Polarity::ActiveLow,
-                _ => Polarity::ActiveHigh,
-            };
-            let safe = match t.choice("safe", "inactive", &["active", "inactive"]) {
-                "active" => State::Active,
-                _ => State::Inactive,
-            };
-            let mode = match t.choice("mode", "level", &["level", "pulse", "latched"]) {
-                "pulse" => Mode::Pulse(Millis(t.integer("width_ms", 100, 1..=600_000) as u32)),
-                "latched" => Mode::Latched,
-                _ => Mode::Level,
-            };
-            if !matches!(mode, Mode::Pulse(_)) && t.has("width_ms") {
-                t.problem("width_ms", "belongs to mode = \"pulse\" only; remove it or change the mode".into());
-            }
-            let mut calls = Calls::default();
-            for (word, at) in t.texts("on") {
-                match (word.as_str(), word.strip_prefix("tag:")) {
-                    ("accept", _) => calls.actions.push(Action::Accept),
-                    ("reject", _) => calls.actions.push(Action::Reject),
-                    ("review", _) => calls.actions.push(Action::Review),
-                    ("unknown", _) => calls.unknown = true,
-                    (_, Some(tag)) => match tag_id(tag) {
-                        Some(id) => calls.tags.push(id),
-                        None => t.problem_at(at, unknown_tag(tag)),
-                    },
-                    (other, None) => t.problem_at(
-                        at,
-                        format!("\"{other}\": expected \"accept\", \"reject\", \"review\", \"unknown\" or \"tag:NAME\""),
-                    ),
-                }
-            }
-            if calls == Calls::default() {
-                t.problem("on", "nothing calls for this output; name at least one action or tag".into());
-            }
-            outputs.push(OutputSettings { name, backend, polarity, safe, mode, calls });
-        }
-        if outputs.len() > MAX_OUTPUTS {
-            tables.problem("", format!("{} outputs, at most {MAX_OUTPUTS}", outputs.len()));
-        }
-        outputs
-    }
-}
-
-fn same_line(a: &Backend, b: &Backend) -> bool {
-    match (a, b) {
-        (Backend::Events { path: a, .. }, Backend::Events { path: b, .. }) => a == b,
-        _ => a == b,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Settings files and the problems that must be reported for them.
 
 use super::*;
+use crate::head::Score;
 
 const NAMES: [&str; 3] = ["bolt", "gear_chipped", "nut"];
 

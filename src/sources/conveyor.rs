@@ -66,6 +66,10 @@ impl Source for ConveyorSource {
         Pacing::Live
     }
 
+    fn knows_exposure(&self) -> bool {
+        true
+    }
+
     fn has_barrier(&self) -> bool {
         true
     }

@@ -104,6 +104,10 @@ impl Source for FaultySource {
         self.inner.pacing()
     }
 
+    fn knows_exposure(&self) -> bool {
+        self.inner.knows_exposure()
+    }
+
     fn has_barrier(&self) -> bool {
         self.inner.has_barrier()
     }

@@ -129,6 +129,10 @@ pub trait Source: Send {
     fn has_barrier(&self) -> bool {
         false
     }
+    /// Whether frames say when they were exposed; else only their arrival is known.
+    fn knows_exposure(&self) -> bool {
+        false
+    }
     /// Whether [`Source::next`] may allocate in steady state (picture decoding, nokhwa).
     fn allocates(&self) -> bool {
         false

@@ -134,6 +134,10 @@ impl Source for RpicamSource {
     fn pacing(&self) -> Pacing {
         Pacing::Live
     }
+
+    fn knows_exposure(&self) -> bool {
+        self.metadata.is_some()
+    }
 }
 
 impl Drop for RpicamSource {

@@ -47,7 +47,13 @@ impl Open {
         })?;
         let failed = |what: &str| {
             let what = what.to_string();
-            move |e: std::io::Error| spec.error(format!("{what}: {e}; CSI cameras need `rpicam:`"))
+            move |e: std::io::Error| {
+                let hint = match e.kind() {
+                    std::io::ErrorKind::ResourceBusy => "another process uses the camera; `fuser -v /dev/video*` names it",
+                    _ => "CSI cameras need `rpicam:`",
+                };
+                spec.error(format!("{what}: {e}; {hint}"))
+            }
         };
         let mut format = device.format().map_err(failed("no capture format"))?;
         format.width = spec.number("width", 640, 16..=8192)?;
@@ -166,6 +172,10 @@ impl Source for V4l2Source {
 
     fn pacing(&self) -> Pacing {
         Pacing::Live
+    }
+
+    fn knows_exposure(&self) -> bool {
+        true
     }
 
     fn allocates(&self) -> bool {

@@ -2,8 +2,10 @@
 //!
 //! Knows no concrete source.
 
+use super::shared::Triggered;
 use crate::decide::SafeReason;
 use crate::frame::CapturedAt;
+use crate::line::MAX_PARTS;
 use crate::sources::{FrameBuffer, NoFrame, Pacing, Source, Stamp};
 use crate::time::{Clock, Micros};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +14,8 @@ use std::time::Duration;
 
 /// What the capture thread hands over.
 pub enum News {
+    /// A part was triggered.
+    Part(Triggered),
     /// A frame.
     Frame(FrameBuffer, CapturedAt),
     /// None, and why; how often this has happened in a row.
@@ -26,6 +30,7 @@ pub enum News {
 struct Slot {
     frame: Option<(FrameBuffer, CapturedAt)>,
     spare: Vec<FrameBuffer>,
+    parts: heapless::Deque<Triggered, MAX_PARTS>,
     faults: heapless::Deque<SafeReason, 32>,
     reopened: bool,
     ended: bool,
@@ -48,9 +53,13 @@ impl Exchange {
     /// Waits at most `span` for news.
     pub fn take(&self, span: Micros) -> Option<News> {
         let slot = self.slot.lock().expect("no thread panics while it holds this");
-        let quiet = |s: &mut Slot| s.frame.is_none() && s.faults.is_empty() && !s.reopened && !s.ended;
+        let quiet = |s: &mut Slot| s.frame.is_none() && s.parts.is_empty() && s.faults.is_empty() && !s.reopened && !s.ended;
         let (mut slot, _) =
             self.news.wait_timeout_while(slot, span.duration(), quiet).expect("no thread panics while it holds this");
+        // Parts first: a frame that waits may show the newest of them.
+        if let Some(part) = slot.parts.pop_front() {
+            return Some(News::Part(part));
+        }
         if let Some(reason) = slot.faults.pop_front() {
             return Some(News::Fault(reason));
         }
@@ -62,6 +71,13 @@ impl Exchange {
             return Some(News::Frame(frame, at));
         }
         slot.ended.then_some(News::End)
+    }
+
+    /// Tells the line of a part; false if more wait there than can be followed.
+    pub fn trigger(&self, part: Triggered) -> bool {
+        let fits = self.slot.lock().expect("no thread panics while it holds this").parts.push_back(part).is_ok();
+        self.news.notify_one();
+        fits
     }
 
     /// Gives a frame's memory back.
@@ -119,7 +135,8 @@ impl Exchange {
         explain: &dyn Fn(&dyn std::fmt::Display),
     ) {
         const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
-        const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
+        /// A camera that is plugged in again is back within this and the time that it takes to open.
+        const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
         /// Broken frames in a row after which the source is opened again.
         const PATIENCE: u32 = 5;
         let pacing = source.pacing();

@@ -143,8 +143,12 @@ pub struct Summary {
     pub unknown: u64,
     /// Parts that were not decided: the line went safe.
     pub safe: u64,
-    /// Parts that were decided too late.
+    /// Parts that had no verdict when they were at their first gate.
     pub late: u64,
+    /// Parts whose gates were given up because the line went safe.
+    pub given_up: u64,
+    /// Triggers that came too close behind another.
+    pub too_close: u64,
     /// Triggers without a part.
     pub missed_triggers: u64,
     /// Frames that came while an older one was still waiting.
@@ -159,6 +163,8 @@ pub struct Summary {
     pub edge_jitter: [u32; 4],
     /// Right and wrong against the simulator's truth, if there is one.
     pub truth: Option<[u64; 2]>,
+    /// Priority and memory lock that outputs are timed with, where they follow parts.
+    pub realtime: Option<String>,
     /// Why the run ended.
     pub ended: String,
 }
@@ -252,7 +258,8 @@ impl Reporter {
         let [j50, j99, j999, jmax] = s.edge_jitter;
         let mut value = json!({
             "schema": 1, "event": "summary", "parts": s.parts, "by_tag": by_tag, "accept": s.accept, "reject": s.reject,
-            "review": s.review, "unknown": s.unknown, "safe": s.safe, "late": s.late, "missed_triggers": s.missed_triggers,
+            "review": s.review, "unknown": s.unknown, "safe": s.safe, "late": s.late, "given_up": s.given_up,
+            "too_close": s.too_close, "missed_triggers": s.missed_triggers,
             "skipped_frames": s.skipped_frames, "dropped_events": s.dropped_events, "faults": faults,
             "latency": { "p50": p50, "p99": p99 },
             "edge_jitter": { "p50": j50, "p99": j99, "p999": j999, "max": jmax },
@@ -260,6 +267,9 @@ impl Reporter {
         });
         if let Some([right, wrong]) = s.truth {
             value["truth"] = json!({ "right": right, "wrong": wrong });
+        }
+        if let Some(realtime) = &s.realtime {
+            value["realtime"] = json!(realtime);
         }
         let mut text = format!(
             "\n{} parts: {} accepted, {} rejected, {} for review ({} of them unknown), {} not decided (safe)\n",
@@ -282,6 +292,15 @@ impl Reporter {
             ms(j99),
             ms(jmax)
         );
+        if let Some(realtime) = &s.realtime {
+            text += &format!("outputs timed with {realtime}\n");
+        }
+        if s.late + s.given_up + s.too_close > 0 {
+            text += &format!(
+                "at the gate: {} parts without a verdict in time, {} given up by a safe line, {} triggers too close\n",
+                s.late, s.given_up, s.too_close
+            );
+        }
         if !s.faults.is_empty() || s.missed_triggers + s.dropped_events > 0 {
             let faults: Vec<String> = s.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
             text += &format!(
@@ -326,10 +345,11 @@ impl Reporter {
         let reason = if let Verdict::Safe(reason) = done.verdict { Some(reason.name()) } else { None };
         let score = done.best.map(|(_, s)| (s.probability() as f64 * 1e4).round() / 1e4);
         let action = done.action.map_or("safe", Action::name);
+        let shown_action = if done.late { format!("{action}, late") } else { action.into() };
         let mut value = json!({
-            "schema": 1, "event": "part", "part": done.part.id.0, "trigger": done.part.trigger.as_micros(),
+            "schema": 1, "event": "part", "part": done.part.id.0, "trigger": done.part.trigger.at.as_micros(),
             "frames": done.part.frames, "captured_at": done.captured_at.as_micros(), "tag": tag, "score": score,
-            "score_raw": done.best.map(|(_, s)| s.0), "verdict": done.verdict.name(), "action": action, "reason": reason,
+            "score_raw": done.best.map(|(_, s)| s.0), "verdict": done.verdict.name(), "action": action, "reason": reason, "late": done.late,
             "age": age.0,
             "latency": { "preprocess": latency.preprocess.0, "infer": latency.infer.0, "total": latency.total.0 },
         });
@@ -342,7 +362,7 @@ impl Reporter {
         let shown: String = tag.chars().take(18).collect();
         let score = score.map_or("-".into(), |s| format!("{s:.3}"));
         let row = format!(
-            "{:>6} {shown:<18} {score:>6}  {:<8} {action:<7} {:>8.1} {:>9.2} {:>9.1}  {truth}",
+            "{:>6} {shown:<18} {score:>6}  {:<8} {shown_action:<7} {:>8.1} {:>9.2} {:>9.1}  {truth}",
             done.part.id.0,
             done.verdict.name(),
             ms(age),

@@ -1,20 +1,27 @@
-//! Keeps the line honest: frames in, verdicts out, outputs safe whatever fails.
+//! Keeps the line honest: parts and frames in, verdicts out, every part at its gate, outputs safe whatever fails.
 //!
 //! Knows no concrete source, trigger or output.
 //!
-//! Four threads: *capture* fills frames, the newest wins; *line* turns them into verdicts ([`stage`]); *actuation* owns the
-//! outputs, runs no model code and goes safe after one missed beat ([`actuation`]); *report* writes events, and is never
-//! waited for. [`run`] wires them and is the only part that reads a clock.
+//! Threads: *capture* fills frames, the newest wins; *inputs* number parts as they are triggered; *line* turns both into
+//! verdicts ([`stage`]); *actuation* owns the outputs, runs no model code and goes safe after one missed beat
+//! ([`actuation`]); *report* writes events, and is never waited for. [`run`] wires them and is the only part that reads a clock.
 
 pub mod actuation;
 mod capture;
 mod clock;
 pub mod drill;
 pub mod events;
+mod inputs;
+mod line_thread;
 mod quantiles;
+mod record;
+pub mod routing;
 mod run;
+mod shared;
 pub mod stage;
 
 pub use clock::SystemClock;
 pub use events::{Reporter, Summary};
-pub use run::{Ended, Recorder, Run, run};
+pub use record::Recorder;
+pub use run::{Ended, Run, run};
+pub use shared::Triggered;

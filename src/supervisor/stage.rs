@@ -3,19 +3,20 @@
 //! Reads no clock, opens nothing, allocates nothing per frame.
 
 use super::drill::Classifier;
+use super::routing::Routing;
+use super::shared::Triggered;
 use crate::bundle::{Bundle, Tables};
 use crate::decide::{Decider, Observation, SafeReason, Task, Verdict};
-use crate::frame::{CapturedAt, FrameView};
+use crate::frame::{CapturedAt, FrameView, Layout};
 use crate::head::{Score, TagId, Temperature};
-use crate::line::{Line, Opened, Part, PartRules, Taken};
+use crate::line::{Line, LineMask, MAX_PARTS, Moment, Opened, Part, PartId, Taken};
 use crate::preprocess::{Plan, PlanError, Preprocessor, Target, quantise};
 use crate::scene::{Crossing, Kind};
-use crate::settings::{Action, Calls, Settings, TriggerKind};
+use crate::settings::{Action, Settings, TriggerKind};
 use crate::sources::{FrameBuffer, Pacing};
 use crate::time::{Instant, Micros};
-
-/// Lines that a verdict calls for: bit i is output i.
-pub type LineMask = u32;
+use crate::triggers::Presence;
+use heapless::Deque;
 
 /// A part's end.
 #[derive(Clone, Copy, Debug)]
@@ -30,26 +31,12 @@ pub struct PartDone {
     pub verdict: Verdict,
     /// What happens to it; absent if the line is safe.
     pub action: Option<Action>,
+    /// Whether it had been at its first gate by then, where the late action was taken.
+    pub late: bool,
     /// Lines it calls for.
     pub calls: LineMask,
     /// What the simulator knows it to be.
     pub truth: Option<Kind>,
-}
-
-/// What a frame led to before anything was computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admitted {
-    /// It belongs to a part: classify it.
-    Classify {
-        /// Whether it is the part's last frame.
-        last: bool,
-        /// The part.
-        part: Part,
-    },
-    /// It belongs to none.
-    Skip,
-    /// It cannot be used.
-    Fault(SafeReason),
 }
 
 /// The model and everything between frame and verdict.
@@ -64,19 +51,21 @@ pub struct Stage {
     task: Task,
     temperature: Temperature,
     decider: Decider,
+    /// The part whose frames the decider has seen; it goes on over parts where each frame is one.
+    deciding: Option<PartId>,
     line: Line,
     trigger: TriggerKind,
-    part_rules: PartRules,
-    actions: Vec<Action>,
-    unknown: Action,
-    calls: Vec<Calls>,
+    presence: Option<Presence>,
+    max_latency: Micros,
+    first_gate: Option<Micros>,
+    routing: Routing,
     frozen_after: u32,
     pacing: Pacing,
-    layout: Option<crate::frame::Layout>,
+    layout: Option<Layout>,
     last_hash: u64,
     same: u32,
     crossing: Option<Crossing>,
-    truth: Option<Kind>,
+    truths: Deque<(PartId, Kind), MAX_PARTS>,
     missed_triggers: u64,
     /// The tag of each kind that the simulator knows, where the model has one.
     kinds: [Option<TagId>; Kind::ALL.len()],
@@ -107,19 +96,23 @@ impl Stage {
             task: contract.task,
             temperature: contract.temperature(),
             decider,
+            deciding: None,
             line: Line::new(settings.part),
-            trigger: settings.trigger,
-            part_rules: settings.part,
-            actions: settings.actions.clone(),
-            unknown: settings.unknown,
-            calls: settings.outputs.iter().map(|o| o.calls.clone()).collect(),
+            presence: match settings.trigger {
+                TriggerKind::Presence(rules) => Some(Presence::new(rules)),
+                _ => None,
+            },
+            trigger: settings.trigger.clone(),
+            max_latency: settings.part.max_latency.micros(),
+            first_gate: settings.first_gate(),
+            routing: Routing::new(settings),
             frozen_after: settings.frozen_after,
             pacing,
             layout: None,
             last_hash: 0,
             same: 0,
             crossing: None,
-            truth: None,
+            truths: Deque::new(),
             missed_triggers: 0,
             kinds: Kind::ALL.map(|k| contract.tags.iter().position(|t| t.name == k.name()).map(|i| TagId(i as u16))),
         })
@@ -129,6 +122,9 @@ impl Stage {
     pub fn source_reopened(&mut self) {
         self.layout = None;
         self.same = 0;
+        if let Some(presence) = &mut self.presence {
+            presence.forget();
+        }
     }
 
     /// Triggers that no frame was taken for because too many frames were lost.
@@ -136,48 +132,68 @@ impl Stage {
         self.missed_triggers
     }
 
-    /// Looks at a frame's envelope: opens parts, tells whether it must be classified.
-    pub fn admit(&mut self, frame: &FrameBuffer, captured_at: CapturedAt) -> Admitted {
-        let view = match frame.view() {
-            Ok(view) => view,
-            Err(crate::frame::FrameError::Truncated { .. }) => return Admitted::Fault(SafeReason::Truncated),
-            Err(_) => return Admitted::Fault(SafeReason::FormatChanged),
-        };
+    /// Looks at a frame before it is given to a part: whether it can be used, and whether it shows that a part has come.
+    /// Gives that part's trigger.
+    pub fn look(&mut self, frame: &FrameBuffer, captured_at: CapturedAt) -> Result<Option<Instant>, SafeReason> {
+        let view = frame.view().map_err(|e| match e {
+            crate::frame::FrameError::Truncated { .. } => SafeReason::Truncated,
+            _ => SafeReason::FormatChanged,
+        })?;
         if self.pacing == Pacing::Live {
             if self.layout.is_some_and(|l| l != frame.layout) {
-                return Admitted::Fault(SafeReason::FormatChanged);
+                return Err(SafeReason::FormatChanged);
             }
             self.layout = Some(frame.layout);
             if self.frozen_after > 0 && self.is_frozen(&view) {
-                return Admitted::Fault(SafeReason::Frozen);
+                return Err(SafeReason::Frozen);
             }
         }
-        match self.trigger {
-            TriggerKind::EveryFrame => {
-                self.line.abandon();
-                self.line.trigger(captured_at.instant().minus(self.part_rules.max_latency.micros()));
-                self.truth = None;
-            }
+        let exposed = match captured_at {
+            CapturedAt::Exposure { not_before } => not_before,
+            CapturedAt::Arrival(at) => at.minus(self.max_latency),
+        };
+        Ok(match self.trigger {
+            TriggerKind::Input => None,
+            TriggerKind::EveryFrame => Some(exposed),
+            TriggerKind::Presence(_) => self.presence.as_mut().is_some_and(|p| p.appears(&view)).then_some(exposed),
             TriggerKind::Barrier => {
                 let news = frame.crossing.filter(|c| self.crossing.is_none_or(|old| c.number > old.number));
-                if let Some(crossing) = news {
-                    let expected = self.crossing.map_or(0, |c| c.number + 1);
-                    self.missed_triggers += crossing.number - expected;
+                news.map(|crossing| {
+                    self.missed_triggers += crossing.number - self.crossing.map_or(0, |c| c.number + 1);
                     self.crossing = Some(crossing);
-                    if let Opened::New(_) = self.line.trigger(crossing.at) {
-                        self.truth = Some(crossing.kind);
-                        self.decider.forget();
-                    } else {
-                        self.missed_triggers += 1;
-                    }
-                }
+                    crossing.at
+                })
             }
+        })
+    }
+
+    /// A part was triggered: it waits for its frames.
+    pub fn open(&mut self, part: Triggered) -> Opened {
+        if let Some(crossing) = self.crossing.filter(|c| c.at == part.trigger.at) {
+            if self.truths.is_full() {
+                self.truths.pop_front();
+            }
+            let _ = self.truths.push_back((part.id, crossing.kind));
         }
-        match self.line.frame(captured_at) {
-            Taken::NotOurs => Admitted::Skip,
-            Taken::More(part) => Admitted::Classify { last: false, part },
-            Taken::Last(part) => Admitted::Classify { last: true, part },
+        self.line.trigger(part.id, part.trigger)
+    }
+
+    /// Tells where the belt is.
+    pub fn advance(&mut self, now: Moment) {
+        self.line.advance(now);
+    }
+
+    /// Which part a frame shows.
+    pub fn take(&mut self, captured_at: CapturedAt) -> Taken {
+        let taken = self.line.frame(captured_at);
+        if let Taken::More(part) | Taken::Last(part) = taken
+            && self.trigger != TriggerKind::EveryFrame
+            && self.deciding != Some(part.id)
+        {
+            self.decider.forget();
+            self.deciding = Some(part.id);
         }
+        taken
     }
 
     fn is_frozen(&mut self, view: &FrameView<'_>) -> bool {
@@ -232,20 +248,30 @@ impl Stage {
         }
         let mut best = [(TagId(0), Score(0))];
         let best = (crate::head::top_k(&self.scores, &mut best) == 1).then_some(best[0]);
-        Some(self.done(part, captured_at, best, verdict))
+        Some(self.done(now, part, captured_at, best, verdict))
     }
 
-    /// The end of a part that a fault struck.
-    pub fn fail(&mut self, part: Part, captured_at: Instant, reason: SafeReason) -> PartDone {
-        let verdict = self.decider.step(captured_at, Observation::Missing(reason));
-        self.done(part, captured_at, None, verdict)
+    /// The end of a part that gets no verdict.
+    pub fn fail(&mut self, now: Instant, part: Part, captured_at: Instant, reason: SafeReason) -> PartDone {
+        let verdict = self.decider.step(now, Observation::Missing(reason));
+        self.done(now, part, captured_at, None, verdict)
     }
 
-    /// The part in flight is given up, and what was seen is forgotten.
+    /// The end of part `id` if it still waits: it touches another.
+    pub fn give_up(&mut self, now: Instant, id: PartId, reason: SafeReason) -> Option<PartDone> {
+        let part = self.line.close(id)?;
+        Some(self.fail(now, part, part.trigger.at, reason))
+    }
+
+    /// The oldest part is given up, and what was seen is forgotten.
     pub fn abandon(&mut self, now: Instant, reason: SafeReason) -> Option<PartDone> {
-        let part = self.line.abandon();
-        self.decider.step(now, Observation::Missing(reason));
-        part.map(|part| self.done(part, part.trigger, None, Verdict::Safe(reason)))
+        match self.line.oldest() {
+            Some(part) => Some(self.fail(now, part, part.trigger.at, reason)),
+            None => {
+                self.decider.step(now, Observation::Missing(reason));
+                None
+            }
+        }
     }
 
     /// Whether a verdict names what the simulator knows; nothing if it knows nothing, or knows a part that the model does not.
@@ -255,37 +281,31 @@ impl Stage {
         Some(matches!(&done.verdict, Verdict::Present(set) if set.contains(tag)))
     }
 
-    /// Closes the part whose frames did not come in time.
+    /// Ends the oldest part if it will get no more frames.
     pub fn overdue(&mut self, now: Instant) -> Option<PartDone> {
         let part = self.line.overdue(now)?;
-        Some(self.fail(part, part.trigger, SafeReason::NoFrame))
+        Some(self.fail(now, part, part.trigger.at, SafeReason::NoFrame))
     }
 
-    /// Time until the open part's deadline.
+    /// Time until the oldest part's deadline.
     pub fn time_left(&self, now: Instant) -> Option<Micros> {
         self.line.time_left(now)
     }
 
-    fn done(&mut self, part: Part, captured_at: Instant, best: Option<(TagId, Score)>, verdict: Verdict) -> PartDone {
-        let action = match &verdict {
-            Verdict::Safe(_) => None,
-            Verdict::Unknown => Some(self.unknown),
-            Verdict::Review(_) => Some(Action::Review),
-            // Several tags may hold at once: the most careful of their actions wins.
-            Verdict::Present(set) => {
-                let of = |a| set.iter().any(|t| self.actions[t.0 as usize] == a);
-                [Action::Reject, Action::Review].into_iter().find(|a| of(*a)).or(Some(Action::Accept))
-            }
-        };
-        let called = |c: &Calls| {
-            let by_tag = matches!(&verdict, Verdict::Present(set) if c.tags.iter().any(|t| set.contains(*t)));
-            let by_unknown = c.unknown && verdict == Verdict::Unknown;
-            by_tag || by_unknown || action.is_some_and(|a| c.actions.contains(&a))
-        };
-        let calls = match verdict {
-            Verdict::Safe(_) => 0,
-            _ => self.calls.iter().enumerate().filter(|(_, c)| called(c)).fold(0, |mask, (i, _)| mask | 1 << i),
-        };
-        PartDone { part, captured_at, best, verdict, action, calls, truth: self.truth.take() }
+    fn done(
+        &mut self,
+        now: Instant,
+        part: Part,
+        captured_at: Instant,
+        best: Option<(TagId, Score)>,
+        verdict: Verdict,
+    ) -> PartDone {
+        self.line.close(part.id);
+        let (late_action, late_calls) = self.routing.late();
+        let late = late_action.is_some() && self.first_gate.is_some_and(|gate| now > part.trigger.at.plus(gate));
+        let (action, calls) = if late { (late_action, late_calls) } else { self.routing.of(&verdict) };
+        let truth = self.truths.iter().find(|(id, _)| *id == part.id).map(|(_, kind)| *kind);
+        self.truths.retain(|(id, _)| *id > part.id);
+        PartDone { part, captured_at, best, verdict, action, late, calls, truth }
     }
 }

@@ -4,5 +4,6 @@
 
 mod cli;
 mod faults;
+mod gate;
 mod line;
 mod program;

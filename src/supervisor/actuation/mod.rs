@@ -1,97 +1,89 @@
-//! Owns the outputs: brings lines to the state that verdicts call for, ends pulses, goes safe.
+//! Owns the outputs: moves lines when parts are at their gates, ends pulses, shows that it lives, goes safe.
 //!
-//! Runs no model code and reads no clock; [`Actuator`] is told the time, `run` gives it a thread.
+//! Runs no model code and reads no clock; [`Actuator`] is told the time, `thread` gives it one.
+
+mod queue;
+mod realtime;
+mod thread;
+
+pub use queue::{Command, CommandQueue};
+pub(super) use thread::{Watch, actuate};
 
 use super::events::{Event, EventQueue};
 use super::quantiles::Quantiles;
-use super::stage::LineMask;
 use crate::decide::SafeReason;
+use crate::line::{Cause, Decided, Gate, GateLine, LineMask, Moment, Move};
 use crate::outputs::{self, Output, OutputError, State};
-use crate::settings::{MAX_OUTPUTS, Mode, OutputSettings};
+use crate::settings::{Drive, MAX_OUTPUTS, OutputSettings};
 use crate::time::{Clock, Instant, Micros};
-use heapless::Deque;
-use std::sync::{Condvar, Mutex};
-
-/// What the line tells the outputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// A part was decided: these lines are called for.
-    Verdict {
-        /// The part's number.
-        part: u64,
-        /// Lines called for.
-        calls: LineMask,
-        /// When they should move.
-        scheduled: Instant,
-    },
-    /// All lines to their safe state.
-    Safe(SafeReason),
-}
-
-/// Commands on their way; fixed capacity.
-#[derive(Default)]
-pub struct CommandQueue {
-    commands: Mutex<Deque<Command, 64>>,
-    news: Condvar,
-}
-
-impl CommandQueue {
-    /// Adds a command; a full queue means that outputs are stuck, and its oldest command gives way to safety.
-    pub fn push(&self, command: Command) {
-        let mut commands = self.commands.lock().expect("no thread panics while it holds this");
-        if commands.is_full() {
-            commands.clear();
-            let _ = commands.push_back(Command::Safe(SafeReason::Output));
-        }
-        let _ = commands.push_back(command);
-        self.news.notify_one();
-    }
-
-    /// Takes the oldest command, waiting at most `span`.
-    pub fn pop(&self, span: Micros) -> Option<Command> {
-        let commands = self.commands.lock().expect("no thread panics while it holds this");
-        let (mut commands, _) = self
-            .news
-            .wait_timeout_while(commands, span.duration(), |c| c.is_empty())
-            .expect("no thread panics while it holds this");
-        commands.pop_front()
-    }
-}
 
 struct Driven {
     output: Box<dyn Output>,
-    settings: OutputSettings,
+    safe: State,
+    drive: Drive,
     /// Unknown after a write that failed.
     state: Option<State>,
     failed_in_a_row: u32,
     wanted: State,
-    off_at: Option<Instant>,
-    part: u64,
+}
+
+/// How well everything else does, as far as the outputs show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the line's thread has beaten in time.
+    pub alive: bool,
+    /// Whether the last that came from the camera was a frame.
+    pub camera: bool,
 }
 
 /// All output lines of a device.
 pub struct Actuator {
     lines: Vec<Driven>,
+    gate: Gate,
+    health: Health,
+    beat_at: Instant,
     jitter: Quantiles,
     faults: u64,
-    safe: Option<SafeReason>,
+    overflows: u64,
+    given_up: u64,
+    is_safe: bool,
+    late_action: &'static str,
+}
+
+fn state(active: bool) -> State {
+    if active { State::Active } else { State::Inactive }
 }
 
 impl Actuator {
-    /// Takes all lines, each in its safe state; reports every line that cannot be had.
-    pub fn open(settings: &[OutputSettings]) -> Result<Self, Vec<OutputError>> {
+    /// Takes all lines, each in its safe state; reports every line that cannot be had. `late_calls`: the lines of what a
+    /// part without a verdict gets, `late_action`: its name.
+    pub fn open(
+        settings: &[OutputSettings],
+        late_calls: LineMask,
+        late_action: &'static str,
+    ) -> Result<Self, Vec<OutputError>> {
+        let open = |s: &OutputSettings| outputs::open(&s.name, &s.backend, s.polarity, s.safe);
+        Self::with(settings, late_calls, late_action, open)
+    }
+
+    /// The same with lines from `open`.
+    pub fn with(
+        settings: &[OutputSettings],
+        late_calls: LineMask,
+        late_action: &'static str,
+        open: impl Fn(&OutputSettings) -> Result<Box<dyn Output>, OutputError>,
+    ) -> Result<Self, Vec<OutputError>> {
         assert!(settings.len() <= MAX_OUTPUTS, "settings hold at most {MAX_OUTPUTS} outputs");
         let (mut lines, mut errors) = (Vec::new(), Vec::new());
         for s in settings {
-            match outputs::open(&s.name, &s.backend, s.polarity, s.safe) {
+            match open(s) {
                 Ok(output) => lines.push(Driven {
                     output,
-                    settings: s.clone(),
+                    safe: s.safe,
+                    drive: s.drive.clone(),
                     state: Some(s.safe),
                     failed_in_a_row: 0,
                     wanted: s.safe,
-                    off_at: None,
-                    part: 0,
                 }),
                 Err(e) => errors.push(e),
             }
@@ -99,69 +91,129 @@ impl Actuator {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { lines, jitter: Quantiles::default(), faults: 0, safe: Some(SafeReason::Stopped) })
+        let gates: Vec<Option<GateLine>> = settings.iter().map(OutputSettings::gate_line).collect();
+        Ok(Self {
+            lines,
+            gate: Gate::new(&gates, late_calls),
+            health: Health { alive: true, camera: true },
+            beat_at: Instant::default(),
+            jitter: Quantiles::default(),
+            faults: 0,
+            overflows: 0,
+            given_up: 0,
+            is_safe: true,
+            late_action,
+        })
     }
 
-    /// Carries a command out.
+    /// Carries a command out; what it makes due moves with the next [`Actuator::tick`].
     pub fn apply(&mut self, command: Command, clock: &dyn Clock, events: &EventQueue) {
         match command {
             Command::Safe(reason) => self.go_safe(reason, clock, events),
-            Command::Verdict { part, calls, scheduled } => {
-                self.safe = None;
-                for (i, line) in self.lines.iter_mut().enumerate() {
-                    let called = calls >> i & 1 == 1;
-                    match line.settings.mode {
-                        Mode::Level => line.wanted = if called { State::Active } else { State::Inactive },
-                        Mode::Latched if called => line.wanted = State::Active,
-                        Mode::Pulse(width) if called => {
-                            line.wanted = State::Active;
-                            line.off_at = Some(scheduled.plus(width.micros()));
-                        }
-                        // A line that stood in its safe state comes back to rest; one that works goes on.
-                        Mode::Latched | Mode::Pulse(_) if line.off_at.is_none() && line.part == 0 => {
-                            line.wanted = State::Inactive;
-                        }
-                        Mode::Latched | Mode::Pulse(_) => {}
-                    }
-                    if called {
-                        line.part = part;
-                    }
+            Command::Open { part, trigger, touching } => {
+                if self.gate.open(part, trigger).is_err() {
+                    return self.overflow(clock, events);
                 }
-                self.settle(part, scheduled, clock, events);
+                if touching {
+                    self.gate.doubt(crate::line::PartId(part.0 - 1));
+                    self.gate.doubt(part);
+                }
             }
+            Command::Verdict { part, calls } => {
+                // A late verdict was counted when the part was at its gate; a part that is gone went with a fault.
+                let _: Decided = self.gate.decide(part, calls);
+            }
+            Command::Doubt(part) => {
+                self.gate.doubt(part);
+            }
+            Command::Now { part, calls, at } => {
+                if self.gate.open(part, Moment::at(at)).is_err() {
+                    return self.overflow(clock, events);
+                }
+                self.gate.decide(part, calls);
+            }
+            Command::Acknowledge(at) => self.gate.acknowledge(at),
         }
     }
 
-    /// Ends pulses that are due, and retries lines that could not be written.
-    pub fn tick(&mut self, clock: &dyn Clock, events: &EventQueue) {
-        let now = clock.now();
-        for i in 0..self.lines.len() {
-            if let Some(at) = self.lines[i].off_at.filter(|at| *at <= now) {
-                let line = &mut self.lines[i];
-                line.off_at = None;
-                line.wanted = State::Inactive;
-                let part = line.part;
-                self.settle(part, at, clock, events);
-            }
+    /// Parts beyond the capacity cannot be followed, so nothing is known of what is at the gate from now on.
+    fn overflow(&mut self, clock: &dyn Clock, events: &EventQueue) {
+        self.overflows += 1;
+        events.push(Event::Fault { kind: SafeReason::Overflow.name(), count: self.overflows, action: "safe" });
+        self.go_safe(SafeReason::Overflow, clock, events);
+    }
+
+    /// Moves what is due, ends pulses, retries lines that could not be written.
+    pub fn tick(&mut self, position: i64, clock: &dyn Clock, events: &EventQueue) {
+        let now = Moment { at: clock.now(), position };
+        let late = self.gate.late();
+        while let Some(due) = self.gate.step(now) {
+            self.carry_out(due, clock, events);
         }
+        if self.gate.late() > late {
+            events.push(Event::Fault { kind: "late", count: self.gate.late(), action: self.late_action });
+        }
+        self.show_health(now.at);
         if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
-            self.settle(0, now, clock, events);
+            self.settle(0, now.at, clock, events);
         }
     }
 
-    /// Time until the next pulse ends.
-    pub fn next_edge(&self, now: Instant) -> Option<Micros> {
-        self.lines.iter().filter_map(|l| l.off_at).min().map(|at| at.since(now))
+    fn carry_out(&mut self, due: Move, clock: &dyn Clock, events: &EventQueue) {
+        let Move { part, line, active, due: scheduled, cause } = due;
+        self.lines[line as usize].wanted = state(active);
+        if cause != Cause::Ended {
+            self.is_safe = false;
+        }
+        self.settle(part.0, scheduled, clock, events);
     }
 
-    /// All lines to their safe state.
-    pub fn go_safe(&mut self, reason: SafeReason, clock: &dyn Clock, events: &EventQueue) {
+    /// Busy, ready and heartbeat lines.
+    fn show_health(&mut self, now: Instant) {
+        let Health { alive, camera } = self.health;
+        let busy = self.gate.undecided() > 0;
+        let ready = alive && camera && self.gate.has_room();
         for line in &mut self.lines {
-            line.off_at = None;
-            line.part = 0;
-            line.wanted = line.settings.safe;
+            line.wanted = match line.drive {
+                Drive::Calls(_) => continue,
+                Drive::Busy => state(busy),
+                Drive::Ready => state(ready),
+                Drive::Heartbeat(_) if !alive => line.safe,
+                Drive::Heartbeat(period) => {
+                    let half = (period.micros().0 / 2).max(1);
+                    self.beat_at = Instant::from_micros((now.as_micros() / half + 1) * half);
+                    state((now.as_micros() / half).is_multiple_of(2))
+                }
+            };
         }
-        self.safe = Some(reason);
+    }
+
+    /// Tells what the lines of health show from the next tick on.
+    pub fn set_health(&mut self, health: Health) {
+        self.health = health;
+    }
+
+    /// When time alone moves the next line.
+    pub fn next_due(&self) -> Option<Instant> {
+        let beat = self.lines.iter().any(|l| matches!(l.drive, Drive::Heartbeat(_))).then_some(self.beat_at);
+        self.gate.next_due().into_iter().chain(beat).min()
+    }
+
+    /// Whether a part or a pulse is still on its way.
+    pub fn is_busy(&self) -> bool {
+        self.gate.in_flight() > 0 || self.gate.next_due().is_some()
+    }
+
+    /// All lines to their safe state; parts in flight are given up.
+    pub fn go_safe(&mut self, reason: SafeReason, clock: &dyn Clock, events: &EventQueue) {
+        self.given_up += self.gate.clear() as u64;
+        if reason == SafeReason::Stopped {
+            self.health.alive = false;
+        }
+        for line in &mut self.lines {
+            line.wanted = line.safe;
+        }
+        self.is_safe = true;
         self.settle(0, clock.now(), clock, events);
     }
 
@@ -177,8 +229,11 @@ impl Actuator {
                     line.state = Some(line.wanted);
                     line.failed_in_a_row = 0;
                     let done = clock.now();
-                    self.jitter.add(done.since(scheduled).0);
-                    events.push(Event::Edge { part, line: i as u8, state: line.wanted, scheduled, done });
+                    // A heartbeat would drown everything else in the log.
+                    if !matches!(line.drive, Drive::Heartbeat(_)) {
+                        self.jitter.add(done.since(scheduled).0);
+                        events.push(Event::Edge { part, line: i as u8, state: line.wanted, scheduled, done });
+                    }
                 }
                 Err(error) => {
                     failed = true;
@@ -190,14 +245,14 @@ impl Actuator {
                 }
             }
         }
-        if failed && self.safe.is_none() {
+        if failed && !self.is_safe {
             self.go_safe(SafeReason::Output, clock, events);
         }
     }
 
-    /// Writes that failed so far.
-    pub fn faults(&self) -> u64 {
-        self.faults
+    /// Faults of the outputs so far, by name: writes that failed, parts that did not fit.
+    pub fn faults(&self) -> [(&'static str, u64); 2] {
+        [(SafeReason::Output.name(), self.faults), (SafeReason::Overflow.name(), self.overflows)]
     }
 
     /// Writes in a row that failed, of the line that fails most.
@@ -205,8 +260,36 @@ impl Actuator {
         self.lines.iter().map(|l| l.failed_in_a_row).max().unwrap_or(0)
     }
 
+    /// Parts that were at their gate without a verdict.
+    pub fn late(&self) -> u64 {
+        self.gate.late()
+    }
+
+    /// Parts in flight now.
+    pub fn in_flight(&self) -> usize {
+        self.gate.in_flight()
+    }
+
+    /// Parts whose gates were given up because the line went safe.
+    pub fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
     /// Time from when an edge was due to when it was done, in microseconds.
     pub fn jitter(&self) -> &Quantiles {
         &self.jitter
+    }
+
+    /// The longest time from now until everything that time alone moves has moved.
+    pub fn longest_way(settings: &[OutputSettings]) -> Micros {
+        let way = |o: &OutputSettings| {
+            let delay = o.delay.due(Moment::default()).map_or(0, |at| at.as_micros());
+            let width = match o.mode {
+                crate::settings::Mode::Pulse(width) => width.micros().0,
+                _ => 0,
+            };
+            delay + width
+        };
+        Micros(settings.iter().map(way).max().unwrap_or(0))
     }
 }

@@ -1,0 +1,109 @@
+//! GPIO lines through the character device (uAPI v2): any board, chips found by label because their numbers change.
+//!
+//! Knows no register, no part and no verdict. The kernel applies polarity, debounces inputs, stamps their edges, and sets an
+//! output's first value in the same call that takes the line.
+
+mod chips;
+mod inputs;
+
+pub use chips::{Chip, HEADER, choose, scan};
+pub use inputs::{Edge, InputLine, InputLines, Pull, Slope};
+
+use gpiocdev::Request;
+use gpiocdev::line::Value;
+use std::path::{Path, PathBuf};
+
+/// Where a line is, and who holds it.
+struct Found {
+    chip: Chip,
+    offset: u32,
+    used_by: Option<String>,
+}
+
+fn chips() -> Vec<Chip> {
+    scan(Path::new("/dev"), &|path| {
+        let info = gpiocdev::chip::Chip::from_path(path).and_then(|c| c.info()).ok()?;
+        Some((info.label, info.num_lines))
+    })
+}
+
+/// A line by chip (label, path, or [`HEADER`]) and offset or name.
+fn find(chip: &str, line: &str) -> Result<Found, String> {
+    let chips = chips();
+    let chip = if chip.starts_with('/') {
+        let path = std::fs::canonicalize(chip).unwrap_or(PathBuf::from(chip));
+        let opened = gpiocdev::chip::Chip::from_path(&path).and_then(|c| c.info()).map_err(|e| {
+            format!(
+                "{} cannot be opened: {e}; name a chip by label or path, and add the user to the group `gpio`",
+                path.display()
+            )
+        })?;
+        Chip { path, label: opened.label, lines: opened.num_lines }
+    } else {
+        choose(chip, &chips)?.clone()
+    };
+    let failed = |e: gpiocdev::Error| format!("{}: {e}", chip.path.display());
+    let device = gpiocdev::chip::Chip::from_path(&chip.path).map_err(failed)?;
+    let info = match line.parse::<u32>() {
+        Ok(offset) if offset >= chip.lines => {
+            return Err(format!("line {offset} of \"{}\", which has 0..={}", chip.label, chip.lines.saturating_sub(1)));
+        }
+        Ok(offset) => device.line_info(offset).map_err(failed)?,
+        Err(_) => device.find_line_info(line).ok_or_else(|| format!("no line named \"{line}\" on \"{}\"", chip.label))?,
+    };
+    let used_by = info.used.then(|| info.consumer.clone());
+    Ok(Found { chip, offset: info.offset, used_by })
+}
+
+impl Found {
+    fn refused(&self, e: &gpiocdev::Error) -> String {
+        match &self.used_by {
+            Some(other) => {
+                format!("line {} of \"{}\" is held by \"{other}\"; free it or choose another", self.offset, self.chip.label)
+            }
+            None => format!("line {} of \"{}\" cannot be taken: {e}", self.offset, self.chip.label),
+        }
+    }
+}
+
+/// Says where a line is if it could be taken, without taking it.
+pub fn probe(chip: &str, line: &str) -> Result<String, String> {
+    let found = find(chip, line)?;
+    match &found.used_by {
+        Some(other) => Err(format!(
+            "line {} of \"{}\" is held by \"{other}\"; free it or choose another",
+            found.offset, found.chip.label
+        )),
+        None => Ok(format!("{} ({}) line {}", found.chip.label, found.chip.path.display(), found.offset)),
+    }
+}
+
+/// A line that this process drives.
+pub struct OutputLine {
+    request: Request,
+    offset: u32,
+}
+
+fn value(active: bool) -> Value {
+    if active { Value::Active } else { Value::Inactive }
+}
+
+impl OutputLine {
+    /// Takes a line and drives it to its first value without a glitch.
+    pub fn open(chip: &str, line: &str, active_low: bool, first: bool) -> Result<Self, String> {
+        let found = find(chip, line)?;
+        let mut builder = Request::builder();
+        builder.on_chip(&found.chip.path).with_consumer("tagpin").with_line(found.offset).as_output(value(first));
+        if active_low {
+            builder.as_active_low();
+        }
+        let request = builder.request().map_err(|e| found.refused(&e))?;
+        Ok(Self { request, offset: found.offset })
+    }
+
+    /// Drives the line.
+    pub fn set(&mut self, active: bool) -> Result<(), String> {
+        let done = self.request.set_value(self.offset, value(active));
+        done.map(drop).map_err(|e| format!("line {} cannot be set: {e}", self.offset))
+    }
+}

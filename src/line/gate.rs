@@ -1,0 +1,263 @@
+//! The schedule of output edges: each part's lines move when the part is there, whatever is known of it by then.
+//!
+//! Knows no pin and no tag: a verdict is the set of lines that it calls for.
+//!
+//! A part without a verdict when its first line is due is late: the late action's lines are called for, at every gate, and a
+//! verdict that comes afterwards changes nothing. Parts leave in the order in which they came.
+
+use super::{LineMask, MAX_LINES, MAX_PARTS, Moment, PartId, Travel};
+use crate::time::{Instant, Micros};
+use heapless::{Deque, Vec};
+
+/// How a line moves when a part is at its gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Active from a part that calls for it until one that does not.
+    Level,
+    /// Active for so long; a pulse that begins within another makes that longer.
+    Pulse(Micros),
+    /// Active from the first part that calls for it until acknowledged.
+    Latched,
+}
+
+/// One output line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateLine {
+    /// From trigger to gate.
+    pub delay: Travel,
+    /// How it moves.
+    pub shape: Shape,
+}
+
+/// [`MAX_PARTS`] parts are in flight already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// What a verdict found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// The part is on its way to its first gate.
+    InTime,
+    /// The part was or must be treated as late: the verdict changes nothing.
+    Late,
+    /// No such part is in flight.
+    Gone,
+}
+
+/// A line's state that a part causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The part.
+    pub part: PartId,
+    /// The line.
+    pub line: u8,
+    /// Whether it becomes, or stays, active.
+    pub active: bool,
+    /// When it is due.
+    pub due: Instant,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a line moves. A part meets each line once: it calls for it, or it passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The part is at the gate and calls for the line.
+    Called,
+    /// The part is at the gate and does not.
+    Passed,
+    /// A pulse ends, or a latched line was acknowledged.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    id: PartId,
+    trigger: Moment,
+    calls: Option<LineMask>,
+    /// Late, or doubtful: its calls are the late action's.
+    settled: bool,
+    /// Lines whose gate it has passed.
+    passed: LineMask,
+}
+
+/// Parts between trigger and last gate, and pulses that have not ended.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    lines: Vec<Option<GateLine>, MAX_LINES>,
+    late_calls: LineMask,
+    parts: Deque<InFlight, MAX_PARTS>,
+    ends: [Option<(Instant, PartId)>; MAX_LINES],
+    late: u64,
+}
+
+impl Gate {
+    /// A gate for `lines`, at most [`MAX_LINES`]; absent ones are not moved by parts. `late_calls`: lines of the late action.
+    /// Panics if there are more lines.
+    pub fn new(lines: &[Option<GateLine>], late_calls: LineMask) -> Self {
+        let lines = Vec::from_slice(lines).expect("settings hold at most MAX_LINES outputs");
+        Self { lines, late_calls, parts: Deque::new(), ends: [None; MAX_LINES], late: 0 }
+    }
+
+    /// A part's trigger; parts come in the order of their triggers.
+    pub fn open(&mut self, id: PartId, trigger: Moment) -> Result<(), Full> {
+        let part = InFlight { id, trigger, calls: None, settled: false, passed: 0 };
+        self.parts.push_back(part).map_err(|_| Full)
+    }
+
+    /// A part's verdict: the lines it calls for.
+    pub fn decide(&mut self, id: PartId, calls: LineMask) -> Decided {
+        match self.parts.iter_mut().find(|p| p.id == id) {
+            None => Decided::Gone,
+            Some(part) if part.settled => Decided::Late,
+            Some(part) => {
+                part.calls = Some(calls);
+                Decided::InTime
+            }
+        }
+    }
+
+    /// A part that cannot be told from another gets the late action, decided or not, unless it has been at a gate.
+    pub fn doubt(&mut self, id: PartId) -> Decided {
+        match self.parts.iter_mut().find(|p| p.id == id) {
+            None => Decided::Gone,
+            Some(part) if part.settled || part.passed != 0 => Decided::Late,
+            Some(part) => {
+                part.calls = Some(self.late_calls);
+                part.settled = true;
+                Decided::InTime
+            }
+        }
+    }
+
+    /// The next move that is due at `now`, oldest first; call until there is none.
+    pub fn step(&mut self, now: Moment) -> Option<Move> {
+        let gate = self.next_gate(now);
+        let end = self.next_end().filter(|(at, ..)| *at <= now.at);
+        match (gate, end) {
+            // At the same moment the new pulse goes first and makes the old one longer: a line does not flicker.
+            (Some((due, ..)), Some((at, line, part))) if at < due => Some(self.end(at, line, part)),
+            (Some((due, at, line)), _) => Some(self.pass(due, at, line)),
+            (None, Some((at, line, part))) => Some(self.end(at, line, part)),
+            (None, None) => {
+                self.leave();
+                None
+            }
+        }
+    }
+
+    /// The first line that a part has come to: when it was due, the part's place, the line.
+    fn next_gate(&self, now: Moment) -> Option<(Instant, usize, u8)> {
+        let mut first: Option<(Instant, usize, u8)> = None;
+        for (i, line) in self.lines.iter().enumerate() {
+            let Some(line) = line else { continue };
+            let Some((at, part)) = self.parts.iter().enumerate().find(|(_, p)| p.passed >> i & 1 == 0) else { continue };
+            if line.delay.is_done(part.trigger, now) {
+                let due = line.delay.due(part.trigger).unwrap_or(now.at);
+                if first.is_none_or(|(earliest, place, _)| (due, at) < (earliest, place)) {
+                    first = Some((due, at, i as u8));
+                }
+            }
+        }
+        first
+    }
+
+    fn next_end(&self) -> Option<(Instant, u8, PartId)> {
+        let ends = self.ends.iter().enumerate();
+        ends.filter_map(|(i, end)| end.map(|(at, part)| (at, i as u8, part))).min()
+    }
+
+    fn end(&mut self, due: Instant, line: u8, part: PartId) -> Move {
+        self.ends[line as usize] = None;
+        Move { part, line, active: false, due, cause: Cause::Ended }
+    }
+
+    fn pass(&mut self, due: Instant, at: usize, line: u8) -> Move {
+        let late_calls = self.late_calls;
+        let part = self.parts.get_mut(at).expect("the place was just found");
+        part.passed |= 1 << line;
+        if part.calls.is_none() {
+            part.settled = true;
+            self.late += 1;
+        }
+        let called = *part.calls.get_or_insert(late_calls) >> line & 1 == 1;
+        let id = part.id;
+        let shape = self.lines[line as usize].expect("absent lines are never due").shape;
+        let active = match shape {
+            Shape::Level => called,
+            Shape::Latched => called || self.ends[line as usize].is_some(),
+            Shape::Pulse(width) => {
+                let end = &mut self.ends[line as usize];
+                if called {
+                    let until = due.plus(width);
+                    *end = Some(end.filter(|(at, _)| *at > until).unwrap_or((until, id)));
+                }
+                end.is_some()
+            }
+        };
+        if shape == Shape::Latched && called {
+            self.ends[line as usize].get_or_insert((NEVER, id));
+        }
+        self.leave();
+        Move { part: id, line, active, due, cause: if called { Cause::Called } else { Cause::Passed } }
+    }
+
+    /// Parts that have passed all gates leave.
+    fn leave(&mut self) {
+        let all = self.lines.iter().enumerate().fold(0, |mask, (i, l)| mask | (l.is_some() as LineMask) << i);
+        while self.parts.front().is_some_and(|p| p.passed == all && (all != 0 || p.calls.is_some())) {
+            self.parts.pop_front();
+        }
+    }
+
+    /// Latched lines may go to rest.
+    pub fn acknowledge(&mut self, now: Instant) {
+        for end in &mut self.ends {
+            if let Some((at, part)) = *end
+                && at == NEVER
+            {
+                *end = Some((now, part));
+            }
+        }
+    }
+
+    /// When time alone brings the next move; a line that waits for the belt has no such moment.
+    pub fn next_due(&self) -> Option<Instant> {
+        let gates = self.lines.iter().enumerate().filter_map(|(i, line)| {
+            let part = self.parts.iter().find(|p| p.passed >> i & 1 == 0)?;
+            (*line)?.delay.due(part.trigger)
+        });
+        gates.chain(self.ends.iter().flatten().map(|(at, _)| *at).filter(|at| *at != NEVER)).min()
+    }
+
+    /// Forgets all parts and pulses: the line went safe. Returns how many parts were in flight.
+    pub fn clear(&mut self) -> usize {
+        let parts = self.parts.len();
+        self.parts.clear();
+        self.ends = [None; MAX_LINES];
+        parts
+    }
+
+    /// Parts in flight.
+    pub fn in_flight(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Parts in flight that have no verdict yet.
+    pub fn undecided(&self) -> usize {
+        self.parts.iter().filter(|p| p.calls.is_none()).count()
+    }
+
+    /// Whether another part fits.
+    pub fn has_room(&self) -> bool {
+        !self.parts.is_full()
+    }
+
+    /// Parts that were late so far.
+    pub const fn late(&self) -> u64 {
+        self.late
+    }
+}
+
+/// The end of what is latched.
+const NEVER: Instant = Instant::from_micros(u64::MAX);

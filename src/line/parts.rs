@@ -1,0 +1,166 @@
+//! Which part a frame shows: parts wait in the order of their triggers, a frame belongs to one of them or to none.
+//!
+//! Knows no verdict and no gate.
+//!
+//! A part is before the camera from the moment it has travelled from the trigger to the camera until the next part has. Its
+//! first n frames exposed in that time are its own; a frame that may have been exposed before it never counts, and a frame
+//! that shows the next part is never taken for this one, however few frames this one has.
+
+use super::{MAX_PARTS, Moment, PartId, Travel};
+use crate::frame::CapturedAt;
+use crate::time::{Instant, Micros, Millis};
+use heapless::Deque;
+
+/// What a part may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartRules {
+    /// Frames that decide a part, 1..=16.
+    pub frames: u8,
+    /// Longest time from trigger to the last of them.
+    pub deadline: Millis,
+    /// Subtracted from a frame's arrival to bound its exposure, for sources that know only arrival.
+    pub max_latency: Millis,
+    /// From the trigger until the part is before the camera.
+    pub to_camera: Travel,
+}
+
+impl Default for PartRules {
+    fn default() -> Self {
+        Self { frames: 1, deadline: Millis(500), max_latency: Millis(0), to_camera: Travel::NONE }
+    }
+}
+
+/// A part whose frames are awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its number.
+    pub id: PartId,
+    /// When its trigger fired, and where the belt was.
+    pub trigger: Moment,
+    /// Frames taken so far.
+    pub frames: u8,
+}
+
+/// What a trigger did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// The part waits for its frames.
+    Waits,
+    /// [`MAX_PARTS`] parts wait already; this one is not followed.
+    Full,
+    /// A frame that the part before took was exposed after this part's trigger, which was told too late: that part's frames
+    /// may show this one.
+    Doubt(PartId),
+}
+
+/// What a frame means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It shows no part that needs it.
+    NotOurs,
+    /// It counts, more are needed.
+    More(Part),
+    /// It counts and is the last one: the part has its frames.
+    Last(Part),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    part: Part,
+    /// When it came before the camera; unknown until the belt has brought it there.
+    seen_from: Option<Instant>,
+    /// Decided, but an older part still waits: frames that show this one must not be taken for that.
+    closed: bool,
+}
+
+/// Follows parts from trigger to last frame, first in, first out.
+#[derive(Clone, Debug, Default)]
+pub struct Line {
+    rules: PartRules,
+    /// The front is never closed.
+    entries: Deque<Entry, MAX_PARTS>,
+    /// The part that took a frame last, and when that was exposed.
+    last: Option<(PartId, Instant)>,
+    /// So many entries at the front are no longer before the camera.
+    passed: usize,
+}
+
+impl Line {
+    /// An empty line.
+    pub fn new(rules: PartRules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
+    /// Takes the trigger of part `id`; triggers come in the order of their moments.
+    pub fn trigger(&mut self, id: PartId, trigger: Moment) -> Opened {
+        let seen_from = self.rules.to_camera.due(trigger);
+        if self.entries.push_back(Entry { part: Part { id, trigger, frames: 0 }, seen_from, closed: false }).is_err() {
+            return Opened::Full;
+        }
+        match (self.last, seen_from) {
+            (Some((before, exposed)), Some(from)) if exposed >= from => Opened::Doubt(before),
+            _ => Opened::Waits,
+        }
+    }
+
+    /// Tells where the belt is, for lines whose camera stands some encoder counts after the trigger.
+    pub fn advance(&mut self, now: Moment) {
+        for entry in &mut self.entries {
+            if entry.seen_from.is_none() && self.rules.to_camera.is_done(entry.part.trigger, now) {
+                entry.seen_from = Some(now.at);
+            }
+        }
+    }
+
+    /// Offers a frame; frames come in the order of their exposure.
+    pub fn frame(&mut self, captured_at: CapturedAt) -> Taken {
+        let exposed = match captured_at {
+            CapturedAt::Exposure { not_before } => not_before,
+            CapturedAt::Arrival(at) => at.minus(self.rules.max_latency.micros()),
+        };
+        let shown = |entry: &Entry| entry.seen_from.is_some_and(|from| from <= exposed);
+        let Some(at) = (0..self.entries.len()).rev().find(|i| self.entries.get(*i).is_some_and(shown)) else {
+            return Taken::NotOurs;
+        };
+        self.passed = at;
+        let Some(entry) = self.entries.get_mut(at) else { return Taken::NotOurs };
+        if entry.closed || entry.part.frames >= self.rules.frames {
+            return Taken::NotOurs;
+        }
+        entry.part.frames += 1;
+        let part = entry.part;
+        self.last = Some((part.id, exposed));
+        if part.frames < self.rules.frames { Taken::More(part) } else { Taken::Last(part) }
+    }
+
+    /// Part `id` is decided; gives it back if it waited.
+    pub fn close(&mut self, id: PartId) -> Option<Part> {
+        let entry = self.entries.iter_mut().find(|e| e.part.id == id && !e.closed)?;
+        entry.closed = true;
+        let part = entry.part;
+        while self.entries.front().is_some_and(|e| e.closed) {
+            self.entries.pop_front();
+            self.passed = self.passed.saturating_sub(1);
+        }
+        Some(part)
+    }
+
+    /// The oldest part, if it will get no more frames: a later part was seen, or its deadline has passed at `now`.
+    /// It goes on waiting until [`Line::close`].
+    pub fn overdue(&self, now: Instant) -> Option<Part> {
+        let front = self.oldest()?;
+        let late = now >= front.trigger.at.plus(self.rules.deadline.micros());
+        (self.passed > 0 || late).then_some(front)
+    }
+
+    /// Time left until the oldest part's deadline; nothing if no part waits.
+    pub fn time_left(&self, now: Instant) -> Option<Micros> {
+        let deadline = self.rules.deadline.micros();
+        self.oldest().map(|part| part.trigger.at.plus(deadline).since(now))
+    }
+
+    /// The oldest part that waits.
+    pub fn oldest(&self) -> Option<Part> {
+        self.entries.front().map(|e| e.part)
+    }
+}

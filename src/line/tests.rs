@@ -1,0 +1,377 @@
+//! Intake, line and gate: what is promised, as examples, as properties over random lines, and over all lines of a small kind.
+
+use super::*;
+use crate::frame::CapturedAt;
+use crate::time::Millis;
+use proptest::prelude::*;
+
+const fn ms(n: u64) -> Instant {
+    Instant::from_micros(n * 1000)
+}
+
+const fn moment(n: u64) -> Moment {
+    Moment::at(ms(n))
+}
+
+const fn after(n: u32) -> Travel {
+    Travel::Time(Millis(n).micros())
+}
+
+fn exposed(n: u64) -> CapturedAt {
+    CapturedAt::Exposure { not_before: ms(n) }
+}
+
+fn pulse(delay: u32, width: u32) -> Option<GateLine> {
+    Some(GateLine { delay: after(delay), shape: Shape::Pulse(Millis(width).micros()) })
+}
+
+/// All moves due by `until`, as (ms, line, active, part).
+fn moves(gate: &mut Gate, until: u64) -> std::vec::Vec<(u64, u8, bool, u64)> {
+    std::iter::from_fn(|| gate.step(moment(until))).map(|m| (m.due.as_micros() / 1000, m.line, m.active, m.part.0)).collect()
+}
+
+#[test]
+fn a_part_takes_only_frames_exposed_after_its_trigger() {
+    let mut line = Line::new(PartRules { frames: 2, ..PartRules::default() });
+    assert_eq!(line.frame(exposed(5)), Taken::NotOurs);
+    assert_eq!(line.trigger(PartId(1), moment(10)), Opened::Waits);
+    assert_eq!(line.frame(exposed(9)), Taken::NotOurs);
+    assert!(matches!(line.frame(exposed(10)), Taken::More(_)));
+    assert!(matches!(line.frame(exposed(12)), Taken::Last(Part { id: PartId(1), frames: 2, .. })));
+    assert!(line.close(PartId(1)).is_some());
+    assert_eq!(line.frame(exposed(13)), Taken::NotOurs);
+}
+
+#[test]
+fn an_arrival_stamp_is_put_back_by_the_stated_latency() {
+    let mut line = Line::new(PartRules { max_latency: Millis(40), ..PartRules::default() });
+    line.trigger(PartId(1), moment(100));
+    assert_eq!(line.frame(CapturedAt::Arrival(ms(139))), Taken::NotOurs);
+    assert!(matches!(line.frame(CapturedAt::Arrival(ms(140))), Taken::Last(_)));
+}
+
+#[test]
+fn an_overdue_part_waits_until_it_is_closed_and_is_closed_once() {
+    let mut line = Line::new(PartRules { deadline: Millis(50), ..PartRules::default() });
+    line.trigger(PartId(1), moment(0));
+    assert_eq!(line.overdue(ms(49)), None);
+    assert_eq!(line.overdue(ms(50)).map(|p| p.id), Some(PartId(1)));
+    assert!(line.close(PartId(1)).is_some());
+    assert!(line.close(PartId(1)).is_none());
+    assert_eq!(line.overdue(ms(60)), None);
+}
+
+/// The part before got no frame; the frame after its successor's trigger shows the successor and is never taken for it.
+#[test]
+fn a_frame_that_shows_the_next_part_is_not_taken_for_the_one_before() {
+    let mut line = Line::new(PartRules::default());
+    line.trigger(PartId(1), moment(0));
+    line.trigger(PartId(2), moment(100));
+    assert!(matches!(line.frame(exposed(120)), Taken::Last(Part { id: PartId(2), .. })));
+    assert!(line.close(PartId(2)).is_some());
+    assert_eq!(line.frame(exposed(150)), Taken::NotOurs, "part 2 is decided, part 1 out of sight");
+    assert_eq!(line.overdue(ms(151)).map(|p| p.id), Some(PartId(1)), "and part 1 need not wait for its deadline");
+    line.close(PartId(1));
+    assert_eq!(line.oldest(), None);
+}
+
+#[test]
+fn a_trigger_told_too_late_puts_the_part_before_in_doubt() {
+    let mut line = Line::new(PartRules::default());
+    line.trigger(PartId(1), moment(0));
+    assert!(matches!(line.frame(exposed(120)), Taken::Last(_)));
+    line.close(PartId(1));
+    assert_eq!(line.trigger(PartId(2), moment(100)), Opened::Doubt(PartId(1)));
+}
+
+#[test]
+fn a_camera_behind_the_trigger_sees_each_part_when_the_belt_has_brought_it() {
+    let mut line = Line::new(PartRules { to_camera: Travel::Counts(10), ..PartRules::default() });
+    line.trigger(PartId(1), Moment { at: ms(0), position: 100 });
+    line.advance(Moment { at: ms(50), position: 109 });
+    assert_eq!(line.frame(exposed(51)), Taken::NotOurs);
+    line.advance(Moment { at: ms(60), position: 110 });
+    assert!(matches!(line.frame(exposed(61)), Taken::Last(_)));
+}
+
+#[test]
+fn triggers_too_close_are_handled_by_rule_and_counted() {
+    for (rule, expected) in [
+        (TooClose::Ignore, Admission::Ignored),
+        (TooClose::Reject, Admission::Touching(PartId(2))),
+        (TooClose::Safe, Admission::Safe),
+    ] {
+        let mut intake = Intake::new(Spacing { min: after(20), rule });
+        assert_eq!(intake.edge(moment(0)), Admission::Part(PartId(1)));
+        assert_eq!(intake.edge(moment(19)), expected);
+        assert_eq!(intake.too_close(), 1);
+        assert!(matches!(intake.edge(moment(39)), Admission::Part(_)));
+    }
+}
+
+#[test]
+fn edges_are_scheduled_from_the_trigger_whenever_the_verdict_came() {
+    let mut gate = Gate::new(&[pulse(100, 20), pulse(150, 20)], 0b01);
+    gate.open(PartId(1), moment(0)).unwrap();
+    gate.open(PartId(2), moment(40)).unwrap();
+    gate.decide(PartId(2), 0b01);
+    gate.decide(PartId(1), 0b10);
+    let moves = moves(&mut gate, 1000);
+    let active: std::vec::Vec<_> = moves.iter().filter(|m| m.2).collect();
+    assert_eq!(active, [&(140, 0, true, 2), &(150, 1, true, 1)]);
+    assert!(moves.contains(&(160, 0, false, 2)) && moves.contains(&(170, 1, false, 1)), "{moves:?}");
+    assert_eq!((gate.in_flight(), gate.late()), (0, 0));
+}
+
+#[test]
+fn no_verdict_at_the_gate_is_the_late_action_and_what_comes_afterwards_changes_nothing() {
+    let mut gate = Gate::new(&[pulse(100, 20), pulse(150, 20)], 0b01);
+    gate.open(PartId(1), moment(0)).unwrap();
+    assert_eq!(moves(&mut gate, 100), [(100, 0, true, 1)]);
+    assert_eq!(gate.decide(PartId(1), 0b10), Decided::Late);
+    assert_eq!(moves(&mut gate, 1000), [(120, 0, false, 1), (150, 1, false, 1)]);
+    assert_eq!((gate.late(), gate.decide(PartId(1), 0b10)), (1, Decided::Gone));
+}
+
+#[test]
+fn pulses_that_meet_become_one_and_the_line_does_not_flicker() {
+    let mut gate = Gate::new(&[pulse(100, 20)], 0);
+    for (id, at) in [(1, 0), (2, 20), (3, 25)] {
+        gate.open(PartId(id), moment(at)).unwrap();
+        gate.decide(PartId(id), 1);
+    }
+    assert_eq!(moves(&mut gate, 1000), [(100, 0, true, 1), (120, 0, true, 2), (125, 0, true, 3), (145, 0, false, 3)]);
+}
+
+#[test]
+fn a_latched_line_stays_until_it_is_acknowledged() {
+    let line = Some(GateLine { delay: after(10), shape: Shape::Latched });
+    let mut gate = Gate::new(&[line], 0);
+    for (id, at, calls) in [(1, 0, 1), (2, 50, 0)] {
+        gate.open(PartId(id), moment(at)).unwrap();
+        gate.decide(PartId(id), calls);
+    }
+    assert_eq!(moves(&mut gate, 1000), [(10, 0, true, 1), (60, 0, true, 2)]);
+    assert_eq!(gate.next_due(), None);
+    gate.acknowledge(ms(1000));
+    assert_eq!(moves(&mut gate, 1000), [(1000, 0, false, 1)]);
+}
+
+#[test]
+fn a_belt_that_stops_keeps_its_parts_and_one_that_creeps_delays_them() {
+    let line = Some(GateLine { delay: Travel::Counts(50), shape: Shape::Pulse(Micros(1000)) });
+    let mut gate = Gate::new(&[line], 0);
+    gate.open(PartId(1), Moment { at: ms(0), position: 7 }).unwrap();
+    gate.decide(PartId(1), 1);
+    assert_eq!(gate.step(Moment { at: ms(100_000), position: 56 }), None);
+    let edge = gate.step(Moment { at: ms(100_001), position: 57 }).unwrap();
+    assert_eq!((edge.active, edge.due), (true, ms(100_001)));
+}
+
+#[test]
+fn a_doubtful_part_gets_the_late_action_even_if_it_was_decided() {
+    let mut gate = Gate::new(&[pulse(100, 20)], 1);
+    gate.open(PartId(1), moment(0)).unwrap();
+    gate.decide(PartId(1), 0);
+    assert_eq!(gate.doubt(PartId(1)), Decided::InTime);
+    assert_eq!(gate.decide(PartId(1), 0), Decided::Late);
+    assert_eq!(moves(&mut gate, 100), [(100, 0, true, 1)]);
+    assert_eq!(gate.late(), 0, "it was not late");
+}
+
+#[test]
+fn parts_beyond_the_capacity_are_refused_and_none_is_lost() {
+    let mut gate = Gate::new(&[pulse(1000, 1)], 1);
+    for id in 1..=MAX_PARTS as u64 {
+        gate.open(PartId(id), moment(id)).unwrap();
+    }
+    assert_eq!(gate.open(PartId(99), moment(99)), Err(Full));
+    let parts: std::vec::Vec<u64> = moves(&mut gate, 9999).iter().filter(|m| m.2).map(|m| m.3).collect();
+    assert_eq!(parts, (1..=MAX_PARTS as u64).collect::<std::vec::Vec<_>>());
+}
+
+#[test]
+fn an_encoder_counts_both_ways_and_notices_lost_edges() {
+    let mut a = Encoder::new(false, [false; 2]);
+    for level in [true, false, true, false] {
+        a.edge(Channel::A, level);
+    }
+    assert_eq!(a.position(), 2);
+    let mut ab = Encoder::new(true, [false; 2]);
+    let forward = [(Channel::A, true), (Channel::B, true), (Channel::A, false), (Channel::B, false)];
+    forward.iter().for_each(|&(c, l)| _ = ab.edge(c, l));
+    assert_eq!(ab.position(), 4);
+    let back = [(Channel::B, true), (Channel::A, true), (Channel::B, false), (Channel::A, false)];
+    back.iter().for_each(|&(c, l)| _ = ab.edge(c, l));
+    assert_eq!((ab.position(), ab.errors()), (0, 0));
+    ab.edge(Channel::A, false);
+    assert_eq!(ab.errors(), 1);
+}
+
+/// What a part of a random line is given: distance to the part before it, when its verdict comes, what that is.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    gap: u64,
+    verdict_after: u64,
+    calls: LineMask,
+}
+
+fn given() -> impl Strategy<Value = Given> {
+    (1u64..80, prop_oneof![3 => 1u64..140, 1 => 140u64..900], 0u32..8).prop_map(|(gap, verdict_after, calls)| Given {
+        gap,
+        verdict_after,
+        calls,
+    })
+}
+
+proptest! {
+    /// Every line sees the parts in their order, each once, each due at its own moment however late the owner of the outputs
+    /// wakes; and each line is called exactly as the verdict says that was there by the first gate, else by the late action.
+    #[test]
+    fn every_part_passes_every_gate_once_in_order_and_on_time(line in prop::collection::vec(given(), 1..60), wake in 1u64..40) {
+        const DELAYS: [u32; 3] = [150, 90, 300];
+        const LATE: LineMask = 0b101;
+        let mut gate = Gate::new(&DELAYS.map(|d| pulse(d, 5)), LATE);
+        let mut at = 0;
+        let triggers: std::vec::Vec<u64> = line.iter().map(|g| { at += g.gap; at }).collect();
+        let mut opened = 0;
+        let mut passes = std::vec![std::vec::Vec::new(); 3];
+        for now in 0..=at + 400 {
+            while opened < triggers.len() && triggers[opened] == now {
+                prop_assert!(gate.open(PartId(opened as u64), moment(now)).is_ok());
+                opened += 1;
+            }
+            for (i, g) in line.iter().enumerate() {
+                if triggers[i] + g.verdict_after == now {
+                    gate.decide(PartId(i as u64), g.calls);
+                }
+            }
+            if now % wake == 0 {
+                for m in std::iter::from_fn(|| gate.step(moment(now))).filter(|m| m.cause != Cause::Ended) {
+                    prop_assert_eq!(m.due, ms(triggers[m.part.0 as usize] + DELAYS[m.line as usize] as u64));
+                    passes[m.line as usize].push((m.part.0, m.cause == Cause::Called));
+                }
+            }
+        }
+        for (n, passes) in passes.iter().enumerate() {
+            let expected = line.iter().zip(&triggers).enumerate().map(|(i, (g, t))| {
+                let first_gate = (t + 90).next_multiple_of(wake);
+                let calls = if t + g.verdict_after <= first_gate { g.calls } else { LATE };
+                (i as u64, calls >> n & 1 == 1)
+            });
+            prop_assert_eq!(passes, &expected.collect::<std::vec::Vec<_>>());
+        }
+        prop_assert_eq!(gate.in_flight(), 0);
+    }
+
+    /// Frames of a random camera: each part gets frames of its own view only, at most n, in the order of exposure.
+    #[test]
+    fn frames_go_to_the_part_they_show(gaps in prop::collection::vec(1u64..120, 1..30), n in 1u8..4, interval in 3u64..40, lost in any::<u64>()) {
+        let mut line = Line::new(PartRules { frames: n, deadline: Millis(1_000_000), ..PartRules::default() });
+        let mut at = 0;
+        let triggers: std::vec::Vec<u64> = gaps.iter().map(|g| { at += g; at }).collect();
+        let (mut opened, mut taken) = (0, std::vec![0u8; gaps.len()]);
+        for now in 0..at + 200 {
+            while opened < triggers.len() && triggers[opened] == now {
+                prop_assert_ne!(line.trigger(PartId(opened as u64), moment(now)), Opened::Full);
+                opened += 1;
+            }
+            if now % interval == 0 && lost >> (now / interval % 64) & 1 == 0 {
+                let shown = triggers[..opened].iter().rposition(|t| *t <= now);
+                match line.frame(exposed(now)) {
+                    Taken::NotOurs => {}
+                    Taken::More(part) | Taken::Last(part) => {
+                        prop_assert_eq!(Some(part.id.0 as usize), shown);
+                        taken[part.id.0 as usize] += 1;
+                        if part.frames == n { line.close(part.id); }
+                    }
+                }
+                while let Some(part) = line.overdue(ms(now)) {
+                    prop_assert!(part.frames < n);
+                    line.close(part.id);
+                }
+            }
+        }
+        prop_assert!(taken.iter().all(|t| *t <= n));
+    }
+}
+
+/// What may become of a part of the small line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Calls(LineMask),
+    Missing,
+    Doubtful,
+}
+
+/// Three parts, two outputs: every order of triggers, verdicts and gates, with every part in time, late, missing or doubtful,
+/// and a fault that clears the line at every moment or never.
+#[test]
+fn all_interleavings_of_three_parts_and_two_outputs() {
+    const TRIGGERS: [u64; 3] = [0, 2, 4];
+    const DELAYS: [u64; 2] = [5, 7];
+    const LATE: LineMask = 0b01;
+    let fates = [Fate::Calls(0b00), Fate::Calls(0b01), Fate::Calls(0b10), Fate::Calls(0b11), Fate::Missing, Fate::Doubtful];
+    let mut lines = 0u64;
+    let mut given = [(fates[0], 0u64); 3];
+    let options: std::vec::Vec<(Fate, u64)> =
+        fates.iter().flat_map(|f| if *f == Fate::Missing { 0..1 } else { 0..9 }.map(move |after| (*f, after))).collect();
+    for a in &options {
+        for b in &options {
+            for c in &options {
+                given = [*a, *b, *c];
+                for fault in std::iter::once(99).chain((0..12).step_by(3)) {
+                    lines += 1;
+                    walk(&given, fault, &TRIGGERS, &DELAYS, LATE);
+                }
+            }
+        }
+    }
+    assert_eq!((lines, given.len()), (46 * 46 * 46 * 5, 3));
+}
+
+fn walk(given: &[(Fate, u64); 3], fault: u64, triggers: &[u64; 3], delays: &[u64; 2], late: LineMask) {
+    let lines = [0, 1].map(|i| Some(GateLine { delay: Travel::Time(Micros(delays[i])), shape: Shape::Pulse(Micros(1)) }));
+    let mut gate = Gate::new(&lines, late);
+    let mut calls = [[0u8; 2]; 3];
+    let mut passes = [[0u8; 2]; 3];
+    for now in 0..14 {
+        let at = Moment::at(Instant::from_micros(now));
+        for (i, t) in triggers.iter().enumerate() {
+            if *t == now {
+                gate.open(PartId(i as u64), at).unwrap();
+            }
+            if t + given[i].1 == now {
+                match given[i].0 {
+                    Fate::Calls(mask) => drop(gate.decide(PartId(i as u64), mask)),
+                    Fate::Doubtful => drop(gate.doubt(PartId(i as u64))),
+                    Fate::Missing => {}
+                }
+            }
+        }
+        if fault == now {
+            gate.clear();
+        }
+        while let Some(m) = gate.step(at) {
+            assert_eq!(m.due, at.at);
+            let (part, line) = (m.part.0 as usize, m.line as usize);
+            calls[part][line] += (m.cause == Cause::Called) as u8;
+            passes[part][line] += (m.cause != Cause::Ended) as u8;
+        }
+    }
+    for (i, (fate, after)) in given.iter().enumerate() {
+        let verdict = match fate {
+            // A verdict at the very moment of the first gate still counts: commands are taken before edges.
+            Fate::Calls(mask) if *after <= delays[0] => *mask,
+            _ => late,
+        };
+        for line in 0..2 {
+            let due = triggers[i] + delays[line];
+            let cleared = (triggers[i]..=due).contains(&fault);
+            let expected = if cleared { 0 } else { (verdict >> line & 1) as u8 };
+            assert_eq!(calls[i][line], expected, "{given:?}, fault at {fault}, part {i}, line {line}");
+            assert_eq!(passes[i][line], !cleared as u8, "{given:?}, fault at {fault}: part {i} passes line {line} once");
+        }
+    }
+    assert_eq!(gate.in_flight(), 0);
+}

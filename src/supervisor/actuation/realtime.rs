@@ -1,0 +1,56 @@
+//! Real-time priority and locked memory for the calling thread's process, where the system permits it.
+//!
+//! Knows no output.
+
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{Resource, getrlimit};
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    RealtimeThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
+
+/// What the system permits.
+pub(super) struct Realtime {
+    /// For tables.
+    pub(super) got: String,
+    /// What is missing and how to allow it; empty if nothing is.
+    pub(super) missing: String,
+}
+
+/// SCHED_FIFO at this priority: above all that is not real-time, below the kernel's own interrupt threads (50).
+const PRIORITY: u8 = 40;
+
+/// Asks for both; says what was given, and what is missing with the way to allow it.
+pub(super) fn take() -> Realtime {
+    let (mut got, mut missing) = (Vec::new(), Vec::new());
+    let priority = PRIORITY.try_into().map_err(|e| format!("{e:?}"));
+    let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    let scheduled = priority.and_then(|p| {
+        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(p), fifo).map_err(|e| e.to_string())
+    });
+    match scheduled {
+        Ok(()) => got.push(format!("SCHED_FIFO {PRIORITY}")),
+        Err(e) => {
+            got.push("no real-time priority".into());
+            missing.push(format!(
+                "SCHED_FIFO refused ({e}); allow it with LimitRTPRIO={PRIORITY} (systemd) or `ulimit -r {PRIORITY}`"
+            ));
+        }
+    }
+    // With a limit, locking what is allocated later would make those allocations fail.
+    let unlimited = getrlimit(Resource::Memlock).current.is_none();
+    let locked = match unlimited {
+        true => mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE).map_err(|e| e.to_string()),
+        false => Err("limited".into()),
+    };
+    match locked {
+        Ok(()) => got.push("memory locked".into()),
+        Err(e) => {
+            got.push("memory not locked".into());
+            missing.push(format!(
+                "memory lock refused ({e}); allow it with LimitMEMLOCK=infinity (systemd) or `ulimit -l unlimited`"
+            ));
+        }
+    }
+    Realtime { got: got.join(", "), missing: missing.join("; ") }
+}

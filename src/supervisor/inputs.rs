@@ -1,0 +1,36 @@
+//! The threads that wait for triggers, encoder and acknowledge, one for each input.
+//!
+//! Knows no concrete input.
+
+use super::actuation::Command;
+use super::run::Ended;
+use super::shared::Shared;
+use crate::decide::SafeReason;
+use crate::triggers::{Input, Trigger};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Takes what an input does until the run stops. An input that fails cannot tell where parts are: the line is held safe.
+pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
+    while !shared.exchange.stop.load(Ordering::Relaxed) {
+        match input.next(Duration::from_millis(50)) {
+            Ok(None) => {}
+            Ok(Some(Input::Trigger { at, position })) => drop(shared.admit(at, position, true)),
+            Ok(Some(Input::Position(position))) => {
+                shared.belt.set(position);
+                shared.commands.moved();
+            }
+            Ok(Some(Input::Acknowledge(at))) => shared.commands.push(Command::Acknowledge(at)),
+            Ok(Some(Input::Lost(edges))) => {
+                shared.events.explain(&format!("{edges} edges of an input were lost: parts may have passed unseen"));
+                shared.line_fault(SafeReason::Trigger);
+            }
+            Err(e) => {
+                shared.events.explain(&e);
+                shared.line_fault(SafeReason::Trigger);
+                shared.end(Ended::Held);
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Input lines of one GPIO chip: the trigger, an encoder, a button to acknowledge.
+//!
+//! They are taken together: the kernel keeps their edges in order, so the belt's position at a trigger is exact.
+
+use super::{Input, Trigger, TriggerError};
+use crate::gpio::{self, InputLine, InputLines};
+use crate::line::{Channel, Encoder};
+use std::time::Duration;
+
+/// What an input line is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A part passes.
+    Trigger,
+    /// The encoder's channel A.
+    EncoderA,
+    /// The encoder's channel B.
+    EncoderB,
+    /// A person acknowledges.
+    Acknowledge,
+}
+
+/// Input lines of one chip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpioInputs {
+    /// The chip: label, path, or `header`.
+    pub chip: String,
+    /// Its lines, each role at most once.
+    pub lines: Vec<(Role, InputLine)>,
+}
+
+impl std::fmt::Display for GpioInputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lines: Vec<&str> = self.lines.iter().map(|(_, l)| l.line.as_str()).collect();
+        write!(f, "gpio {} line {}", self.chip, lines.join(", "))
+    }
+}
+
+/// The table of device.toml that a problem belongs to.
+fn table(inputs: &GpioInputs) -> &'static str {
+    match inputs.lines.first() {
+        Some((Role::EncoderA | Role::EncoderB, _)) => "encoder",
+        Some((Role::Acknowledge, _)) => "acknowledge",
+        _ => "trigger",
+    }
+}
+
+pub(super) struct GpioTrigger {
+    lines: InputLines,
+    roles: Vec<Role>,
+    encoder: Option<Encoder>,
+    lost: u32,
+    table: &'static str,
+}
+
+impl GpioTrigger {
+    pub(super) fn open(inputs: &GpioInputs) -> Result<Self, TriggerError> {
+        let error = |why| TriggerError { input: table(inputs), why };
+        let settings: Vec<InputLine> = inputs.lines.iter().map(|(_, l)| l.clone()).collect();
+        let lines = InputLines::open(&inputs.chip, &settings).map_err(error)?;
+        let place = |role| inputs.lines.iter().position(|(r, _)| *r == role);
+        let level = |role| place(role).map_or(Ok(false), |i| lines.is_active(i));
+        let encoder = match place(Role::EncoderA) {
+            Some(_) => {
+                let levels = [level(Role::EncoderA).map_err(error)?, level(Role::EncoderB).map_err(error)?];
+                Some(Encoder::new(place(Role::EncoderB).is_some(), levels))
+            }
+            None => None,
+        };
+        let roles = inputs.lines.iter().map(|(role, _)| *role).collect();
+        Ok(Self { lines, roles, encoder, lost: 0, table: table(inputs) })
+    }
+}
+
+impl Trigger for GpioTrigger {
+    fn next(&mut self, timeout: Duration) -> Result<Option<Input>, TriggerError> {
+        if self.lost > 0 {
+            return Ok(Some(Input::Lost(std::mem::take(&mut self.lost))));
+        }
+        let edge = self.lines.next(timeout).map_err(|why| TriggerError { input: self.table, why })?;
+        let Some(edge) = edge else { return Ok(None) };
+        self.lost = edge.lost;
+        let position = self.encoder.as_ref().map(Encoder::position);
+        let moved = |encoder: &mut Option<Encoder>, channel| {
+            encoder.as_mut().map(|e| e.edge(channel, edge.active)).filter(|p| Some(*p) != position).map(Input::Position)
+        };
+        Ok(match self.roles[edge.line] {
+            Role::Trigger => Some(Input::Trigger { at: edge.at, position }),
+            Role::Acknowledge => Some(Input::Acknowledge(edge.at)),
+            Role::EncoderA => moved(&mut self.encoder, Channel::A),
+            Role::EncoderB => moved(&mut self.encoder, Channel::B),
+        })
+    }
+}
+
+pub(super) fn probe(inputs: &GpioInputs) -> Result<String, TriggerError> {
+    let places: Result<Vec<String>, String> = inputs.lines.iter().map(|(_, l)| gpio::probe(&inputs.chip, &l.line)).collect();
+    places.map(|p| p.join(", ")).map_err(|why| TriggerError { input: table(inputs), why })
+}
