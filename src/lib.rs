@@ -6,8 +6,8 @@
 //!
 //! Tier 0 (`time`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `decide`, `line`, `scene`, `kernels::generic`) is core
 //! only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0` without a standard library. Tier 1
-//! (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`; `board` and `gpio` below them) are siblings over it; tier 2 is the `supervisor`; tier 3 the
-//! command line.
+//! (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`; `board` and `gpio` below them) are siblings over it; tier 2 is the `supervisor`, and `simulate` that
+//! puts a simulated belt before it; tier 3 the command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;
@@ -36,6 +36,8 @@ pub mod gpio;
 pub mod outputs;
 #[cfg(feature = "runtime")]
 pub mod settings;
+#[cfg(feature = "runtime")]
+pub mod simulate;
 #[cfg(feature = "runtime")]
 pub mod sources;
 #[cfg(feature = "runtime")]

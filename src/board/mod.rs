@@ -154,6 +154,9 @@ pub fn watch(board: &Board, stopped: &dyn Fn() -> bool, tell: &dyn Fn(Trouble)) 
 mod tests {
     use super::*;
 
+    /// Paths below the root, and what stands there.
+    type Files = &'static [(&'static str, &'static str)];
+
     fn board(name: &str, files: &[(&str, &str)]) -> (Board, PathBuf) {
         let root = std::env::temp_dir().join(format!("tagpin-board-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&root);
@@ -173,7 +176,7 @@ mod tests {
         const NAME: &str = "sys/class/hwmon/hwmon1/name";
         const ALARM: &str = "sys/class/hwmon/hwmon1/in0_lcrit_alarm";
         let both = vec![Trouble::UnderVoltage, Trouble::Throttled];
-        let cases: [(&str, &[(&str, &str)], Option<Vec<Trouble>>); 6] = [
+        let cases: [(&str, Files, Option<Vec<Trouble>>); 6] = [
             ("well", &[(THROTTLED, "0\n")], Some(vec![])),
             ("both", &[(THROTTLED, "50005\n")], Some(both)),
             ("past", &[(THROTTLED, "0x50000\n")], Some(vec![])),
@@ -197,7 +200,7 @@ mod tests {
         const RP1: &str = "sys/module/pinctrl_rp1/parameters/persist_gpio_outputs";
         const BCM: &str = "sys/module/pinctrl_bcm2835/parameters/persist_gpio_outputs";
         const CONFIG: &str = "boot/firmware/config.txt";
-        let cases: [(&str, &[(&str, &str)], Option<AfterDeath>); 6] = [
+        let cases: [(&str, Files, Option<AfterDeath>); 6] = [
             ("rp1", &[(RP1, "Y\n"), MODEL], Some(AfterDeath::Persists)),
             ("bcm", &[(BCM, "N\n"), MODEL], Some(AfterDeath::Released)),
             ("strict", &[(CONFIG, "dtparam=audio=on,strict_gpiod\n"), MODEL], Some(AfterDeath::Released)),

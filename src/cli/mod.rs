@@ -7,6 +7,7 @@ mod check;
 mod classify;
 mod inspect;
 mod run;
+mod simulate;
 
 use crate::bundle::{Bundle, Hex};
 use crate::decide::TagRule;
@@ -37,6 +38,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Time a model: one thread, one warm-up, exactly --iters inferences
     Bench(bench::Bench),
+    /// Run device.toml on a simulated belt: timeline, utilisation, and the fastest line that this model can sort
+    Simulate(simulate::Simulate),
     /// Put the output lines of device.toml into their safe state and exit
     Safe(check::Safe),
     /// Print shell completions
@@ -89,16 +92,20 @@ fn hex(hash: &[u8; 32]) -> String {
     Hex(hash).to_string()
 }
 
-/// Reads settings against a bundle's tags. Without a file: the demonstration's if `demo`, else the plain defaults.
-fn settings(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Settings, SettingsError> {
+/// Gives a reader of settings the bundle's tags.
+fn model_tags<T>(bundle: &Bundle<'_>, read: impl FnOnce(ModelTags<'_>) -> T) -> T {
     let names: Vec<&str> = bundle.contract.tags.iter().map(|t| t.name).collect();
     let rules: Vec<TagRule> = bundle.contract.tags.iter().map(|t| t.rule).collect();
-    let model = ModelTags { names: &names, rules: &rules };
-    match file {
+    read(ModelTags { names: &names, rules: &rules })
+}
+
+/// Reads settings against a bundle's tags. Without a file: the demonstration's if `demo`, else the plain defaults.
+fn settings(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Settings, SettingsError> {
+    model_tags(bundle, |model| match file {
         Some(path) => Settings::open(path, model),
         None if demo => Settings::demo(model),
         None => Ok(Settings::plain(model)),
-    }
+    })
 }
 
 /// Parses the arguments, runs the command, returns the exit code.
@@ -110,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Safe(args) => check::safe(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tagpin", &mut std::io::stdout());

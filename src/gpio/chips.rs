@@ -67,6 +67,9 @@ pub fn choose<'c>(wanted: &str, chips: &'c [Chip]) -> Result<&'c Chip, String> {
 mod tests {
     use super::*;
 
+    /// Names of chips, and their labels.
+    type Chips = &'static [(&'static str, &'static str)];
+
     /// A folder of chips that holds their labels as text: name, label; or name, `-> other` for a link.
     fn tree(name: &str, chips: &[(&str, &str)]) -> PathBuf {
         let dev = std::env::temp_dir().join(format!("tagpin-chips-{name}-{}", std::process::id()));
@@ -93,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_header_is_found_on_every_board_whatever_its_number() {
-        let boards: [(&str, &[(&str, &str)], &str); 6] = [
+        let boards: [(&str, Chips, &str); 6] = [
             ("pi5-6.6", &[("gpiochip0", "gpio-brcmstb@107d508500"), ("gpiochip4", "pinctrl-rp1"), OTHERS[1]], "gpiochip4"),
             ("pi5-6.12", &[("gpiochip0", "pinctrl-rp1"), ("gpiochip4", "-> gpiochip0"), OTHERS[0], OTHERS[1]], "gpiochip0"),
             ("pi4", &[("gpiochip0", "pinctrl-bcm2711"), ("gpiochip1", "raspberrypi-exp-gpio")], "gpiochip0"),

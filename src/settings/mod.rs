@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 pub const EXAMPLE: &str = include_str!("device.toml");
 /// The settings of the demonstration that `tagpin run` shows without any file.
 pub const DEMO: &str = include_str!("demo.toml");
+/// The settings of the long simulated run, for the shipped parts model.
+pub const SOAK: &str = include_str!("soak.toml");
 /// Most outputs of one device.
 pub const MAX_OUTPUTS: usize = MAX_LINES;
 
@@ -259,6 +261,11 @@ impl Settings {
     /// The settings of the demonstration, for the shipped parts model.
     pub fn demo(model: ModelTags<'_>) -> Result<Self, SettingsError> {
         Self::parse(DEMO, "the built-in demo.toml", model)
+    }
+
+    /// The settings of the long simulated run, for the shipped parts model.
+    pub fn soak(model: ModelTags<'_>) -> Result<Self, SettingsError> {
+        Self::parse(SOAK, "the built-in soak.toml", model)
     }
 
     /// What a model needs without any file: each frame is a part, no output.

@@ -111,6 +111,14 @@ impl EventQueue {
         self.news.notify_one();
     }
 
+    /// Moves all events that wait into `events`, without waiting.
+    pub fn take_all(&self, events: &mut Vec<Event>) {
+        let mut queue = self.queue.lock().expect("no thread panics while it holds this");
+        while let Some(event) = queue.events.pop_front() {
+            events.push(event);
+        }
+    }
+
     /// Moves everything that waits into `events`; false once closed and empty.
     fn drain(&self, events: &mut Vec<Event>, why: &mut Option<String>, wait: Duration) -> bool {
         let queue = self.queue.lock().expect("no thread panics while it holds this");

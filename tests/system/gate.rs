@@ -30,7 +30,7 @@ fn at(event: &Value, key: &str) -> u64 {
 }
 
 /// The one edge to active that a part caused.
-fn call<'e>(all: &'e [Value], part: u64) -> &'e Value {
+fn call(all: &[Value], part: u64) -> &Value {
     let edges: Vec<&Value> = of(all, "edge").into_iter().filter(|e| e["part"] == part && e["state"] == "active").collect();
     assert_eq!(edges.len(), 1, "part {part}: {edges:?}");
     edges[0]

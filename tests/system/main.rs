@@ -7,3 +7,4 @@ mod faults;
 mod gate;
 mod line;
 mod program;
+mod simulate;

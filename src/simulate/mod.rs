@@ -1,0 +1,154 @@
+//! The whole line on a simulated clock: a scripted belt and camera in front of the real intake, line, decider and outputs.
+//!
+//! Knows no camera, no pin and no system clock. What ought to happen is worked out beside it by a ledger that sees only the
+//! belt ([`ledger`]), and every edge is compared with that.
+
+mod belt;
+pub mod ledger;
+mod random;
+pub mod view;
+
+pub use belt::{Belt, Fault, Simulated};
+pub use random::Quantile;
+
+use crate::bundle::Bundle;
+use crate::line::Travel;
+use crate::settings::{Settings, TriggerKind};
+use crate::time::{Clock, Instant, Micros};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A clock that is set.
+#[derive(Debug, Default)]
+pub struct SimulatedClock(AtomicU64);
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wait_until(&self, at: Instant) {
+        self.0.fetch_max(at.as_micros(), Ordering::Relaxed);
+    }
+}
+
+/// A range that numbers are drawn from, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// The smallest.
+    pub lo: Micros,
+    /// The largest.
+    pub hi: Micros,
+}
+
+/// What comes along the belt, and what fails.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Parts.
+    pub parts: u64,
+    /// From one trigger to the next.
+    pub spacing: Spread,
+    /// How long a part is in view after it came before the camera.
+    pub in_view: Micros,
+    /// Frames a second.
+    pub fps: u32,
+    /// From exposure to a frame's arrival.
+    pub arrival: Spread,
+    /// How long preprocessing, engine and head take together.
+    pub inference: Quantile,
+    /// What fails, and in how many of a million cases.
+    pub faults: Vec<(Fault, u32)>,
+    /// Encoder counts a second: turns delays in counts into time.
+    pub counts_per_second: u32,
+}
+
+/// A simulated run in figures.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Parts that passed.
+    pub parts: u64,
+    /// What did not agree with the ledger.
+    pub verdict: ledger::Verdict,
+    /// Faults that were injected, by name.
+    pub faults: Vec<(&'static str, u64)>,
+    /// Parts that were at their gate without a verdict.
+    pub late: u64,
+    /// Parts that got no frame or no answer, for whatever reason.
+    pub undecided: u64,
+    /// Most parts in flight at once.
+    pub most_in_flight: usize,
+    /// Simulated time.
+    pub line_time: Micros,
+    /// Time in which the model worked.
+    pub busy: Micros,
+    /// From trigger to verdict: median, 99th and 99.9th percentile, largest; of parts that got one.
+    pub to_verdict: [u32; 4],
+    /// Edges of all lines.
+    pub edges: u64,
+    /// The first parts, to be looked at.
+    pub shown: Vec<view::Row>,
+}
+
+/// The site's settings with every way as a time: the simulated belt runs at one speed, and triggers come from the script.
+pub fn on_a_steady_belt(settings: &Settings, counts_per_second: u32) -> Settings {
+    let steady = |way: Travel| match way {
+        Travel::Counts(n) => Travel::Time(Micros(n as u64 * 1_000_000 / counts_per_second.max(1) as u64)),
+        time => time,
+    };
+    let mut settings = settings.clone();
+    settings.trigger = TriggerKind::Input;
+    settings.inputs.clear();
+    settings.part.to_camera = steady(settings.part.to_camera);
+    settings.spacing.min = steady(settings.spacing.min);
+    for output in &mut settings.outputs {
+        output.delay = steady(output.delay);
+    }
+    settings
+}
+
+/// Runs a script to its end.
+pub fn run(bundle: &Bundle<'_>, settings: &Settings, script: &Script) -> Result<Outcome, String> {
+    let settings = on_a_steady_belt(settings, script.counts_per_second);
+    Simulated::new(bundle, &settings, script)?.run()
+}
+
+/// The shortest spacing at which no part is late or without an answer, for this script's camera and inference; nothing if even
+/// parts ten seconds apart are. `parts` are tried at each spacing.
+pub fn fastest(
+    bundle: &Bundle<'_>,
+    settings: &Settings,
+    script: &Script,
+    parts: u64,
+) -> Result<Option<(Micros, Outcome)>, String> {
+    let ratio = |spacing: Micros| {
+        // The script's own unevenness, as a share of its spacing.
+        let (lo, hi) = (script.spacing.lo.0 as f64, script.spacing.hi.0.max(1) as f64);
+        let spread = (hi - lo) / (hi + lo);
+        let end = |sign: f64| Micros((spacing.0 as f64 * (1.0 + sign * spread)) as u64);
+        Spread { lo: end(-1.0), hi: end(1.0) }
+    };
+    let trial = |spacing: Micros| {
+        let spacing = ratio(spacing);
+        // A part is in view until the next one is.
+        let in_view = script.in_view.min(spacing.lo);
+        let script = Script { spacing, in_view, parts, faults: Vec::new(), ..script.clone() };
+        run(bundle, settings, &script)
+    };
+    let (mut lo, mut hi) = (0u64, 10_000_000u64);
+    let good = |o: &Outcome| o.undecided == 0 && o.late == 0 && o.verdict.is_clean();
+    let mut best = trial(Micros(hi))?;
+    if !good(&best) {
+        return Ok(None);
+    }
+    while hi - lo > (hi / 100).max(500) {
+        let middle = (lo + hi) / 2;
+        let outcome = trial(Micros(middle))?;
+        if good(&outcome) {
+            (hi, best) = (middle, outcome);
+        } else {
+            lo = middle;
+        }
+    }
+    Ok(Some((Micros(hi), best)))
+}

@@ -1,0 +1,67 @@
+//! The simulated line through the binary.
+
+use crate::program::*;
+use serde_json::Value;
+
+fn simulate(args: &[&str]) -> (Option<i32>, String) {
+    let mut all = vec!["simulate", "--bundle", PARTS];
+    all.extend(args);
+    let out = finish(tagpin(&all));
+    (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &stderr(&out))
+}
+
+#[test]
+fn the_long_run_loses_swaps_and_doubles_nothing_and_is_the_same_again() {
+    let (code, first) = simulate(&["--soak", "20000", "--seed", "3"]);
+    assert_eq!(code, Some(0), "{first}");
+    assert!(first.starts_with("parts=20000 lost=0 swapped=0 doubled=0 faults=") && first.contains(" unsafe=0\n"), "{first}");
+    assert!(!first.contains("faults=0 "), "{first}");
+    assert_eq!(simulate(&["--soak", "20000", "--seed", "3"]).1, first);
+}
+
+#[test]
+fn a_site_is_shown_its_timeline_its_load_and_its_fastest_line() {
+    let bench = folder("simulate").join("bench.json");
+    std::fs::write(
+        &bench,
+        r#"{"stages":{"preprocess":{"p50":2.0,"p90":2.0,"p99":3.0,"max":4.0},"infer":{"p50":40.0,"p90":45.0,"p99":60.0,"max":80.0}}}"#,
+    )
+    .unwrap();
+    let args = ["--settings", "src/settings/demo.toml", "--bench", bench.to_str().unwrap(), "--spacing-ms", "400..500"];
+    let (code, text) = simulate(&args);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("good +1200.0 ms") && text.contains("reject_gate +900.0 ms"), "{text}");
+    assert!(text.contains("0 lost, 0 swapped, 0 doubled, 0 unsafe"), "{text}");
+    let json = |extra: &[&str]| -> Value {
+        let (_, text) = simulate(&[&args[..], &["--json"], extra].concat());
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    };
+    let slow = json(&[]);
+    let spacing = slow["fastest"]["spacing"].as_u64().unwrap();
+    // A frame in 33 ms, a model of 42 to 84 ms: parts cannot come faster than frames, nor far faster than the model.
+    assert!((33_000..200_000).contains(&spacing), "{slow}");
+    assert!(slow["to_verdict"]["p50"].as_u64().unwrap() > 42_000, "{slow}");
+    let faulty = json(&["--faults", "lost=200000,engine=100000"]);
+    assert!(faulty["undecided"].as_u64() > slow["undecided"].as_u64(), "{faulty}");
+    assert_eq!((faulty["lost"].as_u64(), faulty["unsafe"].as_u64()), (Some(0), Some(0)));
+}
+
+#[test]
+fn delays_in_counts_are_simulated_at_the_stated_speed_and_bad_arguments_are_refused() {
+    let text = "[line]\nmode = \"gate\"\n[encoder]\nchip = \"header\"\na = 22\n[outputs.gate]\nmode = \"pulse\"\ndelay_counts = 500\non = [\"reject\", \"accept\"]\n";
+    let file = settings("simulate-counts", text);
+    let (code, text) = simulate(&["--settings", &file, "--counts-per-second", "1000"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("gate +500.0 ms"), "{text}");
+    for (args, why) in [
+        (vec!["--faults", "tea=3"], "expected lost, corrupt"),
+        (vec!["--spacing-ms", "9..3"], "expected milliseconds"),
+        (vec!["--bench", "README.md"], "tagpin bench MODEL --json"),
+    ] {
+        let (code, text) = simulate(&args);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(why), "{text}");
+    }
+    let state = settings("simulate-state", "[outputs.a]\non = [\"accept\"]\n");
+    assert!(simulate(&["--settings", &state]).1.contains("mode = \"gate\""));
+}
