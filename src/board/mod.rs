@@ -106,14 +106,14 @@ impl Board {
 
     /// What becomes of a GPIO line (character device) when the process that drives it is killed.
     pub fn after_death(&self) -> AfterDeath {
+        let Some(model) = self.model().filter(|m| m.contains("Raspberry Pi")) else {
+            return AfterDeath::NotTold("not a Raspberry Pi: the driver of the GPIO chip decides".into());
+        };
         for module in ["pinctrl_rp1", "pinctrl_bcm2835"] {
             if let Some(value) = self.read(&format!("sys/module/{module}/parameters/persist_gpio_outputs")) {
                 return if value.starts_with(['Y', '1']) { AfterDeath::Persists } else { AfterDeath::Released };
             }
         }
-        let Some(model) = self.model().filter(|m| m.contains("Raspberry Pi")) else {
-            return AfterDeath::NotTold("no persist_gpio_outputs in /sys/module: the chip's driver decides".into());
-        };
         let config = ["boot/firmware/config.txt", "boot/config.txt"].iter().find_map(|path| self.read(path));
         match config {
             Some(text) if has_strict_gpiod(&text) => AfterDeath::Released,

@@ -4,9 +4,8 @@
 //! a stalled call cannot be interrupted. So a thread owns the camera and hands frames over: they count from their arrival, a
 //! stall shows as a time-out, and a stalled thread is left behind when the camera is opened again.
 
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
+use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp, mjpeg};
 use crate::frame::{Colour, Layout, Matrix, PixelFormat, Range};
-use crate::pictures::Picture;
 use nokhwa::Camera;
 use nokhwa::pixel_format::RgbFormat;
 use nokhwa::utils::{CameraFormat, CameraIndex, FrameFormat, RequestedFormat, RequestedFormatType, Resolution};
@@ -90,7 +89,7 @@ fn convert(buffer: &nokhwa::Buffer, sequence: u64) -> Delivery {
         FrameFormat::RAWRGB => PixelFormat::Rgb8,
         FrameFormat::RAWBGR => PixelFormat::Bgr8,
         FrameFormat::MJPEG => {
-            let picture = Picture::decode(buffer.buffer()).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
+            let picture = mjpeg::decode(buffer.buffer()).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
             return Ok(frame(picture.layout(), picture.rgb));
         }
     };

@@ -7,6 +7,8 @@ mod camera;
 mod conveyor;
 mod directory;
 mod faulty;
+#[cfg(any(feature = "camera", test))]
+mod mjpeg;
 mod pipe;
 mod rpicam;
 mod spec;

@@ -1,12 +1,12 @@
 //! `v4l2:/dev/videoN`: direct V4L2, with driver stamps, sequence numbers, a time-out, and recovery in this process.
 //!
-//! Knows no model. Queued buffers are drained to the newest before a frame is given; formats are asked for in the order
+//! Knows no model. A camera that was unplugged is found again by its name and its place on the bus. Queued buffers are drained to the newest before a frame is given; formats are asked for in the order
 //! YUYV, NV12, YU12, MJPG, and the driver's answer is what counts.
 
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
+use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp, mjpeg};
 use crate::frame::{Colour, Layout, Matrix, PixelFormat, Range};
-use crate::pictures::Picture;
 use crate::time::{Instant, Micros};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use v4l::buffer::{Flags, Metadata, Type};
 use v4l::io::mmap::Stream;
@@ -17,8 +17,37 @@ use v4l::{Device, FourCC};
 /// `v4l2:/dev/video0?width=640&height=480&fps=30&buffers=4`.
 pub(super) struct V4l2Source {
     spec: SourceSpec,
+    /// None where sysfs does not tell: then it must come back under its number.
+    camera: Option<Camera>,
     /// None after a fault, until it was opened again.
     open: Option<Open>,
+}
+
+/// Which camera it is, whatever its number: a camera that is plugged in again may get another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Camera {
+    name: String,
+    /// Which of the device's video nodes.
+    index: String,
+    /// The device's place in the machine: for USB, its socket.
+    place: PathBuf,
+}
+
+impl Camera {
+    /// The camera behind `/dev/videoN`, as sysfs tells it; nothing if it is none.
+    fn at(device: &Path) -> Option<Self> {
+        let device = std::fs::canonicalize(device).ok()?;
+        let folder = Path::new("/sys/class/video4linux").join(device.file_name()?);
+        let read = |file: &str| std::fs::read(folder.join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).ok();
+        Some(Self { name: read("name")?, index: read("index")?, place: std::fs::canonicalize(folder.join("device")).ok()? })
+    }
+
+    /// Where this camera is now.
+    fn find(&self) -> Option<PathBuf> {
+        let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten().map(|e| e.path());
+        let videos = entries.filter(|p| p.to_str().is_some_and(|p| p.starts_with("/dev/video")));
+        videos.filter(|p| Self::at(p).as_ref() == Some(self)).min()
+    }
 }
 
 struct Open {
@@ -34,16 +63,15 @@ const FORMATS: [(&[u8; 4], PixelFormat); 3] =
     [(b"YUYV", PixelFormat::Yuyv), (b"NV12", PixelFormat::Nv12), (b"YU12", PixelFormat::I420)];
 
 impl Open {
-    fn new(spec: &SourceSpec) -> Result<Self, SourceError> {
+    fn new(spec: &SourceSpec, path: &Path) -> Result<Self, SourceError> {
         spec.allow(&["width", "height", "fps", "buffers"])?;
-        let path = spec.path();
         let device = Device::with_path(path).map_err(|e| {
             let hint = match e.kind() {
                 std::io::ErrorKind::NotFound => "plug the camera in, or choose another of /dev/video*",
                 std::io::ErrorKind::PermissionDenied => "add the user to the group `video`",
                 _ => "is another process using it?",
             };
-            spec.error(format!("{path} cannot be opened: {e}; {hint}"))
+            spec.error(format!("{} cannot be opened: {e}; {hint}", path.display()))
         })?;
         let failed = |what: &str| {
             let what = what.to_string();
@@ -118,7 +146,7 @@ impl Open {
         }
         let bytes = &bytes[..bytes.len().min(meta.bytesused as usize)];
         if self.jpeg {
-            let picture = Picture::decode(bytes).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
+            let picture = mjpeg::decode(bytes).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
             frame.layout = Layout { colour: self.layout.colour, ..picture.layout() };
             frame.bytes = picture.rgb;
         } else {
@@ -151,22 +179,27 @@ fn stamp(meta: &Metadata, interval: Micros) -> Stamp {
 
 impl V4l2Source {
     pub(super) fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
-        Ok(Self { spec: spec.clone(), open: Some(Open::new(spec)?) })
+        let path = Path::new(spec.path());
+        Ok(Self { spec: spec.clone(), camera: Camera::at(path), open: Some(Open::new(spec, path)?) })
     }
 }
 
 impl Source for V4l2Source {
     fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
-        match &mut self.open {
-            Some(open) => open.newest(frame, timeout),
-            None => Err(NoFrame::Gone("it could not be opened again yet".into())),
+        let Some(open) = &mut self.open else { return Err(NoFrame::Gone("it could not be opened again yet".into())) };
+        let outcome = open.newest(frame, timeout);
+        if matches!(outcome, Err(NoFrame::Gone(_))) {
+            // Let go at once: as long as somebody holds it, its number is not free for when it comes back.
+            self.open = None;
         }
+        outcome
     }
 
     fn reopen(&mut self) -> Result<(), SourceError> {
         // The old stream must go first: its buffers keep the device busy.
         self.open = None;
-        self.open = Some(Open::new(&self.spec)?);
+        let path = self.camera.as_ref().and_then(Camera::find).unwrap_or(self.spec.path().into());
+        self.open = Some(Open::new(&self.spec, &path)?);
         Ok(())
     }
 

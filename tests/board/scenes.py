@@ -1,0 +1,298 @@
+"""What is shown on the emulated board. Each scene boots a guest, runs the real binary in it, and asserts its pins from outside."""
+
+import base64
+import json
+import struct
+import time
+import zlib
+
+from machine import Edge, Failed, Machine, expect
+
+RUN = "tagpin run --json --bundle /job/parts.tagpin --settings /job/device.toml"
+# Emulation on a busy machine; what is asserted is that edges follow triggers, not how fast this CPU is.
+TOLERANCE_S = 0.06
+
+
+def gpiochip(name: str, line: int, rest: str) -> str:
+    return f'[outputs.{name}]\nbackend = "gpiochip"\nchip = "/dev/gpiochip0"\nline = {line}\n{rest}\n'
+
+
+def start(m: Machine, settings: str, more: str = "", program: str = RUN):
+    """Starts the program in the background and waits until it has begun."""
+    m.write("/job/device.toml", settings)
+    m.sh(f"{program} {more} >/tmp/out 2>/tmp/err & echo $! >/tmp/pid")
+    m.sh("for i in $(seq 200); do grep -q start /tmp/out && break; usleep 50000; done; grep -q start /tmp/out || { cat /tmp/err; false; }")
+
+
+def stop(m: Machine, signal: str = "TERM", status: int = 0) -> list[dict]:
+    """Ends the program and gives its events."""
+    m.sh(f"kill -{signal} $(cat /tmp/pid)")
+    return finished(m, status)
+
+
+def finished(m: Machine, status: int, timeout: float = 60) -> list[dict]:
+    m.sh("wait $(cat /tmp/pid)", timeout=timeout, status=status)
+    return [json.loads(line) for line in m.sh("cat /tmp/out").splitlines() if line.startswith("{")]
+
+
+def wait_for_text(m: Machine, pattern: str, seconds: int = 30):
+    m.sh(f"for i in $(seq {seconds * 10}); do grep -q '{pattern}' /tmp/out && break; usleep 100000; done; grep -q '{pattern}' /tmp/out || {{ tail -3 /tmp/out; cat /tmp/err; false; }}", timeout=seconds + 30)
+
+
+def sorting(m: Machine) -> str:
+    """virt: a button opens parts, three at a time are on their way, each fires the gate at its own moment."""
+    delay, width = 3.0, 0.2
+    start(
+        m,
+        '[source]\nopen = "v4l2:/dev/video0?width=640&height=360"\nframe_timeout_ms = 3000\n[line]\nmode = "gate"\n'
+        '[trigger]\nkind = "gpio"\nchip = "/dev/gpiochip0"\nline = 3\ndebounce_ms = 5\n'
+        + gpiochip("gate", 5, 'mode = "pulse"\nwidth_ms = 200\ndelay_ms = 3000\non = ["accept", "reject", "review", "unknown"]')
+        + gpiochip("alive", 6, 'on = ["heartbeat"]\nperiod_ms = 400')
+        + gpiochip("ready", 7, 'on = ["ready"]'),
+        "--parts 8",
+    )
+    m.wait_level(7, 1, 20, "the line is ready")
+    begin = time.time()
+    for pause in (1.0, 1.0, 0.7, 1.3, 1.0, 0.9, 1.1, 1.0):
+        m.press()
+        time.sleep(pause)
+    events = finished(m, 0)
+    presses = [p.at for p in m.presses(begin)]
+    gate = m.edges(5, begin)
+    rises, falls = [e.at for e in gate if e.level == 1], [e.at for e in gate if e.level == 0]
+    expect(len(presses) == 8 and len(rises) == 8 and len(falls) == 8, f"8 presses, 8 pulses: {len(presses)}, {gate}")
+    errors = [abs(rise - press - delay) for press, rise in zip(presses, rises)]
+    widths = [abs(fall - rise - width) for rise, fall in zip(rises, falls)]
+    expect(max(errors) < TOLERANCE_S, f"gate after each press: off by {errors}")
+    expect(max(widths) < TOLERANCE_S, f"width of each pulse: off by {widths}")
+    flight = max(sum(p <= at < p + delay for p in presses) for at in presses)
+    expect(flight >= 3, f"{flight} parts in flight")
+    beats = [e.at for e in m.edges(6, begin)]
+    gaps = [b - a for a, b in zip(beats, beats[1:])]
+    expect(len(beats) > 20 and max(gaps) < 0.2 + TOLERANCE_S * 2, f"heartbeat of 0.2 s: {len(beats)} edges, longest {max(gaps):.3f} s")
+    expect(m.level(5) == m.level(6) == m.level(7) == 0, "all pins are safe at the end")
+    summary = events[-1]
+    expect(summary["event"] == "summary" and summary["parts"] == 8 and summary["late"] == 0, str(summary))
+    return f"8 parts, {flight} in flight, pulses within {max(errors) * 1000:.1f} ms of their moment, width within {max(widths) * 1000:.1f} ms"
+
+
+# Numbers of vivid's menu `test_pattern`.
+PATTERNS = {"colorbar": 0, "white": 6, "blue": 9, "cross": 19}
+
+
+def pictures(m: Machine) -> str:
+    """virt: the camera shows known patterns, and each pattern's own pin answers."""
+    pins = dict(zip(PATTERNS, (0, 1, 2, 4)))
+    outputs = "".join(gpiochip(tag, pin, f'mode = "level"\non = ["tag:{tag}"]') for tag, pin in pins.items())
+    start(
+        m,
+        '[source]\nopen = "v4l2:/dev/video0?width=640&height=360"\nframe_timeout_ms = 3000\nfrozen_after = 0\n' + outputs,
+        program=RUN.replace("parts.tagpin", "patterns.tagpin"),
+    )
+    slowest = 0.0
+    for tag in ["white", "blue", "colorbar", "cross", "blue", "white"]:
+        m.sh(f"v4l2-ctl -d /dev/video0 --set-ctrl test_pattern={PATTERNS[tag]}")
+        begin = time.monotonic()
+        m.wait_level(pins[tag], 1, 10, f"pattern {tag}")
+        slowest = max(slowest, time.monotonic() - begin)
+        time.sleep(0.3)
+        active = [t for t, pin in pins.items() if m.level(pin) == 1]
+        expect(active == [tag], f"pattern {tag}: active pins {active}")
+    stop(m)
+    expect(not any(m.level(pin) for pin in pins.values()), "all pins are safe at the end")
+    return f"6 changes of 4 patterns, the right pin and no other, slowest {slowest:.2f} s"
+
+
+def guarded(source: str, extra: str = "") -> str:
+    """Pin 5 is up while parts are seen, pin 1 is up (its safe state) whenever they are not."""
+    every = 'on = ["accept", "reject", "review", "unknown"]'
+    return (
+        f'[source]\nopen = "{source}"\nframe_timeout_ms = 1500\nfrozen_after = 0\n[decide]\nstale_after_ms = 2000\n'
+        f"[safety]\nwatchdog_ms = 1500\nmax_faults = 3\n{extra}"
+        + gpiochip("seen", 5, f'mode = "level"\n{every}')
+        + gpiochip("stop", 1, 'safe = "active"\nmode = "level"\non = ["tag:no_such_pattern"]'.replace("tag:no_such_pattern", "tag:bolt"))
+    )
+
+
+CAMERA = "v4l2:/dev/video0?width=640&height=360"
+
+
+def is_safe(m: Machine, what: str, timeout: float = 10):
+    m.wait_level(5, 0, timeout, what)
+    m.wait_level(1, 1, timeout, what)
+
+
+def works(m: Machine, what: str, timeout: float = 20):
+    m.wait_level(5, 1, timeout, what)
+    m.wait_level(1, 0, timeout, what)
+
+
+def faults(m: Machine) -> str:
+    """virt: camera gone and back, line held, panic, hung model, full disk, clock set back, kill -9: the pins, from outside."""
+    seen = []
+    # A camera that is unplugged and plugged in again, without the program being started again.
+    start(m, guarded(CAMERA))
+    works(m, "the first frames")
+    m.sh("echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind")
+    is_safe(m, "the camera's driver is gone")
+    m.sh("echo vivid.0 >/sys/bus/platform/drivers/vivid/bind")
+    works(m, "the camera's driver is back")
+    # The wall clock is nobody's clock here.
+    m.sh("date -s 2001-01-01 >/dev/null")
+    time.sleep(1.5)
+    expect(m.level(5) == 1 and m.level(1) == 0, "the wall clock was set back, the line goes on")
+    # A second process may not have the lines, and says whose they are.
+    m.sh("cp /tmp/out /tmp/out1")
+    text = m.sh(f"{RUN} 2>&1", status=2)
+    expect('is held by "tagpin"' in text, text)
+    summary = stop(m)[-1]
+    is_safe(m, "SIGTERM")
+    expect(summary["faults"].get("source_gone", 0) >= 1 and summary["ended"] == "signal", str(summary))
+    seen += ["camera gone and back", "clock set back", "line held"]
+
+    for drill, status, word in (("panic@6", 101, "panic"), ("hang@6", 3, "missed_beat")):
+        start(m, guarded(CAMERA), f"--drill {drill}")
+        works(m, f"before {drill}")
+        is_safe(m, drill, timeout=15)
+        summary = finished(m, status)[-1]
+        expect(word in summary["faults"], str(summary))
+        seen.append(drill.split("@")[0])
+
+    # An event log on a file system that is full: the line goes on without it.
+    m.sh("mkdir -p /tmp/full && mount -t tmpfs -o size=64k none /tmp/full && dd if=/dev/zero of=/tmp/full/filler bs=1k count=60 2>/dev/null; true")
+    start(m, guarded(CAMERA, '[events]\npath = "/tmp/full/log"\nmax_kb = 4096\n'))
+    works(m, "a full disk")
+    m.sh("for i in $(seq 600); do grep -q 'event log cannot be written' /tmp/err && break; usleep 50000; done; grep -q 'event log cannot be written' /tmp/err")
+    expect(m.level(5) == 1, "the line goes on although its log cannot be written")
+    stop(m)
+    seen.append("full disk")
+
+    # kill -9: PL061's driver in this kernel leaves the level of a released line as it was; there is no switch for that.
+    start(m, guarded(CAMERA))
+    works(m, "before kill -9")
+    m.sh("kill -9 $(cat /tmp/pid)")
+    m.sh("wait $(cat /tmp/pid)", status=137)
+    time.sleep(0.5)
+    expect(m.level(5) == 1, "a process that was killed leaves its lines as they were")
+    m.sh("tagpin safe --bundle /job/parts.tagpin --settings /job/device.toml")
+    is_safe(m, "tagpin safe")
+    seen.append("kill -9 and safe")
+    return ", ".join(seen)
+
+
+REPLUG_CYCLES = 100
+
+
+def replug(m: Machine) -> str:
+    """virt: the camera's driver is unbound and bound again a hundred times; recovery, pins, memory, descriptors."""
+    start(m, guarded(CAMERA))
+    works(m, "the first frames")
+    begin = time.time()
+    out = m.sh(f"sh /job/replug.sh {REPLUG_CYCLES}", timeout=REPLUG_CYCLES * 6)
+    cycles = [dict(w.split("=") for w in line.split()) for line in out.splitlines() if line.startswith("cycle=")]
+    expect(len(cycles) == REPLUG_CYCLES, f"{len(cycles)} cycles: {out[-500:]}")
+    recovery = sorted(float(c["recovered"]) for c in cycles)
+    expect(recovery[-1] < 2.0, f"recovery took up to {recovery[-1]:.2f} s of the guest's time")
+    expect(all(c["fds"] == cycles[0]["fds"] for c in cycles), f"descriptors: {[c['fds'] for c in cycles]}")
+    kib = [int(c["kib"]) for c in cycles]
+    expect(kib[-1] <= kib[9] + 512, f"resident memory grew from {kib[9]} KiB to {kib[-1]} KiB")
+    stop(m)
+    seen, stopped = m.edges(5, begin), m.edges(1, begin)
+    falls = sum(e.level == 0 for e in seen)
+    rises = sum(e.level == 1 for e in stopped)
+    expect(falls >= REPLUG_CYCLES and rises >= REPLUG_CYCLES, f"pins were safe {falls} and {rises} times")
+    return f"{REPLUG_CYCLES} times: back in {recovery[len(recovery) // 2]:.2f} s, at most {recovery[-1]:.2f} s; memory {kib[9]} -> {kib[-1]} KiB, {cycles[0]['fds']} descriptors"
+
+
+def rppal(name: str, pin: int, rest: str) -> str:
+    return f'[outputs.{name}]\nbackend = "rppal"\npin = {pin}\n{rest}\n'
+
+
+def pulses(m: Machine, pin: int, begin: float) -> list[float]:
+    """Lengths of the pulses that were seen."""
+    edges: list[Edge] = m.edges(pin, begin)
+    return [b.at - a.at for a, b in zip(edges, edges[1:]) if a.level == 1]
+
+
+def pi(m: Machine) -> str:
+    """raspi3b: nokhwa and v4l2 each move a pin through the Pi's registers; kill -9 leaves them, safe mends it."""
+    m.watch_pins([17, 22, 27])
+    every = 'on = ["accept", "reject", "review", "unknown"]'
+    shown = []
+    for source, pin in (("camera:0?width=640&height=360", 17), (CAMERA, 27)):
+        begin = time.time()
+        start(
+            m,
+            f'[source]\nopen = "{source}"\nframe_timeout_ms = 8000\nfrozen_after = 0\n[line]\nmode = "gate"\n'
+            '[trigger]\nkind = "period"\nperiod_ms = 3000\nmax_latency_ms = 100\n'
+            + rppal("gate", pin, f'mode = "pulse"\nwidth_ms = 800\ndelay_ms = 2500\n{every}'),
+            "--parts 2",
+        )
+        summary = finished(m, 0, timeout=90)[-1]
+        seen = pulses(m, pin, begin)
+        expect(summary["parts"] == 2 and len(seen) == 2, f"{source}: pulses {seen}, {summary}")
+        expect(all(0.4 < width < 2.0 for width in seen), f"{source}: pulses of 0.8 s were {seen}")
+        expect(m.level(pin) == 0, f"{source}: the pin is safe at the end")
+        shown.append(f"{source.split(':')[0]}: {', '.join(f'{w:.2f} s' for w in seen)}")
+    # kill -9 with a pin that is held: registers keep it until somebody writes them.
+    start(m, f'[source]\nopen = "{CAMERA}"\nframe_timeout_ms = 8000\nfrozen_after = 0\n' + rppal("held", 22, f'mode = "latched"\n{every}'))
+    m.wait_level(22, 1, 60, "the latched pin")
+    m.sh("kill -9 $(cat /tmp/pid)")
+    m.sh("wait $(cat /tmp/pid)", status=137)
+    time.sleep(1)
+    expect(m.level(22) == 1 and m.is_output(22), "rppal's pin keeps its level when the process is killed")
+    m.sh("tagpin safe --bundle /job/parts.tagpin --settings /job/device.toml", timeout=90)
+    expect(m.level(22) == 0, "tagpin safe")
+    return "; ".join(shown) + "; kill -9 leaves the pin, safe mends it"
+
+
+def killed(m: Machine, persist: bool) -> str:
+    """raspi3b: what the kernel does with a gpiochip line when its process is killed, with and without persisting outputs."""
+    every = 'on = ["accept", "reject", "review", "unknown"]'
+    settings = (
+        '[source]\nopen = "conveyor?fps=10"\nframe_timeout_ms = 8000\n[line]\nmode = "gate"\n'
+        '[trigger]\nkind = "period"\nperiod_ms = 500\n'
+        f'[outputs.held]\nbackend = "gpiochip"\nchip = "header"\nline = 23\nmode = "latched"\ndelay_ms = 400\n{every}\n'
+    )
+    start(m, settings)
+    m.wait_level(23, 1, 60, "the latched line")
+    expect(m.is_output(23), "the line is an output")
+    m.sh("kill -9 $(cat /tmp/pid)")
+    m.sh("wait $(cat /tmp/pid)", status=137)
+    time.sleep(1)
+    still = m.is_output(23)
+    expect(still == persist, f"persist_gpio_outputs={persist}: after kill -9 the line is {'driven' if still else 'released'}")
+    told = m.sh("tagpin check --bundle /job/parts.tagpin --settings /job/device.toml", status=None, timeout=120)
+    expect(("PROBLEM  killed" in told) == persist and ("dtparam=strict_gpiod" in told) == persist, told)
+    m.sh("tagpin safe --bundle /job/parts.tagpin --settings /job/device.toml", timeout=90)
+    expect(m.level(23) == 0, "tagpin safe")
+    return "driven on, check reports it" if persist else "released, check is content"
+
+
+def record(m: Machine, folder) -> str:
+    """virt: not a test: writes what the model sees of each pattern as PNG files, to train and evaluate patterns.tagpin on."""
+    settings = f'[source]\nopen = "{CAMERA}"\nframe_timeout_ms = 3000\nfrozen_after = 0\n'
+    pictures = 0
+    for tag, number in PATTERNS.items():
+        for i, brightness in enumerate((100, 107, 114, 121, 128, 135, 142, 149, 156)):
+            place = folder / ("train" if i % 2 == 0 else "held-out") / tag
+            place.mkdir(parents=True, exist_ok=True)
+            controls = f"test_pattern={number},brightness={brightness},contrast={96 + brightness // 4},saturation={brightness}"
+            m.sh(f"v4l2-ctl -d /dev/video0 --set-ctrl {controls}")
+            m.sh("rm -rf /tmp/kept")
+            start(m, settings, "--parts 12 --record /tmp/kept")
+            finished(m, 0)
+            for name in m.sh("ls /tmp/kept | grep rgb").split()[2:]:
+                rgb = base64.b64decode("".join(m.sh(f"base64 /tmp/kept/{name}").split()))
+                side = int((len(rgb) // 3) ** 0.5)
+                (place / f"{brightness}-{name[:-4]}.png").write_bytes(png(side, rgb))
+                pictures += 1
+    return f"{pictures} pictures in {folder}"
+
+
+def png(side: int, rgb: bytes) -> bytes:
+    """A square RGB8 picture as PNG (ISO/IEC 15948)."""
+    rows = b"".join(b"\0" + rgb[y * side * 3 : (y + 1) * side * 3] for y in range(side))
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))  # noqa: E731
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
