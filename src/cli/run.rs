@@ -3,9 +3,10 @@
 //! Decides nothing itself.
 
 use super::{Model, PARTS, Refused, hex};
-use crate::board::Board;
+use crate::board::{AfterDeath, Board};
 use crate::engine::Engine;
-use crate::outputs::RotatingFile;
+use crate::outputs::{Backend, RotatingFile};
+use crate::settings::LineMode;
 use crate::sources::{self, SourceSpec};
 use crate::supervisor::actuation::Actuator;
 use crate::supervisor::drill::{Classifier, Drill, Drilled};
@@ -113,6 +114,10 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let reporter = Reporter::new(opening, args.json, log.and_then(Result::ok));
     let record = record.and_then(Result::ok);
     let board = Board::default();
+    let kernel_drives = settings.outputs.iter().any(|o| matches!(o.backend, Backend::Gpiochip { .. }));
+    if settings.mode != LineMode::State && kernel_drives && board.after_death() == AfterDeath::Persists {
+        eprintln!("tagpin: lines keep their last level if this program is killed; `tagpin check` says how to change that");
+    }
     let run = supervisor::Run { stage, source, inputs, actuator, settings, reporter, tags, parts, signalled, record, board };
     Ok(supervisor::run(run).exit_code())
 }

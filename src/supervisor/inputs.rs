@@ -10,9 +10,9 @@ use crate::triggers::{Input, Trigger};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Takes what an input does until the run stops. An input that fails cannot tell where parts are: the line is held safe.
+/// Takes what an input does until the outputs have had their last part: the belt is counted to the end. An input that fails cannot tell where parts are: the line is held safe.
 pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
-    while !shared.exchange.stop.load(Ordering::Relaxed) {
+    while !shared.over.load(Ordering::Relaxed) {
         match input.next(Duration::from_millis(50)) {
             Ok(None) => {}
             Ok(Some(Input::Trigger { at, position })) => drop(shared.admit(at, position, true)),

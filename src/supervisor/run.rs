@@ -17,7 +17,7 @@ use crate::decide::SafeReason;
 use crate::line::Intake;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
-use crate::time::{Clock, Micros};
+use crate::time::Clock;
 use crate::triggers::Trigger;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -104,6 +104,7 @@ pub fn run(run: Run) -> Ended {
         beat: AtomicU64::new(clock.now().as_micros()),
         camera: AtomicBool::new(true),
         drain: AtomicBool::new(false),
+        over: AtomicBool::new(false),
         ended: Mutex::new(None),
         news: Condvar::new(),
         stats: Mutex::new(Stats::default()),
@@ -112,7 +113,7 @@ pub fn run(run: Run) -> Ended {
     reporter.start();
     let reporting = events::spawn(reporter, shared.events.clone());
 
-    let drain = Micros(Actuator::longest_way(&settings.outputs).0 + 500_000);
+    let drain = Actuator::longest_way(&settings.outputs);
     let watch = Watch { watchdog: settings.watchdog.micros(), max_faults: settings.max_faults, gated, drain };
     let actuation = spawn(&shared, "actuation", move |shared| own_outputs(actuator, shared, watch));
     for input in inputs {
@@ -141,6 +142,7 @@ pub fn run(run: Run) -> Ended {
     // Parts on their way keep their gates and pulses; everything else ends at once.
     shared.drain.store(true, Ordering::Relaxed);
     join(actuation, drain.duration() + Duration::from_secs(1));
+    shared.over.store(true, Ordering::Relaxed);
     join(line, Duration::from_millis(if ended == Ended::Hung { 0 } else { 1000 }));
     join(capture, Duration::from_millis(if ended == Ended::Hung { 0 } else { 300 }));
     shared.events.close();

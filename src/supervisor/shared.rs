@@ -63,6 +63,8 @@ pub(super) struct Shared {
     pub(super) camera: AtomicBool,
     /// Set when the outputs may end once what is in flight has passed.
     pub(super) drain: AtomicBool,
+    /// Set when they have.
+    pub(super) over: AtomicBool,
     pub(super) ended: Mutex<Option<Ended>>,
     pub(super) news: Condvar,
     pub(super) stats: Mutex<Stats>,
@@ -108,6 +110,9 @@ impl Shared {
 
     /// A trigger edge: numbers the part and schedules its gates. Nothing if it is no part.
     pub(super) fn admit(&self, at: Instant, position: Option<i64>, to_line: bool) -> Option<Triggered> {
+        if self.exchange.stop.load(Ordering::Relaxed) {
+            return None;
+        }
         let trigger = Moment { at, position: position.unwrap_or_else(|| self.belt.position()) };
         // The lock is held until both queues have the part, so that both see all parts in their order.
         let mut intake = self.intake.lock().expect("no thread panics while it holds this");

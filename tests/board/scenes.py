@@ -76,6 +76,49 @@ def sorting(m: Machine) -> str:
     return f"8 parts, {flight} in flight, pulses within {max(errors) * 1000:.1f} ms of their moment, width within {max(widths) * 1000:.1f} ms"
 
 
+def inputs(m: Machine) -> str:
+    """virt: a belt that is driven by hand (one encoder count a press) takes a part to its gate; a press acknowledges an alarm."""
+    every = 'on = ["accept", "reject", "review", "unknown"]'
+    source = '[source]\nopen = "conveyor?fps=20"\nframe_timeout_ms = 3000\n[line]\nmode = "gate"\n[trigger]\nkind = "stdin"\n'
+    program = "mkfifo /tmp/words 2>/dev/null; exec 9<>/tmp/words; " + RUN
+    start(
+        m,
+        source.replace('kind = "stdin"', 'kind = "stdin"\ndeadline_ms = 5000')
+        + '[encoder]\nchip = "/dev/gpiochip0"\na = 3\n'
+        + gpiochip("gate", 5, f'mode = "pulse"\nwidth_ms = 300\ndelay_counts = 3\n{every}'),
+        "--parts 1 <&9",
+        program,
+    )
+    m.sh("sleep 1; echo trigger >&9; sleep 2")
+    begin = time.time()
+    for _ in range(3):
+        expect(not m.edges(5, begin), "the part is not at its gate before the third count")
+        m.press()
+        time.sleep(1.2)
+    summary = finished(m, 0)[-1]
+    third = m.presses(begin)[2].at
+    rises = [e.at - third for e in m.edges(5, begin) if e.level == 1]
+    expect(len(rises) == 1 and 0 <= rises[0] < TOLERANCE_S, f"the gate moves with the third count: {rises}")
+    expect(summary["parts"] == 1 and summary["late"] == 0, str(summary))
+
+    start(
+        m,
+        source
+        + '[acknowledge]\nchip = "/dev/gpiochip0"\nline = 3\n'
+        + gpiochip("alarm", 6, f'mode = "latched"\ndelay_ms = 500\n{every}'),
+        "<&9",
+        program,
+    )
+    m.sh("sleep 1; echo trigger >&9")
+    m.wait_level(6, 1, 10, "the alarm")
+    time.sleep(1)
+    expect(m.level(6) == 1, "the alarm stays")
+    m.press()
+    m.wait_level(6, 0, 5, "the alarm is acknowledged")
+    stop(m)
+    return f"gate {rises[0] * 1000:.1f} ms after the third encoder count; alarm acknowledged"
+
+
 # Numbers of vivid's menu `test_pattern`.
 PATTERNS = {"colorbar": 0, "white": 6, "blue": 9, "cross": 19}
 

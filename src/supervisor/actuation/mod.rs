@@ -14,7 +14,7 @@ use super::quantiles::Quantiles;
 use crate::decide::SafeReason;
 use crate::line::{Cause, Decided, Gate, GateLine, LineMask, Moment, Move};
 use crate::outputs::{self, Output, OutputError, State};
-use crate::settings::{Drive, MAX_OUTPUTS, OutputSettings};
+use crate::settings::{Drive, MAX_OUTPUTS, Mode, OutputSettings};
 use crate::time::{Clock, Instant, Micros};
 
 struct Driven {
@@ -280,16 +280,19 @@ impl Actuator {
         &self.jitter
     }
 
-    /// The longest time from now until everything that time alone moves has moved.
+    /// The longest time from a part's trigger until all its pulses have ended, with half a second to spare; a minute where the
+    /// belt's speed decides.
     pub fn longest_way(settings: &[OutputSettings]) -> Micros {
+        const SPARE: u64 = 500_000;
+        const ANY_BELT: u64 = 60_000_000;
         let way = |o: &OutputSettings| {
-            let delay = o.delay.due(Moment::default()).map_or(0, |at| at.as_micros());
+            let delay = o.delay.due(Moment::default()).map_or(ANY_BELT, |at| at.as_micros());
             let width = match o.mode {
-                crate::settings::Mode::Pulse(width) => width.micros().0,
-                _ => 0,
+                Mode::Pulse(width) => width.micros().0,
+                Mode::Level | Mode::Latched => 0,
             };
             delay + width
         };
-        Micros(settings.iter().map(way).max().unwrap_or(0))
+        Micros(settings.iter().map(way).max().unwrap_or(0) + SPARE)
     }
 }

@@ -55,9 +55,10 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, shared: &Shared, w
         let beat = Instant::from_micros(shared.beat.load(Ordering::Relaxed));
         let stopped = shared.exchange.stop.load(Ordering::Relaxed);
         let alive = clock.now().since(beat) <= watch.watchdog;
-        actuator.set_health(Health { alive: alive && !stopped, camera: shared.camera.load(Ordering::Relaxed) });
+        let draining = shared.drain.load(Ordering::Relaxed);
+        actuator.set_health(Health { alive: draining || alive && !stopped, camera: shared.camera.load(Ordering::Relaxed) });
         actuator.tick(shared.belt.position(), clock, events);
-        if shared.drain.load(Ordering::Relaxed) {
+        if draining {
             let end = *end.get_or_insert(clock.now().plus(watch.drain));
             if !actuator.is_busy() || clock.now() >= end {
                 return;
