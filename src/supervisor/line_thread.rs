@@ -91,7 +91,7 @@ impl LineThread<'_> {
     fn open(&mut self, part: Triggered) {
         match self.stage.open(part) {
             Opened::Waits => {}
-            Opened::Full => self.shared.line_fault(SafeReason::Overflow),
+            Opened::Full => self.shared.not_followed(),
             // The part before was photographed when this one was already there.
             Opened::Doubt(before) => {
                 self.shared.commands.push(Command::Doubt(before));
@@ -177,31 +177,27 @@ impl LineThread<'_> {
         } else if !matches!(done.verdict, Verdict::Safe(_)) {
             shared.commands.push(Command::Now { part: done.part.id, calls: done.calls, at: now });
         }
-        let mut stats = shared.stats.lock().expect("no thread panics while it holds this");
-        if latency.total.0 > 0 {
-            stats.latency.add(latency.total.0);
-        }
-        let s = &mut stats.summary;
-        s.parts += 1;
-        match (done.verdict, done.action) {
-            (Verdict::Safe(_), _) | (_, None) => s.safe += 1,
-            (_, Some(Action::Accept)) => s.accept += 1,
-            (_, Some(Action::Reject)) => s.reject += 1,
-            (_, Some(Action::Review)) => s.review += 1,
-        }
-        s.missed_triggers = self.stage.missed_triggers();
-        s.unknown += (done.verdict == Verdict::Unknown) as u64;
-        if let Verdict::Present(set) = &done.verdict {
-            set.iter().for_each(|t| s.by_tag[t.0 as usize] += 1);
-        }
-        if let Some(right) = self.stage.is_right(&done) {
-            let counts = s.truth.get_or_insert([0, 0]);
-            counts[!right as usize] += 1;
-        }
-        let finished = shared.parts > 0 && s.parts >= shared.parts;
-        drop(stats);
-        if finished {
-            shared.end(Ended::Done);
-        }
+        let missed_triggers = self.stage.missed_triggers();
+        let right = self.stage.is_right(&done);
+        shared.count_part(|stats| {
+            if latency.total.0 > 0 {
+                stats.latency.add(latency.total.0);
+            }
+            let s = &mut stats.summary;
+            match (done.verdict, done.action) {
+                (Verdict::Safe(_), _) | (_, None) => s.safe += 1,
+                (_, Some(Action::Accept)) => s.accept += 1,
+                (_, Some(Action::Reject)) => s.reject += 1,
+                (_, Some(Action::Review)) => s.review += 1,
+            }
+            s.missed_triggers = missed_triggers;
+            s.unknown += (done.verdict == Verdict::Unknown) as u64;
+            if let Verdict::Present(set) = &done.verdict {
+                set.iter().for_each(|t| s.by_tag[t.0 as usize] += 1);
+            }
+            if let Some(right) = right {
+                s.truth.get_or_insert([0, 0])[!right as usize] += 1;
+            }
+        });
     }
 }

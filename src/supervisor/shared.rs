@@ -73,7 +73,9 @@ pub(super) struct Shared {
 impl Shared {
     /// The first reason to end counts.
     pub(super) fn end(&self, why: Ended) {
-        self.ended.lock().expect("no thread panics while it holds this").get_or_insert(why);
+        let first = *self.ended.lock().expect("no thread panics while it holds this").get_or_insert(why);
+        // Before anything stops, so that the outputs never see a stop that is none.
+        self.drain.fetch_or(first == Ended::Done, Ordering::Relaxed);
         self.exchange.stop.store(true, Ordering::Relaxed);
         self.news.notify_all();
     }
@@ -132,9 +134,27 @@ impl Shared {
             self.commands.push(Command::Open { part: part.id, trigger, touching: part.touching });
         }
         if to_line && !self.exchange.trigger(part) {
-            self.line_fault(SafeReason::Overflow);
+            self.not_followed();
         }
         Some(part)
+    }
+
+    /// A part that nobody follows: all outputs safe, and it counts as one without a verdict.
+    pub(super) fn not_followed(&self) {
+        self.line_fault(SafeReason::Overflow);
+        self.count_part(|stats| stats.summary.safe += 1);
+    }
+
+    /// A part's end in the figures; the last that was wanted ends the run.
+    pub(super) fn count_part(&self, add: impl FnOnce(&mut Stats)) {
+        let mut stats = self.stats.lock().expect("no thread panics while it holds this");
+        stats.summary.parts += 1;
+        add(&mut stats);
+        let finished = self.parts > 0 && stats.summary.parts >= self.parts;
+        drop(stats);
+        if finished {
+            self.end(Ended::Done);
+        }
     }
 
     /// The board is in trouble; the line goes on.
