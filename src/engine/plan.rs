@@ -41,19 +41,12 @@ pub(super) struct Tensor {
 #[derive(Clone, Debug)]
 pub(super) struct Conv {
     shape: ConvShape,
-    weights: Packed,
+    weights: Weights,
     bias: Vec<i32>,
     scale: Vec<f32>,
     zero_point: i8,
     clamp: Clamp,
-}
-
-#[derive(Clone, Debug)]
-enum Packed {
-    /// `[row][column][channel]`.
-    Depthwise(Vec<i16>),
-    /// As the kernels want it.
-    Panels(Weights),
+    small: bool,
 }
 
 impl Conv {
@@ -67,22 +60,21 @@ impl Conv {
         zero_point: i8,
         clamp: Clamp,
     ) -> Self {
-        let taps = shape.patch_len();
+        let small = generic::sums_are_small(weights, zero_point, &bias, &scale);
         let weights = if shape.is_depthwise() {
-            let channels = shape.groups;
-            Packed::Depthwise((0..taps * channels).map(|i| weights[i % channels * taps + i / channels]).collect())
+            kernels.pack_depthwise(weights, shape.kernel, zero_point, &mut bias)
         } else {
             let channels = shape.output[2] / shape.groups;
-            Packed::Panels(kernels.pack(weights, channels, taps, shape.groups, zero_point, &mut bias))
+            kernels.pack(weights, channels, shape.patch_len(), shape.groups, zero_point, &mut bias)
         };
-        Self { shape, weights, bias, scale, zero_point, clamp }
+        Self { shape, weights, bias, scale, zero_point, clamp, small }
     }
 
     fn run(&self, kernels: Kernels, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
-        let epilogue = Epilogue { bias: &self.bias, scale: &self.scale, clamp: self.clamp };
-        match &self.weights {
-            Packed::Depthwise(w) => kernels.depthwise(&self.shape, input, self.zero_point, w, epilogue, output),
-            Packed::Panels(w) => kernels.conv(&self.shape, input, self.zero_point, w, epilogue, output, scratch),
+        let epilogue = Epilogue { bias: &self.bias, scale: &self.scale, clamp: self.clamp, small: self.small };
+        match self.shape.is_depthwise() {
+            true => kernels.depthwise(&self.shape, input, self.zero_point, &self.weights, epilogue, output),
+            false => kernels.conv(&self.shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
         }
     }
 }
@@ -90,7 +82,7 @@ impl Conv {
 /// A matrix product with its weights packed.
 #[derive(Clone, Debug)]
 pub(super) struct Dense {
-    weights: Vec<i16>,
+    weights: Weights,
     bias: Vec<i32>,
     inputs: usize,
     zero_point: i8,
@@ -98,11 +90,10 @@ pub(super) struct Dense {
 
 impl Dense {
     /// `weights`: `[outputs][inputs]`, less their zero point.
-    pub(super) fn new(weights: &[i16], bias: Vec<i32>, zero_point: i8) -> Self {
+    pub(super) fn new(kernels: Kernels, weights: &[i16], mut bias: Vec<i32>, zero_point: i8) -> Self {
         let inputs = weights.len() / bias.len();
-        let mut packed = vec![0; generic::packed_len(bias.len(), inputs)];
-        generic::pack(weights, bias.len(), inputs, &mut packed);
-        Self { weights: packed, bias, inputs, zero_point }
+        let weights = kernels.pack(weights, bias.len(), inputs, 1, zero_point, &mut bias);
+        Self { weights, bias, inputs, zero_point }
     }
 
     /// Which kernel computes it, for people.
@@ -110,8 +101,8 @@ impl Dense {
         format!("int8 product {}x{}", self.inputs, self.bias.len())
     }
 
-    fn run(&self, input: &[i8], sums: &mut [i32], scratch: &mut [i16]) {
-        generic::dense(input, self.zero_point, &self.weights, &self.bias, sums, scratch);
+    fn run(&self, kernels: Kernels, input: &[i8], sums: &mut [i32], scratch: &mut [i16]) {
+        kernels.dense(input, self.zero_point, &self.weights, &self.bias, sums, scratch);
     }
 }
 
@@ -311,7 +302,7 @@ impl Engine {
                 Operation::Conv(_, conv) => conv.run(self.kernels, a, out, &mut self.scratch),
                 Operation::Dense(_, dense, scales, clamp) => {
                     let sums = &mut self.sums[..out.len()];
-                    dense.run(a, sums, &mut self.scratch);
+                    dense.run(self.kernels, a, sums, &mut self.scratch);
                     for ((out, sum), scale) in out.iter_mut().zip(sums).zip(scales) {
                         *out = requant_rndne(*sum, *scale, *clamp);
                     }
@@ -331,7 +322,7 @@ impl Engine {
             }
             Output::Dense(id, dense, steps) => {
                 let sums = &mut self.sums[..logits.len()];
-                dense.run(&self.arena[self.places[id.0].clone()], sums, &mut self.scratch);
+                dense.run(self.kernels, &self.arena[self.places[id.0].clone()], sums, &mut self.scratch);
                 for ((logit, sum), step) in logits.iter_mut().zip(sums).zip(steps) {
                     *logit = logit_q16(*sum, *step);
                 }

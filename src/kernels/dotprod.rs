@@ -1,21 +1,24 @@
-//! Convolutions by SDOT, the signed dot product of ARMv8.2 (Cortex-A76, Neoverse-N1).
+//! Convolutions and products by SDOT, the signed dot product of ARMv8.2 (Cortex-A76, Neoverse-N1).
 //!
 //! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
 //!
 //! Algorithm, for a tile of [`PIXELS`] pixels and 16 channels:
 //!
 //! ```text
-//! for each 4 taps:  for each pixel p, channel c:  acc[p][c] += sum over 4 taps of x[p][tap] * w[c][tap]
+//! for each 4 taps:  for each pixel p, channel c:  acc[p][c] += sum over 4 of x[p][tap] * w[c][tap]
 //! ```
 //!
 //! Weights lie as `[channels / 16][taps / 4][16][4]`: 64 bytes a step, which four SDOT per pixel use with one lane of the
-//! pixel's 16 loaded taps. 4 x 16 sums take 16 registers, pixels 4 and weights 4, of 32. Values enter as they are; the
-//! zero point's share, `zero_point * sum of weights`, is taken off the bias at load, and padding holds the zero point.
-//! The intrinsic is not yet stable in Rust, so the one instruction is inline assembly.
+//! pixel's 16 loaded taps. 4 x 16 sums take 16 registers, pixels 4 and weights 4, of 32; they begin at the bias and are
+//! requantised where they are. Values enter as they are; the zero point's share, `zero_point * sum of weights`, is taken off the
+//! bias at load, and padding holds the zero point. The intrinsic is not yet stable in Rust, so the one instruction is inline
+//! assembly.
 
-use super::generic::{self, Epilogue, LANES};
-use super::{ConvShape, neon};
-use core::arch::aarch64::{int8x16_t, int32x4_t, vdupq_n_s32, vld1q_s8, vreinterpretq_s8_s32, vst1q_s32};
+use super::ConvShape;
+use super::generic::{Epilogue, LANES};
+use super::patches::{Rows, for_tiles};
+use super::requant::{Blocks, Sums};
+use core::arch::aarch64::*;
 use core::arch::asm;
 
 const PIXELS: usize = 4;
@@ -28,7 +31,7 @@ pub struct Dotprod(());
 #[inline(always)]
 fn sdot<const LANE: i32>(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     let mut acc = acc;
-    // SAFETY: only `Dotprod::conv` comes here, behind a token that found the instruction on this CPU; registers only.
+    // SAFETY: only methods of `Dotprod` come here, a token that found the instruction on this CPU; registers only.
     unsafe {
         asm!(
             ".arch_extension dotprod",
@@ -40,54 +43,56 @@ fn sdot<const LANE: i32>(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_
     acc
 }
 
-/// Sums of one tile. `rows`: the first tap of each pixel; `panel`: `[steps][16][4]`.
+/// Adds the products of `N` pixels with one panel to `acc`. `panel`: `[steps][16][4]`.
 #[inline(always)]
-fn tile(values: &[i8], rows: [usize; PIXELS], taps: usize, panel: &[i8]) -> [[i32; LANES]; PIXELS] {
-    let steps = taps.div_ceil(4);
-    assert!(panel.len() >= steps * 64, "a panel for all taps");
-    assert!(rows.iter().all(|r| r + taps <= values.len()), "all taps of all pixels");
-    // SAFETY: NEON is part of aarch64's baseline; nothing is read here.
-    let mut acc = unsafe { [[vdupq_n_s32(0); 4]; PIXELS] };
+fn tile<const N: usize>(rows: &Rows<'_, N>, panel: &[i8], mut acc: [Sums; N]) -> [Sums; N] {
+    let taps = rows.taps();
+    assert!(panel.len() >= taps.div_ceil(4) * 64, "a panel for all taps");
     let mut at = 0;
     macro_rules! step {
         ($lane:literal, $x:ident, $w:expr) => {
             for q in 0..4 {
                 // SAFETY: `panel` was checked to hold 64 bytes for each step, and $w is a step of this tile.
                 let w = unsafe { vld1q_s8(panel.as_ptr().add($w * 64 + q * 16)) };
-                for p in 0..PIXELS {
+                for p in 0..N {
                     acc[p][q] = sdot::<$lane>(acc[p][q], w, $x[p]);
                 }
             }
         };
     }
     while at + 16 <= taps {
-        // SAFETY: each row was checked to hold `taps` values, and 16 are left.
-        let x: [int8x16_t; PIXELS] = core::array::from_fn(|p| unsafe { vld1q_s8(values.as_ptr().add(rows[p] + at)) });
+        // SAFETY: each pixel has `taps` values, and 16 are left.
+        let x: [int8x16_t; N] = core::array::from_fn(|p| unsafe { vld1q_s8(rows.of(p).add(at)) });
         step!(0, x, at / 4);
         step!(1, x, at / 4 + 1);
         step!(2, x, at / 4 + 2);
         step!(3, x, at / 4 + 3);
         at += 16;
     }
+    if at + 8 <= taps {
+        // SAFETY: each pixel has `taps` values, and 8 are left.
+        let half = |p: usize| unsafe { vld1_s8(rows.of(p).add(at)) };
+        // SAFETY: NEON is part of aarch64's baseline; registers only.
+        let x: [int8x16_t; N] = core::array::from_fn(|p| unsafe { vcombine_s8(half(p), vdup_n_s8(0)) });
+        step!(0, x, at / 4);
+        step!(1, x, at / 4 + 1);
+        at += 8;
+    }
     while at < taps {
-        let n = (taps - at).min(4);
-        let x: [int8x16_t; PIXELS] = core::array::from_fn(|p| {
-            let mut four = [0i8; 4];
-            four[..n].copy_from_slice(&values[rows[p] + at..rows[p] + at + n]);
-            // SAFETY: NEON is part of aarch64's baseline; the value comes from a register.
-            unsafe { vreinterpretq_s8_s32(vdupq_n_s32(i32::from_le_bytes(four.map(|v| v as u8)))) }
-        });
+        let four = |p: usize| {
+            let row = rows.rest(p, at);
+            match row.first_chunk::<4>() {
+                Some(four) => *four,
+                None => core::array::from_fn(|i| row.get(i).copied().unwrap_or(0)),
+            }
+        };
+        let word = |p: usize| i32::from_le_bytes(four(p).map(|v| v as u8));
+        // SAFETY: NEON is part of aarch64's baseline; registers only.
+        let x: [int8x16_t; N] = core::array::from_fn(|p| unsafe { vreinterpretq_s8_s32(vdupq_n_s32(word(p))) });
         step!(0, x, at / 4);
         at += 4;
     }
-    let mut sums = [[0; LANES]; PIXELS];
-    for p in 0..PIXELS {
-        for q in 0..4 {
-            // SAFETY: each row of `sums` holds 16 values, written four at a time.
-            unsafe { vst1q_s32(sums[p].as_mut_ptr().add(4 * q), acc[p][q]) };
-        }
-    }
-    sums
+    acc
 }
 
 impl Dotprod {
@@ -96,8 +101,26 @@ impl Dotprod {
         std::arch::is_aarch64_feature_detected!("dotprod").then_some(Self(()))
     }
 
+    /// A convolution that is not depthwise and has one group; see `generic::conv` for the arguments.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn conv(
+        self,
+        s: &ConvShape,
+        input: &[i8],
+        zero_point: i8,
+        weights: &[i8],
+        epilogue: Epilogue<'_>,
+        output: &mut [i8],
+        scratch: &mut [i16],
+    ) {
+        match epilogue.small {
+            true => self.conv_with::<true>(s, input, zero_point, weights, epilogue, output, scratch),
+            false => self.conv_with::<false>(s, input, zero_point, weights, epilogue, output, scratch),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn conv_with<const SMALL: bool>(
         self,
         s: &ConvShape,
         input: &[i8],
@@ -110,15 +133,26 @@ impl Dotprod {
         let [oh, ow, oc] = s.output;
         let taps = s.patch_len();
         assert_eq!(output.len(), oh * ow * oc, "output length");
-        neon::for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, values, rows| {
-            for (block, panel) in weights.chunks_exact(taps.div_ceil(4) * 64).enumerate() {
-                let sums = tile(values, rows, taps, panel);
-                let first = block * LANES;
-                let n = LANES.min(oc - first);
-                for (p, sums) in sums.iter().enumerate().take(pixels) {
-                    generic::store(sums, &mut output[(pixel + p) * oc + first..][..n], epilogue, first);
-                }
+        let blocks = Blocks::<SMALL>::new(epilogue, oc);
+        for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
+            for (i, panel) in weights.chunks_exact(taps.div_ceil(4) * 64).enumerate() {
+                let first = i * LANES;
+                let block = blocks.block(first);
+                let acc = tile(&rows, panel, [block.bias; PIXELS]);
+                blocks.store_tile(acc, &block, &mut output[pixel * oc..(pixel + pixels) * oc], first);
             }
         });
+    }
+
+    /// A fully connected layer up to its sums; `bias` holds the zero point's share.
+    pub(super) fn dense(self, input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32]) {
+        let panels = weights.chunks_exact(input.len().div_ceil(4) * 64);
+        let row = Rows::new(input, [0], input.len());
+        for ((sums, bias), panel) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
+            // SAFETY: NEON is part of aarch64's baseline; registers only.
+            let zero = unsafe { [vdupq_n_s32(0); 4] };
+            let [acc] = tile(&row, panel, [zero]);
+            super::neon::store_sums(acc, bias, sums);
+        }
     }
 }

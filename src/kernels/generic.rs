@@ -46,6 +46,28 @@ pub struct Epilogue<'a> {
     pub scale: &'a [f32],
     /// Range and zero point of the output.
     pub clamp: Clamp,
+    /// Whether [`sums_are_small`] for these weights, so that a kernel may take the short way from sum to output.
+    pub small: bool,
+}
+
+/// Whether every channel's sum, as it is and scaled, lies within -2^22..2^22, whatever the values are.
+///
+/// `weights`: `[channels][taps]`, less their zero point; `bias`, `scale`: `[channels]`. Each value less the zero point lies
+/// between `-128 - zero_point` and `127 - zero_point`, which bounds the sum from both sides; padding counts as nothing.
+pub fn sums_are_small(weights: &[i16], zero_point: i8, bias: &[i32], scale: &[f32]) -> bool {
+    const LIMIT: i64 = 1 << 22;
+    let taps = weights.len() / bias.len().max(1);
+    let (least, most) = (-128 - zero_point as i64, 127 - zero_point as i64);
+    weights.chunks_exact(taps.max(1)).zip(bias.iter().zip(scale)).all(|(row, (bias, scale))| {
+        let (mut lo, mut hi) = (*bias as i64, *bias as i64);
+        for &w in row {
+            let (a, b) = (w as i64 * least, w as i64 * most);
+            lo += a.min(b);
+            hi += a.max(b);
+        }
+        let largest = lo.abs().max(hi.abs());
+        largest < LIMIT && (largest as f64 * *scale as f64) < LIMIT as f64
+    })
 }
 
 /// Multiplies [`PIXELS`] patches by one panel. `patches`: `[PIXELS][taps]`, even `taps`. `panel`: `[taps / 2][LANES][2]`.

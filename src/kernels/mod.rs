@@ -5,11 +5,20 @@
 pub mod generic;
 
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "vector loads behind checked lengths")]
+mod depthwise;
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "one instruction without a stable intrinsic, and vector loads behind checked lengths")]
 mod dotprod;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]
 mod neon;
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "the plan's scratch seen as bytes")]
+mod patches;
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "vector loads behind checked lengths")]
+mod requant;
 #[cfg(feature = "std")]
 pub mod select;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]

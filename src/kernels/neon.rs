@@ -1,4 +1,4 @@
-//! NEON kernels for every aarch64: convolutions without dot product (Cortex-A53, A72), depthwise 3x3 and 5x5.
+//! NEON kernels for every aarch64: convolutions and products without dot product (Cortex-A53, A72).
 //!
 //! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
 //!
@@ -12,14 +12,16 @@
 //! Two products fit i16, since values are at least -128 and weights, by symmetry, at least -127: at most 32,512. Weights
 //! outside -127..=127 are left to `generic`. Weights lie as `[channels / 8][taps / 16][8][16]`, so that a step reads 128 bytes in
 //! order. As with the dot product, values enter as they are and the bias holds the zero point's share.
-//!
-//! Depthwise goes over the picture one block of 16 channels at a time, its 9 or 25 weights in registers, two taps a sum.
 
-use super::generic::{self, Epilogue, LANES, lanes, requant_lanes};
+use super::generic::{self, Addend, Epilogue, LANES};
+use super::patches::{Rows, for_tiles};
+use super::requant::{Blocks, Sums};
 use super::{ConvShape, Weights};
+use crate::quant::Clamp;
 use core::arch::aarch64::*;
+use core::arch::asm;
 
-pub(super) const PIXELS: usize = 2;
+const PIXELS: usize = 2;
 const CHANNELS: usize = 8;
 
 /// Whether two products of such weights fit i16.
@@ -48,30 +50,33 @@ pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
     Weights::Narrow(packed)
 }
 
-/// Sums of one tile. `rows`: the first tap of each pixel in `values`; `panel`: `[steps][8][16]`.
+/// Sums of one tile of `N` pixels. `panel`: `[steps][8][16]`.
 #[inline(always)]
-fn tile(values: &[i8], rows: [usize; PIXELS], taps: usize, panel: &[i8]) -> [[i32; CHANNELS]; PIXELS] {
+fn tile<const N: usize>(rows: &Rows<'_, N>, panel: &[i8]) -> [[int32x4_t; 2]; N] {
+    let taps = rows.taps();
     let steps = taps.div_ceil(16);
     assert!(panel.len() >= steps * 16 * CHANNELS, "a panel for all taps");
-    assert!(rows.iter().all(|r| r + taps <= values.len()), "all taps of all pixels");
     let whole = taps / 16;
     // SAFETY: NEON is part of aarch64's baseline. Whole steps read 16 values of each row, all within `taps`, and 128 bytes of
     // the panel, which was checked to hold them; the last, partial step reads its values from a copy.
     unsafe {
-        let mut acc = [[vdupq_n_s32(0); CHANNELS]; PIXELS];
+        let mut acc = [[vdupq_n_s32(0); CHANNELS]; N];
         for step in 0..whole {
-            let x = core::array::from_fn(|p| vld1q_s8(values.as_ptr().add(rows[p] + step * 16)));
+            let x = core::array::from_fn(|p| vld1q_s8(rows.of(p).add(step * 16)));
             multiply(&mut acc, &x, panel.as_ptr().add(step * CHANNELS * 16));
         }
         if whole < steps {
             let x = core::array::from_fn(|p| {
                 let mut last = [0i8; 16];
-                last[..taps % 16].copy_from_slice(&values[rows[p] + whole * 16..][..taps % 16]);
+                last[..taps % 16].copy_from_slice(rows.rest(p, whole * 16));
                 vld1q_s8(last.as_ptr())
             });
             multiply(&mut acc, &x, panel.as_ptr().add(whole * CHANNELS * 16));
         }
-        acc.map(|acc| acc.map(|a| vaddvq_s32(a)))
+        // Four channels' lanes added up at a time.
+        let four =
+            |a: &[int32x4_t; CHANNELS], i: usize| vpaddq_s32(vpaddq_s32(a[i], a[i + 1]), vpaddq_s32(a[i + 2], a[i + 3]));
+        acc.map(|a| [four(&a, 0), four(&a, 4)])
     }
 }
 
@@ -80,22 +85,63 @@ fn tile(values: &[i8], rows: [usize; PIXELS], taps: usize, panel: &[i8]) -> [[i3
 /// # Safety
 /// `panel` points to 128 readable bytes.
 #[inline(always)]
-unsafe fn multiply(acc: &mut [[int32x4_t; CHANNELS]; PIXELS], x: &[int8x16_t; PIXELS], panel: *const i8) {
+unsafe fn multiply<const N: usize>(acc: &mut [[int32x4_t; CHANNELS]; N], x: &[int8x16_t; N], panel: *const i8) {
     for c in 0..CHANNELS {
         // SAFETY: the caller's promise; NEON is part of aarch64's baseline.
-        unsafe {
-            let w = vld1q_s8(panel.add(c * 16));
-            for p in 0..PIXELS {
-                let pairs = vmull_s8(vget_low_s8(x[p]), vget_low_s8(w));
-                acc[p][c] = vpadalq_s16(acc[p][c], vmlal_high_s8(pairs, x[p], w));
-            }
+        let w = unsafe { vld1q_s8(panel.add(c * 16)) };
+        for p in 0..N {
+            acc[p][c] = add_products(acc[p][c], x[p], w);
         }
     }
 }
 
-/// A convolution that is not depthwise and has one group; see [`generic::conv`] for the arguments.
+/// `acc[i]` plus four of the 16 products of `x` and `w`. In assembly, because the compiler moves all the multiplies of a tile to
+/// its front and then has no registers left.
+#[inline(always)]
+fn add_products(acc: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
+    let mut acc = acc;
+    // SAFETY: instructions of aarch64's baseline; registers only.
+    unsafe {
+        asm!(
+            "smull {t:v}.8h, {x:v}.8b, {w:v}.8b",
+            "smlal2 {t:v}.8h, {x:v}.16b, {w:v}.16b",
+            "sadalp {acc:v}.4s, {t:v}.8h",
+            t = out(vreg) _, x = in(vreg) x, w = in(vreg) w, acc = inout(vreg) acc,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
+
+/// Sums of 16 channels from one or two panels of eight.
+#[inline(always)]
+fn pair<const N: usize>(rows: &Rows<'_, N>, panels: &[i8]) -> [Sums; N] {
+    let (low, high) = panels.split_at(rows.taps().div_ceil(16) * 16 * CHANNELS);
+    let low = tile(rows, low);
+    // SAFETY: NEON is part of aarch64's baseline; registers only.
+    let high = if high.is_empty() { unsafe { [[vdupq_n_s32(0); 2]; N] } } else { tile(rows, high) };
+    core::array::from_fn(|p| [low[p][0], low[p][1], high[p][0], high[p][1]])
+}
+
+/// A convolution that is not depthwise and has one group; see `generic::conv` for the arguments.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn conv(
+    s: &ConvShape,
+    input: &[i8],
+    zero_point: i8,
+    weights: &[i8],
+    epilogue: Epilogue<'_>,
+    output: &mut [i8],
+    scratch: &mut [i16],
+) {
+    match epilogue.small {
+        true => conv_with::<true>(s, input, zero_point, weights, epilogue, output, scratch),
+        false => conv_with::<false>(s, input, zero_point, weights, epilogue, output, scratch),
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn conv_with<const SMALL: bool>(
     s: &ConvShape,
     input: &[i8],
     zero_point: i8,
@@ -107,170 +153,68 @@ pub(super) fn conv(
     let [oh, ow, oc] = s.output;
     let taps = s.patch_len();
     assert_eq!(output.len(), oh * ow * oc, "output length");
-    for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, values, rows| {
-        let panel_len = taps.div_ceil(16) * 16 * CHANNELS;
-        // Two panels make a row of 16 for the requantisation.
-        for (block, pair) in weights.chunks(2 * panel_len).enumerate() {
-            let mut sums = [[0i32; LANES]; PIXELS];
-            for (half, panel) in pair.chunks_exact(panel_len).enumerate() {
-                for (sums, tile) in sums.iter_mut().zip(tile(values, rows, taps, panel)) {
-                    sums[half * CHANNELS..][..CHANNELS].copy_from_slice(&tile);
-                }
-            }
-            let first = block * LANES;
-            let n = LANES.min(oc - first);
-            for (p, sums) in sums.iter().enumerate().take(pixels) {
-                generic::store(sums, &mut output[(pixel + p) * oc + first..][..n], epilogue, first);
-            }
+    let blocks = Blocks::<SMALL>::new(epilogue, oc);
+    for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
+        for (i, panels) in weights.chunks(2 * taps.div_ceil(16) * 16 * CHANNELS).enumerate() {
+            let first = i * LANES;
+            let block = blocks.block(first);
+            let sums = pair(&rows, panels);
+            // SAFETY: NEON is part of aarch64's baseline; registers only.
+            let sums = sums.map(|sums| core::array::from_fn(|q| unsafe { vaddq_s32(sums[q], block.bias[q]) }));
+            blocks.store_tile(sums, &block, &mut output[pixel * oc..(pixel + pixels) * oc], first);
         }
     });
 }
 
-/// Calls `f(first pixel, pixels, values, where each pixel's taps begin)` for every tile of `N` output pixels. Pointwise
-/// convolutions read their input in place; others gather patches into `scratch`, with the zero point as padding. A last tile
-/// that is not full repeats its last pixel.
+/// A fully connected layer up to its sums; `bias` holds the zero point's share.
+pub(super) fn dense(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32]) {
+    let row = Rows::new(input, [0], input.len());
+    let panels = weights.chunks(2 * input.len().div_ceil(16) * 16 * CHANNELS);
+    for ((sums, bias), panels) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
+        let [acc] = pair(&row, panels);
+        store_sums(acc, bias, sums);
+    }
+}
+
+/// `sums = acc + bias`, at most 16 of them.
 #[inline(always)]
-pub(super) fn for_tiles<const N: usize>(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    scratch: &mut [i16],
-    mut f: impl FnMut(usize, usize, &[i8], [usize; N]),
-) {
-    let (pixels_all, ow, taps) = (s.output[0] * s.output[1], s.output[1], s.patch_len());
-    let pointwise = s.is_pointwise();
-    let patches = bytes(scratch);
-    for pixel in (0..pixels_all).step_by(N) {
-        let pixels = N.min(pixels_all - pixel);
-        let nth = |p: usize| p.min(pixels - 1);
-        if pointwise {
-            f(pixel, pixels, input, core::array::from_fn(|p| (pixel + nth(p)) * taps));
-            continue;
-        }
-        for p in 0..pixels {
-            gather(s, input, zero_point, (pixel + p) / ow, (pixel + p) % ow, &mut patches[p * taps..][..taps]);
-        }
-        f(pixel, pixels, patches, core::array::from_fn(|p| nth(p) * taps));
+pub(super) fn store_sums(acc: Sums, bias: &[i32], sums: &mut [i32]) {
+    let mut whole = [0; LANES];
+    for (q, acc) in acc.into_iter().enumerate() {
+        // SAFETY: the array holds 16 values, written four at a time.
+        unsafe { vst1q_s32(whole.as_mut_ptr().add(4 * q), acc) };
+    }
+    for ((sum, bias), acc) in sums.iter_mut().zip(bias).zip(whole) {
+        *sum = acc.wrapping_add(*bias);
     }
 }
 
-/// The plan's scratch, seen as bytes.
-fn bytes(scratch: &mut [i16]) -> &mut [i8] {
-    // SAFETY: i16 has no invalid bytes and a stricter alignment; twice as many elements of half the size.
-    unsafe { core::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), 2 * scratch.len()) }
-}
-
-/// The values under the kernel at output (`oy`, `ox`); padding is the zero point.
-#[inline(always)]
-fn gather(s: &ConvShape, input: &[i8], zero_point: i8, oy: usize, ox: usize, patch: &mut [i8]) {
-    let [h, w, c] = s.input;
-    for (tap, out) in patch.chunks_exact_mut(c).enumerate() {
-        let (ky, kx) = (tap / s.kernel[1], tap % s.kernel[1]);
-        let y = (oy * s.stride[0] + ky * s.dilation[0]).wrapping_sub(s.pad[0]);
-        let x = (ox * s.stride[1] + kx * s.dilation[1]).wrapping_sub(s.pad[1]);
-        match y < h && x < w {
-            true => out.copy_from_slice(&input[(y * w + x) * c..][..c]),
-            false => out.fill(zero_point),
-        }
-    }
-}
-
-/// Depthwise; see [`generic::depthwise`]. 3x3 and 5x5 blocks of 16 channels here, everything else there.
-pub(super) fn depthwise(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i16],
-    epilogue: Epilogue<'_>,
-    output: &mut [i8],
-) {
-    let channels = s.input[2];
-    let whole = channels % LANES == 0 && fits(weights);
-    match s.kernel {
-        [3, 3] if whole => depthwise_blocks::<3, 9>(s, input, zero_point, weights, epilogue, output),
-        [5, 5] if whole => depthwise_blocks::<5, 25>(s, input, zero_point, weights, epilogue, output),
-        _ => generic::depthwise(s, input, zero_point, weights, epilogue, output),
-    }
-}
-
-/// `SIDE`: rows and columns of the kernel, `TAPS`: its square.
-fn depthwise_blocks<const SIDE: usize, const TAPS: usize>(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i16],
-    epilogue: Epilogue<'_>,
-    output: &mut [i8],
-) {
-    let [h, w, c] = s.input;
-    let [oh, ow, _] = s.output;
-    const { assert!(SIDE * SIDE == TAPS) };
-    assert_eq!((input.len(), output.len(), weights.len()), (h * w * c, oh * ow * c, TAPS * c), "lengths of the shape");
-    for first in (0..c).step_by(LANES) {
-        let narrow: [[i8; LANES]; TAPS] = core::array::from_fn(|t| lanes(weights, t * c + first).map(|w| w as i8));
-        let mut bias = lanes::<i32>(epilogue.bias, first);
-        for l in 0..LANES {
-            let sum: i32 = narrow.iter().map(|tap| tap[l] as i32).sum();
-            bias[l] = bias[l].wrapping_sub(zero_point as i32 * sum);
-        }
-        let scale = lanes::<f32>(epilogue.scale, first);
-        let offsets: [usize; TAPS] = core::array::from_fn(|t| (t / SIDE * s.dilation[0] * w + t % SIDE * s.dilation[1]) * c);
-        // SAFETY: NEON is part of aarch64's baseline; each array holds 16 bytes.
-        let (taps, padding) = unsafe { (narrow.map(|tap| vld1q_s8(tap.as_ptr())), vdupq_n_s8(zero_point)) };
-        for oy in 0..oh {
-            let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
-            // Where each row of the kernel lies, and whether it lies in the picture.
-            let rows: [usize; SIDE] = core::array::from_fn(|k| y0.wrapping_add(k * s.dilation[0]));
-            let rows_inside = rows.iter().all(|y| *y < h);
-            for ox in 0..ow {
-                let x0 = (ox * s.stride[1]).wrapping_sub(s.pad[1]);
-                let columns: [usize; SIDE] = core::array::from_fn(|k| x0.wrapping_add(k * s.dilation[1]));
-                let acc = if rows_inside && columns[0] < w && columns[SIDE - 1] < w {
-                    let base = (y0 * w + x0) * c + first;
-                    debug_assert!(base + offsets[TAPS - 1] + LANES <= input.len());
-                    // SAFETY: first and last tap lie inside the picture, so all do; 16 channels from `first` on exist.
-                    sum(&taps, |t| unsafe { vld1q_s8(input.as_ptr().add(base + offsets[t])) })
-                } else {
-                    let mut x = [padding; TAPS];
-                    for (ky, &y) in rows.iter().enumerate().filter(|(_, y)| **y < h) {
-                        for (kx, &column) in columns.iter().enumerate().filter(|(_, x)| **x < w) {
-                            // SAFETY: the pixel lies inside the picture; 16 channels from `first` on exist.
-                            x[ky * SIDE + kx] = unsafe { vld1q_s8(input.as_ptr().add((y * w + column) * c + first)) };
-                        }
-                    }
-                    sum(&taps, |t| x[t])
-                };
-                let out = requant_lanes(&acc, &bias, &scale, epilogue.clamp);
-                output[(oy * ow + ox) * c + first..][..LANES].copy_from_slice(&out);
-            }
-        }
-    }
-}
-
-/// Sum over taps of value times weight, 16 channels at once, two taps a step.
-#[inline(always)]
-fn sum<const TAPS: usize>(taps: &[int8x16_t; TAPS], x: impl Fn(usize) -> int8x16_t) -> [i32; LANES] {
-    // SAFETY: NEON is part of aarch64's baseline; `sums` holds the 16 values that are written.
+/// See `generic::add`.
+pub(super) fn add(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
+    assert!(a.len() == b.len() && a.len() == output.len(), "addends and sum differ in length");
+    let (chunks_a, rest_a) = a.as_chunks::<LANES>();
+    let (chunks_b, rest_b) = b.as_chunks::<LANES>();
+    let (chunks, rest) = output.as_chunks_mut::<LANES>();
+    // SAFETY: NEON is part of aarch64's baseline; every chunk holds 16 bytes.
     unsafe {
-        let mut acc = [vdupq_n_s32(0); 4];
-        for t in (0..TAPS).step_by(2) {
-            let a = x(t);
-            let mut low = vmull_s8(vget_low_s8(a), vget_low_s8(taps[t]));
-            let mut high = vmull_high_s8(a, taps[t]);
-            if t + 1 < TAPS {
-                let b = x(t + 1);
-                low = vmlal_s8(low, vget_low_s8(b), vget_low_s8(taps[t + 1]));
-                high = vmlal_high_s8(high, b, taps[t + 1]);
-            }
-            acc[0] = vaddw_s16(acc[0], vget_low_s16(low));
-            acc[1] = vaddw_high_s16(acc[1], low);
-            acc[2] = vaddw_s16(acc[2], vget_low_s16(high));
-            acc[3] = vaddw_high_s16(acc[3], high);
+        let [za, zb] = [pa, pb].map(|p| vdupq_n_s16(p.zero_point as i16));
+        let zero_point = vdupq_n_s16(clamp.zero_point as i16);
+        let (lo, hi) = (vdupq_n_s8(clamp.lo), vdupq_n_s8(clamp.hi));
+        // Eight differences, as i16, to two times four products.
+        let real = |d: int16x8_t, ratio: f32| {
+            [vmovl_s16(vget_low_s16(d)), vmovl_high_s16(d)].map(|d| vmulq_n_f32(vcvtq_f32_s32(d), ratio))
+        };
+        let eight = |a: int16x8_t, b: int16x8_t| {
+            let (x, y) = (real(vsubq_s16(a, za), pa.ratio), real(vsubq_s16(b, zb), pb.ratio));
+            let q = [0, 1].map(|i| vcvtnq_s32_f32(vaddq_f32(x[i], y[i])));
+            vqmovn_s16(vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), zero_point))
+        };
+        for ((out, a), b) in chunks.iter_mut().zip(chunks_a).zip(chunks_b) {
+            let (a, b) = (vld1q_s8(a.as_ptr()), vld1q_s8(b.as_ptr()));
+            let low = eight(vmovl_s8(vget_low_s8(a)), vmovl_s8(vget_low_s8(b)));
+            let high = eight(vmovl_high_s8(a), vmovl_high_s8(b));
+            vst1q_s8(out.as_mut_ptr(), vminq_s8(vmaxq_s8(vcombine_s8(low, high), lo), hi));
         }
-        let mut sums = [0; LANES];
-        for (q, acc) in acc.into_iter().enumerate() {
-            vst1q_s32(sums.as_mut_ptr().add(4 * q), acc);
-        }
-        sums
     }
+    generic::add(rest_a, pa, rest_b, pb, clamp, rest);
 }

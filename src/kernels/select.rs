@@ -131,24 +131,58 @@ impl Kernels {
         }
     }
 
-    /// A depthwise convolution; see [`generic::depthwise`].
+    /// A fully connected layer up to its sums; see [`generic::dense`]. `weights` and `bias` as [`Kernels::pack`] left them.
+    pub fn dense(
+        &self,
+        input: &[i8],
+        zero_point: i8,
+        weights: &Weights,
+        bias: &[i32],
+        sums: &mut [i32],
+        scratch: &mut [i16],
+    ) {
+        match (self, weights) {
+            #[cfg(target_arch = "aarch64")]
+            (Self::Dotprod(token), Weights::Narrow(weights)) => token.dense(input, weights, bias, sums),
+            #[cfg(target_arch = "aarch64")]
+            (Self::Neon, Weights::Narrow(weights)) => super::neon::dense(input, weights, bias, sums),
+            (_, Weights::Wide(w)) => generic::dense(input, zero_point, w, bias, sums, scratch),
+            (_, Weights::Narrow(_)) => unreachable!("only the ARM kernels pack narrow"),
+        }
+    }
+
+    /// Packs a depthwise convolution's weights, `[channels][taps]`, for this set. `bias` may take up the zero point.
+    pub fn pack_depthwise(&self, weights: &[i16], kernel: [usize; 2], zero_point: i8, bias: &mut [i32]) -> Weights {
+        let (channels, taps) = (bias.len(), kernel[0] * kernel[1]);
+        #[cfg(target_arch = "aarch64")]
+        if *self != Self::Generic && super::depthwise::takes(kernel, channels, weights) {
+            return Weights::Narrow(super::depthwise::pack(weights, channels, zero_point, bias));
+        }
+        let _ = zero_point;
+        Weights::Wide((0..taps * channels).map(|i| weights[i % channels * taps + i / channels]).collect())
+    }
+
+    /// A depthwise convolution; see [`generic::depthwise`]. `weights` and biases as [`Kernels::pack_depthwise`] left them.
     pub fn depthwise(
         &self,
         s: &ConvShape,
         input: &[i8],
         zero_point: i8,
-        weights: &[i16],
+        weights: &Weights,
         e: Epilogue<'_>,
         output: &mut [i8],
     ) {
-        match self {
+        match (self, weights) {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(token) => token.depthwise(s, input, zero_point, weights, e, output),
+            (Self::Avx2(token), Weights::Wide(w)) => token.depthwise(s, input, zero_point, w, e, output),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni(token) => token.depthwise(s, input, zero_point, weights, e, output),
+            (Self::Avx512Vnni(token), Weights::Wide(w)) => token.depthwise(s, input, zero_point, w, e, output),
             #[cfg(target_arch = "aarch64")]
-            Self::Neon | Self::Dotprod(_) => super::neon::depthwise(s, input, zero_point, weights, e, output),
-            _ => generic::depthwise(s, input, zero_point, weights, e, output),
+            (Self::Neon | Self::Dotprod(_), Weights::Narrow(w)) => {
+                super::depthwise::depthwise(s, input, zero_point, w, e, output);
+            }
+            (_, Weights::Wide(w)) => generic::depthwise(s, input, zero_point, w, e, output),
+            (_, Weights::Narrow(_)) => unreachable!("only the ARM kernels pack narrow"),
         }
     }
 
@@ -159,6 +193,8 @@ impl Kernels {
             Self::Avx2(token) => token.add(a, pa, b, pb, clamp, output),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(token) => token.add(a, pa, b, pb, clamp, output),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon | Self::Dotprod(_) => super::neon::add(a, pa, b, pb, clamp, output),
             _ => generic::add(a, pa, b, pb, clamp, output),
         }
     }

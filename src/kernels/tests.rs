@@ -56,18 +56,21 @@ fn check(kernels: Kernels, s: &ConvShape, seed: u64, kind: usize, widest: i32) {
     let scale: Vec<f32> = (0..oc).map(|_| r.range(1, 400) as f32 * 1e-5).collect();
     let zp = [-128, -1, 0, 3, 127][r.range(0, 4) as usize];
     let clamp = Clamp { lo: -120, hi: 125, zero_point: r.range(-128, 127) as i8 };
-    let want = reference(s, &input, zp, &weights, Epilogue { bias: &bias, scale: &scale, clamp });
+    // Now and then sums that leave the short way's range: it must not be taken.
+    let scale: Vec<f32> = scale.iter().map(|x| if seed.is_multiple_of(7) { x * 3e4 } else { *x }).collect();
+    let small = generic::sums_are_small(&weights, zp, &bias, &scale);
+    let want = reference(s, &input, zp, &weights, Epilogue { bias: &bias, scale: &scale, clamp, small });
     // Canaries on both sides of the output.
     let mut out = vec![77i8; want.len() + 64];
     let (mut bias, mut scratch) = (bias, vec![0; generic::scratch_len(s.patch_len())]);
     let inner = 32..32 + want.len();
     if s.is_depthwise() {
-        let taps = s.patch_len();
-        let w: Vec<i16> = (0..taps * oc).map(|i| weights[i % oc * taps + i / oc]).collect();
-        kernels.depthwise(s, &input, zp, &w, Epilogue { bias: &bias, scale: &scale, clamp }, &mut out[inner.clone()]);
+        let packed = kernels.pack_depthwise(&weights, s.kernel, zp, &mut bias);
+        let e = Epilogue { bias: &bias, scale: &scale, clamp, small };
+        kernels.depthwise(s, &input, zp, &packed, e, &mut out[inner.clone()]);
     } else {
         let packed = kernels.pack(&weights, oc / s.groups, s.patch_len(), s.groups, zp, &mut bias);
-        let e = Epilogue { bias: &bias, scale: &scale, clamp };
+        let e = Epilogue { bias: &bias, scale: &scale, clamp, small };
         kernels.conv(s, &input, zp, &packed, e, &mut out[inner.clone()], &mut scratch);
     }
     assert_eq!(out[inner], want, "{} {s:?} seed {seed} kind {kind}", kernels.name());
@@ -93,6 +96,35 @@ fn shape(
         pad: [pad; 2],
         groups,
     })
+}
+
+/// Sums of two tensors, of every length around the lanes.
+#[test]
+fn every_set_of_kernels_adds_as_defined() {
+    use crate::quant::add_rndne;
+    use generic::Addend;
+    let mut r = Random::new(5, 5);
+    for kernels in Kernels::available() {
+        for n in [0, 1, 7, 15, 16, 17, 31, 64, 97] {
+            for kind in 0..4 {
+                let [a, b] = [0, 1].map(|_| values(&mut r, n, kind, -128, 127).iter().map(|&v| v as i8).collect::<Vec<_>>());
+                let [pa, pb] = [0, 1].map(|_| Addend {
+                    zero_point: r.range(-128, 127) as i8,
+                    ratio: r.range(1, 4000) as f32 * [1e-3, 1e3][(kind == 3) as usize],
+                });
+                let clamp = Clamp { lo: -100, hi: 120, zero_point: r.range(-128, 127) as i8 };
+                let mut out = vec![77; n + 2];
+                kernels.add(&a, pa, &b, pb, clamp, &mut out[1..n + 1]);
+                let want: Vec<i8> = a
+                    .iter()
+                    .zip(&b)
+                    .map(|(a, b)| add_rndne(*a, pa.zero_point, pa.ratio, *b, pb.zero_point, pb.ratio, clamp))
+                    .collect();
+                assert_eq!(out[1..n + 1], want, "{} n {n} kind {kind} {pa:?} {pb:?} {clamp:?}", kernels.name());
+                assert_eq!([out[0], out[n + 1]], [77; 2], "canaries");
+            }
+        }
+    }
 }
 
 /// Every set against the reference: sizes around the lanes, primes, extremes, strides, pads, dilation, groups.

@@ -250,7 +250,7 @@ impl<'g> Lowering<'g> {
                 Operation::Conv(src, Conv::new(self.kernels, shape, &weights, bias, scales(s)?, zero_point, clamp))
             }
             Kind::Dense(m, s) => {
-                let dense = Dense::new(&m.weights, m.bias, self.get(m.src).quant.zero_point);
+                let dense = Dense::new(self.kernels, &m.weights, m.bias, self.get(m.src).quant.zero_point);
                 Operation::Dense(m.src, dense, scales(s)?, clamp)
             }
             Kind::Add(a, b) => {
@@ -467,7 +467,7 @@ impl<'g> Lowering<'g> {
             Some(Value::Pending(p)) if unclamped(&p) => match p.what {
                 Kind::Dense(m, steps) => {
                     let zero_point = self.tensors[m.src.0].quant.zero_point;
-                    Output::Dense(m.src, Dense::new(&m.weights, m.bias, zero_point), steps)
+                    Output::Dense(m.src, Dense::new(self.kernels, &m.weights, m.bias, zero_point), steps)
                 }
                 _ => return Err(refuse("expected a Gemm, or a QuantizeLinear before it".into())),
             },

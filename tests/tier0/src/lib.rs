@@ -49,7 +49,7 @@ fn run() -> Option<u32> {
     weights.iter_mut().enumerate().for_each(|(i, w)| *w = (i * 37 % 255) as i16 - 127);
     let mut packed = [0i16; generic::packed_len(8, 27)];
     generic::pack(&weights, 8, 27, &mut packed);
-    let epilogue = Epilogue { bias: &[100; 8], scale: &[0.002; 8], clamp: Clamp::full(-5) };
+    let epilogue = Epilogue { bias: &[100; 8], scale: &[0.002; 8], clamp: Clamp::full(-5), small: false };
     let (mut features, mut scratch) = ([0i8; 16 * 16 * 8], [0i16; generic::scratch_len(27)]);
     generic::conv(&shape, &tensor, 3, &packed, epilogue, &mut features, &mut scratch);
     let mut average = [0i8; 8];
