@@ -13,6 +13,7 @@ pub mod drill;
 pub mod events;
 mod inputs;
 mod line_thread;
+mod notify;
 pub(crate) mod quantiles;
 mod record;
 pub mod routing;

@@ -8,6 +8,7 @@ use super::clock::SystemClock;
 use super::events::{self, Reporter, Summary};
 use super::inputs;
 use super::line_thread::LineThread;
+use super::notify::Notify;
 use super::record::Recorder;
 use super::routing::Routing;
 use super::shared::{Belt, Shared, Stats};
@@ -17,7 +18,7 @@ use crate::decide::SafeReason;
 use crate::line::Intake;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
-use crate::time::Clock;
+use crate::time::{Clock, Instant, Micros};
 use crate::triggers::Trigger;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -134,7 +135,10 @@ pub fn run(run: Run) -> Ended {
         board::watch(&board, &|| shared.exchange.stop.load(Ordering::Relaxed), &|trouble| shared.board_fault(trouble));
     }));
 
-    let ended = wait(&shared, &signalled);
+    let mut notify = Notify::from_environment();
+    notify.ready();
+    let ended = wait(&shared, &signalled, settings.watchdog.micros(), &mut notify);
+    notify.stopping();
     shared.exchange.stop.store(true, Ordering::Relaxed);
     if ended != Ended::Done {
         shared.commands.push(Command::Safe(SafeReason::Stopped));
@@ -202,7 +206,8 @@ fn join<T>(thread: std::thread::JoinHandle<T>, patience: Duration) -> Option<T> 
     thread.join().ok()
 }
 
-fn wait(shared: &Shared, signalled: &AtomicBool) -> Ended {
+/// Waits for the end; as long as the line beats, the service manager hears of it.
+fn wait(shared: &Shared, signalled: &AtomicBool, watchdog: Micros, notify: &mut Notify) -> Ended {
     let mut ended = shared.ended.lock().expect("no thread panics while it holds this");
     loop {
         if let Some(why) = *ended {
@@ -210,6 +215,10 @@ fn wait(shared: &Shared, signalled: &AtomicBool) -> Ended {
         }
         if signalled.load(Ordering::Relaxed) {
             return Ended::Signal;
+        }
+        let now = shared.clock.now();
+        if now.since(Instant::from_micros(shared.beat.load(Ordering::Relaxed))) <= watchdog {
+            notify.alive(now);
         }
         let wait = shared.news.wait_timeout(ended, Duration::from_millis(20));
         ended = wait.expect("no thread panics while it holds this").0;

@@ -201,3 +201,35 @@ fn safe_puts_lines_into_their_safe_state_after_an_abort() {
     assert_eq!(finish(tagpin(&["safe", "--bundle", PARTS, "--settings", &file])).status.code(), Some(0));
     assert!(last().contains("inactive"));
 }
+
+/// systemd's protocol: ready when everything is open, alive while the line beats and no longer, stopping at the end.
+#[test]
+fn the_service_manager_hears_that_the_line_is_ready_alive_and_stopping() {
+    let heard = |name: &str, args: &[&str]| -> Vec<String> {
+        let path = folder(name).join("notify");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let file = guarded(&format!("{name}-settings"), "conveyor?fps=60", "");
+        let mut command = tagpin(&[&["run", "--json", "--bundle", PARTS, "--settings", &file], args].concat());
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+        // Read while it runs: a socket keeps only a few datagrams.
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let reader = std::thread::spawn(move || {
+            let (mut bytes, mut words) = ([0; 64], Vec::new());
+            while let Ok(n) = socket.recv(&mut bytes) {
+                words.push(String::from_utf8_lossy(&bytes[..n]).into_owned());
+                if words.last().is_some_and(|w| w == "STOPPING=1") {
+                    break;
+                }
+            }
+            words
+        });
+        finish(command);
+        reader.join().unwrap()
+    };
+    let words = heard("notify", &["--parts", "40"]);
+    assert_eq!((words.first().unwrap().as_str(), words.last().unwrap().as_str()), ("READY=1", "STOPPING=1"), "{words:?}");
+    assert!(words.iter().filter(|w| *w == "WATCHDOG=1").count() >= 3, "{words:?}");
+    // A line that hangs is not called alive for longer than its own watchdog allows: 1.5 s of 0.05 s, with some slack.
+    let words = heard("notify-hang", &["--drill", "hang@2"]);
+    assert!(words.len() < if emulated() { 200 } else { 60 }, "{} words", words.len());
+}
