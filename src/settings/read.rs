@@ -228,14 +228,12 @@ impl Settings {
                 let why = "another chip than the trigger's; only on one chip does the kernel keep their edges in order";
                 t.problem("chip", why.into());
             }
-            let quadrature = t.has("b");
-            let a = input_line(&mut t, "a", if quadrature { Slope::Both } else { Slope::Rising }, 0);
-            if quadrature {
+            // Both edges even where only one counts, so that a lost one shows.
+            let a = input_line(&mut t, "a", Slope::Both, 0);
+            if t.has("b") {
                 let b = InputLine { line: t.required("b"), ..a.clone() };
                 add_line(inputs, chip.clone(), Role::EncoderB, b);
             }
-            // One edge of A alone is all that there is; its level after it is always the same.
-            let a = InputLine { slope: Slope::Both, ..a };
             add_line(inputs, chip, Role::EncoderA, a);
         }
         let mut t = root.table("acknowledge");

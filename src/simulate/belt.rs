@@ -111,7 +111,7 @@ struct Working {
 }
 
 /// The scripted belt: when parts come and what frames show.
-pub struct Belt {
+struct Belt {
     random: Random,
     next_part: Option<Instant>,
     parts_left: u64,
@@ -121,7 +121,7 @@ pub struct Belt {
 }
 
 /// A line in simulation.
-pub struct Simulated<'s> {
+pub(super) struct Simulated<'s> {
     script: &'s Script,
     clock: Arc<SimulatedClock>,
     belt: Belt,
@@ -145,7 +145,7 @@ pub struct Simulated<'s> {
 
 impl<'s> Simulated<'s> {
     /// A line with nothing on it. Every way of `settings` must be a time.
-    pub fn new(bundle: &Bundle<'_>, settings: &Settings, script: &'s Script) -> Result<Self, String> {
+    pub(super) fn new(bundle: &Bundle<'_>, settings: &Settings, script: &'s Script) -> Result<Self, String> {
         let clock = Arc::new(SimulatedClock::default());
         let shown = Arc::new(AtomicI32::new(NOTHING));
         let write_fails = Arc::new(AtomicBool::new(false));
@@ -226,7 +226,7 @@ impl<'s> Simulated<'s> {
     }
 
     /// Runs the script to its end.
-    pub fn run(mut self) -> Result<Outcome, String> {
+    pub(super) fn run(mut self) -> Result<Outcome, String> {
         /// How long the camera goes on after the last part.
         const TAIL: Micros = Micros(1_000_000);
         let mut end = None;

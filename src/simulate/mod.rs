@@ -8,13 +8,14 @@ pub mod ledger;
 mod random;
 pub mod view;
 
-pub use belt::{Belt, Fault, Simulated};
+pub use belt::Fault;
 pub use random::Quantile;
 
 use crate::bundle::Bundle;
 use crate::line::Travel;
 use crate::settings::{Settings, TriggerKind};
 use crate::time::{Clock, Instant, Micros};
+use belt::Simulated;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A clock that is set.
