@@ -261,6 +261,11 @@ impl Decider {
         if let Some(i) = rules.iter().position(|r| r.review_low > r.threshold) {
             return Err(PolicyError::Band(TagId(i as u16)));
         }
+        // The best scores are one frame's: what frames say together is settled by them.
+        let policy = match policy.combine {
+            Combine::Consensus => policy,
+            Combine::Best => Policy { combine: Combine::Best, stale_after: policy.stale_after, ..Policy::default() },
+        };
         let too_many = PolicyError::TooManyTags(rules.len());
         let mut states = Vec::new();
         states.resize(rules.len(), FRESH).map_err(|_| too_many)?;
@@ -291,10 +296,7 @@ impl Decider {
             state.best = if self.policy.combine == Combine::Best { state.best.max(*score) } else { *score };
         }
         let top = top(self.states.iter().map(|s| s.best));
-        let Policy { n, k, hysteresis, dwell, .. } = match self.policy.combine {
-            Combine::Consensus => self.policy,
-            Combine::Best => Policy::default(),
-        };
+        let Policy { n, k, hysteresis, dwell, .. } = self.policy;
         let mask = ((1u32 << n) - 1) as u16;
         let dwell: Micros = dwell.into();
         for (i, (state, rule)) in self.states.iter_mut().zip(&self.rules).enumerate() {
@@ -314,7 +316,6 @@ impl Decider {
     }
 
     fn verdict(&self) -> Verdict {
-        let k = if self.policy.combine == Combine::Best { 1 } else { self.policy.k as u32 };
         let mut held = TagSet::EMPTY;
         let mut review = TagSet::EMPTY;
         let mut newest: Option<(usize, &TagState)> = None;
@@ -324,7 +325,7 @@ impl Decider {
                 if newest.is_none_or(|(_, s)| state.since > s.since) {
                     newest = Some((i, state));
                 }
-            } else if state.review.count_ones() >= k {
+            } else if state.review.count_ones() >= self.policy.k as u32 {
                 review.insert(TagId(i as u16));
             }
         }
