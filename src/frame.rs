@@ -2,7 +2,7 @@
 //!
 //! Does not know which camera, file or simulator made it, nor what a model wants of it.
 
-use crate::time::Instant;
+use crate::time::{Instant, Micros};
 
 /// Longest side of a frame in pixels; anything larger is refused where it enters.
 pub const MAX_SIDE: u32 = 8192;
@@ -68,6 +68,15 @@ pub enum CapturedAt {
 }
 
 impl CapturedAt {
+    /// No part of the frame was exposed before this. `max_latency`: the longest time from exposure to arrival, for a stamp that
+    /// states only arrival.
+    pub const fn exposed_from(self, max_latency: Micros) -> Instant {
+        match self {
+            Self::Exposure { not_before } => not_before,
+            Self::Arrival(at) => at.minus(max_latency),
+        }
+    }
+
     /// The stated moment, whatever its kind.
     pub const fn instant(self) -> Instant {
         match self {

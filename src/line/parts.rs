@@ -114,10 +114,7 @@ impl Line {
 
     /// Offers a frame; frames come in the order of their exposure.
     pub fn frame(&mut self, captured_at: CapturedAt) -> Taken {
-        let exposed = match captured_at {
-            CapturedAt::Exposure { not_before } => not_before,
-            CapturedAt::Arrival(at) => at.minus(self.rules.max_latency.micros()),
-        };
+        let exposed = captured_at.exposed_from(self.rules.max_latency.micros());
         let shown = |entry: &Entry| entry.seen_from.is_some_and(|from| from <= exposed);
         let Some(at) = (0..self.entries.len()).rev().find(|i| self.entries.get(*i).is_some_and(shown)) else {
             return Taken::NotOurs;

@@ -148,10 +148,7 @@ impl Stage {
                 return Err(SafeReason::Frozen);
             }
         }
-        let exposed = match captured_at {
-            CapturedAt::Exposure { not_before } => not_before,
-            CapturedAt::Arrival(at) => at.minus(self.max_latency),
-        };
+        let exposed = captured_at.exposed_from(self.max_latency);
         Ok(match self.trigger {
             TriggerKind::Input => None,
             TriggerKind::EveryFrame => Some(exposed),
