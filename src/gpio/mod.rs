@@ -29,7 +29,6 @@ fn chips() -> Vec<Chip> {
 
 /// A line by chip (label, path, or [`HEADER`]) and offset or name.
 fn find(chip: &str, line: &str) -> Result<Found, String> {
-    let chips = chips();
     let chip = if chip.starts_with('/') {
         let path = std::fs::canonicalize(chip).unwrap_or(PathBuf::from(chip));
         let opened = gpiocdev::chip::Chip::from_path(&path).and_then(|c| c.info()).map_err(|e| {
@@ -40,7 +39,7 @@ fn find(chip: &str, line: &str) -> Result<Found, String> {
         })?;
         Chip { path, label: opened.label, lines: opened.num_lines }
     } else {
-        choose(chip, &chips)?.clone()
+        choose(chip, &chips())?.clone()
     };
     let failed = |e: gpiocdev::Error| format!("{}: {e}", chip.path.display());
     let device = gpiocdev::chip::Chip::from_path(&chip.path).map_err(failed)?;
@@ -56,24 +55,23 @@ fn find(chip: &str, line: &str) -> Result<Found, String> {
 }
 
 impl Found {
+    /// Why the line cannot be had while somebody holds it; nothing if nobody does.
+    fn held(&self) -> Option<String> {
+        let (offset, label) = (self.offset, &self.chip.label);
+        let held = |other| format!("line {offset} of \"{label}\" is held by \"{other}\"; free it or choose another");
+        self.used_by.as_ref().map(held)
+    }
+
     fn refused(&self, e: &gpiocdev::Error) -> String {
-        match &self.used_by {
-            Some(other) => {
-                format!("line {} of \"{}\" is held by \"{other}\"; free it or choose another", self.offset, self.chip.label)
-            }
-            None => format!("line {} of \"{}\" cannot be taken: {e}", self.offset, self.chip.label),
-        }
+        self.held().unwrap_or_else(|| format!("line {} of \"{}\" cannot be taken: {e}", self.offset, self.chip.label))
     }
 }
 
 /// Says where a line is if it could be taken, without taking it.
 pub fn probe(chip: &str, line: &str) -> Result<String, String> {
     let found = find(chip, line)?;
-    match &found.used_by {
-        Some(other) => Err(format!(
-            "line {} of \"{}\" is held by \"{other}\"; free it or choose another",
-            found.offset, found.chip.label
-        )),
+    match found.held() {
+        Some(why) => Err(why),
         None => Ok(format!("{} ({}) line {}", found.chip.label, found.chip.path.display(), found.offset)),
     }
 }
