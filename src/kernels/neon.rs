@@ -44,10 +44,18 @@ pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
         for (t, &w) in row.iter().enumerate() {
             packed[((c / LANES * steps + t / DEPTH) * LANES + c % LANES) * DEPTH + t % DEPTH] = w as i8;
         }
-        let sum: i32 = row.iter().map(|&w| w as i32).sum();
-        bias[c] = bias[c].wrapping_sub(sum.wrapping_mul(zero_point as i32));
     }
+    take_zero_point(weights, taps, zero_point, bias);
     Weights::Narrow(packed)
+}
+
+/// Takes the share of the input's zero point, `zero_point * sum of weights`, off each channel's bias. `weights`:
+/// `[channels][taps]`.
+pub(super) fn take_zero_point(weights: &[i16], taps: usize, zero_point: i8, bias: &mut [i32]) {
+    for (bias, row) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
+        let sum: i32 = row.iter().map(|&w| w as i32).sum();
+        *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point as i32));
+    }
 }
 
 /// Sums of one tile of `N` pixels. `panel`: `[steps][8][16]`.

@@ -153,7 +153,7 @@ def guarded(source: str, extra: str = "") -> str:
         f'[source]\nopen = "{source}"\nframe_timeout_ms = 1500\nfrozen_after = 0\n[decide]\nstale_after_ms = 2000\n'
         f"[safety]\nwatchdog_ms = 1500\nmax_faults = 3\n{extra}"
         + gpiochip("seen", 5, f'mode = "level"\n{every}')
-        + gpiochip("stop", 1, 'safe = "active"\nmode = "level"\non = ["tag:no_such_pattern"]'.replace("tag:no_such_pattern", "tag:bolt"))
+        + gpiochip("stop", 1, 'safe = "active"\nmode = "level"\non = ["tag:bolt"]')
     )
 
 
