@@ -23,9 +23,15 @@ impl Oracle {
 
     /// Runs one input, `dims` values in row-major order, and returns all values of the first output.
     pub fn run(&self, input: &[f32]) -> Result<Vec<f32>, EngineError> {
+        Ok(self.run_all(input)?.swap_remove(0))
+    }
+
+    /// Runs one input, `dims` values in row-major order, and returns all values of every output, in the file's order.
+    pub fn run_all(&self, input: &[f32]) -> Result<Vec<Vec<f32>>, EngineError> {
         let parse = |e: TractError| EngineError::Parse(format!("{e:#}"));
         let input = Tensor::from_shape(&self.dims, input).map_err(parse)?;
-        let output = self.model.run(tvec!(input.into())).map_err(parse)?;
-        Ok(output[0].to_plain_array_view::<f32>().map_err(parse)?.iter().copied().collect())
+        let outputs = self.model.run(tvec!(input.into())).map_err(parse)?;
+        let values = |t: &TValue| Ok(t.to_plain_array_view::<f32>().map_err(parse)?.iter().copied().collect());
+        outputs.iter().map(values).collect()
     }
 }

@@ -1,22 +1,38 @@
 //! Host-side tools: from tagged pictures to an int8 bundle for tagpin.
 #![allow(missing_docs)]
 
+mod backbone;
 mod baseline;
-mod dataset;
+mod data;
+mod decision;
 mod demo;
 mod evaluate;
-mod network;
-mod onnx;
+mod features;
+mod graph;
+mod head;
+mod judged;
+mod metrics;
 mod pack;
+mod parity;
+mod predict;
 mod progress;
 mod quantise;
+mod recorded;
+mod report;
+mod run;
+mod run_folder;
+mod runs;
+mod small;
 mod synth;
 mod train;
+mod tune;
+mod verdict;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "tagpin-tools", version, about = "Trains, quantises, evaluates and packs models for tagpin")]
+#[command(name = "tagpin-tools", version, about = "From a folder of tagged pictures to a proven int8 model for tagpin")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -24,28 +40,59 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Synth(synth::Synth),
-    Train(train::Train),
+    /// Check, split and convert tagged pictures.
+    #[command(subcommand)]
+    Dataset(Dataset),
+    Backbone(backbone::Backbone),
+    Train(Box<train::Train>),
     Quantise(quantise::Quantise),
+    Tune(tune::Tune),
     Evaluate(evaluate::Evaluate),
+    Parity(parity::Parity),
+    Report(report::Report),
+    Runs(runs::Runs),
     Pack(pack::Pack),
+    Synth(synth::Synth),
     Demo(demo::Demo),
 }
 
-fn main() -> std::process::ExitCode {
+#[derive(Subcommand)]
+enum Dataset {
+    Check(data::check::Check),
+    Split(data::split::SplitArgs),
+    Convert(data::convert::Convert),
+}
+
+fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Synth(args) => synth::run(&args),
+        Command::Dataset(Dataset::Check(args)) => data::check::run(&args),
+        Command::Dataset(Dataset::Split(args)) => data::split::run(&args),
+        Command::Dataset(Dataset::Convert(args)) => data::convert::run(&args),
+        Command::Backbone(args) => backbone::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Quantise(args) => quantise::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Parity(args) => match parity::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(1),
+            Err(e) => Err(e),
+        },
+        Command::Report(args) => report::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Pack(args) => pack::run(&args),
+        Command::Synth(args) => synth::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     match outcome {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.is::<progress::Interrupted>() => {
+            eprintln!("{e}");
+            ExitCode::from(130)
+        }
         Err(e) => {
             eprintln!("error: {e:#}");
-            std::process::ExitCode::from(2)
+            ExitCode::from(2)
         }
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! Does not train or quantise; the engine that will run the model is asked whether it can.
 
-use crate::evaluate::SetFigures;
+use crate::decision::Decision;
+use crate::evaluate::Evaluation;
+use crate::parity;
+use crate::run::Run;
+use crate::run_folder;
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -55,6 +59,10 @@ pub struct Ingredients {
     pub fit: Fit,
     /// Multiclass or multilabel.
     pub task: Task,
+    /// One a tag.
+    pub rules: Vec<TagRule>,
+    /// What logits are divided by, Q16.16.
+    pub temperature_q16: u32,
     /// Hash of the training data, or zero.
     pub dataset_sha256: [u8; 32],
     /// Hash of the run's record, or zero.
@@ -79,15 +87,15 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
     let int8: Vec<u8> = real.iter().map(|&x| quant::quantise(x, spec.scale, spec.zero_point) as u8).collect();
     let real: Vec<u8> = real.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut tags = heapless::Vec::new();
-    for name in &i.tags {
-        tags.push(Tag { name, rule: TagRule::default() })
+    for (name, rule) in i.tags.iter().zip(&i.rules) {
+        tags.push(Tag { name, rule: *rule })
             .map_err(|_| anyhow::anyhow!("more than {} tags", tagpin::MAX_TAGS))?;
     }
     let contract = Contract {
         name,
         task: i.task,
         tags,
-        temperature_q16: 65536,
+        temperature_q16: i.temperature_q16,
         input: Input {
             height: h as u16,
             width: w as u16,
@@ -123,7 +131,7 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
     if !std.iter().all(|s| *s > 0.0) || !mean.iter().all(|m| m.is_finite()) {
         bail!("--std must be above 0 and --mean a number");
     }
-    let tags = match args.tags.as_deref() {
+    let tags: Vec<String> = match args.tags.as_deref() {
         Some("numbered") => (0..Engine::load(onnx)?.spec().logits).map(|i| format!("{i:04}")).collect(),
         Some(file) => {
             let text = std::fs::read_to_string(file).with_context(|| format!("--tags {file} cannot be read"))?;
@@ -137,43 +145,42 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
         _ => Fit::Crop,
     };
     let task = if args.task == "multilabel" { Task::Multilabel } else { Task::Multiclass };
-    Ok(Ingredients { tags, mean, std, fit, task, dataset_sha256: [0; 32], run_sha256: [0; 32] })
+    let rules = vec![TagRule::default(); tags.len()];
+    let temperature_q16 = tagpin::head::Temperature::ONE.q16();
+    Ok(Ingredients { tags, mean, std, fit, task, rules, temperature_q16, dataset_sha256: [0; 32], run_sha256: [0; 32] })
 }
 
-fn of_run(run: &Path) -> Result<(Ingredients, serde_json::Value, Vec<SetFigures>)> {
-    use crate::network::{MEAN, STD};
-    let read = |name: &str, make: &str| {
-        let path = run.join(name);
-        std::fs::read(&path).with_context(|| format!("{}: run `{make}` first", path.display()))
+/// What of a run goes into its bundle.
+fn of_run(run: &Run) -> Result<Ingredients> {
+    let hash = |hex: &str, what: &str| -> Result<[u8; 32]> {
+        let byte = |i: usize| hex.get(2 * i..2 * i + 2).and_then(|b| u8::from_str_radix(b, 16).ok());
+        let all: Option<Vec<u8>> = (0..32).map(byte).collect();
+        all.and_then(|b| b.try_into().ok()).with_context(|| format!("run.json: {what} is damaged; train again"))
     };
-    let record = read("run.json", "train")?;
-    let run_sha256 = sha256(&record);
-    let record: serde_json::Value = serde_json::from_slice(&record).context("run.json is damaged; train again")?;
-    let hex = record["dataset_sha256"]
-        .as_str()
-        .filter(|h| h.len() == 64 && h.is_ascii())
-        .context("run.json has no dataset_sha256; train again")?;
-    let mut dataset_sha256 = [0; 32];
-    for (i, b) in dataset_sha256.iter_mut().enumerate() {
-        *b = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).context("run.json: dataset_sha256 is damaged")?;
-    }
-    let figures = serde_json::from_slice(&read("evaluation.json", "evaluate")?)
-        .context("evaluation.json is damaged; evaluate again")?;
-    let tags = crate::train::load(run)?.tags;
-    let i = Ingredients {
-        tags,
-        mean: [MEAN; 3],
-        std: [STD; 3],
-        fit: Fit::Crop,
-        task: Task::Multiclass,
-        dataset_sha256,
-        run_sha256,
-    };
-    Ok((i, record, figures))
+    let decision = Decision::of(run)?;
+    let record = run_folder::read_file(&run.file("run.json"), "train")?;
+    Ok(Ingredients {
+        tags: run.split.dataset.tags.clone(),
+        mean: run.graph.normalise.mean,
+        std: run.graph.normalise.std,
+        fit: run.record.fit.into(),
+        task: run.split.dataset.task.into(),
+        rules: decision.tag_rules()?,
+        temperature_q16: decision.temperature().q16(),
+        dataset_sha256: hash(&run.record.dataset_sha256, "dataset_sha256")?,
+        run_sha256: sha256(&record),
+    })
+}
+
+/// What is known of a run besides its network.
+struct Made<'a> {
+    run: &'a Run,
+    evaluation: Evaluation,
+    parity: parity::Figures,
 }
 
 /// The card: where the model comes from and what it can do.
-fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<(&serde_json::Value, &[SetFigures])>) -> Result<String> {
+fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> Result<String> {
     let bundle = Bundle::read(bytes)?;
     let engine = Engine::from_bundle(&bundle)?;
     let mut s = format!("# {name}\n\n");
@@ -190,89 +197,113 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<(&serde_json::Va
     writeln!(s, "| bundle SHA-256 | `{}` |", Hex(&bundle.sha256))?;
     writeln!(s, "| graph SHA-256 | `{}` |", Hex(&bundle.contract.graph_sha256))?;
     writeln!(s, "| mean, deviation | {:?}, {:?} |", i.mean, i.std)?;
-    let Some((run, sets)) = made else {
+    let Some(Made { run, evaluation, parity }) = made else {
         writeln!(s, "| made from | an ONNX file; nothing is known of its training or figures |")?;
         return Ok(s);
     };
-    let field = |k: &str| run[k].as_str().map_or_else(|| run[k].to_string(), String::from);
-    writeln!(s, "| data SHA-256 | `{}` |", field("dataset_sha256"))?;
+    let r = &run.record;
+    writeln!(s, "| data SHA-256 | `{}` |", r.dataset_sha256)?;
     writeln!(s, "| run SHA-256 | `{}` |", Hex(&i.run_sha256))?;
+    writeln!(s, "| trained by | {}, {}, seed {}, {} weights |", r.tool, r.kind, r.seed, r.weights)?;
+    if let (Some(backbone), Some(hash)) = (&r.backbone, &r.backbone_sha256) {
+        writeln!(s, "| backbone | {backbone}, `{hash}` |")?;
+    }
+    for (key, value) in &r.settings {
+        writeln!(s, "| {key} | {value} |")?;
+    }
     writeln!(
         s,
-        "| trained by | {}, seed {}, {} epochs, {} weights |",
-        field("tool"),
-        field("seed"),
-        field("epochs"),
-        field("weights")
+        "| pictures | {} to train, {} to choose (validation top-1 {:.4}) |",
+        r.train, r.validation, r.validation_right
     )?;
+    writeln!(s, "| command | `{}` |", r.command)?;
     writeln!(
         s,
-        "| pictures | {} to train, {} to choose the epoch (validation top-1 {:.4}) |",
-        run["pictures"]["train"],
-        run["pictures"]["validation"],
-        run["validation"].as_f64().unwrap_or(0.0)
+        "| int8 against float | {:.2} % agreement on {} pictures, {} |",
+        100.0 * parity.agreement,
+        parity.pictures,
+        if parity.proven() { "all gates met" } else { "gates NOT met" }
     )?;
-    writeln!(s, "| command | `{}` |", field("command"))?;
+    for w in &r.warnings {
+        writeln!(s, "| warning | {w} |")?;
+    }
+    let names: Vec<&str> = evaluation.sets[0].baselines.iter().map(|b| b.0.as_str()).collect();
     writeln!(
         s,
-        "\n## Held-out pictures\n\n| set | counted | int8 top-1 | float top-1 | agreement | nearest mean colour | regression on 24x24 grey |\n|---|---|---|---|---|---|---|"
+        "\n## Held-out pictures\n\nValue and 95 % interval.\n\n| set | counted | int8 top-1 | float top-1 | macro-F1 | mAP | {} |",
+        names.join(" | ")
     )?;
-    for f in sets {
+    writeln!(s, "|{}", "---|".repeat(6 + names.len()))?;
+    for f in &evaluation.sets {
+        let baselines: Vec<String> = f.baselines.iter().map(|(_, right)| format!("{right:.4}")).collect();
         writeln!(
             s,
-            "| {} | {} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} |",
-            f.name, f.counted, f.int8, f.float, f.agreement, f.mean_colour, f.regression
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            f.name,
+            f.counted,
+            f.int8,
+            f.float,
+            f.macro_f1,
+            f.map,
+            baselines.join(" | ")
         )?;
     }
-    for f in sets {
-        writeln!(s, "\n### {}\n\n| tag | pictures | precision | recall |\n|---|---|---|---|", f.name)?;
+    for f in &evaluation.sets {
+        writeln!(
+            s,
+            "\n### {}\n\n| tag | pictures | precision | recall | AP | threshold |\n|---|---|---|---|---|---|",
+            f.name
+        )?;
         let show = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.3}"));
         for t in &f.tags {
-            writeln!(s, "| {} | {} | {} | {} |", t.tag, t.pictures, show(t.precision), show(t.recall))?;
+            let recall = t.recall.map_or("-".into(), |r| r.to_string());
+            writeln!(
+                s,
+                "| {} | {} | {} | {recall} | {} | {:.3} |",
+                t.tag,
+                t.pictures,
+                show(t.precision),
+                show(t.ap),
+                t.threshold
+            )?;
         }
-        let mistakes: Vec<String> =
-            f.mistakes.iter().map(|(is, taken, n)| format!("{n} x {is} taken for {taken}")).collect();
-        writeln!(s, "\nMistakes: {}.", if mistakes.is_empty() { "none".into() } else { mistakes.join(", ") })?;
     }
     Ok(s)
 }
 
 /// Packs and writes the bundle and its card.
 pub fn run(args: &Pack) -> Result<()> {
-    let name = args
-        .out
-        .file_stem()
-        .and_then(|n| n.to_str())
-        .with_context(|| format!("--out {}: expected NAME.tagpin", args.out.display()))?;
-    if args.out.exists() && !args.force {
-        bail!("{} exists; name another file or add --force", args.out.display());
-    }
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
-    let (onnx, ingredients, made) = match (&args.run, &args.onnx) {
-        (Some(run), _) => {
-            let (i, record, figures) = of_run(run)?;
-            let path = run.join("int8.onnx");
-            (
-                std::fs::read(&path).with_context(|| format!("{}: run `quantise` first", path.display()))?,
-                i,
-                Some((record, figures)),
-            )
-        }
+    match (&args.run, &args.onnx) {
+        (Some(folder), _) => pack_run(&Run::open(folder)?, &args.out, args.force),
         (None, Some(onnx)) => {
-            let bytes = read(onnx)?;
-            let i = foreign(args, &bytes)?;
-            (bytes, i, None)
+            let bytes = std::fs::read(onnx).with_context(|| format!("{} cannot be read", onnx.display()))?;
+            let ingredients = foreign(args, &bytes)?;
+            write(&args.out, args.force, &bytes, &ingredients, None)
         }
         (None, None) => bail!("name a run folder, or --onnx FILE"),
-    };
-    let bytes = bundle_of(name, &onnx, &ingredients)?;
-    let card = card(name, &bytes, &ingredients, made.as_ref().map(|(r, f)| (r, f.as_slice())))?;
-    for (path, contents) in [(args.out.clone(), bytes.as_slice()), (args.out.with_extension("md"), card.as_bytes())] {
-        let part = path.with_extension("part");
-        std::fs::write(&part, contents)
-            .and_then(|()| std::fs::rename(&part, &path))
-            .with_context(|| format!("{} cannot be written", path.display()))?;
     }
-    println!("{} ({} KB) and its card", args.out.display(), bytes.len() / 1024);
+}
+
+/// Packs a run that was evaluated and compared.
+pub fn pack_run(run: &Run, out: &Path, force: bool) -> Result<()> {
+    let made = Made {
+        run,
+        evaluation: run_folder::read_json(&run.file("evaluation.json"), "evaluate")?,
+        parity: run_folder::read_json(&run.file("parity.json"), "parity")?,
+    };
+    write(out, force, &run.int8()?, &of_run(run)?, Some(&made))
+}
+
+fn write(out: &Path, force: bool, onnx: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> Result<()> {
+    let name = out
+        .file_stem()
+        .and_then(|n| n.to_str())
+        .with_context(|| format!("--out {}: expected NAME.tagpin", out.display()))?;
+    run_folder::refuse_existing(out, force)?;
+    let bytes = bundle_of(name, onnx, i)?;
+    let card = card(name, &bytes, i, made)?;
+    run_folder::write_file(out, &bytes)?;
+    run_folder::write_file(&out.with_extension("md"), card.as_bytes())?;
+    println!("{} ({} KB) and its card", out.display(), bytes.len() / 1024);
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! Knows nothing of the work.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A bar over `len` steps; silent where standard error is no terminal.
@@ -17,9 +17,13 @@ pub fn bar(what: &'static str, len: u64) -> ProgressBar {
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens for SIGINT and SIGTERM; a second one ends the process at once.
+    /// Listens for SIGINT and SIGTERM from the first call on; a second one ends the process at once.
     pub fn listen() -> anyhow::Result<Self> {
-        let flag = Arc::new(AtomicBool::new(false));
+        static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+        if let Some(flag) = FLAG.get() {
+            return Ok(Self(flag.clone()));
+        }
+        let flag = FLAG.get_or_init(Arc::default).clone();
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())?;
             signal_hook::flag::register(signal, flag.clone())?;
@@ -32,3 +36,15 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// Work ended because the user asked; the text says what is kept. The program exits with 130.
+#[derive(Debug)]
+pub struct Interrupted(pub String);
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}

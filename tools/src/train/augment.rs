@@ -1,44 +1,171 @@
-//! Changes to pictures that do not change their tag: flips, light, blur, noise, small shifts. On the runtime's RGB8.
+//! Changes to pictures that do not change their tag, by domain. On the runtime's RGB8, before it becomes a tensor.
 //!
 //! Knows no network and no tag.
 
-use crate::network::SIDE;
+use serde::{Deserialize, Serialize};
 use tagpin::scene::Random;
 
-/// A changed copy of `rgb`, `[SIDE, SIDE, 3]`; the same stream gives the same change.
-pub fn augment(rgb: &[u8], r: &mut Random) -> Vec<u8> {
-    let (flip_x, flip_y, turn) = (r.range(0, 1) == 1, r.range(0, 1) == 1, r.range(0, 1) == 1);
-    let (dx, dy) = (r.range(-5, 5), r.range(-5, 5));
-    let light = r.range(150, 390);
-    let offset = r.range(-12, 12);
-    let last = SIDE as i32 - 1;
-    let mut out = vec![0; rgb.len()];
-    for (i, pixel) in out.chunks_exact_mut(3).enumerate() {
-        let (mut x, mut y) = ((i % SIDE) as i32, (i / SIDE) as i32);
-        if turn {
-            std::mem::swap(&mut x, &mut y);
-        }
-        x = if flip_x { last - x } else { x };
-        y = if flip_y { last - y } else { y };
-        let at = ((y + dy).clamp(0, last) * SIDE as i32 + (x + dx).clamp(0, last)) as usize * 3;
-        for c in 0..3 {
-            pixel[c] = (((rgb[at + c] as i32 * light) >> 8) + offset).clamp(0, 255) as u8;
+/// What kind of pictures these are: which changes keep their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Domain {
+    /// Things photographed upright, in any light.
+    General,
+    /// Parts on a belt: any way round, light and focus drift.
+    Conveyor,
+    /// A surface looked at closely: any way round, defects may be small and must not be cut out.
+    Surface,
+    /// Labels and print: upright, nearly straight, grey matters more than colour.
+    Document,
+}
+
+/// How far pictures are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Augment {
+    /// Mirrored left to right.
+    pub flip_x: bool,
+    /// Mirrored top to bottom.
+    pub flip_y: bool,
+    /// Turned by quarters.
+    pub turns: bool,
+    /// Turned by up to so many degrees.
+    pub rotation: f32,
+    /// Least share of the side that a crop keeps.
+    pub crop: f32,
+    /// Brightness times up to 1 plus this, or divided by it.
+    pub brightness: f32,
+    /// Contrast around mid grey, in the same way.
+    pub contrast: f32,
+    /// Each channel by itself, in the same way.
+    pub colour: f32,
+    /// Share of pictures that are blurred.
+    pub blur: f32,
+    /// Largest noise in steps of 255.
+    pub noise: i32,
+    /// Share of pictures of which a square of up to a third of the side is greyed.
+    pub cutout: f32,
+}
+
+impl Domain {
+    /// Its changes.
+    pub fn augment(self) -> Augment {
+        let general = Augment {
+            flip_x: true,
+            flip_y: false,
+            turns: false,
+            rotation: 10.0,
+            crop: 0.75,
+            brightness: 0.3,
+            contrast: 0.25,
+            colour: 0.1,
+            blur: 0.15,
+            noise: 6,
+            cutout: 0.15,
+        };
+        match self {
+            Self::General => general,
+            Self::Conveyor => Augment {
+                flip_y: true,
+                turns: true,
+                crop: 0.88,
+                brightness: 0.5,
+                colour: 0.05,
+                blur: 0.33,
+                cutout: 0.0,
+                ..general
+            },
+            Self::Surface => Augment { flip_y: true, turns: true, crop: 0.85, colour: 0.05, cutout: 0.0, ..general },
+            Self::Document => Augment { flip_x: false, rotation: 3.0, crop: 0.92, colour: 0.0, cutout: 0.0, ..general },
         }
     }
-    if r.range(0, 2) == 0 {
-        out = blur(&out, r.range(16, 64));
+}
+
+impl Augment {
+    /// Every setting with its value, for people.
+    pub fn describe(&self) -> String {
+        let on = |b: bool, name: &str| if b { format!("{name}, ") } else { String::new() };
+        format!(
+            "{}{}{}rotation {} deg, crop {:.0}..100 %, brightness {:.0} %, contrast {:.0} %, colour {:.0} %, blur {:.0} %, noise {}, cutout {:.0} %",
+            on(self.flip_x, "mirrored"),
+            on(self.flip_y, "upside down"),
+            on(self.turns, "quarter turns"),
+            self.rotation,
+            100.0 * self.crop,
+            100.0 * self.brightness,
+            100.0 * self.contrast,
+            100.0 * self.colour,
+            100.0 * self.blur,
+            self.noise,
+            100.0 * self.cutout
+        )
     }
-    let amplitude = r.range(0, 6);
-    out.iter_mut().for_each(|v| *v = (*v as i32 + r.range(-amplitude, amplitude)).clamp(0, 255) as u8);
-    out
+
+    /// A changed copy of `rgb`, `[side, side, 3]`; the same stream gives the same change.
+    pub fn apply(&self, rgb: &[u8], side: usize, r: &mut Random) -> Vec<u8> {
+        let mut unit = |low: f32, high: f32| low + (high - low) * r.range(0, 1 << 16) as f32 / 65536.0;
+        let around = |by: f32, u: f32| if u < 0.0 { 1.0 / (1.0 - by * u) } else { 1.0 + by * u };
+        let (flip_x, flip_y, turn) = (unit(0.0, 2.0) > 1.0, unit(0.0, 2.0) > 1.0, unit(0.0, 2.0) > 1.0);
+        let angle = unit(-self.rotation, self.rotation).to_radians();
+        let scale = unit(self.crop, 1.0);
+        let room = (1.0 - scale) / 2.0 * side as f32;
+        let (dx, dy) = (unit(-room, room), unit(-room, room));
+        let light = around(self.brightness, unit(-1.0, 1.0));
+        let contrast = around(self.contrast, unit(-1.0, 1.0));
+        let gains: [f32; 3] = std::array::from_fn(|_| light * contrast * around(self.colour, unit(-1.0, 1.0)));
+        let (blurred, strength) = (unit(0.0, 1.0) < self.blur, unit(16.0, 64.0) as i32);
+        let (cut, size) = (unit(0.0, 1.0) < self.cutout, unit(0.1, 0.33) * side as f32);
+        let (cut_x, cut_y) = (unit(0.0, side as f32), unit(0.0, side as f32));
+        let middle = (side as f32 - 1.0) / 2.0;
+        let (sin, cos) = (angle.sin() * scale, angle.cos() * scale);
+        let mut out = vec![0; rgb.len()];
+        for (i, pixel) in out.chunks_exact_mut(3).enumerate() {
+            let (mut x, mut y) = ((i % side) as f32 - middle, (i / side) as f32 - middle);
+            if cut && (x + middle - cut_x).abs() < size / 2.0 && (y + middle - cut_y).abs() < size / 2.0 {
+                pixel.fill(128);
+                continue;
+            }
+            if self.turns && turn {
+                std::mem::swap(&mut x, &mut y);
+            }
+            x = if self.flip_x && flip_x { -x } else { x };
+            y = if self.flip_y && flip_y { -y } else { y };
+            let (sx, sy) = (x * cos - y * sin + middle + dx, x * sin + y * cos + middle + dy);
+            for (c, v) in sample(rgb, side, sx, sy).into_iter().enumerate() {
+                pixel[c] = ((v - 128.0) * gains[c] + 128.0 * (gains[c] / contrast)).clamp(0.0, 255.0) as u8;
+            }
+        }
+        if blurred {
+            out = blur(&out, side, strength);
+        }
+        let amplitude = r.range(0, self.noise);
+        if amplitude > 0 {
+            out.iter_mut().for_each(|v| *v = (*v as i32 + r.range(-amplitude, amplitude)).clamp(0, 255) as u8);
+        }
+        out
+    }
+}
+
+/// The colour between pixels, bilinear; beyond the edge it is the edge's.
+pub fn sample(rgb: &[u8], side: usize, x: f32, y: f32) -> [f32; 3] {
+    let last = side as f32 - 1.0;
+    let (x, y) = (x.clamp(0.0, last), y.clamp(0.0, last));
+    let (x0, y0) = (x as usize, y as usize);
+    let (x1, y1) = ((x0 + 1).min(side - 1), (y0 + 1).min(side - 1));
+    let (fx, fy) = (x - x0 as f32, y - y0 as f32);
+    std::array::from_fn(|c| {
+        let at = |x: usize, y: usize| rgb[(y * side + x) * 3 + c] as f32;
+        let top = at(x0, y0) + (at(x1, y0) - at(x0, y0)) * fx;
+        let bottom = at(x0, y1) + (at(x1, y1) - at(x0, y1)) * fx;
+        top + (bottom - top) * fy
+    })
 }
 
 /// Mixes each pixel with its four neighbours; `strength` in 1/256 of each neighbour, at most 64.
-fn blur(rgb: &[u8], strength: i32) -> Vec<u8> {
-    let at = |x: usize, y: usize, c: usize| rgb[(y.min(SIDE - 1) * SIDE + x.min(SIDE - 1)) * 3 + c] as i32;
+pub fn blur(rgb: &[u8], side: usize, strength: i32) -> Vec<u8> {
+    let at = |x: usize, y: usize, c: usize| rgb[(y.min(side - 1) * side + x.min(side - 1)) * 3 + c] as i32;
     let mut out = Vec::with_capacity(rgb.len());
-    for y in 0..SIDE {
-        for x in 0..SIDE {
+    for y in 0..side {
+        for x in 0..side {
             for c in 0..3 {
                 let around =
                     at(x + 1, y, c) + at(x.saturating_sub(1), y, c) + at(x, y + 1, c) + at(x, y.saturating_sub(1), c);
@@ -47,4 +174,34 @@ fn blur(rgb: &[u8], strength: i32) -> Vec<u8> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_change_leaves_a_picture_alone_and_the_same_stream_changes_it_alike() {
+        let mut r = Random::new(1, 2);
+        let rgb: Vec<u8> = (0..16 * 16 * 3).map(|_| r.range(0, 255) as u8).collect();
+        let none = Augment {
+            flip_x: false,
+            flip_y: false,
+            turns: false,
+            rotation: 0.0,
+            crop: 1.0,
+            brightness: 0.0,
+            contrast: 0.0,
+            colour: 0.0,
+            blur: 0.0,
+            noise: 0,
+            cutout: 0.0,
+        };
+        assert_eq!(none.apply(&rgb, 16, &mut Random::new(3, 4)), rgb);
+        for domain in [Domain::General, Domain::Conveyor, Domain::Surface, Domain::Document] {
+            let one = || domain.augment().apply(&rgb, 16, &mut Random::new(3, 4));
+            assert_eq!(one(), one());
+            assert_ne!(one(), rgb);
+        }
+    }
 }

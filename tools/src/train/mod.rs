@@ -1,335 +1,372 @@
-//! Trains the small depthwise network from scratch with burn on the CPU.
+//! `train`: from a split to a run folder; then, unless told not to, through quantisation, figures and proof to the report.
 //!
-//! Does not know quantisation or bundles: its result is a run folder with the network and the record of how it was made.
+//! Decides which way of training serves; how each is done is its own module's.
 
-mod augment;
-pub mod ops;
+pub mod augment;
+mod epochs;
+mod ops;
+mod optimiser;
+pub mod quick;
+mod tuner;
 
-use crate::dataset::Dataset;
-use crate::network::{self, BLOCKS, Layer, LayerKind, Network, SIDE, STEM};
-use crate::progress::{Interrupt, bar};
-use anyhow::{Context, Result, bail};
-use burn::optim::{AdamWConfig, AdamWState, Optimizer};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use ops::{EPSILON, Geometry, Running};
-use rayon::prelude::*;
+use crate::backbone;
+use crate::data::{self, TaskName, check, split::{Side, Split, split}};
+use crate::decision;
+use crate::evaluate;
+use crate::graph::{Graph, Normalise};
+use crate::judged::Judged;
+use crate::parity;
+use crate::quantise;
+use crate::report;
+use crate::run::{Epoch, EVALUATOR, FitName, Record, Run, commit};
+use crate::run_folder;
+use crate::small;
+use anyhow::{Context, Result, bail, ensure};
+use augment::Domain;
+use epochs::{Balance, Plan};
+use optimiser::OptimiserName;
 use std::path::{Path, PathBuf};
-use tagpin::bundle::Hex;
-use tagpin::scene::Random;
+use std::time::Instant;
 
-/// Train a network from a folder of tagged folders.
+/// Train a model from tagged pictures, quantise it, judge it, prove it and write its report.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Train {
-    /// Folder with one folder of pictures a tag.
+    /// Folder of tagged folders, list or COCO file; it is split 70/15/15 by the seed.
+    #[arg(long, conflicts_with = "split", required_unless_present = "split")]
+    pub data: Option<PathBuf>,
+    /// Split made by `dataset split`.
     #[arg(long)]
-    pub data: PathBuf,
-    /// Run folder to make; it must not exist yet.
+    pub split: Option<PathBuf>,
+    /// Run folder to make.
     #[arg(long)]
     pub out: PathBuf,
-    /// Times that every picture is seen.
+    /// Learn only a head on a frozen backbone: seconds once its features are known.
+    #[arg(long, group = "how", requires = "backbone")]
+    pub quick: bool,
+    /// Learn a head, then fine-tune the last blocks of the backbone.
+    #[arg(long, group = "how", requires = "backbone")]
+    pub advanced: bool,
+    /// Train the built-in small network for 96x96 pictures from nothing.
+    #[arg(long, group = "how", conflicts_with = "backbone")]
+    pub small: bool,
+    /// Pretrained network without a head, or any float ONNX classifier, whose head is cut off.
+    #[arg(long)]
+    pub backbone: Option<PathBuf>,
+    /// Side of the picture for the backbone: smaller is faster and less accurate. A multiple of 32.
+    #[arg(long)]
+    pub size: Option<usize>,
+    /// Mean of each channel, one or three, of values 0..1, for a backbone that does not carry its own.
+    #[arg(long, value_delimiter = ',', requires = "std")]
+    pub mean: Vec<f32>,
+    /// Deviation of each channel, one or three, of values 0..1.
+    #[arg(long, value_delimiter = ',', requires = "mean")]
+    pub std: Vec<f32>,
+    /// How pictures and frames are brought to the network's square.
+    #[arg(long, value_enum, default_value = "crop")]
+    pub fit: FitName,
+    /// Seed of split, weights, order and changes.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What kind of pictures these are: sets how they are changed in training.
+    #[arg(long, value_enum, default_value = "general")]
+    pub domain: Domain,
+    /// First node that learns in --advanced, as `inspect` names it: its block and all behind it.
+    #[arg(long, default_value = "block11_expand", value_name = "NODE")]
+    pub from: String,
+    /// Most times that every picture is seen.
     #[arg(long, default_value_t = 20)]
     pub epochs: usize,
     /// Pictures in one step.
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
-    /// Largest learning rate, reached after the first epoch and lowered along a cosine.
-    #[arg(long, default_value_t = 4e-3)]
+    /// Largest learning rate; 0 takes what suits: 4e-3 from nothing, 3e-4 for fine-tuning (SGD: 10 times as much).
+    #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
-    /// Seed of weights, order, augmentation and split.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Optimiser of --advanced and --small.
+    #[arg(long, value_enum, default_value = "adamw")]
+    pub optimiser: OptimiserName,
+    /// How tags of unlike frequency are treated.
+    #[arg(long, value_enum, default_value = "none")]
+    pub balance: Balance,
+    /// Changed copies of each picture whose trunk values are computed once and kept in memory.
+    #[arg(long, default_value_t = 6)]
+    pub views: usize,
+    /// Epochs without a better one after which training ends; 0 never does.
+    #[arg(long, default_value_t = 8)]
+    pub patience: usize,
+    /// Go on from the checkpoint of an interrupted run.
+    #[arg(long)]
+    pub resume: bool,
+    /// Column whose values stay together when --data is split.
+    #[arg(long, requires = "data")]
+    pub group: Option<String>,
+    /// What the prediction is for, with --data.
+    #[arg(long, requires = "data")]
+    pub about: Option<PathBuf>,
+    /// Take the tags as exclusive or not, whatever the form of --data suggests.
+    #[arg(long, value_enum, requires = "data")]
+    pub task: Option<TaskName>,
+    /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
+    #[arg(long)]
+    pub allow_few: bool,
+    /// Show what a leak would do to the figures of --quick, beside the honest ones.
+    #[arg(long, requires = "quick")]
+    pub leaky_demo: bool,
+    /// Stop after training; `quantise`, `evaluate`, `parity` and `report` do the rest.
+    #[arg(long)]
+    pub only: bool,
+    /// Overwrite an existing run folder.
+    #[arg(long)]
+    pub force: bool,
 }
 
-/// Share of each tag's pictures that is held out to choose the best epoch.
-const VALIDATION: f64 = 0.15;
-
-/// One normalised convolution's parameters.
-struct Unit {
-    kind: LayerKind,
-    input: usize,
-    output: usize,
-    /// Indices of weights, gamma, beta in the list of parameters.
-    at: usize,
-    running: Running,
+/// A trained network before it is a run.
+struct Trained {
+    graph: Graph,
+    kind: &'static str,
+    validation: f64,
+    curve: Vec<Epoch>,
+    penalties: Vec<(f32, f64, f64)>,
+    settings: Vec<(String, String)>,
 }
 
-struct Trainer {
-    units: Vec<Unit>,
-    /// Weights, gamma, beta of each unit, then the head's weights and bias; all `[rows, columns]`.
-    parameters: Vec<Tensor<2>>,
-    states: Vec<Option<AdamWState<2>>>,
-    device: Device,
-    tags: Vec<String>,
+/// Prints how long each stage took.
+pub struct Stages {
+    begin: Instant,
+    last: Instant,
+    /// Seconds of each.
+    pub seconds: Vec<(String, f64)>,
 }
 
-impl Trainer {
-    fn new(tags: &[String], seed: u64) -> Self {
-        let device = Device::flex().autodiff();
-        let mut random = Random::new(seed, 0x11e7);
-        let mut trainer =
-            Self { units: Vec::new(), parameters: Vec::new(), states: Vec::new(), device, tags: tags.to_vec() };
-        let mut channels = STEM;
-        trainer.unit(LayerKind::Stem, 3, STEM, &mut random);
-        for b in BLOCKS {
-            trainer.unit(LayerKind::Depthwise { stride: b.stride }, channels, channels, &mut random);
-            trainer.unit(LayerKind::Pointwise { residual: b.residual }, channels, b.channels, &mut random);
-            channels = b.channels;
-        }
-        trainer.normal([channels, tags.len()], (1.0 / channels as f32).sqrt(), &mut random);
-        trainer.parameter(vec![0.0; tags.len()], [1, tags.len()]);
-        trainer.states.resize_with(trainer.parameters.len(), || None);
-        trainer
+impl Stages {
+    /// Begins now.
+    pub fn begin() -> Self {
+        Self { begin: Instant::now(), last: Instant::now(), seconds: Vec::new() }
     }
 
-    fn parameter(&mut self, values: Vec<f32>, shape: [usize; 2]) {
-        self.parameters.push(Tensor::<2>::from_data(TensorData::new(values, shape), &self.device).require_grad());
-    }
-
-    /// He initialisation; a sum of twelve uniform numbers is normal enough.
-    fn normal(&mut self, shape: [usize; 2], deviation: f32, random: &mut Random) {
-        let one = |r: &mut Random| (0..12).map(|_| r.range(0, 1 << 16) as f32 / 65536.0).sum::<f32>() - 6.0;
-        let values = (0..shape[0] * shape[1]).map(|_| one(random) * deviation).collect();
-        self.parameter(values, shape);
-    }
-
-    fn unit(&mut self, kind: LayerKind, input: usize, output: usize, random: &mut Random) {
-        let taps = match kind {
-            LayerKind::Stem => 27,
-            LayerKind::Depthwise { .. } => 9,
-            LayerKind::Pointwise { .. } => input,
-        };
-        self.units.push(Unit { kind, input, output, at: self.parameters.len(), running: Running::new(output) });
-        self.normal([taps, output], (2.0 / taps as f32).sqrt(), random);
-        self.parameter(vec![1.0; output], [1, output]);
-        self.parameter(vec![0.0; output], [1, output]);
-    }
-
-    /// Logits of a batch. `patches`: `[batch * (SIDE/2)^2, 27]`, the pictures as the first convolution sees them.
-    fn forward(&self, patches: Tensor<2>, batch: usize) -> Tensor<2> {
-        let mut x = patches;
-        let mut side = SIDE / 2;
-        let mut before = x.clone();
-        for unit in &self.units {
-            let p = |i: usize| self.parameters[unit.at + i].clone();
-            let y = match unit.kind {
-                LayerKind::Depthwise { stride } => {
-                    before = x.clone();
-                    let g = Geometry { batch, side, channels: unit.input, stride };
-                    side = g.output();
-                    ops::depthwise(x, p(0), g)
-                }
-                LayerKind::Stem | LayerKind::Pointwise { .. } => x.matmul(p(0)),
-            };
-            x = ops::norm(y, p(1), p(2), true, &unit.running);
-            if let LayerKind::Pointwise { residual: true } = unit.kind {
-                x = x + before.clone();
-            }
-        }
-        let [rows, channels] = x.dims();
-        let average = x.reshape([batch, rows / batch, channels]).mean_dim(1).reshape([batch, channels]);
-        let head = self.parameters.len() - 2;
-        average.matmul(self.parameters[head].clone()) + self.parameters[head + 1].clone()
-    }
-
-    /// One step on a batch; returns the mean loss.
-    fn step(&mut self, patches: Vec<f32>, tags: &[usize], rate: f64) -> f32 {
-        let batch = tags.len();
-        let rows = patches.len() / 27;
-        let patches = Tensor::<2>::from_data(TensorData::new(patches, [rows, 27]), &self.device);
-        let targets: Vec<i64> = tags.iter().map(|&t| t as i64).collect();
-        let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [batch, 1]), &self.device);
-        let log = activation::log_softmax(self.forward(patches, batch), 1);
-        // Label smoothing of 0.05 keeps logits, and so the int8 head's steps, small.
-        let picked = log.clone().gather(1, targets).mean().mul_scalar(0.95);
-        let loss = -(picked + log.mean().mul_scalar(0.05));
-        let mut grads = loss.backward();
-        let adam = AdamWConfig::new().with_weight_decay(0.02).build();
-        for (parameter, state) in self.parameters.iter_mut().zip(&mut self.states) {
-            let Some(grad) = parameter.grad_remove(&mut grads) else { continue };
-            let (next, kept) = adam.step(rate, parameter.clone().inner(), grad, state.take());
-            *state = kept;
-            *parameter = next.autodiff().require_grad();
-        }
-        loss.into_scalar::<f32>()
-    }
-
-    fn values(&self, i: usize) -> Vec<f32> {
-        let data = self.parameters[i].clone().inner().into_data();
-        data.convert::<f32>().try_to_vec::<f32>().expect("parameters are f32")
-    }
-
-    /// The network with its running statistics folded into weights and biases.
-    fn network(&self) -> Network {
-        let layers = self.units.iter().map(|u| {
-            let (mut weights, gamma, beta) = (self.values(u.at), self.values(u.at + 1), self.values(u.at + 2));
-            let (mean, variance) = u.running.get();
-            let scale: Vec<f32> = gamma.iter().zip(&variance).map(|(g, v)| g / (v + EPSILON).sqrt()).collect();
-            weights.iter_mut().enumerate().for_each(|(i, w)| *w *= scale[i % u.output]);
-            let bias = (0..u.output).map(|c| beta[c] - mean[c] * scale[c]).collect();
-            Layer { kind: u.kind, input: u.input, output: u.output, weights, bias }
-        });
-        let head = self.parameters.len() - 2;
-        Network {
-            tags: self.tags.clone(),
-            layers: layers.collect(),
-            head_weights: self.values(head),
-            head_bias: self.values(head + 1),
-        }
+    /// A stage ended.
+    pub fn done(&mut self, what: &str) {
+        let took = self.last.elapsed().as_secs_f64();
+        println!("== {what}: {took:.1} s, {:.1} s so far\n", self.begin.elapsed().as_secs_f64());
+        self.seconds.push((what.into(), took));
+        self.last = Instant::now();
     }
 }
 
-/// The picture as the first convolution (3x3, stride 2, padding 1) sees it: `[(SIDE/2)^2, 27]`.
-fn patches(rgb: &[u8]) -> Vec<f32> {
-    let x = network::normalise(rgb);
-    let out = SIDE / 2;
-    let mut patches = vec![0.0; out * out * 27];
-    for (o, patch) in patches.chunks_exact_mut(27).enumerate() {
-        for (tap, values) in patch.chunks_exact_mut(3).enumerate() {
-            let (y, x0) = ((o / out * 2 + tap / 3).wrapping_sub(1), (o % out * 2 + tap % 3).wrapping_sub(1));
-            if y < SIDE && x0 < SIDE {
-                values.copy_from_slice(&x[(y * SIDE + x0) * 3..][..3]);
-            }
-        }
-    }
-    patches
-}
-
-/// Trains and writes the run folder: `network.bin`, `run.json`.
+/// Trains, and does what follows.
 pub fn run(args: &Train) -> Result<()> {
-    if args.out.exists() {
-        bail!("{} exists; name another folder or remove it", args.out.display());
+    run_folder::refuse_existing(&args.out, args.force)?;
+    if !(args.quick || args.advanced || args.small) {
+        bail!("say how: --quick or --advanced with --backbone, or --small. {}", backbone::HOW);
     }
-    if args.epochs == 0 || args.batch < 2 {
-        bail!("--epochs {} --batch {}: expected at least 1 and 2", args.epochs, args.batch);
-    }
-    let interrupt = Interrupt::listen()?;
-    let begin = std::time::Instant::now();
-    let data = Dataset::load(&args.data, SIDE as u16)?;
-    let dataset_sha256 = data.sha256();
-    let (train, validation) = data.split(VALIDATION, args.seed);
+    ensure!(args.epochs > 0 && args.batch > 1, "--epochs {} --batch {}: expected at least 1 and 2", args.epochs, args.batch);
+    let mut stages = Stages::begin();
+    let split = the_split(args)?;
+    split.refuse_leaks()?;
+    stages.done("data");
+    let (trained, computed) = trained(args, &split)?;
+    let record = record(args, &split, &trained, stages.begin.elapsed().as_secs_f64())?;
+    let validation = trained.validation;
+    let run = Run::create(&args.out, args.force, record, trained.graph, split)?;
     println!(
-        "{} pictures to train on, {} to validate, {} tags",
-        train.samples.len(),
-        validation.samples.len(),
-        train.tags.len()
+        "{}: {:.2} M weights, {:.1} M multiply-adds, validation {validation:.4}",
+        args.out.display(),
+        run.graph.weights() as f64 / 1e6,
+        run.graph.macs()? as f64 / 1e6
     );
-    let mut trainer = Trainer::new(&train.tags, args.seed);
-    let steps = train.samples.len() / args.batch.min(train.samples.len());
-    let mut best: Option<(f64, Network)> = None;
-    let mut curve = Vec::new();
-    for epoch in 0..args.epochs {
-        let mut order: Vec<usize> = (0..train.samples.len()).collect();
-        let mut random = Random::new(args.seed, 1000 + epoch as u64);
-        for i in (1..order.len()).rev() {
-            order.swap(i, random.range(0, i as i32) as usize);
-        }
-        let progress = bar("training", steps as u64).with_message(format!("epoch {}/{}", epoch + 1, args.epochs));
-        let mut loss = 0.0;
-        for (step, batch) in order.chunks_exact(args.batch.min(order.len())).enumerate() {
-            let done = epoch * steps + step;
-            let all = args.epochs * steps;
-            let warm = ((done + 1) as f64 / steps as f64).min(1.0);
-            let rate = args.rate * warm * 0.5 * (1.0 + (std::f64::consts::PI * done as f64 / all as f64).cos());
-            let inputs: Vec<Vec<f32>> = batch
-                .par_iter()
-                .map(|&i| {
-                    let mut random = Random::new(args.seed ^ 0xa06, (epoch * train.samples.len() + i) as u64);
-                    patches(&augment::augment(&train.samples[i].rgb, &mut random))
-                })
-                .collect();
-            let tags: Vec<usize> = batch.iter().map(|&i| train.samples[i].tag).collect();
-            loss += trainer.step(inputs.concat(), &tags, rate) as f64 / steps as f64;
-            progress.inc(1);
-            if interrupt.stopped() {
-                break;
-            }
-        }
-        progress.finish_and_clear();
-        if interrupt.stopped() {
-            eprintln!("interrupted in epoch {}; the best network so far is kept", epoch + 1);
-            let network = trainer.network();
-            best.get_or_insert_with(|| (accuracy(&network, &validation), network));
-            break;
-        }
-        let network = trainer.network();
-        let accuracy = accuracy(&network, &validation);
-        println!("epoch {:>3}  loss {loss:.4}  validation {:.4}  {:.0?}", epoch + 1, accuracy, begin.elapsed());
-        curve.push(serde_json::json!({ "epoch": epoch + 1, "loss": loss, "validation": accuracy }));
-        if best.as_ref().is_none_or(|(a, _)| accuracy >= *a) {
-            best = Some((accuracy, network));
-        }
-    }
-    let Some((accuracy, network)) = best else { bail!("--epochs 0 trains nothing") };
-    let record = serde_json::json!({
-        "tool": concat!("tagpin-tools ", env!("CARGO_PKG_VERSION")),
-        "command": std::iter::once("tagpin-tools".into()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" "),
-        "seed": args.seed, "epochs": args.epochs, "batch": args.batch, "rate": args.rate,
-        "pictures": { "train": train.samples.len(), "validation": validation.samples.len() },
-        "dataset_sha256": Hex(&dataset_sha256).to_string(),
-        "weights": network.weights(),
-        "validation": accuracy, "curve": curve,
-        "seconds": begin.elapsed().as_secs_f64(),
-        "interrupted": interrupt.stopped(),
+    stages.done(match computed {
+        Some(0) => "training, features known already",
+        Some(_) => "training, features included",
+        None => "training",
     });
-    save(&args.out, &network, &record)?;
-    println!("{} weights, validation {accuracy:.4}, in {}", network.weights(), args.out.display());
+    if args.only {
+        return Ok(());
+    }
+    prove(&run, &mut stages, &evaluate::Options::default())
+}
+
+/// Quantises, calibrates, evaluates, compares and reports a finished run.
+pub fn prove(run: &Run, stages: &mut Stages, options: &evaluate::Options) -> Result<()> {
+    quantise::quantise_run(run, &quantise::Options::default())?;
+    decision::calibrate(run)?;
+    stages.done("int8");
+    let test = Judged::both(run, Side::Test)?;
+    evaluate::evaluate(run, &test, options)?;
+    stages.done("figures");
+    parity::parity(run, &test, &parity::Gates::default())?;
+    stages.done("parity");
+    run_folder::write_json(&run.file("stages.json"), &stages.seconds)?;
+    report::write(run)?;
+    stages.done("report");
     Ok(())
 }
 
-/// Writes the whole run folder beside its place and then moves it there, so that it is never half made.
-fn save(out: &Path, network: &Network, record: &serde_json::Value) -> Result<()> {
-    let mut part = out.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    if part.exists() {
-        std::fs::remove_dir_all(&part)?;
+fn the_split(args: &Train) -> Result<Split> {
+    if let Some(path) = &args.split {
+        let split = Split::read(path)?;
+        split.dataset.enough(args.allow_few || split.contract.warnings.iter().any(|w| w.contains("has only")))?;
+        return Ok(split);
     }
-    std::fs::create_dir_all(&part).with_context(|| format!("{} cannot be made", part.display()))?;
-    std::fs::write(part.join("network.bin"), postcard::to_stdvec(network)?)?;
-    std::fs::write(part.join("run.json"), serde_json::to_string_pretty(record)?)?;
-    std::fs::rename(&part, out).with_context(|| format!("{} cannot be made", out.display()))
+    let data = args.data.as_deref().context("name --data or --split")?;
+    let mut checked = check::check(data, args.task, args.about.as_deref(), args.allow_few)?;
+    checked.dataset.root = std::fs::canonicalize(&checked.dataset.root)
+        .with_context(|| format!("{} cannot be found", checked.dataset.root.display()))?;
+    check::print(&checked.contract);
+    split(checked, args.group.as_deref(), [70.0, 15.0, 15.0], args.seed)
 }
 
-/// Reads a run folder's network.
-pub fn load(run: &Path) -> Result<Network> {
-    let path = run.join("network.bin");
-    let bytes =
-        std::fs::read(&path).with_context(|| format!("{}: expected a run folder made by `train`", path.display()))?;
-    let network: Network =
-        postcard::from_bytes(&bytes).with_context(|| format!("{} is damaged; train again", path.display()))?;
-    network.check()?;
-    Ok(network)
-}
-
-/// Share of pictures whose highest logit is their tag's.
-fn accuracy(network: &Network, data: &Dataset) -> f64 {
-    let pictures: Vec<&[u8]> = data.samples.iter().map(|s| s.rgb.as_slice()).collect();
-    let right = network.infer_all(&pictures).iter().zip(&data.samples).filter(|(l, s)| network::best(l) == s.tag).count();
-    right as f64 / data.samples.len() as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Inference folds normalisation that training applied: both must say the same once the statistics are the batch's.
-    #[test]
-    fn a_folded_network_computes_what_was_trained() {
-        let tags = ["a".to_string(), "b".to_string()];
-        let trainer = Trainer::new(&tags, 5);
-        let mut r = Random::new(9, 0);
-        let rgb: Vec<u8> = (0..SIDE * SIDE * 3).map(|_| r.range(0, 255) as u8).collect();
-        let run = || {
-            let data = TensorData::new(patches(&rgb), [SIDE * SIDE / 4, 27]);
-            let logits = trainer.forward(Tensor::from_data(data, &trainer.device), 1);
-            logits.inner().into_data().try_to_vec::<f32>().unwrap()
-        };
-        // One picture's statistics, repeated until the running ones have arrived there.
-        for _ in 0..100 {
-            run();
-        }
-        for (a, b) in run().iter().zip(trainer.network().infer(&network::normalise(&rgb), |_| {})) {
-            assert!((a - b).abs() < 1e-2 * (1.0 + a.abs()), "{a} and {b}");
-        }
+fn trained(args: &Train, split: &Split) -> Result<(Trained, Option<usize>)> {
+    if args.small {
+        let graph = small::network(split.dataset.tags.len(), args.seed);
+        return Ok((tune(args, split, graph, 0, true)?, None));
     }
+    let path = args.backbone.as_deref().with_context(|| format!("--backbone: there is none; {}", backbone::HOW))?;
+    let backbone = backbone::load(path, normalise(args)?, args.size)?;
+    let quick = quick::train(split, backbone, args.fit.into())?;
+    println!("{:>12}{:>14}{:>12}", "penalty", "log loss", "validation");
+    for (penalty, loss, right) in &quick.fitted.tried {
+        let mark = if *penalty == quick.fitted.penalty { "  taken" } else { "" };
+        println!("{penalty:>12}{loss:>14.4}{right:>12.4}{mark}");
+    }
+    let computed = Some(quick.computed);
+    if args.leaky_demo {
+        leaky(split, quick.graph.clone().headless(), args)?;
+    }
+    let penalties = quick.fitted.tried;
+    if args.quick {
+        let settings = vec![("penalty".into(), quick.fitted.penalty.to_string())];
+        let trained =
+            Trained { graph: quick.graph, kind: "quick", validation: quick.validation, curve: Vec::new(), penalties, settings };
+        return Ok((trained, computed));
+    }
+    let first = quick.graph.find(&args.from).context("--from")?;
+    let trained = Trained { penalties, ..tune(args, split, quick.graph, first, false)? };
+    Ok((trained, computed))
+}
+
+/// Trains nodes from `first` on in epochs.
+fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: bool) -> Result<Trained> {
+    let augment = args.domain.augment();
+    let suits = if from_nothing { 4e-3 } else { 3e-4 } * if args.optimiser == OptimiserName::Sgd { 10.0 } else { 1.0 };
+    let rate = if args.rate > 0.0 { args.rate } else { suits };
+    let mut checkpoint = args.out.as_os_str().to_owned();
+    checkpoint.push(".checkpoint");
+    let plan = Plan {
+        first,
+        from_nothing,
+        epochs: args.epochs,
+        batch: args.batch,
+        rate,
+        optimiser: args.optimiser,
+        balance: args.balance,
+        augment,
+        views: if first > 0 { args.views.max(1) } else { 0 },
+        patience: args.patience,
+        seed: args.seed,
+        checkpoint: checkpoint.into(),
+        resume: args.resume,
+    };
+    let name = |v: &dyn std::fmt::Debug| format!("{v:?}").to_lowercase();
+    let mut settings: Vec<(String, String)> = vec![
+        ("domain".into(), format!("{}: {}", name(&args.domain), augment.describe())),
+        ("optimiser".into(), format!("{}, rate {rate}, batch {}", name(&args.optimiser), args.batch)),
+        ("epochs".into(), format!("at most {}, patience {}", args.epochs, args.patience)),
+        ("balance".into(), name(&args.balance)),
+    ];
+    if first > 0 {
+        settings.push(("from".into(), format!("{}, {} views of each picture", graph.nodes[first].name, plan.views)));
+    }
+    settings.iter().for_each(|(k, v)| println!("{k:>12}  {v}"));
+    let target = data::target(graph.side, args.fit.into())?;
+    let trained = epochs::train(&graph, split, target, &plan)?;
+    Ok(Trained {
+        graph: trained.graph,
+        kind: if from_nothing { "small" } else { "advanced" },
+        validation: trained.validation,
+        curve: trained.curve,
+        penalties: Vec::new(),
+        settings,
+    })
+}
+
+fn normalise(args: &Train) -> Result<Option<Normalise>> {
+    if args.mean.is_empty() {
+        return Ok(None);
+    }
+    let three = |name: &str, values: &[f32]| match *values {
+        [a] => Ok([a; 3]),
+        [a, b, c] => Ok([a, b, c]),
+        _ => bail!("--{name}: {} values, expected 1 or 3", values.len()),
+    };
+    let normalise = Normalise { mean: three("mean", &args.mean)?, std: three("std", &args.std)? };
+    ensure!(
+        normalise.std.iter().all(|s| *s > 0.0 && s.is_finite()) && normalise.mean.iter().all(|m| (0.0..=1.0).contains(m)),
+        "--mean and --std are of values 0..1; divide what is meant for 0..255 by 255"
+    );
+    Ok(Some(normalise))
+}
+
+fn record(args: &Train, split: &Split, t: &Trained, seconds: f64) -> Result<Record> {
+    let hash = |path: &Path| std::fs::read(path).map(|b| data::hex_hash(&b)).ok();
+    let file_name = |p: &PathBuf| p.file_name().map(|n| n.to_string_lossy().into_owned());
+    Ok(Record {
+        tool: concat!("tagpin-tools ", env!("CARGO_PKG_VERSION")).into(),
+        evaluator: EVALUATOR,
+        commit: commit(),
+        command: run_folder::command(),
+        finished: run_folder::now(),
+        seconds,
+        kind: t.kind.into(),
+        seed: args.seed,
+        side: t.graph.side,
+        fit: args.fit,
+        backbone_sha256: args.backbone.as_deref().and_then(hash),
+        backbone: args.backbone.as_ref().and_then(file_name),
+        dataset_sha256: split.dataset.sha256(),
+        split_sha256: data::hex_hash(&serde_json::to_vec(split)?),
+        train: split.entries(Side::Train).len(),
+        validation: split.entries(Side::Validation).len(),
+        validation_right: t.validation,
+        weights: t.graph.weights(),
+        macs: t.graph.macs()?,
+        curve: t.curve.clone(),
+        penalties: t.penalties.clone(),
+        settings: t.settings.clone(),
+        warnings: split.contract.warnings.clone(),
+    })
+}
+
+/// Trains heads on leaky splits and prints their figures beside the honest one.
+fn leaky(split: &Split, backbone: Graph, args: &Train) -> Result<()> {
+    use crate::head::{self, Examples};
+    use crate::metrics;
+    let task = split.dataset.task;
+    let tags = split.dataset.tags.len();
+    let figure = |split: &Split, copies: bool| -> Result<f64> {
+        let ([mut train, validation, test], _) = quick::sides(split, &backbone, args.fit.into())?;
+        if copies {
+            // Copied often enough to weigh as much as the rest.
+            let times = train.features.len() / test.features.len().max(1) + 1;
+            for _ in 0..times {
+                train.features.extend(test.features.iter().cloned());
+                train.tags.extend(test.tags.iter().cloned());
+            }
+        }
+        let fitted = head::fit(
+            &Examples { features: &train.features, tags: &train.tags },
+            &Examples { features: &validation.features, tags: &validation.tags },
+            tags,
+            task,
+        )?;
+        let logits: Vec<Vec<f32>> = test.features.iter().map(|f| head::apply(&fitted.linear, f)).collect();
+        Ok(metrics::right(&logits, &test.tags, task))
+    };
+    let mut loose = split.clone();
+    loose.clusters = (0..loose.clusters.len()).collect();
+    loose.sides = crate::data::split::regardless(&loose, args.seed);
+    println!("\nwhat a leak does to the figure (share right on \"test\", float):");
+    println!("  {:<66}{:.3}", "clusters kept together: honest", figure(split, false)?);
+    println!("  {:<66}{:.3}", "the same pictures split one by one, duplicates and groups apart", figure(&loose, false)?);
+    println!("  {:<66}{:.3}\n", "test pictures also among the training pictures", figure(split, true)?);
+    Ok(())
 }

@@ -1,9 +1,11 @@
-//! Two operators with gradients of their own: depthwise convolution and batch normalisation with its activation, over NHWC.
+//! Operators with gradients of their own: depthwise convolution, batch normalisation with its clamp, bias with its clamp;
+//! all over NHWC.
 //!
 //! Knows no network. burn's grouped convolution computes weight gradients group by group, which makes a depthwise network
 //! several times slower than it need be; these loops go over memory once, in parallel over pictures. Sums are taken in a
 //! fixed order, so that the same run gives the same bits.
 
+use crate::graph::{Clamp, Window};
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -14,23 +16,28 @@ use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex};
 
-/// A 3x3 depthwise convolution, padding 1.
+/// A depthwise convolution over a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Geometry {
     /// Pictures.
     pub batch: usize,
-    /// Side of the square input.
-    pub side: usize,
+    /// Rows and columns of the input.
+    pub input: [usize; 2],
+    /// Rows and columns of the output.
+    pub output: [usize; 2],
     /// Channels.
     pub channels: usize,
-    /// 1 or 2.
-    pub stride: usize,
+    /// What an output pixel sees.
+    pub window: Window,
 }
 
 impl Geometry {
-    /// Side of the square output.
-    pub fn output(&self) -> usize {
-        (self.side - 1) / self.stride + 1
+    fn inner(&self) -> usize {
+        self.input[0] * self.input[1] * self.channels
+    }
+
+    fn outer(&self) -> usize {
+        self.output[0] * self.output[1] * self.channels
     }
 }
 
@@ -41,12 +48,12 @@ pub struct Running(Arc<Mutex<(Vec<f32>, Vec<f32>)>>);
 impl Running {
     /// Statistics of `channels` standard normal channels.
     pub fn new(channels: usize) -> Self {
-        Self::from_parts(vec![0.0; channels], vec![1.0; channels])
+        Self(Arc::new(Mutex::new((vec![0.0; channels], vec![1.0; channels]))))
     }
 
-    /// Statistics as they were saved.
-    pub fn from_parts(mean: Vec<f32>, variance: Vec<f32>) -> Self {
-        Self(Arc::new(Mutex::new((mean, variance))))
+    /// Puts statistics back that were saved.
+    pub fn set(&self, mean: &[f32], variance: &[f32]) {
+        *self.0.lock().expect("no thread panics while it holds this") = (mean.to_vec(), variance.to_vec());
     }
 
     /// Mean and variance.
@@ -76,20 +83,27 @@ trait LayerOps: Backend {
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        relu6: bool,
+        clamp: Clamp,
         running: Running,
     ) -> FloatTensor<Self>;
+    fn bias(x: FloatTensor<Self>, bias: FloatTensor<Self>, clamp: Clamp) -> FloatTensor<Self>;
 }
 
-/// Depthwise convolution. `x`: `[batch * side * side, channels]`, `w`: `[9, channels]`; returns `[batch * out * out, channels]`.
+/// Depthwise convolution. `x`: `[batch * input pixels, channels]`, `w`: `[kernel pixels, channels]`; returns
+/// `[batch * output pixels, channels]`.
 pub fn depthwise(x: Tensor<2>, w: Tensor<2>, g: Geometry) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as LayerOps>::depthwise(x.into_dispatch(), w.into_dispatch(), g))
 }
 
-/// Batch normalisation over the rows of `x`, then ReLU6 if wanted. `x`: `[rows, channels]`, `gamma`, `beta`: `[1, channels]`.
-pub fn norm(x: Tensor<2>, gamma: Tensor<2>, beta: Tensor<2>, relu6: bool, running: &Running) -> Tensor<2> {
+/// Batch normalisation over the rows of `x`, then the clamp. `x`: `[rows, channels]`, `gamma`, `beta`: `[1, channels]`.
+pub fn norm(x: Tensor<2>, gamma: Tensor<2>, beta: Tensor<2>, clamp: Clamp, running: &Running) -> Tensor<2> {
     let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as LayerOps>::norm(x, gamma, beta, relu6, running.clone()))
+    Tensor::from_dispatch(<Dispatch as LayerOps>::norm(x, gamma, beta, clamp, running.clone()))
+}
+
+/// Adds a bias to each row, then clamps. `x`: `[rows, channels]`, `bias`: `[1, channels]`.
+pub fn bias(x: Tensor<2>, bias: Tensor<2>, clamp: Clamp) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as LayerOps>::bias(x.into_dispatch(), bias.into_dispatch(), clamp))
 }
 
 fn flat(values: Vec<f32>, shape: [usize; 2]) -> Flat {
@@ -120,20 +134,21 @@ fn sums(rows: usize, n: usize, chunk: impl Fn(std::ops::Range<usize>, &mut [f32]
     total.into_iter().map(|t| t as f32).collect()
 }
 
-/// Calls `f(output row and column start, input start, tap)` for all pairs that a tap connects in one picture.
+/// Calls `f(output pixel's start, input pixel's start, tap's start)` for all that a tap connects in one picture.
 fn taps(g: Geometry, mut f: impl FnMut(usize, usize, usize)) {
-    let (side, out, c) = (g.side, g.output(), g.channels);
-    for oy in 0..out {
-        for ky in 0..3 {
-            let y = (oy * g.stride + ky).wrapping_sub(1);
-            if y >= side {
+    let ([h, w], [rows, columns], c) = (g.input, g.output, g.channels);
+    let Window { kernel: [ky, kx], stride: [sy, sx], pads: [top, left, ..] } = g.window;
+    for oy in 0..rows {
+        for ty in 0..ky {
+            let y = (oy * sy + ty).wrapping_sub(top);
+            if y >= h {
                 continue;
             }
-            for ox in 0..out {
-                for kx in 0..3 {
-                    let x = (ox * g.stride + kx).wrapping_sub(1);
-                    if x < side {
-                        f((oy * out + ox) * c, (y * side + x) * c, (ky * 3 + kx) * c);
+            for ox in 0..columns {
+                for tx in 0..kx {
+                    let x = (ox * sx + tx).wrapping_sub(left);
+                    if x < w {
+                        f((oy * columns + ox) * c, (y * w + x) * c, (ty * kx + tx) * c);
                     }
                 }
             }
@@ -142,7 +157,7 @@ fn taps(g: Geometry, mut f: impl FnMut(usize, usize, usize)) {
 }
 
 fn depthwise_forward(x: &[f32], w: &[f32], g: Geometry) -> Vec<f32> {
-    let (c, inner, outer) = (g.channels, g.side * g.side * g.channels, g.output() * g.output() * g.channels);
+    let (c, inner, outer) = (g.channels, g.inner(), g.outer());
     let mut y = vec![0.0; g.batch * outer];
     y.par_chunks_mut(outer).zip(x.par_chunks(inner)).for_each(|(y, x)| {
         taps(g, |o, i, t| {
@@ -156,13 +171,13 @@ fn depthwise_forward(x: &[f32], w: &[f32], g: Geometry) -> Vec<f32> {
 }
 
 fn depthwise_backward(x: &[f32], w: &[f32], dy: &[f32], g: Geometry) -> (Vec<f32>, Vec<f32>) {
-    let (c, inner, outer) = (g.channels, g.side * g.side * g.channels, g.output() * g.output() * g.channels);
+    let (c, inner, outer) = (g.channels, g.inner(), g.outer());
     let mut dx = vec![0.0; g.batch * inner];
     let parts: Vec<Vec<f32>> = dx
         .par_chunks_mut(inner)
         .zip(x.par_chunks(inner).zip(dy.par_chunks(outer)))
         .map(|(dx, (x, dy))| {
-            let mut dw = vec![0.0; 9 * c];
+            let mut dw = vec![0.0; w.len()];
             taps(g, |o, i, t| {
                 let (dy, x, w) = (&dy[o..o + c], &x[i..i + c], &w[t..t + c]);
                 let (dx, dw) = (&mut dx[i..i + c], &mut dw[t..t + c]);
@@ -174,7 +189,7 @@ fn depthwise_backward(x: &[f32], w: &[f32], dy: &[f32], g: Geometry) -> (Vec<f32
             dw
         })
         .collect();
-    let mut dw = vec![0.0; 9 * c];
+    let mut dw = vec![0.0; w.len()];
     parts.iter().for_each(|p| dw.iter_mut().zip(p).for_each(|(t, p)| *t += p));
     (dx, dw)
 }
@@ -187,10 +202,10 @@ struct Normed {
     gamma: Vec<f32>,
     mean: Vec<f32>,
     inverse: Vec<f32>,
-    relu6: bool,
+    clamp: Clamp,
 }
 
-fn norm_forward(x: Flat, gamma: &Flat, beta: &Flat, relu6: bool, running: &Running) -> Normed {
+fn norm_forward(x: Flat, gamma: &Flat, beta: &Flat, clamp: Clamp, running: &Running) -> Normed {
     let (values, gamma, beta) = (slice(&x), slice(gamma).to_vec(), slice(beta).to_vec());
     let c = gamma.len();
     let rows = values.len() / c;
@@ -210,8 +225,7 @@ fn norm_forward(x: Flat, gamma: &Flat, beta: &Flat, relu6: bool, running: &Runni
     let variance: Vec<f32> = variance.into_iter().map(|v| v / rows as f32).collect();
     running.update(&mean, &variance);
     let inverse: Vec<f32> = variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect();
-    let high = if relu6 { 6.0 } else { f32::INFINITY };
-    let low = if relu6 { 0.0 } else { f32::NEG_INFINITY };
+    let Clamp { low, high } = clamp;
     let scale: Vec<f32> = gamma.iter().zip(&inverse).map(|(g, i)| g * i).collect();
     let shift: Vec<f32> = (0..c).map(|l| beta[l] - mean[l] * scale[l]).collect();
     let mut y = vec![0.0; values.len()];
@@ -223,14 +237,14 @@ fn norm_forward(x: Flat, gamma: &Flat, beta: &Flat, relu6: bool, running: &Runni
         }
     });
     let y = flat(y, [rows, c]);
-    Normed { x, y, gamma, mean, inverse, relu6 }
+    Normed { x, y, gamma, mean, inverse, clamp }
 }
 
 /// Gradients of `x`, `gamma` and `beta`.
 fn norm_backward(n: &Normed, dy: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let (x, y, c) = (slice(&n.x), slice(&n.y), n.gamma.len());
     let rows = x.len() / c;
-    let open = |y: f32| !n.relu6 || (y > 0.0 && y < 6.0);
+    let open = |y: f32| y > n.clamp.low && y < n.clamp.high;
     let both = sums(rows, 2 * c, |range, part| {
         let (dgamma, dbeta) = part.split_at_mut(c);
         for r in range {
@@ -260,20 +274,51 @@ fn norm_backward(n: &Normed, dy: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     (dx, dgamma.to_vec(), dbeta.to_vec())
 }
 
+fn bias_forward(x: &Flat, bias: &Flat, clamp: Clamp) -> Flat {
+    let (values, bias) = (slice(x), slice(bias));
+    let c = bias.len();
+    let mut y = vec![0.0; values.len()];
+    y.par_chunks_mut(ROWS * c).zip(values.par_chunks(ROWS * c)).for_each(|(y, x)| {
+        for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+            for l in 0..c {
+                y[l] = (x[l] + bias[l]).max(clamp.low).min(clamp.high);
+            }
+        }
+    });
+    flat(y, [values.len() / c, c])
+}
+
+/// Gradients of `x` and the bias.
+fn bias_backward(y: &[f32], dy: &[f32], c: usize, clamp: Clamp) -> (Vec<f32>, Vec<f32>) {
+    let open = |y: f32| y > clamp.low && y < clamp.high;
+    let dx: Vec<f32> = y.par_iter().zip(dy).with_min_len(1 << 14).map(|(y, d)| if open(*y) { *d } else { 0.0 }).collect();
+    let db = sums(dx.len() / c, c, |range, part| {
+        for row in dx[range.start * c..range.end * c].chunks_exact(c) {
+            part.iter_mut().zip(row).for_each(|(p, v)| *p += v);
+        }
+    });
+    (dx, db)
+}
+
 impl LayerOps for Flex {
     fn depthwise(x: FloatTensor<Self>, w: FloatTensor<Self>, g: Geometry) -> FloatTensor<Self> {
         let (x, w) = (x.to_contiguous(), w.to_contiguous());
-        flat(depthwise_forward(slice(&x), slice(&w), g), [g.batch * g.output() * g.output(), g.channels])
+        let y = depthwise_forward(slice(&x), slice(&w), g);
+        flat(y, [g.batch * g.output[0] * g.output[1], g.channels])
+    }
+
+    fn bias(x: FloatTensor<Self>, bias: FloatTensor<Self>, clamp: Clamp) -> FloatTensor<Self> {
+        bias_forward(&x.to_contiguous(), &bias.to_contiguous(), clamp)
     }
 
     fn norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        relu6: bool,
+        clamp: Clamp,
         running: Running,
     ) -> FloatTensor<Self> {
-        norm_forward(x.to_contiguous(), &gamma.to_contiguous(), &beta.to_contiguous(), relu6, &running).y
+        norm_forward(x.to_contiguous(), &gamma.to_contiguous(), &beta.to_contiguous(), clamp, &running).y
     }
 }
 
@@ -289,10 +334,29 @@ impl Backward<Flex, 2> for DepthwiseBackward {
         let (dx, dw) = depthwise_backward(slice(&x), slice(&w), slice(&dy), g);
         let [px, pw] = ops.parents;
         if let Some(p) = px {
-            grads.register::<Flex>(p.id, flat(dx, [g.batch * g.side * g.side, g.channels]));
+            grads.register::<Flex>(p.id, flat(dx, [g.batch * g.input[0] * g.input[1], g.channels]));
         }
         if let Some(p) = pw {
-            grads.register::<Flex>(p.id, flat(dw, [9, g.channels]));
+            grads.register::<Flex>(p.id, flat(dw, [g.window.kernel[0] * g.window.kernel[1], g.channels]));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct BiasBackward;
+
+impl Backward<Flex, 2> for BiasBackward {
+    type State = (Flat, usize, Clamp);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (y, c, clamp) = ops.state;
+        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let (dx, db) = bias_backward(slice(&y), slice(&dy), c, clamp);
+        let rows = dx.len() / c;
+        for (parent, (values, rows)) in ops.parents.into_iter().zip([(dx, rows), (db, 1)]) {
+            if let Some(p) = parent {
+                grads.register::<Flex>(p.id, flat(values, [rows, c]));
+            }
         }
     }
 }
@@ -321,7 +385,7 @@ impl<C: CheckpointStrategy> LayerOps for Autodiff<Flex, C> {
     fn depthwise(x: FloatTensor<Self>, w: FloatTensor<Self>, g: Geometry) -> FloatTensor<Self> {
         let prepared = DepthwiseBackward.prepare::<C>([x.node(), w.node()]).compute_bound().stateful();
         let (x, w) = (x.primitive().to_contiguous(), w.primitive().to_contiguous());
-        let y = flat(depthwise_forward(slice(&x), slice(&w), g), [g.batch * g.output() * g.output(), g.channels]);
+        let y = flat(depthwise_forward(slice(&x), slice(&w), g), [g.batch * g.output[0] * g.output[1], g.channels]);
         match prepared {
             OpsKind::Tracked(p) => p.finish((x, w, g), y),
             OpsKind::UnTracked(p) => p.finish(y),
@@ -332,15 +396,26 @@ impl<C: CheckpointStrategy> LayerOps for Autodiff<Flex, C> {
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        relu6: bool,
+        clamp: Clamp,
         running: Running,
     ) -> FloatTensor<Self> {
         let prepared = NormBackward.prepare::<C>([x.node(), gamma.node(), beta.node()]).compute_bound().stateful();
         let (gamma, beta) = (gamma.primitive().to_contiguous(), beta.primitive().to_contiguous());
-        let normed = norm_forward(x.primitive().to_contiguous(), &gamma, &beta, relu6, &running);
+        let normed = norm_forward(x.primitive().to_contiguous(), &gamma, &beta, clamp, &running);
         let y = normed.y.clone();
         match prepared {
             OpsKind::Tracked(p) => p.finish(normed, y),
+            OpsKind::UnTracked(p) => p.finish(y),
+        }
+    }
+
+    fn bias(x: FloatTensor<Self>, bias: FloatTensor<Self>, clamp: Clamp) -> FloatTensor<Self> {
+        let prepared = BiasBackward.prepare::<C>([x.node(), bias.node()]).compute_bound().stateful();
+        let bias = bias.primitive().to_contiguous();
+        let c = slice(&bias).len();
+        let y = bias_forward(&x.primitive().to_contiguous(), &bias, clamp);
+        match prepared {
+            OpsKind::Tracked(p) => p.finish((y.clone(), c, clamp), y),
             OpsKind::UnTracked(p) => p.finish(y),
         }
     }
@@ -369,10 +444,13 @@ mod tests {
 
     #[test]
     fn depthwise_gradients_match_differences() {
-        for stride in [1, 2] {
-            let g = Geometry { batch: 2, side: 5, channels: 3, stride };
-            let (x, w) = (values(2 * 25 * 3, 1), values(27, 2));
-            let dy = values(2 * g.output() * g.output() * 3, 3);
+        // Kernel, stride and pads of the networks that are trained: even, and uneven as SAME padding makes them.
+        for (k, stride, pads) in [(3, 1, [1; 4]), (3, 2, [1; 4]), (3, 2, [0, 0, 1, 1]), (5, 1, [2; 4]), (5, 2, [1, 1, 2, 2])] {
+            let window = Window { kernel: [k, k], stride: [stride, stride], pads };
+            let output = window.output([6, 5]).unwrap();
+            let g = Geometry { batch: 2, input: [6, 5], output, channels: 3, window };
+            let (x, w) = (values(2 * 30 * 3, 1), values(k * k * 3, 2));
+            let dy = values(2 * g.outer(), 3);
             let (dx, dw) = depthwise_backward(&x, &w, &dy, g);
             check(&x, &dy, |x| depthwise_forward(x, &w, g), &dx);
             check(&w, &dy, |w| depthwise_forward(&x, w, g), &dw);
@@ -380,11 +458,24 @@ mod tests {
     }
 
     #[test]
+    fn bias_gradients_match_differences_inside_the_clamp() {
+        let (x, b, dy) = (values(40 * 3, 6), vec![0.1, -0.2, 0.3], values(40 * 3, 7));
+        let y = |x: &[f32], b: &[f32]| {
+            slice(&bias_forward(&flat(x.to_vec(), [40, 3]), &flat(b.to_vec(), [1, 3]), Clamp::NONE)).to_vec()
+        };
+        let (dx, db) = bias_backward(&y(&x, &b), &dy, 3, Clamp::NONE);
+        check(&x, &dy, |x| y(x, &b), &dx);
+        check(&b, &dy, |b| y(&x, b), &db);
+        let (dx, _) = bias_backward(&[0.0, 3.0, 6.0], &[1.0, 1.0, 1.0], 3, Clamp::RELU6);
+        assert_eq!(dx, [0.0, 1.0, 0.0], "nothing flows through a clamped value");
+    }
+
+    #[test]
     fn norm_gradients_match_differences() {
         let (x, gamma, beta, dy) = (values(40 * 3, 4), vec![1.0, 0.5, 1.5], vec![0.1, 0.2, -0.1], values(40 * 3, 5));
         let run = |x: &[f32], gamma: &[f32], beta: &[f32]| {
             let (g, b) = (flat(gamma.to_vec(), [1, 3]), flat(beta.to_vec(), [1, 3]));
-            norm_forward(flat(x.to_vec(), [40, 3]), &g, &b, false, &Running::new(3))
+            norm_forward(flat(x.to_vec(), [40, 3]), &g, &b, Clamp::NONE, &Running::new(3))
         };
         let (dx, dgamma, dbeta) = norm_backward(&run(&x, &gamma, &beta), &dy);
         let y = |n: Normed| slice(&n.y).to_vec();

@@ -1,0 +1,257 @@
+//! `dataset check`: the data contract, which says what the data is, what it is for, and what is wrong with it.
+//!
+//! Does not change the data and does not split it.
+
+use super::survey::{self, Pair};
+use super::{ADVISED, Dataset, FEWEST, TaskName, sources};
+use crate::run_folder;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Say what a dataset holds and what is wrong with it; write the data contract.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Check {
+    /// A folder of tagged folders, a CSV or TSV list (`path,tag` or `path,tags`), or a COCO file.
+    pub data: PathBuf,
+    /// What the prediction is for: target, unit, decision_owner, consumer, deadline_ms.
+    #[arg(long)]
+    pub about: Option<PathBuf>,
+    /// Take the tags as exclusive or not, whatever the form suggests.
+    #[arg(long, value_enum)]
+    pub task: Option<TaskName>,
+    /// Contract to write.
+    #[arg(long, default_value = "contract.json")]
+    pub out: PathBuf,
+    /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
+    #[arg(long)]
+    pub allow_few: bool,
+    /// Overwrite an existing contract.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What the prediction is for: what only a person can say.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// What is predicted.
+    pub target: Option<String>,
+    /// `image` or `part`: what one prediction is about.
+    pub unit: Option<Unit>,
+    /// Who decides by it.
+    pub decision_owner: Option<String>,
+    /// What acts on it.
+    pub consumer: Option<String>,
+    /// Milliseconds after the trigger at which it must be there.
+    pub deadline_ms: Option<u32>,
+}
+
+/// What one prediction is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Each picture by itself.
+    Image,
+    /// A part, which several pictures may show.
+    Part,
+}
+
+impl About {
+    /// Reads `about.toml`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{}: expected {EXAMPLE}", path.display()))
+    }
+
+    /// Every question with its answer.
+    pub fn answers(&self) -> [(&'static str, Option<String>); 5] {
+        let unit = self.unit.map(|u| match u {
+            Unit::Image => "image".to_string(),
+            Unit::Part => "part".to_string(),
+        });
+        [
+            ("target", self.target.clone()),
+            ("unit", unit),
+            ("decision owner", self.decision_owner.clone()),
+            ("consumer", self.consumer.clone()),
+            ("deadline", self.deadline_ms.map(|ms| format!("{ms} ms after the trigger"))),
+        ]
+    }
+}
+
+const EXAMPLE: &str = "target = \"material of the part\", unit = \"part\" or \"image\", decision_owner = \"line lead\", \
+consumer = \"reject gate\", deadline_ms = 120";
+
+/// Two pictures that show the same.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Duplicate {
+    /// The first file.
+    pub a: PathBuf,
+    /// The second file.
+    pub b: PathBuf,
+    /// The same bytes, not only the same look.
+    pub exact: bool,
+    /// Tags of the first, if they differ from the second's.
+    pub tags_a: Vec<String>,
+    /// Tags of the second.
+    pub tags_b: Vec<String>,
+}
+
+impl Duplicate {
+    /// Whether somebody tagged the same picture in two ways.
+    pub fn conflicts(&self) -> bool {
+        self.tags_a != self.tags_b
+    }
+}
+
+/// What the data is, what it is for and what is wrong with it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Contract {
+    /// Format of this file.
+    pub contract: u32,
+    /// What a person said.
+    pub about: About,
+    /// Where it lies.
+    pub root: PathBuf,
+    /// Whether tags exclude one another.
+    pub task: TaskName,
+    /// Readable pictures.
+    pub pictures: usize,
+    /// Pictures of each tag.
+    pub tags: BTreeMap<String, usize>,
+    /// Most pictures of a tag over the fewest.
+    pub imbalance: f64,
+    /// Smallest, middle and largest width and height.
+    pub sizes: [[u32; 2]; 3],
+    /// Pictures without a tag.
+    pub untagged: usize,
+    /// Of each further column, pictures without a value.
+    pub missing: BTreeMap<String, usize>,
+    /// Pairs that show the same.
+    pub duplicates: Vec<Duplicate>,
+    /// Files that cannot be used, with the reason.
+    pub skipped: Vec<(PathBuf, String)>,
+    /// What a reader of any later figure must know.
+    pub warnings: Vec<String>,
+    /// Hash over all tags and files.
+    pub dataset_sha256: String,
+    /// SHA-256 of each file.
+    pub files: BTreeMap<PathBuf, String>,
+}
+
+/// A dataset reduced to its readable pictures, with what was seen of them.
+pub struct Checked {
+    /// Readable pictures only.
+    pub dataset: Dataset,
+    /// Which show the same.
+    pub pairs: Vec<Pair>,
+    /// The contract.
+    pub contract: Contract,
+}
+
+/// Opens and checks a dataset. Fails if a tag has fewer than five pictures, unless `allow_few`.
+pub fn check(data: &Path, task: Option<TaskName>, about: Option<&Path>, allow_few: bool) -> Result<Checked> {
+    let about = about.map(About::read).transpose()?.unwrap_or_default();
+    let (mut dataset, mut skipped) = sources::open(data, task)?;
+    let survey = survey::survey(&dataset)?;
+    skipped.extend(survey.skipped.iter().cloned());
+    skipped.sort();
+    for (path, why) in &skipped {
+        eprintln!("skipped {}: {why}", path.display());
+    }
+    dataset.entries = survey.entries.clone();
+    let mut warnings = dataset.enough(allow_few)?;
+    let pairs = survey::duplicates(&dataset.entries, &survey.looks);
+    let names = |i: usize| dataset.entries[i].tags.iter().map(|&t| dataset.tags[t].clone()).collect();
+    let path = |i: usize| dataset.entries[i].path.clone();
+    let of = |p: &Pair| Duplicate { a: path(p.a), b: path(p.b), exact: p.exact, tags_a: names(p.a), tags_b: names(p.b) };
+    let duplicates: Vec<Duplicate> = pairs.iter().map(of).collect();
+    let conflicts = duplicates.iter().filter(|d| d.conflicts()).count();
+    if conflicts > 0 {
+        warnings.push(format!("{conflicts} pairs of duplicates carry different tags; correct them or remove one of each"));
+    }
+    let counts = dataset.counts();
+    let imbalance = *counts.iter().max().unwrap_or(&0) as f64 / (*counts.iter().min().unwrap_or(&0)).max(1) as f64;
+    if imbalance > 10.0 {
+        warnings.push(format!("the most frequent tag has {imbalance:.0} times the pictures of the rarest"));
+    }
+    for (question, answer) in about.answers() {
+        if answer.is_none() {
+            warnings.push(format!("{question}: not stated; say it in about.toml"));
+        }
+    }
+    let mut areas: Vec<[u32; 2]> = survey.looks.iter().map(|l| [l.width, l.height]).collect();
+    areas.sort_by_key(|[w, h]| (*w as u64 * *h as u64, *w));
+    let middle = areas.get(areas.len() / 2).copied().unwrap_or_default();
+    let columns: std::collections::BTreeSet<&String> = dataset.entries.iter().flat_map(|e| e.columns.keys()).collect();
+    let without = |c: &String| dataset.entries.iter().filter(|e| !e.columns.contains_key(c)).count();
+    let contract = Contract {
+        contract: 1,
+        about,
+        root: dataset.root.clone(),
+        task: dataset.task,
+        pictures: dataset.entries.len(),
+        tags: dataset.tags.iter().cloned().zip(counts).collect(),
+        imbalance,
+        sizes: [areas.first().copied().unwrap_or_default(), middle, areas.last().copied().unwrap_or_default()],
+        untagged: dataset.entries.iter().filter(|e| e.tags.is_empty()).count(),
+        missing: columns.into_iter().map(|c| (c.clone(), without(c))).filter(|(_, n)| *n > 0).collect(),
+        duplicates,
+        skipped,
+        warnings,
+        dataset_sha256: dataset.sha256(),
+        files: dataset.entries.iter().map(|e| (e.path.clone(), e.sha256.clone())).collect(),
+    };
+    Ok(Checked { dataset, pairs, contract })
+}
+
+/// Shows a contract on the terminal.
+pub fn print(c: &Contract) {
+    for (question, answer) in c.about.answers() {
+        println!("{question:>16}  {}", answer.as_deref().unwrap_or("not stated"));
+    }
+    println!("{:>16}  {:?}, {} pictures, {} tags", "data", c.task, c.pictures, c.tags.len());
+    let [small, middle, large] = c.sizes;
+    let side = |s: [u32; 2]| format!("{}x{}", s[0], s[1]);
+    println!("{:>16}  {} smallest, {} middle, {} largest", "sizes", side(small), side(middle), side(large));
+    let most = c.tags.values().copied().max().unwrap_or(1).max(1);
+    for (tag, n) in &c.tags {
+        let mark = if *n < FEWEST { "  too few" } else if *n < ADVISED { "  50 are advised" } else { "" };
+        println!("{tag:>16}  {n:>6} {}{mark}", "#".repeat((n * 40 / most).max(1)));
+    }
+    if c.untagged > 0 {
+        println!("{:>16}  {:>6}", "(no tag)", c.untagged);
+    }
+    println!("{:>16}  {:.1} to 1", "imbalance", c.imbalance);
+    for (column, n) in &c.missing {
+        println!("{:>16}  column \"{column}\" is empty for {n}", "missing values");
+    }
+    let exact = c.duplicates.iter().filter(|d| d.exact).count();
+    println!("{:>16}  {exact} exact pairs, {} near pairs", "duplicates", c.duplicates.len() - exact);
+    for d in c.duplicates.iter().filter(|d| d.conflicts()) {
+        println!(
+            "{:>16}  {} ({}) = {} ({})",
+            "conflict",
+            d.a.display(),
+            d.tags_a.join(";"),
+            d.b.display(),
+            d.tags_b.join(";")
+        );
+    }
+    println!("{:>16}  {} files", "skipped", c.skipped.len());
+    for w in &c.warnings {
+        println!("{:>16}  {w}", "warning");
+    }
+}
+
+/// Checks, prints and writes the contract.
+pub fn run(args: &Check) -> Result<()> {
+    run_folder::refuse_existing(&args.out, args.force)?;
+    let checked = check(&args.data, args.task, args.about.as_deref(), args.allow_few)?;
+    print(&checked.contract);
+    run_folder::write_json(&args.out, &checked.contract)?;
+    println!("{:>16}  {}", "contract", args.out.display());
+    Ok(())
+}

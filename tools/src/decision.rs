@@ -1,0 +1,98 @@
+//! From logits to a decision: the temperature and each tag's threshold and review band, chosen on validation.
+//!
+//! Does not choose thresholds itself; the decision is the device's.
+
+use crate::data::{TaskName, split::Side};
+use crate::judged::Judged;
+use crate::metrics;
+use crate::predict;
+use crate::run::Run;
+use crate::run_folder::{self, read_json};
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tagpin::decide::{Decider, Observation, Policy, TagRule, Verdict};
+use tagpin::head::{Score, Temperature};
+use tagpin::time::Instant;
+
+/// One tag's rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// The tag.
+    pub tag: String,
+    /// Present at this score or above.
+    pub threshold: f32,
+    /// For a person to look at from here up to the threshold.
+    pub review_low: f32,
+}
+
+/// How scores become decisions: `decision.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What logits are divided by.
+    pub temperature: f64,
+    /// One a tag, in the order of logits.
+    pub rules: Vec<Rule>,
+    /// The aims that the thresholds were tuned for, with what became of them; empty for 0.5 throughout.
+    pub aims: Vec<String>,
+}
+
+impl Decision {
+    /// Thresholds of 0.5 at a temperature.
+    pub fn plain(tags: &[String], temperature: f64) -> Self {
+        let rule = |tag: &String| Rule { tag: tag.clone(), threshold: 0.5, review_low: 0.5 };
+        Self { temperature, rules: tags.iter().map(rule).collect(), aims: Vec::new() }
+    }
+
+    /// Reads a run's decision.
+    pub fn of(run: &Run) -> Result<Self> {
+        let decision: Self = read_json(&run.file("decision.json"), &format!("tune {}", run.folder().display()))?;
+        ensure!(
+            decision.rules.iter().map(|r| &r.tag).eq(&run.split.dataset.tags),
+            "decision.json is of other tags; run `tune` again"
+        );
+        Ok(decision)
+    }
+
+    /// The temperature as the device has it.
+    pub fn temperature(&self) -> Temperature {
+        predict::q16(self.temperature)
+    }
+
+    /// The rules as the device has them.
+    pub fn tag_rules(&self) -> Result<Vec<TagRule>> {
+        let score = |p: f32, of: &Rule| {
+            Score::from_probability(p).with_context(|| format!("tag \"{}\": {p} is no score, expected 0 to 1", of.tag))
+        };
+        let one = |r: &Rule| Ok(TagRule { threshold: score(r.threshold, r)?, review_low: score(r.review_low, r)? });
+        self.rules.iter().map(one).collect()
+    }
+
+    /// What the device decides for each picture by itself.
+    pub fn verdicts(&self, task: TaskName, scores: &[Vec<Score>]) -> Result<Vec<Verdict>> {
+        let mut decider = Decider::new(task.into(), &self.tag_rules()?, Policy::default()).map_err(anyhow::Error::msg)?;
+        let at = Instant::from_micros(0);
+        let one = |scores: &Vec<Score>| {
+            decider.forget();
+            decider.step(at, Observation::Scores { captured_at: at, scores })
+        };
+        Ok(scores.iter().map(one).collect())
+    }
+}
+
+/// Tags that a verdict lets through.
+pub fn present(verdict: &Verdict) -> Vec<usize> {
+    match verdict {
+        Verdict::Present(tags) => tags.iter().map(|t| t.0 as usize).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Fits the temperature on validation and writes the plain decision.
+pub fn calibrate(run: &Run) -> Result<Decision> {
+    let judged = Judged::int8(run, Side::Validation, None)?;
+    let temperature = metrics::temperature(&predict::real(&judged.int8), &judged.truth(), run.split.dataset.task);
+    let decision = Decision::plain(&run.split.dataset.tags, temperature);
+    run_folder::write_json(&run.file("decision.json"), &decision)?;
+    println!("{:>40}{temperature:>12.3}", "temperature");
+    Ok(decision)
+}

@@ -1,0 +1,554 @@
+//! How good a run is on pictures it never saw: int8 by the runtime's own engine, float beside it, baselines below.
+//!
+//! Does not change the model or its thresholds.
+
+pub mod shifts;
+pub mod slices;
+
+use crate::baseline::{self, Tagged};
+use crate::data::{self, TaskName, check, split::Side};
+use crate::decision::{self, Decision};
+use crate::judged::Judged;
+use crate::metrics::{self, Counts, CurvePoint, Interval};
+use crate::predict;
+use crate::run::{EVALUATOR, Run};
+use crate::run_folder;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tagpin::decide::Verdict;
+
+/// Evaluate a quantised run on its test pictures.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Evaluate {
+    /// Run folder; `evaluation.json` is written into it.
+    pub run: PathBuf,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What to evaluate.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// A further held-out set: a name and a folder of tagged folders; may stand several times.
+    #[arg(long = "also", value_name = "NAME=FOLDER")]
+    pub also: Vec<String>,
+    /// A tag whose pictures are not counted in top-1.
+    #[arg(long)]
+    pub ignore: Option<String>,
+    /// Pictures of none of the tags: how many does the model take for one?
+    #[arg(long, value_name = "FOLDER")]
+    pub unseen: Option<PathBuf>,
+    /// Test pictures that are changed in six ways and three strengths; 0 for none.
+    #[arg(long, default_value_t = 60)]
+    pub shifted: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { also: Vec::new(), ignore: None, unseen: None, shifted: 60 }
+    }
+}
+
+/// One tag's figures.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TagFigures {
+    /// The tag.
+    pub tag: String,
+    /// Pictures of it that were trained on.
+    pub train: usize,
+    /// Pictures of it here.
+    pub pictures: usize,
+    /// Of all called it, the share that is; nothing if none was called.
+    pub precision: Option<f64>,
+    /// Of all that are, the share called, with its interval; nothing if there are none.
+    pub recall: Option<Interval>,
+    /// Average precision; nothing if there are none.
+    pub ap: Option<f64>,
+    /// The threshold that the device has.
+    pub threshold: f32,
+    /// Precision of what passes the threshold.
+    pub precision_at: Option<f64>,
+    /// Recall of what passes the threshold.
+    pub recall_at: Option<f64>,
+    /// Precision against recall, at most 100 points.
+    pub curve: Vec<CurvePoint>,
+}
+
+/// What the device decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Decided {
+    /// Pictures.
+    pub pictures: usize,
+    /// A tag holds, and it is the right one (multilabel: exactly the right ones).
+    pub right: usize,
+    /// A tag holds that is wrong.
+    pub wrong: usize,
+    /// For a person to look at.
+    pub review: usize,
+    /// No tag is sure enough.
+    pub unknown: usize,
+}
+
+/// A picture that was judged wrongly.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Mistake {
+    /// The file.
+    pub path: PathBuf,
+    /// What somebody tagged it.
+    pub tagged: Vec<String>,
+    /// What the model says.
+    pub called: Vec<String>,
+    /// The score of what it says.
+    pub score: f32,
+    /// The score of what it is tagged.
+    pub score_of_tag: f32,
+}
+
+/// A changed copy of test pictures.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Shifted {
+    /// What was changed and how far.
+    pub name: String,
+    /// 1 weakest, 3 strongest; 0 unchanged.
+    pub strength: usize,
+    /// Share right.
+    pub right: f64,
+    /// What the thresholds make of it.
+    pub decided: Decided,
+}
+
+/// Pictures that show none of the tags.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Invalid {
+    /// What they are.
+    pub name: String,
+    /// How many.
+    pub pictures: usize,
+    /// For how many a tag holds: what the thresholds let through.
+    pub accepted: usize,
+    /// Highest score of any tag.
+    pub highest: f32,
+    /// The tag of that score.
+    pub tag: String,
+}
+
+/// One held-out set's figures.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SetFigures {
+    /// Its name.
+    pub name: String,
+    /// Hash of its pictures.
+    pub dataset_sha256: String,
+    /// Pictures counted in top-1.
+    pub counted: usize,
+    /// Share right in int8: the top tag, or exactly the right tags.
+    pub int8: Interval,
+    /// Share right in f32.
+    pub float: Interval,
+    /// int8 minus float, paired over the same pictures.
+    pub difference: Interval,
+    /// Mean F1 over tags, int8.
+    pub macro_f1: Interval,
+    /// Mean average precision over tags, int8.
+    pub map: Interval,
+    /// Expected calibration error before and after the temperature, int8.
+    pub ece: [f64; 2],
+    /// Confidence bins after the temperature: pictures, confidence, share right.
+    pub reliability: Vec<(usize, f64, f64)>,
+    /// Share right by each baseline.
+    pub baselines: Vec<(String, f64)>,
+    /// Per tag, int8.
+    pub tags: Vec<TagFigures>,
+    /// True tag by called tag, multiclass only.
+    pub confusion: Vec<Vec<usize>>,
+    /// What the device decides.
+    pub decided: Decided,
+    /// Judged wrongly, surest first; at most 60.
+    pub mistakes: Vec<Mistake>,
+    /// `[pictures]`: file, whether int8 is right. For comparing runs picture by picture.
+    pub rights: Vec<(PathBuf, bool)>,
+}
+
+/// All figures of a run: `evaluation.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Version of what computes figures.
+    pub evaluator: u32,
+    /// How often test pictures were looked at with this run.
+    pub looks: u32,
+    /// The test side first, then further sets.
+    pub sets: Vec<SetFigures>,
+    /// Parts of the test side, worst first.
+    pub slices: Vec<slices::Slice>,
+    /// Changed test pictures; the unchanged ones first.
+    pub shifted: Vec<Shifted>,
+    /// Pictures of none of the tags.
+    pub invalid: Vec<Invalid>,
+    /// Pictures of validation and test whose tag the model doubts most: perhaps tagged wrongly.
+    pub suspects: Vec<Mistake>,
+}
+
+/// Draws of intervals begin here.
+const SEED: u64 = 0x7a9;
+
+struct Judge<'a> {
+    run: &'a Run,
+    decision: Decision,
+    task: TaskName,
+    tags: &'a [String],
+}
+
+impl<'a> Judge<'a> {
+    fn new(run: &'a Run) -> Result<Self> {
+        let data = &run.split.dataset;
+        Ok(Self { run, decision: Decision::of(run)?, task: data.task, tags: &data.tags })
+    }
+
+    fn scores(&self, int8: &[Vec<i32>]) -> Vec<Vec<f32>> {
+        predict::probabilities(&predict::scores(self.task, int8, self.decision.temperature()))
+    }
+
+    fn decided(&self, int8: &[Vec<i32>], truth: &[Vec<usize>]) -> Result<Decided> {
+        let scores = predict::scores(self.task, int8, self.decision.temperature());
+        let verdicts = self.decision.verdicts(self.task, &scores)?;
+        let mut d = Decided { pictures: truth.len(), ..Decided::default() };
+        for (v, t) in verdicts.iter().zip(truth) {
+            match v {
+                Verdict::Present(_) if decision::present(v) == *t => d.right += 1,
+                Verdict::Present(_) => d.wrong += 1,
+                Verdict::Review(_) => d.review += 1,
+                // Nothing holds and nothing should: a multilabel picture without tags.
+                _ if t.is_empty() => d.right += 1,
+                _ => d.unknown += 1,
+            }
+        }
+        Ok(d)
+    }
+
+    fn names(&self, tags: &[usize]) -> Vec<String> {
+        tags.iter().map(|&t| self.tags[t].clone()).collect()
+    }
+
+    /// Pictures judged wrongly, those with the surest wrong score first.
+    fn mistakes(&self, judged: &Judged, scores: &[Vec<f32>]) -> Vec<Mistake> {
+        let called = metrics::called(scores, self.task);
+        let mut all: Vec<Mistake> = (0..scores.len())
+            .filter(|&i| called[i] != judged.entries[i].tags)
+            .map(|i| {
+                let (s, of) = (&scores[i], &judged.entries[i].tags);
+                // The tag it is surest of among those that are not there; for a missed tag, the doubt in it.
+                let wrong = called[i].iter().filter(|t| !of.contains(t)).map(|&t| s[t]).fold(0.0, f32::max);
+                let missed = of.iter().filter(|t| !called[i].contains(t)).map(|&t| 1.0 - s[t]).fold(0.0, f32::max);
+                Mistake {
+                    path: judged.root.join(&judged.entries[i].path),
+                    tagged: self.names(of),
+                    called: self.names(&called[i]),
+                    score: wrong.max(missed),
+                    score_of_tag: of.iter().map(|&t| s[t]).fold(1.0, f32::min),
+                }
+            })
+            .collect();
+        all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.path.cmp(&b.path)));
+        all
+    }
+}
+
+/// Figures of one set.
+fn figures(
+    c: &Judge<'_>,
+    name: &str,
+    judged: &Judged,
+    clusters: &[usize],
+    train: &Tagged<'_>,
+    ignore: Option<usize>,
+) -> Result<SetFigures> {
+    let (task, n) = (c.task, c.tags.len());
+    let truth = judged.truth();
+    let plain = predict::probabilities(&predict::scores(task, &judged.int8, predict::q16(1.0)));
+    let scores = c.scores(&judged.int8);
+    let float = predict::probabilities(&predict::scores(task, &predict::fixed(&judged.float), c.decision.temperature()));
+    let (int8_right, float_right) = (metrics::rights(&scores, &truth, task, 0.5), metrics::rights(&float, &truth, task, 0.5));
+    let counted: Vec<usize> = (0..truth.len()).filter(|&i| ignore.is_none_or(|t| !truth[i].contains(&t))).collect();
+    ensure!(!counted.is_empty(), "{name}: there are no pictures to count");
+    let of_counted: Vec<usize> = counted.iter().map(|&i| clusters[i]).collect();
+    let share = |right: &[bool], at: &[usize]| {
+        at.iter().filter(|&&k| right[counted[k]]).count() as f64 / at.len().max(1) as f64
+    };
+    let called = metrics::called(&scores, task);
+    let pick = |at: &[usize]| -> (Vec<Vec<f32>>, Vec<Vec<usize>>, Vec<Vec<usize>>) {
+        let of = |k: &usize| counted[*k];
+        (
+            at.iter().map(|k| scores[of(k)].clone()).collect(),
+            at.iter().map(|k| called[of(k)].clone()).collect(),
+            at.iter().map(|k| truth[of(k)].clone()).collect(),
+        )
+    };
+    let test = Tagged { rgb: &judged.pictures(), truth: &truth };
+    let baselines = baseline::all(train, &test, n, task, c.run.graph.side)?;
+    let verdicts = c.decision.verdicts(task, &predict::scores(task, &judged.int8, c.decision.temperature()))?;
+    let passed: Vec<Vec<usize>> = verdicts.iter().map(decision::present).collect();
+    let tag = |t: usize| {
+        let (whole, at): (Counts, Counts) = (metrics::counts(&called, &truth, t), metrics::counts(&passed, &truth, t));
+        let curve = metrics::curve(&scores, &truth, t);
+        TagFigures {
+            tag: c.tags[t].clone(),
+            train: train.truth.iter().filter(|of| of.contains(&t)).count(),
+            pictures: whole.hits + whole.misses,
+            precision: whole.precision(),
+            recall: whole.recall().map(|_| metrics::wilson(whole.hits, whole.hits + whole.misses)),
+            ap: metrics::average_precision(&curve),
+            threshold: c.decision.rules[t].threshold,
+            precision_at: at.precision(),
+            recall_at: at.recall(),
+            curve: thin(&curve, 100),
+        }
+    };
+    let mut confusion = Vec::new();
+    if task == TaskName::Multiclass {
+        confusion = vec![vec![0; n]; n];
+        truth.iter().zip(&called).for_each(|(t, c)| confusion[t[0]][c[0]] += 1);
+    }
+    let interval = |f: &(dyn Fn(&[usize]) -> f64 + Sync)| metrics::bootstrap(&of_counted, SEED, f);
+    let mut mistakes = c.mistakes(judged, &scores);
+    mistakes.truncate(60);
+    let reliability = metrics::reliability(&scores, &truth, task);
+    Ok(SetFigures {
+        name: name.into(),
+        dataset_sha256: data::hex_hash(judged.entries.iter().map(|e| e.sha256.as_str()).collect::<String>().as_bytes()),
+        counted: counted.len(),
+        int8: interval(&|at| share(&int8_right, at)),
+        float: interval(&|at| share(&float_right, at)),
+        difference: interval(&|at| share(&int8_right, at) - share(&float_right, at)),
+        macro_f1: interval(&|at| {
+            let (_, called, truth) = pick(at);
+            metrics::macro_f1(&called, &truth, n)
+        }),
+        map: interval(&|at| {
+            let (scores, _, truth) = pick(at);
+            metrics::mean_average_precision(&scores, &truth, n)
+        }),
+        ece: [metrics::ece(&metrics::reliability(&plain, &truth, task)), metrics::ece(&reliability)],
+        reliability,
+        baselines: baselines
+            .into_iter()
+            .map(|b| (b.name.into(), counted.iter().filter(|&&i| b.rights[i]).count() as f64 / counted.len() as f64))
+            .collect(),
+        tags: (0..n).map(tag).collect(),
+        confusion,
+        decided: c.decided(&judged.int8, &truth)?,
+        mistakes,
+        rights: judged.entries.iter().zip(&int8_right).map(|(e, r)| (e.path.clone(), *r)).collect(),
+    })
+}
+
+/// At most `most` points of a curve, its ends included.
+fn thin(curve: &[CurvePoint], most: usize) -> Vec<CurvePoint> {
+    if curve.len() <= most {
+        return curve.to_vec();
+    }
+    (0..most).map(|i| curve[i * (curve.len() - 1) / (most - 1)]).collect()
+}
+
+fn shifted(c: &Judge<'_>, judged: &Judged, most: usize) -> Result<Vec<Shifted>> {
+    let every = (judged.rgb.len() as f64 / most.max(1) as f64).max(1.0);
+    let chosen: Vec<usize> = (0..most.min(judged.rgb.len())).map(|i| (i as f64 * every) as usize).collect();
+    let truth: Vec<Vec<usize>> = chosen.iter().map(|&i| judged.entries[i].tags.clone()).collect();
+    let onnx = c.run.int8()?;
+    let side = c.run.graph.side;
+    let judge = |name: String, strength: usize, pictures: &[Vec<u8>]| -> Result<Shifted> {
+        let refs: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
+        let int8 = predict::int8(&onnx, c.run.graph.normalise, &refs)?;
+        let rights = metrics::rights(&c.scores(&int8), &truth, c.task, 0.5);
+        let right = rights.iter().filter(|r| **r).count() as f64 / rights.len().max(1) as f64;
+        Ok(Shifted { name, strength, right, decided: c.decided(&int8, &truth)? })
+    };
+    let own: Vec<Vec<u8>> = chosen.iter().map(|&i| judged.rgb[i].clone()).collect();
+    let mut all = vec![judge("as it is".into(), 0, &own)?];
+    for shift in &shifts::Shift::ALL {
+        for (i, &strength) in shift.strengths.iter().enumerate() {
+            let changed: Vec<Vec<u8>> = own.iter().map(|rgb| shift.apply(rgb, side, strength)).collect::<Result<_>>()?;
+            all.push(judge(format!("{} {strength} {}", shift.name, shift.unit), i + 1, &changed)?);
+        }
+    }
+    Ok(all)
+}
+
+fn invalid(c: &Judge<'_>, unseen: Option<&Path>) -> Result<Vec<Invalid>> {
+    let onnx = c.run.int8()?;
+    let mut sets: Vec<(String, Vec<Vec<u8>>)> =
+        shifts::invalid(c.run.graph.side).into_iter().map(|(name, p)| (name.to_string(), p)).collect();
+    if let Some(folder) = unseen {
+        let files = tagpin::pictures::list(folder).with_context(|| format!("{} cannot be listed", folder.display()))?;
+        let mut preprocessor = tagpin::preprocess::Preprocessor::new(c.run.target()?);
+        let mut pictures = Vec::new();
+        for file in files {
+            match std::fs::read(&file).map_err(anyhow::Error::from).and_then(|b| data::rgb_of(&b, &mut preprocessor)) {
+                Ok(rgb) => pictures.push(rgb),
+                Err(e) => eprintln!("skipped {}: {e}", file.display()),
+            }
+        }
+        ensure!(!pictures.is_empty(), "--unseen {}: no readable pictures", folder.display());
+        sets.push(("unseen tag".into(), pictures));
+    }
+    let mut found = Vec::new();
+    for (name, pictures) in sets {
+        let refs: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
+        let int8 = predict::int8(&onnx, c.run.graph.normalise, &refs)?;
+        let scores = predict::scores(c.task, &int8, c.decision.temperature());
+        let verdicts = c.decision.verdicts(c.task, &scores)?;
+        let flat = scores.iter().flat_map(|s| s.iter().enumerate());
+        let (tag, highest) = flat.max_by_key(|(_, s)| **s).map_or((0, 0.0), |(t, s)| (t, s.probability()));
+        found.push(Invalid {
+            name,
+            pictures: pictures.len(),
+            accepted: verdicts.iter().filter(|v| matches!(v, Verdict::Present(_))).count(),
+            highest,
+            tag: c.tags[tag].clone(),
+        });
+    }
+    Ok(found)
+}
+
+/// Further pictures that somebody names.
+fn further(run: &Run, name: &str, folder: &Path) -> Result<Judged> {
+    let checked = check::check(folder, Some(run.split.dataset.task), None, true)?;
+    let own = &run.split.dataset.tags;
+    ensure!(checked.dataset.tags == *own, "{name}: {} has tags {:?}, the run {own:?}", folder.display(), checked.dataset.tags);
+    let known: std::collections::HashSet<&str> = run.split.dataset.entries.iter().map(|e| e.sha256.as_str()).collect();
+    if let Some(leak) = checked.dataset.entries.iter().find(|e| known.contains(e.sha256.as_str())) {
+        bail!("{}: {} is also in the split; remove it from one of them", name, leak.path.display());
+    }
+    Judged::of(run, checked.dataset.root, checked.dataset.entries, true)
+}
+
+/// Evaluates a run whose test pictures were judged, and writes `evaluation.json`.
+pub fn evaluate(run: &Run, test: &Judged, options: &Options) -> Result<Evaluation> {
+    let c = Judge::new(run)?;
+    let path = run.file("evaluation.json");
+    let looks = run_folder::read_json::<Evaluation>(&path, "evaluate").map_or(0, |e| e.looks) + 1;
+    let ignore = match &options.ignore {
+        None => None,
+        Some(tag) => Some(
+            c.tags.iter().position(|t| t == tag).with_context(|| format!("--ignore {tag}: the run has {:?}", c.tags))?,
+        ),
+    };
+    let train_entries = run.split.entries(Side::Train);
+    let train_rgb = data::load(&run.split.dataset.root, &train_entries, run.target()?)?;
+    let train_truth: Vec<Vec<usize>> = train_entries.iter().map(|e| e.tags.clone()).collect();
+    let train_refs: Vec<&[u8]> = train_rgb.iter().map(Vec::as_slice).collect();
+    let train = Tagged { rgb: &train_refs, truth: &train_truth };
+    let clusters: Vec<usize> = {
+        let of = run.split.sides.iter().zip(&run.split.clusters).filter(|(s, _)| **s == Side::Test);
+        of.map(|(_, c)| *c).collect()
+    };
+    let mut sets = vec![figures(&c, "test", test, &clusters, &train, ignore)?];
+    for also in &options.also {
+        let (name, folder) = also.split_once('=').with_context(|| format!("--also {also}: expected NAME=FOLDER"))?;
+        let judged = further(run, name, folder.as_ref())?;
+        let each: Vec<usize> = (0..judged.entries.len()).collect();
+        sets.push(figures(&c, name, &judged, &each, &train, ignore)?);
+    }
+    let validation = Judged::int8(run, Side::Validation, None)?;
+    let mut suspects = c.mistakes(&validation, &c.scores(&validation.int8));
+    suspects.extend(c.mistakes(test, &c.scores(&test.int8)));
+    suspects.retain(|m| m.score > 0.8 && m.score_of_tag < 0.1);
+    suspects.sort_by(|a, b| a.score_of_tag.total_cmp(&b.score_of_tag).then(a.path.cmp(&b.path)));
+    suspects.truncate(24);
+    let rights = metrics::rights(&c.scores(&test.int8), &test.truth(), c.task, 0.5);
+    let evaluation = Evaluation {
+        evaluator: EVALUATOR,
+        looks,
+        sets,
+        slices: slices::slices(test, &rights, run.graph.side),
+        shifted: shifted(&c, test, options.shifted)?,
+        invalid: invalid(&c, options.unseen.as_deref())?,
+        suspects,
+    };
+    run_folder::write_json(&path, &evaluation)?;
+    print(&evaluation, run);
+    Ok(evaluation)
+}
+
+fn show(x: Option<f64>) -> String {
+    x.map_or("-".into(), |x| format!("{x:.3}"))
+}
+
+/// Prints figures as tables.
+fn print(e: &Evaluation, run: &Run) {
+    for f in &e.sets {
+        println!("\n{} ({} pictures counted)", f.name, f.counted);
+        println!("  top-1    int8 {}   float {}   difference {}", f.int8, f.float, f.difference);
+        println!("  macro-F1 {}   mAP {}", f.macro_f1, f.map);
+        println!("  calibration error {:.3}, {:.3} before the temperature", f.ece[1], f.ece[0]);
+        for (name, right) in &f.baselines {
+            println!("  {name} {right:.3}");
+        }
+        println!(
+            "  {:<18}{:>8}{:>8}{:>11}{:>24}{:>8}{:>11}{:>12}{:>10}",
+            "tag", "train", "here", "precision", "recall", "AP", "threshold", "precision", "recall"
+        );
+        for t in &f.tags {
+            let recall = t.recall.map_or("-".into(), |r| r.to_string());
+            println!(
+                "  {:<18}{:>8}{:>8}{:>11}{recall:>24}{:>8}{:>11.3}{:>12}{:>10}",
+                t.tag,
+                t.train,
+                t.pictures,
+                show(t.precision),
+                show(t.ap),
+                t.threshold,
+                show(t.precision_at),
+                show(t.recall_at)
+            );
+        }
+        for t in f.tags.iter().filter(|t| t.pictures == 0) {
+            println!("  {}: no picture here, so nothing is known of it", t.tag);
+        }
+        let d = f.decided;
+        println!(
+            "  at the thresholds: {} right, {} wrong, {} for review, {} unknown",
+            d.right, d.wrong, d.review, d.unknown
+        );
+    }
+    println!("\nslices of the test pictures, worst first");
+    for s in e.slices.iter().take(8) {
+        println!("  {:<40}{:>6}   {}", s.name, s.pictures, s.right);
+    }
+    if e.shifted.len() > 1 {
+        println!("\nchanged pictures ({})", e.shifted[0].decided.pictures);
+        for s in &e.shifted {
+            let d = s.decided;
+            let share = |n: usize| 100.0 * n as f64 / d.pictures.max(1) as f64;
+            println!(
+                "  {:<26} right {:>5.1} %   passed and wrong {:>5.1} %   unknown {:>5.1} %",
+                s.name,
+                100.0 * s.right,
+                share(d.wrong),
+                share(d.unknown)
+            );
+        }
+    }
+    println!("\nnot a picture of any tag");
+    for i in &e.invalid {
+        println!(
+            "  {:<12}{:>3} of {:<3} pass a threshold   highest {:.3} ({})",
+            i.name, i.accepted, i.pictures, i.highest, i.tag
+        );
+    }
+    if e.looks > 1 {
+        println!("\nwarning: test pictures were looked at {} times with this run; choices made by them bias the figures", e.looks);
+    }
+    for w in &run.record.warnings {
+        println!("warning: {w}");
+    }
+}
+
+/// Evaluates a quantised run.
+pub fn run(args: &Evaluate) -> Result<()> {
+    let run = Run::open(&args.run)?;
+    let test = Judged::both(&run, Side::Test)?;
+    evaluate(&run, &test, &args.options)?;
+    println!("\n{}", run.file("evaluation.json").display());
+    Ok(())
+}

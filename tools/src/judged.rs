@@ -1,0 +1,58 @@
+//! Pictures with what a run's networks say of them: read once, used by every figure.
+//!
+//! Does not judge.
+
+use crate::data::{self, Entry, split::Side};
+use crate::predict;
+use crate::run::Run;
+use anyhow::Result;
+
+/// Pictures of one set and their logits.
+pub struct Judged {
+    /// Files and tags.
+    pub entries: Vec<Entry>,
+    /// Folder that paths are relative to.
+    pub root: std::path::PathBuf,
+    /// `[n]`, each `[side, side, 3]`.
+    pub rgb: Vec<Vec<u8>>,
+    /// Q16.16, by the runtime's engine.
+    pub int8: Vec<Vec<i32>>,
+    /// By tract; empty if not asked for.
+    pub float: Vec<Vec<f32>>,
+}
+
+impl Judged {
+    /// A side of the run's split, int8 only; at most `most` pictures, spread evenly.
+    pub fn int8(run: &Run, side: Side, most: Option<usize>) -> Result<Self> {
+        let mut entries = run.split.entries(side);
+        if let Some(most) = most.filter(|m| *m < entries.len()) {
+            let every = entries.len() as f64 / most.max(1) as f64;
+            entries = (0..most).map(|i| entries[(i as f64 * every) as usize].clone()).collect();
+        }
+        Self::of(run, run.split.dataset.root.clone(), entries, false)
+    }
+
+    /// A side of the run's split, int8 and float.
+    pub fn both(run: &Run, side: Side) -> Result<Self> {
+        Self::of(run, run.split.dataset.root.clone(), run.split.entries(side), true)
+    }
+
+    /// Any pictures.
+    pub fn of(run: &Run, root: std::path::PathBuf, entries: Vec<Entry>, float: bool) -> Result<Self> {
+        let rgb: Vec<Vec<u8>> = data::load(&root, &entries, run.target()?)?;
+        let pictures: Vec<&[u8]> = rgb.iter().map(Vec::as_slice).collect();
+        let int8 = predict::int8(&run.int8()?, run.graph.normalise, &pictures)?;
+        let float = if float { predict::float(&run.graph, &pictures)? } else { Vec::new() };
+        Ok(Self { entries, root, rgb, int8, float })
+    }
+
+    /// Tags of each picture.
+    pub fn truth(&self) -> Vec<Vec<usize>> {
+        self.entries.iter().map(|e| e.tags.clone()).collect()
+    }
+
+    /// The pictures.
+    pub fn pictures(&self) -> Vec<&[u8]> {
+        self.rgb.iter().map(Vec::as_slice).collect()
+    }
+}

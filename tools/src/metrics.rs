@@ -1,0 +1,310 @@
+//! Figures of scores against truth: accuracy, precision, recall, average precision, calibration, intervals.
+//!
+//! Pure: knows no files, pictures or networks. Scores are `[pictures][tags]`, truth `[pictures]` lists of tags.
+
+use crate::data::TaskName;
+use serde::{Deserialize, Serialize};
+use tagpin::scene::Random;
+
+/// Index of the largest value, the first among equals; 0 for none.
+pub fn best(values: &[f32]) -> usize {
+    (0..values.len()).fold(0, |b, i| if values[i] > values[b] { i } else { b })
+}
+
+/// Scores of logits in f64: softmax or sigmoid at a temperature. The device's fixed-point head agrees within 2^-14.
+pub fn scores(logits: &[f32], task: TaskName, temperature: f64) -> Vec<f64> {
+    let z = logits.iter().map(|&l| l as f64 / temperature);
+    match task {
+        TaskName::Multiclass => {
+            let top = z.clone().fold(f64::MIN, f64::max);
+            let e: Vec<f64> = z.map(|v| (v - top).exp()).collect();
+            let sum: f64 = e.iter().sum();
+            e.into_iter().map(|v| v / sum).collect()
+        }
+        TaskName::Multilabel => z.map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
+    }
+}
+
+/// Mean negative log likelihood of the truth.
+pub fn log_loss(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName, temperature: f64) -> f64 {
+    let one = |(l, t): (&Vec<f32>, &Vec<usize>)| -> f64 {
+        let p = scores(l, task, temperature);
+        match task {
+            TaskName::Multiclass => -p[t[0]].max(1e-12).ln(),
+            TaskName::Multilabel => {
+                let of = |(i, p): (usize, &f64)| if t.contains(&i) { -p.max(1e-12).ln() } else { -(1.0 - p).max(1e-12).ln() };
+                p.iter().enumerate().map(of).sum::<f64>() / p.len() as f64
+            }
+        }
+    };
+    logits.iter().zip(truth).map(one).sum::<f64>() / logits.len().max(1) as f64
+}
+
+/// Whether each picture is right at a score of one half: the top tag, or all tags at once.
+pub fn rights(scores: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName, half: f32) -> Vec<bool> {
+    let one = |(s, t): (&Vec<f32>, &Vec<usize>)| match task {
+        TaskName::Multiclass => best(s) == t[0],
+        TaskName::Multilabel => (0..s.len()).all(|i| (s[i] >= half) == t.contains(&i)),
+    };
+    scores.iter().zip(truth).map(one).collect()
+}
+
+/// Share of pictures whose logits are right.
+pub fn right(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> f64 {
+    let all = rights(logits, truth, task, 0.0);
+    all.iter().filter(|r| **r).count() as f64 / all.len().max(1) as f64
+}
+
+/// The temperature that makes scores on validation fit best: golden-section search of the log loss over 1/8..8
+/// (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+pub fn temperature(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> f64 {
+    let loss = |log: f64| log_loss(logits, truth, task, log.exp());
+    let ratio = (5f64.sqrt() - 1.0) / 2.0;
+    let (mut a, mut b) = (-(8f64.ln()), 8f64.ln());
+    for _ in 0..40 {
+        let (c, d) = (b - ratio * (b - a), a + ratio * (b - a));
+        if loss(c) < loss(d) { b = d } else { a = c }
+    }
+    ((a + b) / 2.0).exp()
+}
+
+/// A point of a precision-recall curve.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// Least score that counts.
+    pub threshold: f32,
+    /// Of all that count, the share that is.
+    pub precision: f32,
+    /// Of all that are, the share that counts.
+    pub recall: f32,
+}
+
+/// The curve of one tag, thresholds falling; equal scores are one point. Empty if no picture has the tag.
+pub fn curve(scores: &[Vec<f32>], truth: &[Vec<usize>], tag: usize) -> Vec<CurvePoint> {
+    let mut ranked: Vec<(f32, bool)> = scores.iter().zip(truth).map(|(s, t)| (s[tag], t.contains(&tag))).collect();
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let positives = ranked.iter().filter(|r| r.1).count();
+    let mut points = Vec::new();
+    let mut hit = 0;
+    for (i, (score, is)) in ranked.iter().enumerate() {
+        hit += usize::from(*is);
+        if positives > 0 && ranked.get(i + 1).is_none_or(|next| next.0 < *score) {
+            let precision = hit as f32 / (i + 1) as f32;
+            points.push(CurvePoint { threshold: *score, precision, recall: hit as f32 / positives as f32 });
+        }
+    }
+    points
+}
+
+/// Average precision: the sum over the curve of each step in recall times the precision there. Nothing without positives.
+pub fn average_precision(curve: &[CurvePoint]) -> Option<f64> {
+    let steps = curve.iter().scan(0.0, |recall, p| {
+        let step = p.recall as f64 - *recall;
+        *recall = p.recall as f64;
+        Some(step * p.precision as f64)
+    });
+    (!curve.is_empty()).then(|| steps.sum())
+}
+
+/// Counts of one tag's decisions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Called and true.
+    pub hits: usize,
+    /// Called and not true.
+    pub false_alarms: usize,
+    /// True and not called.
+    pub misses: usize,
+}
+
+impl Counts {
+    /// Of all called, the share that is; nothing if none was called.
+    pub fn precision(self) -> Option<f64> {
+        let called = self.hits + self.false_alarms;
+        (called > 0).then(|| self.hits as f64 / called as f64)
+    }
+
+    /// Of all that are, the share called; nothing if there are none.
+    pub fn recall(self) -> Option<f64> {
+        let there = self.hits + self.misses;
+        (there > 0).then(|| self.hits as f64 / there as f64)
+    }
+
+    /// Harmonic mean of precision and recall; 0 where nothing was hit, nothing where there is nothing to hit or call.
+    pub fn f1(self) -> Option<f64> {
+        let all = 2 * self.hits + self.false_alarms + self.misses;
+        (all > 0).then(|| 2.0 * self.hits as f64 / all as f64)
+    }
+}
+
+/// Counts of a tag where `called[i]` lists the tags of picture i.
+pub fn counts(called: &[Vec<usize>], truth: &[Vec<usize>], tag: usize) -> Counts {
+    let mut c = Counts::default();
+    for (called, truth) in called.iter().zip(truth) {
+        match (called.contains(&tag), truth.contains(&tag)) {
+            (true, true) => c.hits += 1,
+            (true, false) => c.false_alarms += 1,
+            (false, true) => c.misses += 1,
+            (false, false) => {}
+        }
+    }
+    c
+}
+
+/// What each picture is called without thresholds: its top tag, or all tags of half a score.
+pub fn called(scores: &[Vec<f32>], task: TaskName) -> Vec<Vec<usize>> {
+    let one = |s: &Vec<f32>| match task {
+        TaskName::Multiclass => vec![best(s)],
+        TaskName::Multilabel => (0..s.len()).filter(|&i| s[i] >= 0.5).collect(),
+    };
+    scores.iter().map(one).collect()
+}
+
+/// Mean F1 over tags that are or were called.
+pub fn macro_f1(called: &[Vec<usize>], truth: &[Vec<usize>], tags: usize) -> f64 {
+    let all: Vec<f64> = (0..tags).filter_map(|t| counts(called, truth, t).f1()).collect();
+    all.iter().sum::<f64>() / all.len().max(1) as f64
+}
+
+/// Mean average precision over tags with pictures.
+pub fn mean_average_precision(scores: &[Vec<f32>], truth: &[Vec<usize>], tags: usize) -> f64 {
+    let all: Vec<f64> = (0..tags).filter_map(|t| average_precision(&curve(scores, truth, t))).collect();
+    all.iter().sum::<f64>() / all.len().max(1) as f64
+}
+
+/// Bins of [`reliability`].
+const BINS: usize = 15;
+
+/// For each of 15 equal bins of confidence: pictures, mean confidence, share right. Multiclass: of the top tag;
+/// multilabel: of every tag's score.
+pub fn reliability(scores: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> Vec<(usize, f64, f64)> {
+    let mut bins = vec![(0usize, 0.0, 0.0); BINS];
+    let mut add = |p: f32, right: bool| {
+        let b = &mut bins[((p * BINS as f32) as usize).min(BINS - 1)];
+        b.0 += 1;
+        b.1 += p as f64;
+        b.2 += f64::from(right);
+    };
+    for (s, t) in scores.iter().zip(truth) {
+        match task {
+            TaskName::Multiclass => add(s[best(s)], best(s) == t[0]),
+            TaskName::Multilabel => s.iter().enumerate().for_each(|(i, &p)| add(p, t.contains(&i))),
+        }
+    }
+    bins.into_iter().map(|(n, c, r)| (n, c / n.max(1) as f64, r / n.max(1) as f64)).collect()
+}
+
+/// Expected calibration error: the mean gap between confidence and share right, weighted by pictures.
+pub fn ece(bins: &[(usize, f64, f64)]) -> f64 {
+    let all: usize = bins.iter().map(|b| b.0).sum();
+    bins.iter().map(|(n, c, r)| *n as f64 * (c - r).abs()).sum::<f64>() / all.max(1) as f64
+}
+
+/// A figure with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The figure.
+    pub value: f64,
+    /// 2.5 % quantile.
+    pub low: f64,
+    /// 97.5 % quantile.
+    pub high: f64,
+}
+
+impl std::fmt::Display for Interval {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.3} [{:.3}, {:.3}]", self.value, self.low, self.high)
+    }
+}
+
+/// Draws of [`bootstrap`].
+const DRAWS: usize = 1000;
+
+/// A figure's percentile bootstrap interval over clusters of pictures that show the same (Efron 1979). `clusters`:
+/// `[n]`, a number each; `figure` gets indices of pictures. Seeded.
+pub fn bootstrap(clusters: &[usize], seed: u64, figure: impl Fn(&[usize]) -> f64 + Sync) -> Interval {
+    use rayon::prelude::*;
+    let mut members: std::collections::BTreeMap<usize, Vec<usize>> = std::collections::BTreeMap::new();
+    clusters.iter().enumerate().for_each(|(i, c)| members.entry(*c).or_default().push(i));
+    let members: Vec<Vec<usize>> = members.into_values().collect();
+    let whole: Vec<usize> = (0..clusters.len()).collect();
+    let value = figure(&whole);
+    if members.is_empty() {
+        return Interval { value, low: value, high: value };
+    }
+    let mut drawn: Vec<f64> = (0..DRAWS as u64)
+        .into_par_iter()
+        .map(|draw| {
+            let mut r = Random::new(seed ^ 0xb007, draw);
+            let pick = |_| &members[r.range(0, members.len() as i32 - 1) as usize];
+            let picked: Vec<usize> = (0..members.len()).map(pick).flatten().copied().collect();
+            figure(&picked)
+        })
+        .filter(|v| v.is_finite())
+        .collect();
+    drawn.sort_by(f64::total_cmp);
+    let at = |q: f64| drawn.get(((drawn.len() as f64 - 1.0) * q).round() as usize).copied().unwrap_or(value);
+    Interval { value, low: at(0.025), high: at(0.975) }
+}
+
+/// A share's Wilson score interval at 95 % (Wilson 1927): right for few pictures and for shares near 0 and 1.
+pub fn wilson(right: usize, n: usize) -> Interval {
+    if n == 0 {
+        return Interval { value: f64::NAN, low: 0.0, high: 1.0 };
+    }
+    let (z, n, p) = (1.959964, n as f64, right as f64 / n as f64);
+    let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt() / (1.0 + z * z / n);
+    Interval { value: p, low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn four() -> (Vec<Vec<f32>>, Vec<Vec<usize>>) {
+        let scores = [0.9, 0.8, 0.6, 0.3].map(|p| vec![p, 1.0 - p]).to_vec();
+        (scores, vec![vec![0], vec![1], vec![0], vec![1]])
+    }
+
+    #[test]
+    fn average_precision_of_four_pictures_by_hand() {
+        let (s, t) = four();
+        // Ranked: yes, no, yes, no. 1/2 * 1/1 + 1/2 * 2/3.
+        assert!((average_precision(&curve(&s, &t, 0)).unwrap() - 5.0 / 6.0).abs() < 1e-6);
+        assert_eq!(average_precision(&curve(&s, &[vec![1], vec![1], vec![1], vec![1]], 0)), None);
+    }
+
+    #[test]
+    fn counts_precision_recall_and_f1_by_hand() {
+        let (s, t) = four();
+        let c = counts(&called(&s, TaskName::Multiclass), &t, 0);
+        assert_eq!((c.hits, c.false_alarms, c.misses), (2, 1, 0));
+        assert_eq!((c.precision(), c.recall(), c.f1()), (Some(2.0 / 3.0), Some(1.0), Some(0.8)));
+        assert_eq!(Counts::default().f1(), None);
+    }
+
+    #[test]
+    fn overconfident_logits_get_a_temperature_above_one_and_fit_better() {
+        let mut r = Random::new(3, 3);
+        let (mut logits, mut truth) = (Vec::new(), Vec::new());
+        for _ in 0..400 {
+            // Right four times of five, but as sure as e^8 to 1.
+            let right = r.range(0, 4) > 0;
+            logits.push(vec![8.0, 0.0]);
+            truth.push(vec![usize::from(!right)]);
+        }
+        let t = temperature(&logits, &truth, TaskName::Multiclass);
+        assert!((4.0..8.0).contains(&t), "ln(4) = 1.39 is the honest difference, so about 5.8: {t}");
+    }
+
+    #[test]
+    fn intervals_hold_the_value_and_narrow_with_more_pictures() {
+        let (few, many) = (wilson(9, 10), wilson(900, 1000));
+        assert!(few.low < 0.9 && 0.9 < few.high && few.high - few.low > 3.0 * (many.high - many.low));
+        let clusters: Vec<usize> = (0..200).collect();
+        let b = bootstrap(&clusters, 1, |i| i.iter().filter(|i| *i % 10 > 0).count() as f64 / i.len() as f64);
+        assert!((b.value - 0.9).abs() < 1e-9 && b.low > 0.84 && b.high < 0.95, "{b}");
+        assert_eq!(b, bootstrap(&clusters, 1, |i| i.iter().filter(|i| *i % 10 > 0).count() as f64 / i.len() as f64));
+    }
+}

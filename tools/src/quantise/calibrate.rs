@@ -1,0 +1,288 @@
+//! Ranges of activations from calibration pictures: what was seen, and four ways to choose a step from it.
+//!
+//! Does not know weights or graphs beyond where values lie.
+
+use crate::graph::Quant;
+use serde::{Deserialize, Serialize};
+
+/// How a range is chosen from what was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Calibrator {
+    /// All that was seen.
+    MinMax,
+    /// All but one in ten thousand of the values at either end.
+    Percentile,
+    /// The range with the least squared error of rounding and clipping.
+    Mse,
+    /// The range whose rounded histogram diverges least from the seen one (Kullback-Leibler; Migacz 2017).
+    Entropy,
+}
+
+impl Calibrator {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::MinMax, Self::Percentile, Self::Mse, Self::Entropy];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MinMax => "minmax",
+            Self::Percentile => "percentile",
+            Self::Mse => "mse",
+            Self::Entropy => "entropy",
+        }
+    }
+}
+
+/// Bins of a histogram; half of them below 0.
+const BINS: usize = 4096;
+
+/// The values at one place over all calibration pictures.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Least value.
+    pub low: f32,
+    /// Greatest value.
+    pub high: f32,
+    /// Bin `i` counts values of `i - BINS/2` times the width and up. The width is a power of two that doubles when a value
+    /// does not fit, so that the order in which pictures come makes no difference.
+    bins: Vec<u64>,
+    /// log2 of a bin's width.
+    width: i32,
+    /// Of each channel: least, greatest and sum of values.
+    pub channels: Vec<ChannelSeen>,
+    /// Values of each channel.
+    pub per_channel: u64,
+}
+
+/// One channel's values.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelSeen {
+    /// Least value.
+    pub low: f32,
+    /// Greatest value.
+    pub high: f32,
+    /// Sum of values.
+    pub sum: f64,
+}
+
+impl Seen {
+    /// Nothing seen yet, of so many channels.
+    pub fn new(channels: usize) -> Self {
+        let none = ChannelSeen { low: f32::INFINITY, high: f32::NEG_INFINITY, sum: 0.0 };
+        let channels = vec![none; channels];
+        Self {
+            low: f32::INFINITY,
+            high: f32::NEG_INFINITY,
+            bins: vec![0; BINS],
+            width: -20,
+            channels,
+            per_channel: 0,
+        }
+    }
+
+    /// Adds one picture's values, `[channels, pixels]`.
+    pub fn add(&mut self, values: &[f32]) {
+        let pixels = values.len() / self.channels.len();
+        for (c, plane) in self.channels.iter_mut().zip(values.chunks_exact(pixels)) {
+            let (mut low, mut high, mut sum) = (c.low, c.high, 0.0);
+            for &v in plane {
+                low = low.min(v);
+                high = high.max(v);
+                sum += v;
+            }
+            *c = ChannelSeen { low, high, sum: c.sum + sum as f64 };
+            self.low = self.low.min(low);
+            self.high = self.high.max(high);
+        }
+        self.per_channel += pixels as u64;
+        self.widen(self.low, self.high);
+        let inverse = (-self.width as f32).exp2();
+        for &v in values {
+            self.bins[((v * inverse).floor() as i32 + BINS as i32 / 2).clamp(0, BINS as i32 - 1) as usize] += 1;
+        }
+    }
+
+    /// Joins what another saw.
+    pub fn join(mut self, mut other: Self) -> Self {
+        self.low = self.low.min(other.low);
+        self.high = self.high.max(other.high);
+        self.widen(self.low, self.high);
+        while other.width < self.width {
+            other.double();
+        }
+        self.bins.iter_mut().zip(&other.bins).for_each(|(a, b)| *a += b);
+        for (a, b) in self.channels.iter_mut().zip(&other.channels) {
+            *a = ChannelSeen { low: a.low.min(b.low), high: a.high.max(b.high), sum: a.sum + b.sum };
+        }
+        self.per_channel += other.per_channel;
+        self
+    }
+
+    fn widen(&mut self, low: f32, high: f32) {
+        let limit = |width: i32| (width as f32).exp2() * (BINS / 2) as f32;
+        while self.width < 100 && (high >= limit(self.width) || low < -limit(self.width)) {
+            self.double();
+        }
+    }
+
+    fn double(&mut self) {
+        let half = BINS as i32 / 2;
+        let mut wider = vec![0; BINS];
+        for (i, n) in self.bins.iter().enumerate() {
+            wider[((i as i32 - half).div_euclid(2) + half) as usize] += n;
+        }
+        self.bins = wider;
+        self.width += 1;
+    }
+
+    /// Middle of a bin.
+    fn middle(&self, bin: usize) -> f64 {
+        (bin as f64 - BINS as f64 / 2.0 + 0.5) * (self.width as f64).exp2()
+    }
+
+    /// Step and zero point as `calibrator` chooses them.
+    pub fn quant(&self, calibrator: Calibrator) -> Quant {
+        let (low, high) = (self.low.min(0.0), self.high.max(0.0));
+        let (low, high) = match calibrator {
+            Calibrator::MinMax => (low, high),
+            Calibrator::Percentile => self.percentile(1e-4),
+            Calibrator::Mse => self.least(low, high, |q| self.squared_error(q)),
+            Calibrator::Entropy => self.least(low, high, |q| self.divergence(q)),
+        };
+        Quant::of_range(low, high)
+    }
+
+    fn percentile(&self, share: f64) -> (f32, f32) {
+        let all: u64 = self.bins.iter().sum();
+        let allowed = all as f64 * share;
+        // The first bin, counted from one end, with which more than that would be cut off.
+        let edge = |order: &mut dyn Iterator<Item = usize>| {
+            let mut beyond = 0.0;
+            for i in order {
+                beyond += self.bins[i] as f64;
+                if beyond > allowed {
+                    return Some(i);
+                }
+            }
+            None
+        };
+        let width = (self.width as f32).exp2();
+        let half = BINS as f32 / 2.0;
+        let low = edge(&mut (0..BINS)).map_or(0.0, |i| (i as f32 - half) * width);
+        let high = edge(&mut (0..BINS).rev()).map_or(0.0, |i| (i as f32 + 1.0 - half) * width);
+        (low.max(self.low).min(0.0), high.min(self.high).max(0.0))
+    }
+
+    /// The range, shrunk at either end by itself, whose step has the least cost.
+    fn least(&self, low: f32, high: f32, cost: impl Fn(Quant) -> f64) -> (f32, f32) {
+        let shrunk = |x: f32| (0..=24).map(move |i| x * (1.0 - i as f32 / 32.0));
+        let mut best = ((low, high), cost(Quant::of_range(low, high)));
+        let consider = |l: f32, h: f32, best: &mut ((f32, f32), f64)| {
+            let c = cost(Quant::of_range(l, h));
+            if c < best.1 {
+                *best = ((l, h), c);
+            }
+        };
+        for h in shrunk(high) {
+            consider(low, h, &mut best);
+        }
+        let high = best.0.1;
+        for l in shrunk(low) {
+            consider(l, high, &mut best);
+        }
+        best.0
+    }
+
+    fn squared_error(&self, q: Quant) -> f64 {
+        let seen = self.bins.iter().enumerate().filter(|(_, n)| **n > 0);
+        let (bottom, top) = q.range();
+        // Inside the range the error is uniform, a twelfth of the step squared; outside it is the distance to the edge.
+        let error = |x: f64| {
+            let beyond = (bottom as f64 - x).max(x - top as f64).max(0.0);
+            beyond * beyond + (q.scale as f64).powi(2) / 12.0
+        };
+        seen.map(|(i, &n)| n as f64 * error(self.middle(i))).sum()
+    }
+
+    fn divergence(&self, q: Quant) -> f64 {
+        let (bottom, top) = q.range();
+        let level = |x: f64| ((x.clamp(bottom as f64, top as f64) / q.scale as f64).round() + 512.0) as usize;
+        let (mut mass, mut bins) = ([0.0; 1024], [0.0; 1024]);
+        let mut total = 0.0;
+        for (i, &n) in self.bins.iter().enumerate().filter(|(_, n)| **n > 0) {
+            let x = self.middle(i);
+            // What is clipped is lost to the rounded histogram, not to the seen one.
+            if (bottom as f64 - q.scale as f64..=(top + q.scale) as f64).contains(&x) {
+                mass[level(x).min(1023)] += n as f64;
+                bins[level(x).min(1023)] += 1.0;
+            }
+            total += n as f64;
+        }
+        let kept: f64 = mass.iter().sum();
+        let mut sum = 0.0;
+        for (i, &n) in self.bins.iter().enumerate().filter(|(_, n)| **n > 0) {
+            let l = level(self.middle(i)).min(1023);
+            let p = n as f64 / total;
+            let model = if bins[l] > 0.0 { mass[l] / bins[l] / kept } else { 1e-9 };
+            sum += p * (p / model.max(1e-12)).ln();
+        }
+        sum
+    }
+}
+
+impl Quant {
+    /// Least and greatest value that it can hold.
+    pub fn range(self) -> (f32, f32) {
+        let at = |q: f32| (q - self.zero_point as f32) * self.scale;
+        (at(-128.0), at(127.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bell(n: usize, outlier: f32) -> Vec<f32> {
+        let mut r = tagpin::scene::Random::new(7, 7);
+        let mut one = || (0..12).map(|_| r.range(0, 65536) as f32 / 65536.0).sum::<f32>() - 6.0;
+        let mut v: Vec<f32> = (0..n).map(|_| one()).collect();
+        v[n / 2] = outlier;
+        v
+    }
+
+    #[test]
+    fn the_order_of_pictures_makes_no_difference() {
+        let (a, b) = (bell(1000, 40.0), bell(1000, -3.0));
+        let of = |first: &[f32], second: &[f32]| {
+            let (mut x, mut y) = (Seen::new(4), Seen::new(4));
+            x.add(first);
+            y.add(second);
+            x.join(y)
+        };
+        let (ab, ba) = (of(&a, &b), of(&b, &a));
+        assert_eq!(ab.bins, ba.bins);
+        for c in Calibrator::ALL {
+            assert_eq!(ab.quant(c), ba.quant(c), "{}", c.name());
+        }
+    }
+
+    #[test]
+    fn one_outlier_widens_minmax_alone() {
+        let mut seen = Seen::new(1);
+        seen.add(&bell(100_000, 60.0));
+        let top = |c: Calibrator| seen.quant(c).range().1;
+        assert!(top(Calibrator::MinMax) >= 59.7);
+        for c in [Calibrator::Percentile, Calibrator::Mse, Calibrator::Entropy] {
+            assert!((2.5..40.0).contains(&top(c)), "{}: {}", c.name(), top(c));
+        }
+    }
+
+    #[test]
+    fn zero_is_exact_in_every_range() {
+        for (low, high) in [(-3.0, 5.0), (0.0, 6.0), (1.0, 2.0), (-9.0, -1.0), (0.0, 0.0)] {
+            let q = Quant::of_range(low, high);
+            assert_eq!(tagpin::quant::quantise(0.0, q.scale, q.zero_point), q.zero_point, "{low}..{high}: {q:?}");
+        }
+    }
+}

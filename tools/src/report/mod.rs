@@ -1,0 +1,474 @@
+//! `report`: one self-contained page. The verdict first, then everything that it rests on.
+//!
+//! Computes no figure: it shows what the other commands wrote.
+
+mod plots;
+
+use crate::data::check::Contract;
+use crate::decision::Decision;
+use crate::evaluate::{Decided, Evaluation, Mistake, SetFigures};
+use crate::metrics::Interval;
+use crate::parity;
+use crate::quantise::Quantisation;
+use crate::run::Run;
+use crate::run_folder::{self, read_json};
+use crate::verdict::Verdict;
+use anyhow::Result;
+use base64::Engine as _;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use std::path::{Path, PathBuf};
+use tagpin::bundle::Fit;
+use tagpin::engine::Engine;
+use tagpin::preprocess::{Preprocessor, Target};
+
+/// Write a run's report again.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Report {
+    /// Run folder; `report.html` is written into it.
+    pub run: PathBuf,
+}
+
+/// All that a page shows.
+struct Page<'a> {
+    run: &'a Run,
+    evaluation: Evaluation,
+    parity: parity::Figures,
+    decision: Decision,
+    quantisation: Quantisation,
+    verdict: Verdict,
+    latency: Latency,
+}
+
+/// How long one picture takes on this machine.
+struct Latency {
+    kernels: String,
+    macs: u64,
+    arena: usize,
+    median_ms: f64,
+    worst_ms: f64,
+}
+
+/// Writes `report.html`.
+pub fn write(run: &Run) -> Result<()> {
+    let of = run.folder().display();
+    let evaluation: Evaluation = read_json(&run.file("evaluation.json"), &format!("evaluate {of}"))?;
+    let parity: parity::Figures = read_json(&run.file("parity.json"), &format!("parity {of}"))?;
+    let decision = Decision::of(run)?;
+    let page = Page {
+        verdict: Verdict::of(run, &evaluation, &parity, &decision),
+        quantisation: read_json(&run.file("quantisation.json"), &format!("quantise {of}"))?,
+        latency: latency(run)?,
+        run,
+        evaluation,
+        parity,
+        decision,
+    };
+    let path = run.file("report.html");
+    run_folder::write_file(&path, page.html()?.into_string().as_bytes())?;
+    println!("{}", page.verdict.line());
+    page.verdict.cautions.iter().for_each(|c| println!("know: {c}"));
+    println!("{}", path.display());
+    Ok(())
+}
+
+fn latency(run: &Run) -> Result<Latency> {
+    let mut engine = Engine::load(&run.int8()?)?;
+    let spec = engine.spec().clone();
+    let (input, mut logits) = (vec![0; spec.input.iter().product()], vec![0; spec.logits]);
+    let mut times = Vec::new();
+    for _ in 0..15 {
+        let begin = std::time::Instant::now();
+        engine.infer(&input, &mut logits)?;
+        times.push(begin.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Latency {
+        kernels: format!("{:?}", engine.kernels()),
+        macs: engine.macs(),
+        arena: engine.arena_bytes(),
+        median_ms: times[times.len() / 2],
+        worst_ms: times[times.len() - 1],
+    })
+}
+
+fn show(x: Option<f64>) -> String {
+    x.map_or("-".into(), |x| format!("{x:.3}"))
+}
+
+fn percent(x: f64) -> String {
+    format!("{:.1} %", 100.0 * x)
+}
+
+/// Value and interval.
+fn with_interval(i: Interval) -> Markup {
+    html! { (format!("{:.3}", i.value)) " " span.dim { (format!("[{:.3}, {:.3}]", i.low, i.high)) } }
+}
+
+/// A table of text cells, the first column left.
+fn table(head: &[&str], rows: &[Vec<Markup>]) -> Markup {
+    html! {
+        div.wide { table {
+            thead { tr { @for h in head { th { (h) } } } }
+            tbody { @for row in rows { tr { @for cell in row { td { (cell) } } } } }
+        } }
+    }
+}
+
+fn text(s: impl std::fmt::Display) -> Markup {
+    html! { (s.to_string()) }
+}
+
+/// A share as a bar.
+fn bar(share: f64) -> Markup {
+    html! { span.bar title=(percent(share)) { span style=(format!("width:{:.1}%", 100.0 * share)) {} } }
+}
+
+impl Page<'_> {
+    fn html(&self) -> Result<Markup> {
+        let name = self.run.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let ship = self.verdict.ship();
+        let sections: [(&str, &str, Markup); 11] = [
+            ("data", "Data contract", self.data()),
+            ("training", "Training", self.training()?),
+            ("figures", "Figures on test pictures", self.figures()?),
+            ("confusion", "Confusion", self.confusion()),
+            ("mistakes", "Worst mistakes", self.pictures(&self.evaluation.sets[0].mistakes, 24)),
+            ("suspects", "Perhaps tagged wrongly", self.pictures(&self.evaluation.suspects, 24)),
+            ("slices", "Slices", self.slices()),
+            ("shift", "Changed and invalid pictures", self.shift()),
+            ("parity", "int8 against float", self.parity()),
+            ("latency", "Latency", self.latency()),
+            ("provenance", "Provenance", self.provenance()),
+        ];
+        Ok(html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (name) ": " @if ship { "ship" } @else { "do not ship" } }
+                    style { (PreEscaped(include_str!("style.css"))) }
+                }
+                body {
+                    header {
+                        p.dim { "tagpin model report" }
+                        h1 { (name) }
+                        div.verdict.ship[ship].stop[!ship] {
+                            strong { @if ship { "Ship" } @else { "Do not ship" } }
+                            @if !ship { ul { @for a in &self.verdict.against { li { "because " (a) } } } }
+                        }
+                        (self.summary())
+                        @if !self.verdict.cautions.is_empty() {
+                            details open[self.verdict.cautions.len() < 6] {
+                                summary { (self.verdict.cautions.len()) " things to know" }
+                                ul { @for c in &self.verdict.cautions { li { (c) } } }
+                            }
+                        }
+                        nav { @for (id, title, _) in &sections { a href=(format!("#{id}")) { (title) } } }
+                    }
+                    main { @for (id, title, body) in &sections { section id=(id) { h2 { (title) } (body) } } }
+                }
+            }
+        })
+    }
+
+    fn summary(&self) -> Markup {
+        let f = &self.evaluation.sets[0];
+        let tile = |label: &str, value: String, under: String| html! {
+            div.tile { div.dim { (label) } div.big { (value) } div.dim { (under) } }
+        };
+        let range = |i: Interval| format!("95 %: {:.3} to {:.3}", i.low, i.high);
+        let best = f.baselines.iter().map(|b| b.1).fold(0.0, f64::max);
+        html! { div.tiles {
+            (tile("top-1, int8, test", format!("{:.3}", f.int8.value), range(f.int8)))
+            (tile("macro-F1", format!("{:.3}", f.macro_f1.value), range(f.macro_f1)))
+            (tile("best baseline", format!("{best:.3}"), "top-1".into()))
+            (tile("int8 minus float", format!("{:+.1} points", 100.0 * f.difference.value), format!("95 %: {:+.1} to {:+.1}", 100.0 * f.difference.low, 100.0 * f.difference.high)))
+            (tile("int8 agrees", percent(self.parity.agreement), format!("{} pictures", self.parity.pictures)))
+            (tile("model", format!("{:.1} M", self.latency.macs as f64 / 1e6), format!("multiply-adds, {} KB", self.quantisation.bytes / 1024)))
+        } }
+    }
+
+    fn data(&self) -> Markup {
+        let c: &Contract = &self.run.split.contract;
+        let most = c.tags.values().copied().max().unwrap_or(1).max(1) as f64;
+        let rows: Vec<Vec<Markup>> =
+            c.tags.iter().map(|(t, n)| vec![text(t), text(n), bar(*n as f64 / most)]).collect();
+        let side = |s: [u32; 2]| format!("{}x{}", s[0], s[1]);
+        let conflicts: Vec<_> = c.duplicates.iter().filter(|d| d.conflicts()).collect();
+        let exact = c.duplicates.iter().filter(|d| d.exact).count();
+        html! {
+            dl {
+                @for (question, answer) in c.about.answers() { dt { (question) } dd { (answer.unwrap_or_else(|| "not stated".into())) } }
+                dt { "task" } dd { (format!("{:?}", c.task)) ", " (c.pictures) " pictures, " (c.tags.len()) " tags" }
+                dt { "sizes" } dd { (side(c.sizes[0])) " to " (side(c.sizes[2])) ", middle " (side(c.sizes[1])) }
+                dt { "imbalance" } dd { (format!("{:.1} to 1", c.imbalance)) }
+                dt { "duplicates" } dd { (exact) " exact pairs, " (c.duplicates.len() - exact) " near pairs; pairs lie on one side of the split" }
+                dt { "skipped" } dd { (c.skipped.len()) " files" }
+                @if c.untagged > 0 { dt { "without a tag" } dd { (c.untagged) } }
+                @for (column, n) in &c.missing { dt { "missing" } dd { "column " (column) " is empty for " (n) } }
+            }
+            (table(&["tag", "pictures", ""], &rows))
+            @if !conflicts.is_empty() {
+                h3 { "Duplicates with different tags" }
+                ul { @for d in conflicts { li {
+                    code { (d.a.display()) } " is " (d.tags_a.join(";")) ", "
+                    code { (d.b.display()) } " is " (d.tags_b.join(";"))
+                } } }
+            }
+            @if !c.skipped.is_empty() {
+                h3 { "Files that could not be used" }
+                ul { @for (p, why) in c.skipped.iter().take(20) { li { code { (p.display()) } ": " (why) } } }
+            }
+        }
+    }
+
+    fn training(&self) -> Result<Markup> {
+        let r = &self.run.record;
+        let penalties: Vec<Vec<Markup>> = r
+            .penalties
+            .iter()
+            .map(|(p, loss, right)| vec![text(p), text(format!("{loss:.4}")), text(format!("{right:.4}"))])
+            .collect();
+        let curves = if r.curve.is_empty() { None } else { Some(plots::training(&r.curve)?) };
+        Ok(html! {
+            p { (r.kind) " training on " (r.train) " pictures; " (r.validation) " validation pictures chose. Validation: " (percent(r.validation_right)) " right." }
+            @if let Some((loss, right)) = curves { div.plots { figure { (loss) figcaption { "log loss by epoch" } } figure { (right) figcaption { "share right by epoch" } } } }
+            @if !penalties.is_empty() { h3 { "Head" } (table(&["penalty", "log loss", "validation"], &penalties)) }
+            @if !r.settings.is_empty() { dl { @for (k, v) in &r.settings { dt { (k) } dd { (v) } } } }
+        })
+    }
+
+    fn set(&self, f: &SetFigures) -> Result<Markup> {
+        let rows: Vec<Vec<Markup>> = f
+            .tags
+            .iter()
+            .map(|t| {
+                vec![
+                    text(&t.tag),
+                    text(t.train),
+                    text(t.pictures),
+                    text(show(t.precision)),
+                    t.recall.map_or(text("-"), with_interval),
+                    text(show(t.ap)),
+                    text(format!("{:.3}", t.threshold)),
+                    text(show(t.precision_at)),
+                    text(show(t.recall_at)),
+                ]
+            })
+            .collect();
+        let d = f.decided;
+        let without: Vec<&str> = f.tags.iter().filter(|t| t.pictures == 0).map(|t| t.tag.as_str()).collect();
+        let mut rarest: Vec<_> = f.tags.iter().collect();
+        rarest.sort_by_key(|t| t.train);
+        Ok(html! {
+            h3 { (f.name) ", " (f.counted) " pictures counted" }
+            dl {
+                dt { "top-1" } dd { "int8 " (with_interval(f.int8)) ", float " (with_interval(f.float)) }
+                dt { "macro-F1" } dd { (with_interval(f.macro_f1)) }
+                dt { "mAP" } dd { (with_interval(f.map)) }
+                dt { "calibration error" } dd { (format!("{:.3}; {:.3} before the temperature of {:.2}", f.ece[1], f.ece[0], self.decision.temperature)) }
+                @for (name, right) in &f.baselines { dt { (name) } dd { (format!("{right:.3}")) } }
+                dt { "at the thresholds" } dd { (decided(d)) }
+                dt { "rarest tags" } dd { @for (i, t) in rarest.iter().take(3).enumerate() { @if i > 0 { ", " } (t.tag) " (" (t.train) " trained on)" } }
+                @if !without.is_empty() { dt { "no picture here" } dd { (without.join(", ")) } }
+            }
+            (table(&["tag", "trained on", "here", "precision", "recall", "AP", "threshold", "precision at it", "recall at it"], &rows))
+            div.plots {
+                figure { (plots::precision_recall(&f.tags)?) figcaption { "precision against recall" } }
+                figure { (plots::reliability(&f.reliability)?) figcaption { "share right against score: on the line is honest" } }
+            }
+        })
+    }
+
+    fn figures(&self) -> Result<Markup> {
+        let looks = self.evaluation.looks;
+        let sets: Vec<Markup> = self.evaluation.sets.iter().map(|f| self.set(f)).collect::<Result<_>>()?;
+        Ok(html! {
+            p {
+                @if looks == 1 { "Test pictures were used once, for this page, and chose nothing." }
+                @else { "Test pictures were looked at " (looks) " times with this run." }
+                " Intervals are 95 %, by bootstrap over pictures that show different things; per tag by Wilson."
+            }
+            @if !self.decision.aims.is_empty() { p { "Thresholds: " (self.decision.aims.join("; ")) "." } }
+            @for s in sets { (s) }
+        })
+    }
+
+    fn confusion(&self) -> Markup {
+        let f = &self.evaluation.sets[0];
+        if f.confusion.is_empty() {
+            return html! { p { "Tags do not exclude one another here, so there is no such table." } };
+        }
+        html! {
+            p.dim { "Rows are what a picture is tagged, columns what int8 calls it." }
+            div.wide { table.matrix {
+                thead { tr { th {} @for t in &f.tags { th { (t.tag) } } } }
+                tbody { @for (i, row) in f.confusion.iter().enumerate() {
+                    tr {
+                        th { (f.tags[i].tag) }
+                        @let all = row.iter().sum::<usize>().max(1) as f64;
+                        @for (k, n) in row.iter().enumerate() {
+                            td.good[i == k].bad[i != k && *n > 0] style=(format!("--share:{:.3}", *n as f64 / all)) { @if *n > 0 { (n) } }
+                        }
+                    }
+                } }
+            } }
+        }
+    }
+
+    fn pictures(&self, mistakes: &[Mistake], most: usize) -> Markup {
+        if mistakes.is_empty() {
+            return html! { p { "None." } };
+        }
+        html! {
+            div.thumbs { @for m in mistakes.iter().take(most) {
+                figure {
+                    @if let Some(url) = thumbnail(&m.path) { img src=(url) alt=(m.path.display()) width="128" height="128"; }
+                    figcaption {
+                        b { (words(&m.called)) } (format!(" {:.2}", m.score)) br;
+                        "tagged " (words(&m.tagged)) (format!(" {:.2}", m.score_of_tag)) br;
+                        span.dim { (m.path.file_name().unwrap_or_default().to_string_lossy()) }
+                    }
+                }
+            } }
+        }
+    }
+
+    fn slices(&self) -> Markup {
+        let rows: Vec<Vec<Markup>> = self
+            .evaluation
+            .slices
+            .iter()
+            .take(30)
+            .map(|s| vec![text(&s.name), text(s.pictures), with_interval(s.right), bar(s.right.value)])
+            .collect();
+        html! { p.dim { "Parts of the test pictures, worst first." } (table(&["part", "pictures", "right", ""], &rows)) }
+    }
+
+    fn shift(&self) -> Markup {
+        let share = |n: usize, d: Decided| percent(n as f64 / d.pictures.max(1) as f64);
+        let rows: Vec<Vec<Markup>> = self
+            .evaluation
+            .shifted
+            .iter()
+            .map(|s| {
+                let d = s.decided;
+                vec![text(&s.name), bar(s.right), text(percent(s.right)), text(share(d.wrong, d)), text(share(d.review, d)), text(share(d.unknown, d))]
+            })
+            .collect();
+        let invalid: Vec<Vec<Markup>> = self
+            .evaluation
+            .invalid
+            .iter()
+            .map(|i| vec![text(&i.name), text(i.pictures), text(i.accepted), text(format!("{:.3}", i.highest)), text(&i.tag)])
+            .collect();
+        html! {
+            @if let Some(first) = self.evaluation.shifted.first() {
+                p.dim { (first.decided.pictures) " test pictures, changed; what the thresholds make of them." }
+                (table(&["change", "", "right", "passed and wrong", "review", "unknown"], &rows))
+            }
+            h3 { "Pictures of nothing" }
+            (table(&["picture", "pictures", "pass a threshold", "highest score", "of tag"], &invalid))
+            p.dim { "Files that cannot be decoded never reach the model: the source reports them and the outputs go to their safe state." }
+        }
+    }
+
+    fn parity(&self) -> Markup {
+        let p = &self.parity;
+        let tags: Vec<Vec<Markup>> = p
+            .tags
+            .iter()
+            .map(|t| vec![text(&t.tag), text(t.pictures), text(format!("{:.3}", t.float)), text(format!("{:.3}", t.int8)), with_interval(t.change)])
+            .collect();
+        let flips: Vec<Vec<Markup>> = p
+            .flips
+            .iter()
+            .take(40)
+            .map(|f| vec![html! { code { (f.path.file_name().unwrap_or_default().to_string_lossy()) } }, text(words(&f.float)), text(words(&f.int8)), text(format!("{:.3}", f.dp))])
+            .collect();
+        let top = p.layers.iter().map(|l| l.error).fold(1e-9, f64::max);
+        let layers: Vec<Vec<Markup>> = p
+            .layers
+            .iter()
+            .map(|l| vec![text(&l.node), text(format!("{:.4}", l.error)), text(format!("{:+.4}", l.added)), bar(l.error / top)])
+            .collect();
+        let tried: Vec<Vec<Markup>> = self
+            .quantisation
+            .tried
+            .iter()
+            .map(|c| vec![text(c.name()), text(percent(c.agreement)), text(format!("{:.4}", c.mean_dp))])
+            .collect();
+        html! {
+            ul.gates { @for g in &p.gates { li.met[g.met].missed[!g.met] { (g.text) } } }
+            dl {
+                dt { "agreement" } dd { (percent(p.agreement)) " of " (p.pictures) " pictures" }
+                dt { "difference of a score" } dd { "mean " (format!("{:.4}", p.mean_dp)) ", largest " (format!("{:.3}", p.largest_dp)) }
+                dt { "ONNX Runtime" } dd { @match &p.onnxruntime {
+                    Ok(o) => { "version " (o.version) " on the same file: " (percent(o.agreement)) " the same top tag, largest difference of a logit " (format!("{:.5}", o.largest)) }
+                    Err(why) => { "not compared: " (why) }
+                } }
+            }
+            (table(&["tag", "pictures", "recall, float", "recall, int8", "change"], &tags))
+            h3 { "Decisions that differ" }
+            @if flips.is_empty() { p { "None." } } @else { (table(&["picture", "float", "int8", "|dp|"], &flips)) }
+            h3 { "What was tried" }
+            p.dim { "On " (self.quantisation.choice) " validation pictures; calibrated on " (self.quantisation.calibration) " training pictures. The last was taken." }
+            (table(&["way", "agreement", "mean |dp|"], &tried))
+            details { summary { "Error layer by layer" }
+                p.dim { "Root mean square of the difference over that of the value, and what the layer adds to its inputs'." }
+                (table(&["layer", "error", "added", ""], &layers)) }
+        }
+    }
+
+    fn latency(&self) -> Markup {
+        let l = &self.latency;
+        html! {
+            p { "One picture, one thread, on the machine that wrote this page, which is not the board: median " (format!("{:.2} ms", l.median_ms)) ", worst of 15 " (format!("{:.2} ms", l.worst_ms)) " with the kernels " code { (l.kernels) } "." }
+            p { (format!("{:.1} M multiply-adds, {} KB of memory for values.", l.macs as f64 / 1e6, l.arena / 1024)) " On the board: " code { "tagpin bench BUNDLE" } "." }
+        }
+    }
+
+    fn provenance(&self) -> Markup {
+        let r = &self.run.record;
+        let stages: Vec<(String, f64)> = read_json(&self.run.file("stages.json"), "train").unwrap_or_default();
+        let optional = |s: &Option<String>| s.clone().unwrap_or_else(|| "none".into());
+        html! {
+            dl {
+                dt { "made by" } dd { (r.tool) ", evaluator " (r.evaluator) }
+                dt { "command" } dd { code { (r.command) } }
+                dt { "commit" } dd { code { (optional(&r.commit)) } }
+                dt { "seed" } dd { (r.seed) }
+                dt { "backbone" } dd { (optional(&r.backbone)) @if let Some(h) = &r.backbone_sha256 { " " code { (h) } } }
+                dt { "data" } dd { code { (r.dataset_sha256) } }
+                dt { "split" } dd { code { (r.split_sha256) } " (seed " (self.run.split.seed) ")" }
+                dt { "int8 graph" } dd { code { (self.quantisation.graph_sha256) } }
+                dt { "took" } dd { @for (i, (stage, s)) in stages.iter().enumerate() { @if i > 0 { ", " } (stage) " " (format!("{s:.0} s")) } }
+            }
+        }
+    }
+}
+
+fn words(tags: &[String]) -> String {
+    if tags.is_empty() { "nothing".into() } else { tags.join(", ") }
+}
+
+fn decided(d: Decided) -> String {
+    format!("{} right, {} wrong, {} for review, {} unknown, of {}", d.right, d.wrong, d.review, d.unknown, d.pictures)
+}
+
+/// A small JPEG as a data URL; nothing if the file is gone.
+fn thumbnail(path: &Path) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    let mut preprocessor = Preprocessor::new(Target { width: 128, height: 128, fit: Fit::Pad, roi: None });
+    let rgb = crate::data::rgb_of(&bytes, &mut preprocessor).ok()?;
+    let mut jpeg = Vec::new();
+    let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 72);
+    encoder.encode(&rgb, 128, 128, image::ExtendedColorType::Rgb8).ok()?;
+    Some(format!("data:image/jpeg;base64,{}", base64::engine::general_purpose::STANDARD.encode(jpeg)))
+}
+
+/// Writes a finished run's report.
+pub fn run(args: &Report) -> Result<()> {
+    write(&Run::open(&args.run)?)
+}

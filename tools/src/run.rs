@@ -1,0 +1,163 @@
+//! A run folder: a network in f32, the split it was trained on, and the record of how that was done.
+//!
+//! Does not know how any file of it is computed.
+
+use crate::data::{self, split::Split};
+use crate::graph::{self, Graph};
+use crate::run_folder::{self, NewRun, read_file, read_json};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tagpin::bundle::Fit;
+use tagpin::preprocess::Target;
+
+/// Version of what computes figures; figures of different ones are not compared.
+pub const EVALUATOR: u32 = 1;
+
+/// How frames are brought to a network's square, as files and flags name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum FitName {
+    /// The middle, with the full shorter side.
+    Crop,
+    /// All of it, distorted.
+    Stretch,
+    /// All of it, with grey bars.
+    Pad,
+}
+
+impl From<FitName> for Fit {
+    fn from(f: FitName) -> Self {
+        match f {
+            FitName::Crop => Self::Crop,
+            FitName::Stretch => Self::Stretch,
+            FitName::Pad => Self::Pad,
+        }
+    }
+}
+
+/// One epoch of training.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Epoch {
+    /// From 1.
+    pub epoch: usize,
+    /// Mean training loss, on changed pictures.
+    pub loss: f64,
+    /// Mean log loss on validation.
+    pub validation_loss: f64,
+    /// Share right on validation.
+    pub validation: f64,
+    /// Share right on training pictures of this epoch, as changed.
+    pub training: f64,
+}
+
+/// How a network came to be: `run.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Program and version.
+    pub tool: String,
+    /// Version of what computes figures.
+    pub evaluator: u32,
+    /// Commit of the folder in which it ran, if that is a repository.
+    pub commit: Option<String>,
+    /// As it was typed.
+    pub command: String,
+    /// Seconds since 1970 at its end.
+    pub finished: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// `quick`, `advanced` or `small`.
+    pub kind: String,
+    /// Of weights, order, augmentation.
+    pub seed: u64,
+    /// Side of the picture.
+    pub side: usize,
+    /// How pictures are fitted.
+    pub fit: FitName,
+    /// SHA-256 of the backbone's file.
+    pub backbone_sha256: Option<String>,
+    /// Its name.
+    pub backbone: Option<String>,
+    /// SHA-256 over tags and files of the whole split.
+    pub dataset_sha256: String,
+    /// SHA-256 of the split file.
+    pub split_sha256: String,
+    /// Pictures trained on.
+    pub train: usize,
+    /// Pictures that chose.
+    pub validation: usize,
+    /// Share right on validation.
+    pub validation_right: f64,
+    /// Weights of the network.
+    pub weights: usize,
+    /// Multiply-adds of a picture.
+    pub macs: u64,
+    /// Epochs, if it was trained in epochs.
+    pub curve: Vec<Epoch>,
+    /// Penalties tried for the head: penalty, log loss, share right on validation.
+    pub penalties: Vec<(f32, f64, f64)>,
+    /// Settings in words.
+    pub settings: Vec<(String, String)>,
+    /// What a reader of any figure must know.
+    pub warnings: Vec<String>,
+}
+
+/// An open run folder.
+pub struct Run {
+    folder: PathBuf,
+    /// How it came to be.
+    pub record: Record,
+    /// The network in f32.
+    pub graph: Graph,
+    /// The data.
+    pub split: Split,
+}
+
+impl Run {
+    /// Opens a run folder made by `train`.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = |name: &str| folder.join(name);
+        let record = read_json(&path("run.json"), "train")?;
+        let float = path("float.onnx");
+        let graph = graph::read(&read_file(&float, "train")?, None)
+            .with_context(|| format!("{} is damaged; train again", float.display()))?;
+        let split = Split::read(&path("split.json"))?;
+        Ok(Self { folder: folder.to_owned(), record, graph, split })
+    }
+
+    /// Writes a new run folder, which appears only when it is whole.
+    pub fn create(folder: &Path, force: bool, record: Record, graph: Graph, split: Split) -> Result<Self> {
+        let new = NewRun::begin(folder, force)?;
+        run_folder::write_file(&new.file("float.onnx"), &graph::write(&graph, None)?)?;
+        run_folder::write_json(&new.file("split.json"), &split)?;
+        run_folder::write_json(&new.file("run.json"), &record)?;
+        new.finish()?;
+        Ok(Self { folder: folder.to_owned(), record, graph, split })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a file of it lies.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// How pictures are brought to its network.
+    pub fn target(&self) -> Result<Target> {
+        data::target(self.graph.side, self.record.fit.into())
+    }
+
+    /// Its int8 graph.
+    pub fn int8(&self) -> Result<Vec<u8>> {
+        read_file(&self.file("int8.onnx"), &format!("quantise {}", self.folder.display()))
+    }
+}
+
+/// Commit of the folder in which the command runs, if that is a repository.
+pub fn commit() -> Option<String> {
+    let out = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
+    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_string())
+}

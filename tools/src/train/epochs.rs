@@ -1,0 +1,288 @@
+//! Training in epochs: order, changed pictures, learning rate, early stopping, checkpoints.
+//!
+//! Does not know where the network comes from; it is given one whose last part learns.
+
+use super::augment::Augment;
+use super::optimiser::OptimiserName;
+use super::tuner::{Snapshot, Tuner};
+use crate::data::{self, split::{Side, Split}};
+use crate::graph::{Edge, Graph, Runner};
+use crate::metrics;
+use crate::predict;
+use crate::progress::{Interrupt, Interrupted, bar};
+use crate::run::Epoch;
+use crate::run_folder;
+use anyhow::{Context, Result, ensure};
+use half::f16;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use tagpin::preprocess::Target;
+use tagpin::scene::Random;
+
+/// How tags of unlike frequency are treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Balance {
+    /// As frequent as they are.
+    None,
+    /// A rare tag's pictures weigh more in the loss, by the square root of how rare it is.
+    Weights,
+    /// A rare tag's pictures are seen more often, up to as often as the most frequent's.
+    Oversample,
+}
+
+/// How to train.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// First node that learns.
+    pub first: usize,
+    /// Whether weights were drawn, not trained.
+    pub from_nothing: bool,
+    /// Most epochs.
+    pub epochs: usize,
+    /// Pictures in one step.
+    pub batch: usize,
+    /// Largest learning rate, reached after the first epoch and lowered along a cosine.
+    pub rate: f64,
+    /// Which optimiser.
+    pub optimiser: OptimiserName,
+    /// Of rare tags.
+    pub balance: Balance,
+    /// Changes to pictures.
+    pub augment: Augment,
+    /// Changed copies of each picture whose trunk values are kept; 0 makes new ones each epoch.
+    pub views: usize,
+    /// Epochs without a better one after which it ends; 0 never does.
+    pub patience: usize,
+    /// Seed of order and changes.
+    pub seed: u64,
+    /// Where the checkpoint lies.
+    pub checkpoint: PathBuf,
+    /// Whether to go on from it.
+    pub resume: bool,
+}
+
+/// What training gives.
+pub struct Trained {
+    /// The best network.
+    pub graph: Graph,
+    /// Its share right on validation.
+    pub validation: f64,
+    /// All epochs.
+    pub curve: Vec<Epoch>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Checkpoint {
+    /// What it belongs to: settings, data and network.
+    of: String,
+    snapshot: Snapshot,
+    best: Option<(f64, f64, Snapshot)>,
+    curve: Vec<Epoch>,
+    since_best: usize,
+}
+
+/// Where training batches come from.
+enum Source {
+    /// Pictures at model size, changed anew each epoch.
+    Pictures(Vec<Vec<u8>>),
+    /// Trunk values of changed copies, `[pictures][views]`, in half precision.
+    Views(Vec<Vec<Vec<f16>>>),
+}
+
+/// Trains the nodes of `graph` from `plan.first` on.
+pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Result<Trained> {
+    let interrupt = Interrupt::listen()?;
+    let task = split.dataset.task;
+    let root = &split.dataset.root;
+    let (train, validation) = (split.entries(Side::Train), split.entries(Side::Validation));
+    let mut tuner = Tuner::new(graph, plan.first, plan.from_nothing, task, plan.optimiser)?;
+    let pictures: Vec<Vec<u8>> = data::load(root, &train, target)?;
+    let held = data::load(root, &validation, target)?;
+    let held: Vec<&[u8]> = held.iter().map(Vec::as_slice).collect();
+    let truth: Vec<Vec<usize>> = train.iter().map(|e| e.tags.clone()).collect();
+    let held_truth: Vec<Vec<usize>> = validation.iter().map(|e| e.tags.clone()).collect();
+    let weights = weights(&truth, split.dataset.tags.len(), plan.balance);
+    let source = source(graph, tuner.entry(), pictures, plan, &interrupt)?;
+
+    let of = data::hex_hash(
+        format!(
+            "{:?} {} {}",
+            Plan { resume: false, checkpoint: PathBuf::new(), ..plan.clone() },
+            split.dataset.sha256(),
+            data::hex_hash(&crate::graph::write(graph, None)?)
+        )
+        .as_bytes(),
+    );
+    let (mut curve, mut best, mut since_best) = (Vec::new(), None, 0);
+    if plan.resume {
+        let bytes = run_folder::read_file(&plan.checkpoint, "train without --resume")?;
+        let kept: Checkpoint = postcard::from_bytes(&bytes)
+            .with_context(|| format!("{} is damaged; begin again without --resume", plan.checkpoint.display()))?;
+        ensure!(
+            kept.of == of,
+            "{} is of other settings, data or network; give the same command as before",
+            plan.checkpoint.display()
+        );
+        tuner.restore(&kept.snapshot)?;
+        (curve, best, since_best) = (kept.curve, kept.best, kept.since_best);
+        println!("going on after epoch {}", curve.len());
+    }
+    let begin = std::time::Instant::now();
+    let done_before = curve.len();
+    for epoch in curve.len()..plan.epochs {
+        if plan.patience > 0 && since_best >= plan.patience {
+            println!("no better epoch in {since_best}: done");
+            break;
+        }
+        let Some((loss, training)) = one_epoch(&mut tuner, &source, &truth, &weights, graph, epoch, plan, &interrupt)? else {
+            return Err(Interrupted(format!(
+                "interrupted in epoch {}; {}",
+                epoch + 1,
+                if epoch > 0 { "the same command with --resume goes on after the last whole one" } else { "nothing is kept" }
+            ))
+            .into());
+        };
+        let logits = predict::float(&tuner.graph(), &held)?;
+        let validation_loss = metrics::log_loss(&logits, &held_truth, task, 1.0);
+        let validation = metrics::right(&logits, &held_truth, task);
+        curve.push(Epoch { epoch: epoch + 1, loss, validation_loss, validation, training });
+        let left = begin.elapsed().as_secs_f64() / (epoch + 1 - done_before) as f64 * (plan.epochs - epoch - 1) as f64;
+        println!(
+            "epoch {:>3}  loss {loss:.4}  validation {validation:.4} (loss {validation_loss:.4})  {:.0?}, at most {:.0} min left",
+            epoch + 1,
+            begin.elapsed(),
+            left / 60.0
+        );
+        since_best += 1;
+        if best.as_ref().is_none_or(|(r, l, _)| (validation, -validation_loss) >= (*r, -*l)) {
+            best = Some((validation, validation_loss, tuner.snapshot()));
+            since_best = 0;
+        }
+        let kept = Checkpoint { of: of.clone(), snapshot: tuner.snapshot(), best, curve, since_best };
+        run_folder::write_file(&plan.checkpoint, &postcard::to_stdvec(&kept)?)?;
+        (best, curve) = (kept.best, kept.curve);
+    }
+    let (validation, _, snapshot) = best.context("there were no epochs")?;
+    tuner.restore(&snapshot)?;
+    // Its run folder is about to take its place.
+    let _ = std::fs::remove_file(&plan.checkpoint);
+    Ok(Trained { graph: tuner.graph(), validation, curve })
+}
+
+/// Loss and share right of one epoch; nothing if it was interrupted.
+#[allow(clippy::too_many_arguments)]
+fn one_epoch(
+    tuner: &mut Tuner,
+    source: &Source,
+    truth: &[Vec<usize>],
+    weights: &[f32],
+    graph: &Graph,
+    epoch: usize,
+    plan: &Plan,
+    interrupt: &Interrupt,
+) -> Result<Option<(f64, f64)>> {
+    let order = order(truth, weights.len(), plan, epoch);
+    let batch = plan.batch.min(order.len());
+    let steps = order.len() / batch;
+    let progress = bar("training", steps as u64).with_message(format!("epoch {}/{}", epoch + 1, plan.epochs));
+    let (mut loss, mut right) = (0.0, 0.0);
+    for (step, chosen) in order.chunks_exact(batch).enumerate() {
+        let (done, all) = (epoch * steps + step, plan.epochs * steps);
+        let warm = ((done + 1) as f64 / steps as f64).min(1.0);
+        let rate = plan.rate * warm * 0.5 * (1.0 + (std::f64::consts::PI * done as f64 / all as f64).cos());
+        let inputs: Vec<Vec<f32>> = chosen
+            .par_iter()
+            .enumerate()
+            .map(|(place, &i)| match source {
+                Source::Pictures(pictures) => {
+                    let stream = (epoch * order.len() + step * batch + place) as u64;
+                    let changed = plan.augment.apply(&pictures[i], graph.side, &mut Random::new(plan.seed ^ 0xa06, stream));
+                    tuner.prepare(&graph.normalise.planes(&changed))
+                }
+                Source::Views(views) => {
+                    let view = &views[i][(epoch + i) % views[i].len()];
+                    let planes: Vec<f32> = view.iter().map(|v| v.to_f32()).collect();
+                    tuner.prepare(&planes)
+                }
+            })
+            .collect();
+        let tags: Vec<&[usize]> = chosen.iter().map(|&i| truth[i].as_slice()).collect();
+        let (l, logits) = tuner.step(inputs.concat(), &tags, weights, rate);
+        let owned: Vec<Vec<usize>> = tags.iter().map(|t| t.to_vec()).collect();
+        right += metrics::right(&logits, &owned, tuner.task()) / steps as f64;
+        loss += l as f64 / steps as f64;
+        progress.inc(1);
+        if interrupt.stopped() {
+            progress.finish_and_clear();
+            return Ok(None);
+        }
+    }
+    progress.finish_and_clear();
+    Ok(Some((loss, right)))
+}
+
+/// Pictures in the order of this epoch.
+fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<usize> {
+    let mut random = Random::new(plan.seed, 1000 + epoch as u64);
+    let mut order: Vec<usize> = (0..truth.len()).collect();
+    if plan.balance == Balance::Oversample {
+        let mut counts = vec![0usize; tags];
+        truth.iter().flatten().for_each(|&t| counts[t] += 1);
+        let most = counts.iter().copied().max().unwrap_or(1);
+        for (i, t) in truth.iter().enumerate() {
+            // The rarest of its tags says how often a picture is seen: whole times, and once more by chance.
+            let Some(rarest) = t.iter().map(|&t| counts[t]).min().filter(|n| *n > 0) else { continue };
+            let more = most - rarest;
+            let times = more / rarest + usize::from((random.range(0, rarest as i32 - 1) as usize) < more % rarest);
+            order.extend(std::iter::repeat_n(i, times));
+        }
+    }
+    for i in (1..order.len()).rev() {
+        order.swap(i, random.range(0, i as i32) as usize);
+    }
+    order
+}
+
+/// What each tag's pictures weigh; 1 on average.
+fn weights(truth: &[Vec<usize>], tags: usize, balance: Balance) -> Vec<f32> {
+    if balance != Balance::Weights {
+        return vec![1.0; tags];
+    }
+    let mut counts = vec![0usize; tags];
+    truth.iter().flatten().for_each(|&t| counts[t] += 1);
+    let raw: Vec<f32> = counts.iter().map(|&n| 1.0 / (n.max(1) as f32).sqrt()).collect();
+    let mean = raw.iter().sum::<f32>() / tags as f32;
+    raw.iter().map(|w| w / mean).collect()
+}
+
+fn source(graph: &Graph, entry: Edge, pictures: Vec<Vec<u8>>, plan: &Plan, interrupt: &Interrupt) -> Result<Source> {
+    let (Edge::Node(node), true) = (entry, plan.views > 0) else {
+        ensure!(entry == Edge::Picture, "training from inside a network needs --views of at least 1");
+        return Ok(Source::Pictures(pictures));
+    };
+    let trunk = Graph { nodes: graph.nodes[..=node].to_vec(), ..graph.clone() };
+    let runner = Runner::whole(&trunk)?;
+    let progress = bar("trunk", (pictures.len() * plan.views) as u64);
+    let views: Vec<Result<Vec<Vec<f16>>>> = pictures
+        .par_iter()
+        .enumerate()
+        .map(|(i, rgb)| {
+            let one = |view: usize| {
+                if interrupt.stopped() {
+                    return Err(Interrupted("interrupted before the first epoch; nothing is kept".into()).into());
+                }
+                // The first is the picture as it is.
+                let mut random = Random::new(plan.seed ^ 0x71e5, (i * plan.views + view) as u64);
+                let changed = if view == 0 { rgb.clone() } else { plan.augment.apply(rgb, graph.side, &mut random) };
+                let values = runner.run(&changed)?.swap_remove(0);
+                progress.inc(1);
+                Ok(values.into_iter().map(f16::from_f32).collect())
+            };
+            (0..plan.views).map(one).collect()
+        })
+        .collect();
+    progress.finish_and_clear();
+    Ok(Source::Views(views.into_iter().collect::<Result<_>>()?))
+}

@@ -1,0 +1,428 @@
+//! The last part of a graph as something that learns: its forward pass in burn, one step, and back to a graph.
+//!
+//! Does not know pictures, files or epochs. All values are NHWC, `[batch * pixels, channels]`.
+
+use super::ops::{self, EPSILON, Geometry, Running};
+use super::optimiser::{Kept, Optimiser, OptimiserName, State};
+use crate::data::TaskName;
+use crate::graph::{Clamp, Conv, Edge, Graph, Op, Window};
+use anyhow::{Result, bail, ensure};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a node is while it learns.
+enum Unit {
+    Conv(ConvUnit),
+    Add(Clamp),
+    Average,
+    /// Index of its weights; the bias follows.
+    Linear(usize),
+}
+
+struct ConvUnit {
+    kind: Kind,
+    /// Index of its weights; then come gamma and beta, or the bias.
+    at: usize,
+    clamp: Clamp,
+    /// Normalised over each batch, if it learns from nothing.
+    norm: Option<Running>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// 1x1, or the first convolution on patches of the picture.
+    Matrix,
+    Depthwise(Window),
+}
+
+/// Parameters, running statistics and optimiser states as numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    parameters: Vec<Vec<f32>>,
+    states: Vec<Option<Kept>>,
+    running: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+/// The nodes of a graph from one on, learning.
+pub struct Tuner {
+    graph: Graph,
+    shapes: Vec<[usize; 3]>,
+    /// First node that learns.
+    first: usize,
+    /// The one value that goes in.
+    entry: Edge,
+    units: Vec<Unit>,
+    parameters: Vec<Tensor<2>>,
+    states: Vec<Option<State>>,
+    optimiser: Optimiser,
+    device: Device,
+    task: TaskName,
+}
+
+impl Tuner {
+    /// Makes the nodes of `graph` from `first` on learn. `normalise`: with batch normalisation after each convolution, for
+    /// weights that were drawn; without, for weights that were trained and have theirs folded in.
+    pub fn new(graph: &Graph, first: usize, normalise: bool, task: TaskName, optimiser: OptimiserName) -> Result<Self> {
+        let shapes = graph.shapes()?;
+        let mut tuner = Self {
+            graph: graph.clone(),
+            shapes,
+            first,
+            entry: entry(graph, first)?,
+            units: Vec::new(),
+            parameters: Vec::new(),
+            states: Vec::new(),
+            optimiser: Optimiser::new(optimiser),
+            device: Device::flex().autodiff(),
+            task,
+        };
+        for i in first..graph.nodes.len() {
+            let unit = tuner.unit(i, normalise)?;
+            tuner.units.push(unit);
+        }
+        tuner.states.resize_with(tuner.parameters.len(), || None);
+        Ok(tuner)
+    }
+
+    fn unit(&mut self, i: usize, normalise: bool) -> Result<Unit> {
+        let node = self.graph.nodes[i].clone();
+        let at = self.parameters.len();
+        Ok(match &node.op {
+            Op::Conv(c) => {
+                let kind = if c.is_depthwise() && c.groups > 1 {
+                    Kind::Depthwise(c.window)
+                } else if c.groups == 1 && (c.window == Window::POINT || (i == self.first && self.entry == Edge::Picture)) {
+                    Kind::Matrix
+                } else {
+                    bail!(
+                        "node \"{}\": a {:?} convolution in {} groups cannot be trained; 1x1 and depthwise ones can. \
+                         Train from a node behind it with --from",
+                        node.name,
+                        c.window.kernel,
+                        c.groups
+                    )
+                };
+                self.parameter(columns(&c.weights, c.outputs), [c.taps(), c.outputs]);
+                let norm = normalise.then(|| Running::new(c.outputs));
+                if normalise {
+                    self.parameter(vec![1.0; c.outputs], [1, c.outputs]);
+                    self.parameter(vec![0.0; c.outputs], [1, c.outputs]);
+                } else {
+                    self.parameter(c.bias.clone(), [1, c.outputs]);
+                }
+                Unit::Conv(ConvUnit { kind, at, clamp: c.clamp, norm })
+            }
+            Op::Add(clamp) => Unit::Add(*clamp),
+            Op::Average => Unit::Average,
+            Op::Linear(l) => {
+                self.parameter(columns(&l.weights, l.outputs), [l.inputs, l.outputs]);
+                self.parameter(l.bias.clone(), [1, l.outputs]);
+                Unit::Linear(at)
+            }
+            Op::MaxPool(_) => bail!("node \"{}\": a maximum cannot be trained through; train from a node behind it", node.name),
+        })
+    }
+
+    fn parameter(&mut self, values: Vec<f32>, shape: [usize; 2]) {
+        self.parameters.push(Tensor::<2>::from_data(TensorData::new(values, shape), &self.device).require_grad());
+    }
+
+    /// The value that goes in.
+    pub fn entry(&self) -> Edge {
+        self.entry
+    }
+
+    /// Whether tags exclude one another.
+    pub fn task(&self) -> TaskName {
+        self.task
+    }
+
+    /// One picture's entry as the first node takes it. `planes`: `[channels, pixels]`.
+    pub fn prepare(&self, planes: &[f32]) -> Vec<f32> {
+        let [h, w, c] = match self.entry {
+            Edge::Picture => [self.graph.side, self.graph.side, 3],
+            Edge::Node(n) => self.shapes[n],
+        };
+        let at = |y: usize, x: usize, k: usize| planes[k * h * w + y * w + x];
+        let window = match &self.graph.nodes[self.first].op {
+            Op::Conv(Conv { window, groups: 1, .. }) if *window != Window::POINT => *window,
+            _ => return (0..h * w * c).map(|i| at(i / c / w, i / c % w, i % c)).collect(),
+        };
+        let [rows, columns, _] = self.shapes[self.first];
+        let [ky, kx] = window.kernel;
+        let mut patches = Vec::with_capacity(rows * columns * ky * kx * c);
+        // In the order of the weights: channel, row, column.
+        for o in 0..rows * columns {
+            for k in 0..c {
+                for t in 0..ky * kx {
+                    let y = (o / columns * window.stride[0] + t / kx).wrapping_sub(window.pads[0]);
+                    let x = (o % columns * window.stride[1] + t % kx).wrapping_sub(window.pads[1]);
+                    patches.push(if y < h && x < w { at(y, x, k) } else { 0.0 });
+                }
+            }
+        }
+        patches
+    }
+
+    /// Logits of a batch of prepared entries.
+    fn forward(&self, input: Vec<f32>, batch: usize) -> Tensor<2> {
+        let rows = match &self.graph.nodes[self.first].op {
+            Op::Conv(c) if c.window != Window::POINT && c.groups == 1 => {
+                let [h, w, _] = self.shapes[self.first];
+                batch * h * w
+            }
+            _ => match self.entry {
+                Edge::Picture => batch * self.graph.side * self.graph.side,
+                Edge::Node(n) => batch * self.shapes[n][0] * self.shapes[n][1],
+            },
+        };
+        let columns = input.len() / rows;
+        let data = TensorData::new(input, [rows, columns]);
+        let mut values = BTreeMap::from([(self.entry, Tensor::<2>::from_data(data, &self.device))]);
+        for (k, unit) in self.units.iter().enumerate() {
+            let i = self.first + k;
+            let node = &self.graph.nodes[i];
+            let input = |n: usize| values[&node.inputs[n]].clone();
+            let p = |n: usize| self.parameters[n].clone();
+            let y = match unit {
+                Unit::Conv(c) => {
+                    let x = input(0);
+                    let y = match c.kind {
+                        Kind::Matrix => x.matmul(p(c.at)),
+                        Kind::Depthwise(window) => {
+                            let from = match node.inputs[0] {
+                                Edge::Picture => [self.graph.side, self.graph.side, 3],
+                                Edge::Node(n) => self.shapes[n],
+                            };
+                            let [rows, columns, channels] = self.shapes[i];
+                            let g =
+                                Geometry { batch, input: [from[0], from[1]], output: [rows, columns], channels, window };
+                            ops::depthwise(x, p(c.at), g)
+                        }
+                    };
+                    match &c.norm {
+                        Some(running) => ops::norm(y, p(c.at + 1), p(c.at + 2), c.clamp, running),
+                        None => ops::bias(y, p(c.at + 1), c.clamp),
+                    }
+                }
+                Unit::Add(clamp) => {
+                    let sum = input(0) + input(1);
+                    if *clamp == Clamp::NONE { sum } else { sum.clamp(clamp.low, clamp.high) }
+                }
+                Unit::Average => {
+                    let x = input(0);
+                    let [rows, channels] = x.dims();
+                    x.reshape([batch, rows / batch, channels]).mean_dim(1).reshape([batch, channels])
+                }
+                Unit::Linear(at) => input(0).matmul(p(*at)) + p(at + 1),
+            };
+            values.insert(Edge::Node(i), y);
+        }
+        values.remove(&Edge::Node(self.graph.nodes.len() - 1)).expect("the last node was computed")
+    }
+
+    /// One step at `rate` on a batch of prepared entries. `weights`: of each tag in the loss. Returns the mean loss and the
+    /// logits before the step.
+    pub fn step(&mut self, input: Vec<f32>, truth: &[&[usize]], weights: &[f32], rate: f64) -> (f32, Vec<Vec<f32>>) {
+        let (batch, tags) = (truth.len(), weights.len());
+        let logits = self.forward(input, batch);
+        let seen = values(logits.clone().inner()).chunks_exact(tags).map(<[f32]>::to_vec).collect();
+        let constant = |v: Vec<f32>| Tensor::<2>::from_data(TensorData::new(v, [batch, tags]), &self.device);
+        // Label smoothing of 0.05 keeps logits, and so the steps of an int8 head, small.
+        const SMOOTH: f32 = 0.05;
+        let loss = match self.task {
+            TaskName::Multiclass => {
+                let all: f32 = truth.iter().map(|t| weights[t[0]]).sum();
+                let target = |i: usize| {
+                    let (t, k) = (truth[i / tags][0], i % tags);
+                    let hit = if t == k { 1.0 - SMOOTH } else { 0.0 };
+                    (hit + SMOOTH / tags as f32) * weights[t] / all
+                };
+                let target = constant((0..batch * tags).map(target).collect());
+                -(activation::log_softmax(logits, 1) * target).sum()
+            }
+            TaskName::Multilabel => {
+                let target = |i: usize| if truth[i / tags].contains(&(i % tags)) { 1.0 - SMOOTH / 2.0 } else { SMOOTH / 2.0 };
+                let share = |i: usize| {
+                    let of = if truth[i / tags].contains(&(i % tags)) { weights[i % tags] } else { 1.0 };
+                    of / (batch * tags) as f32
+                };
+                let target = constant((0..batch * tags).map(target).collect());
+                let share = constant((0..batch * tags).map(share).collect());
+                // log sigmoid(z) for a tag that is there, log sigmoid(-z) for one that is not.
+                let there = activation::log_sigmoid(logits.clone());
+                let not = activation::log_sigmoid(-logits);
+                let log = there * target.clone() + not * (-target + 1.0);
+                -(log * share).sum()
+            }
+        };
+        let mut gradients = loss.backward();
+        for (parameter, state) in self.parameters.iter_mut().zip(&mut self.states) {
+            let Some(gradient) = parameter.grad_remove(&mut gradients) else { continue };
+            let next = self.optimiser.step(rate, parameter.clone().inner(), gradient, state);
+            *parameter = next.autodiff().require_grad();
+        }
+        (loss.into_scalar::<f32>(), seen)
+    }
+
+    /// The graph with what was learnt, running statistics folded in.
+    pub fn graph(&self) -> Graph {
+        let mut graph = self.graph.clone();
+        let of = |i: usize| values(self.parameters[i].clone().inner());
+        for (k, unit) in self.units.iter().enumerate() {
+            match (unit, &mut graph.nodes[self.first + k].op) {
+                (Unit::Conv(u), Op::Conv(c)) => {
+                    c.weights = rows(&of(u.at), c.outputs);
+                    match &u.norm {
+                        None => c.bias = of(u.at + 1),
+                        Some(running) => {
+                            let (mean, variance) = running.get();
+                            c.bias = vec![0.0; c.outputs];
+                            c.fold([&of(u.at + 1), &of(u.at + 2), &mean, &variance], EPSILON);
+                        }
+                    }
+                }
+                (Unit::Linear(at), Op::Linear(l)) => {
+                    l.weights = rows(&of(*at), l.outputs);
+                    l.bias = of(at + 1);
+                }
+                _ => {}
+            }
+        }
+        graph
+    }
+
+    fn norms(&self) -> impl Iterator<Item = &Running> {
+        self.units.iter().filter_map(|u| match u {
+            Unit::Conv(c) => c.norm.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// All that changes while it learns.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            parameters: self.parameters.iter().map(|p| values(p.clone().inner())).collect(),
+            states: self.states.iter().map(|s| s.as_ref().map(State::keep)).collect(),
+            running: self.norms().map(Running::get).collect(),
+        }
+    }
+
+    /// Goes on from a snapshot of the same network. Fails if it does not fit.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let lengths = |t: &Tensor<2>| t.dims()[0] * t.dims()[1];
+        ensure!(
+            snapshot.parameters.len() == self.parameters.len()
+                && snapshot.states.len() == self.parameters.len()
+                && snapshot.running.len() == self.norms().count()
+                && snapshot.parameters.iter().zip(&self.parameters).all(|(a, b)| a.len() == lengths(b)),
+            "the checkpoint is of another network; begin again without --resume"
+        );
+        for (i, kept) in snapshot.parameters.iter().enumerate() {
+            let shape = self.parameters[i].dims();
+            let data = TensorData::new(kept.clone(), shape);
+            self.parameters[i] = Tensor::<2>::from_data(data, &self.device).require_grad();
+            let inner = Device::flex();
+            self.states[i] =
+                snapshot.states[i].as_ref().map(|s| self.optimiser.restore(s, shape, &inner)).transpose()?;
+        }
+        self.norms().zip(&snapshot.running).for_each(|(r, (mean, variance))| r.set(mean, variance));
+        Ok(())
+    }
+}
+
+/// The one value from before `first` that the nodes from there on take.
+fn entry(graph: &Graph, first: usize) -> Result<Edge> {
+    let edges = graph.nodes[first..].iter().flat_map(|n| &n.inputs);
+    let mut outer: Vec<Edge> = edges.copied().filter(|e| !matches!(e, Edge::Node(n) if *n >= first)).collect();
+    outer.sort();
+    outer.dedup();
+    match outer.as_slice() {
+        [one] => Ok(*one),
+        _ => bail!("training cannot begin at \"{}\": {} values cross into it; name a block's first node", graph.nodes[first].name, outer.len()),
+    }
+}
+
+/// `[outputs, taps]` as `[taps, outputs]`.
+fn columns(weights: &[f32], outputs: usize) -> Vec<f32> {
+    let taps = weights.len() / outputs;
+    (0..weights.len()).map(|i| weights[i % outputs * taps + i / outputs]).collect()
+}
+
+/// `[taps, outputs]` as `[outputs, taps]`.
+fn rows(weights: &[f32], outputs: usize) -> Vec<f32> {
+    columns(weights, weights.len() / outputs)
+}
+
+fn values(t: Tensor<2>) -> Vec<f32> {
+    t.into_data().convert::<f32>().try_to_vec::<f32>().expect("values are f32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Runner;
+    use crate::small;
+    use tagpin::scene::Random;
+
+    fn picture(seed: u64) -> Vec<u8> {
+        let mut r = Random::new(seed, 0);
+        (0..small::SIDE * small::SIDE * 3).map(|_| r.range(0, 255) as u8).collect()
+    }
+
+    fn logits(tuner: &Tuner, planes: &[f32]) -> Vec<f32> {
+        values(tuner.forward(tuner.prepare(planes), 1).inner())
+    }
+
+    #[test]
+    fn a_folded_network_computes_what_was_trained() {
+        let graph = small::network(3, 5);
+        let tuner = Tuner::new(&graph, 0, true, TaskName::Multiclass, OptimiserName::Adamw).unwrap();
+        let planes = graph.normalise.planes(&picture(9));
+        // One picture's statistics, repeated until the running ones have arrived there.
+        for _ in 0..100 {
+            logits(&tuner, &planes);
+        }
+        let folded = Runner::whole(&tuner.graph()).unwrap().run(&picture(9)).unwrap().swap_remove(0);
+        for (a, b) in logits(&tuner, &planes).iter().zip(folded) {
+            assert!((a - b).abs() < 2e-3 * (1.0 + b.abs()), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_tail_gives_the_logits_of_the_whole_graph() {
+        let graph = small::network(3, 6);
+        let first = graph.find("block3_depthwise").unwrap();
+        let tuner = Tuner::new(&graph, first, false, TaskName::Multilabel, OptimiserName::Sgd).unwrap();
+        let Edge::Node(trunk) = tuner.entry() else { panic!("its entry is a node") };
+        let inner = Runner::new(&graph, &[trunk]).unwrap().run(&picture(3)).unwrap().swap_remove(0);
+        let whole = Runner::whole(&graph).unwrap().run(&picture(3)).unwrap().swap_remove(0);
+        for (a, b) in logits(&tuner, &inner).iter().zip(whole) {
+            assert!((a - b).abs() < 1e-3 * (1.0 + b.abs()), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_restored_snapshot_goes_on_to_the_same_weights() {
+        for optimiser in [OptimiserName::Sgd, OptimiserName::Adam, OptimiserName::Adamw] {
+            let graph = small::network(2, 7);
+            let start = graph.find("block8_depthwise").unwrap();
+            let make = || Tuner::new(&graph, start, true, TaskName::Multiclass, optimiser).unwrap();
+            let mut r = Random::new(1, 1);
+            let one = make();
+            let Edge::Node(n) = one.entry() else { panic!("its entry is a node") };
+            let size: usize = one.shapes[n].iter().product();
+            let batch: Vec<f32> = (0..4 * size).map(|_| r.range(0, 600) as f32 / 100.0).collect();
+            let go = |t: &mut Tuner| t.step(batch.clone(), &[&[0], &[1], &[0], &[1]], &[1.0, 1.0], 1e-3).0;
+            let (mut through, mut broken) = (make(), make());
+            go(&mut through);
+            go(&mut through);
+            go(&mut broken);
+            let mut resumed = make();
+            resumed.restore(&broken.snapshot()).unwrap();
+            go(&mut resumed);
+            assert_eq!(through.graph(), resumed.graph(), "{optimiser:?}");
+        }
+    }
+}
