@@ -62,7 +62,7 @@ impl Conv {
     ) -> Self {
         let small = generic::sums_are_small(weights, zero_point, &bias, &scale);
         let weights = if shape.is_depthwise() {
-            kernels.pack_depthwise(weights, shape.kernel, zero_point, &mut bias)
+            kernels.pack_depthwise(&shape, weights, zero_point, &mut bias)
         } else {
             let channels = shape.output[2] / shape.groups;
             kernels.pack(weights, channels, shape.patch_len(), shape.groups, zero_point, &mut bias)

@@ -15,7 +15,7 @@
 
 use super::ConvShape;
 use super::generic::{Epilogue, LANES};
-use super::neon::{fits, take_zero_point};
+use super::narrow::{fits, take_zero_point};
 use super::requant::{Block, Blocks, Sums};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -34,7 +34,7 @@ fn firsts(channels: usize) -> impl Iterator<Item = usize> {
 /// `bias`.
 pub(super) fn pack(weights: &[i16], channels: usize, zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
     let taps = weights.len() / channels;
-    take_zero_point(weights, taps, zero_point, bias);
+    take_zero_point(weights, taps, zero_point.into(), bias);
     let block = |first: usize| (0..taps * LANES).map(move |i| weights[(first + i % LANES) * taps + i / LANES] as i8);
     firsts(channels).flat_map(block).collect()
 }

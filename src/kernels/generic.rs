@@ -110,9 +110,10 @@ fn gather(s: &ConvShape, input: &[i8], zero_point: i16, group: usize, oy: usize,
     patch[at..].fill(0);
 }
 
-/// Length in i16 of the scratch that [`conv`] and [`dense`] need for patches of `taps` values.
+/// Length in i16 of the scratch that convolutions and [`dense`] need for patches of `taps` values: four in i16, or eight in i8
+/// for the kernels that take four taps at once.
 pub const fn scratch_len(taps: usize) -> usize {
-    PIXELS * taps.next_multiple_of(2)
+    PIXELS * taps.next_multiple_of(4)
 }
 
 /// Any convolution: NHWC in, NHWC out.

@@ -10,10 +10,12 @@ mod depthwise;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "one instruction without a stable intrinsic, and vector loads behind checked lengths")]
 mod dotprod;
+#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "x86_64")))]
+mod narrow;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]
 mod neon;
-#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "x86_64")))]
 #[allow(unsafe_code, reason = "the plan's scratch seen as bytes")]
 mod patches;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
@@ -21,6 +23,9 @@ mod patches;
 mod requant;
 #[cfg(feature = "std")]
 pub mod select;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[allow(unsafe_code, reason = "vector loads behind checked lengths")]
+mod vnni;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 #[allow(unsafe_code, reason = "calls of functions compiled for features that a token proves")]
 mod x86;
@@ -34,7 +39,7 @@ pub use select::Kernels;
 pub enum Weights {
     /// i16 panels of [`generic::pack`], one group after the other.
     Wide(Vec<i16>),
-    /// i8 panels of the ARM kernels; the bias holds the zero point's share.
+    /// i8 panels of the kernels for one CPU; the bias holds the zero point's share.
     Narrow(Vec<i8>),
 }
 

@@ -13,50 +13,16 @@
 //! outside -127..=127 are left to `generic`. Weights lie as `[channels / 8][taps / 16][8][16]`, so that a step reads 128 bytes in
 //! order. As with the dot product, values enter as they are and the bias holds the zero point's share.
 
+use super::ConvShape;
 use super::generic::{self, Addend, Epilogue, LANES};
 use super::patches::{Rows, for_tiles};
 use super::requant::{Blocks, Sums};
-use super::{ConvShape, Weights};
 use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
 const PIXELS: usize = 2;
 const CHANNELS: usize = 8;
-
-/// Whether two products of such weights fit i16.
-pub(super) fn fits(weights: &[i16]) -> bool {
-    weights.iter().all(|w| (-127..=127).contains(w))
-}
-
-/// Packs `[channels][taps]` weights that [`fits`] allows as `[channels / LANES][taps / DEPTH][LANES][DEPTH]`, zero-filled, and
-/// takes the zero point's share off `bias`.
-pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
-    weights: &[i16],
-    channels: usize,
-    taps: usize,
-    zero_point: i8,
-    bias: &mut [i32],
-) -> Weights {
-    let steps = taps.div_ceil(DEPTH);
-    let mut packed = vec![0i8; channels.div_ceil(LANES) * steps * LANES * DEPTH];
-    for (c, row) in weights.chunks_exact(taps).enumerate() {
-        for (t, &w) in row.iter().enumerate() {
-            packed[((c / LANES * steps + t / DEPTH) * LANES + c % LANES) * DEPTH + t % DEPTH] = w as i8;
-        }
-    }
-    take_zero_point(weights, taps, zero_point, bias);
-    Weights::Narrow(packed)
-}
-
-/// Takes the share of the input's zero point, `zero_point * sum of weights`, off each channel's bias. `weights`:
-/// `[channels][taps]`.
-pub(super) fn take_zero_point(weights: &[i16], taps: usize, zero_point: i8, bias: &mut [i32]) {
-    for (bias, row) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
-        let sum: i32 = row.iter().map(|&w| w as i32).sum();
-        *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point as i32));
-    }
-}
 
 /// Sums of one tile of `N` pixels. `panel`: `[steps][8][16]`.
 #[inline(always)]

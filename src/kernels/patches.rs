@@ -1,10 +1,11 @@
-//! The values under a convolution's kernel, for the ARM tiles: in place where they lie together, else gathered.
+//! The values under a convolution's kernel, for the tiles: in place where they lie together, else gathered.
 //!
 //! Knows no weights and no instruction set.
 
 use super::ConvShape;
 
 /// The taps of `N` pixels. Holding one proves that they are all there, so that no block of channels checks it again.
+#[cfg(target_arch = "aarch64")]
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'v, const N: usize> {
     values: &'v [i8],
@@ -12,6 +13,7 @@ pub(super) struct Rows<'v, const N: usize> {
     taps: usize,
 }
 
+#[cfg(target_arch = "aarch64")]
 impl<'v, const N: usize> Rows<'v, N> {
     /// `starts`: the first tap of each pixel in `values`. Panics if a pixel's taps reach beyond the values.
     #[inline(always)]
@@ -44,6 +46,7 @@ impl<'v, const N: usize> Rows<'v, N> {
 /// Calls `f(first pixel, pixels, their taps)` for every tile of `N` output pixels. Pointwise
 /// convolutions read their input in place; others gather patches into `scratch`, with the zero point as padding. A last tile
 /// that is not full repeats its last pixel.
+#[cfg(target_arch = "aarch64")]
 #[inline(always)]
 pub(super) fn for_tiles<const N: usize>(
     s: &ConvShape,
@@ -75,7 +78,7 @@ pub(super) fn for_tiles<const N: usize>(
 }
 
 /// The plan's scratch, seen as bytes.
-fn bytes(scratch: &mut [i16]) -> &mut [i8] {
+pub(super) fn bytes(scratch: &mut [i16]) -> &mut [i8] {
     // SAFETY: i16 has no invalid bytes and a stricter alignment; twice as many elements of half the size.
     unsafe { core::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), 2 * scratch.len()) }
 }
@@ -83,7 +86,7 @@ fn bytes(scratch: &mut [i16]) -> &mut [i8] {
 /// The values under the kernel at output (`oy`, `ox`); padding is the zero point. A row of the kernel that lies in the picture
 /// whole is one copy.
 #[inline(always)]
-fn gather(s: &ConvShape, input: &[i8], zero_point: i8, oy: usize, ox: usize, patch: &mut [i8]) {
+pub(super) fn gather(s: &ConvShape, input: &[i8], zero_point: i8, oy: usize, ox: usize, patch: &mut [i8]) {
     let [h, w, c] = s.input;
     let [kh, kw] = s.kernel;
     let x0 = (ox * s.stride[1]).wrapping_sub(s.pad[1]);

@@ -3,6 +3,10 @@
 //! Knows no model. Every choice gives the same bits.
 
 use super::generic::{self, Addend, Epilogue};
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+use super::narrow;
+#[cfg(target_arch = "x86_64")]
+use super::vnni;
 use super::{ConvShape, Weights};
 use crate::quant::Clamp;
 
@@ -85,12 +89,16 @@ impl Kernels {
         bias: &mut [i32],
     ) -> Weights {
         #[cfg(target_arch = "aarch64")]
-        if groups == 1 && super::neon::fits(weights) {
+        if groups == 1 && narrow::fits(weights) {
             match self {
-                Self::Dotprod(_) => return super::neon::pack::<16, 4>(weights, channels, taps, zero_point, bias),
-                Self::Neon => return super::neon::pack::<8, 16>(weights, channels, taps, zero_point, bias),
+                Self::Dotprod(_) => return narrow::pack::<16, 4>(weights, channels, taps, zero_point.into(), bias),
+                Self::Neon => return narrow::pack::<8, 16>(weights, channels, taps, zero_point.into(), bias),
                 Self::Generic => {}
             }
+        }
+        #[cfg(target_arch = "x86_64")]
+        if groups == 1 && matches!(self, Self::Avx512Vnni(_)) && narrow::fits(weights) {
+            return narrow::pack::<16, 4>(weights, channels, taps, vnni::zero_point(zero_point), bias);
         }
         let _ = (zero_point, bias);
         let len = generic::packed_len(channels, taps);
@@ -126,8 +134,12 @@ impl Kernels {
             (Self::Avx2(token), Weights::Wide(w)) => token.conv(s, input, zero_point, w, epilogue, output, scratch),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Vnni(token), Weights::Wide(w)) => token.conv(s, input, zero_point, w, epilogue, output, scratch),
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx512Vnni(token), Weights::Narrow(w)) => {
+                token.narrow_conv(s, input, zero_point, w, epilogue, output, scratch);
+            }
             (_, Weights::Wide(w)) => generic::conv(s, input, zero_point, w, epilogue, output, scratch),
-            (_, Weights::Narrow(_)) => unreachable!("only the ARM kernels pack narrow"),
+            (_, Weights::Narrow(_)) => unreachable!("only kernels for one CPU pack narrow"),
         }
     }
 
@@ -146,14 +158,21 @@ impl Kernels {
             (Self::Dotprod(token), Weights::Narrow(weights)) => token.dense(input, weights, bias, sums),
             #[cfg(target_arch = "aarch64")]
             (Self::Neon, Weights::Narrow(weights)) => super::neon::dense(input, weights, bias, sums),
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx512Vnni(token), Weights::Narrow(w)) => token.narrow_dense(input, w, bias, sums, scratch),
             (_, Weights::Wide(w)) => generic::dense(input, zero_point, w, bias, sums, scratch),
-            (_, Weights::Narrow(_)) => unreachable!("only the ARM kernels pack narrow"),
+            (_, Weights::Narrow(_)) => unreachable!("only kernels for one CPU pack narrow"),
         }
     }
 
     /// Packs a depthwise convolution's weights, `[channels][taps]`, for this set. `bias` may take up the zero point.
-    pub fn pack_depthwise(&self, weights: &[i16], kernel: [usize; 2], zero_point: i8, bias: &mut [i32]) -> Weights {
+    pub fn pack_depthwise(&self, s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
+        let kernel = s.kernel;
         let (channels, taps) = (bias.len(), kernel[0] * kernel[1]);
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self, Self::Avx512Vnni(_)) && vnni::takes_depthwise(kernel, s.stride, s.dilation, weights) {
+            return Weights::Narrow(vnni::pack_depthwise(weights, kernel, zero_point, bias));
+        }
         #[cfg(target_arch = "aarch64")]
         if *self != Self::Generic && super::depthwise::takes(kernel, channels, weights) {
             return Weights::Narrow(super::depthwise::pack(weights, channels, zero_point, bias));
@@ -177,12 +196,14 @@ impl Kernels {
             (Self::Avx2(token), Weights::Wide(w)) => token.depthwise(s, input, zero_point, w, e, output),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Vnni(token), Weights::Wide(w)) => token.depthwise(s, input, zero_point, w, e, output),
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx512Vnni(token), Weights::Narrow(w)) => token.narrow_depthwise(s, input, zero_point, w, e, output),
             #[cfg(target_arch = "aarch64")]
             (Self::Neon | Self::Dotprod(_), Weights::Narrow(w)) => {
                 super::depthwise::depthwise(s, input, zero_point, w, e, output);
             }
             (_, Weights::Wide(w)) => generic::depthwise(s, input, zero_point, w, e, output),
-            (_, Weights::Narrow(_)) => unreachable!("only the ARM kernels pack narrow"),
+            (_, Weights::Narrow(_)) => unreachable!("only kernels for one CPU pack narrow"),
         }
     }
 

@@ -65,7 +65,7 @@ fn check(kernels: Kernels, s: &ConvShape, seed: u64, kind: usize, widest: i32) {
     let (mut bias, mut scratch) = (bias, vec![0; generic::scratch_len(s.patch_len())]);
     let inner = 32..32 + want.len();
     if s.is_depthwise() {
-        let packed = kernels.pack_depthwise(&weights, s.kernel, zp, &mut bias);
+        let packed = kernels.pack_depthwise(s, &weights, zp, &mut bias);
         let e = Epilogue { bias: &bias, scale: &scale, clamp, small };
         kernels.depthwise(s, &input, zp, &packed, e, &mut out[inner.clone()]);
     } else {
@@ -153,6 +153,21 @@ fn every_set_of_kernels_computes_the_definition() {
                     let s = shape([9, 7, c], c, kernel, stride, pad, dilation, c).unwrap();
                     check(kernels, &s, seed, kind, 127);
                 }
+            }
+            // Rows longer than one segment, channels beyond one block, kernels of four and more rows.
+            for (c, [h, w], kernel, stride, pad) in [
+                (70, [4, 61], 5, 2, 2),
+                (65, [3, 55], 3, 1, 1),
+                (130, [2, 26], 3, 2, 1),
+                (16, [12, 9], 7, 1, 3),
+                (33, [6, 30], 4, 1, 1),
+            ] {
+                seed += 1;
+                check(kernels, &shape([h, w, c], c, kernel, stride, pad, 1, c).unwrap(), seed, kind, 127);
+            }
+            for (c, oc) in [(7, 48), (20, 64), (33, 80), (64, 100)] {
+                seed += 1;
+                check(kernels, &shape([3, 5, c], oc, 1, 1, 0, 1, 1).unwrap(), seed, kind, 127);
             }
             for (c, oc, groups) in [(4, 6, 2), (9, 9, 3), (8, 16, 4)] {
                 seed += 1;

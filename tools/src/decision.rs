@@ -93,6 +93,6 @@ pub fn calibrate(run: &Run) -> Result<Decision> {
     let temperature = metrics::temperature(&predict::real(&judged.int8), &judged.truth(), run.split.dataset.task);
     let decision = Decision::plain(&run.split.dataset.tags, temperature);
     run_folder::write_json(&run.file("decision.json"), &decision)?;
-    println!("{:>40}{temperature:>12.3}", "temperature");
+    println!("{:>56}{temperature:>12.3}", "temperature");
     Ok(decision)
 }

@@ -3,7 +3,7 @@
 //! Does nothing that the single commands do not.
 
 use crate::run::Run;
-use crate::{data, evaluate, pack, synth, train};
+use crate::{data, evaluate, pack, quantise, synth, train};
 use anyhow::{Result, bail};
 use clap::Parser;
 use std::path::PathBuf;
@@ -58,6 +58,8 @@ pub fn run(args: &Demo) -> Result<()> {
     let run = Run::open(&at("run"))?;
     let also = vec![format!("beyond={}", at("beyond").display())];
     let options = evaluate::Options { also, ignore: Some("empty".into()), ..evaluate::Options::default() };
+    quantise::quantise_run(&run, &quantise::Options::default())?;
+    stages.done("int8");
     train::prove(&run, &mut stages, &options)?;
     pack::pack_run(&run, &args.out, true)?;
     stages.done("pack");

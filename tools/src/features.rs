@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tagpin::bundle::Fit;
 use tagpin::preprocess::Preprocessor;
 
+/// A file's hash and features; nothing once the user asked to stop.
+type Made = Option<(String, Vec<f32>)>;
+
 /// Features of `entries`, `[entries][outputs of the backbone]`, and how many had to be computed.
 pub fn of(root: &Path, entries: &[Entry], backbone: &Graph, fit: Fit) -> Result<(Vec<Vec<f32>>, usize)> {
     let onnx = graph::write(backbone, None)?;
@@ -28,7 +31,7 @@ pub fn of(root: &Path, entries: &[Entry], backbone: &Graph, fit: Fit) -> Result<
         let runner = Runner::whole(backbone)?;
         let bar = crate::progress::bar("features", missing.len() as u64);
         let done = AtomicUsize::new(0);
-        let made: Vec<Result<Option<(String, Vec<f32>)>>> = missing
+        let made: Vec<Result<Made>> = missing
             .par_iter()
             .map_init(
                 || Preprocessor::new(target),
@@ -46,7 +49,7 @@ pub fn of(root: &Path, entries: &[Entry], backbone: &Graph, fit: Fit) -> Result<
             )
             .collect();
         bar.finish_and_clear();
-        let made: Vec<Option<_>> = made.into_iter().collect::<Result<_>>()?;
+        let made: Vec<Made> = made.into_iter().collect::<Result<_>>()?;
         known.extend(made.into_iter().flatten());
         // Only a cache: a folder that cannot be written costs time, not results.
         let sorted: BTreeMap<&String, &Vec<f32>> = known.iter().collect();

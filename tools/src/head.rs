@@ -33,6 +33,8 @@ pub struct Fitted {
 const PENALTIES: [f32; 8] = [3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0];
 /// Most steps of L-BFGS; the loss is flat long before.
 const STEPS: u64 = 200;
+/// Length of the loss's gradient, summed over all pictures, at which it counts as flat.
+const FLAT: f64 = 0.1;
 
 /// Learns from `train`, chooses the penalty with the least log loss on `validation`.
 pub fn fit(train: &Examples<'_>, validation: &Examples<'_>, tags: usize, task: TaskName) -> Result<Fitted> {
@@ -92,18 +94,19 @@ impl Standard {
         })
     }
 
-    fn apply(&self, rows: &[Vec<f32>]) -> Array2<f32> {
-        Array2::from_shape_fn((rows.len(), self.mean.len()), |(r, i)| (rows[r][i] - self.mean[i]) / self.deviation[i])
+    fn apply(&self, rows: &[Vec<f32>]) -> Array2<f64> {
+        let at = |r: usize, i: usize| ((rows[r][i] - self.mean[i]) / self.deviation[i]) as f64;
+        Array2::from_shape_fn((rows.len(), self.mean.len()), |(r, i)| at(r, i))
     }
 
     /// The head for raw features. `fitted`: `[features + 1, tags]`, the last row the bias.
-    fn undo(&self, fitted: &Array2<f32>, tags: usize) -> Linear {
+    fn undo(&self, fitted: &Array2<f64>, tags: usize) -> Linear {
         let n = self.mean.len();
         let mut linear = Linear { inputs: n, outputs: tags, weights: vec![0.0; n * tags], bias: vec![0.0; tags] };
         for o in 0..tags {
-            let mut bias = fitted[[n, o]] as f64;
+            let mut bias = fitted[[n, o]];
             for i in 0..n {
-                let w = fitted[[i, o]] / self.deviation[i];
+                let w = fitted[[i, o]] as f32 / self.deviation[i];
                 linear.weights[o * n + i] = w;
                 bias -= w as f64 * self.mean[i] as f64;
             }
@@ -114,7 +117,9 @@ impl Standard {
 }
 
 /// `[features + 1, tags]`, the last row the bias.
-fn one(x: &Array2<f32>, truth: &[Vec<usize>], tags: usize, task: TaskName, penalty: f32) -> Result<Array2<f32>> {
+///
+/// In f64: the line search of L-BFGS compares sums over all pictures, which in f32 end it early.
+fn one(x: &Array2<f64>, truth: &[Vec<usize>], tags: usize, task: TaskName, penalty: f32) -> Result<Array2<f64>> {
     let n = x.ncols();
     let mut out = Array2::zeros((n + 1, tags));
     match task {
@@ -122,9 +127,9 @@ fn one(x: &Array2<f32>, truth: &[Vec<usize>], tags: usize, task: TaskName, penal
             let y = Array1::from_iter(truth.iter().map(|t| t[0]));
             let data = DatasetBase::new(x.view(), y);
             let fitted = MultiLogisticRegression::default()
-                .alpha(penalty)
+                .alpha(penalty as f64)
                 .max_iterations(STEPS)
-                .gradient_tolerance(1e-3)
+                .gradient_tolerance(FLAT)
                 .fit(&data)
                 .map_err(|e| anyhow::anyhow!("logistic regression: {e}"))?;
             for (column, &tag) in fitted.classes().iter().enumerate() {
@@ -137,11 +142,13 @@ fn one(x: &Array2<f32>, truth: &[Vec<usize>], tags: usize, task: TaskName, penal
                 let y = Array1::from_iter(truth.iter().map(|t| t.contains(&tag)));
                 let data = DatasetBase::new(x.view(), y);
                 let fitted = LogisticRegression::default()
-                    .alpha(penalty)
+                    .alpha(penalty as f64)
                     .max_iterations(STEPS)
-                    .gradient_tolerance(1e-3)
+                    .gradient_tolerance(FLAT)
                     .fit(&data)
-                    .map_err(|e| anyhow::anyhow!("logistic regression of tag {tag}: {e}; it needs pictures with and without it"))?;
+                    .map_err(|e| {
+                        anyhow::anyhow!("logistic regression of tag {tag}: {e}; it needs pictures with and without it")
+                    })?;
                 // The library takes the rarer label as negative; this turns the score to "has the tag".
                 let sign = if fitted.labels().pos.class { 1.0 } else { -1.0 };
                 out.column_mut(tag).slice_mut(ndarray::s![..n]).assign(&(fitted.params() * sign));

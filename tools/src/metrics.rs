@@ -32,7 +32,8 @@ pub fn log_loss(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName, tempe
         match task {
             TaskName::Multiclass => -p[t[0]].max(1e-12).ln(),
             TaskName::Multilabel => {
-                let of = |(i, p): (usize, &f64)| if t.contains(&i) { -p.max(1e-12).ln() } else { -(1.0 - p).max(1e-12).ln() };
+                let of =
+                    |(i, p): (usize, &f64)| if t.contains(&i) { -p.max(1e-12).ln() } else { -(1.0 - p).max(1e-12).ln() };
                 p.iter().enumerate().map(of).sum::<f64>() / p.len() as f64
             }
         }
@@ -237,7 +238,7 @@ pub fn bootstrap(clusters: &[usize], seed: u64, figure: impl Fn(&[usize]) -> f64
         .map(|draw| {
             let mut r = Random::new(seed ^ 0xb007, draw);
             let pick = |_| &members[r.range(0, members.len() as i32 - 1) as usize];
-            let picked: Vec<usize> = (0..members.len()).map(pick).flatten().copied().collect();
+            let picked: Vec<usize> = (0..members.len()).flat_map(pick).copied().collect();
             figure(&picked)
         })
         .filter(|v| v.is_finite())

@@ -88,8 +88,7 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
     let real: Vec<u8> = real.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut tags = heapless::Vec::new();
     for (name, rule) in i.tags.iter().zip(&i.rules) {
-        tags.push(Tag { name, rule: *rule })
-            .map_err(|_| anyhow::anyhow!("more than {} tags", tagpin::MAX_TAGS))?;
+        tags.push(Tag { name, rule: *rule }).map_err(|_| anyhow::anyhow!("more than {} tags", tagpin::MAX_TAGS))?;
     }
     let contract = Contract {
         name,

@@ -157,10 +157,8 @@ pub fn parity(run: &Run, test: &Judged, gates: &Gates) -> Result<Figures> {
     let tags = &run.split.dataset.tags;
     let decision = Decision::of(run)?;
     let fixed = predict::fixed(&test.float);
-    let (fs, is) = (
-        predict::scores(task, &fixed, decision.temperature()),
-        predict::scores(task, &test.int8, decision.temperature()),
-    );
+    let (fs, is) =
+        (predict::scores(task, &fixed, decision.temperature()), predict::scores(task, &test.int8, decision.temperature()));
     let (float, int8) = (predict::probabilities(&fs), predict::probabilities(&is));
     let truth = test.truth();
     let n = float.len();
@@ -226,7 +224,12 @@ pub fn parity(run: &Run, test: &Judged, gates: &Gates) -> Result<Figures> {
         let allowed = gates.loss.max(1.0 / t.pictures as f64);
         if lost > allowed + 1e-9 {
             found.push(Gate {
-                text: format!("tag \"{}\" loses {:.1} points of recall, at most {:.1}", t.tag, 100.0 * lost, 100.0 * allowed),
+                text: format!(
+                    "tag \"{}\" loses {:.1} points of recall, at most {:.1}",
+                    t.tag,
+                    100.0 * lost,
+                    100.0 * allowed
+                ),
                 met: false,
             });
         }

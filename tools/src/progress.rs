@@ -3,8 +3,8 @@
 //! Knows nothing of the work.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A bar over `len` steps; silent where standard error is no terminal.
 pub fn bar(what: &'static str, len: u64) -> ProgressBar {

@@ -31,7 +31,9 @@ pub fn replay(folder: &Path, bundle: &Bundle<'_>, mut engine: Engine) -> Result<
         }
         let (rgb, logits, scores) = (read(&name("rgb"))?, read(&name("logits"))?, read(&name("scores"))?);
         ensure!(
-            rgb.len() == spec.input.iter().product::<usize>() && logits.len() == 4 * spec.logits && scores.len() == 2 * spec.logits,
+            rgb.len() == spec.input.iter().product::<usize>()
+                && logits.len() == 4 * spec.logits
+                && scores.len() == 2 * spec.logits,
             "frame {frames} is incomplete; it was being written when the recording ended. Remove it"
         );
         let mut input = vec![0; rgb.len()];

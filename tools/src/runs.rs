@@ -122,10 +122,8 @@ fn list(folder: &Path) -> Result<()> {
 /// Share right of `b` minus that of `a` over the pictures that both were judged on, paired; and how many there are.
 fn paired(a: &[(PathBuf, bool)], b: &[(PathBuf, bool)]) -> (Interval, usize) {
     let held: HashMap<&PathBuf, bool> = a.iter().map(|(p, r)| (p, *r)).collect();
-    let both: Vec<f64> = b
-        .iter()
-        .filter_map(|(p, r)| held.get(p).map(|h| f64::from(u8::from(*r)) - f64::from(u8::from(*h))))
-        .collect();
+    let both: Vec<f64> =
+        b.iter().filter_map(|(p, r)| held.get(p).map(|h| f64::from(u8::from(*r)) - f64::from(u8::from(*h)))).collect();
     let each: Vec<usize> = (0..both.len()).collect();
     let mean = |at: &[usize]| at.iter().map(|&i| both[i]).sum::<f64>() / at.len().max(1) as f64;
     (metrics::bootstrap(&each, 0xc09, mean), both.len())
@@ -144,7 +142,8 @@ fn compare(a: &Path, b: &Path) -> Result<()> {
     let (difference, n) = paired(&fa.rights, &fb.rights);
     ensure!(n > 0, "they share no test picture; train both on one split (--split)");
     println!("{:<20}{:>24}{:>24}", "", a.display(), b.display());
-    for (name, x, y) in [("top-1, int8", fa.int8, fb.int8), ("macro-F1", fa.macro_f1, fb.macro_f1), ("mAP", fa.map, fb.map)] {
+    for (name, x, y) in [("top-1, int8", fa.int8, fb.int8), ("macro-F1", fa.macro_f1, fb.macro_f1), ("mAP", fa.map, fb.map)]
+    {
         println!("{name:<20}{:>24}{:>24}", x.to_string(), y.to_string());
     }
     println!("{:<20}{:>24.1}{:>24.1}", "M multiply-adds", ra.record.macs as f64 / 1e6, rb.record.macs as f64 / 1e6);
@@ -155,7 +154,11 @@ fn compare(a: &Path, b: &Path) -> Result<()> {
         println!("{:<20}{:>24}{:>24}", t.tag, show(t.recall), show(u.recall));
     }
     println!("\nsecond minus first on {n} pictures of both: {difference}");
-    let same = if fa.rights.len() == n && fb.rights.len() == n { "the same test pictures" } else { "only partly the same pictures" };
+    let same = if fa.rights.len() == n && fb.rights.len() == n {
+        "the same test pictures"
+    } else {
+        "only partly the same pictures"
+    };
     let says = match difference {
         d if d.low > 0.0 => "the second is better",
         d if d.high < 0.0 => "the first is better",
@@ -185,7 +188,11 @@ fn publish(args: &Publish) -> Result<()> {
         }
     }
     if !against.is_empty() && args.force.is_none() {
-        bail!("{} is not published: {}; --force \"REASON\" publishes it all the same", args.run.display(), against.join("; "));
+        bail!(
+            "{} is not published: {}; --force \"REASON\" publishes it all the same",
+            args.run.display(),
+            against.join("; ")
+        );
     }
     ensure!(
         args.force.as_deref().is_none_or(|r| !r.trim().is_empty()),

@@ -89,9 +89,11 @@ fn aims(args: &Tune, tags: &[String]) -> Result<Vec<Option<Aim>>> {
     let mut aims: Vec<Option<Aim>> = tags.iter().map(|_| None).collect();
     let mut set = |flag: &str, text: &str, aim: fn(f64) -> Aim| -> Result<()> {
         let (tag, share) = text.rsplit_once('=').with_context(|| format!("--{flag} {text}: expected TAG=SHARE"))?;
-        let share: f64 = share.parse().ok().filter(|s| (0.0..=1.0).contains(s)).with_context(|| {
-            format!("--{flag} {text}: expected a share between 0 and 1 after the tag")
-        })?;
+        let share: f64 = share
+            .parse()
+            .ok()
+            .filter(|s| (0.0..=1.0).contains(s))
+            .with_context(|| format!("--{flag} {text}: expected a share between 0 and 1 after the tag"))?;
         let at = tags.iter().position(|t| t == tag).with_context(|| format!("--{flag} {tag}: the run has {tags:?}"))?;
         ensure!(aims[at].is_none(), "tag \"{tag}\" has two aims; give it one");
         aims[at] = Some(aim(share));
@@ -115,6 +117,9 @@ fn aims(args: &Tune, tags: &[String]) -> Result<Vec<Option<Aim>>> {
     Ok(aims)
 }
 
+/// Scores and tags of each picture.
+type Scored = (Vec<Vec<f32>>, Vec<Vec<usize>>);
+
 /// Tunes, shows the curve round each threshold, confirms on test and writes.
 pub fn run(args: &Tune) -> Result<()> {
     let run = Run::open(&args.run)?;
@@ -129,7 +134,7 @@ pub fn run(args: &Tune) -> Result<()> {
     let before = Decision::of(&run)?;
     let mut decision = Decision::plain(tags, before.temperature);
     let temperature = decision.temperature();
-    let score = |side: Side| -> Result<(Vec<Vec<f32>>, Vec<Vec<usize>>)> {
+    let score = |side: Side| -> Result<Scored> {
         let judged = Judged::int8(&run, side, None)?;
         let scores = predict::probabilities(&predict::scores(task, &judged.int8, temperature));
         // Only the top tag of a multiclass picture can pass its threshold.

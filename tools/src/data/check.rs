@@ -218,7 +218,13 @@ pub fn print(c: &Contract) {
     println!("{:>16}  {} smallest, {} middle, {} largest", "sizes", side(small), side(middle), side(large));
     let most = c.tags.values().copied().max().unwrap_or(1).max(1);
     for (tag, n) in &c.tags {
-        let mark = if *n < FEWEST { "  too few" } else if *n < ADVISED { "  50 are advised" } else { "" };
+        let mark = if *n < FEWEST {
+            "  too few"
+        } else if *n < ADVISED {
+            "  50 are advised"
+        } else {
+            ""
+        };
         println!("{tag:>16}  {n:>6} {}{mark}", "#".repeat((n * 40 / most).max(1)));
     }
     if c.untagged > 0 {

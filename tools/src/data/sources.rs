@@ -140,15 +140,14 @@ fn folders(root: &Path) -> Result<Listed> {
 /// `path,tag` for multiclass, `path,tags` with `;` between for multilabel; paths are relative to the list. Further columns stay.
 fn list(path: &Path, delimiter: u8) -> Result<Listed> {
     let name = path.display();
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .from_path(path)
-        .with_context(|| format!("{name} cannot be read"))?;
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter).from_path(path).with_context(|| format!("{name} cannot be read"))?;
     let header = reader.headers()?.clone();
     let column = |names: &[&str]| header.iter().position(|h| names.contains(&h.trim().to_ascii_lowercase().as_str()));
     let file = column(&["path", "file", "image", "filename"])
         .with_context(|| format!("{name}: no column \"path\"; its first line must name the columns, as in path,tag"))?;
-    let tag = column(&["tag", "tags", "label", "labels"]).with_context(|| format!("{name}: no column \"tag\" or \"tags\""))?;
+    let tag =
+        column(&["tag", "tags", "label", "labels"]).with_context(|| format!("{name}: no column \"tag\" or \"tags\""))?;
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.with_context(|| format!("{name} is damaged"))?;
@@ -161,7 +160,12 @@ fn list(path: &Path, delimiter: u8) -> Result<Listed> {
     let plural = header[tag].trim().to_ascii_lowercase().ends_with('s');
     let single = !plural && rows.iter().all(|r| r.tags.len() == 1);
     let task = if single { TaskName::Multiclass } else { TaskName::Multilabel };
-    Ok(Listed { root: path.parent().unwrap_or(Path::new("")).to_owned(), task, rows })
+    Ok(Listed { root: beside(path), task, rows })
+}
+
+/// The folder that a file lies in.
+fn beside(path: &Path) -> PathBuf {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
 #[derive(serde::Deserialize)]
@@ -195,7 +199,7 @@ fn coco(path: &Path) -> Result<Listed> {
     let bytes = std::fs::read(path).with_context(|| format!("{name} cannot be read"))?;
     let coco: Coco = serde_json::from_slice(&bytes)
         .with_context(|| format!("{name}: expected COCO's images, annotations and categories"))?;
-    let beside = path.parent().unwrap_or(Path::new("")).to_owned();
+    let beside = beside(path);
     let names: BTreeMap<i64, &str> = coco.categories.iter().map(|c| (c.id, c.name.as_str())).collect();
     let mut tags: BTreeMap<i64, BTreeSet<&str>> = BTreeMap::new();
     for a in &coco.annotations {

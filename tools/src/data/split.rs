@@ -182,9 +182,8 @@ fn stratify(entries: &[Entry], tags: usize, clusters: &[usize], shares: [f64; 3]
     let counts = super::counts(tags, entries);
     let all: f64 = shares.iter().sum();
     // The last column counts pictures, so that sizes come out right where there are no tags.
-    let wanted = |share: f64| -> Vec<f64> {
-        counts.iter().chain([&entries.len()]).map(|&n| n as f64 * share / all).collect()
-    };
+    let wanted =
+        |share: f64| -> Vec<f64> { counts.iter().chain([&entries.len()]).map(|&n| n as f64 * share / all).collect() };
     let mut lacking: Vec<Vec<f64>> = shares.iter().map(|&s| wanted(s)).collect();
     let rank = |m: &[usize]| {
         let mut key = seed.to_le_bytes().to_vec();
@@ -192,13 +191,13 @@ fn stratify(entries: &[Entry], tags: usize, clusters: &[usize], shares: [f64; 3]
         sha256(&key)
     };
     let rarest = |m: &[usize]| m.iter().flat_map(|&i| &entries[i].tags).map(|&t| counts[t]).min().unwrap_or(usize::MAX);
-    let mut order: Vec<(std::cmp::Reverse<usize>, usize, [u8; 32], &Vec<usize>)> =
-        members.values().map(|m| (std::cmp::Reverse(m.len()), rarest(m), rank(m), m)).collect();
-    order.sort();
+    let mut order: Vec<&Vec<usize>> = members.values().collect();
+    order.sort_by_cached_key(|m| (std::cmp::Reverse(m.len()), rarest(m), rank(m)));
     let mut sides = vec![Side::Train; entries.len()];
-    for (_, _, _, m) in order {
+    for m in order {
         let need = |s: usize| -> f64 {
-            let lacks = |t: usize| lacking[s][t] / (counts.get(t).copied().unwrap_or(entries.len()).max(1) as f64 * shares[s] / all);
+            let lacks =
+                |t: usize| lacking[s][t] / (counts.get(t).copied().unwrap_or(entries.len()).max(1) as f64 * shares[s] / all);
             m.iter().flat_map(|&i| entries[i].tags.iter().copied().chain([tags])).map(lacks).sum()
         };
         let best = (0..3).filter(|&s| shares[s] > 0.0).max_by(|&a, &b| need(a).total_cmp(&need(b)).then(b.cmp(&a)));

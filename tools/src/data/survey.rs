@@ -173,4 +173,3 @@ pub fn duplicates(entries: &[Entry], looks: &[Look]) -> Vec<Pair> {
 fn difference(a: &[u8], b: &[u8]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a.abs_diff(*b) as f32).sum::<f32>() / a.len() as f32
 }
-

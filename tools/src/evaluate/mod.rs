@@ -268,22 +268,14 @@ fn figures(
     let plain = predict::probabilities(&predict::scores(task, &judged.int8, predict::q16(1.0)));
     let scores = c.scores(&judged.int8);
     let float = predict::probabilities(&predict::scores(task, &predict::fixed(&judged.float), c.decision.temperature()));
-    let (int8_right, float_right) = (metrics::rights(&scores, &truth, task, 0.5), metrics::rights(&float, &truth, task, 0.5));
+    let (int8_right, float_right) =
+        (metrics::rights(&scores, &truth, task, 0.5), metrics::rights(&float, &truth, task, 0.5));
     let counted: Vec<usize> = (0..truth.len()).filter(|&i| ignore.is_none_or(|t| !truth[i].contains(&t))).collect();
     ensure!(!counted.is_empty(), "{name}: there are no pictures to count");
     let of_counted: Vec<usize> = counted.iter().map(|&i| clusters[i]).collect();
-    let share = |right: &[bool], at: &[usize]| {
-        at.iter().filter(|&&k| right[counted[k]]).count() as f64 / at.len().max(1) as f64
-    };
+    let share =
+        |right: &[bool], at: &[usize]| at.iter().filter(|&&k| right[counted[k]]).count() as f64 / at.len().max(1) as f64;
     let called = metrics::called(&scores, task);
-    let pick = |at: &[usize]| -> (Vec<Vec<f32>>, Vec<Vec<usize>>, Vec<Vec<usize>>) {
-        let of = |k: &usize| counted[*k];
-        (
-            at.iter().map(|k| scores[of(k)].clone()).collect(),
-            at.iter().map(|k| called[of(k)].clone()).collect(),
-            at.iter().map(|k| truth[of(k)].clone()).collect(),
-        )
-    };
     let test = Tagged { rgb: &judged.pictures(), truth: &truth };
     let baselines = baseline::all(train, &test, n, task, c.run.graph.side)?;
     let verdicts = c.decision.verdicts(task, &predict::scores(task, &judged.int8, c.decision.temperature()))?;
@@ -320,14 +312,8 @@ fn figures(
         int8: interval(&|at| share(&int8_right, at)),
         float: interval(&|at| share(&float_right, at)),
         difference: interval(&|at| share(&int8_right, at) - share(&float_right, at)),
-        macro_f1: interval(&|at| {
-            let (_, called, truth) = pick(at);
-            metrics::macro_f1(&called, &truth, n)
-        }),
-        map: interval(&|at| {
-            let (scores, _, truth) = pick(at);
-            metrics::mean_average_precision(&scores, &truth, n)
-        }),
+        macro_f1: interval(&|at| metrics::macro_f1(&pick(&called, &counted, at), &pick(&truth, &counted, at), n)),
+        map: interval(&|at| metrics::mean_average_precision(&pick(&scores, &counted, at), &pick(&truth, &counted, at), n)),
         ece: [metrics::ece(&metrics::reliability(&plain, &truth, task)), metrics::ece(&reliability)],
         reliability,
         baselines: baselines
@@ -340,6 +326,11 @@ fn figures(
         mistakes,
         rights: judged.entries.iter().zip(&int8_right).map(|(e, r)| (e.path.clone(), *r)).collect(),
     })
+}
+
+/// What `all` holds of the counted pictures that were drawn.
+fn pick<T: Clone>(all: &[T], counted: &[usize], drawn: &[usize]) -> Vec<T> {
+    drawn.iter().map(|&k| all[counted[k]].clone()).collect()
 }
 
 /// At most `most` points of a curve, its ends included.
@@ -414,7 +405,12 @@ fn invalid(c: &Judge<'_>, unseen: Option<&Path>) -> Result<Vec<Invalid>> {
 fn further(run: &Run, name: &str, folder: &Path) -> Result<Judged> {
     let checked = check::check(folder, Some(run.split.dataset.task), None, true)?;
     let own = &run.split.dataset.tags;
-    ensure!(checked.dataset.tags == *own, "{name}: {} has tags {:?}, the run {own:?}", folder.display(), checked.dataset.tags);
+    ensure!(
+        checked.dataset.tags == *own,
+        "{name}: {} has tags {:?}, the run {own:?}",
+        folder.display(),
+        checked.dataset.tags
+    );
     let known: std::collections::HashSet<&str> = run.split.dataset.entries.iter().map(|e| e.sha256.as_str()).collect();
     if let Some(leak) = checked.dataset.entries.iter().find(|e| known.contains(e.sha256.as_str())) {
         bail!("{}: {} is also in the split; remove it from one of them", name, leak.path.display());
@@ -429,9 +425,9 @@ pub fn evaluate(run: &Run, test: &Judged, options: &Options) -> Result<Evaluatio
     let looks = run_folder::read_json::<Evaluation>(&path, "evaluate").map_or(0, |e| e.looks) + 1;
     let ignore = match &options.ignore {
         None => None,
-        Some(tag) => Some(
-            c.tags.iter().position(|t| t == tag).with_context(|| format!("--ignore {tag}: the run has {:?}", c.tags))?,
-        ),
+        Some(tag) => {
+            Some(c.tags.iter().position(|t| t == tag).with_context(|| format!("--ignore {tag}: the run has {:?}", c.tags))?)
+        }
     };
     let train_entries = run.split.entries(Side::Train);
     let train_rgb = data::load(&run.split.dataset.root, &train_entries, run.target()?)?;
@@ -537,7 +533,10 @@ fn print(e: &Evaluation, run: &Run) {
         );
     }
     if e.looks > 1 {
-        println!("\nwarning: test pictures were looked at {} times with this run; choices made by them bias the figures", e.looks);
+        println!(
+            "\nwarning: test pictures were looked at {} times with this run; choices made by them bias the figures",
+            e.looks
+        );
     }
     for w in &run.record.warnings {
         println!("warning: {w}");

@@ -191,7 +191,9 @@ impl Graph {
             shapes.push(match &node.op {
                 Op::Conv(conv) => {
                     ensure!(
-                        conv.inputs == c && conv.weights.len() == conv.taps() * conv.outputs && conv.bias.len() == conv.outputs,
+                        conv.inputs == c
+                            && conv.weights.len() == conv.taps() * conv.outputs
+                            && conv.bias.len() == conv.outputs,
                         "node \"{}\": a convolution of {} channels meets {c}",
                         node.name,
                         conv.inputs

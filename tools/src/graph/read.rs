@@ -33,9 +33,7 @@ pub fn read(bytes: &[u8], normalise: Option<Normalise>) -> Result<Graph> {
         graph: Graph { side, normalise, nodes: Vec::new() },
     };
     for node in &file.nodes {
-        reader
-            .node(node)
-            .with_context(|| format!("node \"{}\" ({}) cannot be used as a backbone's", node.name, node.op))?;
+        reader.node(node).with_context(|| format!("node \"{}\" ({}) cannot be used as a backbone's", node.name, node.op))?;
     }
     let end = reader.values.get(&file.output).with_context(|| format!("output \"{}\" is not computed", file.output))?;
     ensure!(*end == Edge::Node(reader.graph.nodes.len() - 1), "its output is not its last value; cut what follows it");
@@ -114,6 +112,9 @@ impl Reader<'_> {
             "Flatten" | "Reshape" | "Squeeze" | "Identity" | "Dropout" => self.value(node, 0)?,
             // Left to the head: scores are made of logits in fixed point.
             "Softmax" | "Sigmoid" if self.file.output == node.outputs[0] => self.value(node, 0)?,
+            "QuantizeLinear" | "DequantizeLinear" | "QLinearConv" => {
+                bail!("it is quantised already; give the float model, it is quantised here")
+            }
             _ => bail!("this operator is not one of Conv, BatchNormalization, Relu, Clip, Add, MaxPool, averages, Gemm"),
         };
         self.values.insert(node.outputs[0].clone(), edge);
@@ -199,10 +200,7 @@ impl Reader<'_> {
         let Some(Node { op: Op::Conv(conv), .. }) = self.graph.nodes.last_mut() else {
             bail!("a normalisation that does not follow a convolution")
         };
-        ensure!(
-            conv.clamp == Clamp::NONE && all.iter().all(|v| v.len() == conv.outputs),
-            "it does not fit its convolution"
-        );
+        ensure!(conv.clamp == Clamp::NONE && all.iter().all(|v| v.len() == conv.outputs), "it does not fit its convolution");
         conv.fold([&all[0], &all[1], &all[2], &all[3]], epsilon);
         self.value(node, 0)
     }

@@ -132,22 +132,30 @@ impl Builder<'_> {
                 let (w, b) = self.weights(i, node, &dims, &conv.weights, &conv.bias)?;
                 let raw = if conv.clamp == Clamp::NONE { name.into() } else { format!("{name}_conv") };
                 let raw = self.node("Conv", &[inputs[0], &w, &b], &raw, attributes(conv));
+                self.name_last(name);
                 self.clamp(raw, conv.clamp, name)
             }
             Op::Add(clamp) => {
                 let raw = if *clamp == Clamp::NONE { name.into() } else { format!("{name}_sum") };
                 let raw = self.node("Add", inputs, &raw, Vec::new());
+                self.name_last(name);
                 self.clamp(raw, *clamp, name)
             }
-            Op::MaxPool(window) => self.node("MaxPool", inputs, name, slide(window)),
+            Op::MaxPool(window) => {
+                let raw = self.node("MaxPool", inputs, name, slide(window));
+                self.name_last(name);
+                raw
+            }
             Op::Average => {
                 let pooled = self.node("GlobalAveragePool", inputs, &format!("{name}_pool"), Vec::new());
+                self.name_last(name);
                 let pooled = self.settle(pooled, Edge::Node(i))?;
                 return Ok(self.node("Flatten", &[&pooled], name, vec![int("axis", 1)]));
             }
             Op::Linear(linear) => {
                 let (w, b) = self.weights(i, node, &[linear.outputs, linear.inputs], &linear.weights, &linear.bias)?;
                 let raw = self.node("Gemm", &[inputs[0], &w, &b], name, vec![int("transB", 1)]);
+                self.name_last(&node.name);
                 // Logits stay as they are: an int8 logit moves a score by several points.
                 if last {
                     return Ok(raw);
@@ -228,9 +236,15 @@ impl Builder<'_> {
         self.constant(name, dims, pb::tensor_proto::DataType::Int32, raw)
     }
 
+    /// Names the last node after the graph's, which may make further ones of it.
+    fn name_last(&mut self, name: &str) {
+        self.nodes.last_mut().expect("a node was just added").name = name.into();
+    }
+
+    /// Adds a node called by what it makes.
     fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: Vec<pb::AttributeProto>) -> String {
         self.nodes.push(pb::NodeProto {
-            name: output.into(),
+            name: format!("{output}:{op}"),
             op_type: op.into(),
             input: inputs.iter().map(|s| s.to_string()).collect(),
             output: vec![output.into()],

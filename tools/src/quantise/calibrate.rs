@@ -71,14 +71,7 @@ impl Seen {
     pub fn new(channels: usize) -> Self {
         let none = ChannelSeen { low: f32::INFINITY, high: f32::NEG_INFINITY, sum: 0.0 };
         let channels = vec![none; channels];
-        Self {
-            low: f32::INFINITY,
-            high: f32::NEG_INFINITY,
-            bins: vec![0; BINS],
-            width: -20,
-            channels,
-            per_channel: 0,
-        }
+        Self { low: f32::INFINITY, high: f32::NEG_INFINITY, bins: vec![0; BINS], width: -20, channels, per_channel: 0 }
     }
 
     /// Adds one picture's values, `[channels, pixels]`.
@@ -207,27 +200,38 @@ impl Seen {
 
     fn divergence(&self, q: Quant) -> f64 {
         let (bottom, top) = q.range();
-        let level = |x: f64| ((x.clamp(bottom as f64, top as f64) / q.scale as f64).round() + 512.0) as usize;
+        let half = BINS / 2;
+        let bin_of =
+            |x: f32| ((x / (self.width as f32).exp2()).floor() as i64 + half as i64).clamp(0, BINS as i64 - 1) as usize;
+        let (first, last) = (bin_of(bottom), bin_of(top));
+        let level = |bin: usize| ((self.middle(bin) / q.scale as f64).round() + 512.0).clamp(0.0, 1023.0) as usize;
+        // The bin of 0 is left out: 0 is exact in every range, and after a ReLU it would drown all else.
+        let inside = || (first..=last).filter(|&b| b != half && self.bins[b] > 0);
         let (mut mass, mut bins) = ([0.0; 1024], [0.0; 1024]);
-        let mut total = 0.0;
-        for (i, &n) in self.bins.iter().enumerate().filter(|(_, n)| **n > 0) {
-            let x = self.middle(i);
-            // What is clipped is lost to the rounded histogram, not to the seen one.
-            if (bottom as f64 - q.scale as f64..=(top + q.scale) as f64).contains(&x) {
-                mass[level(x).min(1023)] += n as f64;
-                bins[level(x).min(1023)] += 1.0;
-            }
-            total += n as f64;
+        for b in inside() {
+            mass[level(b)] += self.bins[b] as f64;
+            bins[level(b)] += 1.0;
         }
+        let beyond = |range: std::ops::Range<usize>| self.bins[range].iter().sum::<u64>();
+        let (below, above) = (beyond(0..first) as f64, beyond(last + 1..BINS) as f64);
         let kept: f64 = mass.iter().sum();
-        let mut sum = 0.0;
-        for (i, &n) in self.bins.iter().enumerate().filter(|(_, n)| **n > 0) {
-            let l = level(self.middle(i)).min(1023);
-            let p = n as f64 / total;
-            let model = if bins[l] > 0.0 { mass[l] / bins[l] / kept } else { 1e-9 };
-            sum += p * (p / model.max(1e-12)).ln();
+        let seen = kept + below + above;
+        if kept == 0.0 {
+            return f64::INFINITY;
         }
-        sum
+        // What is clipped comes to lie at the edges, where the rounded histogram has only its own values.
+        let outliers = |b: usize| if b == first { below } else { 0.0 } + if b == last { above } else { 0.0 };
+        let edges = [first, last].into_iter().filter(|&b| b == half || self.bins[b] == 0);
+        let term = |b: usize| {
+            let p = (if b == half { 0.0 } else { self.bins[b] as f64 } + outliers(b)) / seen;
+            let model = if bins[level(b)] > 0.0 && b != half && self.bins[b] > 0 {
+                mass[level(b)] / bins[level(b)] / kept
+            } else {
+                0.0
+            };
+            if p > 0.0 { p * (p / model.max(1e-9)).ln() } else { 0.0 }
+        };
+        inside().map(term).sum::<f64>() + edges.map(term).sum::<f64>()
     }
 }
 

@@ -5,66 +5,102 @@
 //! while weights are per channel.
 
 use super::calibrate::Seen;
-use crate::graph::{Clamp, Conv, Edge, Graph, Op, QuantWeights};
+use crate::graph::{Clamp, Edge, Graph, Op, QuantWeights};
 use std::collections::BTreeMap;
 
+/// How far beyond what calibration saw a scaled channel may still go before it is clipped with the tensor.
+const HEADROOM: f32 = 2.0;
 /// Largest factor by which a channel is scaled.
 const MOST: f32 = 8.0;
 
-/// Scales channels between each convolution and the one that alone takes its value. `seen`: by node index, of this graph.
+/// Scales channels of each value, and of all values joined to it by additions, between the convolutions that make them
+/// and those that take them. `seen`: by edge, of this graph.
 pub fn equalise(graph: &Graph, seen: &BTreeMap<Edge, Seen>) -> Graph {
     let mut graph = graph.clone();
-    for second in 0..graph.nodes.len() {
-        let Some(&Edge::Node(first)) = graph.nodes[second].inputs.first() else { continue };
-        let sole = graph.nodes.iter().flat_map(|n| &n.inputs).filter(|e| **e == Edge::Node(first)).count() == 1;
-        let Some(seen) = seen.get(&Edge::Node(first)).filter(|_| sole) else { continue };
-        let [a, b] = graph.nodes.get_disjoint_mut([first, second]).expect("a node does not take itself");
-        if let (Op::Conv(a), Op::Conv(b)) = (&mut a.op, &mut b.op)
-            && let Some(factors) = factors(a, b, seen)
-        {
-            scale(a, b, &factors);
+    for group in groups(&graph) {
+        let Some(takers) = takers(&graph, &group) else { continue };
+        let Some(factors) = factors(&graph, &group, &takers, seen) else { continue };
+        for &n in &group {
+            if let Op::Conv(c) = &mut graph.nodes[n].op {
+                let taps = c.taps();
+                for (o, f) in factors.iter().enumerate() {
+                    c.weights[o * taps..][..taps].iter_mut().for_each(|w| *w /= f);
+                    c.bias[o] /= f;
+                }
+            }
+        }
+        for &n in &takers {
+            if let Op::Conv(c) = &mut graph.nodes[n].op {
+                let (area, inner) = (c.window.kernel[0] * c.window.kernel[1], c.inputs / c.groups);
+                for (i, w) in c.weights.iter_mut().enumerate() {
+                    *w *= factors[if inner == 1 { i / area } else { i / area % inner }];
+                }
+            }
         }
     }
     graph
 }
 
-/// What each channel between `a` and `b` is divided by; nothing if the clamp between them allows none.
-fn factors(a: &Conv, b: &Conv, seen: &Seen) -> Option<Vec<f32>> {
-    let top = match a.clamp {
-        Clamp::NONE | Clamp { low: 0.0, high: f32::INFINITY } => f32::INFINITY,
-        Clamp { low: 0.0, high } => high,
-        _ => return None,
-    };
-    if !(b.groups == 1 || b.is_depthwise()) {
-        return None;
+/// Nodes whose values must be scaled alike: those that additions join. Each is made by convolutions and additions alone.
+fn groups(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut of: Vec<usize> = (0..graph.nodes.len()).collect();
+    for (i, node) in graph.nodes.iter().enumerate() {
+        if let Op::Add(_) = node.op {
+            for edge in &node.inputs {
+                if let Edge::Node(n) = edge {
+                    let (a, b) = (of[i], of[*n]);
+                    of.iter_mut().filter(|g| **g == a.max(b)).for_each(|g| *g = a.min(b));
+                }
+            }
+        }
     }
-    let reach: Vec<f32> = seen.channels.iter().map(|c| c.high.max(-c.low).max(0.0)).collect();
+    let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    of.iter().enumerate().for_each(|(n, g)| groups.entry(*g).or_default().push(n));
+    let made = |n: &usize| match &graph.nodes[*n].op {
+        Op::Conv(_) => true,
+        // A clamped sum would have to be clamped elsewhere for each channel; a picture cannot be scaled.
+        Op::Add(clamp) => *clamp == Clamp::NONE && !graph.nodes[*n].inputs.contains(&Edge::Picture),
+        _ => false,
+    };
+    groups.into_values().filter(|g| g.iter().all(made)).collect()
+}
+
+/// The convolutions that take a group's values; nothing if something else takes one, or nothing does.
+fn takers(graph: &Graph, group: &[usize]) -> Option<Vec<usize>> {
+    let takes = |n: &usize| graph.nodes[*n].inputs.iter().any(|e| matches!(e, Edge::Node(m) if group.contains(m)));
+    let takers: Vec<usize> = (0..graph.nodes.len()).filter(|n| takes(n) && !group.contains(n)).collect();
+    let fits = |n: &usize| matches!(&graph.nodes[*n].op, Op::Conv(c) if c.groups == 1 || c.is_depthwise());
+    (!takers.is_empty() && takers.iter().all(fits)).then_some(takers)
+}
+
+/// What each channel of a group is divided by; nothing if a clamp allows none.
+fn factors(graph: &Graph, group: &[usize], takers: &[usize], seen: &BTreeMap<Edge, Seen>) -> Option<Vec<f32>> {
+    let mut top = f32::INFINITY;
+    for &n in group {
+        match &graph.nodes[n].op {
+            Op::Conv(c) if c.clamp.low == 0.0 => top = top.min(c.clamp.high),
+            Op::Conv(c) if c.clamp != Clamp::NONE => return None,
+            _ => {}
+        }
+    }
+    let of: Vec<&Seen> = group.iter().map(|n| seen.get(&Edge::Node(*n))).collect::<Option<_>>()?;
+    let reach = |c: usize| of.iter().map(|s| s.channels[c].high.max(-s.channels[c].low)).fold(0.0, f32::max);
+    let reach: Vec<f32> = (0..of[0].channels.len()).map(reach).collect();
     let all = reach.iter().copied().fold(0.0, f32::max);
-    let factor = |c: usize| {
+    let depthwise = takers.iter().all(|n| matches!(&graph.nodes[*n].op, Op::Conv(c) if c.is_depthwise()));
+    let factor = |r: &f32| {
         // A channel that was clamped must stay where its clamp is; one that says nothing has no range to bring anywhere.
-        if reach[c] <= all * 1e-4 || reach[c] >= top * 0.999 {
+        if *r <= all * 1e-4 || *r >= top * 0.999 {
             return 1.0;
         }
         // A depthwise convolution has a weight step of its own for each channel: nothing is lost there. Elsewhere the
         // weights of all inputs share a step, so the range is split between them (the square root).
-        let wish = if b.is_depthwise() { reach[c] / all } else { (reach[c] / all).sqrt() };
+        let share = (r * HEADROOM / all).min(1.0);
+        let wish = if depthwise { share } else { share.sqrt() };
         // Nor may a scaled channel come to its clamp: what calibration saw must fit below it.
-        wish.clamp(1.0 / MOST, 1.0).max(reach[c] / (top * 0.999))
+        wish.clamp(1.0 / MOST, 1.0).max(r / (top * 0.999))
     };
-    Some((0..reach.len()).map(factor).collect())
-}
-
-fn scale(a: &mut Conv, b: &mut Conv, factors: &[f32]) {
-    let taps = a.taps();
-    for (c, f) in factors.iter().enumerate() {
-        a.weights[c * taps..][..taps].iter_mut().for_each(|w| *w /= f);
-        a.bias[c] /= f;
-    }
-    let (area, inner) = (b.window.kernel[0] * b.window.kernel[1], b.inputs / b.groups);
-    for (i, w) in b.weights.iter_mut().enumerate() {
-        let channel = if inner == 1 { i / area } else { i / area % inner };
-        *w *= factors[channel];
-    }
+    Some(reach.iter().map(factor).collect())
 }
 
 /// Takes from each bias what rounding the weights adds on average: the weights' errors times the mean input.
@@ -92,4 +128,36 @@ pub fn correct_bias(node: &Op, quantised: &QuantWeights, input: &Seen) -> Option
         *b -= (0..taps).map(|t| error(t) * mean[channel(t)]).sum::<f64>() as f32;
     }
     Some(corrected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Runner;
+    use crate::quantise::observe;
+    use crate::small;
+
+    #[test]
+    fn an_equalised_network_gives_the_same_logits_and_more_even_channels() {
+        let graph = small::network(4, 3);
+        let mut r = tagpin::scene::Random::new(2, 2);
+        let picture: Vec<u8> = (0..small::SIDE * small::SIDE * 3).map(|_| r.range(0, 255) as u8).collect();
+        let seen = observe(&graph, &[&picture]).unwrap().seen;
+        let level = equalise(&graph, &seen);
+        assert_ne!(graph, level);
+        let logits = |g: &Graph| Runner::whole(g).unwrap().run(&picture).unwrap().swap_remove(0);
+        for (a, b) in logits(&graph).iter().zip(logits(&level)) {
+            assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} {b}");
+        }
+        let spread = |g: &Graph| {
+            let seen = observe(g, &[&picture]).unwrap().seen;
+            let one = |s: &Seen| {
+                let reach: Vec<f32> = s.channels.iter().map(|c| c.high.max(1e-3)).collect();
+                reach.iter().map(|r| (r / s.high.max(1e-3)).ln()).sum::<f32>() / reach.len() as f32
+            };
+            let convs = (0..g.nodes.len()).filter(|n| matches!(g.nodes[*n].op, Op::Conv(_)));
+            convs.map(|n| one(&seen[&Edge::Node(n)])).sum::<f32>()
+        };
+        assert!(spread(&level) > spread(&graph), "channels fill more of their tensors' ranges");
+    }
 }

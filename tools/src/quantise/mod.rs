@@ -5,8 +5,12 @@
 
 pub mod calibrate;
 pub mod equalise;
+mod rounding;
 
-use crate::data::{self, TaskName, split::Side};
+use crate::data::{
+    self, TaskName,
+    split::{Side, Split},
+};
 use crate::graph::{self, Edge, Graph, Op, Quant, QuantWeights, Quantised, Runner};
 use crate::metrics;
 use crate::predict;
@@ -15,14 +19,16 @@ use crate::run_folder;
 use anyhow::{Result, ensure};
 use calibrate::{Calibrator, Seen};
 use rayon::prelude::*;
+use rounding::Moments;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tagpin::preprocess::Target;
 
 /// Quantise a trained run to int8; what serves best is chosen on validation.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Quantise {
-    /// Run folder made by `train`; `int8.onnx` and `quantisation.json` are written into it.
+    /// Run folder made by `train`; `int8.onnx`, `quantisation.json` and `decision.json` are written into it.
     pub run: PathBuf,
     #[command(flatten)]
     pub options: Options,
@@ -57,6 +63,10 @@ pub struct Candidate {
     pub equalised: bool,
     /// Whether biases were corrected.
     pub corrected: bool,
+    /// Whether weights were rounded so that their errors cancel.
+    pub cancelling: bool,
+    /// Whether the head was learnt anew on what the int8 network says.
+    pub refitted: bool,
     /// Share of pictures with the same top tag, or the same tags, as in float.
     pub agreement: f64,
     /// Mean difference of scores.
@@ -64,18 +74,21 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// By the mean difference of scores: on so few pictures the share that agrees is a matter of one or two of them.
     fn better_than(&self, other: &Self) -> bool {
-        (self.agreement, -self.mean_dp) > (other.agreement, -other.mean_dp)
+        (-self.mean_dp, self.agreement) > (-other.mean_dp, other.agreement)
     }
 
     /// Its parts in words.
     pub fn name(&self) -> String {
         let with = |on: bool, what: &str| if on { format!(" + {what}") } else { String::new() };
         format!(
-            "{}{}{}",
+            "{}{}{}{}{}",
             self.calibrator.name(),
-            with(self.equalised, "equalised channels"),
-            with(self.corrected, "corrected biases")
+            with(self.equalised, "equalised"),
+            with(self.corrected, "corrected biases"),
+            with(self.cancelling, "cancelling rounding"),
+            with(self.refitted, "head on int8 features")
         )
     }
 }
@@ -102,46 +115,80 @@ fn input_quant(graph: &Graph) -> Quant {
     Quant::of_range(edge(f32::min), edge(f32::max))
 }
 
-/// What every value holds over the calibration pictures, the picture's own included.
-pub fn observe(graph: &Graph, pictures: &[&[u8]]) -> Result<BTreeMap<Edge, Seen>> {
+/// What calibration saw of a graph.
+pub struct Observed {
+    /// Of every value, the picture's own included.
+    pub seen: BTreeMap<Edge, Seen>,
+    /// Of every value that a matrix or 1x1 convolution takes.
+    moments: BTreeMap<Edge, Moments>,
+}
+
+/// Runs `graph` on the calibration pictures.
+pub fn observe(graph: &Graph, pictures: &[&[u8]]) -> Result<Observed> {
     let shapes = graph.shapes()?;
     let last = graph.nodes.len() - 1;
     let taps: Vec<usize> = (0..=last).filter(|&n| n < last || !matches!(graph.nodes[n].op, Op::Linear(_))).collect();
     let runner = Runner::new(graph, &taps)?;
+    let mixed = |node: &graph::Node| match &node.op {
+        Op::Conv(c) => c.groups == 1 && c.window == graph::Window::POINT,
+        Op::Linear(_) => true,
+        _ => false,
+    };
+    let weighed: std::collections::BTreeSet<Edge> = graph.nodes.iter().filter(|n| mixed(n)).map(|n| n.inputs[0]).collect();
     let empty = || {
-        let of = |n: &usize| (Edge::Node(*n), Seen::new(shapes[*n][2]));
-        std::iter::once((Edge::Picture, Seen::new(3))).chain(taps.iter().map(of)).collect::<BTreeMap<_, _>>()
+        let nodes = taps.iter().map(|&n| (Edge::Node(n), shapes[n][2]));
+        let all: Vec<(Edge, usize)> = std::iter::once((Edge::Picture, 3)).chain(nodes).collect();
+        let moments = all.iter().filter(|(e, _)| weighed.contains(e)).map(|(e, c)| (*e, Moments::new(*c))).collect();
+        Observed { seen: all.into_iter().map(|(e, c)| (e, Seen::new(c))).collect(), moments }
     };
     let bar = crate::progress::bar("calibrating", pictures.len() as u64);
     // Parts of fixed size joined in order, so that sums do not depend on how many cores there are.
-    let parts: Vec<Result<BTreeMap<Edge, Seen>>> = pictures
+    let parts: Vec<Result<Observed>> = pictures
         .par_chunks(16)
         .map(|chunk| {
-            let mut seen = empty();
-            for rgb in chunk {
+            let mut part = empty();
+            for (k, rgb) in chunk.iter().enumerate() {
                 let values = runner.run(rgb)?;
-                seen.get_mut(&Edge::Picture).expect("it is in empty()").add(&graph.normalise.planes(rgb));
-                for (n, v) in taps.iter().zip(&values) {
-                    seen.get_mut(&Edge::Node(*n)).expect("it is in empty()").add(v);
+                let planes = graph.normalise.planes(rgb);
+                let edges = taps.iter().map(|&n| Edge::Node(n)).zip(&values);
+                for (edge, v) in std::iter::once((Edge::Picture, &planes)).chain(edges) {
+                    part.seen.get_mut(&edge).expect("empty() has every edge").add(v);
+                    // Second moments settle with fewer pictures than ranges do, and cost most.
+                    if let Some(m) = part.moments.get_mut(&edge).filter(|_| k % 2 == 0) {
+                        m.add(v);
+                    }
                 }
                 bar.inc(1);
             }
-            Ok(seen)
+            Ok(part)
         })
         .collect();
     bar.finish_and_clear();
     let mut all = empty();
     for part in parts {
-        for (edge, seen) in part? {
-            let held = all.remove(&edge).expect("all parts have the same edges");
-            all.insert(edge, held.join(seen));
-        }
+        let part = part?;
+        let seen = |(e, s): (Edge, Seen)| {
+            let joined = s.join(part.seen[&e].clone());
+            (e, joined)
+        };
+        all.seen = all.seen.into_iter().map(seen).collect();
+        all.moments = all.moments.into_iter().map(|(e, m)| (e, m.join(&part.moments[&e]))).collect();
     }
     Ok(all)
 }
 
+/// What is done to weights and biases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refinement {
+    /// Take from each bias what rounding the weights adds on average.
+    pub corrected: bool,
+    /// Round weights so that their errors cancel.
+    pub cancelling: bool,
+}
+
 /// Quantises by steps chosen from what was seen.
-pub fn quantise(graph: &Graph, seen: &BTreeMap<Edge, Seen>, calibrator: Calibrator, correct: bool) -> Quantised {
+pub fn quantise(graph: &Graph, observed: &Observed, calibrator: Calibrator, refine: Refinement) -> Quantised {
+    let seen = &observed.seen;
     let mut activations = BTreeMap::from([(Edge::Picture, input_quant(graph))]);
     for (i, node) in graph.nodes.iter().enumerate() {
         let edge = Edge::Node(i);
@@ -153,46 +200,53 @@ pub fn quantise(graph: &Graph, seen: &BTreeMap<Edge, Seen>, calibrator: Calibrat
         };
         activations.insert(edge, quant);
     }
-    let mut weights = BTreeMap::new();
-    for (i, node) in graph.nodes.iter().enumerate() {
+    let one = |(i, node): (usize, &graph::Node)| {
         let (w, b) = match &node.op {
             Op::Conv(c) => (&c.weights, &c.bias),
             Op::Linear(l) => (&l.weights, &l.bias),
-            _ => continue,
+            _ => return None,
         };
-        let step = activations[&node.inputs[0]].scale;
+        let from = node.inputs[0];
+        let step = activations[&from].scale;
         let mut q = int8_weights(w, b, step);
-        if correct && let Some(bias) = equalise::correct_bias(&node.op, &q, &seen[&node.inputs[0]]) {
-            q = int8_weights(w, &bias, step);
+        let point = !matches!(&node.op, Op::Conv(c) if c.window != graph::Window::POINT || c.groups != 1);
+        if let Some(m) = observed.moments.get(&from).filter(|_| refine.cancelling && point) {
+            q.weights = m.round(w, &q.scales);
         }
-        weights.insert(i, q);
-    }
-    Quantised { activations, weights }
+        if refine.corrected
+            && let Some(bias) = equalise::correct_bias(&node.op, &q, &seen[&from])
+        {
+            q.bias = int8_bias(&bias, &q.scales, step);
+        }
+        Some((i, q))
+    };
+    let weights: Vec<_> = graph.nodes.par_iter().enumerate().map(one).collect();
+    Quantised { activations, weights: weights.into_iter().flatten().collect() }
 }
 
 /// Symmetric int8 weights, one step an output. `weights`: `[outputs, taps]`; `input`: the input's step.
 fn int8_weights(weights: &[f32], bias: &[f32], input: f32) -> QuantWeights {
     let taps = weights.len() / bias.len();
-    let mut q = QuantWeights { weights: Vec::with_capacity(weights.len()), scales: Vec::new(), bias: Vec::new() };
-    for (row, b) in weights.chunks_exact(taps).zip(bias) {
+    let rows = || weights.chunks_exact(taps);
+    let scale = |(row, b): (&[f32], &f32)| {
         let largest = row.iter().fold(0f32, |m, w| m.max(w.abs()));
         // A channel of zeros, or one so small that its bias would not fit an i32, gets a larger step.
-        let scale = (largest / 127.0).max(b.abs() / input / 1e9).max(1e-9);
-        q.weights.extend(row.iter().map(|w| (w / scale).round_ties_even().clamp(-127.0, 127.0) as i8));
-        q.bias.push((b / (input * scale)).round_ties_even() as i32);
-        q.scales.push(scale);
-    }
-    q
+        (largest / 127.0).max(b.abs() / input / 1e9).max(1e-9)
+    };
+    let scales: Vec<f32> = rows().zip(bias).map(scale).collect();
+    let row = |(row, s): (&[f32], &f32)| -> Vec<i8> {
+        row.iter().map(|w| (w / s).round_ties_even().clamp(-127.0, 127.0) as i8).collect()
+    };
+    QuantWeights { weights: rows().zip(&scales).flat_map(row).collect(), bias: int8_bias(bias, &scales, input), scales }
+}
+
+/// Biases in steps of the accumulator.
+fn int8_bias(bias: &[f32], scales: &[f32], input: f32) -> Vec<i32> {
+    bias.iter().zip(scales).map(|(b, s)| (b / (input * s)).round_ties_even() as i32).collect()
 }
 
 /// How an int8 graph agrees with float logits.
-fn judge(
-    onnx: &[u8],
-    graph: &Graph,
-    task: TaskName,
-    pictures: &[&[u8]],
-    float: &[Vec<f32>],
-) -> Result<(f64, f64)> {
+fn judge(onnx: &[u8], graph: &Graph, task: TaskName, pictures: &[&[u8]], float: &[Vec<f32>]) -> Result<(f64, f64)> {
     let int8 = predict::int8(onnx, graph.normalise, pictures)?;
     let score = |l: &[Vec<i32>]| predict::probabilities(&predict::scores(task, l, predict::q16(1.0)));
     let (a, b) = (score(&predict::fixed(float)), score(&int8));
@@ -203,80 +257,151 @@ fn judge(
     Ok((agree, differences.sum::<f64>() / n as f64))
 }
 
-/// The best int8 form of `graph`: a calibrator first, then whether equalised channels and corrected biases help.
+/// The best int8 form of a graph that was found.
+pub struct Chosen {
+    /// The int8 graph.
+    pub onnx: Vec<u8>,
+    /// All that were tried, the taken one last.
+    pub tried: Vec<Candidate>,
+    /// What was quantised: the graph, or the one with equalised channels.
+    base: Graph,
+    observed: Observed,
+}
+
+impl Chosen {
+    fn again(&self, graph: &Graph) -> Result<Vec<u8>> {
+        let taken = self.tried.last().expect("one was taken");
+        let refine = Refinement { corrected: taken.corrected, cancelling: taken.cancelling };
+        graph::write(graph, Some(&quantise(graph, &self.observed, taken.calibrator, refine)))
+    }
+
+    /// The int8 graph without its head: its results are features.
+    pub fn headless(&self) -> Result<Vec<u8>> {
+        self.again(&self.base.clone().headless())
+    }
+
+    /// The int8 graph with another head, which is judged against `float`, the same network in f32.
+    pub fn with_head(mut self, head: &graph::Linear, float: &Graph, task: TaskName, choice: &[&[u8]]) -> Result<Self> {
+        self.base = self.base.headless().with_head(head.clone());
+        self.onnx = self.again(&self.base)?;
+        let (agreement, mean_dp) = judge(&self.onnx, float, task, choice, &predict::float(float, choice)?)?;
+        let taken = self.tried.last().expect("one was taken").clone();
+        self.tried.push(Candidate { refitted: true, agreement, mean_dp, ..taken });
+        Ok(self)
+    }
+
+    /// What is kept of it.
+    pub fn summary(&self, calibration: usize, choice: usize) -> Quantisation {
+        Quantisation {
+            calibration,
+            choice,
+            tried: self.tried.clone(),
+            bytes: self.onnx.len(),
+            graph_sha256: data::hex_hash(&self.onnx),
+        }
+    }
+}
+
+/// The best int8 form of `graph`: a calibrator first, then what helps of corrected biases, cancelling rounding and
+/// equalised channels.
 pub fn choose(
     graph: &Graph,
     task: TaskName,
     calibration: &[&[u8]],
     choice: &[&[u8]],
     only: Option<Calibrator>,
-) -> Result<(Vec<u8>, Vec<Candidate>)> {
+) -> Result<Chosen> {
     ensure!(!calibration.is_empty() && !choice.is_empty(), "there are no pictures to calibrate on or to choose by");
-    let seen = observe(graph, calibration)?;
+    let observed = observe(graph, calibration)?;
     let float = predict::float(graph, choice)?;
     let mut tried: Vec<Candidate> = Vec::new();
     let mut best: Option<(usize, Vec<u8>)> = None;
-    let mut consider = |g: &Graph, seen: &BTreeMap<Edge, Seen>, calibrator, equalised, corrected| -> Result<Candidate> {
-        let onnx = graph::write(g, Some(&quantise(g, seen, calibrator, corrected)))?;
+    // Says whether this one is the best so far.
+    let mut consider = |g: &Graph, seen: &Observed, calibrator, equalised, refine: Refinement| -> Result<bool> {
+        let onnx = graph::write(g, Some(&quantise(g, seen, calibrator, refine)))?;
         let (agreement, mean_dp) = judge(&onnx, graph, task, choice, &float)?;
-        let candidate = Candidate { calibrator, equalised, corrected, agreement, mean_dp };
-        if best.as_ref().is_none_or(|(i, _)| candidate.better_than(&tried[*i])) {
+        let Refinement { corrected, cancelling } = refine;
+        let candidate = Candidate { calibrator, equalised, corrected, cancelling, refitted: false, agreement, mean_dp };
+        let better = best.as_ref().is_none_or(|(i, _)| candidate.better_than(&tried[*i]));
+        if better {
             best = Some((tried.len(), onnx));
         }
-        tried.push(candidate.clone());
-        Ok(candidate)
+        tried.push(candidate);
+        Ok(better)
     };
-    let calibrators = only.map_or(Calibrator::ALL.to_vec(), |c| vec![c]);
-    let mut plain = Vec::new();
-    for c in calibrators {
-        plain.push(consider(graph, &seen, c, false, false)?);
+    let mut calibrator = only.unwrap_or(Calibrator::MinMax);
+    for c in only.map_or(Calibrator::ALL.to_vec(), |c| vec![c]) {
+        if consider(graph, &observed, c, false, Refinement::default())? {
+            calibrator = c;
+        }
     }
-    let first = plain.into_iter().reduce(|a, b| if b.better_than(&a) { b } else { a }).expect("at least one calibrator");
-    let level = equalise::equalise(graph, &seen);
-    let level_seen = observe(&level, calibration)?;
-    let equal = consider(&level, &level_seen, first.calibrator, true, false)?;
-    let (base, base_seen) = if equal.better_than(&first) { (&level, &level_seen) } else { (graph, &seen) };
-    consider(base, base_seen, first.calibrator, std::ptr::eq(base, &level), true)?;
+    let mut refine = Refinement::default();
+    for more in [Refinement { corrected: true, ..refine }, Refinement { corrected: true, cancelling: true }] {
+        if consider(graph, &observed, calibrator, false, more)? {
+            refine = more;
+        }
+    }
+    let level = equalise::equalise(graph, &observed.seen);
+    let level_observed = observe(&level, calibration)?;
+    let equal = consider(&level, &level_observed, calibrator, true, refine)?;
     let (taken, onnx) = best.expect("at least one was considered");
     let last = tried.remove(taken);
     tried.push(last);
-    Ok((onnx, tried))
+    let (base, observed) = if equal { (level, level_observed) } else { (graph.clone(), observed) };
+    Ok(Chosen { onnx, tried, base, observed })
 }
 
-/// Quantises a run and writes `int8.onnx` and `quantisation.json`.
-pub fn quantise_run(run: &Run, options: &Options) -> Result<Quantisation> {
-    let split = &run.split;
-    let spread = |side: Side, n: usize| -> Vec<data::Entry> {
-        let all = split.entries(side);
-        let every = (all.len() as f64 / n.max(1) as f64).max(1.0);
-        (0..n.min(all.len())).map(|i| all[(i as f64 * every) as usize].clone()).collect()
-    };
-    let load = |entries: &[data::Entry]| data::load(&split.dataset.root, entries, run.target()?);
-    let calibration = load(&spread(Side::Train, options.calibration))?;
-    let choice = load(&spread(Side::Validation, options.choice))?;
-    fn rgb(pictures: &[Vec<u8>]) -> Vec<&[u8]> {
+/// Pictures to calibrate on and pictures to choose by, at model size.
+pub struct Pictures {
+    /// Training pictures.
+    pub calibration: Vec<Vec<u8>>,
+    /// Validation pictures.
+    pub choice: Vec<Vec<u8>>,
+}
+
+impl Pictures {
+    /// As many of a split as the options say, spread over all.
+    pub fn of(split: &Split, target: Target, options: &Options) -> Result<Self> {
+        let spread = |side: Side, n: usize| -> Result<Vec<Vec<u8>>> {
+            let all = split.entries(side);
+            let every = (all.len() as f64 / n.max(1) as f64).max(1.0);
+            let some: Vec<data::Entry> = (0..n.min(all.len())).map(|i| all[(i as f64 * every) as usize].clone()).collect();
+            data::load(&split.dataset.root, &some, target)
+        };
+        Ok(Self {
+            calibration: spread(Side::Train, options.calibration)?,
+            choice: spread(Side::Validation, options.choice)?,
+        })
+    }
+
+    /// The pictures of one kind, borrowed.
+    pub fn refs(pictures: &[Vec<u8>]) -> Vec<&[u8]> {
         pictures.iter().map(Vec::as_slice).collect()
     }
-    let (onnx, tried) = choose(&run.graph, split.dataset.task, &rgb(&calibration), &rgb(&choice), options.calibrator)?;
-    let quantisation = Quantisation {
-        calibration: calibration.len(),
-        choice: choice.len(),
-        tried,
-        bytes: onnx.len(),
-        graph_sha256: data::hex_hash(&onnx),
-    };
-    run_folder::write_file(&run.file("int8.onnx"), &onnx)?;
-    run_folder::write_json(&run.file("quantisation.json"), &quantisation)?;
-    print(&quantisation);
-    Ok(quantisation)
+}
+
+/// Writes `int8.onnx` and `quantisation.json` into a run folder, and shows what was tried.
+pub fn keep(run: &Run, onnx: &[u8], quantisation: &Quantisation) -> Result<()> {
+    run_folder::write_file(&run.file("int8.onnx"), onnx)?;
+    run_folder::write_json(&run.file("quantisation.json"), quantisation)?;
+    print(quantisation);
+    Ok(())
+}
+
+/// Quantises a run as it is and keeps the result.
+pub fn quantise_run(run: &Run, options: &Options) -> Result<()> {
+    let pictures = Pictures::of(&run.split, run.target()?, options)?;
+    let (calibration, choice) = (Pictures::refs(&pictures.calibration), Pictures::refs(&pictures.choice));
+    let chosen = choose(&run.graph, run.split.dataset.task, &calibration, &choice, options.calibrator)?;
+    keep(run, &chosen.onnx, &chosen.summary(calibration.len(), choice.len()))
 }
 
 fn print(q: &Quantisation) {
-    println!("{:>40}{:>12}{:>12}", "int8, on validation", "agreement", "mean |dp|");
+    println!("{:>56}{:>12}{:>12}", "int8, on validation", "agreement", "mean |dp|");
     let taken = q.tried.len() - 1;
     for (i, c) in q.tried.iter().enumerate() {
         println!(
-            "{:>40}{:>11.1}%{:>12.4}{}",
+            "{:>56}{:>11.1}%{:>12.4}{}",
             c.name(),
             100.0 * c.agreement,
             c.mean_dp,
@@ -287,7 +412,9 @@ fn print(q: &Quantisation) {
 
 /// Quantises a finished run.
 pub fn run(args: &Quantise) -> Result<()> {
-    quantise_run(&Run::open(&args.run)?, &args.options).map(drop)
+    let run = Run::open(&args.run)?;
+    quantise_run(&run, &args.options)?;
+    crate::decision::calibrate(&run).map(drop)
 }
 
 #[cfg(test)]

@@ -174,8 +174,10 @@ impl Page<'_> {
 
     fn summary(&self) -> Markup {
         let f = &self.evaluation.sets[0];
-        let tile = |label: &str, value: String, under: String| html! {
-            div.tile { div.dim { (label) } div.big { (value) } div.dim { (under) } }
+        let tile = |label: &str, value: String, under: String| {
+            html! {
+                div.tile { div.dim { (label) } div.big { (value) } div.dim { (under) } }
+            }
         };
         let range = |i: Interval| format!("95 %: {:.3} to {:.3}", i.low, i.high);
         let best = f.baselines.iter().map(|b| b.1).fold(0.0, f64::max);
@@ -192,8 +194,7 @@ impl Page<'_> {
     fn data(&self) -> Markup {
         let c: &Contract = &self.run.split.contract;
         let most = c.tags.values().copied().max().unwrap_or(1).max(1) as f64;
-        let rows: Vec<Vec<Markup>> =
-            c.tags.iter().map(|(t, n)| vec![text(t), text(n), bar(*n as f64 / most)]).collect();
+        let rows: Vec<Vec<Markup>> = c.tags.iter().map(|(t, n)| vec![text(t), text(n), bar(*n as f64 / most)]).collect();
         let side = |s: [u32; 2]| format!("{}x{}", s[0], s[1]);
         let conflicts: Vec<_> = c.duplicates.iter().filter(|d| d.conflicts()).collect();
         let exact = c.duplicates.iter().filter(|d| d.exact).count();
@@ -354,14 +355,23 @@ impl Page<'_> {
             .iter()
             .map(|s| {
                 let d = s.decided;
-                vec![text(&s.name), bar(s.right), text(percent(s.right)), text(share(d.wrong, d)), text(share(d.review, d)), text(share(d.unknown, d))]
+                vec![
+                    text(&s.name),
+                    bar(s.right),
+                    text(percent(s.right)),
+                    text(share(d.wrong, d)),
+                    text(share(d.review, d)),
+                    text(share(d.unknown, d)),
+                ]
             })
             .collect();
         let invalid: Vec<Vec<Markup>> = self
             .evaluation
             .invalid
             .iter()
-            .map(|i| vec![text(&i.name), text(i.pictures), text(i.accepted), text(format!("{:.3}", i.highest)), text(&i.tag)])
+            .map(|i| {
+                vec![text(&i.name), text(i.pictures), text(i.accepted), text(format!("{:.3}", i.highest)), text(&i.tag)]
+            })
             .collect();
         html! {
             @if let Some(first) = self.evaluation.shifted.first() {
@@ -379,19 +389,36 @@ impl Page<'_> {
         let tags: Vec<Vec<Markup>> = p
             .tags
             .iter()
-            .map(|t| vec![text(&t.tag), text(t.pictures), text(format!("{:.3}", t.float)), text(format!("{:.3}", t.int8)), with_interval(t.change)])
+            .map(|t| {
+                vec![
+                    text(&t.tag),
+                    text(t.pictures),
+                    text(format!("{:.3}", t.float)),
+                    text(format!("{:.3}", t.int8)),
+                    with_interval(t.change),
+                ]
+            })
             .collect();
         let flips: Vec<Vec<Markup>> = p
             .flips
             .iter()
             .take(40)
-            .map(|f| vec![html! { code { (f.path.file_name().unwrap_or_default().to_string_lossy()) } }, text(words(&f.float)), text(words(&f.int8)), text(format!("{:.3}", f.dp))])
+            .map(|f| {
+                vec![
+                    html! { code { (f.path.file_name().unwrap_or_default().to_string_lossy()) } },
+                    text(words(&f.float)),
+                    text(words(&f.int8)),
+                    text(format!("{:.3}", f.dp)),
+                ]
+            })
             .collect();
         let top = p.layers.iter().map(|l| l.error).fold(1e-9, f64::max);
         let layers: Vec<Vec<Markup>> = p
             .layers
             .iter()
-            .map(|l| vec![text(&l.node), text(format!("{:.4}", l.error)), text(format!("{:+.4}", l.added)), bar(l.error / top)])
+            .map(|l| {
+                vec![text(&l.node), text(format!("{:.4}", l.error)), text(format!("{:+.4}", l.added)), bar(l.error / top)]
+            })
             .collect();
         let tried: Vec<Vec<Markup>> = self
             .quantisation

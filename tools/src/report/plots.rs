@@ -32,7 +32,13 @@ struct Line {
     points: Vec<(f64, f64)>,
 }
 
-fn chart(x: std::ops::Range<f64>, y: std::ops::Range<f64>, names: [&str; 2], lines: &[Line], diagonal: bool) -> Result<Markup> {
+fn chart(
+    x: std::ops::Range<f64>,
+    y: std::ops::Range<f64>,
+    names: [&str; 2],
+    lines: &[Line],
+    diagonal: bool,
+) -> Result<Markup> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();

@@ -5,7 +5,10 @@
 use super::augment::Augment;
 use super::optimiser::OptimiserName;
 use super::tuner::{Snapshot, Tuner};
-use crate::data::{self, split::{Side, Split}};
+use crate::data::{
+    self,
+    split::{Side, Split},
+};
 use crate::graph::{Edge, Graph, Runner};
 use crate::metrics;
 use crate::predict;
@@ -136,11 +139,16 @@ pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Resul
             println!("no better epoch in {since_best}: done");
             break;
         }
-        let Some((loss, training)) = one_epoch(&mut tuner, &source, &truth, &weights, graph, epoch, plan, &interrupt)? else {
+        let Some((loss, training)) = one_epoch(&mut tuner, &source, &truth, &weights, graph, epoch, plan, &interrupt)?
+        else {
             return Err(Interrupted(format!(
                 "interrupted in epoch {}; {}",
                 epoch + 1,
-                if epoch > 0 { "the same command with --resume goes on after the last whole one" } else { "nothing is kept" }
+                if epoch > 0 {
+                    "the same command with --resume goes on after the last whole one"
+                } else {
+                    "nothing is kept"
+                }
             ))
             .into());
         };

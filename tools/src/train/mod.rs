@@ -10,15 +10,18 @@ pub mod quick;
 mod tuner;
 
 use crate::backbone;
-use crate::data::{self, TaskName, check, split::{Side, Split, split}};
+use crate::data::{
+    self, TaskName, check,
+    split::{Side, Split, split},
+};
 use crate::decision;
 use crate::evaluate;
 use crate::graph::{Graph, Normalise};
 use crate::judged::Judged;
 use crate::parity;
-use crate::quantise;
+use crate::quantise::{self, Quantisation};
 use crate::report;
-use crate::run::{Epoch, EVALUATOR, FitName, Record, Run, commit};
+use crate::run::{EVALUATOR, Epoch, FitName, Record, Run, commit};
 use crate::run_folder;
 use crate::small;
 use anyhow::{Context, Result, bail, ensure};
@@ -62,7 +65,7 @@ pub struct Train {
     #[arg(long, value_delimiter = ',', requires = "mean")]
     pub std: Vec<f32>,
     /// How pictures and frames are brought to the network's square.
-    #[arg(long, value_enum, default_value = "crop")]
+    #[arg(long, value_enum, default_value = "stretch")]
     pub fit: FitName,
     /// Seed of split, weights, order and changes.
     #[arg(long, default_value_t = 1)]
@@ -128,6 +131,8 @@ struct Trained {
     curve: Vec<Epoch>,
     penalties: Vec<(f32, f64, f64)>,
     settings: Vec<(String, String)>,
+    /// Quantised on the way, if the head was learnt on int8 features.
+    int8: Option<(Vec<u8>, Quantisation)>,
 }
 
 /// Prints how long each stage took.
@@ -168,6 +173,10 @@ pub fn run(args: &Train) -> Result<()> {
     let record = record(args, &split, &trained, stages.begin.elapsed().as_secs_f64())?;
     let validation = trained.validation;
     let run = Run::create(&args.out, args.force, record, trained.graph, split)?;
+    let quantised = trained.int8.is_some();
+    if let Some((onnx, quantisation)) = &trained.int8 {
+        quantise::keep(&run, onnx, quantisation)?;
+    }
     println!(
         "{}: {:.2} M weights, {:.1} M multiply-adds, validation {validation:.4}",
         args.out.display(),
@@ -182,14 +191,16 @@ pub fn run(args: &Train) -> Result<()> {
     if args.only {
         return Ok(());
     }
+    if !quantised {
+        quantise::quantise_run(&run, &quantise::Options::default())?;
+        stages.done("int8");
+    }
     prove(&run, &mut stages, &evaluate::Options::default())
 }
 
-/// Quantises, calibrates, evaluates, compares and reports a finished run.
+/// Calibrates the scores of a quantised run, evaluates, compares and reports it.
 pub fn prove(run: &Run, stages: &mut Stages, options: &evaluate::Options) -> Result<()> {
-    quantise::quantise_run(run, &quantise::Options::default())?;
     decision::calibrate(run)?;
-    stages.done("int8");
     let test = Judged::both(run, Side::Test)?;
     evaluate::evaluate(run, &test, options)?;
     stages.done("figures");
@@ -233,10 +244,18 @@ fn trained(args: &Train, split: &Split) -> Result<(Trained, Option<usize>)> {
         leaky(split, quick.graph.clone().headless(), args)?;
     }
     let penalties = quick.fitted.tried;
+    let int8 = Some((quick.int8, quick.quantisation));
     if args.quick {
         let settings = vec![("penalty".into(), quick.fitted.penalty.to_string())];
-        let trained =
-            Trained { graph: quick.graph, kind: "quick", validation: quick.validation, curve: Vec::new(), penalties, settings };
+        let trained = Trained {
+            graph: quick.graph,
+            kind: "quick",
+            validation: quick.validation,
+            curve: Vec::new(),
+            penalties,
+            settings,
+            int8,
+        };
         return Ok((trained, computed));
     }
     let first = quick.graph.find(&args.from).context("--from")?;
@@ -286,6 +305,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         curve: trained.curve,
         penalties: Vec::new(),
         settings,
+        int8: None,
     })
 }
 
@@ -363,7 +383,7 @@ fn leaky(split: &Split, backbone: Graph, args: &Train) -> Result<()> {
     };
     let mut loose = split.clone();
     loose.clusters = (0..loose.clusters.len()).collect();
-    loose.sides = crate::data::split::regardless(&loose, args.seed);
+    loose.sides = crate::data::split::regardless(&loose, split.seed);
     println!("\nwhat a leak does to the figure (share right on \"test\", float):");
     println!("  {:<66}{:.3}", "clusters kept together: honest", figure(split, false)?);
     println!("  {:<66}{:.3}", "the same pictures split one by one, duplicates and groups apart", figure(&loose, false)?);

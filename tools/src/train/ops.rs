@@ -445,7 +445,8 @@ mod tests {
     #[test]
     fn depthwise_gradients_match_differences() {
         // Kernel, stride and pads of the networks that are trained: even, and uneven as SAME padding makes them.
-        for (k, stride, pads) in [(3, 1, [1; 4]), (3, 2, [1; 4]), (3, 2, [0, 0, 1, 1]), (5, 1, [2; 4]), (5, 2, [1, 1, 2, 2])] {
+        for (k, stride, pads) in [(3, 1, [1; 4]), (3, 2, [1; 4]), (3, 2, [0, 0, 1, 1]), (5, 1, [2; 4]), (5, 2, [1, 1, 2, 2])]
+        {
             let window = Window { kernel: [k, k], stride: [stride, stride], pads };
             let output = window.output([6, 5]).unwrap();
             let g = Geometry { batch: 2, input: [6, 5], output, channels: 3, window };

@@ -4,8 +4,8 @@
 
 use anyhow::{Context, Result};
 use burn::optim::{
-    Adam, AdamConfig, AdamState, AdamW, AdamWConfig, AdamWState, Optimizer, RecordState, Sgd, SgdConfig, SgdState, StateSink,
-    StateSource, momentum::MomentumConfig,
+    Adam, AdamConfig, AdamState, AdamW, AdamWConfig, AdamWState, Optimizer, RecordState, Sgd, SgdConfig, SgdState,
+    StateSink, StateSource, momentum::MomentumConfig,
 };
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,17 @@
-//! `train --quick`: a frozen backbone's features and a logistic regression on them, joined to one graph.
+//! `train --quick`: a frozen backbone's features and a logistic regression on them, joined to one graph in f32 and in int8.
 //!
 //! Does not change the backbone.
 
-use crate::data::{Entry, split::{Side, Split}};
+use crate::data::{
+    self, Entry,
+    split::{Side, Split},
+};
 use crate::features;
 use crate::graph::Graph;
 use crate::head::{self, Examples, Fitted};
+use crate::predict;
+use crate::quantise::{self, Pictures, Quantisation};
+
 use anyhow::Result;
 use tagpin::bundle::Fit;
 
@@ -15,7 +21,11 @@ pub struct Quick {
     pub graph: Graph,
     /// How the head was chosen.
     pub fitted: Fitted,
-    /// Share right on validation.
+    /// It in int8.
+    pub int8: Vec<u8>,
+    /// How that was chosen.
+    pub quantisation: Quantisation,
+    /// Share right on validation, int8.
     pub validation: f64,
     /// Pictures whose features were not known yet.
     pub computed: usize,
@@ -51,11 +61,34 @@ pub fn sides(split: &Split, backbone: &Graph, fit: Fit) -> Result<([SideFeatures
     Ok((Side::ALL.map(of), computed))
 }
 
-/// Learns a head for `backbone`.
+/// Learns a head for `backbone`: first on float features, by which the network is quantised; then on the features that the
+/// int8 network gives, which are the ones that the device will see.
 pub fn train(split: &Split, backbone: Graph, fit: Fit) -> Result<Quick> {
     let ([train, validation, _], computed) = sides(split, &backbone, fit)?;
-    let tags = split.dataset.tags.len();
-    let fitted = head::fit(&train.examples(), &validation.examples(), tags, split.dataset.task)?;
-    let chosen = fitted.tried.iter().find(|t| t.0 == fitted.penalty).map_or(0.0, |t| t.2);
-    Ok(Quick { graph: backbone.with_head(fitted.linear.clone()), fitted, validation: chosen, computed })
+    let (tags, task) = (split.dataset.tags.len(), split.dataset.task);
+    let first = head::fit(&train.examples(), &validation.examples(), tags, task)?;
+    let target = data::target(backbone.side, fit)?;
+    let options = quantise::Options::default();
+    let pictures = Pictures::of(split, target, &options)?;
+    let (calibration, choice) = (Pictures::refs(&pictures.calibration), Pictures::refs(&pictures.choice));
+    let whole = backbone.clone().with_head(first.linear);
+    let chosen = quantise::choose(&whole, task, &calibration, &choice, options.calibrator)?;
+    let int8_backbone = chosen.headless()?;
+    let int8 = |rgb: &[Vec<u8>]| -> Result<Vec<Vec<f32>>> {
+        Ok(predict::real(&predict::int8(&int8_backbone, backbone.normalise, &Pictures::refs(rgb))?))
+    };
+    let load = |side: Side| data::load(&split.dataset.root, &split.entries(side), target);
+    let seen = SideFeatures { features: int8(&load(Side::Train)?)?, tags: train.tags };
+    let held = SideFeatures { features: int8(&load(Side::Validation)?)?, tags: validation.tags };
+    let fitted = head::fit(&seen.examples(), &held.examples(), tags, task)?;
+    let graph = backbone.with_head(fitted.linear.clone());
+    let chosen = chosen.with_head(&fitted.linear, &graph, task, &choice)?;
+    Ok(Quick {
+        quantisation: chosen.summary(calibration.len(), choice.len()),
+        validation: fitted.tried.iter().find(|t| t.0 == fitted.penalty).map_or(0.0, |t| t.2),
+        int8: chosen.onnx,
+        graph,
+        fitted,
+        computed,
+    })
 }

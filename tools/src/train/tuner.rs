@@ -120,7 +120,9 @@ impl Tuner {
                 self.parameter(l.bias.clone(), [1, l.outputs]);
                 Unit::Linear(at)
             }
-            Op::MaxPool(_) => bail!("node \"{}\": a maximum cannot be trained through; train from a node behind it", node.name),
+            Op::MaxPool(_) => {
+                bail!("node \"{}\": a maximum cannot be trained through; train from a node behind it", node.name)
+            }
         })
     }
 
@@ -196,8 +198,7 @@ impl Tuner {
                                 Edge::Node(n) => self.shapes[n],
                             };
                             let [rows, columns, channels] = self.shapes[i];
-                            let g =
-                                Geometry { batch, input: [from[0], from[1]], output: [rows, columns], channels, window };
+                            let g = Geometry { batch, input: [from[0], from[1]], output: [rows, columns], channels, window };
                             ops::depthwise(x, p(c.at), g)
                         }
                     };
@@ -243,7 +244,8 @@ impl Tuner {
                 -(activation::log_softmax(logits, 1) * target).sum()
             }
             TaskName::Multilabel => {
-                let target = |i: usize| if truth[i / tags].contains(&(i % tags)) { 1.0 - SMOOTH / 2.0 } else { SMOOTH / 2.0 };
+                let target =
+                    |i: usize| if truth[i / tags].contains(&(i % tags)) { 1.0 - SMOOTH / 2.0 } else { SMOOTH / 2.0 };
                 let share = |i: usize| {
                     let of = if truth[i / tags].contains(&(i % tags)) { weights[i % tags] } else { 1.0 };
                     of / (batch * tags) as f32
@@ -324,8 +326,7 @@ impl Tuner {
             let data = TensorData::new(kept.clone(), shape);
             self.parameters[i] = Tensor::<2>::from_data(data, &self.device).require_grad();
             let inner = Device::flex();
-            self.states[i] =
-                snapshot.states[i].as_ref().map(|s| self.optimiser.restore(s, shape, &inner)).transpose()?;
+            self.states[i] = snapshot.states[i].as_ref().map(|s| self.optimiser.restore(s, shape, &inner)).transpose()?;
         }
         self.norms().zip(&snapshot.running).for_each(|(r, (mean, variance))| r.set(mean, variance));
         Ok(())
@@ -340,7 +341,11 @@ fn entry(graph: &Graph, first: usize) -> Result<Edge> {
     outer.dedup();
     match outer.as_slice() {
         [one] => Ok(*one),
-        _ => bail!("training cannot begin at \"{}\": {} values cross into it; name a block's first node", graph.nodes[first].name, outer.len()),
+        _ => bail!(
+            "training cannot begin at \"{}\": {} values cross into it; name a block's first node",
+            graph.nodes[first].name,
+            outer.len()
+        ),
     }
 }
 

@@ -1,0 +1,39 @@
+//! Weights as i8 panels with the input's zero point taken up by the bias: what the kernels for one CPU share in packing.
+//!
+//! Knows no instruction set.
+
+use super::Weights;
+
+/// Whether weights fit i8 with their negative, so that two products of them and i8 values fit i16.
+pub(super) fn fits(weights: &[i16]) -> bool {
+    weights.iter().all(|w| (-127..=127).contains(w))
+}
+
+/// Packs `[channels][taps]` weights that [`fits`] allows as `[channels / LANES][taps / DEPTH][LANES][DEPTH]`, zero-filled, and
+/// takes the zero point's share off `bias`.
+pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
+    weights: &[i16],
+    channels: usize,
+    taps: usize,
+    zero_point: i32,
+    bias: &mut [i32],
+) -> Weights {
+    let steps = taps.div_ceil(DEPTH);
+    let mut packed = vec![0i8; channels.div_ceil(LANES) * steps * LANES * DEPTH];
+    for (c, row) in weights.chunks_exact(taps).enumerate() {
+        for (t, &w) in row.iter().enumerate() {
+            packed[((c / LANES * steps + t / DEPTH) * LANES + c % LANES) * DEPTH + t % DEPTH] = w as i8;
+        }
+    }
+    take_zero_point(weights, taps, zero_point, bias);
+    Weights::Narrow(packed)
+}
+
+/// Takes the share of the input's zero point, `zero_point * sum of weights`, off each channel's bias. `weights`:
+/// `[channels][taps]`.
+pub(super) fn take_zero_point(weights: &[i16], taps: usize, zero_point: i32, bias: &mut [i32]) {
+    for (bias, row) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
+        let sum: i32 = row.iter().map(|&w| w as i32).sum();
+        *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point));
+    }
+}
