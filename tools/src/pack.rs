@@ -285,11 +285,8 @@ pub fn run(args: &Pack) -> Result<()> {
 
 /// Packs a run that was evaluated and compared.
 pub fn pack_run(run: &Run, out: &Path, force: bool) -> Result<()> {
-    let made = Made {
-        run,
-        evaluation: run_folder::read_json(&run.file("evaluation.json"), "evaluate")?,
-        parity: run_folder::read_json(&run.file("parity.json"), "parity")?,
-    };
+    let made =
+        Made { run, evaluation: Evaluation::of(run)?, parity: run_folder::read_json(&run.file("parity.json"), "parity")? };
     write(out, force, &run.int8()?, &of_run(run)?, Some(&made))
 }
 

@@ -72,10 +72,6 @@ struct Published {
     rights: Vec<(PathBuf, bool)>,
 }
 
-fn evaluation(run: &Run) -> Result<Evaluation> {
-    read_json(&run.file("evaluation.json"), &format!("evaluate {}", run.folder().display()))
-}
-
 fn verdict(run: &Run, e: &Evaluation) -> Result<Verdict> {
     let p: parity::Figures = read_json(&run.file("parity.json"), &format!("parity {}", run.folder().display()))?;
     Ok(Verdict::of(run, e, &p, &Decision::of(run)?))
@@ -98,7 +94,7 @@ fn list(folder: &Path) -> Result<()> {
     );
     for run in runs {
         let r = &run.record;
-        let figures = evaluation(&run).ok();
+        let figures = Evaluation::of(&run).ok();
         let top1 = figures.as_ref().map_or("not evaluated".into(), |e| e.sets[0].int8.to_string());
         let verdict = figures.and_then(|e| verdict(&run, &e).ok());
         let says = match &verdict {
@@ -131,7 +127,7 @@ fn paired(a: &[(PathBuf, bool)], b: &[(PathBuf, bool)]) -> (Interval, usize) {
 
 fn compare(a: &Path, b: &Path) -> Result<()> {
     let (ra, rb) = (Run::open(a)?, Run::open(b)?);
-    let (ea, eb) = (evaluation(&ra)?, evaluation(&rb)?);
+    let (ea, eb) = (Evaluation::of(&ra)?, Evaluation::of(&rb)?);
     ensure!(
         ea.evaluator == eb.evaluator,
         "their figures were computed by evaluators {} and {}; evaluate both again",
@@ -170,7 +166,7 @@ fn compare(a: &Path, b: &Path) -> Result<()> {
 
 fn publish(args: &Publish) -> Result<()> {
     let run = Run::open(&args.run)?;
-    let e = evaluation(&run)?;
+    let e = Evaluation::of(&run)?;
     let verdict = verdict(&run, &e)?;
     let mut against = verdict.against.clone();
     let path = args.out.with_extension("published.json");

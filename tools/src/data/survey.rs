@@ -148,8 +148,8 @@ pub struct Pair {
 }
 
 /// Bits in which the hashes of near duplicates may differ, and the mean difference of their thumbnails (0..=255).
-/// Set on TrashNet: its three twins, saved anew, differ by 0 bits and less than 1; the nearest pictures of different
-/// objects that share 5 bits differ by more than 6.
+/// Among TrashNet's 2527 photographs this finds, besides three files that are there twice, six pairs: one glass laid anew, and one
+/// bottle; no two different things.
 const BITS: u32 = 5;
 const DIFFERENCE: f32 = 5.0;
 

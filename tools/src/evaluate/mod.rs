@@ -189,6 +189,16 @@ pub struct Evaluation {
     pub suspects: Vec<Mistake>,
 }
 
+impl Evaluation {
+    /// Reads a run's figures.
+    pub fn of(run: &Run) -> Result<Self> {
+        let make = format!("evaluate {}", run.folder().display());
+        let evaluation: Self = run_folder::read_json(&run.file("evaluation.json"), &make)?;
+        ensure!(!evaluation.sets.is_empty(), "evaluation.json holds no figures; run `{make}` again");
+        Ok(evaluation)
+    }
+}
+
 /// Draws of intervals begin here.
 const SEED: u64 = 0x7a9;
 
@@ -422,7 +432,7 @@ fn further(run: &Run, name: &str, folder: &Path) -> Result<Judged> {
 pub fn evaluate(run: &Run, test: &Judged, options: &Options) -> Result<Evaluation> {
     let c = Judge::new(run)?;
     let path = run.file("evaluation.json");
-    let looks = run_folder::read_json::<Evaluation>(&path, "evaluate").map_or(0, |e| e.looks) + 1;
+    let looks = Evaluation::of(run).map_or(0, |e| e.looks) + 1;
     let ignore = match &options.ignore {
         None => None,
         Some(tag) => {

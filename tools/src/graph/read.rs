@@ -62,10 +62,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn node(&mut self, node: &proto::Node) -> Result<()> {
-        // Constants by name, as `Constant` nodes are; nothing takes them as a value.
-        if node.op == "Constant" {
-            return Ok(());
-        }
+        let output = node.outputs.first().context("it makes nothing")?;
         let edge = match node.op.as_str() {
             "Conv" => self.conv(node)?,
             "BatchNormalization" => self.batch_norm(node)?,
@@ -111,13 +108,13 @@ impl Reader<'_> {
             // Shapes only; a matrix takes the values of one pixel anyway.
             "Flatten" | "Reshape" | "Squeeze" | "Identity" | "Dropout" => self.value(node, 0)?,
             // Left to the head: scores are made of logits in fixed point.
-            "Softmax" | "Sigmoid" if self.file.output == node.outputs[0] => self.value(node, 0)?,
+            "Softmax" | "Sigmoid" if self.file.output == *output => self.value(node, 0)?,
             "QuantizeLinear" | "DequantizeLinear" | "QLinearConv" => {
                 bail!("it is quantised already; give the float model, it is quantised here")
             }
             _ => bail!("this operator is not one of Conv, BatchNormalization, Relu, Clip, Add, MaxPool, averages, Gemm"),
         };
-        self.values.insert(node.outputs[0].clone(), edge);
+        self.values.insert(output.clone(), edge);
         Ok(())
     }
 
@@ -155,8 +152,9 @@ impl Reader<'_> {
 
     /// Whether the value of `node`'s first input, made by the last operator, is taken by nothing else.
     fn sole(&self, node: &proto::Node) -> bool {
-        let made_last = self.values.get(&node.inputs[0]) == self.graph.nodes.len().checked_sub(1).map(Edge::Node).as_ref();
-        made_last && self.uses.get(node.inputs[0].as_str()) == Some(&1)
+        let last = self.graph.nodes.len().checked_sub(1).map(Edge::Node);
+        let name = node.inputs.first().map(String::as_str).unwrap_or_default();
+        last.is_some() && self.values.get(name) == last.as_ref() && self.uses.get(name) == Some(&1)
     }
 
     fn clamp(&mut self, node: &proto::Node, clamp: Clamp) -> Result<Edge> {
@@ -176,6 +174,7 @@ impl Reader<'_> {
         let &[outputs, per_group, ky, kx] = self.constant(node, 1)?.dims.as_slice() else {
             bail!("weights are not [out, in, rows, columns]")
         };
+        ensure!([outputs, per_group, ky, kx].iter().all(|d| *d > 0), "its weights are empty");
         let groups = match node.attributes.get("group") {
             Some(Attribute::Int(g)) => usize::try_from(*g).ok().filter(|g| *g > 0).context("groups below 1")?,
             _ => 1,
@@ -231,6 +230,7 @@ impl Reader<'_> {
             ensure!(!matches!(node.attributes.get(key), Some(Attribute::Float(v)) if *v != 1.0), "{key} is not 1");
         }
         let &[rows, columns] = self.constant(node, 1)?.dims.as_slice() else { bail!("its matrix has not two dimensions") };
+        ensure!(rows > 0 && columns > 0, "its matrix is empty");
         let values = self.reals(node, 1)?;
         let (inputs, outputs, weights) = if flag("transB") {
             (columns, rows, values.to_vec())
@@ -283,6 +283,66 @@ impl Conv {
             let scale = gamma[o] / (variance[o] + epsilon).sqrt();
             self.weights[o * taps..][..taps].iter_mut().for_each(|w| *w *= scale);
             self.bias[o] = (self.bias[o] - mean[o]) * scale + beta[o];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Runner, write};
+    use tagpin::scene::Random;
+
+    /// Convolution of SAME padding, depthwise, addition, maximum, average, matrix.
+    fn graph() -> Graph {
+        let mut r = Random::new(8, 8);
+        let mut some = |n: usize| (0..n).map(|_| r.range(-100, 100) as f32 / 100.0).collect::<Vec<f32>>();
+        let mut conv = |k: usize, stride: usize, pads, inputs: usize, outputs: usize, groups: usize, clamp| {
+            Op::Conv(Conv {
+                window: Window { kernel: [k; 2], stride: [stride; 2], pads },
+                inputs,
+                outputs,
+                groups,
+                weights: some(outputs * inputs / groups * k * k),
+                bias: some(outputs),
+                clamp,
+            })
+        };
+        let normalise = Normalise { mean: [0.5, 0.4, 0.3], std: [0.2, 0.25, 0.3] };
+        let mut g = Graph { side: 8, normalise, nodes: Vec::new() };
+        let a = g.push("stem", conv(3, 2, [0, 0, 1, 1], 3, 6, 1, Clamp::RELU6), vec![Edge::Picture]);
+        let b = g.push("deep", conv(3, 1, [1; 4], 6, 6, 6, Clamp { low: 0.0, high: f32::INFINITY }), vec![a]);
+        let c = g.push("sum", Op::Add(Clamp::NONE), vec![a, b]);
+        let d = g.push("most", Op::MaxPool(Window { kernel: [2; 2], stride: [2; 2], pads: [0; 4] }), vec![c]);
+        let e = g.push("mixed", conv(1, 1, [0; 4], 6, 5, 1, Clamp::NONE), vec![d]);
+        g.push("average", Op::Average, vec![e]);
+        g.with_head(Linear { inputs: 5, outputs: 3, weights: some(15), bias: some(3) })
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_and_runs_the_same() {
+        let graph = graph();
+        let back = read(&write(&graph, None).unwrap(), None).unwrap();
+        assert_eq!(graph, back);
+        let rgb: Vec<u8> = (0..8 * 8 * 3).map(|i| (i * 37 % 256) as u8).collect();
+        let logits = |g: &Graph| Runner::whole(g).unwrap().run(&rgb).unwrap().swap_remove(0);
+        assert_eq!(logits(&graph), logits(&back));
+    }
+
+    #[test]
+    fn no_damaged_file_panics() {
+        let whole = write(&graph(), None).unwrap();
+        let mut r = Random::new(1, 9);
+        for round in 0..4000 {
+            let mut bytes = whole.clone();
+            for _ in 0..r.range(1, 4) {
+                let at = r.range(0, bytes.len() as i32 - 1) as usize;
+                bytes[at] = r.range(0, 255) as u8;
+            }
+            if round % 3 == 0 {
+                bytes.truncate(r.range(0, bytes.len() as i32) as usize);
+            }
+            let _ = read(&bytes, None);
         }
     }
 }

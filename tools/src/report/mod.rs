@@ -51,7 +51,7 @@ struct Latency {
 /// Writes `report.html`.
 pub fn write(run: &Run) -> Result<()> {
     let of = run.folder().display();
-    let evaluation: Evaluation = read_json(&run.file("evaluation.json"), &format!("evaluate {of}"))?;
+    let evaluation = Evaluation::of(run)?;
     let parity: parity::Figures = read_json(&run.file("parity.json"), &format!("parity {of}"))?;
     let decision = Decision::of(run)?;
     let page = Page {
