@@ -34,6 +34,8 @@ impl Calibrator {
     }
 }
 
+/// Most values of one picture that a histogram counts; its ends are of all values.
+const SAMPLE: usize = 1 << 16;
 /// Bins of a histogram; half of them below 0.
 const BINS: usize = 4096;
 
@@ -90,9 +92,10 @@ impl Seen {
         }
         self.per_channel += pixels as u64;
         self.widen(self.low, self.high);
-        let inverse = (-self.width as f32).exp2();
-        for &v in values {
-            self.bins[((v * inverse).floor() as i32 + BINS as i32 / 2).clamp(0, BINS as i32 - 1) as usize] += 1;
+        let (inverse, half) = ((-self.width as f32).exp2(), (BINS / 2) as f32);
+        for &v in values.iter().step_by(values.len().div_ceil(SAMPLE)) {
+            // Never below 0, where the conversion would round up.
+            self.bins[((v * inverse + half) as usize).min(BINS - 1)] += 1;
         }
     }
 

@@ -61,17 +61,20 @@ pub fn sides(split: &Split, backbone: &Graph, fit: Fit) -> Result<([SideFeatures
     Ok((Side::ALL.map(of), computed))
 }
 
+/// Penalty of the head by which the network is quantised: of the right size for features of a backbone.
+const PROVISIONAL: f32 = 100.0;
+
 /// Learns a head for `backbone`: first on float features, by which the network is quantised; then on the features that the
 /// int8 network gives, which are the ones that the device will see.
 pub fn train(split: &Split, backbone: Graph, fit: Fit) -> Result<Quick> {
     let ([train, validation, _], computed) = sides(split, &backbone, fit)?;
     let (tags, task) = (split.dataset.tags.len(), split.dataset.task);
-    let first = head::fit(&train.examples(), &validation.examples(), tags, task)?;
+    let first = head::fit_one(&train.examples(), tags, task, PROVISIONAL)?;
     let target = data::target(backbone.side, fit)?;
     let options = quantise::Options::default();
     let pictures = Pictures::of(split, target, &options)?;
     let (calibration, choice) = (Pictures::refs(&pictures.calibration), Pictures::refs(&pictures.choice));
-    let whole = backbone.clone().with_head(first.linear);
+    let whole = backbone.clone().with_head(first);
     let chosen = quantise::choose(&whole, task, &calibration, &choice, options.calibrator)?;
     let int8_backbone = chosen.headless()?;
     let int8 = |rgb: &[Vec<u8>]| -> Result<Vec<Vec<f32>>> {
