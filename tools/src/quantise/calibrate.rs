@@ -280,9 +280,11 @@ mod tests {
         seen.add(&bell(100_000, 60.0));
         let top = |c: Calibrator| seen.quant(c).range().1;
         assert!(top(Calibrator::MinMax) >= 59.7);
-        for c in [Calibrator::Percentile, Calibrator::Mse, Calibrator::Entropy] {
-            assert!((2.5..56.0).contains(&top(c)), "{}: {}", c.name(), top(c));
+        for c in [Calibrator::Percentile, Calibrator::Entropy] {
+            assert!((2.5..40.0).contains(&top(c)), "{}: {}", c.name(), top(c));
         }
+        // One far value counts by its square: it is clipped, but not by much.
+        assert!((2.5..59.0).contains(&top(Calibrator::Mse)), "{}", top(Calibrator::Mse));
     }
 
     #[test]
