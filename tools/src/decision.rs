@@ -89,7 +89,7 @@ pub fn present(verdict: &Verdict) -> Vec<usize> {
 
 /// Fits the temperature on validation and writes the plain decision.
 pub fn calibrate(run: &Run) -> Result<Decision> {
-    let judged = Judged::int8(run, Side::Validation, None)?;
+    let judged = Judged::int8(run, Side::Validation)?;
     let temperature = metrics::temperature(&predict::real(&judged.int8), &judged.truth(), run.split.dataset.task);
     let decision = Decision::plain(&run.split.dataset.tags, temperature);
     run_folder::write_json(&run.file("decision.json"), &decision)?;

@@ -22,14 +22,9 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// A side of the run's split, int8 only; at most `most` pictures, spread evenly.
-    pub fn int8(run: &Run, side: Side, most: Option<usize>) -> Result<Self> {
-        let mut entries = run.split.entries(side);
-        if let Some(most) = most.filter(|m| *m < entries.len()) {
-            let every = entries.len() as f64 / most.max(1) as f64;
-            entries = (0..most).map(|i| entries[(i as f64 * every) as usize].clone()).collect();
-        }
-        Self::of(run, run.split.dataset.root.clone(), entries, false)
+    /// A side of the run's split, int8 only.
+    pub fn int8(run: &Run, side: Side) -> Result<Self> {
+        Self::of(run, run.split.dataset.root.clone(), run.split.entries(side), false)
     }
 
     /// A side of the run's split, int8 and float.

@@ -2,10 +2,12 @@
 //!
 //! Does not train or quantise; the engine that will run the model is asked whether it can.
 
+use crate::data::TaskName;
 use crate::decision::Decision;
 use crate::evaluate::Evaluation;
+use crate::graph::Normalise;
 use crate::parity;
-use crate::run::Run;
+use crate::run::{FitName, Run};
 use crate::run_folder;
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
@@ -34,11 +36,11 @@ pub struct Pack {
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub std: Vec<f32>,
     /// How frames are brought to the model's aspect ratio.
-    #[arg(long, default_value = "crop", value_parser = ["crop", "stretch", "pad"])]
-    pub fit: String,
+    #[arg(long, value_enum, default_value = "crop")]
+    pub fit: FitName,
     /// Whether tags exclude one another.
-    #[arg(long, default_value = "multiclass", value_parser = ["multiclass", "multilabel"])]
-    pub task: String,
+    #[arg(long, value_enum, default_value = "multiclass")]
+    pub task: TaskName,
     /// Bundle to write; its card gets the same name with `.md`.
     #[arg(long)]
     pub out: PathBuf,
@@ -51,10 +53,8 @@ pub struct Pack {
 pub struct Ingredients {
     /// Tags in the order of logits.
     pub tags: Vec<String>,
-    /// Mean of values 0..1 a channel.
-    pub mean: [f32; 3],
-    /// Deviation of values 0..1 a channel.
-    pub std: [f32; 3],
+    /// What the network was trained on.
+    pub normalise: Normalise,
     /// How frames are fitted.
     pub fit: Fit,
     /// Multiclass or multilabel.
@@ -83,7 +83,7 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
     if spec.absorbed.is_some_and(|a| (a == Absorbed::Softmax) != (i.task == Task::Multiclass)) {
         bail!("the graph ends in {:?}, the task is {:?}; change --task", spec.absorbed, i.task);
     }
-    let real: Vec<f32> = (0..3).flat_map(|c| (0..256).map(move |v| (v as f32 / 255.0 - i.mean[c]) / i.std[c])).collect();
+    let real = i.normalise.table();
     let int8: Vec<u8> = real.iter().map(|&x| quant::quantise(x, spec.scale, spec.zero_point) as u8).collect();
     let real: Vec<u8> = real.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut tags = heapless::Vec::new();
@@ -113,23 +113,8 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn three(name: &str, values: &[f32]) -> Result<[f32; 3]> {
-    match *values {
-        [a] => Ok([a; 3]),
-        [a, b, c] => Ok([a, b, c]),
-        _ => bail!("--{name}: {} values, expected 1 or 3", values.len()),
-    }
-}
-
 fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
-    let (mut mean, mut std) = (three("mean", &args.mean)?, three("std", &args.std)?);
-    if mean.iter().chain(&std).any(|&v| v > 1.0) {
-        mean = mean.map(|v| v / 255.0);
-        std = std.map(|v| v / 255.0);
-    }
-    if !std.iter().all(|s| *s > 0.0) || !mean.iter().all(|m| m.is_finite()) {
-        bail!("--std must be above 0 and --mean a number");
-    }
+    let normalise = Normalise::of(&args.mean, &args.std)?;
     let tags: Vec<String> = match args.tags.as_deref() {
         Some("numbered") => (0..Engine::load(onnx)?.spec().logits).map(|i| format!("{i:04}")).collect(),
         Some(file) => {
@@ -138,15 +123,18 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
         }
         None => bail!("--onnx needs --tags FILE or --tags numbered"),
     };
-    let fit = match args.fit.as_str() {
-        "stretch" => Fit::Stretch,
-        "pad" => Fit::Pad,
-        _ => Fit::Crop,
-    };
-    let task = if args.task == "multilabel" { Task::Multilabel } else { Task::Multiclass };
     let rules = vec![TagRule::default(); tags.len()];
     let temperature_q16 = tagpin::head::Temperature::ONE.q16();
-    Ok(Ingredients { tags, mean, std, fit, task, rules, temperature_q16, dataset_sha256: [0; 32], run_sha256: [0; 32] })
+    Ok(Ingredients {
+        tags,
+        normalise,
+        fit: args.fit.into(),
+        task: args.task.into(),
+        rules,
+        temperature_q16,
+        dataset_sha256: [0; 32],
+        run_sha256: [0; 32],
+    })
 }
 
 /// What of a run goes into its bundle.
@@ -160,8 +148,7 @@ fn of_run(run: &Run) -> Result<Ingredients> {
     let record = run_folder::read_file(&run.file("run.json"), "train")?;
     Ok(Ingredients {
         tags: run.split.dataset.tags.clone(),
-        mean: run.graph.normalise.mean,
-        std: run.graph.normalise.std,
+        normalise: run.graph.normalise,
         fit: run.record.fit.into(),
         task: run.split.dataset.task.into(),
         rules: decision.tag_rules()?,
@@ -195,7 +182,7 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
     writeln!(s, "| | |\n|---|---|")?;
     writeln!(s, "| bundle SHA-256 | `{}` |", Hex(&bundle.sha256))?;
     writeln!(s, "| graph SHA-256 | `{}` |", Hex(&bundle.contract.graph_sha256))?;
-    writeln!(s, "| mean, deviation | {:?}, {:?} |", i.mean, i.std)?;
+    writeln!(s, "| mean, deviation | {:?}, {:?} |", i.normalise.mean, i.normalise.std)?;
     let Some(Made { run, evaluation, parity }) = made else {
         writeln!(s, "| made from | an ONNX file; nothing is known of its training or figures |")?;
         return Ok(s);

@@ -2,7 +2,7 @@
 //!
 //! Does not judge the model itself, only that both say the same.
 
-use crate::data::split::Side;
+use crate::data::{self, split::Side};
 use crate::decision::{self, Decision};
 use crate::graph::{Op, Runner};
 use crate::judged::Judged;
@@ -267,7 +267,7 @@ fn layers(run: &Run, test: &Judged) -> Result<Vec<LayerError>> {
     let float = Runner::new(graph, &taps)?;
     let int8 = Runner::quantised(&run.int8()?, graph, &taps)?;
     let mut sums = vec![(0.0f64, 0.0f64); taps.len()];
-    for rgb in test.rgb.iter().step_by((test.rgb.len() / LAYER_PICTURES).max(1)).take(LAYER_PICTURES) {
+    for rgb in data::spread(test.rgb.len(), LAYER_PICTURES).map(|i| &test.rgb[i]) {
         let (a, b) = (float.run(rgb)?, int8.run(rgb)?);
         for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(&b)) {
             for (x, y) in a.iter().zip(b) {

@@ -15,10 +15,8 @@ use tagpin::quant;
 pub fn int8(onnx: &[u8], normalise: Normalise, pictures: &[&[u8]]) -> Result<Vec<Vec<i32>>> {
     let engine = Engine::load(onnx)?;
     let spec = engine.spec().clone();
-    let tables: Vec<u8> = (0..3)
-        .flat_map(|c| (0..=255).map(move |v| normalise.value(c, v)))
-        .map(|x| quant::quantise(x, spec.scale, spec.zero_point) as u8)
-        .collect();
+    let int8 = |x: f32| quant::quantise(x, spec.scale, spec.zero_point) as u8;
+    let tables: Vec<u8> = normalise.table().into_iter().map(int8).collect();
     let bar = crate::progress::bar("int8", pictures.len() as u64);
     let logits = pictures
         .par_iter()

@@ -135,7 +135,7 @@ pub fn run(args: &Tune) -> Result<()> {
     let mut decision = Decision::plain(tags, before.temperature);
     let temperature = decision.temperature();
     let score = |side: Side| -> Result<Scored> {
-        let judged = Judged::int8(&run, side, None)?;
+        let judged = Judged::int8(&run, side)?;
         let scores = predict::probabilities(&predict::scores(task, &judged.int8, temperature));
         // Only the top tag of a multiclass picture can pass its threshold.
         let eligible = |s: &Vec<f32>| {

@@ -120,6 +120,12 @@ fn hash_of(tags: &[String], entries: &[Entry]) -> String {
     Hex(&sha256(&all)).to_string()
 }
 
+/// Indices of at most `most` of `n` things, spread over all of them.
+pub fn spread(n: usize, most: usize) -> impl Iterator<Item = usize> {
+    let every = (n as f64 / most.max(1) as f64).max(1.0);
+    (0..most.min(n)).map(move |i| (i as f64 * every) as usize)
+}
+
 /// SHA-256 of bytes, hexadecimal.
 pub fn hex_hash(bytes: &[u8]) -> String {
     Hex(&sha256(bytes)).to_string()

@@ -352,8 +352,7 @@ fn thin(curve: &[CurvePoint], most: usize) -> Vec<CurvePoint> {
 }
 
 fn shifted(c: &Judge<'_>, judged: &Judged, most: usize) -> Result<Vec<Shifted>> {
-    let every = (judged.rgb.len() as f64 / most.max(1) as f64).max(1.0);
-    let chosen: Vec<usize> = (0..most.min(judged.rgb.len())).map(|i| (i as f64 * every) as usize).collect();
+    let chosen: Vec<usize> = data::spread(judged.rgb.len(), most).collect();
     let truth: Vec<Vec<usize>> = chosen.iter().map(|&i| judged.entries[i].tags.clone()).collect();
     let onnx = c.run.int8()?;
     let side = c.run.graph.side;
@@ -455,7 +454,7 @@ pub fn evaluate(run: &Run, test: &Judged, options: &Options) -> Result<Evaluatio
         let each: Vec<usize> = (0..judged.entries.len()).collect();
         sets.push(figures(&c, name, &judged, &each, &train, ignore)?);
     }
-    let validation = Judged::int8(run, Side::Validation, None)?;
+    let validation = Judged::int8(run, Side::Validation)?;
     let mut suspects = c.mistakes(&validation, &c.scores(&validation.int8));
     suspects.extend(c.mistakes(test, &c.scores(&test.int8)));
     suspects.retain(|m| m.score > 0.8 && m.score_of_tag < 0.1);

@@ -142,18 +142,41 @@ pub struct Normalise {
 }
 
 impl Normalise {
+    /// From flags: one or three numbers each, of values 0..1, or of 0..255 if one is above 1.
+    pub fn of(mean: &[f32], std: &[f32]) -> Result<Self> {
+        let three = |name: &str, values: &[f32]| match *values {
+            [a] => Ok([a; 3]),
+            [a, b, c] => Ok([a, b, c]),
+            _ => bail!("--{name}: {} values, expected 1 or 3", values.len()),
+        };
+        let (mut mean, mut std) = (three("mean", mean)?, three("std", std)?);
+        if mean.iter().chain(&std).any(|&v| v > 1.0) {
+            (mean, std) = (mean.map(|v| v / 255.0), std.map(|v| v / 255.0));
+        }
+        ensure!(
+            std.iter().all(|s| *s > 0.0 && s.is_finite()) && mean.iter().all(|m| m.is_finite()),
+            "--std must be above 0 and --mean a number"
+        );
+        Ok(Self { mean, std })
+    }
+
     /// The real value of a byte.
     pub fn value(&self, channel: usize, byte: u8) -> f32 {
         (byte as f32 / 255.0 - self.mean[channel]) / self.std[channel]
     }
 
+    /// The real value of every byte, `[3][256]`.
+    pub fn table(&self) -> Vec<f32> {
+        (0..3).flat_map(|c| (0..=255).map(move |v| self.value(c, v))).collect()
+    }
+
     /// A picture's real values, `[3, side, side]` from `[side, side, 3]`.
     pub fn planes(&self, rgb: &[u8]) -> Vec<f32> {
         let pixels = rgb.len() / 3;
+        let table = self.table();
         let mut planes = Vec::with_capacity(rgb.len());
         for c in 0..3 {
-            let table: Vec<f32> = (0..=255).map(|v| self.value(c, v)).collect();
-            planes.extend((0..pixels).map(|i| table[rgb[i * 3 + c] as usize]));
+            planes.extend((0..pixels).map(|i| table[c * 256 + rgb[i * 3 + c] as usize]));
         }
         planes
     }

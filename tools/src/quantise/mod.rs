@@ -364,8 +364,7 @@ impl Pictures {
     pub fn of(split: &Split, target: Target, options: &Options) -> Result<Self> {
         let spread = |side: Side, n: usize| -> Result<Vec<Vec<u8>>> {
             let all = split.entries(side);
-            let every = (all.len() as f64 / n.max(1) as f64).max(1.0);
-            let some: Vec<data::Entry> = (0..n.min(all.len())).map(|i| all[(i as f64 * every) as usize].clone()).collect();
+            let some: Vec<data::Entry> = data::spread(all.len(), n).map(|i| all[i].clone()).collect();
             data::load(&split.dataset.root, &some, target)
         };
         Ok(Self {

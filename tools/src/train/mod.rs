@@ -58,10 +58,10 @@ pub struct Train {
     /// Side of the picture for the backbone: smaller is faster and less accurate. A multiple of 32.
     #[arg(long)]
     pub size: Option<usize>,
-    /// Mean of each channel, one or three, of values 0..1, for a backbone that does not carry its own.
+    /// Mean of each channel, one or three, of values 0..1 (of 0..255 if above 1), for a backbone that does not carry its own.
     #[arg(long, value_delimiter = ',', requires = "std")]
     pub mean: Vec<f32>,
-    /// Deviation of each channel, one or three, of values 0..1.
+    /// Deviation of each channel, one or three, in the same unit as the mean.
     #[arg(long, value_delimiter = ',', requires = "mean")]
     pub std: Vec<f32>,
     /// How pictures and frames are brought to the network's square.
@@ -231,8 +231,9 @@ fn trained(args: &Train, split: &Split) -> Result<(Trained, Option<usize>)> {
         let graph = small::network(split.dataset.tags.len(), args.seed);
         return Ok((tune(args, split, graph, 0, true)?, None));
     }
+    let normalise = if args.mean.is_empty() { None } else { Some(Normalise::of(&args.mean, &args.std)?) };
     let path = args.backbone.as_deref().with_context(|| format!("--backbone: there is none; {}", backbone::HOW))?;
-    let backbone = backbone::load(path, normalise(args)?, args.size)?;
+    let backbone = backbone::load(path, normalise, args.size)?;
     let quick = quick::train(split, backbone, args.fit.into())?;
     println!("{:>12}{:>14}{:>12}", "penalty", "log loss", "validation");
     for (penalty, loss, right) in &quick.fitted.tried {
@@ -307,23 +308,6 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         settings,
         int8: None,
     })
-}
-
-fn normalise(args: &Train) -> Result<Option<Normalise>> {
-    if args.mean.is_empty() {
-        return Ok(None);
-    }
-    let three = |name: &str, values: &[f32]| match *values {
-        [a] => Ok([a; 3]),
-        [a, b, c] => Ok([a, b, c]),
-        _ => bail!("--{name}: {} values, expected 1 or 3", values.len()),
-    };
-    let normalise = Normalise { mean: three("mean", &args.mean)?, std: three("std", &args.std)? };
-    ensure!(
-        normalise.std.iter().all(|s| *s > 0.0 && s.is_finite()) && normalise.mean.iter().all(|m| (0.0..=1.0).contains(m)),
-        "--mean and --std are of values 0..1; divide what is meant for 0..255 by 255"
-    );
-    Ok(Some(normalise))
 }
 
 fn record(args: &Train, split: &Split, t: &Trained, seconds: f64) -> Result<Record> {
