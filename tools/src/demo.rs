@@ -6,6 +6,7 @@ use crate::run::Run;
 use crate::{data, evaluate, pack, quantise, synth, train};
 use anyhow::{Result, bail};
 use clap::Parser;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Make the shipped parts model from nothing: synth, train, quantise, evaluate, pack.
@@ -49,11 +50,11 @@ pub fn run(args: &Demo) -> Result<()> {
     draw("pictures", args.per_tag, 0, false)?;
     draw("beyond", held, 1, true)?;
     stages.done("synth");
-    let defaults = ["train", "--small", "--only", "--domain", "conveyor", "--data", "", "--out", ""];
-    let mut train = Defaults::parse_from(defaults).train;
-    (train.data, train.out) = (Some(at("pictures")), at("run"));
-    (train.epochs, train.seed, train.patience) = (args.epochs, args.seed, 0);
-    train::run(&train)?;
+    let (data, out) = (at("pictures").into_os_string(), at("run").into_os_string());
+    let (epochs, seed) = (args.epochs.to_string().into(), args.seed.to_string().into());
+    let flags = ["train", "--small", "--only", "--domain", "conveyor", "--patience", "0"].map(OsString::from);
+    let given = ["--data".into(), data, "--out".into(), out, "--epochs".into(), epochs, "--seed".into(), seed];
+    train::run(&Defaults::parse_from(flags.into_iter().chain(given)).train)?;
     stages.done("train");
     let run = Run::open(&at("run"))?;
     let also = vec![format!("beyond={}", at("beyond").display())];

@@ -317,6 +317,15 @@ fn bad_folders_and_flags_are_refused_by_name() {
 }
 
 #[test]
+fn the_shipped_models_recipe_runs_on_a_tiny_set() {
+    let at = folder("demo");
+    let text = run(&["demo", "--per-tag", "8", "--epochs", "1", "--work", "work", "--out", "parts.tagpin"], &at);
+    assert!(text.contains("beyond (35 pictures counted)"), "the tag of an empty belt is not counted: {text}");
+    assert_eq!(bundle_tags(&at.join("parts.tagpin")).len(), 8);
+    assert!(refused(&["demo", "--work", "work"], &at).contains("work exists"));
+}
+
+#[test]
 fn somebody_elses_onnx_file_is_packed_or_refused_with_a_reason() {
     let at = folder("foreign");
     let data = |name: &str| format!("{}/../tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
