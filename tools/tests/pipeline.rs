@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn tools(args: &[&str], folder: &Path) -> Output {
-    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    // A cache of each test's own: two that run at once would overwrite one another's.
     let mut command = Command::new(env!("CARGO_BIN_EXE_tagpin-tools"));
-    command.args(args).current_dir(folder).env("TAGPIN_CACHE", cache).output().unwrap()
+    command.args(args).current_dir(folder).env("TAGPIN_CACHE", folder.join("cache")).output().unwrap()
 }
 
 fn run(args: &[&str], folder: &Path) -> String {
@@ -183,7 +183,7 @@ fn fine_tuning_from_a_block_resumes_to_the_same_model() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tagpin-tools"))
         .args(train("broken", &[]))
         .current_dir(&at)
-        .env("TAGPIN_CACHE", PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache"))
+        .env("TAGPIN_CACHE", at.join("cache"))
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();

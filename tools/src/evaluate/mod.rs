@@ -202,6 +202,7 @@ impl Evaluation {
 /// Draws of intervals begin here.
 const SEED: u64 = 0x7a9;
 
+/// What all figures of a run are computed with.
 struct Judge<'a> {
     run: &'a Run,
     decision: Decision,
