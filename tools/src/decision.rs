@@ -45,10 +45,10 @@ impl Decision {
 
     /// Reads a run's decision.
     pub fn of(run: &Run) -> Result<Self> {
-        let decision: Self = read_json(&run.file("decision.json"), &format!("tune {}", run.folder().display()))?;
+        let decision: Self = read_json(&run.file("decision.json"), &format!("quantise {}", run.folder().display()))?;
         ensure!(
             decision.rules.iter().map(|r| &r.tag).eq(&run.split.dataset.tags),
-            "decision.json is of other tags; run `tune` again"
+            "decision.json is of other tags; run `quantise` again"
         );
         Ok(decision)
     }
