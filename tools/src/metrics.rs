@@ -107,6 +107,11 @@ pub fn average_precision(curve: &[CurvePoint]) -> Option<f64> {
     (!curve.is_empty()).then(|| steps.sum())
 }
 
+/// A figure for a table; a dash where there is none.
+pub fn show(x: Option<f64>) -> String {
+    x.map_or("-".into(), |x| format!("{x:.3}"))
+}
+
 /// Counts of one tag's decisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

@@ -6,6 +6,7 @@ use crate::data::TaskName;
 use crate::decision::Decision;
 use crate::evaluate::Evaluation;
 use crate::graph::Normalise;
+use crate::metrics;
 use crate::parity;
 use crate::run::{FitName, Run};
 use crate::run_folder;
@@ -240,7 +241,6 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
             "\n### {}\n\n| tag | pictures | precision | recall | AP | threshold |\n|---|---|---|---|---|---|",
             f.name
         )?;
-        let show = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.3}"));
         for t in &f.tags {
             let recall = t.recall.map_or("-".into(), |r| r.to_string());
             writeln!(
@@ -248,8 +248,8 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
                 "| {} | {} | {} | {recall} | {} | {:.3} |",
                 t.tag,
                 t.pictures,
-                show(t.precision),
-                show(t.ap),
+                metrics::show(t.precision),
+                metrics::show(t.ap),
                 t.threshold
             )?;
         }

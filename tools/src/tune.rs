@@ -180,16 +180,15 @@ pub fn run(args: &Tune) -> Result<()> {
             metrics::counts(&called, truth, t)
         };
         let (v, e) = (at((&scores, &truth)), at((&test.0, &test.1)));
-        let show = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.3}"));
         println!(
             "{:<18}{:>10.3}{:>9.3} |{:>22}{:>10} |{:>16}{:>10}",
             rule.tag,
             rule.threshold,
             rule.review_low,
-            show(v.precision()),
-            show(v.recall()),
-            show(e.precision()),
-            show(e.recall())
+            metrics::show(v.precision()),
+            metrics::show(v.recall()),
+            metrics::show(e.precision()),
+            metrics::show(e.recall())
         );
     }
     run_folder::write_json(&run.file("decision.json"), &decision)?;

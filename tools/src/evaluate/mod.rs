@@ -476,10 +476,6 @@ pub fn evaluate(run: &Run, test: &Judged, options: &Options) -> Result<Evaluatio
     Ok(evaluation)
 }
 
-fn show(x: Option<f64>) -> String {
-    x.map_or("-".into(), |x| format!("{x:.3}"))
-}
-
 /// Prints figures as tables.
 fn print(e: &Evaluation, run: &Run) {
     for f in &e.sets {
@@ -501,11 +497,11 @@ fn print(e: &Evaluation, run: &Run) {
                 t.tag,
                 t.train,
                 t.pictures,
-                show(t.precision),
-                show(t.ap),
+                metrics::show(t.precision),
+                metrics::show(t.ap),
                 t.threshold,
-                show(t.precision_at),
-                show(t.recall_at)
+                metrics::show(t.precision_at),
+                metrics::show(t.recall_at)
             );
         }
         for t in f.tags.iter().filter(|t| t.pictures == 0) {

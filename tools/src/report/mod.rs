@@ -7,7 +7,7 @@ mod plots;
 use crate::data::check::Contract;
 use crate::decision::Decision;
 use crate::evaluate::{Decided, Evaluation, Mistake, SetFigures};
-use crate::metrics::Interval;
+use crate::metrics::{self, Interval};
 use crate::parity;
 use crate::quantise::Quantisation;
 use crate::run::Run;
@@ -89,10 +89,6 @@ fn latency(run: &Run) -> Result<Latency> {
         median_ms: times[times.len() / 2],
         worst_ms: times[times.len() - 1],
     })
-}
-
-fn show(x: Option<f64>) -> String {
-    x.map_or("-".into(), |x| format!("{x:.3}"))
 }
 
 fn percent(x: f64) -> String {
@@ -249,12 +245,12 @@ impl Page<'_> {
                     text(&t.tag),
                     text(t.train),
                     text(t.pictures),
-                    text(show(t.precision)),
+                    text(metrics::show(t.precision)),
                     t.recall.map_or(text("-"), with_interval),
-                    text(show(t.ap)),
+                    text(metrics::show(t.ap)),
                     text(format!("{:.3}", t.threshold)),
-                    text(show(t.precision_at)),
-                    text(show(t.recall_at)),
+                    text(metrics::show(t.precision_at)),
+                    text(metrics::show(t.recall_at)),
                 ]
             })
             .collect();
