@@ -3,7 +3,7 @@
 //! Does not know ONNX.
 
 use super::{Absorbed, EngineError, EngineSpec};
-use crate::kernels::generic::{self, Addend, Epilogue};
+use crate::kernels::generic::{self, Addend, Epilogue, EpilogueBlock, Reach};
 use crate::kernels::{ConvShape, Kernels, Weights};
 use crate::quant::{Clamp, logit_q16, requant_rndne};
 use std::ops::Range;
@@ -46,7 +46,8 @@ pub(super) struct Conv {
     scale: Vec<f32>,
     zero_point: i8,
     clamp: Clamp,
-    small: bool,
+    blocks: Vec<EpilogueBlock>,
+    reach: Reach,
 }
 
 impl Conv {
@@ -60,20 +61,22 @@ impl Conv {
         zero_point: i8,
         clamp: Clamp,
     ) -> Self {
-        let small = generic::sums_are_small(weights, zero_point, &bias, &scale);
+        let reach = Reach::of(weights, zero_point, &bias, &scale);
         let weights = if shape.is_depthwise() {
             kernels.pack_depthwise(&shape, weights, zero_point, &mut bias)
         } else {
             let channels = shape.output[2] / shape.groups;
             kernels.pack(weights, channels, shape.patch_len(), shape.groups, zero_point, &mut bias)
         };
-        Self { shape, weights, bias, scale, zero_point, clamp, small }
+        let blocks = kernels.epilogue_blocks(&shape, &weights, reach, &bias, &scale);
+        Self { shape, weights, bias, scale, zero_point, clamp, blocks, reach }
     }
 
     fn run(&self, kernels: Kernels, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
-        let epilogue = Epilogue { bias: &self.bias, scale: &self.scale, clamp: self.clamp, small: self.small };
+        let Self { bias, scale, clamp, blocks, reach, .. } = self;
+        let epilogue = Epilogue { bias, scale, clamp: *clamp, blocks, reach: *reach };
         match self.shape.is_depthwise() {
-            true => kernels.depthwise(&self.shape, input, self.zero_point, &self.weights, epilogue, output),
+            true => kernels.depthwise(&self.shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
             false => kernels.conv(&self.shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
         }
     }

@@ -14,9 +14,9 @@
 //! in the picture take no check. The last block of a layer whose channels are no multiple of 16 overlaps the one before.
 
 use super::ConvShape;
-use super::generic::{Epilogue, LANES};
+use super::generic::{Epilogue, EpilogueBlock, LANES};
 use super::narrow::{fits, take_zero_point};
-use super::requant::{Block, Blocks, Sums};
+use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -26,8 +26,8 @@ pub(super) fn takes(kernel: [usize; 2], channels: usize, weights: &[i16]) -> boo
 }
 
 /// Where each block of 16 channels begins.
-fn firsts(channels: usize) -> impl Iterator<Item = usize> {
-    (0..channels).step_by(LANES).map(move |first| first.min(channels - LANES))
+pub(super) fn firsts(channels: usize) -> impl Iterator<Item = usize> {
+    (0..channels).step_by(LANES).map(move |first| first.min(channels.saturating_sub(LANES)))
 }
 
 /// Packs `[channels][taps]` weights of a layer that it [`takes`] as `[block][taps][16]`, and takes the zero point's share off
@@ -40,29 +40,20 @@ pub(super) fn pack(weights: &[i16], channels: usize, zero_point: i8, bias: &mut 
 }
 
 /// A layer that it [`takes`]; `weights` and the bias as [`pack`] left them. See `generic::depthwise` for the rest.
-pub(super) fn depthwise(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    epilogue: Epilogue<'_>,
-    output: &mut [i8],
-) {
-    match (s.kernel[0], epilogue.small) {
-        (3, true) => blocks::<3, 9, true>(s, input, zero_point, weights, epilogue, output),
-        (3, false) => blocks::<3, 9, false>(s, input, zero_point, weights, epilogue, output),
-        (_, true) => blocks::<5, 25, true>(s, input, zero_point, weights, epilogue, output),
-        (_, false) => blocks::<5, 25, false>(s, input, zero_point, weights, epilogue, output),
+pub(super) fn depthwise(s: &ConvShape, input: &[i8], zero_point: i8, weights: &[i8], e: Epilogue<'_>, output: &mut [i8]) {
+    match s.kernel[0] {
+        3 => for_reach!(e.reach, SHORT_BY_XTN, blocks::[3, 9](s, input, zero_point, weights, e, output)),
+        _ => for_reach!(e.reach, SHORT_BY_XTN, blocks::[5, 25](s, input, zero_point, weights, e, output)),
     }
 }
 
 /// `SIDE`: rows and columns of the kernel, `TAPS`: its square.
-fn blocks<const SIDE: usize, const TAPS: usize, const SMALL: bool>(
+fn blocks<const SIDE: usize, const TAPS: usize, const REACH: u8>(
     s: &ConvShape,
     input: &[i8],
     zero_point: i8,
     weights: &[i8],
-    epilogue: Epilogue<'_>,
+    e: Epilogue<'_>,
     output: &mut [i8],
 ) {
     let [h, w, c] = s.input;
@@ -74,34 +65,29 @@ fn blocks<const SIDE: usize, const TAPS: usize, const SMALL: bool>(
         "kernel and lengths of the shape"
     );
     assert_eq!(weights.len(), c.div_ceil(LANES) * TAPS * LANES, "packed length");
-    let all = Blocks::<SMALL>::new(epilogue, c);
-    let [row_step, column_step] = [s.dilation[0] * w * c, s.dilation[1] * c];
-    let offsets: [usize; TAPS] = core::array::from_fn(|t| t / SIDE * row_step + t % SIDE * column_step);
+    let outputs = Outputs::<REACH>::new(&e);
     // SAFETY: NEON is part of aarch64's baseline; registers only.
     let padding = unsafe { vdupq_n_s8(zero_point) };
-    for (first, weights) in firsts(c).zip(weights.chunks_exact(TAPS * LANES)) {
-        // SAFETY: the chunk holds 16 bytes for each tap.
-        let taps: [int8x16_t; TAPS] = core::array::from_fn(|t| unsafe { vld1q_s8(weights.as_ptr().add(t * LANES)) });
-        let at = Place { all: &all, block: all.block(first), taps, offsets, padding, first };
-        for oy in 0..oh {
-            let out = &mut output[oy * ow * c..][..ow * c];
+    let blocks = firsts(c).zip(weights.as_chunks::<LANES>().0.as_chunks::<TAPS>().0).zip(e.blocks);
+    for ((first, weights), block) in blocks {
+        let at = Place { outputs, block, numbers: Numbers::of(block), weights, padding, first };
+        for (oy, out) in output.chunks_exact_mut(ow * c).enumerate() {
             at.row::<SIDE>(s, input, oy, out);
         }
     }
 }
 
-/// A block of 16 channels: weights, bias, scale.
-struct Place<'e, const TAPS: usize, const SMALL: bool> {
-    all: &'e Blocks<'e, SMALL>,
-    block: Block,
-    taps: [int8x16_t; TAPS],
-    /// From the first tap to each.
-    offsets: [usize; TAPS],
+/// A block of 16 channels from `first` on.
+struct Place<'e, const TAPS: usize, const REACH: u8> {
+    outputs: Outputs<REACH>,
+    block: &'e EpilogueBlock,
+    numbers: Numbers,
+    weights: &'e [[i8; LANES]; TAPS],
     padding: int8x16_t,
     first: usize,
 }
 
-impl<const TAPS: usize, const SMALL: bool> Place<'_, TAPS, SMALL> {
+impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
     /// One row of outputs.
     #[inline(always)]
     fn row<const SIDE: usize>(&self, s: &ConvShape, input: &[i8], oy: usize, out: &mut [i8]) {
@@ -127,34 +113,48 @@ impl<const TAPS: usize, const SMALL: bool> Place<'_, TAPS, SMALL> {
                     }
                 }
             }
-            self.all.store(self.sum(|t| x[t]), &self.block, &mut out[ox * c + self.first..][..LANES]);
+            self.outputs.store(self.sum(|t| x[t]), &self.numbers, &mut out[ox * c + self.first..][..LANES]);
         }
         if from >= to {
             return;
         }
-        let begin = (y0 * w + (from * s.stride[1] - s.pad[1])) * c + self.first;
+        let x0 = from * s.stride[1] - s.pad[1];
         let step = s.stride[1] * c;
-        let last = begin + (to - 1 - from) * step + self.offsets[TAPS - 1] + LANES;
-        assert!(last <= input.len(), "the last tap of the last column lies in the picture");
-        for i in 0..to - from {
-            let base = begin + i * step;
-            // SAFETY: no tap lies beyond the last column's last, which was checked against the input's length.
-            let sums = self.sum(|t| unsafe { vld1q_s8(input.as_ptr().add(base + self.offsets[t])) });
-            self.all.store(sums, &self.block, &mut out[(from + i) * c + self.first..][..LANES]);
+        let columns: [usize; SIDE] = core::array::from_fn(|k| k * s.dilation[1] * c);
+        let first = (rows[SIDE - 1] * w + x0) * c + self.first;
+        assert!(
+            first + columns[SIDE - 1] + (to - 1 - from) * step + LANES <= input.len()
+                && (to - 1) * c + self.first + LANES <= out.len(),
+            "the last tap of the last column lies in the picture, and its output in the row"
+        );
+        // SAFETY: the rows' first columns lie before the last tap, which was checked.
+        let mut at: [*const i8; SIDE] = rows.map(|y| unsafe { input.as_ptr().add((y * w + x0) * c + self.first) });
+        // SAFETY: as for the last output, which was checked.
+        let mut to_out = unsafe { out.as_mut_ptr().add(from * c + self.first) };
+        for _ in from..to {
+            // SAFETY: no tap lies beyond the last column's last, and no output beyond the last, which were checked.
+            unsafe {
+                let sums = self.sum(|t| vld1q_s8(at[t / SIDE].add(columns[t % SIDE])));
+                vst1q_s8(to_out, self.outputs.requant(sums, &self.numbers));
+            }
+            at = at.map(|row| row.wrapping_add(step));
+            to_out = to_out.wrapping_add(c);
         }
     }
 
     /// Bias and the sum over taps of value times weight.
     #[inline(always)]
     fn sum(&self, x: impl Fn(usize) -> int8x16_t) -> Sums {
-        let mut acc = self.block.bias;
+        let mut acc = begin(self.block);
+        // SAFETY: each tap has 16 weights.
+        let w = |t: usize| unsafe { vld1q_s8(self.weights[t].as_ptr()) };
         // Written out, so that every tap's place is known when this is compiled.
         macro_rules! pairs {
             ($($t:literal)+) => {$(
                 if $t + 1 < TAPS {
-                    acc = add_pair(acc, x($t), self.taps[$t], x($t + 1), self.taps[$t + 1]);
+                    acc = add_pair(acc, x($t), w($t), x($t + 1), w($t + 1));
                 } else if $t < TAPS {
-                    acc = add_one(acc, x($t), self.taps[$t]);
+                    acc = add_one(acc, x($t), w($t));
                 }
             )+};
         }

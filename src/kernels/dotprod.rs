@@ -16,8 +16,8 @@
 
 use super::ConvShape;
 use super::generic::{Epilogue, LANES};
-use super::patches::{Rows, for_tiles};
-use super::requant::{Blocks, Sums};
+use super::patches::{Rows, for_tiles, row};
+use super::requant::{Outputs, Sums, begin, for_reach};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -48,7 +48,6 @@ fn sdot<const LANE: i32>(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_
 fn tile<const N: usize>(rows: &Rows<'_, N>, panel: &[i8], mut acc: [Sums; N]) -> [Sums; N] {
     let taps = rows.taps();
     assert!(panel.len() >= taps.div_ceil(4) * 64, "a panel for all taps");
-    let mut at = 0;
     macro_rules! step {
         ($lane:literal, $x:ident, $w:expr) => {
             for q in 0..4 {
@@ -60,37 +59,30 @@ fn tile<const N: usize>(rows: &Rows<'_, N>, panel: &[i8], mut acc: [Sums; N]) ->
             }
         };
     }
-    while at + 16 <= taps {
-        // SAFETY: each pixel has `taps` values, and 16 are left.
-        let x: [int8x16_t; N] = core::array::from_fn(|p| unsafe { vld1q_s8(rows.of(p).add(at)) });
-        step!(0, x, at / 4);
-        step!(1, x, at / 4 + 1);
-        step!(2, x, at / 4 + 2);
-        step!(3, x, at / 4 + 3);
-        at += 16;
+    let whole = taps / 16;
+    for i in 0..whole {
+        // SAFETY: each pixel has `taps` values, and this reads 16 of them.
+        let x: [int8x16_t; N] = core::array::from_fn(|p| unsafe { vld1q_s8(rows.of(p).add(16 * i)) });
+        step!(0, x, 4 * i);
+        step!(1, x, 4 * i + 1);
+        step!(2, x, 4 * i + 2);
+        step!(3, x, 4 * i + 3);
     }
-    if at + 8 <= taps {
-        // SAFETY: each pixel has `taps` values, and 8 are left.
-        let half = |p: usize| unsafe { vld1_s8(rows.of(p).add(at)) };
-        // SAFETY: NEON is part of aarch64's baseline; registers only.
-        let x: [int8x16_t; N] = core::array::from_fn(|p| unsafe { vcombine_s8(half(p), vdup_n_s8(0)) });
-        step!(0, x, at / 4);
-        step!(1, x, at / 4 + 1);
-        at += 8;
+    let rest = taps.div_ceil(4) - 4 * whole;
+    if rest == 0 {
+        return acc;
     }
-    while at < taps {
-        let four = |p: usize| {
-            let row = rows.rest(p, at);
-            match row.first_chunk::<4>() {
-                Some(four) => *four,
-                None => core::array::from_fn(|i| row.get(i).copied().unwrap_or(0)),
-            }
-        };
-        let word = |p: usize| i32::from_le_bytes(four(p).map(|v| v as u8));
-        // SAFETY: NEON is part of aarch64's baseline; registers only.
-        let x: [int8x16_t; N] = core::array::from_fn(|p| unsafe { vreinterpretq_s8_s32(vdupq_n_s32(word(p))) });
-        step!(0, x, at / 4);
-        at += 4;
+    // SAFETY: what lies beyond the taps may be read up to whole loads of 16; here it meets weights of zero, or is left out.
+    let x: [int8x16_t; N] = core::array::from_fn(|p| unsafe { vld1q_s8(rows.of(p).add(16 * whole)) });
+    step!(0, x, 4 * whole);
+    if rest > 1 {
+        step!(1, x, 4 * whole + 1);
+    }
+    if rest > 2 {
+        step!(2, x, 4 * whole + 2);
+    }
+    if rest > 3 {
+        step!(3, x, 4 * whole + 3);
     }
     acc
 }
@@ -109,45 +101,17 @@ impl Dotprod {
         input: &[i8],
         zero_point: i8,
         weights: &[i8],
-        epilogue: Epilogue<'_>,
+        e: Epilogue<'_>,
         output: &mut [i8],
         scratch: &mut [i16],
     ) {
-        match epilogue.small {
-            true => self.conv_with::<true>(s, input, zero_point, weights, epilogue, output, scratch),
-            false => self.conv_with::<false>(s, input, zero_point, weights, epilogue, output, scratch),
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn conv_with<const SMALL: bool>(
-        self,
-        s: &ConvShape,
-        input: &[i8],
-        zero_point: i8,
-        weights: &[i8],
-        epilogue: Epilogue<'_>,
-        output: &mut [i8],
-        scratch: &mut [i16],
-    ) {
-        let [oh, ow, oc] = s.output;
-        let taps = s.patch_len();
-        assert_eq!(output.len(), oh * ow * oc, "output length");
-        let blocks = Blocks::<SMALL>::new(epilogue, oc);
-        for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
-            for (i, panel) in weights.chunks_exact(taps.div_ceil(4) * 64).enumerate() {
-                let first = i * LANES;
-                let block = blocks.block(first);
-                let acc = tile(&rows, panel, [block.bias; PIXELS]);
-                blocks.store_tile(acc, &block, &mut output[pixel * oc..(pixel + pixels) * oc], first);
-            }
-        });
+        for_reach!(e.reach, SHORT_BY_UZP, conv::[](s, input, zero_point, weights, e, output, scratch));
     }
 
     /// A fully connected layer up to its sums; `bias` holds the zero point's share.
-    pub(super) fn dense(self, input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32]) {
+    pub(super) fn dense(self, input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
         let panels = weights.chunks_exact(input.len().div_ceil(4) * 64);
-        let row = Rows::new(input, [0], input.len());
+        let row = row(input, scratch);
         for ((sums, bias), panel) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
             // SAFETY: NEON is part of aarch64's baseline; registers only.
             let zero = unsafe { [vdupq_n_s32(0); 4] };
@@ -155,4 +119,26 @@ impl Dotprod {
             super::neon::store_sums(acc, bias, sums);
         }
     }
+}
+
+fn conv<const REACH: u8>(
+    s: &ConvShape,
+    input: &[i8],
+    zero_point: i8,
+    weights: &[i8],
+    e: Epilogue<'_>,
+    output: &mut [i8],
+    scratch: &mut [i16],
+) {
+    let [oh, ow, oc] = s.output;
+    let panel_len = s.patch_len().div_ceil(4) * 64;
+    assert_eq!(output.len(), oh * ow * oc, "output length");
+    let outputs = Outputs::<REACH>::new(&e);
+    for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
+        let (out, outputs) = (&mut output[pixel * oc..(pixel + pixels) * oc], outputs);
+        for ((panel, block), first) in weights.chunks_exact(panel_len).zip(e.blocks).zip((0..).step_by(LANES)) {
+            let acc = tile(&rows, panel, core::array::from_fn(|_| begin(block)));
+            outputs.store_tile(acc, block, out, oc, first);
+        }
+    });
 }

@@ -46,28 +46,78 @@ pub struct Epilogue<'a> {
     pub scale: &'a [f32],
     /// Range and zero point of the output.
     pub clamp: Clamp,
-    /// Whether [`sums_are_small`] for these weights, so that a kernel may take the short way from sum to output.
-    pub small: bool,
+    /// The same bias and scale in blocks, for kernels that want them so; empty for the others.
+    pub blocks: &'a [EpilogueBlock],
+    /// How far sums can go.
+    pub reach: Reach,
 }
 
-/// Whether every channel's sum, as it is and scaled, lies within -2^22..2^22, whatever the values are.
+/// Bias and scale of [`LANES`] channels. The bias is what a sum begins with, plus what is added once the sum is a float: see
+/// [`Reach`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct EpilogueBlock {
+    /// What a channel's sum begins with.
+    pub begin: [i32; LANES],
+    /// Added to the sum as a float.
+    pub rest: [f32; LANES],
+    /// s_in * s_w / s_out of each channel.
+    pub scale: [f32; LANES],
+}
+
+/// How far a layer's sums can go, whatever the values are: what decides by which way they become outputs.
 ///
-/// `weights`: `[channels][taps]`, less their zero point; `bias`, `scale`: `[channels]`. Each value less the zero point lies
-/// between `-128 - zero_point` and `127 - zero_point`, which bounds the sum from both sides; padding counts as nothing.
-pub fn sums_are_small(weights: &[i16], zero_point: i8, bias: &[i32], scale: &[f32]) -> bool {
-    const LIMIT: i64 = 1 << 22;
-    let taps = weights.len() / bias.len().max(1);
-    let (least, most) = (-128 - zero_point as i64, 127 - zero_point as i64);
-    weights.chunks_exact(taps.max(1)).zip(bias.iter().zip(scale)).all(|(row, (bias, scale))| {
-        let (mut lo, mut hi) = (*bias as i64, *bias as i64);
-        for &w in row {
-            let (a, b) = (w as i64 * least, w as i64 * most);
-            lo += a.min(b);
-            hi += a.max(b);
+/// With M = 1.5 * 2^23, the bits of M plus a whole number within -2^22..2^22 are the float M + number; so a sum that begins with
+/// M's bits is a float when read as one, and one addition takes M away and brings the rest of the bias. That addition rounds
+/// once, to what converting the whole sum gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Anywhere in i32: sums are converted.
+    Any,
+    /// Products sum up to less than 2^22, and the scaled sum to less than 2^22.
+    Float,
+    /// The same, and the scaled sum to less than 2^15 - 256: 16 bits of it are enough.
+    Short,
+}
+
+impl Reach {
+    /// The part of a bias that begins a sum where the rest is added as a float: the rest is a multiple of this.
+    const LOW: i32 = 256;
+
+    /// Of a layer with `weights` `[channels][taps]`, less their zero point; `bias` and `scale`: `[channels]`. Each value less the
+    /// zero point lies between `-128 - zero_point` and `127 - zero_point`; padding counts as nothing.
+    pub fn of(weights: &[i16], zero_point: i8, bias: &[i32], scale: &[f32]) -> Self {
+        let taps = (weights.len() / bias.len().max(1)).max(1);
+        let (least, most) = (-128 - zero_point as i64, 127 - zero_point as i64);
+        let mut reach = Self::Short;
+        for (row, (bias, scale)) in weights.chunks_exact(taps).zip(bias.iter().zip(scale)) {
+            let (mut lo, mut hi, mut products) = (*bias as i64, *bias as i64, Self::LOW as i64);
+            for &w in row {
+                let (a, b) = (w as i64 * least, w as i64 * most);
+                lo += a.min(b);
+                hi += a.max(b);
+                products += 128 * (w as i64).abs();
+            }
+            let scaled = lo.abs().max(hi.abs()) as f64 * *scale as f64;
+            if products >= 1 << 22 || scaled >= (1 << 22) as f64 {
+                return Self::Any;
+            }
+            if scaled >= (1 << 15) as f64 - 256.0 {
+                reach = Self::Float;
+            }
         }
-        let largest = lo.abs().max(hi.abs());
-        largest < LIMIT && (largest as f64 * *scale as f64) < LIMIT as f64
-    })
+        reach
+    }
+
+    /// What a sum begins with and what is added to it as a float, for one channel's bias (the zero point's share taken off).
+    pub fn split(self, bias: i32) -> (i32, f32) {
+        if self == Self::Any {
+            return (bias, 0.0);
+        }
+        let low = bias.rem_euclid(Self::LOW);
+        // A multiple of 256 below 2^32: exact in f32.
+        (ROUND_MAGIC.to_bits() as i32 + low, (bias as f64 - low as f64 - ROUND_MAGIC as f64) as f32)
+    }
 }
 
 /// Multiplies [`PIXELS`] patches by one panel. `patches`: `[PIXELS][taps]`, even `taps`. `panel`: `[taps / 2][LANES][2]`.

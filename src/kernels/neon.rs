@@ -15,8 +15,8 @@
 
 use super::ConvShape;
 use super::generic::{self, Addend, Epilogue, LANES};
-use super::patches::{Rows, for_tiles};
-use super::requant::{Blocks, Sums};
+use super::patches::{Rows, for_tiles, row};
+use super::requant::{Outputs, Sums, for_reach};
 use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -24,34 +24,45 @@ use core::arch::asm;
 const PIXELS: usize = 2;
 const CHANNELS: usize = 8;
 
-/// Sums of one tile of `N` pixels. `panel`: `[steps][8][16]`.
+/// Sums of one tile of `N` pixels, which begin with `begin`. `panel`: `[steps][8][16]`.
 #[inline(always)]
-fn tile<const N: usize>(rows: &Rows<'_, N>, panel: &[i8]) -> [[int32x4_t; 2]; N] {
+fn tile<const N: usize>(rows: &Rows<'_, N>, panel: &[i8], begin: &[i32; CHANNELS]) -> [[int32x4_t; 2]; N] {
     let taps = rows.taps();
     let steps = taps.div_ceil(16);
     assert!(panel.len() >= steps * 16 * CHANNELS, "a panel for all taps");
-    let whole = taps / 16;
-    // SAFETY: NEON is part of aarch64's baseline. Whole steps read 16 values of each row, all within `taps`, and 128 bytes of
-    // the panel, which was checked to hold them; the last, partial step reads its values from a copy.
+    let mut acc: [[int32x4_t; CHANNELS]; N] = core::array::from_fn(|_| apart(begin));
+    // SAFETY: NEON is part of aarch64's baseline. Each step reads 16 values of each row, which may be read in whole loads, and
+    // 128 bytes of the panel, which was checked to hold them.
     unsafe {
-        let mut acc = [[vdupq_n_s32(0); CHANNELS]; N];
-        for step in 0..whole {
+        for step in 0..steps {
             let x = core::array::from_fn(|p| vld1q_s8(rows.of(p).add(step * 16)));
             multiply(&mut acc, &x, panel.as_ptr().add(step * CHANNELS * 16));
-        }
-        if whole < steps {
-            let x = core::array::from_fn(|p| {
-                let mut last = [0i8; 16];
-                last[..taps % 16].copy_from_slice(rows.rest(p, whole * 16));
-                vld1q_s8(last.as_ptr())
-            });
-            multiply(&mut acc, &x, panel.as_ptr().add(whole * CHANNELS * 16));
         }
         // Four channels' lanes added up at a time.
         let four =
             |a: &[int32x4_t; CHANNELS], i: usize| vpaddq_s32(vpaddq_s32(a[i], a[i + 1]), vpaddq_s32(a[i + 2], a[i + 3]));
         acc.map(|a| [four(&a, 0), four(&a, 4)])
     }
+}
+
+/// Each value in the first lane of a register of its own, loaded anew for each pixel (see `requant::begin`).
+#[inline(always)]
+fn apart(values: &[i32; CHANNELS]) -> [int32x4_t; CHANNELS] {
+    let (a, b, c, d, e, f, g, h);
+    // SAFETY: eight words; the instructions are of aarch64's baseline and clear the other lanes.
+    unsafe {
+        asm!(
+            "ldp {a:s}, {b:s}, [{at}]",
+            "ldp {c:s}, {d:s}, [{at}, #8]",
+            "ldp {e:s}, {f:s}, [{at}, #16]",
+            "ldp {g:s}, {h:s}, [{at}, #24]",
+            at = in(reg) values.as_ptr(),
+            a = out(vreg) a, b = out(vreg) b, c = out(vreg) c, d = out(vreg) d,
+            e = out(vreg) e, f = out(vreg) f, g = out(vreg) g, h = out(vreg) h,
+            options(readonly, nostack, preserves_flags)
+        );
+    }
+    [a, b, c, d, e, f, g, h]
 }
 
 /// One step of a tile: 16 taps of each pixel against each channel.
@@ -89,11 +100,12 @@ fn add_products(acc: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
 
 /// Sums of 16 channels from one or two panels of eight.
 #[inline(always)]
-fn pair<const N: usize>(rows: &Rows<'_, N>, panels: &[i8]) -> [Sums; N] {
+fn pair<const N: usize>(rows: &Rows<'_, N>, panels: &[i8], begin: &[i32; LANES]) -> [Sums; N] {
     let (low, high) = panels.split_at(rows.taps().div_ceil(16) * 16 * CHANNELS);
-    let low = tile(rows, low);
+    let (begins, _) = begin.as_chunks::<CHANNELS>();
+    let low = tile(rows, low, &begins[0]);
     // SAFETY: NEON is part of aarch64's baseline; registers only.
-    let high = if high.is_empty() { unsafe { [[vdupq_n_s32(0); 2]; N] } } else { tile(rows, high) };
+    let high = if high.is_empty() { unsafe { [[vdupq_n_s32(0); 2]; N] } } else { tile(rows, high, &begins[1]) };
     core::array::from_fn(|p| [low[p][0], low[p][1], high[p][0], high[p][1]])
 }
 
@@ -104,48 +116,40 @@ pub(super) fn conv(
     input: &[i8],
     zero_point: i8,
     weights: &[i8],
-    epilogue: Epilogue<'_>,
+    e: Epilogue<'_>,
     output: &mut [i8],
     scratch: &mut [i16],
 ) {
-    match epilogue.small {
-        true => conv_with::<true>(s, input, zero_point, weights, epilogue, output, scratch),
-        false => conv_with::<false>(s, input, zero_point, weights, epilogue, output, scratch),
-    }
+    for_reach!(e.reach, SHORT_BY_XTN, conv_with::[](s, input, zero_point, weights, e, output, scratch));
 }
 
-#[allow(clippy::too_many_arguments)]
-fn conv_with<const SMALL: bool>(
+fn conv_with<const REACH: u8>(
     s: &ConvShape,
     input: &[i8],
     zero_point: i8,
     weights: &[i8],
-    epilogue: Epilogue<'_>,
+    e: Epilogue<'_>,
     output: &mut [i8],
     scratch: &mut [i16],
 ) {
     let [oh, ow, oc] = s.output;
-    let taps = s.patch_len();
+    let panels_len = 2 * s.patch_len().div_ceil(16) * 16 * CHANNELS;
     assert_eq!(output.len(), oh * ow * oc, "output length");
-    let blocks = Blocks::<SMALL>::new(epilogue, oc);
+    let outputs = Outputs::<REACH>::new(&e);
     for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
-        for (i, panels) in weights.chunks(2 * taps.div_ceil(16) * 16 * CHANNELS).enumerate() {
-            let first = i * LANES;
-            let block = blocks.block(first);
-            let sums = pair(&rows, panels);
-            // SAFETY: NEON is part of aarch64's baseline; registers only.
-            let sums = sums.map(|sums| core::array::from_fn(|q| unsafe { vaddq_s32(sums[q], block.bias[q]) }));
-            blocks.store_tile(sums, &block, &mut output[pixel * oc..(pixel + pixels) * oc], first);
+        let (out, outputs) = (&mut output[pixel * oc..(pixel + pixels) * oc], outputs);
+        for ((panels, block), first) in weights.chunks(panels_len).zip(e.blocks).zip((0..).step_by(LANES)) {
+            outputs.store_tile(pair(&rows, panels, &block.begin), block, out, oc, first);
         }
     });
 }
 
 /// A fully connected layer up to its sums; `bias` holds the zero point's share.
-pub(super) fn dense(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32]) {
-    let row = Rows::new(input, [0], input.len());
+pub(super) fn dense(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
+    let row = row(input, scratch);
     let panels = weights.chunks(2 * input.len().div_ceil(16) * 16 * CHANNELS);
     for ((sums, bias), panels) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
-        let [acc] = pair(&row, panels);
+        let [acc] = pair(&row, panels, &[0; LANES]);
         store_sums(acc, bias, sums);
     }
 }

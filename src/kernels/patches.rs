@@ -4,7 +4,8 @@
 
 use super::ConvShape;
 
-/// The taps of `N` pixels. Holding one proves that they are all there, so that no block of channels checks it again.
+/// The taps of `N` pixels. Holding one proves that they are all there, and readable in whole loads of 16, so that no block of
+/// channels checks it again.
 #[cfg(target_arch = "aarch64")]
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'v, const N: usize> {
@@ -15,11 +16,11 @@ pub(super) struct Rows<'v, const N: usize> {
 
 #[cfg(target_arch = "aarch64")]
 impl<'v, const N: usize> Rows<'v, N> {
-    /// `starts`: the first tap of each pixel in `values`. Panics if a pixel's taps reach beyond the values.
+    /// `starts`: the first tap of each pixel in `values`. Panics if a pixel's last load reaches beyond the values.
     #[inline(always)]
     pub(super) fn new(values: &'v [i8], starts: [usize; N], taps: usize) -> Self {
         let last = starts.iter().fold(0, |last, start| last.max(*start));
-        assert!(last.checked_add(taps).is_some_and(|end| end <= values.len()), "all taps of all pixels");
+        assert!(last.checked_add(readable(taps)).is_some_and(|end| end <= values.len()), "all loads of all pixels");
         Self { values, starts, taps }
     }
 
@@ -29,23 +30,23 @@ impl<'v, const N: usize> Rows<'v, N> {
         self.taps
     }
 
-    /// Pixel `p`'s taps; from each, as many values may be read.
+    /// Pixel `p`'s taps; from each, [`readable`] of them may be read.
     #[inline(always)]
     pub(super) fn of(&self, p: usize) -> *const i8 {
         // SAFETY: `new` checked that this pixel's taps lie within the values.
         unsafe { self.values.as_ptr().add(self.starts[p]) }
     }
+}
 
-    /// Pixel `p`'s taps from `at` on.
-    #[inline(always)]
-    pub(super) fn rest(&self, p: usize, at: usize) -> &'v [i8] {
-        &self.values[self.starts[p] + at..self.starts[p] + self.taps]
-    }
+/// Values that whole loads of 16 read for so many taps: what is read beyond the taps meets weights of zero.
+#[cfg(target_arch = "aarch64")]
+fn readable(taps: usize) -> usize {
+    taps.next_multiple_of(16)
 }
 
 /// Calls `f(first pixel, pixels, their taps)` for every tile of `N` output pixels. Pointwise
-/// convolutions read their input in place; others gather patches into `scratch`, with the zero point as padding. A last tile
-/// that is not full repeats its last pixel.
+/// convolutions read their input in place; others, and a tile at the end of the input that could not be read in whole loads,
+/// gather patches into `scratch`, with the zero point as padding. A last tile that is not full repeats its last pixel.
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
 pub(super) fn for_tiles<const N: usize>(
@@ -56,16 +57,23 @@ pub(super) fn for_tiles<const N: usize>(
     mut f: impl FnMut(usize, usize, Rows<'_, N>),
 ) {
     let (pixels_all, ow, taps) = (s.output[0] * s.output[1], s.output[1], s.patch_len());
-    let pointwise = s.is_pointwise();
+    let in_place = match s.is_pointwise() {
+        true => input.len().saturating_sub(readable(taps)) / taps + 1,
+        false => 0,
+    };
+    let mut tile = 0;
+    while tile < pixels_all && (tile + N).min(pixels_all) <= in_place {
+        let pixels = N.min(pixels_all - tile);
+        f(tile, pixels, Rows::new(input, core::array::from_fn(|p| (tile + p.min(pixels - 1)) * taps), taps));
+        tile += N;
+    }
+    if tile >= pixels_all {
+        return;
+    }
     let patches = bytes(scratch);
-    let (mut oy, mut ox) = (0, 0);
-    for pixel in (0..pixels_all).step_by(N) {
-        let pixels = N.min(pixels_all - pixel);
-        let nth = |p: usize| p.min(pixels - 1);
-        if pointwise {
-            f(pixel, pixels, Rows::new(input, core::array::from_fn(|p| (pixel + nth(p)) * taps), taps));
-            continue;
-        }
+    let (mut oy, mut ox) = (tile / ow, tile % ow);
+    while tile < pixels_all {
+        let pixels = N.min(pixels_all - tile);
         for patch in patches.chunks_exact_mut(taps).take(pixels) {
             gather(s, input, zero_point, oy, ox, patch);
             ox += 1;
@@ -73,8 +81,17 @@ pub(super) fn for_tiles<const N: usize>(
                 (oy, ox) = (oy + 1, 0);
             }
         }
-        f(pixel, pixels, Rows::new(patches, core::array::from_fn(|p| nth(p) * taps), taps));
+        f(tile, pixels, Rows::new(patches, core::array::from_fn(|p| p.min(pixels - 1) * taps), taps));
+        tile += N;
     }
+}
+
+/// A vector as [`Rows`]: in `scratch`, where there is room to read it in whole loads.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn row<'v>(values: &[i8], scratch: &'v mut [i16]) -> Rows<'v, 1> {
+    let copied = bytes(scratch);
+    copied[..values.len()].copy_from_slice(values);
+    Rows::new(copied, [0], values.len())
 }
 
 /// The plan's scratch, seen as bytes.

@@ -2,30 +2,71 @@
 //!
 //! Knows no convolution; the arithmetic is `quant::requant_rndne`'s, to the last bit.
 //!
-//! The convert instruction rounds ties to even and saturates; narrowing with saturation keeps order, so that clamping to the
-//! output's range at the end gives what clamping before rounding gives. Converting costs two cycles of one pipe for four
-//! values, either way. Where `generic::sums_are_small`, adding does it: with M = 1.5 * 2^23, the bits of M plus a sum are the
-//! float M + sum, and the bits of the float M + x less those of M are x rounded ties to even. The bias then holds M's bits.
+//! Converting costs two cycles of one pipe for four values, in either direction, adding half of one. So where sums allow it
+//! (`generic::Reach`) they begin with the bits of M = 1.5 * 2^23 and are floats by themselves, and the bits of the float M + x
+//! less those of M are x rounded ties to even. Of those bits the lower 16 are enough where x is within i16. Narrowing with
+//! saturation keeps order, so that clamping to the output's range at the end gives what clamping before rounding gives.
 
-use super::generic::{Epilogue, LANES};
+use super::generic::{Epilogue, EpilogueBlock, LANES, Reach};
 use crate::quant::{Clamp, ROUND_MAGIC};
 use core::arch::aarch64::*;
+use core::arch::asm;
 
 /// Sums of 16 channels.
 pub(super) type Sums = [int32x4_t; 4];
 
-/// Bias and scale of 16 channels.
+/// `Reach` as a constant that kernels are compiled for.
+pub(super) const ANY: u8 = 0;
+pub(super) const FLOAT: u8 = 1;
+/// `Reach::Short`, where taking every second of two registers' halves is one cheap instruction (Cortex-A76).
+pub(super) const SHORT_BY_UZP: u8 = 2;
+/// `Reach::Short`, where that takes longer than narrowing one after the other (Cortex-A72).
+pub(super) const SHORT_BY_XTN: u8 = 3;
+
+/// Calls a function that is generic over the reach, which comes last.
+macro_rules! for_reach {
+    ($reach:expr, $short:ident, $f:ident::[$($g:tt),*]($($a:expr),* $(,)?)) => {
+        match $reach {
+            $crate::kernels::generic::Reach::Any => $f::<$($g,)* { $crate::kernels::requant::ANY }>($($a),*),
+            $crate::kernels::generic::Reach::Float => $f::<$($g,)* { $crate::kernels::requant::FLOAT }>($($a),*),
+            $crate::kernels::generic::Reach::Short => $f::<$($g,)* { $crate::kernels::requant::$short }>($($a),*),
+        }
+    };
+}
+pub(super) use for_reach;
+
+/// Biases and scales of the blocks of 16 channels that begin at `firsts`; what lies beyond the last channel is zero.
+pub(super) fn blocks(firsts: impl Iterator<Item = usize>, reach: Reach, bias: &[i32], scale: &[f32]) -> Vec<EpilogueBlock> {
+    let block = |first: usize| {
+        let split = |l: usize| reach.split(bias.get(first + l).copied().unwrap_or(0));
+        EpilogueBlock {
+            begin: core::array::from_fn(|l| split(l).0),
+            rest: core::array::from_fn(|l| split(l).1),
+            scale: core::array::from_fn(|l| scale.get(first + l).copied().unwrap_or(0.0)),
+        }
+    };
+    firsts.map(block).collect()
+}
+
+/// A block's rests and scales in registers, loaded once for a tile's pixels.
 #[derive(Clone, Copy)]
-pub(super) struct Block {
-    pub(super) bias: Sums,
+pub(super) struct Numbers {
+    rest: [float32x4_t; 4],
     scale: [float32x4_t; 4],
 }
 
-/// Biases and scales of a layer, readable in whole blocks. `SMALL`: whether its sums are.
-pub(super) struct Blocks<'e, const SMALL: bool> {
-    epilogue: Epilogue<'e>,
-    channels: usize,
-    last: ([i32; LANES], [f32; LANES]),
+impl Numbers {
+    #[inline(always)]
+    pub(super) fn of(block: &EpilogueBlock) -> Self {
+        // SAFETY: a block holds 16 rests and 16 scales, read four at a time.
+        let four = |values: &[f32; LANES]| core::array::from_fn(|q| unsafe { vld1q_f32(values.as_ptr().add(4 * q)) });
+        Self { rest: four(&block.rest), scale: four(&block.scale) }
+    }
+}
+
+/// What one layer's sums pass through. `REACH`: how far they go.
+#[derive(Clone, Copy)]
+pub(super) struct Outputs<const REACH: u8> {
     zero_point: int16x8_t,
     /// M's bits less the zero point.
     base: int32x4_t,
@@ -33,67 +74,59 @@ pub(super) struct Blocks<'e, const SMALL: bool> {
     hi: int8x16_t,
 }
 
-impl<'e, const SMALL: bool> Blocks<'e, SMALL> {
-    /// Of `channels` channels. Panics if there are fewer biases or scales.
-    pub(super) fn new(epilogue: Epilogue<'e>, channels: usize) -> Self {
-        assert!(epilogue.bias.len() >= channels && epilogue.scale.len() >= channels, "one bias and scale a channel");
-        let mut last = ([0; LANES], [0.0; LANES]);
-        let whole = channels / LANES * LANES;
-        last.0[..channels - whole].copy_from_slice(&epilogue.bias[whole..channels]);
-        last.1[..channels - whole].copy_from_slice(&epilogue.scale[whole..channels]);
+impl<const REACH: u8> Outputs<REACH> {
+    pub(super) fn new(epilogue: &Epilogue<'_>) -> Self {
         let Clamp { lo, hi, zero_point } = epilogue.clamp;
-        // SAFETY: NEON is part of aarch64's baseline; registers only.
-        let (lo, hi) = unsafe { (vdupq_n_s8(lo), vdupq_n_s8(hi)) };
         let base = ROUND_MAGIC.to_bits() as i32 - zero_point as i32;
-        // SAFETY: as above.
-        let (base, zero_point) = unsafe { (vdupq_n_s32(base), vdupq_n_s16(zero_point as i16)) };
-        Self { epilogue, channels, last, zero_point, base, lo, hi }
-    }
-
-    /// The block of 16 channels from `first` on; what lies beyond the last channel is zero.
-    #[inline(always)]
-    pub(super) fn block(&self, first: usize) -> Block {
-        let (bias, scale) = match first + LANES <= self.channels {
-            true => (&self.epilogue.bias[first..][..LANES], &self.epilogue.scale[first..][..LANES]),
-            false => (&self.last.0[..], &self.last.1[..]),
-        };
-        // SAFETY: both slices hold 16 values, read four at a time.
-        unsafe {
-            let start = vdupq_n_s32(if SMALL { ROUND_MAGIC.to_bits() as i32 } else { 0 });
-            Block {
-                bias: core::array::from_fn(|q| vaddq_s32(vld1q_s32(bias.as_ptr().add(4 * q)), start)),
-                scale: core::array::from_fn(|q| vld1q_f32(scale.as_ptr().add(4 * q))),
-            }
-        }
-    }
-
-    /// 16 sums, biases included, to outputs.
-    #[inline(always)]
-    pub(super) fn requant(&self, sums: Sums, block: &Block) -> int8x16_t {
         // SAFETY: NEON is part of aarch64's baseline; registers only.
         unsafe {
-            if SMALL {
-                let magic = vdupq_n_f32(ROUND_MAGIC);
-                let q: Sums = core::array::from_fn(|i| {
-                    let sum = vsubq_f32(vreinterpretq_f32_s32(sums[i]), magic);
-                    let rounded = vaddq_f32(vmulq_f32(sum, block.scale[i]), magic);
-                    vsubq_s32(vreinterpretq_s32_f32(rounded), self.base)
-                });
-                let low = vqmovn_high_s32(vqmovn_s32(q[0]), q[1]);
-                let high = vqmovn_high_s32(vqmovn_s32(q[2]), q[3]);
-                return vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lo), self.hi);
+            Self {
+                zero_point: vdupq_n_s16(zero_point as i16),
+                base: vdupq_n_s32(base),
+                lo: vdupq_n_s8(lo),
+                hi: vdupq_n_s8(hi),
             }
-            let q: Sums = core::array::from_fn(|i| vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sums[i]), block.scale[i])));
-            let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), self.zero_point);
-            let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[2]), q[3]), self.zero_point);
-            vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lo), self.hi)
         }
+    }
+
+    /// 16 sums, which began with their block's, to outputs.
+    #[inline(always)]
+    pub(super) fn requant(&self, sums: Sums, n: &Numbers) -> int8x16_t {
+        // SAFETY: NEON is part of aarch64's baseline; registers only.
+        unsafe {
+            if REACH == ANY {
+                let q: Sums = core::array::from_fn(|i| vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sums[i]), n.scale[i])));
+                let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), self.zero_point);
+                let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[2]), q[3]), self.zero_point);
+                return self.clamp(low, high);
+            }
+            let magic = vdupq_n_f32(ROUND_MAGIC);
+            let rounded: Sums = core::array::from_fn(|i| {
+                let sum = vaddq_f32(vreinterpretq_f32_s32(sums[i]), n.rest[i]);
+                vreinterpretq_s32_f32(vaddq_f32(vmulq_f32(sum, n.scale[i]), magic))
+            });
+            if REACH == FLOAT {
+                let q = rounded.map(|r| vsubq_s32(r, self.base));
+                return self.clamp(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), vqmovn_high_s32(vqmovn_s32(q[2]), q[3]));
+            }
+            let halves = |i: usize| match REACH {
+                SHORT_BY_UZP => vuzp1q_s16(vreinterpretq_s16_s32(rounded[i]), vreinterpretq_s16_s32(rounded[i + 1])),
+                _ => vmovn_high_s32(vmovn_s32(rounded[i]), rounded[i + 1]),
+            };
+            self.clamp(vaddq_s16(halves(0), self.zero_point), vaddq_s16(halves(2), self.zero_point))
+        }
+    }
+
+    #[inline(always)]
+    fn clamp(&self, low: int16x8_t, high: int16x8_t) -> int8x16_t {
+        // SAFETY: NEON is part of aarch64's baseline; registers only.
+        unsafe { vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lo), self.hi) }
     }
 
     /// The same, stored to `out`: 16 channels, or as many as `out` takes.
     #[inline(always)]
-    pub(super) fn store(&self, sums: Sums, block: &Block, out: &mut [i8]) {
-        let values = self.requant(sums, block);
+    pub(super) fn store(&self, sums: Sums, n: &Numbers, out: &mut [i8]) {
+        let values = self.requant(sums, n);
         if let Some(out) = out.first_chunk_mut::<LANES>() {
             // SAFETY: the chunk holds 16 bytes.
             unsafe { vst1q_s8(out.as_mut_ptr(), values) };
@@ -105,14 +138,23 @@ impl<'e, const SMALL: bool> Blocks<'e, SMALL> {
         out.copy_from_slice(&whole[..out.len()]);
     }
 
-    /// Stores a tile's sums: `out` holds the rows of its pixels, the block's channels begin at `first` of each row. A last
-    /// tile has fewer pixels than sums.
+    /// Stores a tile's sums: `out` holds the rows of its pixels, of `channels` each; the block's begin at `first`. A last tile
+    /// has fewer pixels than sums.
     #[inline(always)]
-    pub(super) fn store_tile<const N: usize>(&self, sums: [Sums; N], block: &Block, out: &mut [i8], first: usize) {
-        let channels = self.channels;
+    pub(super) fn store_tile<const N: usize>(
+        &self,
+        sums: [Sums; N],
+        block: &EpilogueBlock,
+        out: &mut [i8],
+        channels: usize,
+        first: usize,
+    ) {
+        let numbers = Numbers::of(block);
         if out.len() == N * channels && first + LANES <= channels {
             for (p, sums) in sums.into_iter().enumerate() {
-                let values = self.requant(sums, block);
+                // Sums of four pixels leave no registers to keep them in.
+                let numbers = if N > 2 { Numbers::of(block) } else { numbers };
+                let values = self.requant(sums, &numbers);
                 // SAFETY: row `p` of N rows, and 16 channels from `first` on lie within it: both were just checked.
                 unsafe { vst1q_s8(out.as_mut_ptr().add(p * channels + first), values) };
             }
@@ -120,7 +162,25 @@ impl<'e, const SMALL: bool> Blocks<'e, SMALL> {
         }
         let n = LANES.min(channels - first);
         for (row, sums) in out.chunks_exact_mut(channels).zip(sums) {
-            self.store(sums, block, &mut row[first..][..n]);
+            self.store(sums, &numbers, &mut row[first..][..n]);
         }
     }
+}
+
+/// What a block's sums begin with, loaded anew for each pixel: copying registers would take the multipliers' place, so the
+/// compiler must not see that two loads are the same.
+#[inline(always)]
+pub(super) fn begin(block: &EpilogueBlock) -> Sums {
+    let (a, b, c, d);
+    // SAFETY: a block begins with 16 words; the instructions are of aarch64's baseline.
+    unsafe {
+        asm!(
+            "ldp {a:q}, {b:q}, [{at}]",
+            "ldp {c:q}, {d:q}, [{at}, #32]",
+            at = in(reg) block.begin.as_ptr(),
+            a = out(vreg) a, b = out(vreg) b, c = out(vreg) c, d = out(vreg) d,
+            options(readonly, nostack, preserves_flags)
+        );
+    }
+    [a, b, c, d]
 }

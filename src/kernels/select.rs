@@ -2,7 +2,7 @@
 //!
 //! Knows no model. Every choice gives the same bits.
 
-use super::generic::{self, Addend, Epilogue};
+use super::generic::{self, Addend, Epilogue, EpilogueBlock, Reach};
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 use super::narrow;
 #[cfg(target_arch = "x86_64")]
@@ -109,6 +109,27 @@ impl Kernels {
         Weights::Wide(packed)
     }
 
+    /// Bias and scale of a convolution in the blocks that this set reads; none where it reads them as they are. `weights` and
+    /// `bias` as [`Kernels::pack`] or [`Kernels::pack_depthwise`] left them.
+    pub fn epilogue_blocks(
+        &self,
+        s: &ConvShape,
+        weights: &Weights,
+        reach: Reach,
+        bias: &[i32],
+        scale: &[f32],
+    ) -> Vec<EpilogueBlock> {
+        #[cfg(target_arch = "aarch64")]
+        if matches!(weights, Weights::Narrow(_)) {
+            return match s.is_depthwise() {
+                true => super::requant::blocks(super::depthwise::firsts(bias.len()), reach, bias, scale),
+                false => super::requant::blocks((0..bias.len()).step_by(generic::LANES), reach, bias, scale),
+            };
+        }
+        let _ = (s, weights, reach, bias, scale);
+        Vec::new()
+    }
+
     /// A convolution that is not depthwise; see [`generic::conv`].
     #[allow(clippy::too_many_arguments)]
     pub fn conv(
@@ -155,9 +176,9 @@ impl Kernels {
     ) {
         match (self, weights) {
             #[cfg(target_arch = "aarch64")]
-            (Self::Dotprod(token), Weights::Narrow(weights)) => token.dense(input, weights, bias, sums),
+            (Self::Dotprod(token), Weights::Narrow(weights)) => token.dense(input, weights, bias, sums, scratch),
             #[cfg(target_arch = "aarch64")]
-            (Self::Neon, Weights::Narrow(weights)) => super::neon::dense(input, weights, bias, sums),
+            (Self::Neon, Weights::Narrow(weights)) => super::neon::dense(input, weights, bias, sums, scratch),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Vnni(token), Weights::Narrow(w)) => token.narrow_dense(input, w, bias, sums, scratch),
             (_, Weights::Wide(w)) => generic::dense(input, zero_point, w, bias, sums, scratch),
@@ -190,7 +211,9 @@ impl Kernels {
         weights: &Weights,
         e: Epilogue<'_>,
         output: &mut [i8],
+        scratch: &mut [i16],
     ) {
+        let _ = &scratch;
         match (self, weights) {
             #[cfg(target_arch = "x86_64")]
             (Self::Avx2(token), Weights::Wide(w)) => token.depthwise(s, input, zero_point, w, e, output),

@@ -1,6 +1,6 @@
 //! One conformance suite: every set of kernels this CPU has against the dumbest correct convolution.
 
-use super::generic::Epilogue;
+use super::generic::{Epilogue, Reach};
 use super::*;
 use crate::quant::{Clamp, requant_rndne};
 use crate::scene::Random;
@@ -58,19 +58,21 @@ fn check(kernels: Kernels, s: &ConvShape, seed: u64, kind: usize, widest: i32) {
     let clamp = Clamp { lo: -120, hi: 125, zero_point: r.range(-128, 127) as i8 };
     // Now and then sums that leave the short way's range: it must not be taken.
     let scale: Vec<f32> = scale.iter().map(|x| if seed.is_multiple_of(7) { x * 3e4 } else { *x }).collect();
-    let small = generic::sums_are_small(&weights, zp, &bias, &scale);
-    let want = reference(s, &input, zp, &weights, Epilogue { bias: &bias, scale: &scale, clamp, small });
+    let reach = Reach::of(&weights, zp, &bias, &scale);
+    let want = reference(s, &input, zp, &weights, Epilogue { bias: &bias, scale: &scale, clamp, blocks: &[], reach });
     // Canaries on both sides of the output.
     let mut out = vec![77i8; want.len() + 64];
     let (mut bias, mut scratch) = (bias, vec![0; generic::scratch_len(s.patch_len())]);
     let inner = 32..32 + want.len();
     if s.is_depthwise() {
         let packed = kernels.pack_depthwise(s, &weights, zp, &mut bias);
-        let e = Epilogue { bias: &bias, scale: &scale, clamp, small };
-        kernels.depthwise(s, &input, zp, &packed, e, &mut out[inner.clone()]);
+        let blocks = kernels.epilogue_blocks(s, &packed, reach, &bias, &scale);
+        let e = Epilogue { bias: &bias, scale: &scale, clamp, blocks: &blocks, reach };
+        kernels.depthwise(s, &input, zp, &packed, e, &mut out[inner.clone()], &mut scratch);
     } else {
         let packed = kernels.pack(&weights, oc / s.groups, s.patch_len(), s.groups, zp, &mut bias);
-        let e = Epilogue { bias: &bias, scale: &scale, clamp, small };
+        let blocks = kernels.epilogue_blocks(s, &packed, reach, &bias, &scale);
+        let e = Epilogue { bias: &bias, scale: &scale, clamp, blocks: &blocks, reach };
         kernels.conv(s, &input, zp, &packed, e, &mut out[inner.clone()], &mut scratch);
     }
     assert_eq!(out[inner], want, "{} {s:?} seed {seed} kind {kind}", kernels.name());

@@ -8,7 +8,7 @@ use tagpin::decide::{Decider, Observation, Policy, TagRule, Task, Verdict};
 use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat};
 use tagpin::head::{Score, Temperature, sigmoid, softmax};
 use tagpin::kernels::ConvShape;
-use tagpin::kernels::generic::{self, Epilogue};
+use tagpin::kernels::generic::{self, Epilogue, Reach};
 use tagpin::line::{Gate, GateLine, Intake, Line, Moment, PartId, PartRules, Shape, Spacing, Travel};
 use tagpin::preprocess::{Plan, Target, quantise};
 use tagpin::quant::Clamp;
@@ -49,7 +49,7 @@ fn run() -> Option<u32> {
     weights.iter_mut().enumerate().for_each(|(i, w)| *w = (i * 37 % 255) as i16 - 127);
     let mut packed = [0i16; generic::packed_len(8, 27)];
     generic::pack(&weights, 8, 27, &mut packed);
-    let epilogue = Epilogue { bias: &[100; 8], scale: &[0.002; 8], clamp: Clamp::full(-5), small: false };
+    let epilogue = Epilogue { bias: &[100; 8], scale: &[0.002; 8], clamp: Clamp::full(-5), blocks: &[], reach: Reach::Any };
     let (mut features, mut scratch) = ([0i8; 16 * 16 * 8], [0i16; generic::scratch_len(27)]);
     generic::conv(&shape, &tensor, 3, &packed, epilogue, &mut features, &mut scratch);
     let mut average = [0i8; 8];
