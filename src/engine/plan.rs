@@ -221,7 +221,7 @@ impl Engine {
         }
         let dense_inputs = |d: &Dense| generic::scratch_len(d.inputs);
         let scratch = lowered.steps.iter().map(|s| match &s.operation {
-            Operation::Conv(_, c) => generic::scratch_len(c.shape.patch_len()),
+            Operation::Conv(_, c) => kernels.scratch_len(&c.shape),
             Operation::Dense(_, d, ..) => dense_inputs(d),
             _ => 0,
         });

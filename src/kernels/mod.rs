@@ -10,6 +10,9 @@ mod depthwise;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "one instruction without a stable intrinsic, and vector loads behind checked lengths")]
 mod dotprod;
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "one instruction without a stable intrinsic, and vector loads behind checked lengths")]
+mod dotprod_depthwise;
 #[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "x86_64")))]
 mod narrow;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]

@@ -2,6 +2,8 @@
 //!
 //! Knows no model. Every choice gives the same bits.
 
+#[cfg(target_arch = "aarch64")]
+use super::dotprod_depthwise;
 use super::generic::{self, Addend, Epilogue, EpilogueBlock, Reach};
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 use super::narrow;
@@ -196,10 +198,22 @@ impl Kernels {
         }
         #[cfg(target_arch = "aarch64")]
         if *self != Self::Generic && super::depthwise::takes(kernel, channels, weights) {
+            if matches!(self, Self::Dotprod(_)) && dotprod_depthwise::takes(s) {
+                return Weights::Narrow(dotprod_depthwise::pack(s, weights, zero_point, bias));
+            }
             return Weights::Narrow(super::depthwise::pack(weights, channels, zero_point, bias));
         }
         let _ = zero_point;
         Weights::Wide((0..taps * channels).map(|i| weights[i % channels * taps + i / channels]).collect())
+    }
+
+    /// Length in i16 of the scratch that a convolution of this shape needs.
+    pub fn scratch_len(&self, s: &ConvShape) -> usize {
+        #[cfg(target_arch = "aarch64")]
+        if s.is_depthwise() && matches!(self, Self::Dotprod(_)) {
+            return dotprod_depthwise::SCRATCH;
+        }
+        generic::scratch_len(s.patch_len())
     }
 
     /// A depthwise convolution; see [`generic::depthwise`]. `weights` and biases as [`Kernels::pack_depthwise`] left them.
@@ -221,6 +235,10 @@ impl Kernels {
             (Self::Avx512Vnni(token), Weights::Wide(w)) => token.depthwise(s, input, zero_point, w, e, output),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Vnni(token), Weights::Narrow(w)) => token.narrow_depthwise(s, input, zero_point, w, e, output),
+            #[cfg(target_arch = "aarch64")]
+            (Self::Dotprod(token), Weights::Narrow(w)) if dotprod_depthwise::takes(s) => {
+                token.depthwise(s, input, zero_point, w, e, output, scratch);
+            }
             #[cfg(target_arch = "aarch64")]
             (Self::Neon | Self::Dotprod(_), Weights::Narrow(w)) => {
                 super::depthwise::depthwise(s, input, zero_point, w, e, output);

@@ -62,7 +62,7 @@ fn check(kernels: Kernels, s: &ConvShape, seed: u64, kind: usize, widest: i32) {
     let want = reference(s, &input, zp, &weights, Epilogue { bias: &bias, scale: &scale, clamp, blocks: &[], reach });
     // Canaries on both sides of the output.
     let mut out = vec![77i8; want.len() + 64];
-    let (mut bias, mut scratch) = (bias, vec![0; generic::scratch_len(s.patch_len())]);
+    let (mut bias, mut scratch) = (bias, vec![0; kernels.scratch_len(s)]);
     let inner = 32..32 + want.len();
     if s.is_depthwise() {
         let packed = kernels.pack_depthwise(s, &weights, zp, &mut bias);

@@ -1,0 +1,280 @@
+//! Depthwise convolutions by SDOT: 3x3 and 5x5, strides 1 and 2.
+//!
+//! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
+//!
+//! SDOT adds four products to each lane, so a lane must hold four values of one channel. Four rows of a column are interleaved
+//! by bytes once, `[16 channels][4 rows]`, and serve every output that sees them: a pass computes several rows of outputs from
+//! one or two groups of four rows, with weights laid out for each of these rows and zeros where its kernel has none:
+//!
+//! ```text
+//! for each group g, column k:  acc[channel] += sum over 4 of rows[g][x + k][channel][row] * w[g][k][channel][row]
+//! ```
+//!
+//! | kernel, stride | rows of outputs | groups | SDOT for 16 outputs | interleaving for 16 outputs |
+//! |---|---|---|---|---|
+//! | 3x3, 1 | 2 | 1 | 12 | half a column |
+//! | 3x3, 2 | 1 | 1 | 12 | 2 columns |
+//! | 5x5, 1 | 4 | 2 | 40 | half a column |
+//! | 5x5, 2 | 2 | 2 | 40 | 2 columns |
+//!
+//! against 18 and 50 multiplies of half the pace without the dot product. Columns in the padding hold the zero point.
+
+use super::ConvShape;
+use super::depthwise::firsts;
+use super::dotprod::Dotprod;
+use super::generic::{Epilogue, EpilogueBlock, LANES};
+use super::narrow::take_zero_point;
+use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+/// Rows that are interleaved.
+const DEPTH: usize = 4;
+/// Outputs of a row that are computed before the next columns are interleaved.
+const SEGMENT: usize = 56;
+/// Outputs of a tile.
+const PIXELS: usize = 4;
+/// Sixteen channels of four rows of one column.
+type Column = [i8; DEPTH * LANES];
+
+/// Length in i16 of the scratch that it needs: two groups of all columns that a segment sees at stride 2 and 5x5.
+pub(super) const SCRATCH: usize = 2 * ((SEGMENT - 1) * 2 + 5) * DEPTH * LANES / 2;
+
+/// Whether it computes layers of such a shape (of those that `depthwise` takes).
+pub(super) fn takes(s: &ConvShape) -> bool {
+    (s.stride == [1, 1] || s.stride == [2, 2]) && s.dilation == [1, 1]
+}
+
+/// Rows of outputs in a pass.
+const fn pass_rows(side: usize, stride: usize) -> usize {
+    match (side, stride) {
+        (3, 1) | (5, 2) => 2,
+        (5, 1) => 4,
+        _ => 1,
+    }
+}
+
+/// Packs `[channels][taps]` weights as `[block][output row of the pass][4 channels of 16][group][column][4][4 rows]`, and takes
+/// the zero point's share off `bias`.
+pub(super) fn pack(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
+    let (side, stride) = (s.kernel[0], s.stride[0]);
+    let rows = pass_rows(side, stride);
+    let groups = ((rows - 1) * stride + side).div_ceil(DEPTH);
+    take_zero_point(weights, side * side, zero_point.into(), bias);
+    let mut packed = Vec::new();
+    for first in firsts(bias.len()) {
+        for (row, quad) in (0..rows).flat_map(|r| (0..4).map(move |q| (r, q))) {
+            for (group, column) in (0..groups).flat_map(|g| (0..side).map(move |k| (g, k))) {
+                for (channel, depth) in (0..4).flat_map(|c| (0..DEPTH).map(move |d| (c, d))) {
+                    let tap = (group * DEPTH + depth).checked_sub(row * stride).filter(|t| *t < side);
+                    let weight = |t| weights[((first + quad * 4 + channel) * side + t) * side + column] as i8;
+                    packed.push(tap.map_or(0, weight));
+                }
+            }
+        }
+    }
+    packed
+}
+
+/// `acc[i] += sum over 4 of w[4i + j] * x[4i + j]`.
+#[inline(always)]
+fn sdot(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    let mut acc = acc;
+    // SAFETY: only a method of `Dotprod` comes here, a token that found the instruction on this CPU; registers only.
+    unsafe {
+        asm!(
+            ".arch_extension dotprod",
+            "sdot {acc:v}.4s, {w:v}.16b, {x:v}.16b",
+            acc = inout(vreg) acc, w = in(vreg) w, x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
+
+impl Dotprod {
+    /// A layer that it and `depthwise` take; `weights` and the bias as [`pack`] left them. See `generic::depthwise` for the rest.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn depthwise(
+        self,
+        s: &ConvShape,
+        input: &[i8],
+        zero_point: i8,
+        weights: &[i8],
+        e: Epilogue<'_>,
+        output: &mut [i8],
+        scratch: &mut [i16],
+    ) {
+        let columns = super::patches::bytes(scratch);
+        match (s.kernel[0], s.stride[0]) {
+            (3, 1) => for_reach!(e.reach, SHORT_BY_UZP, layer::[3, 1, 3](s, input, zero_point, weights, e, output, columns)),
+            (3, _) => for_reach!(e.reach, SHORT_BY_UZP, layer::[3, 2, 3](s, input, zero_point, weights, e, output, columns)),
+            (_, 1) => for_reach!(e.reach, SHORT_BY_UZP, layer::[5, 1, 10](s, input, zero_point, weights, e, output, columns)),
+            _ => for_reach!(e.reach, SHORT_BY_UZP, layer::[5, 2, 10](s, input, zero_point, weights, e, output, columns)),
+        }
+    }
+}
+
+/// `SIDE`: rows and columns of the kernel. `TAPS`: columns of all groups.
+fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8>(
+    s: &ConvShape,
+    input: &[i8],
+    zero_point: i8,
+    weights: &[i8],
+    e: Epilogue<'_>,
+    output: &mut [i8],
+    columns: &mut [i8],
+) {
+    let [h, w, c] = s.input;
+    let [oh, ow, _] = s.output;
+    let (rows, groups) = (const { pass_rows(SIDE, STRIDE) }, TAPS / SIDE);
+    assert_eq!((input.len(), output.len()), (h * w * c, oh * ow * c), "lengths of the shape");
+    assert_eq!(weights.len(), c.div_ceil(LANES) * rows * 4 * TAPS * LANES, "packed length");
+    let columns = columns.as_chunks_mut::<{ DEPTH * LANES }>().0;
+    let outputs = Outputs::<REACH>::new(&e);
+    for oy in (0..oh).step_by(rows) {
+        let y0 = (oy * STRIDE).wrapping_sub(s.pad[0]);
+        let blocks = firsts(c).zip(weights.chunks_exact(rows * 4 * TAPS * LANES)).zip(e.blocks);
+        for ((first, weights), block) in blocks {
+            for start in (0..ow).step_by(SEGMENT) {
+                let n = SEGMENT.min(ow - start);
+                let seen = (n - 1) * STRIDE + SIDE;
+                let x0 = (start * STRIDE) as isize - s.pad[1] as isize;
+                for group in 0..groups {
+                    // Rows that no kernel of this pass has meet weights of 0.
+                    let ys = core::array::from_fn(|d| match group * DEPTH + d {
+                        row if row < (rows - 1) * STRIDE + SIDE => y0.wrapping_add(row),
+                        _ => h,
+                    });
+                    interleave(s, input, zero_point, first, ys, x0, &mut columns[group * seen..][..seen]);
+                }
+                let seen = &columns[..groups * seen];
+                for (row, weights) in weights.chunks_exact(4 * TAPS * LANES).enumerate().take(oh - oy) {
+                    let out = &mut output[((oy + row) * ow + start) * c..][..n * c];
+                    outputs_of_row::<SIDE, STRIDE, TAPS, REACH>(seen, weights, block, outputs, out, c, first);
+                }
+            }
+        }
+    }
+}
+
+/// Interleaves four rows, from column `x0` on; rows and columns outside the picture hold the zero point.
+#[inline(always)]
+fn interleave(
+    s: &ConvShape,
+    input: &[i8],
+    zero_point: i8,
+    first: usize,
+    ys: [usize; DEPTH],
+    x0: isize,
+    columns: &mut [Column],
+) {
+    let [h, w, c] = s.input;
+    let from = (-x0).clamp(0, columns.len() as isize) as usize;
+    let to = (w as isize - x0).clamp(from as isize, columns.len() as isize) as usize;
+    columns[..from].as_flattened_mut().fill(zero_point);
+    columns[to..].as_flattened_mut().fill(zero_point);
+    if from == to {
+        return;
+    }
+    let x = (x0 + from as isize) as usize;
+    let padding = [zero_point; LANES];
+    let row = |y: usize| match y < h {
+        true => {
+            let row = &input[(y * w + x) * c + first..];
+            assert!(row.len() >= (to - from - 1) * c + LANES, "all columns of the row");
+            (row.as_ptr(), c)
+        }
+        false => (padding.as_ptr(), 0),
+    };
+    let [mut a, mut b, mut c, mut d] = ys.map(row);
+    let mut next = |row: &mut (*const i8, usize)| {
+        // SAFETY: a row was checked to hold 16 values at each of its columns; one outside the picture is always the padding.
+        let values = unsafe { vld1q_s8(row.0) };
+        row.0 = row.0.wrapping_add(row.1);
+        values
+    };
+    for out in &mut columns[from..to] {
+        let (a, b, c, d) = (next(&mut a), next(&mut b), next(&mut c), next(&mut d));
+        // SAFETY: NEON is part of aarch64's baseline; a column holds 64 bytes, written 16 at a time.
+        unsafe {
+            let halves = |x: int8x16_t| vreinterpretq_s16_s8(x);
+            let (ab, cd) = (halves(vzip1q_s8(a, b)), halves(vzip1q_s8(c, d)));
+            let (ab2, cd2) = (halves(vzip2q_s8(a, b)), halves(vzip2q_s8(c, d)));
+            let quads = [vzip1q_s16(ab, cd), vzip2q_s16(ab, cd), vzip1q_s16(ab2, cd2), vzip2q_s16(ab2, cd2)];
+            for (q, quad) in quads.into_iter().enumerate() {
+                vst1q_s8(out.as_mut_ptr().add(q * LANES), vreinterpretq_s8_s16(quad));
+            }
+        }
+    }
+}
+
+/// One row of outputs of a segment. `columns`: the groups' columns one after the other; `out`: the pixels, of `c` channels.
+#[inline(always)]
+fn outputs_of_row<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8>(
+    columns: &[Column],
+    weights: &[i8],
+    block: &EpilogueBlock,
+    outputs: Outputs<REACH>,
+    out: &mut [i8],
+    c: usize,
+    first: usize,
+) {
+    let n = out.len() / c;
+    let at = |pixel: usize| (&columns[pixel * STRIDE..], columns.len() / (TAPS / SIDE));
+    match n {
+        0..3 => {
+            for (pixel, out) in out.chunks_exact_mut(c).enumerate() {
+                tile::<SIDE, STRIDE, TAPS, REACH, 1>(at(pixel), weights, block, &outputs, out, c, first);
+            }
+        }
+        3 => tile::<SIDE, STRIDE, TAPS, REACH, 3>(at(0), weights, block, &outputs, out, c, first),
+        _ => {
+            // The last tile overlaps the one before it.
+            for pixel in (0..n).step_by(PIXELS).map(|pixel| pixel.min(n - PIXELS)) {
+                let out = &mut out[pixel * c..][..PIXELS * c];
+                tile::<SIDE, STRIDE, TAPS, REACH, PIXELS>(at(pixel), weights, block, &outputs, out, c, first);
+            }
+        }
+    }
+}
+
+/// `N` outputs of a row. `columns`: from the first that the tile sees on, and how far the next group's are.
+#[inline(always)]
+fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8, const N: usize>(
+    (columns, group): (&[Column], usize),
+    weights: &[i8],
+    block: &EpilogueBlock,
+    outputs: &Outputs<REACH>,
+    out: &mut [i8],
+    c: usize,
+    first: usize,
+) {
+    assert!(weights.len() >= 4 * TAPS * LANES && out.len() >= (N - 1) * c + first + LANES, "weights and outputs of the tile");
+    assert!(columns.len() >= (TAPS / SIDE - 1) * group + (N - 1) * STRIDE + SIDE, "all columns of all groups");
+    let mut sums: [Sums; N] = core::array::from_fn(|_| begin(block));
+    macro_rules! quads {
+        ($($q:literal)+) => {$({
+            // SAFETY: weights were checked to hold 16 bytes for each tap of each of four quads.
+            let w: [int8x16_t; TAPS] =
+                core::array::from_fn(|t| unsafe { vld1q_s8(weights.as_ptr().add(($q * TAPS + t) * LANES)) });
+            for g in 0..TAPS / SIDE {
+                for column in 0..(N - 1) * STRIDE + SIDE {
+                    // SAFETY: as many columns of each group were checked to be there, each of 64 bytes.
+                    let x = unsafe { vld1q_s8(columns.as_ptr().add(g * group + column).cast::<i8>().add($q * LANES)) };
+                    for p in 0..N {
+                        if column >= p * STRIDE && column < p * STRIDE + SIDE {
+                            sums[p][$q] = sdot(sums[p][$q], w[g * SIDE + column - p * STRIDE], x);
+                        }
+                    }
+                }
+            }
+        })+};
+    }
+    quads!(0 1 2 3);
+    for (p, sums) in sums.into_iter().enumerate() {
+        let values = outputs.requant(sums, &Numbers::of(block));
+        // SAFETY: `out` was checked to hold 16 channels from `first` on of N pixels.
+        unsafe { vst1q_s8(out.as_mut_ptr().add(p * c + first), values) };
+    }
+}
