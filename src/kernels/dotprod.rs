@@ -43,14 +43,14 @@ fn sdot<const LANE: i32>(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_
     acc
 }
 
-/// Adds the products of `N` pixels with one panel to `acc`. `panel`: `[steps][16][4]`.
+/// Adds the products of `N` pixels with the first `4 * QUADS` channels of a panel to `acc`. `panel`: `[steps][16][4]`.
 #[inline(always)]
-fn tile<const N: usize>(rows: &Rows<'_, N>, panel: &[i8], mut acc: [Sums; N]) -> [Sums; N] {
+fn tile<const N: usize, const QUADS: usize>(rows: &Rows<'_, N>, panel: &[i8], mut acc: [Sums; N]) -> [Sums; N] {
     let taps = rows.taps();
     assert!(panel.len() >= taps.div_ceil(4) * 64, "a panel for all taps");
     macro_rules! step {
         ($lane:literal, $x:ident, $w:expr) => {
-            for q in 0..4 {
+            for q in 0..QUADS {
                 // SAFETY: `panel` was checked to hold 64 bytes for each step, and $w is a step of this tile.
                 let w = unsafe { vld1q_s8(panel.as_ptr().add($w * 64 + q * 16)) };
                 for p in 0..N {
@@ -115,7 +115,7 @@ impl Dotprod {
         for ((sums, bias), panel) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
             // SAFETY: NEON is part of aarch64's baseline; registers only.
             let zero = unsafe { [vdupq_n_s32(0); 4] };
-            let [acc] = tile(&row, panel, [zero]);
+            let [acc] = tile::<1, 4>(&row, panel, [zero]);
             super::neon::store_sums(acc, bias, sums);
         }
     }
@@ -136,8 +136,13 @@ fn conv<const REACH: u8>(
     let outputs = Outputs::<REACH>::new(&e);
     for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
         let (out, outputs) = (&mut output[pixel * oc..(pixel + pixels) * oc], outputs);
-        for ((panel, block), first) in weights.chunks_exact(panel_len).zip(e.blocks).zip((0..).step_by(LANES)) {
-            let acc = tile(&rows, panel, core::array::from_fn(|_| begin(block)));
+        for (i, block) in e.blocks.iter().enumerate() {
+            let (panel, first) = (&weights[i * panel_len..][..panel_len], i * LANES);
+            let acc = core::array::from_fn(|_| begin(block));
+            let acc = match oc - first {
+                0..=8 => tile::<PIXELS, 2>(&rows, panel, acc),
+                _ => tile::<PIXELS, 4>(&rows, panel, acc),
+            };
             outputs.store_tile(acc, block, out, oc, first);
         }
     });

@@ -188,7 +188,7 @@ fn interleave(
         false => (padding.as_ptr(), 0),
     };
     let [mut a, mut b, mut c, mut d] = ys.map(row);
-    let mut next = |row: &mut (*const i8, usize)| {
+    let next = |row: &mut (*const i8, usize)| {
         // SAFETY: a row was checked to hold 16 values at each of its columns; one outside the picture is always the padding.
         let values = unsafe { vld1q_s8(row.0) };
         row.0 = row.0.wrapping_add(row.1);

@@ -138,7 +138,9 @@ fn conv_with<const REACH: u8>(
     let outputs = Outputs::<REACH>::new(&e);
     for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
         let (out, outputs) = (&mut output[pixel * oc..(pixel + pixels) * oc], outputs);
-        for ((panels, block), first) in weights.chunks(panels_len).zip(e.blocks).zip((0..).step_by(LANES)) {
+        for (i, block) in e.blocks.iter().enumerate() {
+            let first = i * LANES;
+            let panels = &weights[i * panels_len..weights.len().min((i + 1) * panels_len)];
             outputs.store_tile(pair(&rows, panels, &block.begin), block, out, oc, first);
         }
     });

@@ -61,28 +61,27 @@ pub(super) fn for_tiles<const N: usize>(
         true => input.len().saturating_sub(readable(taps)) / taps + 1,
         false => 0,
     };
-    let mut tile = 0;
-    while tile < pixels_all && (tile + N).min(pixels_all) <= in_place {
-        let pixels = N.min(pixels_all - tile);
-        f(tile, pixels, Rows::new(input, core::array::from_fn(|p| (tile + p.min(pixels - 1)) * taps), taps));
-        tile += N;
-    }
-    if tile >= pixels_all {
-        return;
-    }
     let patches = bytes(scratch);
-    let (mut oy, mut ox) = (tile / ow, tile % ow);
-    while tile < pixels_all {
+    let (mut oy, mut ox) = (0, 0);
+    for tile in (0..pixels_all).step_by(N) {
         let pixels = N.min(pixels_all - tile);
-        for patch in patches.chunks_exact_mut(taps).take(pixels) {
-            gather(s, input, zero_point, oy, ox, patch);
-            ox += 1;
-            if ox == ow {
-                (oy, ox) = (oy + 1, 0);
+        // One call of `f`, so that it is compiled into this loop.
+        let rows = if tile + pixels <= in_place {
+            Rows::new(input, core::array::from_fn(|p| (tile + p.min(pixels - 1)) * taps), taps)
+        } else {
+            if in_place > 0 {
+                (oy, ox) = (tile / ow, tile % ow);
             }
-        }
-        f(tile, pixels, Rows::new(patches, core::array::from_fn(|p| p.min(pixels - 1) * taps), taps));
-        tile += N;
+            for p in 0..pixels {
+                gather(s, input, zero_point, oy, ox, &mut patches[p * taps..]);
+                ox += 1;
+                if ox == ow {
+                    (oy, ox) = (oy + 1, 0);
+                }
+            }
+            Rows::new(patches, core::array::from_fn(|p| p.min(pixels - 1) * taps), taps)
+        };
+        f(tile, pixels, rows);
     }
 }
 
@@ -100,50 +99,52 @@ pub(super) fn bytes(scratch: &mut [i16]) -> &mut [i8] {
     unsafe { core::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), 2 * scratch.len()) }
 }
 
-/// The values under the kernel at output (`oy`, `ox`); padding is the zero point. A row of the kernel that lies in the picture
-/// whole is one copy.
+/// The values under the kernel at output (`oy`, `ox`), to the front of `patch`; padding is the zero point. What lies behind them
+/// may be overwritten.
 #[inline(always)]
 pub(super) fn gather(s: &ConvShape, input: &[i8], zero_point: i8, oy: usize, ox: usize, patch: &mut [i8]) {
     let [h, w, c] = s.input;
     let [kh, kw] = s.kernel;
+    let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
     let x0 = (ox * s.stride[1]).wrapping_sub(s.pad[1]);
-    let together = s.dilation[1] == 1 && x0 < w && kw <= w - x0;
-    for (ky, row) in patch.chunks_exact_mut(kw * c).enumerate().take(kh) {
-        let y = (oy * s.stride[0] + ky * s.dilation[0]).wrapping_sub(s.pad[0]);
-        if y >= h {
-            row.fill(zero_point);
-        } else if together {
-            copy(row, &input[(y * w + x0) * c..][..kw * c]);
-        } else {
-            for (kx, out) in row.chunks_exact_mut(c).enumerate() {
-                let x = x0.wrapping_add(kx * s.dilation[1]);
-                match x < w {
-                    true => copy(out, &input[(y * w + x) * c..][..c]),
-                    false => out.fill(zero_point),
-                }
+    let row_len = kw * c;
+    if s.dilation[1] == 1 && x0 < w && kw <= w - x0 && y0 < h && (kh - 1) * s.dilation[0] < h - y0 {
+        // All in the picture: a row of the kernel is one copy.
+        let (mut from, mut to) = ((y0 * w + x0) * c, 0);
+        for _ in 0..kh {
+            copy(patch, to, input, from, row_len);
+            (from, to) = (from + s.dilation[0] * w * c, to + row_len);
+        }
+        return;
+    }
+    for ky in 0..kh {
+        let y = y0.wrapping_add(ky * s.dilation[0]);
+        for kx in 0..kw {
+            let x = x0.wrapping_add(kx * s.dilation[1]);
+            let to = ky * row_len + kx * c;
+            match y < h && x < w {
+                true => copy(patch, to, input, (y * w + x) * c, c),
+                false => patch[to..to + c].fill(zero_point),
             }
         }
     }
 }
 
-/// Copies equal lengths without a call: most are a few bytes, where calling costs more than copying.
+/// Copies `len` values, up to 32 of them without a call: then whole loads are copied where there is room for them.
 #[inline(always)]
-fn copy(to: &mut [i8], from: &[i8]) {
-    /// Chunks of `N`, then a last one that may overlap the one before.
-    #[inline(always)]
-    fn chunks<const N: usize>(to: &mut [i8], from: &[i8]) -> bool {
-        let (Some(last), true) = (from.last_chunk::<N>(), to.len() == from.len()) else { return false };
-        for (to, from) in to.as_chunks_mut::<N>().0.iter_mut().zip(from.as_chunks::<N>().0) {
-            *to = *from;
+fn copy(to: &mut [i8], to_at: usize, from: &[i8], from_at: usize, len: usize) {
+    // As numbers, since the compiler would join copies of several lengths to one call.
+    let load = |from: &[i8; 16]| u128::from_ne_bytes(from.map(|v| v as u8));
+    let store = |to: &mut [i8; 16], value: u128| *to = value.to_ne_bytes().map(|v| v as i8);
+    let (to, from) = (&mut to[to_at..], &from[from_at..]);
+    let chunks = len.div_ceil(16);
+    if let (1, Some(to), Some(from)) = (chunks, to.first_chunk_mut(), from.first_chunk()) {
+        store(to, load(from));
+    } else if let (2, Some(to), Some(from)) = (chunks, to.first_chunk_mut::<32>(), from.first_chunk::<32>()) {
+        for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from.as_chunks().0) {
+            store(to, load(from));
         }
-        let at = to.len() - N;
-        to[at..].copy_from_slice(last);
-        true
-    }
-    if chunks::<16>(to, from) || chunks::<8>(to, from) || chunks::<4>(to, from) {
-        return;
-    }
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from;
+    } else {
+        to[..len].copy_from_slice(&from[..len]);
     }
 }

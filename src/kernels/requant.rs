@@ -132,10 +132,26 @@ impl<const REACH: u8> Outputs<REACH> {
             unsafe { vst1q_s8(out.as_mut_ptr(), values) };
             return;
         }
-        let mut whole = [0i8; LANES];
-        // SAFETY: the array holds 16 bytes.
-        unsafe { vst1q_s8(whole.as_mut_ptr(), values) };
-        out.copy_from_slice(&whole[..out.len()]);
+        // Eight, four, two, one: as many as are left, without a call that would put every sum aside.
+        let mut rest = values;
+        let mut at = out.as_mut_ptr();
+        macro_rules! piece {
+            ($n:literal, $store:expr) => {
+                if out.len() & $n != 0 {
+                    // SAFETY: `out` holds the pieces whose bits its length has, one after the other.
+                    unsafe {
+                        $store(at, rest);
+                        at = at.add($n);
+                        rest = vextq_s8::<$n>(rest, rest);
+                    }
+                }
+            };
+        }
+        piece!(8, |at, v| vst1_s8(at, vget_low_s8(v)));
+        piece!(4, |at: *mut i8, v| at.cast::<i32>().write_unaligned(vgetq_lane_s32::<0>(vreinterpretq_s32_s8(v))));
+        piece!(2, |at: *mut i8, v| at.cast::<i16>().write_unaligned(vgetq_lane_s16::<0>(vreinterpretq_s16_s8(v))));
+        piece!(1, |at: *mut i8, v| at.write(vgetq_lane_s8::<0>(v)));
+        let _ = (at, rest);
     }
 
     /// Stores a tile's sums: `out` holds the rows of its pixels, of `channels` each; the block's begin at `first`. A last tile
@@ -161,8 +177,10 @@ impl<const REACH: u8> Outputs<REACH> {
             return;
         }
         let n = LANES.min(channels - first);
-        for (row, sums) in out.chunks_exact_mut(channels).zip(sums) {
-            self.store(sums, &numbers, &mut row[first..][..n]);
+        for (p, sums) in sums.into_iter().enumerate() {
+            if let Some(row) = out.get_mut(p * channels + first..p * channels + first + n) {
+                self.store(sums, &numbers, row);
+            }
         }
     }
 }

@@ -186,7 +186,7 @@ fn conv(
             if s.is_pointwise() {
                 biased(&mut patch[..taps], &input[(pixel + p) * taps..][..taps]);
             } else {
-                gather(s, input, zero_point, (pixel + p) / ow, (pixel + p) % ow, &mut patch[..taps]);
+                gather(s, input, zero_point, (pixel + p) / ow, (pixel + p) % ow, patch);
                 patch[..taps].iter_mut().for_each(|v| *v ^= i8::MIN);
             }
         }
