@@ -70,6 +70,8 @@ fn blocks<const SIDE: usize, const TAPS: usize, const REACH: u8>(
     let padding = unsafe { vdupq_n_s8(zero_point) };
     let blocks = firsts(c).zip(weights.as_chunks::<LANES>().0.as_chunks::<TAPS>().0).zip(e.blocks);
     for ((first, weights), block) in blocks {
+        // SAFETY: each tap has 16 weights.
+        let weights = weights.each_ref().map(|w| unsafe { vld1q_s8(w.as_ptr()) });
         let at = Place { outputs, block, numbers: Numbers::of(block), weights, padding, first };
         for (oy, out) in output.chunks_exact_mut(ow * c).enumerate() {
             at.row::<SIDE>(s, input, oy, out);
@@ -82,7 +84,7 @@ struct Place<'e, const TAPS: usize, const REACH: u8> {
     outputs: Outputs<REACH>,
     block: &'e EpilogueBlock,
     numbers: Numbers,
-    weights: &'e [[i8; LANES]; TAPS],
+    weights: [int8x16_t; TAPS],
     padding: int8x16_t,
     first: usize,
 }
@@ -146,8 +148,7 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
     #[inline(always)]
     fn sum(&self, x: impl Fn(usize) -> int8x16_t) -> Sums {
         let mut acc = begin(self.block);
-        // SAFETY: each tap has 16 weights.
-        let w = |t: usize| unsafe { vld1q_s8(self.weights[t].as_ptr()) };
+        let w = |t: usize| self.weights[t];
         // Written out, so that every tap's place is known when this is compiled.
         macro_rules! pairs {
             ($($t:literal)+) => {$(
@@ -188,17 +189,23 @@ fn add_pair(acc: Sums, a: int8x16_t, wa: int8x16_t, b: int8x16_t, wb: int8x16_t)
     [c0, c1, c2, c3]
 }
 
-/// `acc[c] += a[c] * wa[c]` for 16 channels: the last tap of an odd number.
+/// `acc[c] += a[c] * wa[c]` for 16 channels: the last tap of an odd number. In assembly for the same reason.
 #[inline(always)]
 fn add_one(acc: Sums, a: int8x16_t, wa: int8x16_t) -> Sums {
-    // SAFETY: NEON is part of aarch64's baseline; registers only.
+    let [mut c0, mut c1, mut c2, mut c3] = acc;
+    // SAFETY: instructions of aarch64's baseline; registers only.
     unsafe {
-        let (low, high) = (vmull_s8(vget_low_s8(a), vget_low_s8(wa)), vmull_high_s8(a, wa));
-        [
-            vaddw_s16(acc[0], vget_low_s16(low)),
-            vaddw_high_s16(acc[1], low),
-            vaddw_s16(acc[2], vget_low_s16(high)),
-            vaddw_high_s16(acc[3], high),
-        ]
+        asm!(
+            "smull {low:v}.8h, {a:v}.8b, {wa:v}.8b",
+            "smull2 {high:v}.8h, {a:v}.16b, {wa:v}.16b",
+            "saddw {c0:v}.4s, {c0:v}.4s, {low:v}.4h",
+            "saddw2 {c1:v}.4s, {c1:v}.4s, {low:v}.8h",
+            "saddw {c2:v}.4s, {c2:v}.4s, {high:v}.4h",
+            "saddw2 {c3:v}.4s, {c3:v}.4s, {high:v}.8h",
+            low = out(vreg) _, high = out(vreg) _, a = in(vreg) a, wa = in(vreg) wa,
+            c0 = inout(vreg) c0, c1 = inout(vreg) c1, c2 = inout(vreg) c2, c3 = inout(vreg) c3,
+            options(pure, nomem, nostack, preserves_flags)
+        );
     }
+    [c0, c1, c2, c3]
 }

@@ -134,16 +134,23 @@ fn conv<const REACH: u8>(
     let panel_len = s.patch_len().div_ceil(4) * 64;
     assert_eq!(output.len(), oh * ow * oc, "output length");
     let outputs = Outputs::<REACH>::new(&e);
+    let whole_blocks = oc / LANES;
     for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
         let (out, outputs) = (&mut output[pixel * oc..(pixel + pixels) * oc], outputs);
-        for (i, block) in e.blocks.iter().enumerate() {
-            let (panel, first) = (&weights[i * panel_len..][..panel_len], i * LANES);
-            let acc = core::array::from_fn(|_| begin(block));
-            let acc = match oc - first {
-                0..=8 => tile::<PIXELS, 2>(&rows, panel, acc),
-                _ => tile::<PIXELS, 4>(&rows, panel, acc),
+        let panel = |i: usize| &weights[i * panel_len..][..panel_len];
+        let begins = |i: usize| core::array::from_fn(|_| begin(&e.blocks[i]));
+        let whole = if pixels == PIXELS { whole_blocks } else { 0 };
+        for i in 0..whole {
+            let sums = tile::<PIXELS, 4>(&rows, panel(i), begins(i));
+            // SAFETY: `out` has all pixels of the tile, and `i` is one of the whole blocks.
+            unsafe { outputs.store_whole(sums, &e.blocks[i], out, oc, i * LANES) };
+        }
+        for i in whole..e.blocks.len() {
+            let sums = match oc - i * LANES {
+                0..=8 => tile::<PIXELS, 2>(&rows, panel(i), begins(i)),
+                _ => tile::<PIXELS, 4>(&rows, panel(i), begins(i)),
             };
-            outputs.store_tile(acc, block, out, oc, first);
+            outputs.store_part(sums, &e.blocks[i], out, oc, i * LANES);
         }
     });
 }

@@ -29,20 +29,43 @@ const CHANNELS: usize = 8;
 fn tile<const N: usize>(rows: &Rows<'_, N>, panel: &[i8], begin: &[i32; CHANNELS]) -> [[int32x4_t; 2]; N] {
     let taps = rows.taps();
     let steps = taps.div_ceil(16);
+    // A last step of at most eight taps takes half the multiplies.
+    let half = usize::from((1..=8).contains(&(taps % 16)));
     assert!(panel.len() >= steps * 16 * CHANNELS, "a panel for all taps");
     let mut acc: [[int32x4_t; CHANNELS]; N] = core::array::from_fn(|_| apart(begin));
     // SAFETY: NEON is part of aarch64's baseline. Each step reads 16 values of each row, which may be read in whole loads, and
     // 128 bytes of the panel, which was checked to hold them.
     unsafe {
-        for step in 0..steps {
+        for step in 0..steps - half {
             let x = core::array::from_fn(|p| vld1q_s8(rows.of(p).add(step * 16)));
             multiply(&mut acc, &x, panel.as_ptr().add(step * CHANNELS * 16));
         }
+        if half == 1 {
+            let last = steps - 1;
+            for c in 0..CHANNELS {
+                let w = vld1_s8(panel.as_ptr().add((last * CHANNELS + c) * 16));
+                for p in 0..N {
+                    let x = vld1_s8(rows.of(p).add(last * 16));
+                    acc[p][c] = vpadalq_s16(acc[p][c], vmull_s8(x, w));
+                }
+            }
+        }
         // Four channels' lanes added up at a time.
-        let four =
-            |a: &[int32x4_t; CHANNELS], i: usize| vpaddq_s32(vpaddq_s32(a[i], a[i + 1]), vpaddq_s32(a[i + 2], a[i + 3]));
+        let four = |a: &[int32x4_t; CHANNELS], i: usize| {
+            here(vpaddq_s32(vpaddq_s32(a[i], a[i + 1]), vpaddq_s32(a[i + 2], a[i + 3])))
+        };
         acc.map(|a| [four(&a, 0), four(&a, 4)])
     }
+}
+
+/// A value that is computed here and not where it is used, after the next tile: kept apart until then, its parts would take
+/// four times the registers.
+#[inline(always)]
+fn here(value: int32x4_t) -> int32x4_t {
+    let mut value = value;
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* {0:v} */", inout(vreg) value, options(nomem, nostack, preserves_flags)) };
+    value
 }
 
 /// Each value in the first lane of a register of its own, loaded anew for each pixel (see `requant::begin`).
@@ -98,14 +121,14 @@ fn add_products(acc: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
     acc
 }
 
-/// Sums of 16 channels from one or two panels of eight.
+/// Sums of 16 channels from two panels of eight, or of eight from one.
 #[inline(always)]
-fn pair<const N: usize>(rows: &Rows<'_, N>, panels: &[i8], begin: &[i32; LANES]) -> [Sums; N] {
+fn pair<const N: usize>(rows: &Rows<'_, N>, panels: &[i8], begin: &[i32; LANES], two: bool) -> [Sums; N] {
     let (low, high) = panels.split_at(rows.taps().div_ceil(16) * 16 * CHANNELS);
     let (begins, _) = begin.as_chunks::<CHANNELS>();
     let low = tile(rows, low, &begins[0]);
     // SAFETY: NEON is part of aarch64's baseline; registers only.
-    let high = if high.is_empty() { unsafe { [[vdupq_n_s32(0); 2]; N] } } else { tile(rows, high, &begins[1]) };
+    let high = if two { tile(rows, high, &begins[1]) } else { unsafe { [[vdupq_n_s32(0); 2]; N] } };
     core::array::from_fn(|p| [low[p][0], low[p][1], high[p][0], high[p][1]])
 }
 
@@ -136,12 +159,21 @@ fn conv_with<const REACH: u8>(
     let panels_len = 2 * s.patch_len().div_ceil(16) * 16 * CHANNELS;
     assert_eq!(output.len(), oh * ow * oc, "output length");
     let outputs = Outputs::<REACH>::new(&e);
+    let whole_blocks = oc / LANES;
     for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
         let (out, outputs) = (&mut output[pixel * oc..(pixel + pixels) * oc], outputs);
-        for (i, block) in e.blocks.iter().enumerate() {
-            let first = i * LANES;
+        let whole = if pixels == PIXELS { whole_blocks } else { 0 };
+        for i in 0..whole {
+            let (panels, block) = (&weights[i * panels_len..][..panels_len], &e.blocks[i]);
+            let sums = pair(&rows, panels, &block.begin, true);
+            // SAFETY: `out` has all pixels of the tile, and `i` is one of the whole blocks.
+            unsafe { outputs.store_whole(sums, block, out, oc, i * LANES) };
+        }
+        for i in whole..e.blocks.len() {
             let panels = &weights[i * panels_len..weights.len().min((i + 1) * panels_len)];
-            outputs.store_tile(pair(&rows, panels, &block.begin), block, out, oc, first);
+            let block = &e.blocks[i];
+            let sums = pair(&rows, panels, &block.begin, oc - i * LANES > CHANNELS);
+            outputs.store_part(sums, block, out, oc, i * LANES);
         }
     });
 }
@@ -151,7 +183,7 @@ pub(super) fn dense(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32]
     let row = row(input, scratch);
     let panels = weights.chunks(2 * input.len().div_ceil(16) * 16 * CHANNELS);
     for ((sums, bias), panels) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
-        let [acc] = pair(&row, panels, &[0; LANES]);
+        let [acc] = pair(&row, panels, &[0; LANES], sums.len() > CHANNELS);
         store_sums(acc, bias, sums);
     }
 }

@@ -111,7 +111,7 @@ impl<const REACH: u8> Outputs<REACH> {
             }
             let halves = |i: usize| match REACH {
                 SHORT_BY_UZP => vuzp1q_s16(vreinterpretq_s16_s32(rounded[i]), vreinterpretq_s16_s32(rounded[i + 1])),
-                _ => vmovn_high_s32(vmovn_s32(rounded[i]), rounded[i + 1]),
+                _ => narrow(rounded[i], rounded[i + 1]),
             };
             self.clamp(vaddq_s16(halves(0), self.zero_point), vaddq_s16(halves(2), self.zero_point))
         }
@@ -154,10 +154,12 @@ impl<const REACH: u8> Outputs<REACH> {
         let _ = (at, rest);
     }
 
-    /// Stores a tile's sums: `out` holds the rows of its pixels, of `channels` each; the block's begin at `first`. A last tile
-    /// has fewer pixels than sums.
+    /// Stores a whole tile's sums: `out` holds the rows of its `N` pixels, of `channels` each; the block's begin at `first`.
+    ///
+    /// # Safety
+    /// `out` has `N * channels` values, and `first + 16 <= channels`.
     #[inline(always)]
-    pub(super) fn store_tile<const N: usize>(
+    pub(super) unsafe fn store_whole<const N: usize>(
         &self,
         sums: [Sums; N],
         block: &EpilogueBlock,
@@ -166,16 +168,26 @@ impl<const REACH: u8> Outputs<REACH> {
         first: usize,
     ) {
         let numbers = Numbers::of(block);
-        if out.len() == N * channels && first + LANES <= channels {
-            for (p, sums) in sums.into_iter().enumerate() {
-                // Sums of four pixels leave no registers to keep them in.
-                let numbers = if N > 2 { Numbers::of(block) } else { numbers };
-                let values = self.requant(sums, &numbers);
-                // SAFETY: row `p` of N rows, and 16 channels from `first` on lie within it: both were just checked.
-                unsafe { vst1q_s8(out.as_mut_ptr().add(p * channels + first), values) };
-            }
-            return;
+        for (p, sums) in sums.into_iter().enumerate() {
+            // Sums of four pixels leave no registers to keep them in.
+            let numbers = if N > 2 { Numbers::of(block) } else { numbers };
+            let values = self.requant(sums, &numbers);
+            // SAFETY: row `p` of N rows, and 16 channels from `first` on lie within it: the caller's promise.
+            unsafe { vst1q_s8(out.as_mut_ptr().add(p * channels + first), values) };
         }
+    }
+
+    /// As [`Outputs::store_whole`], where pixels or channels may be fewer than sums.
+    #[inline(always)]
+    pub(super) fn store_part<const N: usize>(
+        &self,
+        sums: [Sums; N],
+        block: &EpilogueBlock,
+        out: &mut [i8],
+        channels: usize,
+        first: usize,
+    ) {
+        let numbers = Numbers::of(block);
         let n = LANES.min(channels - first);
         for (p, sums) in sums.into_iter().enumerate() {
             if let Some(row) = out.get_mut(p * channels + first..p * channels + first + n) {
@@ -183,6 +195,23 @@ impl<const REACH: u8> Outputs<REACH> {
             }
         }
     }
+}
+
+/// The lower halves of eight words. In assembly, because the compiler makes one instruction of the two, which takes longer than
+/// both on a Cortex-A72.
+#[inline(always)]
+fn narrow(low: int32x4_t, high: int32x4_t) -> int16x8_t {
+    let halves;
+    // SAFETY: instructions of aarch64's baseline; registers only.
+    unsafe {
+        asm!(
+            "xtn {halves:v}.4h, {low:v}.4s",
+            "xtn2 {halves:v}.8h, {high:v}.4s",
+            halves = out(vreg) halves, low = in(vreg) low, high = in(vreg) high,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    halves
 }
 
 /// What a block's sums begin with, loaded anew for each pixel: copying registers would take the multipliers' place, so the
