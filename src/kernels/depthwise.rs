@@ -68,11 +68,19 @@ fn blocks<const SIDE: usize, const TAPS: usize, const REACH: u8>(
     let outputs = Outputs::<REACH>::new(&e);
     // SAFETY: NEON is part of aarch64's baseline; registers only.
     let padding = unsafe { vdupq_n_s8(zero_point) };
+    let reach = (SIDE - 1) * s.dilation[1];
+    let inside = match reach < w {
+        true => {
+            let from = s.pad[1].div_ceil(s.stride[1]).min(ow);
+            (from, ((w - 1 - reach + s.pad[1]) / s.stride[1] + 1).clamp(from, ow))
+        }
+        false => (ow, ow),
+    };
     let blocks = firsts(c).zip(weights.as_chunks::<LANES>().0.as_chunks::<TAPS>().0).zip(e.blocks);
     for ((first, weights), block) in blocks {
         // SAFETY: each tap has 16 weights.
         let weights = weights.each_ref().map(|w| unsafe { vld1q_s8(w.as_ptr()) });
-        let at = Place { outputs, block, numbers: Numbers::of(block), weights, padding, first };
+        let at = Place { outputs, block, numbers: Numbers::of(block), weights, padding, inside, first };
         for (oy, out) in output.chunks_exact_mut(ow * c).enumerate() {
             at.row::<SIDE>(s, input, oy, out);
         }
@@ -86,6 +94,8 @@ struct Place<'e, const TAPS: usize, const REACH: u8> {
     numbers: Numbers,
     weights: [int8x16_t; TAPS],
     padding: int8x16_t,
+    /// The first column and the one after the last whose taps all lie in the picture, if their rows do.
+    inside: (usize, usize),
     first: usize,
 }
 
@@ -97,11 +107,7 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
         let ow = s.output[1];
         let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
         let rows: [usize; SIDE] = core::array::from_fn(|k| y0.wrapping_add(k * s.dilation[0]));
-        // Columns from `from` to `to` have all their taps in the picture, if the rows have.
-        let reach = (SIDE - 1) * s.dilation[1];
-        let inside = rows.iter().all(|y| *y < h) && reach < w;
-        let from = if inside { s.pad[1].div_ceil(s.stride[1]).min(ow) } else { ow };
-        let to = if inside { ((w - 1 - reach + s.pad[1]) / s.stride[1] + 1).clamp(from, ow) } else { ow };
+        let (from, to) = if rows.iter().all(|y| *y < h) { self.inside } else { (ow, ow) };
         for ox in (0..from).chain(to..ow) {
             let x0 = (ox * s.stride[1]).wrapping_sub(s.pad[1]);
             let mut x = [self.padding; TAPS];
@@ -130,16 +136,17 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
             "the last tap of the last column lies in the picture, and its output in the row"
         );
         // SAFETY: the rows' first columns lie before the last tap, which was checked.
-        let mut at: [*const i8; SIDE] = rows.map(|y| unsafe { input.as_ptr().add((y * w + x0) * c + self.first) });
+        let taps: [*const i8; TAPS] = core::array::from_fn(|t| unsafe {
+            input.as_ptr().add((rows[t / SIDE] * w + x0) * c + self.first + columns[t % SIDE])
+        });
         // SAFETY: as for the last output, which was checked.
         let mut to_out = unsafe { out.as_mut_ptr().add(from * c + self.first) };
-        for _ in from..to {
+        for i in 0..to - from {
             // SAFETY: no tap lies beyond the last column's last, and no output beyond the last, which were checked.
             unsafe {
-                let sums = self.sum(|t| vld1q_s8(at[t / SIDE].add(columns[t % SIDE])));
+                let sums = self.sum(|t| load(taps[t], i * step));
                 vst1q_s8(to_out, self.outputs.requant(sums, &self.numbers));
             }
-            at = at.map(|row| row.wrapping_add(step));
             to_out = to_out.wrapping_add(c);
         }
     }
@@ -162,6 +169,24 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
         pairs!(0 2 4 6 8 10 12 14 16 18 20 22 24);
         acc
     }
+}
+
+/// 16 values from `at + offset` on. In assembly, because the compiler counts every tap's pointer on by itself instead of one offset.
+///
+/// # Safety
+/// 16 values are readable there.
+#[inline(always)]
+unsafe fn load(at: *const i8, offset: usize) -> int8x16_t {
+    let values;
+    // SAFETY: the caller's promise; the instruction is of aarch64's baseline.
+    unsafe {
+        asm!(
+            "ldr {values:q}, [{at}, {offset}]",
+            values = out(vreg) values, at = in(reg) at, offset = in(reg) offset,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    values
 }
 
 /// `acc[c] += a[c] * wa[c] + b[c] * wb[c]` for 16 channels. In assembly, because the compiler takes the intrinsics apart, moves

@@ -109,7 +109,9 @@ impl Dotprod {
         match (s.kernel[0], s.stride[0]) {
             (3, 1) => for_reach!(e.reach, SHORT_BY_UZP, layer::[3, 1, 3](s, input, zero_point, weights, e, output, columns)),
             (3, _) => for_reach!(e.reach, SHORT_BY_UZP, layer::[3, 2, 3](s, input, zero_point, weights, e, output, columns)),
-            (_, 1) => for_reach!(e.reach, SHORT_BY_UZP, layer::[5, 1, 10](s, input, zero_point, weights, e, output, columns)),
+            (_, 1) => {
+                for_reach!(e.reach, SHORT_BY_UZP, layer::[5, 1, 10](s, input, zero_point, weights, e, output, columns))
+            }
             _ => for_reach!(e.reach, SHORT_BY_UZP, layer::[5, 2, 10](s, input, zero_point, weights, e, output, columns)),
         }
     }
@@ -250,7 +252,10 @@ fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: 
     c: usize,
     first: usize,
 ) {
-    assert!(weights.len() >= 4 * TAPS * LANES && out.len() >= (N - 1) * c + first + LANES, "weights and outputs of the tile");
+    assert!(
+        weights.len() >= 4 * TAPS * LANES && out.len() >= (N - 1) * c + first + LANES,
+        "weights and outputs of the tile"
+    );
     assert!(columns.len() >= (TAPS / SIDE - 1) * group + (N - 1) * STRIDE + SIDE, "all columns of all groups");
     let mut sums: [Sums; N] = core::array::from_fn(|_| begin(block));
     macro_rules! quads {

@@ -19,7 +19,7 @@ mod narrow;
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]
 mod neon;
 #[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "x86_64")))]
-#[allow(unsafe_code, reason = "the plan's scratch seen as bytes")]
+#[allow(unsafe_code, reason = "the plan's scratch seen as bytes, and copies behind checked lengths")]
 mod patches;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]

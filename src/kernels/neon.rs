@@ -13,6 +13,8 @@
 //! outside -127..=127 are left to `generic`. Weights lie as `[channels / 8][taps / 16][8][16]`, so that a step reads 128 bytes in
 //! order. As with the dot product, values enter as they are and the bias holds the zero point's share.
 
+#![allow(clippy::needless_range_loop, reason = "an index names a register, and the same one in several arrays")]
+
 use super::ConvShape;
 use super::generic::{self, Addend, Epilogue, LANES};
 use super::patches::{Rows, for_tiles, row};

@@ -110,10 +110,19 @@ pub(super) fn gather(s: &ConvShape, input: &[i8], zero_point: i8, oy: usize, ox:
     let row_len = kw * c;
     if s.dilation[1] == 1 && x0 < w && kw <= w - x0 && y0 < h && (kh - 1) * s.dilation[0] < h - y0 {
         // All in the picture: a row of the kernel is one copy.
-        let (mut from, mut to) = ((y0 * w + x0) * c, 0);
-        for _ in 0..kh {
-            copy(patch, to, input, from, row_len);
-            (from, to) = (from + s.dilation[0] * w * c, to + row_len);
+        let step = s.dilation[0] * w * c;
+        let first = (y0 * w + x0) * c;
+        if row_len <= 16 && first + (kh - 1) * step + 16 <= input.len() && (kh - 1) * row_len + 16 <= patch.len() {
+            let (mut from, mut to) = (input[first..].as_ptr(), patch.as_mut_ptr());
+            for _ in 0..kh {
+                // SAFETY: the last row's 16 values, read and written, were checked to lie within both; no row lies behind it.
+                unsafe { to.cast::<u128>().write_unaligned(from.cast::<u128>().read_unaligned()) };
+                (from, to) = (from.wrapping_add(step), to.wrapping_add(row_len));
+            }
+            return;
+        }
+        for ky in 0..kh {
+            copy(patch, ky * row_len, input, first + ky * step, row_len);
         }
         return;
     }
@@ -130,21 +139,15 @@ pub(super) fn gather(s: &ConvShape, input: &[i8], zero_point: i8, oy: usize, ox:
     }
 }
 
-/// Copies `len` values, up to 32 of them without a call: then whole loads are copied where there is room for them.
+/// Copies `len` values, up to 16 of them without a call: then a whole load is copied where there is room for it.
 #[inline(always)]
 fn copy(to: &mut [i8], to_at: usize, from: &[i8], from_at: usize, len: usize) {
-    // As numbers, since the compiler would join copies of several lengths to one call.
-    let load = |from: &[i8; 16]| u128::from_ne_bytes(from.map(|v| v as u8));
-    let store = |to: &mut [i8; 16], value: u128| *to = value.to_ne_bytes().map(|v| v as i8);
     let (to, from) = (&mut to[to_at..], &from[from_at..]);
-    let chunks = len.div_ceil(16);
-    if let (1, Some(to), Some(from)) = (chunks, to.first_chunk_mut(), from.first_chunk()) {
-        store(to, load(from));
-    } else if let (2, Some(to), Some(from)) = (chunks, to.first_chunk_mut::<32>(), from.first_chunk::<32>()) {
-        for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from.as_chunks().0) {
-            store(to, load(from));
+    match (to.first_chunk_mut::<16>(), from.first_chunk::<16>()) {
+        // As a number, since the compiler would join this copy and the other one to a call.
+        (Some(to), Some(from)) if len <= 16 => {
+            *to = u128::from_ne_bytes(from.map(|v| v as u8)).to_ne_bytes().map(|v| v as i8);
         }
-    } else {
-        to[..len].copy_from_slice(&from[..len]);
+        _ => to[..len].copy_from_slice(&from[..len]),
     }
 }

@@ -217,6 +217,7 @@ impl Kernels {
     }
 
     /// A depthwise convolution; see [`generic::depthwise`]. `weights` and biases as [`Kernels::pack_depthwise`] left them.
+    #[allow(clippy::too_many_arguments)]
     pub fn depthwise(
         &self,
         s: &ConvShape,
@@ -227,7 +228,7 @@ impl Kernels {
         output: &mut [i8],
         scratch: &mut [i16],
     ) {
-        let _ = &scratch;
+        let _ = &scratch; // only the dot product's needs it
         match (self, weights) {
             #[cfg(target_arch = "x86_64")]
             (Self::Avx2(token), Weights::Wide(w)) => token.depthwise(s, input, zero_point, w, e, output),
