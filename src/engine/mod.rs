@@ -6,6 +6,7 @@
 //! run exactly is refused with the node's name. [`oracle`] runs the same file through tract in f32, for tests and tools.
 
 mod lower;
+mod operation;
 pub mod oracle;
 mod plan;
 pub mod proto;

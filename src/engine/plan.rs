@@ -2,10 +2,10 @@
 //!
 //! Does not know ONNX.
 
+use super::operation::{Dense, Operation, Scratch, Step};
 use super::{Absorbed, EngineError, EngineSpec};
-use crate::kernels::generic::{self, Addend, Epilogue, EpilogueBlock, Reach};
-use crate::kernels::{ConvShape, Kernels, Weights};
-use crate::quant::{Clamp, logit_q16, requant_rndne};
+use crate::kernels::{Kernels, glue};
+use crate::quant::logit_q16;
 use std::ops::Range;
 
 /// Index of an activation.
@@ -35,137 +35,6 @@ pub(super) struct Tensor {
     pub(super) dims: Vec<usize>,
     pub(super) len: usize,
     pub(super) quant: Quant,
-}
-
-/// A convolution with its weights packed.
-#[derive(Clone, Debug)]
-pub(super) struct Conv {
-    shape: ConvShape,
-    weights: Weights,
-    bias: Vec<i32>,
-    scale: Vec<f32>,
-    zero_point: i8,
-    clamp: Clamp,
-    blocks: Vec<EpilogueBlock>,
-    reach: Reach,
-}
-
-impl Conv {
-    /// `weights`: `[out][row][column][in]`, less their zero point.
-    pub(super) fn new(
-        kernels: Kernels,
-        shape: ConvShape,
-        weights: &[i16],
-        mut bias: Vec<i32>,
-        scale: Vec<f32>,
-        zero_point: i8,
-        clamp: Clamp,
-    ) -> Self {
-        let reach = Reach::of(weights, zero_point, &bias, &scale);
-        let weights = if shape.is_depthwise() {
-            kernels.pack_depthwise(&shape, weights, zero_point, &mut bias)
-        } else {
-            let channels = shape.output[2] / shape.groups;
-            kernels.pack(weights, channels, shape.patch_len(), shape.groups, zero_point, &mut bias)
-        };
-        let blocks = kernels.epilogue_blocks(&shape, &weights, reach, &bias, &scale);
-        Self { shape, weights, bias, scale, zero_point, clamp, blocks, reach }
-    }
-
-    fn run(&self, kernels: Kernels, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
-        let Self { bias, scale, clamp, blocks, reach, .. } = self;
-        let epilogue = Epilogue { bias, scale, clamp: *clamp, blocks, reach: *reach };
-        match self.shape.is_depthwise() {
-            true => kernels.depthwise(&self.shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
-            false => kernels.conv(&self.shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
-        }
-    }
-}
-
-/// A matrix product with its weights packed.
-#[derive(Clone, Debug)]
-pub(super) struct Dense {
-    weights: Weights,
-    bias: Vec<i32>,
-    inputs: usize,
-    zero_point: i8,
-}
-
-impl Dense {
-    /// `weights`: `[outputs][inputs]`, less their zero point.
-    pub(super) fn new(kernels: Kernels, weights: &[i16], mut bias: Vec<i32>, zero_point: i8) -> Self {
-        let inputs = weights.len() / bias.len();
-        let weights = kernels.pack(weights, bias.len(), inputs, 1, zero_point, &mut bias);
-        Self { weights, bias, inputs, zero_point }
-    }
-
-    /// Which kernel computes it, for people.
-    pub(super) fn describe(&self) -> String {
-        format!("int8 product {}x{}", self.inputs, self.bias.len())
-    }
-
-    fn run(&self, kernels: Kernels, input: &[i8], sums: &mut [i32], scratch: &mut [i16]) {
-        kernels.dense(input, self.zero_point, &self.weights, &self.bias, sums, scratch);
-    }
-}
-
-/// One step's kernel and inputs.
-#[derive(Clone, Debug)]
-pub(super) enum Operation {
-    Conv(TensorId, Conv),
-    Dense(TensorId, Dense, Vec<f32>, Clamp),
-    Add([TensorId; 2], [Addend; 2], Clamp),
-    GlobalAverage(TensorId, i8, f32, Clamp),
-    MaxPool(TensorId, ConvShape),
-    Rescale(TensorId, i8, f32, Clamp),
-}
-
-impl Operation {
-    fn sources(&self) -> [Option<TensorId>; 2] {
-        match self {
-            Self::Add([a, b], ..) => [Some(*a), Some(*b)],
-            Self::Conv(a, _)
-            | Self::Dense(a, ..)
-            | Self::GlobalAverage(a, ..)
-            | Self::MaxPool(a, _)
-            | Self::Rescale(a, ..) => [Some(*a), None],
-        }
-    }
-
-    /// Which kernel computes it, for people.
-    pub(super) fn describe(&self) -> String {
-        match self {
-            Self::Conv(_, c) => {
-                let [kh, kw] = c.shape.kernel;
-                let kind = match c.shape {
-                    s if s.is_depthwise() => "depthwise",
-                    s if s.is_pointwise() => "pointwise",
-                    _ => "convolution",
-                };
-                format!("int8 {kind} {kh}x{kw}, {:.2} M multiply-adds", c.shape.macs() as f64 / 1e6)
-            }
-            Self::Dense(_, d, ..) => d.describe(),
-            Self::Add(..) => "int8 addition".into(),
-            Self::GlobalAverage(..) => "int8 global average".into(),
-            Self::MaxPool(..) => "int8 maximum".into(),
-            Self::Rescale(..) => "int8 rescale".into(),
-        }
-    }
-
-    fn macs(&self) -> u64 {
-        match self {
-            Self::Conv(_, c) => c.shape.macs(),
-            Self::Dense(_, d, ..) => (d.inputs * d.bias.len()) as u64,
-            _ => 0,
-        }
-    }
-}
-
-/// One step: a kernel and where its result goes.
-#[derive(Clone, Debug)]
-pub(super) struct Step {
-    pub(super) operation: Operation,
-    pub(super) dst: TensorId,
 }
 
 /// Where the logits come from.
@@ -212,26 +81,21 @@ impl Engine {
         };
         let (logits, last) = match &lowered.output {
             Output::Quantised(id, _) => (tensors[id.0].len, *id),
-            Output::Dense(id, d, _) => (d.bias.len(), *id),
+            Output::Dense(id, d, _) => (d.outputs(), *id),
         };
         let places = places(tensors, &lowered.steps, lowered.input, last);
         let arena = places.iter().map(|p| p.end).max().unwrap_or(0);
         if arena > 1 << 28 {
             return Err(EngineError::Limit(format!("activations of {arena} bytes")));
         }
-        let dense_inputs = |d: &Dense| generic::scratch_len(d.inputs);
-        let scratch = lowered.steps.iter().map(|s| match &s.operation {
-            Operation::Conv(_, c) => kernels.scratch_len(&c.shape),
-            Operation::Dense(_, d, ..) => dense_inputs(d),
-            _ => 0,
-        });
-        let last_scratch = if let Output::Dense(_, d, _) = &lowered.output { dense_inputs(d) } else { 0 };
-        let scratch = scratch.max().unwrap_or(0).max(last_scratch);
-        let inner_sums = lowered.steps.iter().map(|s| match &s.operation {
-            Operation::Dense(_, d, ..) => d.bias.len(),
-            _ => 0,
-        });
-        let sums = inner_sums.max().unwrap_or(0).max(logits);
+        let mut needed = match &lowered.output {
+            Output::Dense(_, d, _) => (d.scratch_len(), logits),
+            Output::Quantised(..) => (0, logits),
+        };
+        for step in &lowered.steps {
+            let (values, sums) = step.operation.scratch_len(kernels);
+            needed = (needed.0.max(values), needed.1.max(sums));
+        }
         let quant = tensors[lowered.input.0].quant;
         let spec = EngineSpec {
             input: [h, w, c],
@@ -249,8 +113,8 @@ impl Engine {
             places,
             input: lowered.input,
             arena: vec![0; arena],
-            scratch: vec![0; scratch],
-            sums: vec![0; sums],
+            scratch: vec![0; needed.0],
+            sums: vec![0; needed.1],
             reports: lowered.reports,
         })
     }
@@ -272,8 +136,8 @@ impl Engine {
 
     /// Multiply-adds of one inference.
     pub fn macs(&self) -> u64 {
-        let last = if let Output::Dense(_, d, _) = &self.output { d.inputs * d.bias.len() } else { 0 };
-        self.steps.iter().map(|s| s.operation.macs()).sum::<u64>() + last as u64
+        let last = if let Output::Dense(_, d, _) = &self.output { d.macs() } else { 0 };
+        self.steps.iter().map(|s| s.operation.macs()).sum::<u64>() + last
     }
 
     /// Bytes of activations held at once.
@@ -293,28 +157,27 @@ impl Engine {
             return Err(EngineError::Length { what: "logits", found: logits.len(), expected: self.spec.logits });
         }
         self.arena[place].copy_from_slice(input);
+        let mut scratch = Scratch { values: &mut self.scratch, sums: &mut self.sums };
         for step in &self.steps {
             let dst = self.places[step.dst.0].clone();
-            let [a, b] = step.operation.sources().map(|s| s.map(|id| self.places[id.0].clone()));
-            let a = a.expect("every operation has an input");
+            let place = |i: usize| step.sources.get(i).map(|id| self.places[id.0].clone());
             // The arena's plan keeps a step's inputs apart from its output; two inputs may be one tensor.
-            let b = b.filter(|b| *b != a).unwrap_or(0..0);
-            let [a, b, out] = self.arena.get_disjoint_mut([a, b, dst]).expect("places of one step are disjoint");
-            let b = if b.is_empty() { &*a } else { &*b };
-            match &step.operation {
-                Operation::Conv(_, conv) => conv.run(self.kernels, a, out, &mut self.scratch),
-                Operation::Dense(_, dense, scales, clamp) => {
-                    let sums = &mut self.sums[..out.len()];
-                    dense.run(self.kernels, a, sums, &mut self.scratch);
-                    for ((out, sum), scale) in out.iter_mut().zip(sums).zip(scales) {
-                        *out = requant_rndne(*sum, *scale, *clamp);
-                    }
+            const APART: &str = "places of one step are disjoint";
+            if let Operation::Concat(parts) = &step.operation {
+                let (all, mut at) = (parts.iter().map(|(channels, _)| channels).sum(), 0);
+                for (i, (channels, table)) in parts.iter().enumerate() {
+                    let part = place(i).expect("a concatenation has a source for each part");
+                    let [part, out] = self.arena.get_disjoint_mut([part, dst.clone()]).expect(APART);
+                    glue::place_channels(part, *channels, table, all, at, out);
+                    at += channels;
                 }
-                Operation::Add(_, [pa, pb], clamp) => self.kernels.add(a, *pa, b, *pb, *clamp, out),
-                Operation::GlobalAverage(_, zp, scale, clamp) => generic::global_average(a, *zp, *scale, *clamp, out),
-                Operation::MaxPool(_, shape) => generic::max_pool(shape, a, out),
-                Operation::Rescale(_, zp, scale, clamp) => generic::rescale(a, *zp, *scale, *clamp, out),
+                continue;
             }
+            let a = place(0).expect("every operation has an input");
+            let b = place(1).filter(|b| *b != a).unwrap_or(0..0);
+            let [a, b, out] = self.arena.get_disjoint_mut([a, b, dst]).expect(APART);
+            let b = if b.is_empty() { &*a } else { &*b };
+            step.operation.run(self.kernels, a, b, out, &mut scratch);
         }
         match &self.output {
             Output::Quantised(id, quant) => {
@@ -339,7 +202,7 @@ impl Engine {
 fn places(tensors: &[Tensor], steps: &[Step], input: TensorId, last: TensorId) -> Vec<Range<usize>> {
     let mut last_use = vec![0; tensors.len()];
     for (at, step) in steps.iter().enumerate() {
-        step.operation.sources().into_iter().flatten().for_each(|id| last_use[id.0] = at);
+        step.sources.iter().for_each(|id| last_use[id.0] = at);
     }
     last_use[last.0] = steps.len();
     let mut places: Vec<Range<usize>> = vec![0..0; tensors.len()];

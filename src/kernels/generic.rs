@@ -8,7 +8,7 @@
 //! less their zero points stay within -255..=255, so a product stays below 2^16 and [`MAX_TAPS`] of them below 2^31.
 
 use super::ConvShape;
-use crate::quant::{Clamp, ROUND_MAGIC, add_rndne, requant_rndne};
+use crate::quant::{Clamp, ROUND_MAGIC, requant_rndne};
 
 /// Most values under one kernel, so that no accumulator overflows.
 pub const MAX_TAPS: usize = 32_768;
@@ -369,74 +369,4 @@ pub(super) fn requant_lanes(acc: &[i32; LANES], bias: &[i32; LANES], scale: &[f3
         out[l] = q as i8;
     }
     out
-}
-
-/// One addend of [`add`]: zero point and s_in / s_out.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Addend {
-    /// Zero point of this input.
-    pub zero_point: i8,
-    /// Its step over the output's step.
-    pub ratio: f32,
-}
-
-/// Adds two tensors element by element. Panics if the lengths differ.
-#[inline(always)]
-pub fn add(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
-    assert!(a.len() == b.len() && a.len() == output.len(), "addends and sum differ in length");
-    for ((out, &a), &b) in output.iter_mut().zip(a).zip(b) {
-        *out = add_rndne(a, pa.zero_point, pa.ratio, b, pb.zero_point, pb.ratio, clamp);
-    }
-}
-
-/// Average over all pixels: `requant(sum_p (input[p][c] - zero_point), scale)`, scale = s_in / (s_out * pixels).
-///
-/// `input`: `[pixels][channels]`, `output`: `[channels]`. Panics if the lengths do not divide.
-pub fn global_average(input: &[i8], zero_point: i8, scale: f32, clamp: Clamp, output: &mut [i8]) {
-    let channels = output.len();
-    assert_eq!(input.len() % channels.max(1), 0, "whole pixels");
-    let pixels = (input.len() / channels.max(1)) as i32;
-    for (first, out) in output.chunks_mut(LANES).enumerate() {
-        let mut acc = [-pixels * zero_point as i32; LANES];
-        for pixel in input.chunks_exact(channels) {
-            for (acc, &v) in acc.iter_mut().zip(&pixel[first * LANES..]) {
-                *acc += v as i32;
-            }
-        }
-        for (out, acc) in out.iter_mut().zip(acc) {
-            *out = requant_rndne(acc, scale, clamp);
-        }
-    }
-}
-
-/// The largest value under the kernel; padding never wins. NHWC in and out. Panics if a length is off.
-pub fn max_pool(s: &ConvShape, input: &[i8], output: &mut [i8]) {
-    let [h, w, c] = s.input;
-    let [oh, ow, _] = s.output;
-    assert_eq!(input.len(), h * w * c, "input length");
-    assert_eq!(output.len(), oh * ow * c, "output length");
-    output.fill(i8::MIN);
-    for (pixel, out) in output.chunks_exact_mut(c).enumerate() {
-        for ky in 0..s.kernel[0] {
-            for kx in 0..s.kernel[1] {
-                let y = (pixel / ow * s.stride[0] + ky * s.dilation[0]).wrapping_sub(s.pad[0]);
-                let x = (pixel % ow * s.stride[1] + kx * s.dilation[1]).wrapping_sub(s.pad[1]);
-                if y < h && x < w {
-                    for (o, &v) in out.iter_mut().zip(&input[(y * w + x) * c..][..c]) {
-                        *o = (*o).max(v);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Brings a tensor to another step and zero point: `requant(input - zero_point, scale)`, scale = s_in / s_out.
-///
-/// Panics if the lengths differ.
-pub fn rescale(input: &[i8], zero_point: i8, scale: f32, clamp: Clamp, output: &mut [i8]) {
-    assert_eq!(input.len(), output.len(), "input and output differ in length");
-    for (out, &v) in output.iter_mut().zip(input) {
-        *out = requant_rndne(v as i32 - zero_point as i32, scale, clamp);
-    }
 }

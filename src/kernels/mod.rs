@@ -1,8 +1,9 @@
-//! Inner loops on int8 slices: convolution, depthwise convolution, addition, pooling.
+//! Inner loops on int8 slices: convolutions, products, and what lies between them.
 //!
 //! Knows no tract, bundle or picture: shapes and slices in, slices out. Every kernel gives the bits that `quant` defines.
 
 pub mod generic;
+pub mod glue;
 
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]

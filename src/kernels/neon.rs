@@ -16,7 +16,8 @@
 #![allow(clippy::needless_range_loop, reason = "an index names a register, and the same one in several arrays")]
 
 use super::ConvShape;
-use super::generic::{self, Addend, Epilogue, LANES};
+use super::generic::{Epilogue, LANES};
+use super::glue::{self, Addend};
 use super::patches::{Rows, for_tiles, row};
 use super::requant::{Outputs, Sums, for_reach};
 use crate::quant::Clamp;
@@ -203,7 +204,7 @@ pub(super) fn store_sums(acc: Sums, bias: &[i32], sums: &mut [i32]) {
     }
 }
 
-/// See `generic::add`.
+/// See `glue::add`.
 pub(super) fn add(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
     assert!(a.len() == b.len() && a.len() == output.len(), "addends and sum differ in length");
     let (chunks_a, rest_a) = a.as_chunks::<LANES>();
@@ -230,5 +231,5 @@ pub(super) fn add(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, outp
             vst1q_s8(out.as_mut_ptr(), vminq_s8(vmaxq_s8(vcombine_s8(low, high), lo), hi));
         }
     }
-    generic::add(rest_a, pa, rest_b, pb, clamp, rest);
+    glue::add(rest_a, pa, rest_b, pb, clamp, rest);
 }

@@ -58,7 +58,7 @@ pub(super) fn for_tiles<const N: usize>(
 ) {
     let (pixels_all, ow, taps) = (s.output[0] * s.output[1], s.output[1], s.patch_len());
     let in_place = match s.is_pointwise() {
-        true => input.len().saturating_sub(readable(taps)) / taps + 1,
+        true => input.len().checked_sub(readable(taps)).map_or(0, |room| room / taps + 1),
         false => 0,
     };
     let patches = bytes(scratch);
@@ -69,7 +69,7 @@ pub(super) fn for_tiles<const N: usize>(
         let rows = if tile + pixels <= in_place {
             Rows::new(input, core::array::from_fn(|p| (tile + p.min(pixels - 1)) * taps), taps)
         } else {
-            if in_place > 0 {
+            if s.is_pointwise() {
                 (oy, ox) = (tile / ow, tile % ow);
             }
             for p in 0..pixels {

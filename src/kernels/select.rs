@@ -4,7 +4,8 @@
 
 #[cfg(target_arch = "aarch64")]
 use super::dotprod_depthwise;
-use super::generic::{self, Addend, Epilogue, EpilogueBlock, Reach};
+use super::generic::{self, Epilogue, EpilogueBlock, Reach};
+use super::glue::{self, Addend};
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 use super::narrow;
 #[cfg(target_arch = "x86_64")]
@@ -249,7 +250,7 @@ impl Kernels {
         }
     }
 
-    /// An addition; see [`generic::add`].
+    /// An addition; see [`glue::add`].
     pub fn add(&self, a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -258,7 +259,7 @@ impl Kernels {
             Self::Avx512Vnni(token) => token.add(a, pa, b, pb, clamp, output),
             #[cfg(target_arch = "aarch64")]
             Self::Neon | Self::Dotprod(_) => super::neon::add(a, pa, b, pb, clamp, output),
-            _ => generic::add(a, pa, b, pb, clamp, output),
+            _ => glue::add(a, pa, b, pb, clamp, output),
         }
     }
 }

@@ -104,7 +104,7 @@ fn shape(
 #[test]
 fn every_set_of_kernels_adds_as_defined() {
     use crate::quant::add_rndne;
-    use generic::Addend;
+    use glue::Addend;
     let mut r = Random::new(5, 5);
     for kernels in Kernels::available() {
         for n in [0, 1, 7, 15, 16, 17, 31, 64, 97] {
@@ -166,6 +166,11 @@ fn every_set_of_kernels_computes_the_definition() {
             ] {
                 seed += 1;
                 check(kernels, &shape([h, w, c], c, kernel, stride, pad, 1, c).unwrap(), seed, kind, 127);
+            }
+            // One pixel: fewer values than a whole load reads.
+            for (c, oc) in [(1, 1), (4, 12), (12, 16), (15, 8), (16, 16), (17, 40)] {
+                seed += 1;
+                check(kernels, &shape([1, 1, c], oc, 1, 1, 0, 1, 1).unwrap(), seed, kind, 127);
             }
             for (c, oc) in [(7, 48), (20, 64), (33, 80), (64, 100)] {
                 seed += 1;

@@ -4,7 +4,8 @@
 //! so the bits are the same by construction. On such a pair neither instruction saturates (a product stays below 2^16).
 
 use super::ConvShape;
-use super::generic::{self, Addend, Epilogue};
+use super::generic::{self, Epilogue};
+use super::glue::{self, Addend};
 use crate::quant::Clamp;
 
 macro_rules! instantiate {
@@ -43,7 +44,7 @@ macro_rules! instantiate {
             pub(super) fn add(self, a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
                 #[target_feature(enable = $features)]
                 fn run(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
-                    generic::add(a, pa, b, pb, clamp, output);
+                    glue::add(a, pa, b, pb, clamp, output);
                 }
                 // SAFETY: this token is made only by `new`, which found every enabled feature on this CPU.
                 unsafe { run(a, pa, b, pb, clamp, output) }

@@ -3,7 +3,7 @@
 //! Does not decide when a result is quantised: it returns what waits for that.
 
 use super::window::{Window, int};
-use super::{ConstantWeights, Kind, Lowering, MAX_MACS, Matrix, Pending, Value, Why, centred, integers};
+use super::{ConstantWeights, Kind, Lowering, MAX_MACS, Matrix, Pending, Shape, Value, Why, centred, integers};
 use crate::engine::plan::TensorId;
 use crate::engine::proto::{Attribute, Node, Values};
 use crate::kernels::ConvShape;
@@ -51,30 +51,7 @@ impl<'g> Lowering<'g> {
         self.conv_of(node, src, &dims, &values, bias, &steps).map(Value::Pending)
     }
 
-    pub(super) fn qlinear_conv(&mut self, node: &'g Node) -> Result<Value, Why> {
-        let src = self.int(node, 0)?;
-        if self.quant(node, 1)? != self.get(src).quant {
-            return Err("it reads with another step or zero point than the tensor was made with".into());
-        }
-        let constant = self.constant(node, 3)?;
-        let Values::F32(scales) = &self.constant(node, 4)?.values else { return Err("weights' steps must be real".into()) };
-        if scales.is_empty() || !scales.iter().all(|s| s.is_finite() && *s > 0.0) {
-            return Err("weights' steps must be finite and positive".into());
-        }
-        let values = centred(constant, &integers(&self.constant(node, 5)?.values)?, 0)?;
-        let n = constant.dims.first().copied().unwrap_or(0);
-        let s_in = self.get(src).quant.scale;
-        let steps: Vec<f32> = scales.iter().map(|s| s_in * s).collect();
-        let bias = match node.inputs.get(8).filter(|n| !n.is_empty()) {
-            None => vec![0; n],
-            Some(_) => integers(&self.constant(node, 8)?.values)?,
-        };
-        let quant = self.quant(node, 6)?;
-        let pending = self.conv_of(node, src, &constant.dims, &values, bias, &steps)?;
-        self.emit(pending, quant).map(Value::Int)
-    }
-
-    fn conv_of(
+    pub(super) fn conv_of(
         &mut self,
         node: &Node,
         src: TensorId,
@@ -136,28 +113,90 @@ impl<'g> Lowering<'g> {
         Ok(weights)
     }
 
-    pub(super) fn gemm(&mut self, node: &'g Node) -> Result<Value, Why> {
-        let src = self.real(node, 0)?;
-        let one = |name| matches!(node.attributes.get(name), None | Some(Attribute::Float(1.0)));
-        if int(node, "transA", 0)? != 0 || !one("alpha") || !one("beta") {
-            return Err("expected transA 0, alpha 1, beta 1".into());
+    /// A vector that a product reads, or a picture whose values it reads as one.
+    fn vector(&mut self, node: &'g Node) -> Result<TensorId, Why> {
+        match self.take(node, 0)? {
+            Value::Real(id) | Value::Reshaped { id, shape: Shape::Flat, real: true } => Ok(id),
+            other => Err(format!("input 0 is {}, expected a dequantised int8 tensor", other.describe())),
         }
-        let transposed = int(node, "transB", 0)? != 0;
-        let (dims, values, scales) = self.weights(node, 1, if transposed { 0 } else { 1 })?;
+    }
+
+    /// A product's weights in the order of the plan, and the step of each output's sum.
+    pub(super) fn product_of(
+        &self,
+        src: TensorId,
+        (dims, values, scales): ConstantWeights,
+        transposed: bool,
+        bias: Vec<i32>,
+    ) -> Result<(Matrix, Vec<f32>), Why> {
         let len = self.get(src).len;
         let (outputs, inputs) = match (dims.as_slice(), transposed) {
             (&[o, i], true) | (&[i, o], false) => (o, i),
             _ => return Err(format!("weights of shape {dims:?}, expected 2 dimensions")),
         };
-        if inputs != len || outputs == 0 || (scales.len() != 1 && scales.len() != outputs) {
+        if inputs != len || outputs == 0 || bias.len() != outputs || (scales.len() != 1 && scales.len() != outputs) {
             return Err(format!("weights {dims:?} with {} steps do not fit {len} inputs", scales.len()));
         }
         let s_in = self.get(src).quant.scale;
-        let steps: Vec<f32> = (0..outputs).map(|o| s_in * scales[o % scales.len()]).collect();
-        let bias = self.bias(node, 2, outputs, &steps)?;
+        let steps = (0..outputs).map(|o| s_in * scales[o % scales.len()]).collect();
         let at = |o: usize, i: usize| if transposed { values[o * inputs + i] } else { values[i * outputs + o] };
         let weights = self.matrix(src, outputs, at)?;
-        Ok(Value::Pending(Pending::new(Kind::Dense(Matrix { src, weights, bias }, steps), vec![1, 1, outputs])))
+        Ok((Matrix { src, weights, bias }, steps))
+    }
+
+    pub(super) fn gemm(&mut self, node: &'g Node) -> Result<Value, Why> {
+        let src = self.vector(node)?;
+        let one = |name| matches!(node.attributes.get(name), None | Some(Attribute::Float(1.0)));
+        if int(node, "transA", 0)? != 0 || !one("alpha") || !one("beta") {
+            return Err("expected transA 0, alpha 1, beta 1".into());
+        }
+        let transposed = int(node, "transB", 0)? != 0;
+        let axis = if transposed { 0 } else { 1 };
+        let weights = self.weights(node, 1, axis)?;
+        let outputs = weights.0.get(axis).copied().unwrap_or(0);
+        let s_in = self.get(src).quant.scale;
+        let steps: Vec<f32> = weights.2.iter().map(|s| s_in * s).collect();
+        let bias = self.bias(node, 2, outputs, &steps)?;
+        self.dense(src, weights, transposed, bias)
+    }
+
+    pub(super) fn matmul(&mut self, node: &'g Node) -> Result<Value, Why> {
+        let src = self.vector(node)?;
+        let weights = self.weights(node, 1, 1)?;
+        let outputs = weights.0.get(1).copied().unwrap_or(0);
+        self.dense(src, weights, false, vec![0; outputs])
+    }
+
+    fn dense(&mut self, src: TensorId, weights: ConstantWeights, transposed: bool, bias: Vec<i32>) -> Result<Value, Why> {
+        let outputs = bias.len();
+        let (matrix, steps) = self.product_of(src, weights, transposed, bias)?;
+        Ok(Value::Pending(Pending::new(Kind::Dense(matrix, steps), vec![1, 1, outputs])))
+    }
+
+    /// An int32 bias of the sums of a MatMulInteger.
+    pub(super) fn add_to_sums(&mut self, node: &'g Node, constant: usize, sums: Value) -> Result<Value, Why> {
+        let Value::Sums(mut m) = sums else { return Err("a constant is added to a real value".into()) };
+        let Values::I32(bias) = &self.constant(node, constant)?.values else { return Err("expected an int32 bias".into()) };
+        if node.op != "Add" || bias.len() != m.bias.len() {
+            return Err(format!("{} biases for {} outputs", bias.len(), m.bias.len()));
+        }
+        m.bias.iter_mut().zip(bias).for_each(|(m, b)| *m = m.wrapping_add(*b));
+        Ok(Value::Sums(m))
+    }
+
+    /// The step of the sums of a MatMulInteger.
+    pub(super) fn scale_sums(&mut self, node: &'g Node, constant: usize, sums: Value) -> Result<Value, Why> {
+        let Value::RealSums(m) = sums else { return Err("a constant multiplies int32 sums".into()) };
+        let n = m.bias.len();
+        match &self.constant(node, constant)?.values {
+            Values::F32(s)
+                if node.op == "Mul" && (s.len() == 1 || s.len() == n) && s.iter().all(|s| s.is_finite() && *s > 0.0) =>
+            {
+                let steps = (0..n).map(|o| s[o % s.len()]).collect();
+                Ok(Value::Pending(Pending::new(Kind::Dense(m, steps), vec![1, 1, n])))
+            }
+            _ => Err("expected one finite positive step an output".into()),
+        }
     }
 
     pub(super) fn matmul_integer(&mut self, node: &'g Node) -> Result<Value, Why> {

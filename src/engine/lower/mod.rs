@@ -6,22 +6,30 @@
 //! waits for the QuantizeLinear which says to what step it must be brought. Both forms of ONNX Runtime's quantiser are read:
 //! QDQ, and QLinearConv with its kin. uint8 activations are re-based by 128, which changes no bit of the result.
 
+mod channels;
+mod elementwise;
+mod emit;
 mod linear;
+mod pool;
+mod qlinear;
 mod window;
 
-use super::plan::{Conv, Dense, Lowered, NodeReport, Operation, Output, Quant, Step, Tensor, TensorId};
+use super::operation::{Dense, Step};
+use super::plan::{Lowered, NodeReport, Output, Quant, Tensor, TensorId};
 use super::proto::{Attribute, Constant, Graph, Node, Values};
 use super::{Absorbed, EngineError};
-use crate::kernels::generic::Addend;
 use crate::kernels::{ConvShape, Kernels};
-use crate::quant::{Clamp, quantise};
 use std::collections::HashMap;
-use window::{Window, int};
 
 /// Most bytes of one activation.
 const MAX_ACTIVATION: usize = 1 << 26;
 /// Most multiply-adds of one convolution or matrix product.
 const MAX_MACS: u64 = 1 << 34;
+/// Why a reader is refused.
+const OTHER_QUANT: &str = "it reads with another step or zero point than the tensor was made with";
+
+/// Operators after which scores are still the scores.
+const NO_ARITHMETIC: [&str; 6] = ["QuantizeLinear", "DequantizeLinear", "Identity", "Reshape", "Flatten", "Squeeze"];
 
 /// What a name of the graph stands for.
 #[derive(Clone, Debug)]
@@ -32,8 +40,14 @@ enum Value {
     Int(TensorId),
     /// DequantizeLinear of an int8 tensor.
     Real(TensorId),
+    /// An int8 tensor, or its real view, in another shape.
+    Reshaped { id: TensorId, shape: Shape, real: bool },
     /// DequantizeLinear of a constant: integers less their zero point, and one step or one a slice of `axis`.
     Weights { dims: Vec<usize>, values: Vec<i32>, scales: Vec<f32>, axis: usize },
+    /// A real constant.
+    Constant { dims: Vec<usize>, values: Vec<f32> },
+    /// A real function of one int8 tensor: its value for each code, `values[q as u8]`.
+    Function { src: TensorId, values: Box<[f32; 256]> },
     /// A real result that waits for its QuantizeLinear.
     Pending(Pending),
     /// int32 sums of a MatMulInteger.
@@ -42,6 +56,15 @@ enum Value {
     RealSums(Matrix),
     /// A softmax or sigmoid over logits.
     Scores(Box<Value>, Absorbed),
+}
+
+/// A shape other than a picture's that an int8 tensor may stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// One vector, channel-major as ONNX flattens a picture of more than one pixel.
+    Flat,
+    /// Channels in so many groups, and whether these were exchanged with what is in them.
+    Grouped { groups: usize, exchanged: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -54,11 +77,27 @@ struct Pending {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Conv { src: TensorId, shape: ConvShape, weights: Vec<i16>, bias: Vec<i32>, scales: Vec<f32> },
+    Conv {
+        src: TensorId,
+        shape: ConvShape,
+        weights: Vec<i16>,
+        bias: Vec<i32>,
+        scales: Vec<f32>,
+    },
     Dense(Matrix, Vec<f32>),
     Add(TensorId, TensorId),
-    Average(TensorId),
-    Same(TensorId),
+    /// The second may be one pixel.
+    Multiply(TensorId, TensorId),
+    /// Channel c's real value times the first number plus the second.
+    Affine(TensorId, Vec<[f32; 2]>),
+    GlobalAverage(TensorId),
+    /// Of a function's values.
+    GlobalAverageOf(TensorId, Box<[f32; 256]>),
+    /// With taps in the padding counted, or not.
+    AveragePool(TensorId, ConvShape, bool),
+    Concat(Vec<TensorId>),
+    /// The largest of a function's values under the kernel.
+    Max(TensorId, Box<[f32; 256]>, ConvShape),
 }
 
 /// A matrix product: `[outputs][inputs]` weights.
@@ -79,67 +118,96 @@ struct Lowering<'g> {
     values: HashMap<&'g str, Value>,
     tensors: Vec<Tensor>,
     steps: Vec<Step>,
+    /// The tensors that are a table of another one.
+    tables: HashMap<usize, (TensorId, Box<[i8; 256]>)>,
     input: Option<TensorId>,
 }
 
 /// Lowers a whole graph, or names the first node that cannot be.
 pub(super) fn lower(graph: &Graph, kernels: Kernels) -> Result<Lowered, EngineError> {
-    let mut l = Lowering { graph, kernels, values: HashMap::new(), tensors: Vec::new(), steps: Vec::new(), input: None };
+    let mut l = Lowering {
+        graph,
+        kernels,
+        values: HashMap::new(),
+        tensors: Vec::new(),
+        steps: Vec::new(),
+        tables: HashMap::new(),
+        input: None,
+    };
     l.values.insert(&graph.input, Value::Input);
-    let mut reports: Vec<NodeReport> = Vec::with_capacity(graph.nodes.len());
-    // Which node computes a value: the convolution, not the QuantizeLinear that ends it.
-    let mut makers: HashMap<&str, usize> = HashMap::new();
+    // Which node computes a value, and which a step: the convolution, not the QuantizeLinear that ends it.
+    let (mut makers, mut steps) = (HashMap::<&str, usize>::new(), Vec::new());
     for (i, node) in graph.nodes.iter().enumerate() {
-        let before = l.steps.len();
         let refuse = |why| EngineError::Refused { node: node.name.clone(), op: node.op.clone(), why };
-        let value = l.node(node).map_err(refuse)?;
-        let [out] = node.outputs.as_slice() else {
-            return Err(refuse(format!("{} outputs, expected one", node.outputs.len())));
-        };
+        let values = l.node(node).map_err(refuse)?;
+        if values.len() != node.outputs.len() {
+            return Err(refuse(format!("{} outputs, expected {}", node.outputs.len(), values.len())));
+        }
         let maker = node.inputs.first().and_then(|name| makers.get(name.as_str())).copied().unwrap_or(i);
-        if !matches!(value, Value::Int(_) | Value::Real(_) | Value::Weights { .. }) {
-            makers.insert(out, maker);
+        for (out, value) in node.outputs.iter().zip(values) {
+            if !matches!(value, Value::Int(_) | Value::Real(_) | Value::Reshaped { .. } | Value::Weights { .. }) {
+                makers.insert(out, maker);
+            }
+            l.values.insert(out, value);
         }
-        l.values.insert(out, value);
-        reports.push(NodeReport { name: node.name.clone(), op: node.op.clone(), place: "folded".into() });
-        if let Some(step) = l.steps.get(before) {
-            reports[maker].place = step.operation.describe();
-        }
+        steps.resize(l.steps.len(), maker);
     }
-    let last = makers.get(graph.output.as_str()).copied();
-    let mut lowered = l.finish(reports)?;
-    if let (Some(last), Output::Dense(_, dense, _)) = (last, &lowered.output) {
-        lowered.reports[last].place = format!("{}, unrounded logits", dense.describe());
-    }
-    Ok(lowered)
+    l.finish(makers.get(graph.output.as_str()).copied(), steps)
 }
 
 impl<'g> Lowering<'g> {
-    fn node(&mut self, node: &'g Node) -> Result<Value, Why> {
-        match node.op.as_str() {
+    /// What a node's outputs stand for.
+    fn node(&mut self, node: &'g Node) -> Result<Vec<Value>, Why> {
+        let value = match node.op.as_str() {
             "QuantizeLinear" => self.quantize(node),
             "DequantizeLinear" => self.dequantize(node),
             "Conv" => self.conv(node),
-            "QLinearConv" => self.qlinear_conv(node),
             "Gemm" => self.gemm(node),
+            "MatMul" => self.matmul(node),
             "MatMulInteger" => self.matmul_integer(node),
-            "Add" => self.add(node),
-            "Mul" => self.mul(node),
+            "Add" | "Sub" | "Mul" | "Div" => self.binary(node),
+            "BatchNormalization" => self.batch_normalization(node),
             "Cast" => self.cast(node),
-            "GlobalAveragePool" => self.global_average(node),
-            "MaxPool" => self.max_pool(node),
+            "GlobalAveragePool" | "ReduceMean" => self.global_average(node),
+            "AveragePool" => self.average_pool(node),
+            "MaxPool" | "GlobalMaxPool" => self.max_pool(node),
+            "Pad" => self.pad(node),
             "Relu" => self.clip(node, 0.0, f32::INFINITY),
             "Clip" => {
                 let lo = self.bound(node, 1, "min", f32::NEG_INFINITY)?;
                 let hi = self.bound(node, 2, "max", f32::INFINITY)?;
                 self.clip(node, lo, hi)
             }
-            "Flatten" | "Reshape" | "Squeeze" => self.flatten(node),
-            "Identity" | "Dropout" => self.take(node, 0),
             "Softmax" => self.absorb(node, Absorbed::Softmax),
-            "Sigmoid" => self.absorb(node, Absorbed::Sigmoid),
+            "Sigmoid" if self.ends_the_graph(&node.outputs) => self.absorb(node, Absorbed::Sigmoid),
+            "Sigmoid" | "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Elu" | "Tanh" => self.function(node),
+            "Concat" => self.concat(node),
+            "Split" => return self.split(node),
+            "Slice" => self.slice(node),
+            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => self.reshape(node),
+            "Transpose" => self.transpose(node),
+            "Identity" | "Dropout" => self.take(node, 0),
+            op if op.starts_with("QLinear") || op == "QGemm" => self.qlinear(node),
             _ => Err("no int8 kernel for this operator in this build".into()),
+        };
+        value.map(|value| vec![value])
+    }
+
+    /// Whether nothing but a change of number format or shape lies between these outputs and the graph's.
+    fn ends_the_graph(&self, outputs: &[String]) -> bool {
+        let [name] = outputs else { return false };
+        let mut name = name.as_str();
+        while name != self.graph.output {
+            let mut readers = self.graph.nodes.iter().filter(|n| n.inputs.iter().any(|i| i == name));
+            match (readers.next(), readers.next()) {
+                (Some(n), None) if NO_ARITHMETIC.contains(&n.op.as_str()) => {
+                    let [next] = n.outputs.as_slice() else { return false };
+                    name = next;
+                }
+                _ => return false,
+            }
         }
+        true
     }
 
     fn name(&self, node: &'g Node, i: usize) -> Result<&'g str, Why> {
@@ -209,143 +277,6 @@ impl<'g> Lowering<'g> {
         Ok(Quant { scale, zero_point })
     }
 
-    fn quantize(&mut self, node: &'g Node) -> Result<Value, Why> {
-        let quant = self.quant(node, 1)?;
-        match self.take(node, 0)? {
-            Value::Input if self.input.is_some() => Err("the graph's input is quantised twice".into()),
-            Value::Input => {
-                let dims = match self.graph.input_dims.as_slice() {
-                    &[1, c, h, w] => vec![h, w, c],
-                    other => return Err(format!("input of shape {other:?}, expected [1, channels, height, width]")),
-                };
-                let id = self.tensor(dims, quant)?;
-                self.input = Some(id);
-                Ok(Value::Int(id))
-            }
-            Value::Real(id) if self.get(id).quant == quant => Ok(Value::Int(id)),
-            Value::Real(src) => {
-                let dims = self.get(src).dims.clone();
-                let pending = Pending { what: Kind::Same(src), dims, lo: f32::NEG_INFINITY, hi: f32::INFINITY };
-                self.emit(pending, quant).map(Value::Int)
-            }
-            Value::Pending(pending) => self.emit(pending, quant).map(Value::Int),
-            other => Err(format!("input is {}, expected a real value", other.describe())),
-        }
-    }
-
-    /// Adds the step that computes `pending` and brings it to `quant`.
-    fn emit(&mut self, pending: Pending, quant: Quant) -> Result<TensorId, Why> {
-        let Pending { what, dims, lo, hi } = pending;
-        let bound = |x: f32| quantise(x, quant.scale, quant.zero_point);
-        let clamp = Clamp { lo: bound(lo), hi: bound(hi), zero_point: quant.zero_point };
-        let ratio = |l: &Self, id: TensorId| l.get(id).quant.scale / quant.scale;
-        let scales = |s: Vec<f32>| -> Result<Vec<f32>, Why> {
-            let s: Vec<f32> = s.into_iter().map(|s| s / quant.scale).collect();
-            if s.iter().all(|s| s.is_finite()) { Ok(s) } else { Err("a step is out of range".into()) }
-        };
-        let dst = self.tensor(dims, quant)?;
-        let operation = match what {
-            Kind::Conv { src, shape, weights, bias, scales: s } => {
-                let zero_point = self.get(src).quant.zero_point;
-                Operation::Conv(src, Conv::new(self.kernels, shape, &weights, bias, scales(s)?, zero_point, clamp))
-            }
-            Kind::Dense(m, s) => {
-                let dense = Dense::new(self.kernels, &m.weights, m.bias, self.get(m.src).quant.zero_point);
-                Operation::Dense(m.src, dense, scales(s)?, clamp)
-            }
-            Kind::Add(a, b) => {
-                let addend = |l: &Self, id| Addend { zero_point: l.get(id).quant.zero_point, ratio: ratio(l, id) };
-                Operation::Add([a, b], [addend(self, a), addend(self, b)], clamp)
-            }
-            Kind::Average(src) => {
-                let t = self.get(src);
-                let pixels = (t.len / t.dims[2]) as f32;
-                Operation::GlobalAverage(src, t.quant.zero_point, t.quant.scale / (quant.scale * pixels), clamp)
-            }
-            Kind::Same(src) => Operation::Rescale(src, self.get(src).quant.zero_point, ratio(self, src), clamp),
-        };
-        self.steps.push(Step { operation, dst });
-        Ok(dst)
-    }
-
-    fn dequantize(&mut self, node: &'g Node) -> Result<Value, Why> {
-        let name = self.name(node, 0)?;
-        let Some(constant) = self.graph.constants.get(name) else {
-            let id = self.int(node, 0)?;
-            if self.quant_of_dequantize(node)? != self.get(id).quant {
-                return Err("it reads with another step or zero point than the tensor was made with".into());
-            }
-            return Ok(Value::Real(id));
-        };
-        let scales = match &self.constant(node, 1)?.values {
-            Values::F32(s) if s.iter().all(|s| s.is_finite() && *s > 0.0) => s.clone(),
-            _ => return Err("steps must be finite and positive".into()),
-        };
-        let axis = match node.attributes.get("axis") {
-            Some(Attribute::Int(a)) => {
-                usize::try_from(if *a < 0 { a + constant.dims.len() as i64 } else { *a }).unwrap_or(usize::MAX)
-            }
-            _ => 1,
-        };
-        let axis = if scales.len() == 1 { 0 } else { axis };
-        if scales.len() != 1 && constant.dims.get(axis) != Some(&scales.len()) {
-            return Err(format!("{} steps for axis {axis} of {:?}", scales.len(), constant.dims));
-        }
-        let zero_points = match node.inputs.get(2).filter(|n| !n.is_empty()) {
-            None => vec![0],
-            Some(_) => integers(&self.constant(node, 2)?.values)?,
-        };
-        let values = centred(constant, &zero_points, axis)?;
-        Ok(Value::Weights { dims: constant.dims.clone(), values, scales, axis })
-    }
-
-    /// As [`Self::quant`], but without a zero point the tensor's own type decides.
-    fn quant_of_dequantize(&mut self, node: &'g Node) -> Result<Quant, Why> {
-        if node.inputs.len() < 3 {
-            let scale = self.quant(node, 1)?.scale;
-            let id = self.int(node, 0)?;
-            let own = self.get(id).quant;
-            return Ok(Quant { scale, zero_point: if own.zero_point == 0 { 0 } else { -128 } });
-        }
-        self.quant(node, 1)
-    }
-
-    fn add(&mut self, node: &'g Node) -> Result<Value, Why> {
-        // A constant may stand on either side of the sums of a MatMulInteger.
-        let constant = (0..2).find(|&i| self.constant(node, i).is_ok());
-        if let Some(i) = constant {
-            let Value::Sums(mut m) = self.take(node, 1 - i)? else {
-                return Err("a constant is added to a real value".into());
-            };
-            let Values::I32(bias) = &self.constant(node, i)?.values else { return Err("expected an int32 bias".into()) };
-            if bias.len() != m.bias.len() {
-                return Err(format!("{} biases for {} outputs", bias.len(), m.bias.len()));
-            }
-            m.bias.iter_mut().zip(bias).for_each(|(m, b)| *m = m.wrapping_add(*b));
-            return Ok(Value::Sums(m));
-        }
-        let (a, b) = (self.real(node, 0)?, self.real(node, 1)?);
-        if self.get(a).dims != self.get(b).dims {
-            return Err(format!("shapes {:?} and {:?} differ", self.get(a).dims, self.get(b).dims));
-        }
-        Ok(Value::Pending(Pending::new(Kind::Add(a, b), self.get(a).dims.clone())))
-    }
-
-    fn mul(&mut self, node: &'g Node) -> Result<Value, Why> {
-        let Some(i) = (0..2).find(|&i| self.constant(node, i).is_ok()) else {
-            return Err("no int8 kernel for a product of two tensors in this build".into());
-        };
-        let Value::RealSums(m) = self.take(node, 1 - i)? else { return Err("a constant multiplies a real value".into()) };
-        let n = m.bias.len();
-        match &self.constant(node, i)?.values {
-            Values::F32(s) if (s.len() == 1 || s.len() == n) && s.iter().all(|s| s.is_finite() && *s > 0.0) => {
-                let steps = (0..n).map(|o| s[o % s.len()]).collect();
-                Ok(Value::Pending(Pending::new(Kind::Dense(m, steps), vec![1, 1, n])))
-            }
-            _ => Err("expected one finite positive step an output".into()),
-        }
-    }
-
     fn cast(&mut self, node: &'g Node) -> Result<Value, Why> {
         match (self.take(node, 0)?, node.attributes.get("to")) {
             (Value::Sums(m), Some(Attribute::Int(1))) => Ok(Value::RealSums(m)),
@@ -353,100 +284,9 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    fn global_average(&mut self, node: &'g Node) -> Result<Value, Why> {
-        let src = self.real(node, 0)?;
-        let &[h, w, c] = self.get(src).dims.as_slice() else { return Err("its input is no picture".into()) };
-        if h * w > 1 << 22 {
-            return Err(format!("{h}x{w} pixels are too many"));
-        }
-        Ok(Value::Pending(Pending::new(Kind::Average(src), vec![1, 1, c])))
-    }
-
-    fn max_pool(&mut self, node: &'g Node) -> Result<Value, Why> {
-        let value = self.take(node, 0)?;
-        let (Value::Real(src) | Value::Int(src)) = value else {
-            return Err(format!("input is {}, expected an int8 tensor", value.describe()));
-        };
-        let &[h, w, c] = self.get(src).dims.as_slice() else { return Err("its input is no picture".into()) };
-        let Some(Attribute::Ints(kernel)) = node.attributes.get("kernel_shape") else {
-            return Err("no kernel_shape".into());
-        };
-        let &[kh, kw] = kernel.as_slice() else { return Err("expected a kernel of 2 dimensions".into()) };
-        let kernel = [kh, kw].map(|k| usize::try_from(k).unwrap_or(0));
-        let window = Window::read(node, [h, w], kernel, true)?;
-        let shape = ConvShape {
-            input: [h, w, c],
-            output: [window.output[0], window.output[1], c],
-            kernel,
-            stride: window.stride,
-            dilation: window.dilation,
-            pad: window.pad,
-            groups: c,
-        };
-        if shape.macs() > MAX_MACS {
-            return Err("too many comparisons".into());
-        }
-        let dst = self.tensor(shape.output.to_vec(), self.get(src).quant)?;
-        self.steps.push(Step { operation: Operation::MaxPool(src, shape), dst });
-        Ok(if matches!(value, Value::Real(_)) { Value::Real(dst) } else { Value::Int(dst) })
-    }
-
-    fn bound(&self, node: &'g Node, i: usize, attribute: &str, default: f32) -> Result<f32, Why> {
-        if self.name(node, i).is_ok() {
-            return match &self.constant(node, i)?.values {
-                Values::F32(v) if v.len() == 1 => Ok(v[0]),
-                _ => Err(format!("{attribute} must be one real constant")),
-            };
-        }
-        match node.attributes.get(attribute) {
-            Some(Attribute::Float(x)) => Ok(*x),
-            None => Ok(default),
-            _ => Err(format!("{attribute} must be a real number")),
-        }
-    }
-
-    fn clip(&mut self, node: &'g Node, lo: f32, hi: f32) -> Result<Value, Why> {
-        if lo.is_nan() || hi.is_nan() || lo > hi {
-            return Err(format!("bounds {lo} and {hi}"));
-        }
-        let pending = match self.take(node, 0)? {
-            Value::Pending(p) => p,
-            Value::Real(id) => Pending::new(Kind::Same(id), self.get(id).dims.clone()),
-            other => return Err(format!("input is {}, expected a real value", other.describe())),
-        };
-        Ok(Value::Pending(Pending { lo: pending.lo.max(lo), hi: pending.hi.min(hi), ..pending }))
-    }
-
-    /// Flatten, Reshape and Squeeze are nothing to a vector; a picture stays NHWC and the product after it is reordered.
-    fn flatten(&mut self, node: &'g Node) -> Result<Value, Why> {
-        let value = self.take(node, 0)?;
-        let id = match &value {
-            Value::Int(id) | Value::Real(id) => Some(*id),
-            _ => None,
-        };
-        let dims = match (&value, id) {
-            (_, Some(id)) => &self.get(id).dims,
-            (Value::Pending(p), None) => &p.dims,
-            _ => return Err(format!("input is {}", value.describe())),
-        };
-        let len: usize = dims.iter().product();
-        let wanted = match node.op.as_str() {
-            "Reshape" => match &self.constant(node, 1)?.values {
-                Values::I64(shape) => shape.clone(),
-                _ => return Err("expected a shape of int64".into()),
-            },
-            _ => vec![1, -1],
-        };
-        let vector = matches!(wanted.as_slice(), [-1..=1, n] if *n == -1 || *n == len as i64);
-        if !vector || int(node, "axis", 1)? != 1 {
-            return Err(format!("to shape {wanted:?}, expected [1, {len}]"));
-        }
-        Ok(value)
-    }
-
     fn absorb(&mut self, node: &'g Node, what: Absorbed) -> Result<Value, Why> {
-        if self.graph.output != node.outputs[0] {
-            return Err("only the last operator may be a softmax or sigmoid in this build".into());
+        if !self.ends_the_graph(&node.outputs) {
+            return Err("only the last operator may be a softmax".into());
         }
         match self.take(node, 0)? {
             value @ (Value::Real(_) | Value::Pending(_)) => Ok(Value::Scores(Box::new(value), what)),
@@ -454,10 +294,10 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    fn finish(mut self, reports: Vec<NodeReport>) -> Result<Lowered, EngineError> {
+    /// The plan, without steps that nobody reads. `last`: the node that computes the output; `makers`: the one of each step.
+    fn finish(mut self, last: Option<usize>, makers: Vec<usize>) -> Result<Lowered, EngineError> {
         let refuse = |why: String| EngineError::Refused { node: self.graph.output.clone(), op: "output".into(), why };
-        let value = self.values.remove(self.graph.output.as_str());
-        let (value, absorbed) = match value {
+        let (value, absorbed) = match self.values.remove(self.graph.output.as_str()) {
             Some(Value::Scores(inner, what)) => (Some(*inner), Some(what)),
             other => (other, None),
         };
@@ -475,7 +315,24 @@ impl<'g> Lowering<'g> {
             None => return Err(refuse("it is a constant or read by other nodes".into())),
         };
         let input = self.input.ok_or_else(|| refuse("the input is never quantised".into()))?;
-        Ok(Lowered { tensors: self.tensors, steps: self.steps, input, output, absorbed, reports })
+        let report = |n: &Node| NodeReport { name: n.name.clone(), op: n.op.clone(), place: "folded".into() };
+        let mut reports: Vec<NodeReport> = self.graph.nodes.iter().map(report).collect();
+        let (Output::Quantised(needed, _) | Output::Dense(needed, ..)) = &output;
+        let mut read = vec![false; self.tensors.len()];
+        read[needed.0] = true;
+        let mut steps = Vec::with_capacity(self.steps.len());
+        for (step, maker) in self.steps.into_iter().zip(makers).rev() {
+            if read[step.dst.0] {
+                step.sources.iter().for_each(|id| read[id.0] = true);
+                reports[maker].place = step.operation.describe();
+                steps.push(step);
+            }
+        }
+        steps.reverse();
+        if let (Some(last), Output::Dense(_, dense, _)) = (last, &output) {
+            reports[last].place = format!("{}, unrounded logits", dense.describe());
+        }
+        Ok(Lowered { tensors: self.tensors, steps, input, output, absorbed, reports })
     }
 }
 
@@ -491,7 +348,10 @@ impl Value {
             Self::Input => "the graph's real input",
             Self::Int(_) => "an int8 tensor",
             Self::Real(_) => "a dequantised tensor",
+            Self::Reshaped { .. } => "a tensor in another shape",
             Self::Weights { .. } => "a dequantised constant",
+            Self::Constant { .. } => "a real constant",
+            Self::Function { .. } => "a function of a tensor, not yet quantised",
             Self::Pending(_) => "a real value not yet quantised",
             Self::Sums(_) | Self::RealSums(_) => "int32 sums",
             Self::Scores(..) => "scores",

@@ -9,6 +9,7 @@ use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat};
 use tagpin::head::{Score, Temperature, sigmoid, softmax};
 use tagpin::kernels::ConvShape;
 use tagpin::kernels::generic::{self, Epilogue, Reach};
+use tagpin::kernels::glue;
 use tagpin::line::{Gate, GateLine, Intake, Line, Moment, PartId, PartRules, Shape, Spacing, Travel};
 use tagpin::preprocess::{Plan, Target, quantise};
 use tagpin::quant::Clamp;
@@ -53,7 +54,7 @@ fn run() -> Option<u32> {
     let (mut features, mut scratch) = ([0i8; 16 * 16 * 8], [0i16; generic::scratch_len(27)]);
     generic::conv(&shape, &tensor, 3, &packed, epilogue, &mut features, &mut scratch);
     let mut average = [0i8; 8];
-    generic::global_average(&features, -5, 1.0 / 256.0, Clamp::full(0), &mut average);
+    glue::global_average(&features, -5, 1.0 / 256.0, Clamp::full(0), &mut average);
 
     let logits = average.map(|v| v as i32 * 8192);
     let (mut scores, mut sigmoids) = ([Score(0); 8], [Score(0); 8]);

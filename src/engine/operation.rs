@@ -1,0 +1,225 @@
+//! One step of a plan: an operator with all that it needs to run, weights packed.
+//!
+//! Does not know ONNX, nor where tensors lie.
+
+use super::plan::TensorId;
+use crate::kernels::generic::{self, Epilogue, EpilogueBlock, Reach};
+use crate::kernels::glue::{self, Addend};
+use crate::kernels::{ConvShape, Kernels, Weights};
+use crate::quant::{Clamp, requant_rndne};
+
+/// A convolution with its weights packed.
+#[derive(Clone, Debug)]
+pub(super) struct Conv {
+    shape: ConvShape,
+    weights: Weights,
+    bias: Vec<i32>,
+    scale: Vec<f32>,
+    zero_point: i8,
+    clamp: Clamp,
+    blocks: Vec<EpilogueBlock>,
+    reach: Reach,
+}
+
+impl Conv {
+    /// `weights`: `[out][row][column][in]`, less their zero point.
+    pub(super) fn new(
+        kernels: Kernels,
+        shape: ConvShape,
+        weights: &[i16],
+        mut bias: Vec<i32>,
+        scale: Vec<f32>,
+        zero_point: i8,
+        clamp: Clamp,
+    ) -> Self {
+        let reach = Reach::of(weights, zero_point, &bias, &scale);
+        let weights = if shape.is_depthwise() {
+            kernels.pack_depthwise(&shape, weights, zero_point, &mut bias)
+        } else {
+            let channels = shape.output[2] / shape.groups;
+            kernels.pack(weights, channels, shape.patch_len(), shape.groups, zero_point, &mut bias)
+        };
+        let blocks = kernels.epilogue_blocks(&shape, &weights, reach, &bias, &scale);
+        Self { shape, weights, bias, scale, zero_point, clamp, blocks, reach }
+    }
+
+    fn run(&self, kernels: Kernels, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        let Self { bias, scale, clamp, blocks, reach, .. } = self;
+        let epilogue = Epilogue { bias, scale, clamp: *clamp, blocks, reach: *reach };
+        match self.shape.is_depthwise() {
+            true => kernels.depthwise(&self.shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
+            false => kernels.conv(&self.shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
+        }
+    }
+}
+
+/// A matrix product with its weights packed.
+#[derive(Clone, Debug)]
+pub(super) struct Dense {
+    weights: Weights,
+    bias: Vec<i32>,
+    inputs: usize,
+    zero_point: i8,
+}
+
+impl Dense {
+    /// `weights`: `[outputs][inputs]`, less their zero point.
+    pub(super) fn new(kernels: Kernels, weights: &[i16], mut bias: Vec<i32>, zero_point: i8) -> Self {
+        let inputs = weights.len() / bias.len();
+        let weights = kernels.pack(weights, bias.len(), inputs, 1, zero_point, &mut bias);
+        Self { weights, bias, inputs, zero_point }
+    }
+
+    /// Multiply-adds of one run.
+    pub(super) fn macs(&self) -> u64 {
+        (self.inputs * self.bias.len()) as u64
+    }
+
+    /// Sums that it gives.
+    pub(super) fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Values of the scratch that it needs.
+    pub(super) fn scratch_len(&self) -> usize {
+        generic::scratch_len(self.inputs)
+    }
+
+    /// Which kernel computes it, for people.
+    pub(super) fn describe(&self) -> String {
+        format!("int8 product {}x{}", self.inputs, self.bias.len())
+    }
+
+    pub(super) fn run(&self, kernels: Kernels, input: &[i8], sums: &mut [i32], scratch: &mut [i16]) {
+        kernels.dense(input, self.zero_point, &self.weights, &self.bias, sums, scratch);
+    }
+}
+
+/// An operator that gives an int8 tensor.
+#[derive(Clone, Debug)]
+pub(super) enum Operation {
+    Conv(Conv),
+    /// A product, the step of each sum over the output's, and the output's range.
+    Dense(Dense, Vec<f32>, Clamp),
+    Add([Addend; 2], Clamp),
+    /// Zero points of both factors, s_a * s_b / s_out.
+    Multiply([i8; 2], f32, Clamp),
+    /// Zero point, and of each channel s_in / s_out times its factor and its addend in output steps.
+    Affine(i8, Vec<[f32; 2]>, Clamp),
+    GlobalAverage(i8, f32, Clamp),
+    /// Each code's value in units, and a unit over the output's step and the number of pixels.
+    GlobalAverageOf(Box<[i32; 256]>, f32, Clamp),
+    MaxPool(ConvShape),
+    /// Zero point, s_in / s_out, and whether taps in the padding count.
+    AveragePool(ConvShape, i8, f32, bool, Clamp),
+    Map(Box<[i8; 256]>),
+    /// Each input's channels and table, one after the other.
+    Concat(Vec<(usize, Box<[i8; 256]>)>),
+    /// Of so many channels those from the second number on, so many.
+    TakeChannels {
+        all: usize,
+        at: usize,
+        channels: usize,
+    },
+    ShuffleChannels {
+        channels: usize,
+        groups: usize,
+    },
+    /// Shape of the input, rows and columns before it, rows and columns of the output, and what fills them.
+    Pad {
+        input: [usize; 3],
+        before: [usize; 2],
+        output: [usize; 2],
+        value: i8,
+    },
+}
+
+/// Memory that operators use while they run.
+pub(super) struct Scratch<'a> {
+    pub(super) values: &'a mut [i16],
+    pub(super) sums: &'a mut [i32],
+}
+
+impl Operation {
+    /// Which kernel computes it, for people.
+    pub(super) fn describe(&self) -> String {
+        let what = match self {
+            Self::Conv(c) => {
+                let [kh, kw] = c.shape.kernel;
+                let kind = match c.shape {
+                    s if s.is_depthwise() => "depthwise",
+                    s if s.is_pointwise() => "pointwise",
+                    _ => "convolution",
+                };
+                return format!("int8 {kind} {kh}x{kw}, {:.2} M multiply-adds", c.shape.macs() as f64 / 1e6);
+            }
+            Self::Dense(d, ..) => return d.describe(),
+            Self::Add(..) => "int8 addition",
+            Self::Multiply(..) => "int8 multiplication",
+            Self::Affine(..) => "int8 factor and addend a channel",
+            Self::GlobalAverage(..) | Self::GlobalAverageOf(..) => "int8 global average",
+            Self::MaxPool(..) => "int8 maximum",
+            Self::AveragePool(..) => "int8 average",
+            Self::Map(..) => "int8 table",
+            Self::Concat(..) => "int8 concatenation",
+            Self::TakeChannels { .. } => "int8 channels taken",
+            Self::ShuffleChannels { .. } => "int8 channels shuffled",
+            Self::Pad { .. } => "int8 padding",
+        };
+        what.into()
+    }
+
+    /// Multiply-adds of one run.
+    pub(super) fn macs(&self) -> u64 {
+        match self {
+            Self::Conv(c) => c.shape.macs(),
+            Self::Dense(d, ..) => d.macs(),
+            _ => 0,
+        }
+    }
+
+    /// Values and sums of the scratch that it needs.
+    pub(super) fn scratch_len(&self, kernels: Kernels) -> (usize, usize) {
+        match self {
+            Self::Conv(c) => (kernels.scratch_len(&c.shape), 0),
+            Self::Dense(d, ..) => (d.scratch_len(), d.outputs()),
+            _ => (0, 0),
+        }
+    }
+
+    /// Computes `output` of its inputs, of which there are one or two; a [`Operation::Concat`] is run part by part.
+    pub(super) fn run(&self, kernels: Kernels, a: &[i8], b: &[i8], output: &mut [i8], scratch: &mut Scratch<'_>) {
+        match self {
+            Self::Conv(conv) => conv.run(kernels, a, output, scratch.values),
+            Self::Dense(dense, scales, clamp) => {
+                let sums = &mut scratch.sums[..output.len()];
+                dense.run(kernels, a, sums, scratch.values);
+                for ((out, sum), scale) in output.iter_mut().zip(sums).zip(scales) {
+                    *out = requant_rndne(*sum, *scale, *clamp);
+                }
+            }
+            Self::Add([pa, pb], clamp) => kernels.add(a, *pa, b, *pb, *clamp, output),
+            Self::Multiply(zero_points, scale, clamp) => glue::multiply(a, b, *zero_points, *scale, *clamp, output),
+            Self::Affine(zp, lines, clamp) => glue::affine(a, *zp, lines, *clamp, output),
+            Self::GlobalAverage(zp, scale, clamp) => glue::global_average(a, *zp, *scale, *clamp, output),
+            Self::GlobalAverageOf(table, scale, clamp) => glue::global_average_of(a, table, *scale, *clamp, output),
+            Self::MaxPool(shape) => glue::max_pool(shape, a, output),
+            Self::AveragePool(shape, zp, scale, whole, clamp) => {
+                glue::average_pool(shape, a, *zp, *scale, *whole, *clamp, output);
+            }
+            Self::Map(table) => glue::map(a, table, output),
+            Self::Concat(_) => unreachable!("the plan runs a concatenation part by part"),
+            Self::TakeChannels { all, at, channels } => glue::take_channels(a, *all, *at, *channels, output),
+            Self::ShuffleChannels { channels, groups } => glue::shuffle_channels(a, *channels, *groups, output),
+            Self::Pad { input, before, output: size, value } => glue::pad(a, *input, *before, *size, *value, output),
+        }
+    }
+}
+
+/// One step: an operator, its inputs, and where its result goes.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) operation: Operation,
+    pub(super) sources: Vec<TensorId>,
+    pub(super) dst: TensorId,
+}
