@@ -125,4 +125,6 @@ impl Engine {
 }
 
 #[cfg(test)]
+mod random_graphs;
+#[cfg(test)]
 mod tests;
