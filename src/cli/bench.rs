@@ -1,4 +1,4 @@
-//! `tagpin bench`: how long a model takes, stage by stage; one thread, one warm-up, exactly so many inferences.
+//! `tagpin bench`: how long a model takes, stage by stage; one warm-up, exactly so many inferences.
 //!
 //! Knows no camera. f32 exists here only to feed an engine from a raw file and to write its logits into one.
 
@@ -21,6 +21,9 @@ pub(super) struct Bench {
     /// Inferences that are timed
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     iters: u32,
+    /// Threads that compute a layer, 1 to 4
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    threads: u8,
     /// Real input, little-endian f32, NCHW, already normalised; without it a fixed pattern
     #[arg(long, value_name = "RAW.f32")]
     input: Option<PathBuf>,
@@ -40,6 +43,7 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
         Some(bundle) => Engine::from_bundle(bundle),
         None => Engine::load(&model.bytes),
     };
+    let engine = engine.and_then(|engine| engine.with_threads(args.threads.into()));
     let mut engine = engine.map_err(|e| format!("{}: {e}", args.model.display()))?;
     let spec = engine.spec().clone();
     let [h, w, c] = spec.input;
@@ -132,12 +136,14 @@ fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 
     let mut shown = Map::new();
     if !args.json {
         println!(
-            "{}  kernels {}, 1 thread, {} iterations, {:.2} M multiply-adds, {} KiB of activations",
+            "{}  kernels {}, {}, {} iterations, {:.2} M multiply-adds, {} KiB of activations, {} KiB of them written an inference",
             args.model.display(),
             engine.kernels().name(),
+            if args.threads == 1 { "1 thread".into() } else { format!("{} threads", args.threads) },
             args.iters,
             engine.macs() as f64 / 1e6,
-            engine.arena_bytes().div_ceil(1024)
+            engine.arena_bytes().div_ceil(1024),
+            engine.bytes_written().div_ceil(1024)
         );
         println!("{:<12} {:>10} {:>10} {:>10} {:>10}", "stage, ms", "p50", "p90", "p99", "max");
     }
@@ -163,8 +169,8 @@ fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 
         println!(
             "{}",
             json!({
-                "schema": 1, "kernel": engine.kernels().name(), "threads": 1, "iters": args.iters, "model_sha256": hex(&sha256(&model.bytes)),
-                "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "unit": "ms", "stages": shown,
+                "schema": 1, "kernel": engine.kernels().name(), "threads": args.threads, "iters": args.iters, "model_sha256": hex(&sha256(&model.bytes)),
+                "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "bytes_written": engine.bytes_written(), "unit": "ms", "stages": shown,
             })
         );
     }

@@ -36,7 +36,7 @@ enum Command {
     Check(check::Check),
     /// Show a bundle's contract and where each node of its graph runs
     Inspect(inspect::Inspect),
-    /// Time a model: one thread, one warm-up, exactly --iters inferences
+    /// Time a model: one warm-up, exactly --iters inferences
     Bench(bench::Bench),
     /// Run device.toml on a simulated belt: timeline, utilisation, and the fastest line that this model can sort
     Simulate(simulate::Simulate),

@@ -90,6 +90,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     }
     let Some((settings, Some(source), inputs, Some(actuator), log, record)) = opened else { return Err(Refused(problems)) };
     let Some(engine) = engine else { return Err(Refused(problems)) };
+    let engine = engine.with_threads(settings.threads).map_err(|e| format!("[engine] threads: {e}"))?;
 
     let kernels = engine.kernels();
     let classifier: Box<dyn Classifier> = match args.drill {

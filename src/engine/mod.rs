@@ -12,6 +12,7 @@ mod plan;
 pub mod proto;
 
 use crate::kernels::Kernels;
+pub use operation::MAX_THREADS;
 pub use plan::{Engine, NodeReport};
 
 /// What an engine takes and gives.

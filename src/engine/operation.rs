@@ -5,8 +5,14 @@
 use super::plan::TensorId;
 use crate::kernels::generic::{self, Epilogue, EpilogueBlock, Reach};
 use crate::kernels::glue::{self, Addend};
+use crate::kernels::pool::Pool;
 use crate::kernels::{ConvShape, Kernels, Weights};
 use crate::quant::{Clamp, requant_rndne};
+
+/// Most threads of one engine.
+pub const MAX_THREADS: usize = 4;
+/// Fewer multiply-adds are done sooner than threads are called.
+const LEAST_MACS: u64 = 50_000;
 
 /// A convolution with its weights packed.
 #[derive(Clone, Debug)]
@@ -44,13 +50,61 @@ impl Conv {
     }
 
     fn run(&self, kernels: Kernels, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        self.run_as(&self.shape, kernels, input, output, scratch);
+    }
+
+    /// Computes what `shape`, this convolution's or some rows of it, says.
+    fn run_as(&self, shape: &ConvShape, kernels: Kernels, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
         let Self { bias, scale, clamp, blocks, reach, .. } = self;
         let epilogue = Epilogue { bias, scale, clamp: *clamp, blocks, reach: *reach };
-        match self.shape.is_depthwise() {
-            true => kernels.depthwise(&self.shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
-            false => kernels.conv(&self.shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
+        match shape.is_depthwise() {
+            true => kernels.depthwise(shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
+            false => kernels.conv(shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
         }
     }
+
+    /// Computes it by all threads of a pool, each some of the rows; `scratch` holds one share for each. Or does nothing and says
+    /// so, where it has too few rows or multiply-adds to be worth it.
+    pub(super) fn run_by(
+        &self,
+        pool: &Pool,
+        kernels: Kernels,
+        input: &[i8],
+        output: &mut [i8],
+        scratch: &mut [i16],
+    ) -> bool {
+        let [oh, ow, oc] = self.shape.output;
+        let (row, wanted) = (self.shape.input[1] * self.shape.input[2], pool.threads().min(MAX_THREADS));
+        if oh < 2 || self.shape.macs() < LEAST_MACS {
+            return false;
+        }
+        let n = wanted.min(oh);
+        let mut parts: [Option<Part<'_>>; MAX_THREADS] = [const { None }; MAX_THREADS];
+        let (mut rest, mut scratch) = (output, scratch.chunks_exact_mut(scratch.len() / pool.threads()));
+        for (i, part) in parts[..n].iter_mut().enumerate() {
+            let rows = oh * i / n..oh * (i + 1) / n;
+            let (Some((shape, read)), Some(scratch)) = (self.shape.rows(rows.clone()), scratch.next()) else {
+                return false;
+            };
+            let (output, after) = std::mem::take(&mut rest).split_at_mut(rows.len() * ow * oc);
+            rest = after;
+            *part = Some(Part { shape, input: &input[read.start * row..read.end * row], output, scratch });
+        }
+        pool.each(&mut parts[..n], |part| {
+            if let Some(Part { shape, input, output, scratch }) = part {
+                self.run_as(shape, kernels, input, output, scratch);
+            }
+        });
+        true
+    }
+}
+
+/// Some rows of a convolution, for one thread.
+struct Part<'a> {
+    shape: ConvShape,
+    input: &'a [i8],
+    output: &'a mut [i8],
+    scratch: &'a mut [i16],
 }
 
 /// A matrix product with its weights packed.

@@ -2,11 +2,13 @@
 //!
 //! Does not know ONNX.
 
-use super::operation::{Dense, Operation, Scratch, Step};
+use super::operation::{Dense, MAX_THREADS, Operation, Scratch, Step};
 use super::{Absorbed, EngineError, EngineSpec};
+use crate::kernels::pool::Pool;
 use crate::kernels::{Kernels, glue};
 use crate::quant::logit_q16;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Index of an activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,7 @@ pub struct Engine {
     scratch: Vec<i16>,
     sums: Vec<i32>,
     reports: Vec<NodeReport>,
+    pool: Option<Arc<Pool>>,
 }
 
 impl Engine {
@@ -116,7 +119,26 @@ impl Engine {
             scratch: vec![0; needed.0],
             sums: vec![0; needed.1],
             reports: lowered.reports,
+            pool: None,
         })
+    }
+
+    /// The same engine on `threads` threads, 1 to [`MAX_THREADS`]: the caller's and others that wait for it. The logits do not
+    /// depend on their number. An error, if there are more than that or the system gives none.
+    pub fn with_threads(mut self, threads: usize) -> Result<Self, EngineError> {
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(EngineError::Limit(format!("{threads} threads, expected 1 to {MAX_THREADS}")));
+        }
+        let one = self.scratch.len() / self.threads();
+        let pool = || Pool::new(threads).map_err(|e| EngineError::Limit(format!("{threads} threads: {e}")));
+        self.pool = if threads > 1 { Some(Arc::new(pool()?)) } else { None };
+        self.scratch = vec![0; one * threads];
+        Ok(self)
+    }
+
+    /// Threads that compute a layer.
+    pub fn threads(&self) -> usize {
+        self.pool.as_ref().map_or(1, |pool| pool.threads())
     }
 
     /// What the model takes and gives.
@@ -143,6 +165,11 @@ impl Engine {
     /// Bytes of activations held at once.
     pub fn arena_bytes(&self) -> usize {
         self.arena.len()
+    }
+
+    /// Bytes of activations that one inference writes.
+    pub fn bytes_written(&self) -> usize {
+        self.steps.iter().map(|s| self.places[s.dst.0].len()).sum()
     }
 
     /// Runs one inference. Allocates nothing.
@@ -177,6 +204,11 @@ impl Engine {
             let b = place(1).filter(|b| *b != a).unwrap_or(0..0);
             let [a, b, out] = self.arena.get_disjoint_mut([a, b, dst]).expect(APART);
             let b = if b.is_empty() { &*a } else { &*b };
+            if let (Some(pool), Operation::Conv(conv)) = (&self.pool, &step.operation)
+                && conv.run_by(pool, self.kernels, a, out, scratch.values)
+            {
+                continue;
+            }
             step.operation.run(self.kernels, a, b, out, &mut scratch);
         }
         match &self.output {

@@ -69,6 +69,34 @@ fn against_onnx_runtime(name: &str) -> f32 {
     off
 }
 
+/// Any number of threads gives the same logits, also where layers have fewer rows than there are threads.
+#[test]
+fn threads_change_no_logit() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/networks");
+    for name in ["mobilenet_v1_qdq_s8", "efficientnet_lite_qdq_s8", "resnet18_qdq_s8", "op_conv_dilated"] {
+        let onnx = std::fs::read(folder.join(name).with_extension("onnx")).unwrap();
+        for kernels in Kernels::available() {
+            let answer = |threads: usize| {
+                let mut engine = Engine::load_for(kernels, &onnx).unwrap().with_threads(threads).unwrap();
+                assert_eq!(engine.threads(), threads);
+                let input: Vec<i8> =
+                    (0..engine.spec().input.iter().product::<usize>()).map(|i| (i * 89 % 251) as u8 as i8).collect();
+                let mut logits = vec![0; engine.spec().logits];
+                for _ in 0..3 {
+                    engine.infer(&input, &mut logits).unwrap();
+                }
+                logits
+            };
+            let one = answer(1);
+            for threads in 2..=4 {
+                assert!(answer(threads) == one, "{name}, {}, {threads} threads", kernels.name());
+            }
+        }
+    }
+    let onnx = std::fs::read(folder.join("op_add.onnx")).unwrap();
+    assert!(Engine::load(&onnx).unwrap().with_threads(5).is_err());
+}
+
 /// Each operator alone: products to the bit, the others within a step of the output.
 #[test]
 fn operators_agree_with_onnx_runtime() {

@@ -22,6 +22,9 @@ mod neon;
 #[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "x86_64")))]
 #[allow(unsafe_code, reason = "the plan's scratch seen as bytes, and copies behind checked lengths")]
 mod patches;
+#[cfg(feature = "std")]
+#[allow(unsafe_code, reason = "items of a caller that waits, given to other threads")]
+pub mod pool;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]
 mod requant;
@@ -76,6 +79,21 @@ impl ConvShape {
     /// Values of one group's input under the kernel.
     pub fn patch_len(&self) -> usize {
         self.kernel[0] * self.kernel[1] * (self.input[2] / self.groups)
+    }
+
+    /// Some rows of the output as a convolution of its own, and which rows of the input that reads. None, if the first of them
+    /// lies in the padding below the picture with all its taps, or if there are no rows.
+    pub fn rows(&self, rows: core::ops::Range<usize>) -> Option<(Self, core::ops::Range<usize>)> {
+        let [h, w, c] = self.input;
+        let top = rows.start * self.stride[0];
+        let (first, pad) = (top.saturating_sub(self.pad[0]), self.pad[0].saturating_sub(top));
+        if rows.is_empty() || first >= h {
+            return None;
+        }
+        let reach = (rows.len() - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1;
+        let read = reach.saturating_sub(pad).clamp(1, h - first);
+        let output = [rows.len(), self.output[1], self.output[2]];
+        Some((Self { input: [read, w, c], output, pad: [pad, self.pad[1]], ..*self }, first..first + read))
     }
 
     /// Whether each channel is convolved by itself.

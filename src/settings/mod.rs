@@ -189,6 +189,8 @@ pub struct Settings {
     pub outputs: Vec<OutputSettings>,
     /// Where events are written besides the terminal.
     pub events: Option<EventLog>,
+    /// Threads that compute a layer, 1 to 4.
+    pub threads: usize,
     /// Longest time without a beat of the supervisor.
     pub watchdog: Millis,
     /// Engine or output faults in a row after which the run is held safe and ends.

@@ -129,6 +129,7 @@ impl Settings {
             max_bytes: log.integer("max_kb", 1024, 1..=1 << 22) as u64 * 1024,
             files: log.integer("files", 4, 0..=100) as u32,
         });
+        let threads = root.table("engine").integer("threads", 1, 1..=4) as usize;
         let mut safety = root.table("safety");
         let mut settings = Self {
             source: open.into(),
@@ -146,6 +147,7 @@ impl Settings {
             unknown,
             outputs,
             events,
+            threads,
             watchdog: Millis(safety.integer("watchdog_ms", 2000, 50..=TEN_MINUTES_MS) as u32),
             max_faults: safety.integer("max_faults", 10, 1..=1_000_000) as u32,
         };
