@@ -238,7 +238,7 @@ impl Drawing {
                 .filter(move |(y, x, _)| *y >= 0 && *x >= 0 && *y < h as i64 && *x < w as i64)
         };
         if self.number(0, 1) == 0 {
-            let name = self.node("MaxPool", &[t.name.clone()], &attributes);
+            let name = self.node("MaxPool", std::slice::from_ref(&t.name), &attributes);
             let at = |(y, x, c): (i64, i64, usize)| t.at(y as usize, x as usize, c);
             let values = (0..oh * ow * c).map(|i| taps(i).map(at).max().unwrap_or(i8::MIN)).collect();
             self.tensors.push(Tensor { name, dims: [oh, ow, c], values, ..t });

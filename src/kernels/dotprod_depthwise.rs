@@ -131,24 +131,47 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
     let [oh, ow, _] = s.output;
     let (rows, groups) = (const { pass_rows(SIDE, STRIDE) }, TAPS / SIDE);
     assert_eq!((input.len(), output.len()), (h * w * c, oh * ow * c), "lengths of the shape");
+    assert!(c >= LANES, "a whole block of channels");
     assert_eq!(weights.len(), c.div_ceil(LANES) * rows * 4 * TAPS * LANES, "packed length");
     let columns = columns.as_chunks_mut::<{ DEPTH * LANES }>().0;
     let outputs = Outputs::<REACH>::new(&e);
+    let padding = [zero_point; LANES];
     for oy in (0..oh).step_by(rows) {
-        let y0 = (oy * STRIDE).wrapping_sub(s.pad[0]);
-        let blocks = firsts(c).zip(weights.chunks_exact(rows * 4 * TAPS * LANES)).zip(e.blocks);
-        for ((first, weights), block) in blocks {
-            for start in (0..ow).step_by(SEGMENT) {
-                let n = SEGMENT.min(ow - start);
-                let seen = (n - 1) * STRIDE + SIDE;
-                let x0 = (start * STRIDE) as isize - s.pad[1] as isize;
-                for group in 0..groups {
-                    // Rows that no kernel of this pass has meet weights of 0.
-                    let ys = core::array::from_fn(|d| match group * DEPTH + d {
-                        row if row < (rows - 1) * STRIDE + SIDE => y0.wrapping_add(row),
-                        _ => h,
+        for start in (0..ow).step_by(SEGMENT) {
+            let n = SEGMENT.min(ow - start);
+            let seen = (n - 1) * STRIDE + SIDE;
+            let x0 = (start * STRIDE) as isize - s.pad[1] as isize;
+            // Columns from `from` to `to` lie in the picture.
+            let from = (-x0).clamp(0, seen as isize) as usize;
+            let to = (w as isize - x0).clamp(from as isize, seen as isize) as usize;
+            let y0 = (oy * STRIDE).wrapping_sub(s.pad[0]);
+            // Where each row's first column begins; rows that no kernel of this pass has meet weights of 0.
+            let begins = |group: usize| -> [Option<usize>; DEPTH] {
+                core::array::from_fn(|d| {
+                    let row = group * DEPTH + d;
+                    let y = y0.wrapping_add(row);
+                    let there = row < (rows - 1) * STRIDE + SIDE && y < h && from < to;
+                    there.then(|| {
+                        let begin = (y * w + (x0 + from as isize) as usize) * c;
+                        assert!(begin + (to - from) * c <= input.len(), "all columns of the row");
+                        begin
+                    })
+                })
+            };
+            let begins: [_; 2] = core::array::from_fn(begins);
+            for group in 0..groups {
+                columns[group * seen..][..from].as_flattened_mut().fill(zero_point);
+                columns[group * seen + to..(group + 1) * seen].as_flattened_mut().fill(zero_point);
+            }
+            let blocks = firsts(c).zip(weights.chunks_exact(rows * 4 * TAPS * LANES)).zip(e.blocks);
+            for ((first, weights), block) in blocks {
+                for (group, begins) in begins[..groups].iter().enumerate() {
+                    let rows = begins.map(|begin| match begin {
+                        // 16 channels from `first` on lie in each column, whose last was checked.
+                        Some(begin) => (input[begin + first..].as_ptr(), c),
+                        None => (padding.as_ptr(), 0),
                     });
-                    interleave(s, input, zero_point, first, ys, x0, &mut columns[group * seen..][..seen]);
+                    interleave(rows, &mut columns[group * seen + from..group * seen + to]);
                 }
                 let seen = &columns[..groups * seen];
                 for (row, weights) in weights.chunks_exact(4 * TAPS * LANES).enumerate().take(oh - oy) {
@@ -160,43 +183,18 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
     }
 }
 
-/// Interleaves four rows, from column `x0` on; rows and columns outside the picture hold the zero point.
+/// Interleaves four rows: each is 16 values to begin with, and how far its next column's are.
+///
+/// Every row holds so many columns as `columns`: checked by [`layer`], its only caller.
 #[inline(always)]
-fn interleave(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    first: usize,
-    ys: [usize; DEPTH],
-    x0: isize,
-    columns: &mut [Column],
-) {
-    let [h, w, c] = s.input;
-    let from = (-x0).clamp(0, columns.len() as isize) as usize;
-    let to = (w as isize - x0).clamp(from as isize, columns.len() as isize) as usize;
-    columns[..from].as_flattened_mut().fill(zero_point);
-    columns[to..].as_flattened_mut().fill(zero_point);
-    if from == to {
-        return;
-    }
-    let x = (x0 + from as isize) as usize;
-    let padding = [zero_point; LANES];
-    let row = |y: usize| match y < h {
-        true => {
-            let row = &input[(y * w + x) * c + first..];
-            assert!(row.len() >= (to - from - 1) * c + LANES, "all columns of the row");
-            (row.as_ptr(), c)
-        }
-        false => (padding.as_ptr(), 0),
-    };
-    let [mut a, mut b, mut c, mut d] = ys.map(row);
+fn interleave([mut a, mut b, mut c, mut d]: [(*const i8, usize); DEPTH], columns: &mut [Column]) {
     let next = |row: &mut (*const i8, usize)| {
         // SAFETY: a row was checked to hold 16 values at each of its columns; one outside the picture is always the padding.
         let values = unsafe { vld1q_s8(row.0) };
         row.0 = row.0.wrapping_add(row.1);
         values
     };
-    for out in &mut columns[from..to] {
+    for out in columns {
         let (a, b, c, d) = (next(&mut a), next(&mut b), next(&mut c), next(&mut d));
         // SAFETY: NEON is part of aarch64's baseline; a column holds 64 bytes, written 16 at a time.
         unsafe {
