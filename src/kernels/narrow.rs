@@ -20,9 +20,13 @@ pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
 ) -> Weights {
     let steps = taps.div_ceil(DEPTH);
     let mut packed = vec![0i8; channels.div_ceil(LANES) * steps * LANES * DEPTH];
-    for (c, row) in weights.chunks_exact(taps).enumerate() {
-        for (t, &w) in row.iter().enumerate() {
-            packed[((c / LANES * steps + t / DEPTH) * LANES + c % LANES) * DEPTH + t % DEPTH] = w as i8;
+    for (panel, rows) in packed.chunks_exact_mut(steps * LANES * DEPTH).zip(weights.chunks(LANES * taps)) {
+        for (lane, row) in rows.chunks_exact(taps).enumerate() {
+            for (step, taps) in panel.chunks_exact_mut(LANES * DEPTH).zip(row.chunks(DEPTH)) {
+                for (to, &w) in step[lane * DEPTH..].iter_mut().zip(taps) {
+                    *to = w as i8;
+                }
+            }
         }
     }
     take_zero_point(weights, taps, zero_point, bias);

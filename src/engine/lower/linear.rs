@@ -83,10 +83,14 @@ impl<'g> Lowering<'g> {
             return Err(format!("{} taps and {} multiply-adds are too many", shape.patch_len(), shape.macs()));
         }
         // ONNX has [out][in][row][column]; patches are gathered as [row][column][in].
+        let taps = kh * kw;
         let mut weights = vec![0i16; values.len()];
-        for (i, &v) in values.iter().enumerate() {
-            let (o, ci, k) = (i / (cg * kh * kw), i / (kh * kw) % cg, i % (kh * kw));
-            weights[(o * kh * kw + k) * cg + ci] = v as i16;
+        for (to, from) in weights.chunks_exact_mut(cg * taps).zip(values.chunks_exact(cg * taps)) {
+            for (ci, from) in from.chunks_exact(taps).enumerate() {
+                for (to, &v) in to[ci..].iter_mut().step_by(cg).zip(from) {
+                    *to = v as i16;
+                }
+            }
         }
         let scales = (0..out).map(|o| steps[o % steps.len()]).collect();
         let dims = shape.output.to_vec();
@@ -106,8 +110,8 @@ impl<'g> Lowering<'g> {
         }
         let mut weights = Vec::with_capacity(t.len * outputs);
         for o in 0..outputs {
-            for i in 0..t.len {
-                weights.push(weight(o, i % channels * pixels + i / channels) as i16);
+            for (pixel, channel) in (0..pixels).flat_map(|p| (0..channels).map(move |c| (p, c))) {
+                weights.push(weight(o, channel * pixels + pixel) as i16);
             }
         }
         Ok(weights)

@@ -371,13 +371,16 @@ fn integers(values: &Values) -> Result<Vec<i32>, Why> {
 /// A constant's integers less their zero points, one or one a slice of `axis`.
 fn centred(constant: &Constant, zero_points: &[i32], axis: usize) -> Result<Vec<i32>, Why> {
     let values = integers(&constant.values)?;
-    if zero_points.len() == 1 {
-        return Ok(values.into_iter().map(|v| v.wrapping_sub(zero_points[0])).collect());
+    if let &[zp] = zero_points {
+        return Ok(if zp == 0 { values } else { values.into_iter().map(|v| v.wrapping_sub(zp)).collect() });
     }
     if constant.dims.get(axis) != Some(&zero_points.len()) {
         return Err(format!("{} zero points for axis {axis} of {:?}", zero_points.len(), constant.dims));
     }
+    let mut values = values;
     let inner: usize = constant.dims[axis + 1..].iter().product::<usize>().max(1);
-    let zp = |i: usize| zero_points[i / inner % zero_points.len()];
-    Ok(values.into_iter().enumerate().map(|(i, v)| v.wrapping_sub(zp(i))).collect())
+    for (slice, zp) in values.chunks_mut(inner).zip(zero_points.iter().cycle()).filter(|(_, zp)| **zp != 0) {
+        slice.iter_mut().for_each(|v| *v = v.wrapping_sub(*zp));
+    }
+    Ok(values)
 }
