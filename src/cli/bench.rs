@@ -70,7 +70,7 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     // With a bare model there is no contract, so nothing says how to preprocess.
     let mut camera = bundle.as_ref().map(Camera::new);
     engine.infer(&tensor, &mut logits)?;
-    let first = begin.elapsed().as_secs_f64() * 1e3;
+    let first = First { ms: begin.elapsed().as_secs_f64() * 1e3, anonymous: memory_kib("RssAnon") };
     for _ in 0..args.iters {
         if let Some(camera) = &mut camera {
             stages[0].push(camera.preprocess()?);
@@ -124,15 +124,22 @@ impl<'b> Camera<'b> {
     }
 }
 
-/// The process's largest resident memory so far (VmHWM of /proc/self/status); nothing where the system does not tell.
-fn peak_kib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
+/// When the first score was there, and what memory was held then.
+struct First {
+    ms: f64,
+    anonymous: Option<u64>,
 }
 
-fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 3], first: f64) {
-    let peak = peak_kib();
+/// A line of /proc/self/status in KiB: VmHWM, the largest resident memory so far, or RssAnon, what of it is no file's now.
+/// Nothing where the system does not tell.
+fn memory_kib(line: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let rest = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 3], first: First) {
+    let peak = memory_kib("VmHWM");
     let mut shown = Map::new();
     if !args.json {
         println!(
@@ -162,15 +169,22 @@ fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 
         shown.insert(name.into(), json!({ "p50": a, "p90": b, "p99": c, "max": d }));
     }
     if !args.json {
-        let peak = peak.map_or("unknown".into(), |k| format!("{:.1} MiB", k as f64 / 1024.0));
-        println!("first score {first:.1} ms after start, peak memory {peak}");
+        let mib = |kib: Option<u64>| kib.map_or("unknown".into(), |k| format!("{:.1} MiB", k as f64 / 1024.0));
+        println!(
+            "first score {:.1} ms after start, then {} of its own memory (weights {:.1} MiB), {} at most",
+            first.ms,
+            mib(first.anonymous),
+            engine.weight_bytes() as f64 / 1048576.0,
+            mib(peak)
+        );
     }
     if args.json {
         println!(
             "{}",
             json!({
                 "schema": 1, "kernel": engine.kernels().name(), "threads": args.threads, "iters": args.iters, "model_sha256": hex(&sha256(&model.bytes)),
-                "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "bytes_written": engine.bytes_written(), "unit": "ms", "stages": shown,
+                "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "bytes_written": engine.bytes_written(),
+                "weight_bytes": engine.weight_bytes(), "first_ms": (first.ms * 1e3).round() / 1e3, "anonymous_kib": first.anonymous, "unit": "ms", "stages": shown,
             })
         );
     }

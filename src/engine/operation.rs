@@ -129,6 +129,11 @@ impl Dense {
         (self.inputs * self.bias.len()) as u64
     }
 
+    /// Bytes of weights and biases.
+    pub(super) fn bytes(&self) -> usize {
+        self.weights.bytes() + 4 * self.bias.len()
+    }
+
     /// Sums that it gives.
     pub(super) fn outputs(&self) -> usize {
         self.bias.len()
@@ -228,6 +233,15 @@ impl Operation {
         match self {
             Self::Conv(c) => c.shape.macs(),
             Self::Dense(d, ..) => d.macs(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of what it keeps for each channel and tap.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Conv(c) => c.weights.bytes() + 8 * c.bias.len() + std::mem::size_of_val(c.blocks.as_slice()),
+            Self::Dense(d, scales, _) => d.bytes() + 4 * scales.len(),
             _ => 0,
         }
     }

@@ -172,6 +172,12 @@ impl Engine {
         self.steps.iter().map(|s| self.places[s.dst.0].len()).sum()
     }
 
+    /// Bytes of packed weights, with what follows their sums.
+    pub fn weight_bytes(&self) -> usize {
+        let last = if let Output::Dense(_, d, steps) = &self.output { d.bytes() + 4 * steps.len() } else { 0 };
+        self.steps.iter().map(|s| s.operation.bytes()).sum::<usize>() + last
+    }
+
     /// Runs one inference. Allocates nothing.
     ///
     /// `input`: NHWC int8, as [`EngineSpec::input`]. `logits`: Q16.16, [`EngineSpec::logits`] of them.

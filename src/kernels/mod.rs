@@ -50,6 +50,17 @@ pub enum Weights {
     Narrow(Vec<i8>),
 }
 
+#[cfg(feature = "std")]
+impl Weights {
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Wide(w) => 2 * w.len(),
+            Self::Narrow(w) => w.len(),
+        }
+    }
+}
+
 /// A two-dimensional convolution over NHWC, batch 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
