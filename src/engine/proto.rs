@@ -105,7 +105,7 @@ pub fn from_proto(model: pb::ModelProto) -> Result<Graph, EngineError> {
     if !model.functions.is_empty() {
         return Err(limit("it defines functions of its own"));
     }
-    let graph = model.graph.ok_or_else(|| limit("it has no graph"))?;
+    let mut graph = model.graph.ok_or_else(|| limit("it has no graph"))?;
     if graph.node.len() > MAX_NODES {
         return Err(limit(format!("{} nodes, at most {MAX_NODES}", graph.node.len())));
     }
@@ -113,8 +113,11 @@ pub fn from_proto(model: pb::ModelProto) -> Result<Graph, EngineError> {
         return Err(limit("it has sparse initialisers"));
     }
     let mut constants = HashMap::new();
-    for tensor in &graph.initializer {
-        constants.insert(tensor.name.clone(), constant(tensor)?);
+    let mut known = std::collections::HashSet::new();
+    // One after the other goes, so that its bytes are not held twice.
+    for tensor in std::mem::take(&mut graph.initializer) {
+        known.insert(tensor.name.clone());
+        constants.insert(tensor.name.clone(), constant(&tensor)?);
     }
     let mut inputs = graph.input.iter().filter(|i| !constants.contains_key(&i.name));
     let (Some(input), None) = (inputs.next(), inputs.next()) else {
@@ -125,18 +128,17 @@ pub fn from_proto(model: pb::ModelProto) -> Result<Graph, EngineError> {
     };
     let input_dims = dims_of(input)?;
     let mut nodes = Vec::with_capacity(graph.node.len());
-    let mut known: std::collections::HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    known.insert(&input.name);
+    known.insert(input.name.clone());
     for node in &graph.node {
         let name = if node.name.is_empty() { node.output.first().cloned().unwrap_or_default() } else { node.name.clone() };
         if !matches!(node.domain.as_str(), "" | "ai.onnx" | "com.microsoft") {
             return Err(limit(format!("node \"{name}\" is of the unknown domain \"{}\"", node.domain)));
         }
-        if let Some(unknown) = node.input.iter().find(|i| !i.is_empty() && !known.contains(i.as_str())) {
+        if let Some(unknown) = node.input.iter().find(|i| !i.is_empty() && !known.contains(*i)) {
             return Err(limit(format!("node \"{name}\" reads \"{unknown}\" before anything made it")));
         }
         for out in &node.output {
-            if !known.insert(out) {
+            if !known.insert(out.clone()) {
                 return Err(limit(format!("node \"{name}\" makes \"{out}\" a second time")));
             }
         }
@@ -156,7 +158,7 @@ pub fn from_proto(model: pb::ModelProto) -> Result<Graph, EngineError> {
             attributes: node.attribute.iter().map(|a| (a.name.clone(), attribute(a))).collect(),
         });
     }
-    if !known.contains(output.name.as_str()) {
+    if !known.contains(&output.name) {
         return Err(limit(format!("nothing makes the output \"{}\"", output.name)));
     }
     Ok(Graph { nodes, constants, input: input.name.clone(), input_dims, output: output.name.clone() })

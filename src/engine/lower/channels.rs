@@ -37,20 +37,20 @@ impl<'g> Lowering<'g> {
         Ok(Pending::new(Kind::Concat(parts), dims))
     }
 
-    pub(super) fn concat(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn concat(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let axis = axis(node, "axis", i64::MAX)?;
         let parts: Vec<TensorId> = (0..node.inputs.len()).map(|i| self.real(node, i)).collect::<Result<_, _>>()?;
         self.concat_of(parts, axis).map(Value::Pending)
     }
 
-    fn channels_of(&mut self, (src, real): (TensorId, bool), at: usize, channels: usize) -> Result<Value, Why> {
+    fn channels_of(&mut self, (src, real): (TensorId, bool), at: usize, channels: usize) -> Result<Value<'g>, Why> {
         let &[h, w, all] = self.get(src).dims.as_slice() else { return Err("its input is no picture".into()) };
         let dst = self.tensor(vec![h, w, channels], self.get(src).quant)?;
         self.push(Operation::TakeChannels { all, at, channels }, vec![src], dst);
         Ok(if real { Value::Real(dst) } else { Value::Int(dst) })
     }
 
-    pub(super) fn split(&mut self, node: &'g Node) -> Result<Vec<Value>, Why> {
+    pub(super) fn split(&mut self, node: &'g Node) -> Result<Vec<Value<'g>>, Why> {
         let from = self.tensor_or_view(node, 0)?;
         let axis = axis(node, "axis", 0)?;
         let all = self.get(from.0).dims[2];
@@ -75,7 +75,7 @@ impl<'g> Lowering<'g> {
         sizes.iter().map(part).collect()
     }
 
-    pub(super) fn slice(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn slice(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let from = self.tensor_or_view(node, 0)?;
         let all = self.get(from.0).dims[2];
         let one = |v: Option<Vec<i64>>, default: i64| match v.as_deref() {
@@ -96,7 +96,7 @@ impl<'g> Lowering<'g> {
     }
 
     /// The exchange of groups and what is in them, in the middle of a channel shuffle.
-    pub(super) fn transpose(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn transpose(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let perm = match node.attributes.get("perm") {
             Some(Attribute::Ints(perm)) => perm.as_slice(),
             other => return Err(format!("perm {other:?}, expected integers")),
@@ -110,7 +110,7 @@ impl<'g> Lowering<'g> {
     }
 
     /// Reshape and its kin: nothing to a vector; a picture is flattened, or its channels are put in groups and back.
-    pub(super) fn reshape(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn reshape(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let value = self.take(node, 0)?;
         let (dims, shape) = match &value {
             Value::Int(id) | Value::Real(id) | Value::Function { src: id, .. } => (self.get(*id).dims.clone(), None),

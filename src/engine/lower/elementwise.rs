@@ -3,13 +3,13 @@
 //! Does not decide when a result is quantised. A function of one int8 tensor is known by its 256 values, whatever it is made of:
 //! additions and products of constants, clips, sigmoids. Hard swish as exporters write it, `x * clip(x + 3, 0, 6) / 6`, is one.
 
-use super::{Kind, Lowering, Pending, Value, Why};
+use super::{Kind, Lowering, Pending, Value, Why, centred};
 use crate::engine::plan::TensorId;
 use crate::engine::proto::{Attribute, Constant, Node, Values};
 
 impl<'g> Lowering<'g> {
     /// A function's tensor and values.
-    fn as_function(&self, value: Value) -> Option<(TensorId, Box<[f32; 256]>)> {
+    fn as_function(&self, value: Value<'g>) -> Option<(TensorId, Box<[f32; 256]>)> {
         match value {
             Value::Real(id) => Some((id, self.identity(id))),
             Value::Function { src, values } => Some((src, values)),
@@ -17,7 +17,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    pub(super) fn binary(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn binary(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         // A constant may stand on either side of the sums of a MatMulInteger.
         if let Some(i) = (0..2).find(|&i| self.constant(node, i).is_ok()) {
             let name = self.name(node, 1 - i)?;
@@ -31,7 +31,7 @@ impl<'g> Lowering<'g> {
     }
 
     /// A real operand: of the graph, or a real constant.
-    fn real_operand(&mut self, node: &'g Node, i: usize) -> Result<Value, Why> {
+    fn real_operand(&mut self, node: &'g Node, i: usize) -> Result<Value<'g>, Why> {
         match self.constant(node, i) {
             Err(_) => self.take(node, i),
             Ok(Constant { dims, values: Values::F32(v) }) => Ok(Value::Constant { dims: dims.clone(), values: v.clone() }),
@@ -40,7 +40,7 @@ impl<'g> Lowering<'g> {
     }
 
     /// `a op b`, where at most one is a constant.
-    pub(super) fn combine(&mut self, op: &str, a: Value, b: Value) -> Result<Value, Why> {
+    pub(super) fn combine(&mut self, op: &str, a: Value<'g>, b: Value<'g>) -> Result<Value<'g>, Why> {
         let (first, other, constant) = match (constant(&a), constant(&b)) {
             (None, None) => return self.pair(op, a, b),
             (Some(k), _) => (true, b, k?),
@@ -65,7 +65,7 @@ impl<'g> Lowering<'g> {
         self.affine(src, lines)
     }
 
-    fn affine(&mut self, src: TensorId, lines: Vec<[f32; 2]>) -> Result<Value, Why> {
+    fn affine(&mut self, src: TensorId, lines: Vec<[f32; 2]>) -> Result<Value<'g>, Why> {
         let dims = self.get(src).dims.clone();
         if lines.len() != dims[2] {
             return Err(format!("{} constants for {} channels", lines.len(), dims[2]));
@@ -74,7 +74,7 @@ impl<'g> Lowering<'g> {
     }
 
     /// `scale * (x - mean) / sqrt(variance + epsilon) + bias` (Ioffe & Szegedy 2015), where it was not folded into a convolution.
-    pub(super) fn batch_normalization(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn batch_normalization(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let src = self.real(node, 0)?;
         let epsilon = number(node, "epsilon", 1e-5)?;
         let mut numbers = Vec::new();
@@ -94,7 +94,7 @@ impl<'g> Lowering<'g> {
     }
 
     /// Two tensors; one of a product may be a pixel that multiplies every pixel of the other.
-    fn pair(&mut self, op: &str, a: Value, b: Value) -> Result<Value, Why> {
+    fn pair(&mut self, op: &str, a: Value<'g>, b: Value<'g>) -> Result<Value<'g>, Why> {
         if let (Value::Real(a), Value::Real(b)) = (&a, &b) {
             let (da, db) = (&self.get(*a).dims, &self.get(*b).dims);
             let one = |d: &[usize], of: &[usize]| d[..2] == [1, 1] && d[2] == of[2];
@@ -118,7 +118,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    pub(super) fn function(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn function(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let value = self.take(node, 0)?;
         let what = value.describe();
         let (src, values) = self.as_function(value).ok_or(format!("input is {what}, expected a dequantised tensor"))?;
@@ -153,14 +153,17 @@ impl<'g> Lowering<'g> {
         if let Ok(name) = self.name(node, i) {
             return match (self.graph.constants.get(name).map(|c| &c.values), self.values.get(name)) {
                 (Some(Values::F32(v)), _) if v.len() == 1 => Ok(v[0]),
-                (None, Some(Value::Weights { values, scales, .. })) if values.len() == 1 => Ok(values[0] as f32 * scales[0]),
+                (None, Some(value)) => match constant(value).transpose()?.as_deref() {
+                    Some(&[v]) => Ok(v),
+                    _ => Err(format!("{attribute} must be one real constant")),
+                },
                 _ => Err(format!("{attribute} must be one real constant")),
             };
         }
         number(node, attribute, default)
     }
 
-    pub(super) fn clip(&mut self, node: &'g Node, lo: f32, hi: f32) -> Result<Value, Why> {
+    pub(super) fn clip(&mut self, node: &'g Node, lo: f32, hi: f32) -> Result<Value<'g>, Why> {
         if lo.is_nan() || hi.is_nan() || lo > hi {
             return Err(format!("bounds {lo} and {hi}"));
         }
@@ -189,8 +192,12 @@ fn arithmetic(op: &str, a: f32, b: f32) -> f32 {
 fn constant(value: &Value) -> Option<Result<Vec<f32>, Why>> {
     let (dims, values) = match value {
         Value::Constant { dims, values } => (dims, values.clone()),
-        Value::Weights { dims, values, scales, .. } if scales.len() == 1 => {
-            (dims, values.iter().map(|v| *v as f32 * scales[0]).collect())
+        Value::Weights { constant, zero_points, scales, axis } if scales.len() == 1 => {
+            let values = match centred(constant, zero_points, *axis) {
+                Ok(values) => values,
+                Err(why) => return Some(Err(why)),
+            };
+            (&constant.dims, values.iter().map(|v| *v as f32 * scales[0]).collect())
         }
         _ => return None,
     };

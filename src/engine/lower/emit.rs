@@ -2,7 +2,7 @@
 //!
 //! Does not read operators' attributes.
 
-use super::{Kind, Lowering, OTHER_QUANT, Pending, Value, Why, centred, integers};
+use super::{Kind, Lowering, OTHER_QUANT, Pending, Value, Why, integers};
 use crate::engine::operation::{Conv, Dense, Operation, Step};
 use crate::engine::plan::{Quant, TensorId};
 use crate::engine::proto::{Attribute, Node, Values};
@@ -13,7 +13,7 @@ use crate::quant::{Clamp, add_rndne, quantise, requant_rndne};
 type Table = Box<[i8; 256]>;
 
 impl<'g> Lowering<'g> {
-    pub(super) fn quantize(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn quantize(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let quant = self.quant(node, 1)?;
         match self.take(node, 0)? {
             Value::Input if self.input.is_some() => Err("the graph's input is quantised twice".into()),
@@ -38,7 +38,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    pub(super) fn dequantize(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn dequantize(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let name = self.name(node, 0)?;
         let Some(constant) = self.graph.constants.get(name) else {
             let (id, value) = match self.take(node, 0)? {
@@ -70,8 +70,7 @@ impl<'g> Lowering<'g> {
             None => vec![0],
             Some(_) => integers(&self.constant(node, 2)?.values)?,
         };
-        let values = centred(constant, &zero_points, axis)?;
-        Ok(Value::Weights { dims: constant.dims.clone(), values, scales, axis })
+        Ok(Value::Weights { constant, zero_points, scales, axis })
     }
 
     /// As [`Self::quant`], but without a zero point the tensor's own type decides.

@@ -13,11 +13,11 @@ impl<'g> Lowering<'g> {
     /// Weights of a convolution or product: values `[outputs][..]`, one step an output.
     fn weights(&mut self, node: &'g Node, i: usize, outputs_axis: usize) -> Result<ConstantWeights, Why> {
         match self.take(node, i)? {
-            Value::Weights { dims, values, scales, axis } => {
+            Value::Weights { constant, zero_points, scales, axis } => {
                 if scales.len() > 1 && axis != outputs_axis {
                     return Err(format!("weights have steps along axis {axis}, expected one an output"));
                 }
-                Ok((dims, values, scales))
+                Ok((constant.dims.clone(), centred(constant, &zero_points, axis)?, scales))
             }
             other => Err(format!("input {i} is {}, expected dequantised constant weights", other.describe())),
         }
@@ -31,7 +31,11 @@ impl<'g> Lowering<'g> {
             return Err(format!("bias \"{name}\" is real, and would be rounded; quantise biases to int32"));
         }
         match self.take(node, i)? {
-            Value::Weights { values, scales, .. } if values.len() == n => {
+            Value::Weights { constant, zero_points, scales, axis } => {
+                let values = centred(constant, &zero_points, axis)?;
+                if values.len() != n {
+                    return Err(format!("{} biases for {n} outputs", values.len()));
+                }
                 let off = (0..n).find(|&c| (scales[c % scales.len()] / step(c) - 1.0).abs() > 1e-5);
                 match off {
                     Some(c) => Err(format!("bias {c} has step {}, the accumulator {}", scales[c % scales.len()], step(c))),
@@ -42,7 +46,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    pub(super) fn conv(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn conv(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let src = self.real(node, 0)?;
         let (dims, values, scales) = self.weights(node, 1, 0)?;
         let s_in = self.get(src).quant.scale;
@@ -148,7 +152,7 @@ impl<'g> Lowering<'g> {
         Ok((Matrix { src, weights, bias }, steps))
     }
 
-    pub(super) fn gemm(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn gemm(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let src = self.vector(node)?;
         let one = |name| matches!(node.attributes.get(name), None | Some(Attribute::Float(1.0)));
         if int(node, "transA", 0)? != 0 || !one("alpha") || !one("beta") {
@@ -164,21 +168,27 @@ impl<'g> Lowering<'g> {
         self.dense(src, weights, transposed, bias)
     }
 
-    pub(super) fn matmul(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn matmul(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let src = self.vector(node)?;
         let weights = self.weights(node, 1, 1)?;
         let outputs = weights.0.get(1).copied().unwrap_or(0);
         self.dense(src, weights, false, vec![0; outputs])
     }
 
-    fn dense(&mut self, src: TensorId, weights: ConstantWeights, transposed: bool, bias: Vec<i32>) -> Result<Value, Why> {
+    fn dense(
+        &mut self,
+        src: TensorId,
+        weights: ConstantWeights,
+        transposed: bool,
+        bias: Vec<i32>,
+    ) -> Result<Value<'g>, Why> {
         let outputs = bias.len();
         let (matrix, steps) = self.product_of(src, weights, transposed, bias)?;
         Ok(Value::Pending(Pending::new(Kind::Dense(matrix, steps), vec![1, 1, outputs])))
     }
 
     /// An int32 bias of the sums of a MatMulInteger.
-    pub(super) fn add_to_sums(&mut self, node: &'g Node, constant: usize, sums: Value) -> Result<Value, Why> {
+    pub(super) fn add_to_sums(&mut self, node: &'g Node, constant: usize, sums: Value<'g>) -> Result<Value<'g>, Why> {
         let Value::Sums(mut m) = sums else { return Err("a constant is added to a real value".into()) };
         let Values::I32(bias) = &self.constant(node, constant)?.values else { return Err("expected an int32 bias".into()) };
         if node.op != "Add" || bias.len() != m.bias.len() {
@@ -189,7 +199,7 @@ impl<'g> Lowering<'g> {
     }
 
     /// The step of the sums of a MatMulInteger.
-    pub(super) fn scale_sums(&mut self, node: &'g Node, constant: usize, sums: Value) -> Result<Value, Why> {
+    pub(super) fn scale_sums(&mut self, node: &'g Node, constant: usize, sums: Value<'g>) -> Result<Value<'g>, Why> {
         let Value::RealSums(m) = sums else { return Err("a constant multiplies int32 sums".into()) };
         let n = m.bias.len();
         match &self.constant(node, constant)?.values {
@@ -203,7 +213,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    pub(super) fn matmul_integer(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn matmul_integer(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let src = self.int(node, 0)?;
         let len = self.get(src).len;
         let own = self.get(src).quant.zero_point;

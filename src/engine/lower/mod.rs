@@ -33,7 +33,7 @@ const NO_ARITHMETIC: [&str; 6] = ["QuantizeLinear", "DequantizeLinear", "Identit
 
 /// What a name of the graph stands for.
 #[derive(Clone, Debug)]
-enum Value {
+enum Value<'g> {
     /// The graph's real input, before its QuantizeLinear.
     Input,
     /// An int8 tensor.
@@ -42,8 +42,8 @@ enum Value {
     Real(TensorId),
     /// An int8 tensor, or its real view, in another shape.
     Reshaped { id: TensorId, shape: Shape, real: bool },
-    /// DequantizeLinear of a constant: integers less their zero point, and one step or one a slice of `axis`.
-    Weights { dims: Vec<usize>, values: Vec<i32>, scales: Vec<f32>, axis: usize },
+    /// DequantizeLinear of a constant: zero points and steps, one or one a slice of `axis`.
+    Weights { constant: &'g Constant, zero_points: Vec<i32>, scales: Vec<f32>, axis: usize },
     /// A real constant.
     Constant { dims: Vec<usize>, values: Vec<f32> },
     /// A real function of one int8 tensor: its value for each code, `values[q as u8]`.
@@ -55,7 +55,7 @@ enum Value {
     /// The same as real numbers not yet multiplied by their step.
     RealSums(Matrix),
     /// A softmax or sigmoid over logits.
-    Scores(Box<Value>, Absorbed),
+    Scores(Box<Value<'g>>, Absorbed),
 }
 
 /// A shape other than a picture's that an int8 tensor may stand for.
@@ -115,7 +115,7 @@ type ConstantWeights = (Vec<usize>, Vec<i32>, Vec<f32>);
 struct Lowering<'g> {
     graph: &'g Graph,
     kernels: Kernels,
-    values: HashMap<&'g str, Value>,
+    values: HashMap<&'g str, Value<'g>>,
     tensors: Vec<Tensor>,
     steps: Vec<Step>,
     /// The tensors that are a table of another one.
@@ -157,7 +157,7 @@ pub(super) fn lower(graph: &Graph, kernels: Kernels) -> Result<Lowered, EngineEr
 
 impl<'g> Lowering<'g> {
     /// What a node's outputs stand for.
-    fn node(&mut self, node: &'g Node) -> Result<Vec<Value>, Why> {
+    fn node(&mut self, node: &'g Node) -> Result<Vec<Value<'g>>, Why> {
         let value = match node.op.as_str() {
             "QuantizeLinear" => self.quantize(node),
             "DequantizeLinear" => self.dequantize(node),
@@ -220,7 +220,7 @@ impl<'g> Lowering<'g> {
     }
 
     /// The value of input `i`; one that waits for its QuantizeLinear is used up by its first reader.
-    fn take(&mut self, node: &'g Node, i: usize) -> Result<Value, Why> {
+    fn take(&mut self, node: &'g Node, i: usize) -> Result<Value<'g>, Why> {
         let name = self.name(node, i)?;
         match self.values.get(name) {
             Some(Value::Pending(_)) => Ok(self.values.remove(name).expect("it was just found")),
@@ -277,14 +277,14 @@ impl<'g> Lowering<'g> {
         Ok(Quant { scale, zero_point })
     }
 
-    fn cast(&mut self, node: &'g Node) -> Result<Value, Why> {
+    fn cast(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         match (self.take(node, 0)?, node.attributes.get("to")) {
             (Value::Sums(m), Some(Attribute::Int(1))) => Ok(Value::RealSums(m)),
             (other, to) => Err(format!("{} cast to {to:?}, expected int32 sums to float", other.describe())),
         }
     }
 
-    fn absorb(&mut self, node: &'g Node, what: Absorbed) -> Result<Value, Why> {
+    fn absorb(&mut self, node: &'g Node, what: Absorbed) -> Result<Value<'g>, Why> {
         if !self.ends_the_graph(&node.outputs) {
             return Err("only the last operator may be a softmax".into());
         }
@@ -342,7 +342,7 @@ impl Pending {
     }
 }
 
-impl Value {
+impl Value<'_> {
     fn describe(&self) -> &'static str {
         match self {
             Self::Input => "the graph's real input",

@@ -43,7 +43,7 @@ impl<'g> Lowering<'g> {
         Ok(Pending::new(Kind::GlobalAverage(src), vec![1, 1, c]))
     }
 
-    pub(super) fn global_average(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn global_average(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         if node.op == "ReduceMean" {
             let mut axes = self.whole_numbers(node, 1, "axes")?.unwrap_or_default();
             axes.iter_mut().filter(|a| **a < 0).for_each(|a| *a += 4);
@@ -98,12 +98,12 @@ impl<'g> Lowering<'g> {
         Ok(Pending::new(Kind::AveragePool(src, shape, whole), shape.output.to_vec()))
     }
 
-    pub(super) fn average_pool(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn average_pool(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let src = self.real(node, 0)?;
         self.average_pool_of(node, src).map(Value::Pending)
     }
 
-    pub(super) fn max_pool(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn max_pool(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let value = self.take(node, 0)?;
         let (Value::Real(src) | Value::Int(src) | Value::Function { src, .. }) = value else {
             return Err(format!("input is {}, expected an int8 tensor", value.describe()));
@@ -125,7 +125,7 @@ impl<'g> Lowering<'g> {
         Ok(if matches!(value, Value::Real(_)) { Value::Real(dst) } else { Value::Int(dst) })
     }
 
-    pub(super) fn pad(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn pad(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let src = self.real(node, 0)?;
         let input @ [h, w, c] = self.picture(src)?;
         match node.attributes.get("mode") {

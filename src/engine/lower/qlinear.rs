@@ -10,7 +10,7 @@ use crate::engine::plan::TensorId;
 use crate::engine::proto::{Node, Values};
 
 impl<'g> Lowering<'g> {
-    pub(super) fn qlinear(&mut self, node: &'g Node) -> Result<Value, Why> {
+    pub(super) fn qlinear(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let pending = match node.op.as_str() {
             "QLinearConv" => return self.qlinear_conv(node),
             "QLinearAdd" | "QLinearMul" => {
@@ -69,12 +69,15 @@ impl<'g> Lowering<'g> {
     }
 
     /// The real view of an [`Lowering::operand`], or a constant.
-    fn operand_or_constant(&mut self, node: &'g Node, i: usize) -> Result<Value, Why> {
+    fn operand_or_constant(&mut self, node: &'g Node, i: usize) -> Result<Value<'g>, Why> {
         match self.constant(node, i).is_ok() {
             false => self.operand(node, i).map(Value::Real),
             true => {
-                let (dims, values, scales) = self.constant_weights(node, i, 0)?;
-                Ok(Value::Weights { dims, values, scales, axis: 0 })
+                let zero_points = integers(&self.constant(node, i + 2)?.values)?;
+                let Values::F32(scales) = &self.constant(node, i + 1)?.values else {
+                    return Err("steps must be real".into());
+                };
+                Ok(Value::Weights { constant: self.constant(node, i)?, zero_points, scales: scales.clone(), axis: 0 })
             }
         }
     }
@@ -99,7 +102,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    fn qlinear_conv(&mut self, node: &'g Node) -> Result<Value, Why> {
+    fn qlinear_conv(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let src = self.operand(node, 0)?;
         let (dims, values, scales) = self.constant_weights(node, 3, 0)?;
         let s_in = self.get(src).quant.scale;
@@ -110,7 +113,7 @@ impl<'g> Lowering<'g> {
         self.emit(pending, quant).map(Value::Int)
     }
 
-    fn qlinear_product(&mut self, node: &'g Node) -> Result<Value, Why> {
+    fn qlinear_product(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let src = match self.take(node, 0)? {
             Value::Int(id) | Value::Reshaped { id, shape: Shape::Flat, real: false } => id,
             other => return Err(format!("input 0 is {}, expected an int8 tensor", other.describe())),
