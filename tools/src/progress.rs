@@ -3,7 +3,7 @@
 //! Knows nothing of the work.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A bar over `len` steps; silent where standard error is no terminal.
@@ -13,27 +13,52 @@ pub fn bar(what: &'static str, len: u64) -> ProgressBar {
 }
 
 /// Set once the user pressed Ctrl-C or the system asked to stop.
-#[derive(Clone, Debug)]
-pub struct Interrupt(Arc<AtomicBool>);
+#[derive(Debug)]
+pub struct Interrupt(&'static Signals);
+
+/// What the signals' handlers know.
+#[derive(Debug)]
+struct Signals {
+    stop: Arc<AtomicBool>,
+    /// Whether the next signal ends the process: one came already, or nobody listens.
+    at_once: Arc<AtomicBool>,
+    listeners: AtomicUsize,
+}
 
 impl Interrupt {
-    /// Listens for SIGINT and SIGTERM from the first call on; a second one ends the process at once.
+    /// Listens for SIGINT and SIGTERM until it is dropped; a second one ends the process at once, as does the first where nobody
+    /// listens: there nothing is lost by it.
     pub fn listen() -> anyhow::Result<Self> {
-        static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-        if let Some(flag) = FLAG.get() {
-            return Ok(Self(flag.clone()));
+        static SIGNALS: OnceLock<Signals> = OnceLock::new();
+        let first = SIGNALS.get().is_none();
+        let signals = SIGNALS.get_or_init(|| Signals {
+            stop: Arc::default(),
+            at_once: Arc::default(),
+            listeners: AtomicUsize::new(0),
+        });
+        if first {
+            for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+                signal_hook::flag::register_conditional_shutdown(signal, 130, signals.at_once.clone())?;
+                signal_hook::flag::register(signal, signals.stop.clone())?;
+                signal_hook::flag::register(signal, signals.at_once.clone())?;
+            }
         }
-        let flag = FLAG.get_or_init(Arc::default).clone();
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())?;
-            signal_hook::flag::register(signal, flag.clone())?;
-        }
-        Ok(Self(flag))
+        signals.listeners.fetch_add(1, Ordering::SeqCst);
+        signals.at_once.store(signals.stop.load(Ordering::SeqCst), Ordering::SeqCst);
+        Ok(Self(signals))
     }
 
     /// Whether to stop.
     pub fn stopped(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        if self.0.listeners.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.at_once.store(true, Ordering::SeqCst);
+        }
     }
 }
 
