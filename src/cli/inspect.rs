@@ -1,8 +1,9 @@
-//! `tagpin inspect`: a bundle's contract, and where each node of its graph runs.
+//! `tagpin inspect`: a bundle's contract, and where each node of its graph, or of a bare ONNX file, runs.
 //!
 //! Runs nothing.
 
 use super::{Model, Refused, hex};
+use crate::bundle::sha256;
 use crate::engine::Engine;
 use serde_json::json;
 use std::path::PathBuf;
@@ -10,24 +11,36 @@ use std::path::PathBuf;
 /// Arguments of `inspect`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Inspect {
-    /// Bundle to show
-    bundle: PathBuf,
+    /// Bundle to show, or an int8 model NAME.onnx
+    model: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
-    let model = Model::read(&args.bundle)?;
+    let model = Model::read(&args.model)?;
+    if args.model.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        let engine = Engine::load(&model.bytes).map_err(|e| format!("{}: {e}", model.path.display()))?;
+        match args.json {
+            true => println!(
+                "{:#}",
+                json!({
+                    "schema": 1, "graph_sha256": hex(&sha256(&model.bytes)), "multiply_adds": engine.macs(),
+                    "arena_bytes": engine.arena_bytes(), "nodes": nodes(&engine),
+                })
+            ),
+            false => graph(&engine),
+        }
+        return Ok(0);
+    }
     let bundle = model.bundle()?;
     let engine = Engine::from_bundle(&bundle).map_err(|e| format!("bundle {}: {e}", model.path.display()))?;
     let c = &bundle.contract;
-    let run = engine.nodes().iter().filter(|n| n.place != "folded").count();
     if args.json {
         let tags: Vec<_> = c.tags.iter().map(|t| {
             json!({ "name": t.name, "threshold": t.rule.threshold.probability(), "review_low": t.rule.review_low.probability() })
         }).collect();
-        let nodes: Vec<_> = engine.nodes().iter().map(|n| json!({ "name": n.name, "op": n.op, "place": n.place })).collect();
         println!(
             "{:#}",
             json!({
@@ -35,7 +48,7 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
                 "dataset_sha256": hex(&c.dataset_sha256), "run_sha256": hex(&c.run_sha256), "task": format!("{:?}", c.task).to_lowercase(),
                 "tags": tags, "temperature": c.temperature_q16 as f64 / 65536.0, "mixed": c.mixed,
                 "input": { "width": c.input.width, "height": c.input.height, "fit": c.input.fit.name(), "scale": c.input.scale, "zero_point": c.input.zero_point },
-                "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "nodes": nodes,
+                "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "nodes": nodes(&engine),
             })
         );
         return Ok(0);
@@ -54,12 +67,7 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
         c.input.zero_point,
         c.temperature_q16 as f64 / 65536.0
     );
-    println!(
-        "engine   {:.2} M multiply-adds, {} KiB of activations; all {} nodes in int8, {run} steps\n",
-        engine.macs() as f64 / 1e6,
-        engine.arena_bytes().div_ceil(1024),
-        engine.nodes().len()
-    );
+    println!();
     println!("{:<20} {:>9} {:>11}", "tag", "threshold", "review from");
     for t in c.tags.iter().take(32) {
         println!("{:<20} {:>9} {:>11}", t.name, t.rule.threshold.to_string(), t.rule.review_low.to_string());
@@ -67,10 +75,28 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
     if c.tags.len() > 32 {
         println!("... and {} more", c.tags.len() - 32);
     }
-    println!("\n{:<28} {:<18} runs as", "node", "operator");
-    for n in engine.nodes().iter().filter(|n| n.place != "folded") {
+    println!();
+    graph(&engine);
+    Ok(0)
+}
+
+/// What became of each node.
+fn nodes(engine: &Engine) -> Vec<serde_json::Value> {
+    engine.nodes().iter().map(|n| json!({ "name": n.name, "op": n.op, "place": n.place })).collect()
+}
+
+fn graph(engine: &Engine) {
+    let run: Vec<_> = engine.nodes().iter().filter(|n| n.place != "folded").collect();
+    println!(
+        "engine   {:.2} M multiply-adds, {} KiB of activations; all {} nodes in int8, {} steps\n",
+        engine.macs() as f64 / 1e6,
+        engine.arena_bytes().div_ceil(1024),
+        engine.nodes().len(),
+        run.len()
+    );
+    println!("{:<28} {:<18} runs as", "node", "operator");
+    for n in &run {
         println!("{:<28} {:<18} {}", n.name, n.op, n.place);
     }
-    println!("and {} nodes folded into these", engine.nodes().len() - run);
-    Ok(0)
+    println!("and {} nodes folded into these", engine.nodes().len() - run.len());
 }

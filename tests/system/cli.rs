@@ -17,6 +17,32 @@ fn inspect_shows_the_contract_and_every_node() {
 }
 
 #[test]
+fn inspect_shows_where_a_bare_model_runs_or_what_of_it_does_not() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let out = finish(tagpin(&["inspect", &format!("{data}/networks/mobilenet_v3_qdq_s8.onnx")]));
+    let table = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{}", stderr(&out));
+    for part in ["int8 table", "int8 multiplication", "int8 depthwise 5x5"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    let out = finish(tagpin(&["inspect", &format!("{data}/tiny_lrn.onnx")]));
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("\"normalise\" (LRN)"), "{}", stderr(&out));
+}
+
+#[test]
+fn bench_gives_the_same_logits_for_any_number_of_threads() {
+    let logits = |threads: &str| {
+        let dump = folder(&format!("threads{threads}")).join("logits.f32");
+        let out = finish(tagpin(&["bench", PARTS, "--iters", "2", "--threads", threads, "--dump", dump.to_str().unwrap()]));
+        assert!(out.status.success(), "{}", stderr(&out));
+        std::fs::read(dump).unwrap()
+    };
+    assert_eq!(logits("1"), logits("3"));
+    assert!(!finish(tagpin(&["bench", PARTS, "--threads", "5"])).status.success());
+}
+
+#[test]
 fn bench_runs_exactly_so_often_and_dumps_logits() {
     let dump = folder("bench").join("logits.f32");
     let out = finish(tagpin(&["bench", PARTS, "--iters", "3", "--json", "--dump", dump.to_str().unwrap()]));
