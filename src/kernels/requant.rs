@@ -62,6 +62,13 @@ impl Numbers {
         let four = |values: &[f32; LANES]| core::array::from_fn(|q| unsafe { vld1q_f32(values.as_ptr().add(4 * q)) });
         Self { rest: four(&block.rest), scale: four(&block.scale) }
     }
+
+    /// The same by single loads (see [`four_singly`]).
+    #[inline(always)]
+    fn singly(block: &EpilogueBlock) -> Self {
+        // SAFETY: a block holds 16 rests and 16 scales.
+        unsafe { Self { rest: four_singly(block.rest.as_ptr()), scale: four_singly(block.scale.as_ptr()) } }
+    }
 }
 
 /// What one layer's sums pass through. `REACH`: how far they go.
@@ -167,10 +174,10 @@ impl<const REACH: u8> Outputs<REACH> {
         channels: usize,
         first: usize,
     ) {
-        let numbers = Numbers::of(block);
+        // Sums of four pixels leave no registers to keep them in.
+        let kept = (N <= 2).then(|| Numbers::singly(block));
         for (p, sums) in sums.into_iter().enumerate() {
-            // Sums of four pixels leave no registers to keep them in.
-            let numbers = if N > 2 { Numbers::of(block) } else { numbers };
+            let numbers = kept.unwrap_or_else(|| Numbers::of(block));
             let values = self.requant(sums, &numbers);
             // SAFETY: row `p` of N rows, and 16 channels from `first` on lie within it: the caller's promise.
             unsafe { vst1q_s8(out.as_mut_ptr().add(p * channels + first), values) };
@@ -212,6 +219,28 @@ fn narrow(low: int32x4_t, high: int32x4_t) -> int16x8_t {
         );
     }
     halves
+}
+
+/// 16 words by single loads: to a Cortex-A72 a load of a pair is three operations, two loads are two.
+///
+/// # Safety
+/// 16 words are readable there.
+#[inline(always)]
+unsafe fn four_singly(at: *const f32) -> [float32x4_t; 4] {
+    let (a, b, c, d);
+    // SAFETY: the caller's promise; the instructions are of aarch64's baseline.
+    unsafe {
+        asm!(
+            "ldr {a:q}, [{at}]",
+            "ldr {b:q}, [{at}, #16]",
+            "ldr {c:q}, [{at}, #32]",
+            "ldr {d:q}, [{at}, #48]",
+            at = in(reg) at,
+            a = out(vreg) a, b = out(vreg) b, c = out(vreg) c, d = out(vreg) d,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    [a, b, c, d]
 }
 
 /// What a block's sums begin with, loaded anew for each pixel: copying registers would take the multipliers' place, so the
