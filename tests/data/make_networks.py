@@ -1,7 +1,8 @@
 """Makes the test networks and what ONNX Runtime answers: python3 tests/data/make_networks.py (needs onnx, onnxruntime, numpy).
 
 networks/: the structures of MobileNetV1, V2 and V3, EfficientNet-Lite, ResNet-18, SqueezeNet and ShuffleNetV2, narrow, with seeded
-weights, quantised by ONNX Runtime's own quantiser; and op_*: one operator after a convolution. Beside each NAME.onnx lies NAME.expected: f32, NHWC. The input of all is `((i * 7919 + 13) % 511 - 255) / 128` of its NCHW index i.
+weights, quantised by ONNX Runtime's own quantiser; and op_*: one operator after a convolution. Beside each NAME.onnx
+lies NAME.expected: f32, NHWC. The input of all is `((i * 7919 + 13) % 511 - 255) / 128` of its NCHW index i.
 """
 
 import os
