@@ -212,6 +212,28 @@ fn broken_models_are_refused() {
     }
 }
 
+/// Opset 10 says a clip's bounds by attributes, and exporters write one that is none as infinite.
+#[test]
+fn a_clip_with_an_infinite_bound_as_attribute_is_a_relu() {
+    let onnx = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny_qdq.onnx")).unwrap();
+    let relu = proto::read(&onnx).unwrap();
+    let mut clip = relu.clone();
+    for node in clip.nodes.iter_mut().filter(|n| n.op == "Relu") {
+        node.op = "Clip".into();
+        let bounds = [("min", 0.0), ("max", f32::INFINITY)];
+        node.attributes = bounds.map(|(name, x)| (name.into(), proto::Attribute::Float(x))).into();
+    }
+    let kernels = Kernels::choose().unwrap();
+    let [relu, clip] = [relu, clip].map(|graph| {
+        let mut engine = Engine::build(kernels, lower::lower(&graph, kernels).unwrap()).unwrap();
+        let input: Vec<i8> = (0..16 * 16 * 3).map(|i| (i * 89 % 251) as u8 as i8).collect();
+        let mut logits = vec![0; engine.spec().logits];
+        engine.infer(&input, &mut logits).unwrap();
+        logits
+    });
+    assert_eq!(relu, clip);
+}
+
 #[test]
 fn an_operator_without_a_kernel_is_refused_by_name() {
     let onnx = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny_lrn.onnx")).unwrap();

@@ -149,18 +149,19 @@ impl<'g> Lowering<'g> {
         })
     }
 
-    pub(super) fn bound(&self, node: &'g Node, i: usize, attribute: &str, default: f32) -> Result<f32, Why> {
-        if let Ok(name) = self.name(node, i) {
-            return match (self.graph.constants.get(name).map(|c| &c.values), self.values.get(name)) {
-                (Some(Values::F32(v)), _) if v.len() == 1 => Ok(v[0]),
-                (None, Some(value)) => match constant(value).transpose()?.as_deref() {
-                    Some(&[v]) => Ok(v),
-                    _ => Err(format!("{attribute} must be one real constant")),
-                },
+    /// A real constant that is input `i`, or in older opsets an attribute; it may be infinite.
+    pub(super) fn bound(&mut self, node: &'g Node, i: usize, attribute: &str, default: f32) -> Result<f32, Why> {
+        if self.name(node, i).is_ok() {
+            let operand = self.real_operand(node, i)?;
+            return match constant(&operand).transpose()?.as_deref() {
+                Some(&[x]) => Ok(x),
                 _ => Err(format!("{attribute} must be one real constant")),
             };
         }
-        number(node, attribute, default)
+        match node.attributes.get(attribute) {
+            Some(Attribute::Float(x)) => Ok(*x),
+            _ => number(node, attribute, default),
+        }
     }
 
     pub(super) fn clip(&mut self, node: &'g Node, lo: f32, hi: f32) -> Result<Value<'g>, Why> {
@@ -209,8 +210,8 @@ fn constant(value: &Value) -> Option<Result<Vec<f32>, Why>> {
     })
 }
 
-/// A real attribute.
-pub(super) fn number(node: &Node, name: &str, default: f32) -> Result<f32, Why> {
+/// A finite real attribute.
+fn number(node: &Node, name: &str, default: f32) -> Result<f32, Why> {
     match node.attributes.get(name) {
         None => Ok(default),
         Some(Attribute::Float(x)) if x.is_finite() => Ok(*x),

@@ -2,7 +2,6 @@
 //!
 //! Does not decide when an average is quantised.
 
-use super::elementwise::number;
 use super::window::{Window, int};
 use super::{Kind, Lowering, MAX_MACS, Pending, Value, Why};
 use crate::engine::operation::Operation;
@@ -141,10 +140,7 @@ impl<'g> Lowering<'g> {
             |n: i64| usize::try_from(n).ok().filter(|n| *n <= 1024).ok_or(format!("pads {pads:?}, expected 0..=1024"));
         let before = [side(top)?, side(left)?];
         let output = [h + before[0] + side(bottom)?, w + before[1] + side(right)?];
-        let value = match self.name(node, 2) {
-            Ok(_) => self.bound(node, 2, "value", 0.0)?,
-            Err(_) => number(node, "value", 0.0)?,
-        };
+        let value = self.bound(node, 2, "value", 0.0)?;
         let quant = self.get(src).quant;
         let dst = self.tensor(vec![output[0], output[1], c], quant)?;
         let value = quantise(value, quant.scale, quant.zero_point);
