@@ -4,7 +4,7 @@
 
 use super::{Model, Refused, hex};
 use crate::bundle::{Bundle, MAGIC, Tables, sha256};
-use crate::engine::Engine;
+use crate::engine::{Engine, MAX_THREADS};
 use crate::frame::{Colour, FrameView, Layout, PixelFormat};
 use crate::head::Score;
 use crate::preprocess::{Preprocessor, Target, quantise};
@@ -22,7 +22,7 @@ pub(super) struct Bench {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     iters: u32,
     /// Threads that compute a layer, 1 to 4
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_THREADS as i64))]
     threads: u8,
     /// Real input, little-endian f32, NCHW, already normalised; without it a fixed pattern
     #[arg(long, value_name = "RAW.f32")]

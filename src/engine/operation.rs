@@ -74,11 +74,10 @@ impl Conv {
         scratch: &mut [i16],
     ) -> bool {
         let [oh, ow, oc] = self.shape.output;
-        let (row, wanted) = (self.shape.input[1] * self.shape.input[2], pool.threads().min(MAX_THREADS));
-        if oh < 2 || self.shape.macs() < LEAST_MACS {
+        let (row, n) = (self.shape.input[1] * self.shape.input[2], pool.threads().min(oh));
+        if n < 2 || self.shape.macs() < LEAST_MACS {
             return false;
         }
-        let n = wanted.min(oh);
         let mut parts: [Option<Part<'_>>; MAX_THREADS] = [const { None }; MAX_THREADS];
         let (mut rest, mut scratch) = (output, scratch.chunks_exact_mut(scratch.len() / pool.threads()));
         for (i, part) in parts[..n].iter_mut().enumerate() {

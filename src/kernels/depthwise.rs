@@ -155,14 +155,13 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
     #[inline(always)]
     fn sum(&self, x: impl Fn(usize) -> int8x16_t) -> Sums {
         let mut acc = begin(self.block);
-        let w = |t: usize| self.weights[t];
         // Written out, so that every tap's place is known when this is compiled.
         macro_rules! pairs {
             ($($t:literal)+) => {$(
                 if $t + 1 < TAPS {
-                    acc = add_pair(acc, x($t), w($t), x($t + 1), w($t + 1));
+                    acc = add_pair(acc, x($t), self.weights[$t], x($t + 1), self.weights[$t + 1]);
                 } else if $t < TAPS {
-                    acc = add_one(acc, x($t), w($t));
+                    acc = add_one(acc, x($t), self.weights[$t]);
                 }
             )+};
         }

@@ -2,7 +2,7 @@
 //!
 //! Computes nothing. A tensor lies as rows, columns, channels whatever ONNX calls its shape.
 
-use super::window::int;
+use super::window::{axis, int};
 use super::{Kind, Lowering, Pending, Shape, Value, Why};
 use crate::engine::operation::Operation;
 use crate::engine::plan::TensorId;
@@ -152,15 +152,6 @@ impl<'g> Lowering<'g> {
             }
             (_, value) => Err(format!("{} to {wanted:?}, expected a vector or groups of channels", value.describe())),
         }
-    }
-}
-
-/// A whole-number attribute that may be negative.
-pub(super) fn axis(node: &Node, name: &str, default: i64) -> Result<i64, Why> {
-    match node.attributes.get(name) {
-        None => Ok(default),
-        Some(Attribute::Int(v)) => Ok(*v),
-        other => Err(format!("{name} {other:?}, expected a whole number")),
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{Kind, Lowering, OTHER_QUANT, Pending, Value, Why, integers};
 use crate::engine::operation::{Conv, Dense, Operation, Step};
 use crate::engine::plan::{Quant, TensorId};
-use crate::engine::proto::{Attribute, Node, Values};
+use crate::engine::proto::{Attribute, Node};
 use crate::kernels::glue::Addend;
 use crate::quant::{Clamp, add_rndne, quantise, requant_rndne};
 
@@ -52,10 +52,7 @@ impl<'g> Lowering<'g> {
             }
             return Ok(value);
         };
-        let scales = match &self.constant(node, 1)?.values {
-            Values::F32(s) if !s.is_empty() && s.iter().all(|s| s.is_finite() && *s > 0.0) => s.clone(),
-            _ => return Err("steps must be finite and positive".into()),
-        };
+        let scales = self.steps(node, 1)?;
         let axis = match node.attributes.get("axis") {
             Some(Attribute::Int(a)) => {
                 usize::try_from(if *a < 0 { a + constant.dims.len() as i64 } else { *a }).unwrap_or(usize::MAX)

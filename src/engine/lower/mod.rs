@@ -260,6 +260,14 @@ impl<'g> Lowering<'g> {
         &self.tensors[id.0]
     }
 
+    /// Constant steps of input `i`: one, or one a slice.
+    fn steps(&self, node: &'g Node, i: usize) -> Result<Vec<f32>, Why> {
+        match &self.constant(node, i)?.values {
+            Values::F32(s) if !s.is_empty() && s.iter().all(|s| s.is_finite() && *s > 0.0) => Ok(s.clone()),
+            _ => Err("steps must be finite and positive".into()),
+        }
+    }
+
     /// Step and zero point from inputs `i` and `i + 1`; uint8 is re-based.
     fn quant(&self, node: &'g Node, i: usize) -> Result<Quant, Why> {
         let scale = match &self.constant(node, i)?.values {

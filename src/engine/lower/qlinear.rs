@@ -2,12 +2,11 @@
 //!
 //! Computes nothing of its own: each is the real operator between its DequantizeLinear and QuantizeLinear.
 
-use super::channels::axis;
-use super::window::int;
+use super::window::{axis, int};
 use super::{ConstantWeights, Kind, Lowering, OTHER_QUANT, Pending, Shape, Value, Why, centred, integers};
 use crate::engine::Absorbed;
 use crate::engine::plan::TensorId;
-use crate::engine::proto::{Node, Values};
+use crate::engine::proto::Node;
 
 impl<'g> Lowering<'g> {
     pub(super) fn qlinear(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
@@ -62,37 +61,26 @@ impl<'g> Lowering<'g> {
     /// The int8 tensor of input `i`, whose step and zero point follow it.
     fn operand(&mut self, node: &'g Node, i: usize) -> Result<TensorId, Why> {
         let src = self.int(node, i)?;
-        if self.quant(node, i + 1)? != self.get(src).quant {
-            return Err(OTHER_QUANT.into());
-        }
-        Ok(src)
+        self.same_quant(node, i, src)
+    }
+
+    /// The tensor, if what follows input `i` is what it was made with.
+    fn same_quant(&self, node: &'g Node, i: usize, src: TensorId) -> Result<TensorId, Why> {
+        if self.quant(node, i + 1)? == self.get(src).quant { Ok(src) } else { Err(OTHER_QUANT.into()) }
     }
 
     /// The real view of an [`Lowering::operand`], or a constant.
     fn operand_or_constant(&mut self, node: &'g Node, i: usize) -> Result<Value<'g>, Why> {
-        match self.constant(node, i).is_ok() {
-            false => self.operand(node, i).map(Value::Real),
-            true => {
-                let zero_points = integers(&self.constant(node, i + 2)?.values)?;
-                let Values::F32(scales) = &self.constant(node, i + 1)?.values else {
-                    return Err("steps must be real".into());
-                };
-                Ok(Value::Weights { constant: self.constant(node, i)?, zero_points, scales: scales.clone(), axis: 0 })
-            }
-        }
+        let Ok(constant) = self.constant(node, i) else { return self.operand(node, i).map(Value::Real) };
+        let zero_points = integers(&self.constant(node, i + 2)?.values)?;
+        Ok(Value::Weights { constant, zero_points, scales: self.steps(node, i + 1)?, axis: 0 })
     }
 
     /// Constant weights of input `i`, their steps and zero points after it; these go along `axis`.
     fn constant_weights(&self, node: &'g Node, i: usize, axis: usize) -> Result<ConstantWeights, Why> {
-        let constant = self.constant(node, i)?;
-        let Values::F32(scales) = &self.constant(node, i + 1)?.values else {
-            return Err("weights' steps must be real".into());
-        };
-        if scales.is_empty() || !scales.iter().all(|s| s.is_finite() && *s > 0.0) {
-            return Err("weights' steps must be finite and positive".into());
-        }
+        let (constant, scales) = (self.constant(node, i)?, self.steps(node, i + 1)?);
         let values = centred(constant, &integers(&self.constant(node, i + 2)?.values)?, axis)?;
-        Ok((constant.dims.clone(), values, scales.clone()))
+        Ok((constant.dims.clone(), values, scales))
     }
 
     fn optional_bias(&self, node: &'g Node, i: usize, n: usize) -> Result<Vec<i32>, Why> {
@@ -118,16 +106,15 @@ impl<'g> Lowering<'g> {
             Value::Int(id) | Value::Reshaped { id, shape: Shape::Flat, real: false } => id,
             other => return Err(format!("input 0 is {}, expected an int8 tensor", other.describe())),
         };
-        if self.quant(node, 1)? != self.get(src).quant {
-            return Err(OTHER_QUANT.into());
-        }
+        self.same_quant(node, 0, src)?;
         let gemm = node.op == "QGemm";
         if gemm && int(node, "transA", 0)? != 0 {
             return Err("expected transA 0".into());
         }
         let transposed = gemm && int(node, "transB", 0)? != 0;
-        let weights = self.constant_weights(node, 3, if transposed { 0 } else { 1 })?;
-        let outputs = weights.0.get(if transposed { 0 } else { 1 }).copied().unwrap_or(0);
+        let axis = if transposed { 0 } else { 1 };
+        let weights = self.constant_weights(node, 3, axis)?;
+        let outputs = weights.0.get(axis).copied().unwrap_or(0);
         let bias = if gemm { self.optional_bias(node, 6, outputs)? } else { vec![0; outputs] };
         let (matrix, steps) = self.product_of(src, weights, transposed, bias)?;
         let pending = Pending::new(Kind::Dense(matrix, steps), vec![1, 1, outputs]);

@@ -70,11 +70,17 @@ impl Window {
     }
 }
 
-/// A whole-number attribute.
-pub(super) fn int(node: &Node, name: &str, default: usize) -> Result<usize, Why> {
+/// A whole-number attribute that may be negative.
+pub(super) fn axis(node: &Node, name: &str, default: i64) -> Result<i64, Why> {
     match node.attributes.get(name) {
         None => Ok(default),
-        Some(Attribute::Int(v)) => usize::try_from(*v).map_err(|_| format!("{name} {v}")),
+        Some(Attribute::Int(v)) => Ok(*v),
         other => Err(format!("{name} {other:?}, expected a whole number")),
     }
+}
+
+/// A whole-number attribute that may not.
+pub(super) fn int(node: &Node, name: &str, default: usize) -> Result<usize, Why> {
+    let value = axis(node, name, default as i64)?;
+    usize::try_from(value).map_err(|_| format!("{name} {value}"))
 }
