@@ -69,17 +69,18 @@ fn exp_neg_q31(distance: u32, temperature: Temperature) -> u64 {
     const LOG2_E_Q31: u64 = 3_098_164_009; // round(2^31 / ln 2)
     const LN_2_Q31: u64 = 1_488_522_236; // round(2^31 * ln 2)
     // distance / temperature in Q32; 64 nats and more are zero at 31 bits.
-    let nats = ((distance as u128) << 32) / temperature.q16() as u128;
+    let nats = ((distance as u64) << 32) / temperature.q16() as u64;
     if nats >= 64 << 32 {
         return 0;
     }
-    let log2 = ((nats * LOG2_E_Q31 as u128) >> 31) as u64;
+    let log2 = ((nats as u128 * LOG2_E_Q31 as u128) >> 31) as u64;
     let (whole, fraction) = (log2 >> 32, (log2 & 0xffff_ffff) >> 1);
     let z = (fraction * LN_2_Q31) >> 31;
-    let mut e = ONE_Q31;
-    for k in (1..=11).rev() {
-        e = ONE_Q31 - ((z * e) >> 31) / k;
-    }
+    // Divisors that the compiler knows become multiplications.
+    let term = |e: u64, k: u64| ONE_Q31 - ((z * e) >> 31) / k;
+    let e = term(ONE_Q31, 11);
+    let e = term(term(term(term(term(e, 10), 9), 8), 7), 6);
+    let e = term(term(term(term(term(e, 5), 4), 3), 2), 1);
     if whole >= 32 { 0 } else { e >> whole }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Knows no tract, bundle or picture: shapes and slices in, slices out. Every kernel gives the bits that `quant` defines.
 
+pub mod blend;
 pub mod generic;
 pub mod glue;
 

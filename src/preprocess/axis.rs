@@ -6,6 +6,8 @@
 //! covers. Output i is centred at `2 * out * start + (2i + 1) * len`, plane pixel j at `(2j + 1) * out * f`. The triangle
 //! reaches one output pixel to each side when shrinking and one plane pixel when enlarging.
 
+use crate::kernels::blend::{self, SLACK};
+
 /// An interval of a plane and the number of pixels it becomes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
@@ -35,20 +37,26 @@ impl Axis {
         2 * self.len.max(self.out * self.factor)
     }
 
-    /// Most plane pixels that one output pixel reads.
-    fn width(&self) -> usize {
-        (2 * self.reach()).div_ceil(2 * self.out * self.factor) as usize + 1
+    /// First plane pixel that is read, and the one behind the last.
+    pub(super) fn span(&self) -> core::ops::Range<usize> {
+        self.first as usize..self.end as usize
+    }
+
+    /// Weights of an output pixel: the most plane pixels that one reads, filled up with zeros to 4 or to whole eights.
+    fn weights_len(&self) -> usize {
+        let most = (2 * self.reach()).div_ceil(2 * self.out * self.factor) as usize + 1;
+        if most <= 4 { 4 } else { most.next_multiple_of(SLACK) }
     }
 
     /// Entries of this axis in the table of taps: per output the first pixel, the count, the weights.
     pub(super) fn taps_len(&self) -> usize {
-        self.out as usize * (2 + self.width())
+        self.out as usize * (2 + self.weights_len())
     }
 
     /// Writes the taps of every output pixel.
     pub(super) fn fill(&self, taps: &mut [u16]) {
         let (unit, reach) = (self.out * self.factor, self.reach());
-        for (i, entry) in taps.chunks_exact_mut(2 + self.width()).enumerate() {
+        for (i, entry) in taps.chunks_exact_mut(2 + self.weights_len()).enumerate() {
             let centre = 2 * self.out * self.start + (2 * i as u64 + 1) * self.len;
             let weight = |j: u64| reach.saturating_sub(centre.abs_diff((2 * j + 1) * unit));
             let from = (centre.saturating_sub(reach) / (2 * unit)).max(self.first);
@@ -60,6 +68,7 @@ impl Axis {
             entry[0] = from as u16;
             entry[1] = (until - from) as u16;
             let weights = &mut entry[2..];
+            weights.fill(0);
             for (slot, j) in (from..until).enumerate() {
                 weights[slot] = (((weight(j) << WEIGHT_BITS) + sum / 2) / sum) as u16;
                 given += weights[slot] as i32;
@@ -82,10 +91,10 @@ pub(super) struct Taps<'a> {
 
 impl<'a> Taps<'a> {
     pub(super) fn new(axis: Axis, entries: &'a [u16]) -> Self {
-        Self { entries, entry_len: 2 + axis.width() }
+        Self { entries, entry_len: 2 + axis.weights_len() }
     }
 
-    /// First plane pixel and weights of output `i`.
+    /// First plane pixel and weights of output `i`, without the zeros.
     fn get(&self, i: usize) -> (usize, &'a [u16]) {
         let entry = &self.entries[i * self.entry_len..][..self.entry_len];
         (entry[0] as usize, &entry[2..2 + entry[1] as usize])
@@ -94,40 +103,13 @@ impl<'a> Taps<'a> {
 
 /// Blends the rows that output row `row` reads into `line`, with 8 fractional bits.
 ///
-/// `line`: one entry a byte of a row. The sum of weights is 2^14, so a value stays below 256 * 2^8.
+/// `plane`: from the first byte wanted of its first row on; `line`: one entry a byte wanted of a row.
 pub(super) fn blend_rows(plane: &[u8], stride: usize, taps: &Taps<'_>, row: usize, line: &mut [u16]) {
-    const BLOCK: usize = 64;
     let (first, weights) = taps.get(row);
-    let rows = &plane[first * stride..];
-    let mut at = 0;
-    while at < line.len() {
-        let n = BLOCK.min(line.len() - at);
-        let mut sums = [32u32; BLOCK];
-        for (k, &weight) in weights.iter().enumerate() {
-            let pixels = &rows[k * stride + at..][..n];
-            if let Ok(pixels) = <&[u8; BLOCK]>::try_from(pixels) {
-                for i in 0..BLOCK {
-                    sums[i] += pixels[i] as u32 * weight as u32;
-                }
-            } else {
-                for (sum, &p) in sums.iter_mut().zip(pixels) {
-                    *sum += p as u32 * weight as u32;
-                }
-            }
-        }
-        for (out, sum) in line[at..at + n].iter_mut().zip(sums) {
-            *out = (sum >> 6) as u16;
-        }
-        at += n;
-    }
+    blend::rows(&plane[first * stride..], stride, weights, line);
 }
 
-/// Blends a blended line into every third byte of `out`, reading each `step`-th entry from `offset` on.
-pub(super) fn blend_columns(line: &[u16], offset: usize, step: usize, taps: &Taps<'_>, out: &mut [u8]) {
-    for (i, out) in out.iter_mut().step_by(3).enumerate() {
-        let (first, weights) = taps.get(i);
-        let pixels = line[offset + first * step..].iter().step_by(step);
-        let sum: u32 = pixels.zip(weights).map(|(&p, &w)| p as u32 * w as u32).sum();
-        *out = ((sum + (1 << 21)) >> 22) as u8;
-    }
+/// Blends a blended line of one channel, with [`SLACK`] behind it, into `out`: 0..=255.
+pub(super) fn blend_columns(line: &[u16], taps: &Taps<'_>, out: &mut [u16]) {
+    blend::columns(line, taps.entries, taps.entry_len - 2, out);
 }

@@ -1,4 +1,4 @@
-//! YUV to RGB in 14-bit fixed point.
+//! A row's channels become RGB pixels: YUV in 14-bit fixed point.
 //!
 //! Does not resize and does not guess: matrix and range are stated by the source.
 //!
@@ -33,15 +33,20 @@ const fn coefficients(colour: Colour) -> Coefficients {
     }
 }
 
-/// Converts pixels in place. `pixels`: `[n, 3]`, Y U V before, R G B after.
-pub(super) fn yuv_to_rgb(pixels: &mut [u8], colour: Colour) {
+/// Converts a row. `y`, `u`, `v`: `[n]`, each 0..=255; `rgb`: `[n, 3]`.
+pub(super) fn yuv_to_rgb([y, u, v]: [&[u16]; 3], colour: Colour, rgb: &mut [u8]) {
     let c = coefficients(colour);
     let to_u8 = |x: i32| ((x + (1 << 13)) >> 14).clamp(0, 255) as u8;
-    for p in pixels.chunks_exact_mut(3) {
-        let y = (p[0] as i32 - c.black) * c.luma;
-        let (u, v) = (p[1] as i32 - 128, p[2] as i32 - 128);
-        p[0] = to_u8(y + v * c.red_v);
-        p[1] = to_u8(y + u * c.green_u + v * c.green_v);
-        p[2] = to_u8(y + u * c.blue_u);
+    for (((p, &y), &u), &v) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(y).zip(u).zip(v) {
+        let y = (y as i32 - c.black) * c.luma;
+        let (u, v) = (u as i32 - 128, v as i32 - 128);
+        *p = [to_u8(y + v * c.red_v), to_u8(y + u * c.green_u + v * c.green_v), to_u8(y + u * c.blue_u)];
+    }
+}
+
+/// Joins a row's channels. `channels`: `[n]` each, 0..=255; `pixels`: `[n, 3]`.
+pub(super) fn interleave([a, b, c]: [&[u16]; 3], pixels: &mut [u8]) {
+    for (((p, &a), &b), &c) in pixels.as_chunks_mut::<3>().0.iter_mut().zip(a).zip(b).zip(c) {
+        *p = [a as u8, b as u8, c as u8];
     }
 }

@@ -12,6 +12,7 @@ mod colour;
 
 use crate::bundle::{Fit, Input};
 use crate::frame::{FrameView, Layout, PixelFormat};
+use crate::kernels::blend::{self, SLACK};
 use axis::{Axis, Taps};
 
 /// A region of a frame in luma pixels.
@@ -106,9 +107,10 @@ impl Plan {
         Ok(Self::geometry(layout, target)?.taps_len)
     }
 
-    /// Bytes of the line buffer, in u16, that frames of this plan need.
-    pub fn line_len(&self) -> usize {
-        self.layout.stride as usize + 1
+    /// Length of the scratch that frames of this plan need.
+    pub fn scratch_len(&self) -> usize {
+        // A blended row as it lies in the frame, the same channel by channel, and three rows of the picture.
+        2 * self.layout.stride as usize + 5 * SLACK + 3 * self.target.width as usize
     }
 
     /// Plans a geometry and fills `taps` with its filter weights.
@@ -179,9 +181,9 @@ impl Plan {
 
     /// Stage A: writes the model's picture into `rgb`, `[height, width, 3]`.
     ///
-    /// `taps`: as filled by [`Plan::new`]. `line`: scratch of [`Plan::line_len`]. Panics if a length is off or the frame has
-    /// another layout than the plan.
-    pub fn run(&self, frame: &FrameView<'_>, taps: &[u16], line: &mut [u16], rgb: &mut [u8]) {
+    /// `taps`: as filled by [`Plan::new`]. `scratch`: of [`Plan::scratch_len`]. Panics if a length is off or the frame has another
+    /// layout than the plan.
+    pub fn run(&self, frame: &FrameView<'_>, taps: &[u16], scratch: &mut [u16], rgb: &mut [u8]) {
         assert_eq!(frame.layout(), self.layout, "the plan was made for another layout");
         let (out_w, out_h) = (self.target.width as usize, self.target.height as usize);
         assert_eq!(rgb.len(), out_w * out_h * 3, "the picture has another size");
@@ -196,56 +198,88 @@ impl Plan {
             mine
         });
         let (stride, height) = (self.layout.stride as usize, self.layout.height as usize);
-        let bytes = frame.bytes();
-        let (luma, rest) = bytes.split_at(stride * height);
+        let (luma, rest) = frame.bytes().split_at(stride * height);
         let half = stride.div_ceil(2);
+        let (line, scratch) = scratch[..self.scratch_len()].split_at_mut(stride + 1 + SLACK);
+        let (split, rows) = scratch.split_at_mut(scratch.len() - 3 * out_w);
+        let (first_row, others) = rows.split_at_mut(out_w);
+        let (second_row, third_row) = others.split_at_mut(out_w);
+        let (a, b, c) = (&mut first_row[..w], &mut second_row[..w], &mut third_row[..w]);
         for row in 0..h {
             let out = &mut rgb[((y0 + row) * out_w + x0) * 3..][..w * 3];
-            let vertical = |plane: &[u8], stride: usize, taps: &Taps<'_>, line: &mut [u16]| {
-                axis::blend_rows(plane, stride, taps, row, &mut line[..stride]);
+            // Of a plane whose pixels are `step` bytes, only the columns that are read.
+            let vertical = |plane: &[u8], stride: usize, channels: usize, step: usize, line: &mut [u16]| {
+                let span = self.axes[channels].span();
+                let span = span.start * step..(span.end * step).min(stride);
+                axis::blend_rows(&plane[span.start..], stride, &t[channels + 1], row, &mut line[span]);
             };
             match self.layout.format {
                 PixelFormat::Rgb8 | PixelFormat::Bgr8 => {
-                    vertical(luma, stride, &t[LUMA + 1], line);
-                    for c in 0..3 {
-                        let from = if self.layout.format == PixelFormat::Bgr8 { 2 - c } else { c };
-                        axis::blend_columns(line, from, 3, &t[LUMA], &mut out[c..]);
+                    vertical(luma, stride, LUMA, 3, line);
+                    let [x, y, z] = split_pixels(&line[..stride], split);
+                    let (x, z) = if self.layout.format == PixelFormat::Bgr8 { (z, x) } else { (x, z) };
+                    for (channel, out) in [(x, &mut *a), (y, &mut *b), (z, &mut *c)] {
+                        axis::blend_columns(channel, &t[LUMA], out);
                     }
+                    colour::interleave([a, b, c], out);
                     continue;
                 }
                 PixelFormat::Grey8 => {
-                    vertical(luma, stride, &t[LUMA + 1], line);
-                    axis::blend_columns(line, 0, 1, &t[LUMA], out);
-                    out.chunks_exact_mut(3).for_each(|p| p.fill(p[0]));
+                    vertical(luma, stride, LUMA, 1, line);
+                    axis::blend_columns(line, &t[LUMA], a);
+                    colour::interleave([a, a, a], out);
                     continue;
                 }
                 PixelFormat::Yuyv => {
-                    vertical(luma, stride, &t[LUMA + 1], line);
-                    axis::blend_columns(line, 0, 2, &t[LUMA], out);
-                    axis::blend_columns(line, 1, 4, &t[CHROMA], &mut out[1..]);
-                    axis::blend_columns(line, 3, 4, &t[CHROMA], &mut out[2..]);
+                    vertical(luma, stride, CHROMA, 4, line);
+                    let [y, u, v] = split_yuyv(&line[..stride], split);
+                    axis::blend_columns(y, &t[LUMA], a);
+                    axis::blend_columns(u, &t[CHROMA], b);
+                    axis::blend_columns(v, &t[CHROMA], c);
                 }
                 PixelFormat::I420 | PixelFormat::I422 => {
-                    vertical(luma, stride, &t[LUMA + 1], line);
-                    axis::blend_columns(line, 0, 1, &t[LUMA], out);
+                    vertical(luma, stride, LUMA, 1, line);
+                    axis::blend_columns(line, &t[LUMA], a);
                     let rows = if self.layout.format == PixelFormat::I420 { height.div_ceil(2) } else { height };
                     let (u, v) = rest.split_at(half * rows);
-                    for (c, plane) in [u, v].into_iter().enumerate() {
-                        vertical(plane, half, &t[CHROMA + 1], line);
-                        axis::blend_columns(line, 0, 1, &t[CHROMA], &mut out[1 + c..]);
+                    for (plane, out) in [(u, &mut *b), (v, &mut *c)] {
+                        vertical(plane, half, CHROMA, 1, line);
+                        axis::blend_columns(line, &t[CHROMA], out);
                     }
                 }
                 PixelFormat::Nv12 => {
-                    vertical(luma, stride, &t[LUMA + 1], line);
-                    axis::blend_columns(line, 0, 1, &t[LUMA], out);
-                    vertical(rest, stride.next_multiple_of(2), &t[CHROMA + 1], line);
-                    axis::blend_columns(line, 0, 2, &t[CHROMA], &mut out[1..]);
-                    axis::blend_columns(line, 1, 2, &t[CHROMA], &mut out[2..]);
+                    vertical(luma, stride, LUMA, 1, line);
+                    axis::blend_columns(line, &t[LUMA], a);
+                    let stride = stride.next_multiple_of(2);
+                    vertical(rest, stride, CHROMA, 2, line);
+                    let [u, v] = split_pixels(&line[..stride], split);
+                    axis::blend_columns(u, &t[CHROMA], b);
+                    axis::blend_columns(v, &t[CHROMA], c);
                 }
             }
-            colour::yuv_to_rgb(out, self.layout.colour);
+            colour::yuv_to_rgb([a, b, c], self.layout.colour, out);
         }
     }
+}
+
+/// Splits a row of `N` interleaved channels; each comes with the slack that [`axis::blend_columns`] may read.
+fn split_pixels<'a, const N: usize>(line: &[u16], split: &'a mut [u16]) -> [&'a [u16]; N] {
+    let pixels = line.as_chunks::<N>().0;
+    let mut channels = split.chunks_exact_mut(pixels.len() + SLACK);
+    let mut channels: [&mut [u16]; N] = core::array::from_fn(|_| channels.next().expect("the scratch's length"));
+    for (c, channel) in channels.iter_mut().enumerate() {
+        channel.iter_mut().zip(pixels).for_each(|(out, p)| *out = p[c]);
+    }
+    channels.map(|channel| &*channel)
+}
+
+/// Splits a row of Y0 U Y1 V; each channel comes with slack.
+fn split_yuyv<'a>(line: &[u16], split: &'a mut [u16]) -> [&'a [u16]; 3] {
+    let pairs = line.as_chunks::<4>().0;
+    let (luma, chroma) = split.split_at_mut(2 * pairs.len() + SLACK);
+    let (u, v) = chroma.split_at_mut(pairs.len() + SLACK);
+    blend::split_yuyv(line, luma, u, v);
+    [luma, u, v]
 }
 
 /// Stage B: looks each byte of `rgb` up in its channel's table.

@@ -11,7 +11,7 @@ pub struct Preprocessor {
     target: Target,
     plan: Option<Plan>,
     taps: Vec<u16>,
-    line: Vec<u16>,
+    scratch: Vec<u16>,
     rgb: Vec<u8>,
 }
 
@@ -19,7 +19,7 @@ impl Preprocessor {
     /// A preprocessor for pictures of `target`'s size.
     pub fn new(target: Target) -> Self {
         let rgb = vec![0; target.width as usize * target.height as usize * 3];
-        Self { target, plan: None, taps: Vec::new(), line: Vec::new(), rgb }
+        Self { target, plan: None, taps: Vec::new(), scratch: Vec::new(), rgb }
     }
 
     /// Plans for frames of `layout`, so that the next frame allocates nothing; says why such frames cannot be used.
@@ -29,7 +29,7 @@ impl Preprocessor {
         }
         self.taps.resize(Plan::taps_len(layout, self.target)?, 0);
         let plan = Plan::new(layout, self.target, &mut self.taps)?;
-        self.line.resize(plan.line_len(), 0);
+        self.scratch.resize(plan.scratch_len(), 0);
         self.plan = Some(plan);
         Ok(())
     }
@@ -38,7 +38,7 @@ impl Preprocessor {
     pub fn picture(&mut self, frame: &FrameView<'_>) -> Result<&[u8], PlanError> {
         self.prepare(frame.layout())?;
         let plan = self.plan.as_ref().expect("prepare made it");
-        plan.run(frame, &self.taps, &mut self.line, &mut self.rgb);
+        plan.run(frame, &self.taps, &mut self.scratch, &mut self.rgb);
         Ok(&self.rgb)
     }
 

@@ -40,8 +40,8 @@ fn run() -> Option<u32> {
     let target = Target { width: SIDE as u16, height: SIDE as u16, fit: Fit::Crop, roi: None };
     let mut taps = [0u16; 8192];
     let plan = Plan::new(layout, target, &mut taps).ok()?;
-    let (mut line, mut rgb) = ([0u16; WIDTH * 3 + 1], [0u8; SIDE * SIDE * 3]);
-    plan.run(&FrameView::new(layout, &frame).ok()?, &taps, &mut line, &mut rgb);
+    let (mut blend, mut rgb) = ([0u16; 2 * (WIDTH * 3 + SIDE * 3)], [0u8; SIDE * SIDE * 3]);
+    plan.run(&FrameView::new(layout, &frame).ok()?, &taps, &mut blend, &mut rgb);
     let mut tensor = [0i8; SIDE * SIDE * 3];
     quantise(&rgb, bundle.contract.input.tables.int8, &mut tensor);
 
