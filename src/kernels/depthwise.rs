@@ -15,31 +15,12 @@
 
 use super::ConvShape;
 use super::generic::{Epilogue, EpilogueBlock, LANES};
-use super::narrow::{fits, take_zero_point};
+use super::narrow::depthwise_firsts;
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// Whether [`depthwise`] computes such a layer.
-pub(super) fn takes(kernel: [usize; 2], channels: usize, weights: &[i16]) -> bool {
-    (kernel == [3, 3] || kernel == [5, 5]) && channels >= LANES && fits(weights)
-}
-
-/// Where each block of 16 channels begins.
-pub(super) fn firsts(channels: usize) -> impl Iterator<Item = usize> {
-    (0..channels).step_by(LANES).map(move |first| first.min(channels.saturating_sub(LANES)))
-}
-
-/// Packs `[channels][taps]` weights of a layer that it [`takes`] as `[block][taps][16]`, and takes the zero point's share off
-/// `bias`.
-pub(super) fn pack(weights: &[i16], channels: usize, zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
-    let taps = weights.len() / channels;
-    take_zero_point(weights, taps, zero_point.into(), bias);
-    let block = |first: usize| (0..taps * LANES).map(move |i| weights[(first + i % LANES) * taps + i / LANES] as i8);
-    firsts(channels).flat_map(block).collect()
-}
-
-/// A layer that it [`takes`]; `weights` and the bias as [`pack`] left them. See `generic::depthwise` for the rest.
+/// A layer that `narrow::takes_depthwise` takes; `weights` and the bias as `narrow::pack_depthwise` left them. See `generic::depthwise` for the rest.
 pub(super) fn depthwise(s: &ConvShape, input: &[i8], zero_point: i8, weights: &[i8], e: Epilogue<'_>, output: &mut [i8]) {
     match s.kernel[0] {
         3 => for_reach!(e.reach, SHORT_BY_XTN, blocks::[3, 9](s, input, zero_point, weights, e, output)),
@@ -76,7 +57,7 @@ fn blocks<const SIDE: usize, const TAPS: usize, const REACH: u8>(
         }
         false => (ow, ow),
     };
-    let blocks = firsts(c).zip(weights.as_chunks::<LANES>().0.as_chunks::<TAPS>().0).zip(e.blocks);
+    let blocks = depthwise_firsts(c).zip(weights.as_chunks::<LANES>().0.as_chunks::<TAPS>().0).zip(e.blocks);
     for ((first, weights), block) in blocks {
         // SAFETY: each tap has 16 weights.
         let weights = weights.each_ref().map(|w| unsafe { vld1q_s8(w.as_ptr()) });

@@ -20,9 +20,9 @@
 //! against 18 and 50 multiplies of half the pace without the dot product. Columns in the padding hold the zero point.
 
 use super::ConvShape;
-use super::depthwise::firsts;
 use super::dotprod::Dotprod;
 use super::generic::{Epilogue, EpilogueBlock, LANES};
+use super::narrow::depthwise_firsts;
 use super::narrow::take_zero_point;
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
 use core::arch::aarch64::*;
@@ -62,7 +62,7 @@ pub(super) fn pack(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i
     let groups = ((rows - 1) * stride + side).div_ceil(DEPTH);
     take_zero_point(weights, side * side, zero_point.into(), bias);
     let mut packed = Vec::new();
-    for first in firsts(bias.len()) {
+    for first in depthwise_firsts(bias.len()) {
         for (row, quad) in (0..rows).flat_map(|r| (0..4).map(move |q| (r, q))) {
             for (group, column) in (0..groups).flat_map(|g| (0..side).map(move |k| (g, k))) {
                 for (channel, depth) in (0..4).flat_map(|c| (0..DEPTH).map(move |d| (c, d))) {
@@ -163,7 +163,7 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
                 columns[group * seen..][..from].as_flattened_mut().fill(zero_point);
                 columns[group * seen + to..(group + 1) * seen].as_flattened_mut().fill(zero_point);
             }
-            let blocks = firsts(c).zip(weights.chunks_exact(rows * 4 * TAPS * LANES)).zip(e.blocks);
+            let blocks = depthwise_firsts(c).zip(weights.chunks_exact(rows * 4 * TAPS * LANES)).zip(e.blocks);
             for ((first, weights), block) in blocks {
                 for (group, begins) in begins[..groups].iter().enumerate() {
                     let rows = begins.map(|begin| match begin {

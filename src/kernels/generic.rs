@@ -65,6 +65,18 @@ pub struct EpilogueBlock {
     pub scale: [f32; LANES],
 }
 
+impl EpilogueBlock {
+    /// Of the channels from `first` on; what lies beyond the last channel is zero.
+    pub fn of(first: usize, reach: Reach, bias: &[i32], scale: &[f32]) -> Self {
+        let split = |l: usize| reach.split(bias.get(first + l).copied().unwrap_or(0));
+        Self {
+            begin: core::array::from_fn(|l| split(l).0),
+            rest: core::array::from_fn(|l| split(l).1),
+            scale: core::array::from_fn(|l| scale.get(first + l).copied().unwrap_or(0.0)),
+        }
+    }
+}
+
 /// How far a layer's sums can go, whatever the values are: what decides by which way they become outputs.
 ///
 /// With M = 1.5 * 2^23, the bits of M plus a whole number within -2^22..2^22 are the float M + number; so a sum that begins with

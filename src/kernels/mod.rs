@@ -6,6 +6,9 @@ pub mod blend;
 pub mod generic;
 pub mod glue;
 
+#[cfg(all(feature = "std", target_arch = "arm"))]
+#[allow(unsafe_code, reason = "kernels in assembly behind checked lengths")]
+mod armv7;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]
 mod depthwise;
@@ -15,12 +18,12 @@ mod dotprod;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "one instruction without a stable intrinsic, and vector loads behind checked lengths")]
 mod dotprod_depthwise;
-#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "x86_64")))]
+#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64")))]
 mod narrow;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]
 mod neon;
-#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "x86_64")))]
+#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64")))]
 #[allow(unsafe_code, reason = "the plan's scratch seen as bytes, and copies behind checked lengths")]
 mod patches;
 #[cfg(feature = "std")]

@@ -3,6 +3,8 @@
 //! Knows no instruction set.
 
 use super::Weights;
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+use super::generic::LANES;
 
 /// Whether weights fit i8 with their negative, so that two products of them and i8 values fit i16.
 pub(super) fn fits(weights: &[i16]) -> bool {
@@ -40,4 +42,26 @@ pub(super) fn take_zero_point(weights: &[i16], taps: usize, zero_point: i32, bia
         let sum: i32 = row.iter().map(|&w| w as i32).sum();
         *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point));
     }
+}
+
+/// Whether a depthwise layer's kernels by blocks of 16 channels compute such a layer: 3x3 or 5x5, 16 channels or more.
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+pub(super) fn takes_depthwise(kernel: [usize; 2], channels: usize, weights: &[i16]) -> bool {
+    (kernel == [3, 3] || kernel == [5, 5]) && channels >= LANES && fits(weights)
+}
+
+/// Where each block of 16 channels begins; the last overlaps the one before if there are not 16 left.
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+pub(super) fn depthwise_firsts(channels: usize) -> impl Iterator<Item = usize> {
+    (0..channels).step_by(LANES).map(move |first| first.min(channels.saturating_sub(LANES)))
+}
+
+/// Packs `[channels][taps]` weights that [`takes_depthwise`] allows as `[block][taps][16]`, and takes the zero point's share off
+/// `bias`.
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+pub(super) fn pack_depthwise(weights: &[i16], channels: usize, zero_point: i8, bias: &mut [i32]) -> Weights {
+    let taps = weights.len() / channels;
+    take_zero_point(weights, taps, zero_point.into(), bias);
+    let block = |first: usize| (0..taps * LANES).map(move |i| weights[(first + i % LANES) * taps + i / LANES] as i8);
+    Weights::Narrow(depthwise_firsts(channels).flat_map(block).collect())
 }

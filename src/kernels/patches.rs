@@ -6,7 +6,7 @@ use super::ConvShape;
 
 /// The taps of `N` pixels. Holding one proves that they are all there, and readable in whole loads of 16, so that no block of
 /// channels checks it again.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'v, const N: usize> {
     values: &'v [i8],
@@ -14,7 +14,7 @@ pub(super) struct Rows<'v, const N: usize> {
     taps: usize,
 }
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 impl<'v, const N: usize> Rows<'v, N> {
     /// `starts`: the first tap of each pixel in `values`. Panics if a pixel's last load reaches beyond the values.
     #[inline(always)]
@@ -39,7 +39,7 @@ impl<'v, const N: usize> Rows<'v, N> {
 }
 
 /// Values that whole loads of 16 read for so many taps: what is read beyond the taps meets weights of zero.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 fn readable(taps: usize) -> usize {
     taps.next_multiple_of(16)
 }
@@ -47,7 +47,7 @@ fn readable(taps: usize) -> usize {
 /// Calls `f(first pixel, pixels, their taps)` for every tile of `N` output pixels. Pointwise
 /// convolutions read their input in place; others, and a tile at the end of the input that could not be read in whole loads,
 /// gather patches into `scratch`, with the zero point as padding. A last tile that is not full repeats its last pixel.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 #[inline(always)]
 pub(super) fn for_tiles<const N: usize>(
     s: &ConvShape,
@@ -86,7 +86,7 @@ pub(super) fn for_tiles<const N: usize>(
 }
 
 /// A vector as [`Rows`]: in `scratch`, where there is room to read it in whole loads.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) fn row<'v>(values: &[i8], scratch: &'v mut [i16]) -> Rows<'v, 1> {
     let copied = bytes(scratch);
     copied[..values.len()].copy_from_slice(values);

@@ -7,7 +7,7 @@
 //! less those of M are x rounded ties to even. Of those bits the lower 16 are enough where x is within i16. Narrowing with
 //! saturation keeps order, so that clamping to the output's range at the end gives what clamping before rounding gives.
 
-use super::generic::{Epilogue, EpilogueBlock, LANES, Reach};
+use super::generic::{Epilogue, EpilogueBlock, LANES};
 use crate::quant::{Clamp, ROUND_MAGIC};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -34,19 +34,6 @@ macro_rules! for_reach {
     };
 }
 pub(super) use for_reach;
-
-/// Biases and scales of the blocks of 16 channels that begin at `firsts`; what lies beyond the last channel is zero.
-pub(super) fn blocks(firsts: impl Iterator<Item = usize>, reach: Reach, bias: &[i32], scale: &[f32]) -> Vec<EpilogueBlock> {
-    let block = |first: usize| {
-        let split = |l: usize| reach.split(bias.get(first + l).copied().unwrap_or(0));
-        EpilogueBlock {
-            begin: core::array::from_fn(|l| split(l).0),
-            rest: core::array::from_fn(|l| split(l).1),
-            scale: core::array::from_fn(|l| scale.get(first + l).copied().unwrap_or(0.0)),
-        }
-    };
-    firsts.map(block).collect()
-}
 
 /// A block's rests and scales in registers, loaded once for a tile's pixels.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@
 use super::dotprod_depthwise;
 use super::generic::{self, Epilogue, EpilogueBlock, Reach};
 use super::glue::{self, Addend};
-#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64"))]
 use super::narrow;
 #[cfg(target_arch = "x86_64")]
 use super::vnni;
@@ -33,12 +33,15 @@ pub enum Kernels {
     /// Signed dot products (SDOT), as on a Cortex-A76.
     #[cfg(target_arch = "aarch64")]
     Dotprod(super::dotprod::Dotprod),
+    /// NEON on a 32-bit system.
+    #[cfg(target_arch = "arm")]
+    ArmNeon(super::armv7::ArmNeon),
 }
 
 impl Kernels {
     /// Every set that this CPU has, the best first; generic is always the last.
     pub fn available() -> Vec<Self> {
-        let sets: [Option<Self>; 3] = [
+        let sets = [
             #[cfg(target_arch = "x86_64")]
             super::x86::Avx512Vnni::new().map(Self::Avx512Vnni),
             #[cfg(target_arch = "x86_64")]
@@ -47,10 +50,8 @@ impl Kernels {
             super::dotprod::Dotprod::new().map(Self::Dotprod),
             #[cfg(target_arch = "aarch64")]
             Some(Self::Neon),
-            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-            None,
-            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-            None,
+            #[cfg(target_arch = "arm")]
+            super::armv7::ArmNeon::new().map(Self::ArmNeon),
             Some(Self::Generic),
         ];
         sets.into_iter().flatten().collect()
@@ -78,6 +79,8 @@ impl Kernels {
             Self::Neon => "aarch64-neon",
             #[cfg(target_arch = "aarch64")]
             Self::Dotprod(_) => "aarch64-dotprod",
+            #[cfg(target_arch = "arm")]
+            Self::ArmNeon(_) => "armv7-neon",
         }
     }
 
@@ -98,6 +101,10 @@ impl Kernels {
                 Self::Neon => return narrow::pack::<8, 16>(weights, channels, taps, zero_point.into(), bias),
                 Self::Generic => {}
             }
+        }
+        #[cfg(target_arch = "arm")]
+        if groups == 1 && matches!(self, Self::ArmNeon(_)) && narrow::fits(weights) {
+            return narrow::pack::<{ super::armv7::CHANNELS }, 16>(weights, channels, taps, zero_point.into(), bias);
         }
         #[cfg(target_arch = "x86_64")]
         if groups == 1 && matches!(self, Self::Avx512Vnni(_)) && narrow::fits(weights) {
@@ -122,11 +129,14 @@ impl Kernels {
         bias: &[i32],
         scale: &[f32],
     ) -> Vec<EpilogueBlock> {
-        #[cfg(target_arch = "aarch64")]
+        #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
         if matches!(weights, Weights::Narrow(_)) {
+            // Sums that begin as floats are for 64-bit NEON only.
+            let reach = if cfg!(target_arch = "arm") { Reach::Any } else { reach };
+            let block = |first: usize| EpilogueBlock::of(first, reach, bias, scale);
             return match s.is_depthwise() {
-                true => super::requant::blocks(super::depthwise::firsts(bias.len()), reach, bias, scale),
-                false => super::requant::blocks((0..bias.len()).step_by(generic::LANES), reach, bias, scale),
+                true => narrow::depthwise_firsts(bias.len()).map(block).collect(),
+                false => (0..bias.len()).step_by(generic::LANES).map(block).collect(),
             };
         }
         let _ = (s, weights, reach, bias, scale);
@@ -154,6 +164,8 @@ impl Kernels {
             (Self::Neon, Weights::Narrow(weights)) => {
                 super::neon::conv(s, input, zero_point, weights, epilogue, output, scratch);
             }
+            #[cfg(target_arch = "arm")]
+            (Self::ArmNeon(token), Weights::Narrow(w)) => token.conv(s, input, zero_point, w, epilogue, output, scratch),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx2(token), Weights::Wide(w)) => token.conv(s, input, zero_point, w, epilogue, output, scratch),
             #[cfg(target_arch = "x86_64")]
@@ -182,6 +194,8 @@ impl Kernels {
             (Self::Dotprod(token), Weights::Narrow(weights)) => token.dense(input, weights, bias, sums, scratch),
             #[cfg(target_arch = "aarch64")]
             (Self::Neon, Weights::Narrow(weights)) => super::neon::dense(input, weights, bias, sums, scratch),
+            #[cfg(target_arch = "arm")]
+            (Self::ArmNeon(token), Weights::Narrow(w)) => token.dense(input, w, bias, sums, scratch),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Vnni(token), Weights::Narrow(w)) => token.narrow_dense(input, w, bias, sums, scratch),
             (_, Weights::Wide(w)) => generic::dense(input, zero_point, w, bias, sums, scratch),
@@ -198,11 +212,15 @@ impl Kernels {
             return Weights::Narrow(vnni::pack_depthwise(weights, kernel, zero_point, bias));
         }
         #[cfg(target_arch = "aarch64")]
-        if *self != Self::Generic && super::depthwise::takes(kernel, channels, weights) {
-            if matches!(self, Self::Dotprod(_)) && dotprod_depthwise::takes(s) {
-                return Weights::Narrow(dotprod_depthwise::pack(s, weights, zero_point, bias));
-            }
-            return Weights::Narrow(super::depthwise::pack(weights, channels, zero_point, bias));
+        if matches!(self, Self::Dotprod(_))
+            && dotprod_depthwise::takes(s)
+            && narrow::takes_depthwise(kernel, channels, weights)
+        {
+            return Weights::Narrow(dotprod_depthwise::pack(s, weights, zero_point, bias));
+        }
+        #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+        if *self != Self::Generic && narrow::takes_depthwise(kernel, channels, weights) {
+            return narrow::pack_depthwise(weights, channels, zero_point, bias);
         }
         let _ = zero_point;
         Weights::Wide((0..taps * channels).map(|i| weights[i % channels * taps + i / channels]).collect())
@@ -213,6 +231,10 @@ impl Kernels {
         #[cfg(target_arch = "aarch64")]
         if s.is_depthwise() && matches!(self, Self::Dotprod(_)) {
             return dotprod_depthwise::SCRATCH;
+        }
+        #[cfg(target_arch = "arm")]
+        if s.is_depthwise() {
+            return s.input[2].div_ceil(2);
         }
         generic::scratch_len(s.patch_len())
     }
@@ -229,7 +251,7 @@ impl Kernels {
         output: &mut [i8],
         scratch: &mut [i16],
     ) {
-        let _ = &scratch; // only the dot product's needs it
+        let _ = &scratch; // not all need it
         match (self, weights) {
             #[cfg(target_arch = "x86_64")]
             (Self::Avx2(token), Weights::Wide(w)) => token.depthwise(s, input, zero_point, w, e, output),
@@ -245,6 +267,8 @@ impl Kernels {
             (Self::Neon | Self::Dotprod(_), Weights::Narrow(w)) => {
                 super::depthwise::depthwise(s, input, zero_point, w, e, output);
             }
+            #[cfg(target_arch = "arm")]
+            (Self::ArmNeon(token), Weights::Narrow(w)) => token.depthwise(s, input, zero_point, w, e, output, scratch),
             (_, Weights::Wide(w)) => generic::depthwise(s, input, zero_point, w, e, output),
             (_, Weights::Narrow(_)) => unreachable!("only kernels for one CPU pack narrow"),
         }

@@ -133,7 +133,7 @@ fn every_set_of_kernels_adds_as_defined() {
 #[test]
 fn every_set_of_kernels_computes_the_definition() {
     let sets = Kernels::available();
-    for name in ["x86-avx512vnni", "x86-avx2", "aarch64-neon", "aarch64-dotprod"] {
+    for name in ["x86-avx512vnni", "x86-avx2", "aarch64-neon", "aarch64-dotprod", "armv7-neon"] {
         if !sets.iter().any(|s| s.name() == name) {
             eprintln!("skipped: this CPU has no {name}");
         }
