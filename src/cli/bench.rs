@@ -43,6 +43,13 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
         Some(bundle) => Engine::from_bundle(bundle),
         None => Engine::load(&model.bytes),
     };
+    let model_sha256 = bundle.as_ref().map_or_else(|| sha256(&model.bytes), |b| b.sha256);
+    // With a bare model there is no contract, so nothing says how to preprocess, or what follows its logits.
+    let mut camera = bundle.as_ref().map(Camera::new);
+    let head = bundle.as_ref().map(|b| (b.contract.task, b.contract.temperature()));
+    // As `run` does: the engine and what was just read of the contract are all that is needed.
+    drop(bundle);
+    drop(model);
     let engine = engine.and_then(|engine| engine.with_threads(args.threads.into()));
     let mut engine = engine.map_err(|e| format!("{}: {e}", args.model.display()))?;
     let spec = engine.spec().clone();
@@ -67,8 +74,6 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     let mut logits = vec![0; spec.logits];
     let mut scores = vec![Score(0); spec.logits];
     let mut stages: [Vec<u64>; 3] = std::array::from_fn(|_| Vec::with_capacity(args.iters as usize));
-    // With a bare model there is no contract, so nothing says how to preprocess.
-    let mut camera = bundle.as_ref().map(Camera::new);
     engine.infer(&tensor, &mut logits)?;
     let first = First { ms: begin.elapsed().as_secs_f64() * 1e3, anonymous: memory_kib("RssAnon") };
     for _ in 0..args.iters {
@@ -78,10 +83,9 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
         let begin = Instant::now();
         engine.infer(&tensor, &mut logits)?;
         stages[1].push(begin.elapsed().as_nanos() as u64);
-        // A bare model's output is its logits; what follows them is a bundle's.
-        if let Some(bundle) = &bundle {
+        if let Some((task, temperature)) = head {
             let begin = Instant::now();
-            bundle.contract.task.score(&logits, bundle.contract.temperature(), &mut scores);
+            task.score(&logits, temperature, &mut scores);
             stages[2].push(begin.elapsed().as_nanos() as u64);
         }
     }
@@ -89,21 +93,21 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
         let bytes: Vec<u8> = logits.iter().flat_map(|&l| (l as f32 / 65536.0).to_le_bytes()).collect();
         std::fs::write(path, bytes).map_err(|e| format!("--dump {}: {e}", path.display()))?;
     }
-    report(args, &model, &engine, &mut stages, first);
+    report(args, &model_sha256, &engine, &mut stages, first);
     Ok(0)
 }
 
 /// Preprocessing of a 640x480 YUYV frame, the commonest of USB cameras.
-struct Camera<'b> {
+struct Camera {
     preprocessor: Preprocessor,
     layout: Layout,
     bytes: Vec<u8>,
-    table: &'b [u8],
+    table: Vec<u8>,
     tensor: Vec<i8>,
 }
 
-impl<'b> Camera<'b> {
-    fn new(bundle: &Bundle<'b>) -> Self {
+impl Camera {
+    fn new(bundle: &Bundle<'_>) -> Self {
         let input = bundle.contract.input;
         debug_assert_eq!(input.tables.int8.len(), Tables::LEN);
         let layout = Layout::packed(PixelFormat::Yuyv, Colour::default(), 640, 480);
@@ -111,7 +115,7 @@ impl<'b> Camera<'b> {
             preprocessor: Preprocessor::new(Target::of(&input, None)),
             layout,
             bytes: (0..640 * 480 * 2).map(|i| (i * 37 % 253) as u8).collect(),
-            table: input.tables.int8,
+            table: input.tables.int8.to_vec(),
             tensor: vec![0; input.width as usize * input.height as usize * 3],
         }
     }
@@ -119,7 +123,7 @@ impl<'b> Camera<'b> {
     fn preprocess(&mut self) -> Result<u64, Refused> {
         let begin = Instant::now();
         let rgb = self.preprocessor.picture(&FrameView::new(self.layout, &self.bytes)?)?;
-        quantise(rgb, self.table, &mut self.tensor);
+        quantise(rgb, &self.table, &mut self.tensor);
         Ok(begin.elapsed().as_nanos() as u64)
     }
 }
@@ -138,7 +142,7 @@ fn memory_kib(line: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 3], first: First) {
+fn report(args: &Bench, model_sha256: &[u8; 32], engine: &Engine, stages: &mut [Vec<u64>; 3], first: First) {
     let peak = memory_kib("VmHWM");
     let mut shown = Map::new();
     if !args.json {
@@ -182,7 +186,7 @@ fn report(args: &Bench, model: &Model, engine: &Engine, stages: &mut [Vec<u64>; 
         println!(
             "{}",
             json!({
-                "schema": 1, "kernel": engine.kernels().name(), "threads": args.threads, "iters": args.iters, "model_sha256": hex(&sha256(&model.bytes)),
+                "schema": 1, "kernel": engine.kernels().name(), "threads": args.threads, "iters": args.iters, "model_sha256": hex(model_sha256),
                 "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "bytes_written": engine.bytes_written(),
                 "weight_bytes": engine.weight_bytes(), "first_ms": (first.ms * 1e3).round() / 1e3, "anonymous_kib": first.anonymous, "unit": "ms", "stages": shown,
             })

@@ -117,7 +117,7 @@ pub fn from_proto(model: pb::ModelProto) -> Result<Graph, EngineError> {
     // One after the other goes, so that its bytes are not held twice.
     for tensor in std::mem::take(&mut graph.initializer) {
         known.insert(tensor.name.clone());
-        constants.insert(tensor.name.clone(), constant(&tensor)?);
+        constants.insert(tensor.name.clone(), constant(tensor)?);
     }
     let mut inputs = graph.input.iter().filter(|i| !constants.contains_key(&i.name));
     let (Some(input), None) = (inputs.next(), inputs.next()) else {
@@ -147,7 +147,7 @@ pub fn from_proto(model: pb::ModelProto) -> Result<Graph, EngineError> {
             let (Some(value), [out]) = (value, node.output.as_slice()) else {
                 return Err(limit(format!("node \"{name}\" is a constant without a tensor")));
             };
-            constants.insert(out.clone(), constant(value)?);
+            constants.insert(out.clone(), constant(value.clone())?);
             continue;
         }
         nodes.push(Node {
@@ -193,7 +193,7 @@ fn dims_of(value: &pb::ValueInfoProto) -> Result<Vec<usize>, EngineError> {
     shape.dim.iter().enumerate().map(one).collect()
 }
 
-fn constant(t: &pb::TensorProto) -> Result<Constant, EngineError> {
+fn constant(t: pb::TensorProto) -> Result<Constant, EngineError> {
     use pb::tensor_proto::DataType as D;
     let refuse = |why: String| limit(format!("constant \"{}\": {why}", t.name));
     if t.data_location() == pb::tensor_proto::DataLocation::External {
@@ -224,16 +224,16 @@ fn constant(t: &pb::TensorProto) -> Result<Constant, EngineError> {
     }
     let words = || raw.as_chunks::<4>().0.iter();
     let values = match (ty, raw.is_empty()) {
-        (D::Float, true) => Values::F32(t.float_data.clone()),
+        (D::Float, true) => Values::F32(t.float_data),
         (D::Float, false) => Values::F32(words().map(|b| f32::from_le_bytes(*b)).collect()),
-        (D::Int32, true) => Values::I32(t.int32_data.clone()),
+        (D::Int32, true) => Values::I32(t.int32_data),
         (D::Int32, false) => Values::I32(words().map(|b| i32::from_le_bytes(*b)).collect()),
-        (D::Int64, true) => Values::I64(t.int64_data.clone()),
+        (D::Int64, true) => Values::I64(t.int64_data),
         (D::Int64, false) => Values::I64(raw.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
         (D::Int8, true) => Values::I8(t.int32_data.iter().map(|&v| v as i8).collect()),
-        (D::Int8, false) => Values::I8(raw.iter().map(|&v| v as i8).collect()),
+        (D::Int8, false) => Values::I8(t.raw_data.into_iter().map(|v| v as i8).collect()),
         (_, true) => Values::U8(t.int32_data.iter().map(|&v| v as u8).collect()),
-        (_, false) => Values::U8(raw.clone()),
+        (_, false) => Values::U8(t.raw_data),
     };
     Ok(Constant { dims, values })
 }

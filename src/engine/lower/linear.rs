@@ -3,7 +3,9 @@
 //! Does not decide when a result is quantised: it returns what waits for that.
 
 use super::window::{Window, int};
-use super::{ConstantWeights, Kind, Lowering, MAX_MACS, Matrix, Pending, Shape, Value, Why, centred, integers};
+use super::{
+    ConstantWeights, Kind, Lowering, MAX_MACS, Matrix, Pending, Shape, Value, Why, centred, centred_weights, integers,
+};
 use crate::engine::plan::TensorId;
 use crate::engine::proto::{Attribute, Node, Values};
 use crate::kernels::ConvShape;
@@ -17,7 +19,7 @@ impl<'g> Lowering<'g> {
                 if scales.len() > 1 && axis != outputs_axis {
                     return Err(format!("weights have steps along axis {axis}, expected one an output"));
                 }
-                Ok((constant.dims.clone(), centred(constant, &zero_points, axis)?, scales))
+                Ok((constant.dims.clone(), centred_weights(constant, &zero_points, axis)?, scales))
             }
             other => Err(format!("input {i} is {}, expected dequantised constant weights", other.describe())),
         }
@@ -52,7 +54,7 @@ impl<'g> Lowering<'g> {
         let s_in = self.get(src).quant.scale;
         let steps: Vec<f32> = scales.iter().map(|s| s_in * s).collect();
         let bias = self.bias(node, 2, dims.first().copied().unwrap_or(0), &steps)?;
-        self.conv_of(node, src, &dims, &values, bias, &steps).map(Value::Pending)
+        self.conv_of(node, src, &dims, values, bias, &steps).map(Value::Pending)
     }
 
     pub(super) fn conv_of(
@@ -60,7 +62,7 @@ impl<'g> Lowering<'g> {
         node: &Node,
         src: TensorId,
         dims: &[usize],
-        values: &[i32],
+        values: Vec<i16>,
         bias: Vec<i32>,
         steps: &[f32],
     ) -> Result<Pending, Why> {
@@ -88,12 +90,14 @@ impl<'g> Lowering<'g> {
         }
         // ONNX has [out][in][row][column]; patches are gathered as [row][column][in].
         let taps = kh * kw;
-        let mut weights = vec![0i16; values.len()];
-        for (to, from) in weights.chunks_exact_mut(cg * taps).zip(values.chunks_exact(cg * taps)) {
-            for (ci, from) in from.chunks_exact(taps).enumerate() {
-                for (to, &v) in to[ci..].iter_mut().step_by(cg).zip(from) {
-                    *to = v as i16;
+        let mut weights = values;
+        if taps > 1 && cg > 1 {
+            let mut row = vec![0; cg * taps];
+            for weights in weights.chunks_exact_mut(cg * taps) {
+                for (ci, from) in weights.chunks_exact(taps).enumerate() {
+                    row[ci..].iter_mut().step_by(cg).zip(from).for_each(|(to, &v)| *to = v);
                 }
+                weights.copy_from_slice(&row);
             }
         }
         let scales = (0..out).map(|o| steps[o % steps.len()]).collect();
@@ -102,8 +106,9 @@ impl<'g> Lowering<'g> {
         Ok(Pending { what, dims, lo: f32::NEG_INFINITY, hi: f32::INFINITY })
     }
 
-    /// Reorders a product's weights `[outputs][inputs]` from ONNX's channel-major inputs to NHWC.
-    fn matrix(&self, src: TensorId, outputs: usize, weight: impl Fn(usize, usize) -> i32) -> Result<Vec<i16>, Why> {
+    /// Brings a product's weights, `[outputs][inputs]` if `transposed`, else `[inputs][outputs]`, from ONNX's channel-major inputs to
+    /// `[outputs][inputs]` in NHWC.
+    fn matrix(&self, src: TensorId, outputs: usize, weights: Vec<i16>, transposed: bool) -> Result<Vec<i16>, Why> {
         let t = self.get(src);
         let (channels, pixels) = match t.dims.as_slice() {
             &[h, w, c] => (c, h * w),
@@ -112,13 +117,12 @@ impl<'g> Lowering<'g> {
         if t.len > MAX_TAPS || (t.len * outputs) as u64 > MAX_MACS {
             return Err(format!("{} inputs by {outputs} outputs are too many", t.len));
         }
-        let mut weights = Vec::with_capacity(t.len * outputs);
-        for o in 0..outputs {
-            for (pixel, channel) in (0..pixels).flat_map(|p| (0..channels).map(move |c| (p, c))) {
-                weights.push(weight(o, channel * pixels + pixel) as i16);
-            }
+        if transposed && (pixels == 1 || channels == 1) {
+            return Ok(weights);
         }
-        Ok(weights)
+        let [row, column] = if transposed { [t.len, 1] } else { [1, outputs] };
+        let inputs = || (0..pixels).flat_map(|p| (0..channels).map(move |c| c * pixels + p));
+        Ok((0..outputs).flat_map(|o| inputs().map(move |i| o * row + i * column)).map(|at| weights[at]).collect())
     }
 
     /// A vector that a product reads, or a picture whose values it reads as one.
@@ -147,8 +151,7 @@ impl<'g> Lowering<'g> {
         }
         let s_in = self.get(src).quant.scale;
         let steps = (0..outputs).map(|o| s_in * scales[o % scales.len()]).collect();
-        let at = |o: usize, i: usize| if transposed { values[o * inputs + i] } else { values[i * outputs + o] };
-        let weights = self.matrix(src, outputs, at)?;
+        let weights = self.matrix(src, outputs, values, transposed)?;
         Ok((Matrix { src, weights, bias }, steps))
     }
 
@@ -236,8 +239,7 @@ impl<'g> Lowering<'g> {
         if inputs != len || outputs == 0 {
             return Err(format!("weights {:?} do not fit {len} inputs", constant.dims));
         }
-        let values = centred(constant, &zero_points, 1)?;
-        let weights = self.matrix(src, outputs, |o, i| values[i * outputs + o])?;
+        let weights = self.matrix(src, outputs, centred_weights(constant, &zero_points, 1)?, false)?;
         Ok(Value::Sums(Matrix { src, weights, bias: vec![0; outputs] }))
     }
 }

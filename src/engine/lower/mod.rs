@@ -110,7 +110,7 @@ struct Matrix {
 
 type Why = String;
 /// Shape, integers less their zero point, steps.
-type ConstantWeights = (Vec<usize>, Vec<i32>, Vec<f32>);
+type ConstantWeights = (Vec<usize>, Vec<i16>, Vec<f32>);
 
 struct Lowering<'g> {
     graph: &'g Graph,
@@ -378,17 +378,40 @@ fn integers(values: &Values) -> Result<Vec<i32>, Why> {
 
 /// A constant's integers less their zero points, one or one a slice of `axis`.
 fn centred(constant: &Constant, zero_points: &[i32], axis: usize) -> Result<Vec<i32>, Why> {
-    let values = integers(&constant.values)?;
-    if let &[zp] = zero_points {
-        return Ok(if zp == 0 { values } else { values.into_iter().map(|v| v.wrapping_sub(zp)).collect() });
-    }
-    if constant.dims.get(axis) != Some(&zero_points.len()) {
-        return Err(format!("{} zero points for axis {axis} of {:?}", zero_points.len(), constant.dims));
-    }
-    let mut values = values;
-    let inner: usize = constant.dims[axis + 1..].iter().product::<usize>().max(1);
-    for (slice, zp) in values.chunks_mut(inner).zip(zero_points.iter().cycle()).filter(|(_, zp)| **zp != 0) {
-        slice.iter_mut().for_each(|v| *v = v.wrapping_sub(*zp));
-    }
+    let mut values = integers(&constant.values)?;
+    take_off(&mut values, constant, zero_points, axis, |v, zp| v.wrapping_sub(zp))?;
     Ok(values)
+}
+
+/// [`centred`] of weights, which have 8 bits, as have their zero points.
+fn centred_weights(constant: &Constant, zero_points: &[i32], axis: usize) -> Result<Vec<i16>, Why> {
+    let mut values: Vec<i16> = match &constant.values {
+        Values::I8(v) => v.iter().map(|&v| v.into()).collect(),
+        Values::U8(v) => v.iter().map(|&v| v.into()).collect(),
+        _ => return Err("expected weights of 8 bits".into()),
+    };
+    if let Some(zp) = zero_points.iter().find(|zp| !(-128..=255).contains(*zp)) {
+        return Err(format!("zero point {zp} of weights of 8 bits"));
+    }
+    take_off(&mut values, constant, zero_points, axis, |v, zp| v - zp as i16)?;
+    Ok(values)
+}
+
+/// Takes zero points off a constant's values, one or one a slice of `axis`.
+fn take_off<T: Copy>(
+    values: &mut [T],
+    constant: &Constant,
+    zero_points: &[i32],
+    axis: usize,
+    less: impl Fn(T, i32) -> T,
+) -> Result<(), Why> {
+    let inner = match zero_points.len() {
+        1 => values.len(),
+        n if constant.dims.get(axis) == Some(&n) => constant.dims[axis + 1..].iter().product(),
+        n => return Err(format!("{n} zero points for axis {axis} of {:?}", constant.dims)),
+    };
+    for (slice, zp) in values.chunks_mut(inner.max(1)).zip(zero_points.iter().cycle()).filter(|(_, zp)| **zp != 0) {
+        slice.iter_mut().for_each(|v| *v = less(*v, *zp));
+    }
+    Ok(())
 }

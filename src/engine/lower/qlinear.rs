@@ -3,7 +3,7 @@
 //! Computes nothing of its own: each is the real operator between its DequantizeLinear and QuantizeLinear.
 
 use super::window::{axis, int};
-use super::{ConstantWeights, Kind, Lowering, OTHER_QUANT, Pending, Shape, Value, Why, centred, integers};
+use super::{ConstantWeights, Kind, Lowering, OTHER_QUANT, Pending, Shape, Value, Why, centred_weights, integers};
 use crate::engine::Absorbed;
 use crate::engine::plan::TensorId;
 use crate::engine::proto::Node;
@@ -79,7 +79,7 @@ impl<'g> Lowering<'g> {
     /// Constant weights of input `i`, their steps and zero points after it; these go along `axis`.
     fn constant_weights(&self, node: &'g Node, i: usize, axis: usize) -> Result<ConstantWeights, Why> {
         let (constant, scales) = (self.constant(node, i)?, self.steps(node, i + 1)?);
-        let values = centred(constant, &integers(&self.constant(node, i + 2)?.values)?, axis)?;
+        let values = centred_weights(constant, &integers(&self.constant(node, i + 2)?.values)?, axis)?;
         Ok((constant.dims.clone(), values, scales))
     }
 
@@ -97,7 +97,7 @@ impl<'g> Lowering<'g> {
         let steps: Vec<f32> = scales.iter().map(|s| s_in * s).collect();
         let bias = self.optional_bias(node, 8, dims.first().copied().unwrap_or(0))?;
         let quant = self.quant(node, 6)?;
-        let pending = self.conv_of(node, src, &dims, &values, bias, &steps)?;
+        let pending = self.conv_of(node, src, &dims, values, bias, &steps)?;
         self.emit(pending, quant).map(Value::Int)
     }
 
