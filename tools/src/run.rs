@@ -113,11 +113,27 @@ pub struct Run {
     pub split: Split,
 }
 
+impl Record {
+    /// A run folder's.
+    pub fn of(folder: &Path) -> Result<Self> {
+        read_json(&folder.join("run.json"), "train")
+    }
+}
+
+/// Run folders in `folder`, by name.
+pub fn folders_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("{}: expected a folder of runs", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
+    paths.retain(|p| p.join("run.json").exists());
+    paths.sort();
+    Ok(paths)
+}
+
 impl Run {
     /// Opens a run folder made by `train`.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = |name: &str| folder.join(name);
-        let record = read_json(&path("run.json"), "train")?;
+        let record = Record::of(folder)?;
         let float = path("float.onnx");
         let graph = graph::read(&read_file(&float, "train")?, None)
             .with_context(|| format!("{} is damaged; train again", float.display()))?;

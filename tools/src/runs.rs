@@ -7,10 +7,10 @@ use crate::evaluate::Evaluation;
 use crate::metrics::{self, Interval};
 use crate::pack;
 use crate::parity;
-use crate::run::Run;
+use crate::run::{Run, folders_in};
 use crate::run_folder::{self, read_json};
 use crate::verdict::Verdict;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -78,14 +78,7 @@ fn verdict(run: &Run, e: &Evaluation) -> Result<Verdict> {
 }
 
 fn list(folder: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("{}: expected a folder of runs", folder.display()))?;
-    let mut runs: Vec<Run> = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.join("run.json").exists() {
-            runs.push(Run::open(&path)?);
-        }
-    }
+    let mut runs: Vec<Run> = folders_in(folder)?.iter().map(|path| Run::open(path)).collect::<Result<_>>()?;
     ensure!(!runs.is_empty(), "{}: no runs; make one with `train --out {0}/first`", folder.display());
     runs.sort_by_key(|r| r.record.finished);
     println!(

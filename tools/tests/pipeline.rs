@@ -93,6 +93,8 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
         assert!(!page.contains(outside), "the page is self-contained: {outside}");
     }
     assert!(page.contains("Ship") || page.contains("Do not ship"));
+    let trade = page.split("Size against speed").last().unwrap();
+    assert!(trade.contains("one (this one)") && trade.contains(">two<"), "runs on one split stand side by side: {trade}");
 
     let text = run(&["runs", "list"], &at);
     assert!(text.contains("one") && text.contains("two") && text.contains("quick"), "{text}");

@@ -192,8 +192,13 @@ pub struct Evaluation {
 impl Evaluation {
     /// Reads a run's figures.
     pub fn of(run: &Run) -> Result<Self> {
-        let make = format!("evaluate {}", run.folder().display());
-        let evaluation: Self = run_folder::read_json(&run.file("evaluation.json"), &make)?;
+        Self::in_folder(run.folder())
+    }
+
+    /// Reads the figures of the run in a folder.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        let make = format!("evaluate {}", folder.display());
+        let evaluation: Self = run_folder::read_json(&folder.join("evaluation.json"), &make)?;
         ensure!(!evaluation.sets.is_empty(), "evaluation.json holds no figures; run `{make}` again");
         Ok(evaluation)
     }

@@ -3,6 +3,7 @@
 //! Computes no figure: it shows what the other commands wrote.
 
 mod plots;
+mod trade;
 
 use crate::data::check::Contract;
 use crate::decision::Decision;
@@ -18,8 +19,8 @@ use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::path::{Path, PathBuf};
 use tagpin::bundle::Fit;
-use tagpin::engine::Engine;
 use tagpin::preprocess::{Preprocessor, Target};
+use trade::Latency;
 
 /// Write a run's report again.
 #[derive(clap::Args, Clone, Debug)]
@@ -37,15 +38,7 @@ struct Page<'a> {
     quantisation: Quantisation,
     verdict: Verdict,
     latency: Latency,
-}
-
-/// How long one picture takes on this machine.
-struct Latency {
-    kernels: String,
-    macs: u64,
-    arena: usize,
-    median_ms: f64,
-    worst_ms: f64,
+    trade: Vec<trade::Beside>,
 }
 
 /// Writes `report.html`.
@@ -57,7 +50,8 @@ pub fn write(run: &Run) -> Result<()> {
     let page = Page {
         verdict: Verdict::of(run, &evaluation, &parity, &decision),
         quantisation: read_json(&run.file("quantisation.json"), &format!("quantise {of}"))?,
-        latency: latency(run)?,
+        latency: Latency::of(&run.int8()?)?,
+        trade: trade::beside(run)?,
         run,
         evaluation,
         parity,
@@ -69,26 +63,6 @@ pub fn write(run: &Run) -> Result<()> {
     page.verdict.cautions.iter().for_each(|c| println!("know: {c}"));
     println!("{}", path.display());
     Ok(())
-}
-
-fn latency(run: &Run) -> Result<Latency> {
-    let mut engine = Engine::load(&run.int8()?)?;
-    let spec = engine.spec().clone();
-    let (input, mut logits) = (vec![0; spec.input.iter().product()], vec![0; spec.logits]);
-    let mut times = Vec::new();
-    for _ in 0..15 {
-        let begin = std::time::Instant::now();
-        engine.infer(&input, &mut logits)?;
-        times.push(begin.elapsed().as_secs_f64() * 1e3);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(Latency {
-        kernels: format!("{:?}", engine.kernels()),
-        macs: engine.macs(),
-        arena: engine.arena_bytes(),
-        median_ms: times[times.len() / 2],
-        worst_ms: times[times.len() - 1],
-    })
 }
 
 fn percent(x: f64) -> String {
@@ -123,7 +97,7 @@ impl Page<'_> {
     fn html(&self) -> Result<Markup> {
         let name = self.run.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let ship = self.verdict.ship();
-        let sections: [(&str, &str, Markup); 11] = [
+        let sections: [(&str, &str, Markup); 12] = [
             ("data", "Data contract", self.data()),
             ("training", "Training", self.training()?),
             ("figures", "Figures on test pictures", self.figures()?),
@@ -134,6 +108,7 @@ impl Page<'_> {
             ("shift", "Changed and invalid pictures", self.shift()),
             ("parity", "int8 against float", self.parity()),
             ("latency", "Latency", self.latency()),
+            ("trade", "Size against speed", trade::html(&self.trade, self.run)?),
             ("provenance", "Provenance", self.provenance()),
         ];
         Ok(html! {

@@ -1,0 +1,113 @@
+//! What runs beside this one trade: picture size and multiply-adds against share right and time, side by side.
+//!
+//! Computes no figure but time: all runs' in a row, on this machine.
+
+use super::{plots, table, text, with_interval};
+use crate::evaluate::Evaluation;
+use crate::metrics::Interval;
+use crate::run::{EVALUATOR, Record, Run, folders_in};
+use anyhow::Result;
+use maud::{Markup, html};
+use std::path::Path;
+use tagpin::engine::Engine;
+
+/// How long one picture takes on this machine.
+pub struct Latency {
+    /// The set of kernels that ran.
+    pub kernels: &'static str,
+    /// Multiply-adds of a picture.
+    pub macs: u64,
+    /// Bytes of values.
+    pub arena: usize,
+    /// Middle and worst of 15, in milliseconds.
+    pub median_ms: f64,
+    /// The worst.
+    pub worst_ms: f64,
+}
+
+impl Latency {
+    /// Of an int8 graph.
+    pub fn of(int8: &[u8]) -> Result<Self> {
+        let mut engine = Engine::load(int8)?;
+        let spec = engine.spec().clone();
+        let (input, mut logits) = (vec![0; spec.input.iter().product()], vec![0; spec.logits]);
+        let mut times = Vec::new();
+        for _ in 0..15 {
+            let begin = std::time::Instant::now();
+            engine.infer(&input, &mut logits)?;
+            times.push(begin.elapsed().as_secs_f64() * 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(Self {
+            kernels: engine.kernels().name(),
+            macs: engine.macs(),
+            arena: engine.arena_bytes(),
+            median_ms: times[times.len() / 2],
+            worst_ms: times[times.len() - 1],
+        })
+    }
+}
+
+/// A run that was judged on the same test pictures, this one among them.
+pub struct Beside {
+    name: String,
+    record: Record,
+    top1: Interval,
+    macro_f1: Interval,
+    latency: Latency,
+}
+
+/// The proven runs in the folder that holds `run`, trained on the same split: fewest multiply-adds first.
+pub fn beside(run: &Run) -> Result<Vec<Beside>> {
+    let own = std::path::absolute(run.folder())?;
+    let Some(folder) = own.parent() else { return Ok(Vec::new()) };
+    let read = |path: &Path| -> Option<Beside> {
+        // A run that is damaged or half done is not this report's concern.
+        let record = Record::of(path).ok()?;
+        let evaluation = Evaluation::in_folder(path).ok()?;
+        let int8 = std::fs::read(path.join("int8.onnx")).ok()?;
+        if record.split_sha256 != run.record.split_sha256 || evaluation.evaluator != EVALUATOR {
+            return None;
+        }
+        let f = &evaluation.sets[0];
+        Some(Beside {
+            name: path.file_name()?.to_string_lossy().into_owned(),
+            top1: f.int8,
+            macro_f1: f.macro_f1,
+            latency: Latency::of(&int8).ok()?,
+            record,
+        })
+    };
+    let mut found: Vec<Beside> = folders_in(folder)?.iter().filter_map(|p| read(p)).collect();
+    found.sort_by(|a, b| a.record.macs.cmp(&b.record.macs).then(a.name.cmp(&b.name)));
+    Ok(found)
+}
+
+/// The table and the plot; how to get one, if there is only this run.
+pub fn html(runs: &[Beside], own: &Run) -> Result<Markup> {
+    let smaller = own.graph.side.saturating_sub(64).max(32);
+    if runs.len() < 2 {
+        return Ok(html! {
+            p { "No other run in this folder was trained on the same split. The same command with " code { "--size " (smaller) } ", " code { "--split" } " and another " code { "--out" } " beside this one shows here what a smaller picture gives and costs." }
+        });
+    }
+    let is_own = |r: &Beside| own.folder().file_name().is_some_and(|n| n.to_string_lossy() == r.name);
+    let row = |r: &Beside| {
+        vec![
+            html! { @if is_own(r) { strong { (r.name) " (this one)" } } @else { (r.name) } },
+            text(&r.record.kind),
+            text(r.record.side),
+            text(format!("{:.1}", r.record.macs as f64 / 1e6)),
+            text(format!("{:.2}", r.latency.median_ms)),
+            with_interval(r.top1),
+            with_interval(r.macro_f1),
+        ]
+    };
+    let points: Vec<(String, f64, Interval)> =
+        runs.iter().map(|r| (format!("{}, {}", r.name, r.record.side), r.record.macs as f64 / 1e6, r.top1)).collect();
+    Ok(html! {
+        p.dim { "Runs beside this one, trained on the same split and judged on the same test pictures; milliseconds are one int8 picture on one thread, measured in a row on this machine. Choosing by this table is choosing by test pictures: keep some that nobody looked at." }
+        (table(&["run", "training", "size", "M multiply-adds", "ms", "top-1", "macro-F1"], &runs.iter().map(row).collect::<Vec<_>>()))
+        div.plots { figure { (plots::trade(&points)?) figcaption { "share right against multiply-adds, with 95 % intervals" } } }
+    })
+}
