@@ -46,6 +46,21 @@ fn backbone(at: &Path) {
 }
 
 #[test]
+fn int8_learns_to_say_what_float_says() {
+    let at = folder("aware");
+    backbone(&at);
+    let from = ["--aware", "always", "--from", "block8_depthwise", "--choice", "8"];
+    let text = run(&[["quantise", "others-run"].as_slice(), &from].concat(), &at);
+    assert!(text.contains("fine-tuned in int8"), "{text}");
+    let tried = json(at.join("others-run/quantisation.json"))["tried"].as_array().unwrap().clone();
+    assert_eq!(tried.iter().filter(|c| c["aware"] == true).count(), 1, "{tried:?}");
+    let least = tried.iter().map(|c| c["mean_dp"].as_f64().unwrap()).fold(1.0, f64::min);
+    assert_eq!(tried.last().unwrap()["mean_dp"], least, "the taken one is the nearest to float: {tried:?}");
+    let text = refused(&["quantise", "others-run", "--aware", "always", "--from", "nothing"], &at);
+    assert!(text.contains("--from") && text.contains("block8_depthwise"), "{text}");
+}
+
+#[test]
 fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     let at = folder("quick");
     backbone(&at);

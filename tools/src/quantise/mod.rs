@@ -3,6 +3,7 @@
 //! Does not train. What it chooses between, it chooses by how well our int8 engine agrees with the float graph on
 //! validation pictures.
 
+mod aware;
 pub mod calibrate;
 pub mod equalise;
 mod rounding;
@@ -16,7 +17,7 @@ use crate::metrics;
 use crate::predict;
 use crate::run::Run;
 use crate::run_folder;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use calibrate::{Calibrator, Seen};
 use rayon::prelude::*;
 use rounding::Moments;
@@ -46,11 +47,31 @@ pub struct Options {
     /// Use this calibrator instead of the best of the four.
     #[arg(long, value_enum)]
     pub calibrator: Option<Calibrator>,
+    /// Whether the last part learns in int8 to say what the float network says: a few minutes.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub aware: Aware,
+    /// First node that learns so; the whole network if it was trained from nothing, else its last blocks.
+    #[arg(long, value_name = "NODE")]
+    pub from: Option<String>,
 }
+
+/// Whether to fine-tune in int8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Aware {
+    /// If int8 loses more than half a point on validation.
+    Auto,
+    /// In any case.
+    Always,
+    /// In none.
+    Never,
+}
+
+/// Share right that int8 may lose on validation before [`Aware::Auto`] fine-tunes.
+const TOLERATED: f64 = 0.005;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { calibration: 128, choice: 128, calibrator: None }
+        Self { calibration: 128, choice: 128, calibrator: None, aware: Aware::Auto, from: None }
     }
 }
 
@@ -67,6 +88,9 @@ pub struct Candidate {
     pub cancelling: bool,
     /// Whether the head was learnt anew on what the int8 network says.
     pub refitted: bool,
+    /// Whether the last part learnt in int8 to say what the float network says.
+    #[serde(default)]
+    pub aware: bool,
     /// Share of pictures with the same top tag, or the same tags, as in float.
     pub agreement: f64,
     /// Mean difference of scores.
@@ -83,12 +107,13 @@ impl Candidate {
     pub fn name(&self) -> String {
         let with = |on: bool, what: &str| if on { format!(" + {what}") } else { String::new() };
         format!(
-            "{}{}{}{}{}",
+            "{}{}{}{}{}{}",
             self.calibrator.name(),
             with(self.equalised, "equalised"),
             with(self.corrected, "corrected biases"),
             with(self.cancelling, "cancelling rounding"),
-            with(self.refitted, "head on int8 features")
+            with(self.refitted, "head on int8 features"),
+            with(self.aware, "fine-tuned in int8")
         )
     }
 }
@@ -184,6 +209,8 @@ pub struct Refinement {
     pub corrected: bool,
     /// Round weights so that their errors cancel.
     pub cancelling: bool,
+    /// Nodes from here on learnt as they are rounded, to the nearest: neither is done to them.
+    pub learnt_from: Option<usize>,
 }
 
 /// Quantises by steps chosen from what was seen.
@@ -209,6 +236,9 @@ pub fn quantise(graph: &Graph, observed: &Observed, calibrator: Calibrator, refi
         let from = node.inputs[0];
         let step = activations[&from].scale;
         let mut q = int8_weights(w, b, step);
+        if refine.learnt_from.is_some_and(|first| i >= first) {
+            return Some((i, q));
+        }
         let point = !matches!(&node.op, Op::Conv(c) if c.window != graph::Window::POINT || c.groups != 1);
         if let Some(m) = observed.moments.get(&from).filter(|_| refine.cancelling && point) {
             q.weights = m.round(w, &q.scales);
@@ -266,13 +296,47 @@ pub struct Chosen {
     /// What was quantised: the graph, or the one with equalised channels.
     base: Graph,
     observed: Observed,
+    refine: Refinement,
 }
 
 impl Chosen {
+    fn taken(&self) -> &Candidate {
+        self.tried.last().expect("one was taken")
+    }
+
+    fn quantised(&self, graph: &Graph) -> Quantised {
+        quantise(graph, &self.observed, self.taken().calibrator, self.refine)
+    }
+
     fn again(&self, graph: &Graph) -> Result<Vec<u8>> {
-        let taken = self.tried.last().expect("one was taken");
-        let refine = Refinement { corrected: taken.corrected, cancelling: taken.cancelling };
-        graph::write(graph, Some(&quantise(graph, &self.observed, taken.calibrator, refine)))
+        graph::write(graph, Some(&self.quantised(graph)))
+    }
+
+    /// The same, its nodes from `first` on fine-tuned in int8 on `pictures` to say what `float` says; as it was, if `choice` says
+    /// that this is no better.
+    fn aware(
+        mut self,
+        first: usize,
+        float: &Graph,
+        task: TaskName,
+        pictures: &[&[u8]],
+        choice: &[&[u8]],
+        seed: u64,
+    ) -> Result<Self> {
+        let from = aware::Network { base: &self.base, onnx: &self.onnx, quantised: self.quantised(&self.base), first };
+        let tuned = aware::tune(&from, float, task, pictures, seed)?;
+        let refine = Refinement { learnt_from: Some(first), ..self.refine };
+        let onnx = graph::write(&tuned, Some(&quantise(&tuned, &self.observed, self.taken().calibrator, refine)))?;
+        let (agreement, mean_dp) = judge(&onnx, float, task, choice, &predict::float(float, choice)?)?;
+        let candidate = Candidate { aware: true, agreement, mean_dp, ..self.taken().clone() };
+        let better = candidate.better_than(self.taken());
+        self.tried.push(candidate);
+        if better {
+            return Ok(Self { onnx, tried: self.tried, base: tuned, observed: self.observed, refine });
+        }
+        let last = self.tried.len() - 1;
+        self.tried.swap(last - 1, last);
+        Ok(self)
     }
 
     /// The int8 graph without its head: its results are features.
@@ -285,8 +349,7 @@ impl Chosen {
         self.base = self.base.headless().with_head(head.clone());
         self.onnx = self.again(&self.base)?;
         let (agreement, mean_dp) = judge(&self.onnx, float, task, choice, &predict::float(float, choice)?)?;
-        let taken = self.tried.last().expect("one was taken").clone();
-        self.tried.push(Candidate { refitted: true, agreement, mean_dp, ..taken });
+        self.tried.push(Candidate { refitted: true, agreement, mean_dp, ..self.taken().clone() });
         Ok(self)
     }
 
@@ -320,8 +383,9 @@ pub fn choose(
     let mut consider = |g: &Graph, seen: &Observed, calibrator, equalised, refine: Refinement| -> Result<bool> {
         let onnx = graph::write(g, Some(&quantise(g, seen, calibrator, refine)))?;
         let (agreement, mean_dp) = judge(&onnx, graph, task, choice, &float)?;
-        let Refinement { corrected, cancelling } = refine;
-        let candidate = Candidate { calibrator, equalised, corrected, cancelling, refitted: false, agreement, mean_dp };
+        let Refinement { corrected, cancelling, .. } = refine;
+        let candidate =
+            Candidate { calibrator, equalised, corrected, cancelling, refitted: false, aware: false, agreement, mean_dp };
         let better = best.as_ref().is_none_or(|(i, _)| candidate.better_than(&tried[*i]));
         if better {
             best = Some((tried.len(), onnx));
@@ -336,7 +400,8 @@ pub fn choose(
         }
     }
     let mut refine = Refinement::default();
-    for more in [Refinement { corrected: true, ..refine }, Refinement { corrected: true, cancelling: true }] {
+    let corrected = Refinement { corrected: true, ..refine };
+    for more in [corrected, Refinement { cancelling: true, ..corrected }] {
         if consider(graph, &observed, calibrator, false, more)? {
             refine = more;
         }
@@ -346,9 +411,10 @@ pub fn choose(
     let equal = consider(&level, &level_observed, calibrator, true, refine)?;
     let (taken, onnx) = best.expect("at least one was considered");
     let last = tried.remove(taken);
+    let refine = Refinement { corrected: last.corrected, cancelling: last.cancelling, learnt_from: None };
     tried.push(last);
     let (base, observed) = if equal { (level, level_observed) } else { (graph.clone(), observed) };
-    Ok(Chosen { onnx, tried, base, observed })
+    Ok(Chosen { onnx, tried, base, observed, refine })
 }
 
 /// Pictures to calibrate on and pictures to choose by, at model size.
@@ -391,8 +457,41 @@ pub fn keep(run: &Run, onnx: &[u8], quantisation: &Quantisation) -> Result<()> {
 pub fn quantise_run(run: &Run, options: &Options) -> Result<()> {
     let pictures = Pictures::of(&run.split, run.target()?, options)?;
     let (calibration, choice) = (Pictures::refs(&pictures.calibration), Pictures::refs(&pictures.choice));
-    let chosen = choose(&run.graph, run.split.dataset.task, &calibration, &choice, options.calibrator)?;
+    let task = run.split.dataset.task;
+    let mut chosen = choose(&run.graph, task, &calibration, &choice, options.calibrator)?;
+    let loss = if options.aware == Aware::Auto { loses(run, &chosen.onnx)? } else { 0.0 };
+    if options.aware == Aware::Always || loss > TOLERATED {
+        if loss > TOLERATED {
+            println!("int8 loses {:.1} points on validation: it learns to say what float says", 100.0 * loss);
+        }
+        let first = learns_from(run, options)?;
+        let target = run.target()?;
+        let all = run.split.entries(Side::Train);
+        let some: Vec<data::Entry> = data::spread(all.len(), aware::PICTURES).map(|i| all[i].clone()).collect();
+        let pictures = data::load(&run.split.dataset.root, &some, target)?;
+        chosen = chosen.aware(first, &run.graph, task, &Pictures::refs(&pictures), &choice, run.record.seed)?;
+    }
     keep(run, &chosen.onnx, &chosen.summary(calibration.len(), choice.len()))
+}
+
+/// Share right on validation that int8 loses.
+fn loses(run: &Run, int8: &[u8]) -> Result<f64> {
+    let entries = run.split.entries(Side::Validation);
+    let pictures = data::load(&run.split.dataset.root, &entries, run.target()?)?;
+    let (refs, truth) = (Pictures::refs(&pictures), entries.iter().map(|e| e.tags.clone()).collect::<Vec<_>>());
+    let right = |logits: &[Vec<f32>]| metrics::right(logits, &truth, run.split.dataset.task);
+    let int8 = predict::real(&predict::int8(int8, run.graph.normalise, &refs)?);
+    Ok(right(&predict::float(&run.graph, &refs)?) - right(&int8))
+}
+
+/// The first node that learns in int8.
+fn learns_from(run: &Run, options: &Options) -> Result<usize> {
+    match &options.from {
+        Some(name) => run.graph.find(name),
+        None if run.record.kind == "small" => Ok(0),
+        None => run.graph.find(crate::train::LAST_BLOCKS),
+    }
+    .context("--from")
 }
 
 fn print(q: &Quantisation) {

@@ -4,7 +4,7 @@
 
 use super::augment::Augment;
 use super::optimiser::OptimiserName;
-use super::tuner::{Snapshot, Tuner};
+use super::tuner::{Snapshot, Tuner, Wanted};
 use crate::data::{
     self,
     split::{Side, Split},
@@ -217,7 +217,7 @@ fn one_epoch(
             })
             .collect();
         let tags: Vec<&[usize]> = chosen.iter().map(|&i| truth[i].as_slice()).collect();
-        let (l, logits) = tuner.step(inputs.concat(), &tags, weights, rate);
+        let (l, logits) = tuner.step(inputs.concat(), &Wanted::Tags(&tags, weights), rate);
         let owned: Vec<Vec<usize>> = tags.iter().map(|t| t.to_vec()).collect();
         right += metrics::right(&logits, &owned, tuner.task()) / steps as f64;
         loss += l as f64 / steps as f64;

@@ -5,9 +5,9 @@
 pub mod augment;
 mod epochs;
 mod ops;
-mod optimiser;
+pub mod optimiser;
 pub mod quick;
-mod tuner;
+pub mod tuner;
 
 use crate::backbone;
 use crate::data::{
@@ -30,6 +30,9 @@ use epochs::{Balance, Plan};
 use optimiser::OptimiserName;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Where the last blocks of EfficientNet-Lite0, as `backbone import` names its nodes, begin.
+pub const LAST_BLOCKS: &str = "block11_expand";
 
 /// Train a model from tagged pictures, quantise it, judge it, prove it and write its report.
 #[derive(clap::Args, Clone, Debug)]
@@ -74,7 +77,7 @@ pub struct Train {
     #[arg(long, value_enum, default_value = "general")]
     pub domain: Domain,
     /// First node that learns in --advanced, as `inspect` names it: its block and all behind it.
-    #[arg(long, default_value = "block11_expand", value_name = "NODE")]
+    #[arg(long, default_value = LAST_BLOCKS, value_name = "NODE")]
     pub from: String,
     /// Most times that every picture is seen.
     #[arg(long, default_value_t = 20)]
@@ -192,7 +195,8 @@ pub fn run(args: &Train) -> Result<()> {
         return Ok(());
     }
     if !quantised {
-        quantise::quantise_run(&run, &quantise::Options::default())?;
+        let from = args.advanced.then(|| args.from.clone());
+        quantise::quantise_run(&run, &quantise::Options { from, ..quantise::Options::default() })?;
         stages.done("int8");
     }
     prove(&run, &mut stages, &evaluate::Options::default())

@@ -1,11 +1,11 @@
-//! Operators with gradients of their own: depthwise convolution, batch normalisation with its clamp, bias with its clamp;
-//! all over NHWC.
+//! Operators with gradients of their own: depthwise convolution, batch normalisation with its clamp, bias with its clamp, rounding
+//! as int8 rounds; all over NHWC.
 //!
 //! Knows no network. burn's grouped convolution computes weight gradients group by group, which makes a depthwise network
 //! several times slower than it need be; these loops go over memory once, in parallel over pictures. Sums are taken in a
 //! fixed order, so that the same run gives the same bits.
 
-use crate::graph::{Clamp, Window};
+use crate::graph::{Clamp, Quant, Window};
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -87,6 +87,16 @@ trait LayerOps: Backend {
         running: Running,
     ) -> FloatTensor<Self>;
     fn bias(x: FloatTensor<Self>, bias: FloatTensor<Self>, clamp: Clamp) -> FloatTensor<Self>;
+    fn rounded(x: FloatTensor<Self>, to: Rounding) -> FloatTensor<Self>;
+}
+
+/// What values are rounded to.
+#[derive(Clone, Copy, Debug)]
+enum Rounding {
+    /// Steps of an activation.
+    Values(Quant),
+    /// 127 steps to either side in each column, whose largest value is the last: weights.
+    Columns,
 }
 
 /// Depthwise convolution. `x`: `[batch * input pixels, channels]`, `w`: `[kernel pixels, channels]`; returns
@@ -104,6 +114,17 @@ pub fn norm(x: Tensor<2>, gamma: Tensor<2>, beta: Tensor<2>, clamp: Clamp, runni
 /// Adds a bias to each row, then clamps. `x`: `[rows, channels]`, `bias`: `[1, channels]`.
 pub fn bias(x: Tensor<2>, bias: Tensor<2>, clamp: Clamp) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as LayerOps>::bias(x.into_dispatch(), bias.into_dispatch(), clamp))
+}
+
+/// Values as int8 holds them. The gradient passes as if nothing were rounded (straight through: Bengio et al. 2013), but not where a
+/// value lies beyond the range.
+pub fn rounded(x: Tensor<2>, to: Quant) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as LayerOps>::rounded(x.into_dispatch(), Rounding::Values(to)))
+}
+
+/// Weights `[taps, outputs]` as int8 holds them, with a step for each output; the gradient passes.
+pub fn rounded_weights(w: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as LayerOps>::rounded(w.into_dispatch(), Rounding::Columns))
 }
 
 fn flat(values: Vec<f32>, shape: [usize; 2]) -> Flat {
@@ -300,7 +321,51 @@ fn bias_backward(y: &[f32], dy: &[f32], c: usize, clamp: Clamp) -> (Vec<f32>, Ve
     (dx, db)
 }
 
+fn rounded_forward(x: &Flat, columns: usize, to: Rounding) -> Flat {
+    let values = slice(x);
+    let mut y = vec![0.0; values.len()];
+    match to {
+        Rounding::Values(q) => {
+            let (low, high) = (-128.0 - q.zero_point as f32, 127.0 - q.zero_point as f32);
+            y.par_iter_mut()
+                .zip(values)
+                .with_min_len(1 << 14)
+                .for_each(|(y, x)| *y = (x / q.scale).round_ties_even().max(low).min(high) * q.scale);
+        }
+        Rounding::Columns => {
+            let mut steps = vec![0f32; columns];
+            for row in values.chunks_exact(columns) {
+                steps.iter_mut().zip(row).for_each(|(s, w)| *s = s.max(w.abs()));
+            }
+            steps.iter_mut().for_each(|s| *s = (*s / 127.0).max(1e-9));
+            for (y, row) in y.chunks_exact_mut(columns).zip(values.chunks_exact(columns)) {
+                for ((y, w), s) in y.iter_mut().zip(row).zip(&steps) {
+                    *y = (w / s).round_ties_even() * s;
+                }
+            }
+        }
+    }
+    flat(y, [values.len() / columns, columns])
+}
+
+fn rounded_backward(x: &[f32], dy: &[f32], to: Rounding) -> Vec<f32> {
+    match to {
+        Rounding::Columns => dy.to_vec(),
+        Rounding::Values(q) => {
+            let (low, high) = q.range();
+            let inside = |x: f32| x >= low - q.scale / 2.0 && x <= high + q.scale / 2.0;
+            x.par_iter().zip(dy).with_min_len(1 << 14).map(|(x, d)| if inside(*x) { *d } else { 0.0 }).collect()
+        }
+    }
+}
+
 impl LayerOps for Flex {
+    fn rounded(x: FloatTensor<Self>, to: Rounding) -> FloatTensor<Self> {
+        let x = x.to_contiguous();
+        let columns = x.layout().shape()[1];
+        rounded_forward(&x, columns, to)
+    }
+
     fn depthwise(x: FloatTensor<Self>, w: FloatTensor<Self>, g: Geometry) -> FloatTensor<Self> {
         let (x, w) = (x.to_contiguous(), w.to_contiguous());
         let y = depthwise_forward(slice(&x), slice(&w), g);
@@ -362,6 +427,24 @@ impl Backward<Flex, 2> for BiasBackward {
 }
 
 #[derive(Debug)]
+struct RoundedBackward;
+
+impl Backward<Flex, 1> for RoundedBackward {
+    type State = (Flat, usize, Rounding);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, columns, to) = ops.state;
+        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let dx = rounded_backward(slice(&x), slice(&dy), to);
+        let [parent] = ops.parents;
+        if let Some(p) = parent {
+            let rows = dx.len() / columns;
+            grads.register::<Flex>(p.id, flat(dx, [rows, columns]));
+        }
+    }
+}
+
+#[derive(Debug)]
 struct NormBackward;
 
 impl Backward<Flex, 3> for NormBackward {
@@ -382,6 +465,17 @@ impl Backward<Flex, 3> for NormBackward {
 }
 
 impl<C: CheckpointStrategy> LayerOps for Autodiff<Flex, C> {
+    fn rounded(x: FloatTensor<Self>, to: Rounding) -> FloatTensor<Self> {
+        let prepared = RoundedBackward.prepare::<C>([x.node()]).compute_bound().stateful();
+        let x = x.primitive().to_contiguous();
+        let columns = x.layout().shape()[1];
+        let y = rounded_forward(&x, columns, to);
+        match prepared {
+            OpsKind::Tracked(p) => p.finish((x, columns, to), y),
+            OpsKind::UnTracked(p) => p.finish(y),
+        }
+    }
+
     fn depthwise(x: FloatTensor<Self>, w: FloatTensor<Self>, g: Geometry) -> FloatTensor<Self> {
         let prepared = DepthwiseBackward.prepare::<C>([x.node(), w.node()]).compute_bound().stateful();
         let (x, w) = (x.primitive().to_contiguous(), w.primitive().to_contiguous());
@@ -469,6 +563,16 @@ mod tests {
         check(&b, &dy, |b| y(&x, b), &db);
         let (dx, _) = bias_backward(&[0.0, 3.0, 6.0], &[1.0, 1.0, 1.0], 3, Clamp::RELU6);
         assert_eq!(dx, [0.0, 1.0, 0.0], "nothing flows through a clamped value");
+    }
+
+    #[test]
+    fn rounding_keeps_to_the_steps_and_lets_gradients_through_inside_the_range() {
+        let q = Quant { scale: 0.5, zero_point: -128 };
+        let x = flat(vec![-3.0, 0.2, 0.3, 127.4, 127.6, 200.0], [3, 2]);
+        assert_eq!(slice(&rounded_forward(&x, 2, Rounding::Values(q))), [0.0, 0.0, 0.5, 127.5, 127.5, 127.5]);
+        assert_eq!(rounded_backward(slice(&x), &[1.0; 6], Rounding::Values(q)), [0.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+        let w = rounded_forward(&flat(vec![127.0, -1.27, 0.4, 0.004], [2, 2]), 2, Rounding::Columns);
+        assert!(slice(&w).iter().zip([127.0, -1.27, 0.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-5), "{w:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use super::ops::{self, EPSILON, Geometry, Running};
 use super::optimiser::{Kept, Optimiser, OptimiserName, State};
 use crate::data::TaskName;
-use crate::graph::{Clamp, Conv, Edge, Graph, Op, Window};
+use crate::graph::{Clamp, Conv, Edge, Graph, Op, Quant, Window};
 use anyhow::{Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,54 @@ pub struct Tuner {
     optimiser: Optimiser,
     device: Device,
     task: TaskName,
+    /// Steps that values are rounded to while it learns; empty in float.
+    steps: BTreeMap<Edge, Quant>,
+}
+
+/// What a batch should say.
+pub enum Wanted<'a> {
+    /// Tags of each picture, and what each tag weighs in the loss.
+    Tags(&'a [&'a [usize]], &'a [f32]),
+    /// Scores of each picture, `[pictures][tags]`, as another network gave them (Hinton et al. 2015).
+    Scores(&'a [&'a [f32]]),
+}
+
+impl Wanted<'_> {
+    fn pictures(&self) -> usize {
+        match self {
+            Self::Tags(truth, _) => truth.len(),
+            Self::Scores(scores) => scores.len(),
+        }
+    }
+
+    /// What each logit should be, and what it weighs in the loss, `[pictures, tags]`.
+    fn targets(&self, task: TaskName) -> (Vec<f32>, Vec<f32>) {
+        // Label smoothing of 0.05 keeps logits, and so the steps of an int8 head, small.
+        const SMOOTH: f32 = 0.05;
+        let pictures = self.pictures();
+        match (self, task) {
+            (Self::Tags(truth, weights), TaskName::Multiclass) => {
+                let (tags, all) = (weights.len(), truth.iter().map(|t| weights[t[0]]).sum::<f32>());
+                let target =
+                    |i: usize| if truth[i / tags][0] == i % tags { 1.0 - SMOOTH } else { 0.0 } + SMOOTH / tags as f32;
+                let share = |i: usize| weights[truth[i / tags][0]] / all;
+                ((0..pictures * tags).map(target).collect(), (0..pictures * tags).map(share).collect())
+            }
+            (Self::Tags(truth, weights), TaskName::Multilabel) => {
+                let tags = weights.len();
+                let has = |i: usize| truth[i / tags].contains(&(i % tags));
+                let target = |i: usize| if has(i) { 1.0 - SMOOTH / 2.0 } else { SMOOTH / 2.0 };
+                let share = |i: usize| if has(i) { weights[i % tags] } else { 1.0 } / (pictures * tags) as f32;
+                ((0..pictures * tags).map(target).collect(), (0..pictures * tags).map(share).collect())
+            }
+            (Self::Scores(scores), _) => {
+                let targets = scores.concat();
+                let parts = if task == TaskName::Multiclass { pictures } else { targets.len() };
+                let share = vec![1.0 / parts as f32; targets.len()];
+                (targets, share)
+            }
+        }
+    }
 }
 
 impl Tuner {
@@ -76,6 +124,7 @@ impl Tuner {
             optimiser: Optimiser::new(optimiser),
             device: Device::flex().autodiff(),
             task,
+            steps: BTreeMap::new(),
         };
         for i in first..graph.nodes.len() {
             let unit = tuner.unit(i, normalise)?;
@@ -83,6 +132,12 @@ impl Tuner {
         }
         tuner.states.resize_with(tuner.parameters.len(), || None);
         Ok(tuner)
+    }
+
+    /// Rounds values to `steps` and weights to 8 bits while it learns, as the int8 network does; what is learnt stays float.
+    pub fn in_int8(mut self, steps: BTreeMap<Edge, Quant>) -> Self {
+        self.steps = steps;
+        self
     }
 
     fn unit(&mut self, i: usize, normalise: bool) -> Result<Unit> {
@@ -181,17 +236,23 @@ impl Tuner {
         };
         let columns = input.len() / rows;
         let data = TensorData::new(input, [rows, columns]);
-        let mut values = BTreeMap::from([(self.entry, Tensor::<2>::from_data(data, &self.device))]);
+        let rounded = |edge: Edge, y: Tensor<2>| match self.steps.get(&edge) {
+            Some(step) => ops::rounded(y, *step),
+            None => y,
+        };
+        let entry = rounded(self.entry, Tensor::<2>::from_data(data, &self.device));
+        let mut values = BTreeMap::from([(self.entry, entry)]);
         for (k, unit) in self.units.iter().enumerate() {
             let i = self.first + k;
             let node = &self.graph.nodes[i];
             let input = |n: usize| values[&node.inputs[n]].clone();
             let p = |n: usize| self.parameters[n].clone();
+            let weights = |n: usize| if self.steps.is_empty() { p(n) } else { ops::rounded_weights(p(n)) };
             let y = match unit {
                 Unit::Conv(c) => {
                     let x = input(0);
                     let y = match c.kind {
-                        Kind::Matrix => x.matmul(p(c.at)),
+                        Kind::Matrix => x.matmul(weights(c.at)),
                         Kind::Depthwise(window) => {
                             let from = match node.inputs[0] {
                                 Edge::Picture => [self.graph.side, self.graph.side, 3],
@@ -199,7 +260,7 @@ impl Tuner {
                             };
                             let [rows, columns, channels] = self.shapes[i];
                             let g = Geometry { batch, input: [from[0], from[1]], output: [rows, columns], channels, window };
-                            ops::depthwise(x, p(c.at), g)
+                            ops::depthwise(x, weights(c.at), g)
                         }
                     };
                     match &c.norm {
@@ -216,49 +277,31 @@ impl Tuner {
                     let [rows, channels] = x.dims();
                     x.reshape([batch, rows / batch, channels]).mean_dim(1).reshape([batch, channels])
                 }
-                Unit::Linear(at) => input(0).matmul(p(*at)) + p(at + 1),
+                Unit::Linear(at) => input(0).matmul(weights(*at)) + p(at + 1),
             };
-            values.insert(Edge::Node(i), y);
+            values.insert(Edge::Node(i), rounded(Edge::Node(i), y));
         }
         values.remove(&Edge::Node(self.graph.nodes.len() - 1)).expect("the last node was computed")
     }
 
-    /// One step at `rate` on a batch of prepared entries. `weights`: of each tag in the loss. Returns the mean loss and the
-    /// logits before the step.
-    pub fn step(&mut self, input: Vec<f32>, truth: &[&[usize]], weights: &[f32], rate: f64) -> (f32, Vec<Vec<f32>>) {
-        let (batch, tags) = (truth.len(), weights.len());
+    /// One step at `rate` on a batch of prepared entries. Returns the mean loss and the logits before the step.
+    pub fn step(&mut self, input: Vec<f32>, wanted: &Wanted<'_>, rate: f64) -> (f32, Vec<Vec<f32>>) {
+        let batch = wanted.pictures();
         let logits = self.forward(input, batch);
+        let tags = logits.dims()[1];
         let seen = values(logits.clone().inner()).chunks_exact(tags).map(<[f32]>::to_vec).collect();
-        let constant = |v: Vec<f32>| Tensor::<2>::from_data(TensorData::new(v, [batch, tags]), &self.device);
-        // Label smoothing of 0.05 keeps logits, and so the steps of an int8 head, small.
-        const SMOOTH: f32 = 0.05;
-        let loss = match self.task {
-            TaskName::Multiclass => {
-                let all: f32 = truth.iter().map(|t| weights[t[0]]).sum();
-                let target = |i: usize| {
-                    let (t, k) = (truth[i / tags][0], i % tags);
-                    let hit = if t == k { 1.0 - SMOOTH } else { 0.0 };
-                    (hit + SMOOTH / tags as f32) * weights[t] / all
-                };
-                let target = constant((0..batch * tags).map(target).collect());
-                -(activation::log_softmax(logits, 1) * target).sum()
-            }
+        let (target, share) = wanted.targets(self.task);
+        let [target, share] =
+            [target, share].map(|v| Tensor::<2>::from_data(TensorData::new(v, [batch, tags]), &self.device));
+        let log = match self.task {
+            TaskName::Multiclass => activation::log_softmax(logits, 1) * target,
+            // log sigmoid(z) for a tag that is there, log sigmoid(-z) for one that is not.
             TaskName::Multilabel => {
-                let target =
-                    |i: usize| if truth[i / tags].contains(&(i % tags)) { 1.0 - SMOOTH / 2.0 } else { SMOOTH / 2.0 };
-                let share = |i: usize| {
-                    let of = if truth[i / tags].contains(&(i % tags)) { weights[i % tags] } else { 1.0 };
-                    of / (batch * tags) as f32
-                };
-                let target = constant((0..batch * tags).map(target).collect());
-                let share = constant((0..batch * tags).map(share).collect());
-                // log sigmoid(z) for a tag that is there, log sigmoid(-z) for one that is not.
-                let there = activation::log_sigmoid(logits.clone());
-                let not = activation::log_sigmoid(-logits);
-                let log = there * target.clone() + not * (-target + 1.0);
-                -(log * share).sum()
+                let (there, not) = (activation::log_sigmoid(logits.clone()), activation::log_sigmoid(-logits));
+                there * target.clone() + not * (-target + 1.0)
             }
         };
+        let loss = -(log * share).sum();
         let mut gradients = loss.backward();
         for (parameter, state) in self.parameters.iter_mut().zip(&mut self.states) {
             let Some(gradient) = parameter.grad_remove(&mut gradients) else { continue };
@@ -419,7 +462,8 @@ mod tests {
             let Edge::Node(n) = one.entry() else { panic!("its entry is a node") };
             let size: usize = one.shapes[n].iter().product();
             let batch: Vec<f32> = (0..4 * size).map(|_| r.range(0, 600) as f32 / 100.0).collect();
-            let go = |t: &mut Tuner| t.step(batch.clone(), &[&[0], &[1], &[0], &[1]], &[1.0, 1.0], 1e-3).0;
+            let wanted = Wanted::Tags(&[&[0], &[1], &[0], &[1]], &[1.0, 1.0]);
+            let go = |t: &mut Tuner| t.step(batch.clone(), &wanted, 1e-3).0;
             let (mut through, mut broken) = (make(), make());
             go(&mut through);
             go(&mut through);
