@@ -474,4 +474,38 @@ mod tests {
             assert_eq!(through.graph(), resumed.graph(), "{optimiser:?}");
         }
     }
+
+    /// No test but a figure, which `tools/x86-peers/train-speed` sets beside PyTorch's.
+    #[test]
+    #[ignore = "prints a figure for tools/x86-peers/train-speed, which says of what"]
+    fn training_speed() {
+        let given = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+        let numbers: Vec<usize> = given("SPEED_STEPS").split(' ').map(|n| n.parse().unwrap()).collect();
+        let &[batch, warm, steps, tags] = numbers.as_slice() else { panic!("four numbers") };
+        let backbone = crate::graph::read(&std::fs::read(given("SPEED_GRAPH")).unwrap(), None).unwrap();
+        let inputs = backbone.outputs().unwrap();
+        let head = crate::graph::Linear { inputs, outputs: tags, weights: vec![0.01; inputs * tags], bias: vec![0.0; tags] };
+        let graph = backbone.with_head(head);
+        let first = graph.find(&given("SPEED_FROM")).unwrap();
+        let mut tuner = Tuner::new(&graph, first, false, TaskName::Multiclass, OptimiserName::Adamw).unwrap();
+        let Edge::Node(entry) = tuner.entry() else { panic!("from inside the network") };
+        let (size, mut r) = (tuner.shapes[entry].iter().product::<usize>(), Random::new(1, 1));
+        let truth: Vec<[usize; 1]> = (0..batch).map(|i| [i % tags]).collect();
+        let truth: Vec<&[usize]> = truth.iter().map(<[usize; 1]>::as_slice).collect();
+        let cpu = || {
+            let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+            let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+            // User and system time in ticks of 10 ms (proc(5): fields 14 and 15).
+            fields[11..13].iter().map(|t| t.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+        };
+        let mut begin = 0.0;
+        for step in 0..warm + steps {
+            if step == warm {
+                begin = cpu();
+            }
+            let input = (0..batch * size).map(|_| r.range(0, 1000) as f32 / 1000.0).collect();
+            tuner.step(input, &Wanted::Tags(&truth, &vec![1.0; tags]), 1e-4);
+        }
+        println!("pictures per CPU-second: {:.2}", (batch * steps) as f64 / (cpu() - begin));
+    }
 }
