@@ -6,7 +6,7 @@
 //!
 //! Tier 0 (`time`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `decide`, `line`, `scene`, `kernels::generic`) is core
 //! only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0` without a standard library. Tier 1
-//! (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`; `board` and `gpio` below them) are siblings over it; tier 2 is the `supervisor`, and `simulate` that
+//! (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`; `board`, `gpio` and `reader` below them) are siblings over it; tier 2 is the `supervisor`, and `simulate` that
 //! puts a simulated belt before it; tier 3 the command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
@@ -20,6 +20,9 @@ pub mod preprocess;
 pub mod quant;
 pub mod scene;
 pub mod time;
+
+#[cfg(feature = "std")]
+pub mod reader;
 
 #[cfg(feature = "engine")]
 pub mod engine;

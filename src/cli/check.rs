@@ -159,12 +159,14 @@ pub(super) fn safe(args: &Safe) -> Result<u8, Refused> {
     let bundle = model.bundle()?;
     let settings = super::settings(Some(&args.settings), &bundle, false).map_err(|e| Refused(e.0))?;
     // Taking a line brings it to its first state. Lines that can be had are safe even if others are not.
-    let mut problems = Vec::new();
+    let (mut done, mut problems) = (Vec::new(), Vec::new());
     for output in &settings.outputs {
         match outputs::open(&output.name, &output.backend, output.polarity, output.safe) {
-            Ok(_) => println!("safe     {} ({}): {:?}", output.name, output.backend, output.safe),
+            Ok(_) => done.push(format!("safe     {} ({}): {:?}", output.name, output.backend, output.safe)),
             Err(e) => problems.push(e.to_string()),
         }
     }
+    // Not before all lines were had: whoever reads this may have left.
+    done.iter().for_each(|line| println!("{line}"));
     if problems.is_empty() { Ok(0) } else { Err(Refused(problems)) }
 }

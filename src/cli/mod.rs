@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, or stopped by a signal with outputs safe; 1 ran and refused; \
-2 could not start; 3 stopped on a held fault, outputs safe; 101 panic, outputs safe.";
+2 could not start; 3 stopped on a held fault, outputs safe; 101 panic, outputs safe; 141 nobody reads the output.";
 
 #[derive(Parser)]
 #[command(name = "tagpin", version, about = "Camera frames in, GPIO outputs out, an int8 classifier in between", after_help = EXIT_CODES)]
@@ -111,6 +111,9 @@ fn settings(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Sett
 /// Parses the arguments, runs the command, returns the exit code.
 pub fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_else(|| Command::Run(run::Run::default()));
+    if !matches!(command, Command::Run(_)) {
+        crate::reader::end_when_reader_leaves();
+    }
     let outcome = match command {
         Command::Run(args) => run::run(args),
         Command::Classify(args) => classify::run(&args),

@@ -17,6 +17,18 @@ fn inspect_shows_the_contract_and_every_node() {
 }
 
 #[test]
+fn a_command_whose_reader_left_ends_without_a_word() {
+    for args in [["inspect", PARTS].as_slice(), &["bench", PARTS, "--iters", "1"], &["simulate", "--spacing-ms", "100..200"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = tagpin(args);
+        let out = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        assert_eq!((out.status.code(), stderr(&out).as_str()), (Some(141), ""), "{args:?}");
+    }
+}
+
+#[test]
 fn inspect_shows_where_a_bare_model_runs_or_what_of_it_does_not() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
     let out = finish(tagpin(&["inspect", &format!("{data}/networks/mobilenet_v3_qdq_s8.onnx")]));
