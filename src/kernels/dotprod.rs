@@ -145,6 +145,12 @@ fn conv<const REACH: u8>(
             // SAFETY: `out` has all pixels of the tile, and `i` is one of the whole blocks.
             unsafe { outputs.store_whole(sums, &e.blocks[i], out, oc, i * LANES) };
         }
+        if pixels == PIXELS && oc % LANES == 8 {
+            let sums = tile::<PIXELS, 2>(&rows, panel(whole), begins(whole));
+            // SAFETY: `out` has all pixels of the tile, and the last block's eight channels.
+            unsafe { outputs.store_eight(sums, &e.blocks[whole], out, oc, whole * LANES) };
+            return;
+        }
         for i in whole..e.blocks.len() {
             let sums = match oc - i * LANES {
                 0..=8 => tile::<PIXELS, 2>(&rows, panel(i), begins(i)),

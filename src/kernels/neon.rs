@@ -172,6 +172,13 @@ fn conv_with<const REACH: u8>(
             // SAFETY: `out` has all pixels of the tile, and `i` is one of the whole blocks.
             unsafe { outputs.store_whole(sums, block, out, oc, i * LANES) };
         }
+        if pixels == PIXELS && oc % LANES == CHANNELS {
+            let block = &e.blocks[whole];
+            let sums = pair(&rows, &weights[whole * panels_len..], &block.begin, false);
+            // SAFETY: `out` has all pixels of the tile, and the last block's eight channels.
+            unsafe { outputs.store_eight(sums, block, out, oc, whole * LANES) };
+            return;
+        }
         for i in whole..e.blocks.len() {
             let panels = &weights[i * panels_len..weights.len().min((i + 1) * panels_len)];
             let block = &e.blocks[i];

@@ -4,24 +4,22 @@
 
 use super::ConvShape;
 
-/// The taps of `N` pixels. Holding one proves that they are all there, and readable in whole loads of 16, so that no block of
-/// channels checks it again.
+/// The taps of `N` pixels, one after the other. Holding one proves that they are all there, and readable in whole loads of 16, so
+/// that no block of channels checks it again.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'v, const N: usize> {
     values: &'v [i8],
-    starts: [usize; N],
     taps: usize,
 }
 
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 impl<'v, const N: usize> Rows<'v, N> {
-    /// `starts`: the first tap of each pixel in `values`. Panics if a pixel's last load reaches beyond the values.
+    /// `values`: from the first pixel's first tap on. Panics if the last pixel's last load reaches beyond them.
     #[inline(always)]
-    pub(super) fn new(values: &'v [i8], starts: [usize; N], taps: usize) -> Self {
-        let last = starts.iter().fold(0, |last, start| last.max(*start));
-        assert!(last.checked_add(readable(taps)).is_some_and(|end| end <= values.len()), "all loads of all pixels");
-        Self { values, starts, taps }
+    pub(super) fn new(values: &'v [i8], taps: usize) -> Self {
+        assert!((N - 1) * taps + readable(taps) <= values.len(), "all loads of all pixels");
+        Self { values, taps }
     }
 
     /// Taps of each pixel.
@@ -33,8 +31,9 @@ impl<'v, const N: usize> Rows<'v, N> {
     /// Pixel `p`'s taps; from each, [`readable`] of them may be read.
     #[inline(always)]
     pub(super) fn of(&self, p: usize) -> *const i8 {
-        // SAFETY: `new` checked that this pixel's taps lie within the values.
-        unsafe { self.values.as_ptr().add(self.starts[p]) }
+        debug_assert!(p < N);
+        // SAFETY: `new` checked that the taps of N pixels lie within the values.
+        unsafe { self.values.as_ptr().add(p * self.taps) }
     }
 }
 
@@ -45,8 +44,9 @@ fn readable(taps: usize) -> usize {
 }
 
 /// Calls `f(first pixel, pixels, their taps)` for every tile of `N` output pixels. Pointwise
-/// convolutions read their input in place; others, and a tile at the end of the input that could not be read in whole loads,
-/// gather patches into `scratch`, with the zero point as padding. A last tile that is not full repeats its last pixel.
+/// convolutions read their input in place; others, and a tile at the end of the input that is not full or could not be read in whole
+/// loads, gather patches into `scratch`, with the zero point as padding. What a tile that is not full has behind its pixels is
+/// anything.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 #[inline(always)]
 pub(super) fn for_tiles<const N: usize>(
@@ -66,8 +66,8 @@ pub(super) fn for_tiles<const N: usize>(
     for tile in (0..pixels_all).step_by(N) {
         let pixels = N.min(pixels_all - tile);
         // One call of `f`, so that it is compiled into this loop.
-        let rows = if tile + pixels <= in_place {
-            Rows::new(input, core::array::from_fn(|p| (tile + p.min(pixels - 1)) * taps), taps)
+        let rows = if tile + N <= in_place {
+            Rows::new(&input[tile * taps..], taps)
         } else {
             if s.is_pointwise() {
                 (oy, ox) = (tile / ow, tile % ow);
@@ -79,7 +79,7 @@ pub(super) fn for_tiles<const N: usize>(
                     (oy, ox) = (oy + 1, 0);
                 }
             }
-            Rows::new(patches, core::array::from_fn(|p| p.min(pixels - 1) * taps), taps)
+            Rows::new(patches, taps)
         };
         f(tile, pixels, rows);
     }
@@ -90,7 +90,7 @@ pub(super) fn for_tiles<const N: usize>(
 pub(super) fn row<'v>(values: &[i8], scratch: &'v mut [i16]) -> Rows<'v, 1> {
     let copied = bytes(scratch);
     copied[..values.len()].copy_from_slice(values);
-    Rows::new(copied, [0], values.len())
+    Rows::new(copied, values.len())
 }
 
 /// The plan's scratch, seen as bytes.

@@ -171,6 +171,34 @@ impl<const REACH: u8> Outputs<REACH> {
         }
     }
 
+    /// As [`Outputs::store_whole`] of a block of eight channels, the last: the sums of two pixels become outputs together.
+    ///
+    /// # Safety
+    /// `out` has `N * channels` values, `first + 8 <= channels`, and N is even.
+    #[inline(always)]
+    pub(super) unsafe fn store_eight<const N: usize>(
+        &self,
+        sums: [Sums; N],
+        block: &EpilogueBlock,
+        out: &mut [i8],
+        channels: usize,
+        first: usize,
+    ) {
+        const { assert!(N.is_multiple_of(2)) };
+        let Numbers { rest, scale } = Numbers::of(block);
+        let twice = Numbers { rest: [rest[0], rest[1], rest[0], rest[1]], scale: [scale[0], scale[1], scale[0], scale[1]] };
+        let (pairs, _) = sums.as_chunks::<2>();
+        for (i, [a, b]) in pairs.iter().enumerate() {
+            let values = self.requant([a[0], a[1], b[0], b[1]], &twice);
+            // SAFETY: rows `2 i` and `2 i + 1` of N rows, and eight channels from `first` on lie within each: the caller's promise.
+            unsafe {
+                let to = out.as_mut_ptr().add(2 * i * channels + first);
+                vst1_s8(to, vget_low_s8(values));
+                vst1_s8(to.add(channels), vget_high_s8(values));
+            }
+        }
+    }
+
     /// As [`Outputs::store_whole`], where pixels or channels may be fewer than sums.
     #[inline(always)]
     pub(super) fn store_part<const N: usize>(
