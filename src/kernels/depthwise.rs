@@ -23,8 +23,8 @@ use core::arch::asm;
 /// A layer that `narrow::takes_depthwise` takes; `weights` and the bias as `narrow::pack_depthwise` left them. See `generic::depthwise` for the rest.
 pub(super) fn depthwise(s: &ConvShape, input: &[i8], zero_point: i8, weights: &[i8], e: Epilogue<'_>, output: &mut [i8]) {
     match s.kernel[0] {
-        3 => for_reach!(e.reach, SHORT_BY_XTN, blocks::[3, 9](s, input, zero_point, weights, e, output)),
-        _ => for_reach!(e.reach, SHORT_BY_XTN, blocks::[5, 25](s, input, zero_point, weights, e, output)),
+        3 => for_reach!(e, SHORT_BY_XTN, blocks::[3, 9](s, input, zero_point, weights, e, output)),
+        _ => for_reach!(e, SHORT_BY_XTN, blocks::[5, 25](s, input, zero_point, weights, e, output)),
     }
 }
 

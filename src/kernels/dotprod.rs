@@ -105,7 +105,7 @@ impl Dotprod {
         output: &mut [i8],
         scratch: &mut [i16],
     ) {
-        for_reach!(e.reach, SHORT_BY_UZP, conv::[](s, input, zero_point, weights, e, output, scratch));
+        for_reach!(e, SHORT_BY_UZP, conv::[](s, input, zero_point, weights, e, output, scratch));
     }
 
     /// A fully connected layer up to its sums; `bias` holds the zero point's share.

@@ -107,12 +107,12 @@ impl Dotprod {
     ) {
         let columns = super::patches::bytes(scratch);
         match (s.kernel[0], s.stride[0]) {
-            (3, 1) => for_reach!(e.reach, SHORT_BY_UZP, layer::[3, 1, 3](s, input, zero_point, weights, e, output, columns)),
-            (3, _) => for_reach!(e.reach, SHORT_BY_UZP, layer::[3, 2, 3](s, input, zero_point, weights, e, output, columns)),
+            (3, 1) => for_reach!(e, SHORT_BY_UZP, layer::[3, 1, 3](s, input, zero_point, weights, e, output, columns)),
+            (3, _) => for_reach!(e, SHORT_BY_UZP, layer::[3, 2, 3](s, input, zero_point, weights, e, output, columns)),
             (_, 1) => {
-                for_reach!(e.reach, SHORT_BY_UZP, layer::[5, 1, 10](s, input, zero_point, weights, e, output, columns))
+                for_reach!(e, SHORT_BY_UZP, layer::[5, 1, 10](s, input, zero_point, weights, e, output, columns))
             }
-            _ => for_reach!(e.reach, SHORT_BY_UZP, layer::[5, 2, 10](s, input, zero_point, weights, e, output, columns)),
+            _ => for_reach!(e, SHORT_BY_UZP, layer::[5, 2, 10](s, input, zero_point, weights, e, output, columns)),
         }
     }
 }

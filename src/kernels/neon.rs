@@ -146,7 +146,7 @@ pub(super) fn conv(
     output: &mut [i8],
     scratch: &mut [i16],
 ) {
-    for_reach!(e.reach, SHORT_BY_XTN, conv_with::[](s, input, zero_point, weights, e, output, scratch));
+    for_reach!(e, SHORT_BY_XTN, conv_with::[](s, input, zero_point, weights, e, output, scratch));
 }
 
 fn conv_with<const REACH: u8>(

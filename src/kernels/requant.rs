@@ -22,16 +22,20 @@ pub(super) const FLOAT: u8 = 1;
 pub(super) const SHORT_BY_UZP: u8 = 2;
 /// `Reach::Short`, where that takes longer than narrowing one after the other (Cortex-A72).
 pub(super) const SHORT_BY_XTN: u8 = 3;
+/// With one of the two: the output's zero point is even, as it is behind a ReLU6 (-128), and is added with M.
+pub(super) const EVEN: u8 = 4;
 
-/// Calls a function that is generic over the reach, which comes last.
+/// Calls a function that is generic over an epilogue's reach, which comes last.
 macro_rules! for_reach {
-    ($reach:expr, $short:ident, $f:ident::[$($g:tt),*]($($a:expr),* $(,)?)) => {
-        match $reach {
-            $crate::kernels::generic::Reach::Any => $f::<$($g,)* { $crate::kernels::requant::ANY }>($($a),*),
-            $crate::kernels::generic::Reach::Float => $f::<$($g,)* { $crate::kernels::requant::FLOAT }>($($a),*),
-            $crate::kernels::generic::Reach::Short => $f::<$($g,)* { $crate::kernels::requant::$short }>($($a),*),
+    ($e:expr, $short:ident, $f:ident::[$($g:tt),*]($($a:expr),* $(,)?)) => {{
+        use $crate::kernels::{generic::Reach, requant::{ANY, EVEN, FLOAT, $short}};
+        match ($e.reach, $e.clamp.zero_point % 2) {
+            (Reach::Any, _) => $f::<$($g,)* ANY>($($a),*),
+            (Reach::Float, _) => $f::<$($g,)* FLOAT>($($a),*),
+            (Reach::Short, 0) => $f::<$($g,)* { $short | EVEN }>($($a),*),
+            (Reach::Short, _) => $f::<$($g,)* $short>($($a),*),
         }
-    };
+    }};
 }
 pub(super) use for_reach;
 
@@ -62,6 +66,8 @@ impl Numbers {
 #[derive(Clone, Copy)]
 pub(super) struct Outputs<const REACH: u8> {
     zero_point: int16x8_t,
+    /// M, plus the zero point if that is even: an odd one would turn ties the other way.
+    magic: float32x4_t,
     /// M's bits less the zero point.
     base: int32x4_t,
     lo: int8x16_t,
@@ -72,10 +78,13 @@ impl<const REACH: u8> Outputs<REACH> {
     pub(super) fn new(epilogue: &Epilogue<'_>) -> Self {
         let Clamp { lo, hi, zero_point } = epilogue.clamp;
         let base = ROUND_MAGIC.to_bits() as i32 - zero_point as i32;
+        // Exact: both are whole numbers below 2^24.
+        let magic = if REACH & EVEN == 0 { ROUND_MAGIC } else { ROUND_MAGIC + zero_point as f32 };
         // SAFETY: NEON is part of aarch64's baseline; registers only.
         unsafe {
             Self {
                 zero_point: vdupq_n_s16(zero_point as i16),
+                magic: vdupq_n_f32(magic),
                 base: vdupq_n_s32(base),
                 lo: vdupq_n_s8(lo),
                 hi: vdupq_n_s8(hi),
@@ -94,19 +103,21 @@ impl<const REACH: u8> Outputs<REACH> {
                 let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[2]), q[3]), self.zero_point);
                 return self.clamp(low, high);
             }
-            let magic = vdupq_n_f32(ROUND_MAGIC);
             let rounded: Sums = core::array::from_fn(|i| {
                 let sum = vaddq_f32(vreinterpretq_f32_s32(sums[i]), n.rest[i]);
-                vreinterpretq_s32_f32(vaddq_f32(vmulq_f32(sum, n.scale[i]), magic))
+                vreinterpretq_s32_f32(vaddq_f32(vmulq_f32(sum, n.scale[i]), self.magic))
             });
             if REACH == FLOAT {
                 let q = rounded.map(|r| vsubq_s32(r, self.base));
                 return self.clamp(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), vqmovn_high_s32(vqmovn_s32(q[2]), q[3]));
             }
-            let halves = |i: usize| match REACH {
+            let halves = |i: usize| match REACH & !EVEN {
                 SHORT_BY_UZP => vuzp1q_s16(vreinterpretq_s16_s32(rounded[i]), vreinterpretq_s16_s32(rounded[i + 1])),
                 _ => narrow(rounded[i], rounded[i + 1]),
             };
+            if REACH & EVEN != 0 {
+                return self.clamp(halves(0), halves(2));
+            }
             self.clamp(vaddq_s16(halves(0), self.zero_point), vaddq_s16(halves(2), self.zero_point))
         }
     }
