@@ -4,7 +4,7 @@
 //! them; *decide* turns scores over time into verdicts; *triggers* open parts, the *line* follows each to its gate;
 //! *outputs* act at that moment; the *supervisor* keeps all that honest; the *bundle* is what they agreed on.
 //!
-//! Tier 0 (`time`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `decide`, `line`, `scene`, `kernels::generic`) is core
+//! Tier 0 (`time`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `decide`, `line`, `scene`, `kernels::{blend, generic, glue}`) is core
 //! only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0` without a standard library. Tier 1
 //! (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`; `board`, `gpio` and `reader` below them) are siblings over it; tier 2 is the `supervisor`, and `simulate` that
 //! puts a simulated belt before it; tier 3 the command line.

@@ -164,27 +164,24 @@ mod neon {
 #[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
+    use crate::scene::Random;
 
-    fn noise(len: usize, seed: &mut u64) -> Vec<u16> {
-        let mut next = || {
-            *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (*seed >> 48) as u16
-        };
-        (0..len).map(|_| next()).collect()
+    fn noise(len: usize, r: &mut Random) -> Vec<u16> {
+        (0..len).map(|_| r.range(0, u16::MAX.into()) as u16).collect()
     }
 
     #[test]
     fn columns_are_weighted_sums_for_every_number_of_weights_and_outputs() {
-        let mut seed = 3;
+        let mut r = Random::new(3, 0);
         for weights_len in [4, 8, 16, 24] {
             for outputs in [0, 1, 3, 4, 5, 7, 8, 9, 17] {
                 for count in 1..=weights_len {
                     let pixels = count + outputs;
-                    let line = noise(pixels + SLACK, &mut seed);
+                    let line = noise(pixels + SLACK, &mut r);
                     let mut entries = vec![0; outputs * (2 + weights_len)];
                     for (i, entry) in entries.chunks_exact_mut(2 + weights_len).enumerate() {
                         (entry[0], entry[1]) = (i as u16, count as u16);
-                        entry[2..][..count].copy_from_slice(&noise(count, &mut seed));
+                        entry[2..][..count].copy_from_slice(&noise(count, &mut r));
                         // Weights add up to 2^14 at most: the sum fits.
                         entry[2..].iter_mut().for_each(|w| *w %= (16384 / count) as u16);
                     }
@@ -204,9 +201,9 @@ mod tests {
 
     #[test]
     fn a_row_of_yuyv_is_split_for_every_length() {
-        let mut seed = 4;
+        let mut r = Random::new(4, 0);
         for pairs in (0..20).chain([31, 32, 33, 160]) {
-            let line = noise(4 * pairs, &mut seed);
+            let line = noise(4 * pairs, &mut r);
             let (mut luma, mut u, mut v) = (vec![9; 2 * pairs + 1], vec![9; pairs + 1], vec![9; pairs + 1]);
             split_yuyv(&line, &mut luma, &mut u, &mut v);
             for (i, p) in line.chunks(4).enumerate() {

@@ -1,6 +1,6 @@
-//! Inner loops on int8 slices: convolutions, products, and what lies between them.
+//! Inner loops: on int8 slices convolutions, products and what lies between them; on a frame's rows the sums of preprocessing.
 //!
-//! Knows no tract, bundle or picture: shapes and slices in, slices out. Every kernel gives the bits that `quant` defines.
+//! Knows no tract, bundle or frame: shapes and slices in, slices out. Every kernel gives the bits that `quant` defines.
 
 pub mod blend;
 pub mod generic;

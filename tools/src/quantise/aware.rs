@@ -9,6 +9,7 @@ use crate::predict;
 use crate::progress::{Interrupt, Interrupted, bar};
 use crate::train::augment::Domain;
 use crate::train::optimiser::OptimiserName;
+use crate::train::shuffle;
 use crate::train::tuner::{Tuner, Wanted};
 use anyhow::Result;
 use half::f16;
@@ -58,9 +59,7 @@ impl Network<'_> {
         }
         graph
     }
-}
 
-impl Network<'_> {
     /// The mean step of all weights that learn.
     fn mean_step(&self) -> f64 {
         let scales = || self.quantised.weights.range(self.first..).flat_map(|(_, q)| &q.scales);
@@ -72,6 +71,11 @@ impl Network<'_> {
 struct Lesson {
     planes: Vec<f16>,
     scores: Vec<f32>,
+}
+
+/// Whether the nodes of `graph` from `first` on can learn; says why not.
+pub fn can_learn(graph: &Graph, first: usize, task: TaskName) -> Result<()> {
+    Tuner::new(graph, first, false, task, OptimiserName::Adam).map(drop)
 }
 
 /// `network`'s float form with its nodes from `first` on tuned. `pictures`: at model size.
@@ -88,9 +92,7 @@ pub fn tune(network: &Network<'_>, float: &Graph, task: TaskName, pictures: &[&[
     for epoch in 0..epochs {
         let mut random = Random::new(seed ^ 0xa3e, epoch as u64);
         let mut order: Vec<&Lesson> = lessons.iter().collect();
-        for i in (1..order.len()).rev() {
-            order.swap(i, random.range(0, i as i32) as usize);
-        }
+        shuffle(&mut order, &mut random);
         for (step, chosen) in order.chunks_exact(batch).enumerate() {
             let done = (epoch * steps + step) as f64 / (epochs * steps) as f64;
             let rate = RATE * step_size * 0.5 * (1.0 + (std::f64::consts::PI * done).cos());

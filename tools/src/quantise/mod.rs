@@ -459,16 +459,10 @@ pub fn quantise_run(run: &Run, options: &Options) -> Result<()> {
     let (calibration, choice) = (Pictures::refs(&pictures.calibration), Pictures::refs(&pictures.choice));
     let task = run.split.dataset.task;
     let mut chosen = choose(&run.graph, task, &calibration, &choice, options.calibrator)?;
-    let loss = if options.aware == Aware::Auto { loses(run, &chosen.onnx)? } else { 0.0 };
-    if options.aware == Aware::Always || loss > TOLERATED {
-        if loss > TOLERATED {
-            println!("int8 loses {:.1} points on validation: it learns to say what float says", 100.0 * loss);
-        }
-        let first = learns_from(run, options)?;
-        let target = run.target()?;
+    if let Some(first) = learns_from(run, options, &chosen.onnx)? {
         let all = run.split.entries(Side::Train);
         let some: Vec<data::Entry> = data::spread(all.len(), aware::PICTURES).map(|i| all[i].clone()).collect();
-        let pictures = data::load(&run.split.dataset.root, &some, target)?;
+        let pictures = data::load(&run.split.dataset.root, &some, run.target()?)?;
         chosen = chosen.aware(first, &run.graph, task, &Pictures::refs(&pictures), &choice, run.record.seed)?;
     }
     keep(run, &chosen.onnx, &chosen.summary(calibration.len(), choice.len()))
@@ -484,14 +478,34 @@ fn loses(run: &Run, int8: &[u8]) -> Result<f64> {
     Ok(right(&predict::float(&run.graph, &refs)?) - right(&int8))
 }
 
-/// The first node that learns in int8.
-fn learns_from(run: &Run, options: &Options) -> Result<usize> {
-    match &options.from {
+/// The first node that learns in int8; nothing if none shall, or, unless it must, if none can.
+fn learns_from(run: &Run, options: &Options, int8: &[u8]) -> Result<Option<usize>> {
+    let loss = match options.aware {
+        Aware::Never => return Ok(None),
+        Aware::Always => 0.0,
+        Aware::Auto => loses(run, int8)?,
+    };
+    if options.aware == Aware::Auto && loss <= TOLERATED {
+        return Ok(None);
+    }
+    let first = match &options.from {
         Some(name) => run.graph.find(name),
         None if run.record.kind == "small" => Ok(0),
         None => run.graph.find(crate::train::LAST_BLOCKS),
+    };
+    let able = first.and_then(|first| aware::can_learn(&run.graph, first, run.split.dataset.task).map(|()| first));
+    let loses = format!("int8 loses {:.1} points on validation", 100.0 * loss);
+    match able.context("--from") {
+        Ok(first) if options.aware == Aware::Auto => {
+            println!("{loses}: it learns to say what float says");
+            Ok(Some(first))
+        }
+        Err(e) if options.aware == Aware::Auto => {
+            println!("{loses}; it could learn to say what float says, but {e:#}");
+            Ok(None)
+        }
+        able => able.map(Some),
     }
-    .context("--from")
 }
 
 fn print(q: &Quantisation) {

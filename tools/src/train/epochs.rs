@@ -247,9 +247,7 @@ fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<us
             order.extend(std::iter::repeat_n(i, times));
         }
     }
-    for i in (1..order.len()).rev() {
-        order.swap(i, random.range(0, i as i32) as usize);
-    }
+    super::shuffle(&mut order, &mut random);
     order
 }
 

@@ -30,6 +30,7 @@ use epochs::{Balance, Plan};
 use optimiser::OptimiserName;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use tagpin::scene::Random;
 
 /// Where the last blocks of EfficientNet-Lite0, as `backbone import` names its nodes, begin.
 pub const LAST_BLOCKS: &str = "block11_expand";
@@ -158,6 +159,13 @@ impl Stages {
         println!("== {what}: {took:.1} s, {:.1} s so far\n", self.begin.elapsed().as_secs_f64());
         self.seconds.push((what.into(), took));
         self.last = Instant::now();
+    }
+}
+
+/// Puts items in an order drawn by `random` (Fisher and Yates).
+pub fn shuffle<T>(items: &mut [T], random: &mut Random) {
+    for i in (1..items.len()).rev() {
+        items.swap(i, random.range(0, i as i32) as usize);
     }
 }
 
