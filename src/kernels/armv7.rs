@@ -84,41 +84,21 @@ macro_rules! round_and_store {
     };
 }
 
-/// Two channels' products of 16 taps for two pixels, to the sums named. q0, q1: values; q2, q3: weights.
+/// Two channels' products for two pixels, to the sums named: of 16 taps, or of eight, the first half of each channel's 16 weights.
+/// q0, q1: values; q2, q3: weights.
 macro_rules! two_channels {
-    ($a0:literal, $b0:literal, $a1:literal, $b1:literal) => {
-        concat!(
-            "vld1.8 {{d4-d7}}, [r2]!\n",
-            "vmull.s8 q4, d0, d4\nvmull.s8 q5, d2, d4\nvmull.s8 q6, d0, d6\nvmull.s8 q7, d2, d6\n",
-            "vmlal.s8 q4, d1, d5\nvmlal.s8 q5, d3, d5\nvmlal.s8 q6, d1, d7\nvmlal.s8 q7, d3, d7\n",
-            "vpadal.s16 ",
-            $a0,
-            ", q4\nvpadal.s16 ",
-            $b0,
-            ", q5\nvpadal.s16 ",
-            $a1,
-            ", q6\nvpadal.s16 ",
-            $b1,
-            ", q7"
-        )
+    (16 taps, $($sums:literal),+) => {
+        two_channels!(@ "vmlal.s8 q4, d1, d5\nvmlal.s8 q5, d3, d5\nvmlal.s8 q6, d1, d7\nvmlal.s8 q7, d3, d7\n", $($sums),+)
     };
-}
-
-/// The same of eight taps: the first half of each channel's 16 weights.
-macro_rules! two_channels_of_eight {
-    ($a0:literal, $b0:literal, $a1:literal, $b1:literal) => {
+    (8 taps, $($sums:literal),+) => {
+        two_channels!(@ "", $($sums),+)
+    };
+    (@ $second_half:literal, $a0:literal, $b0:literal, $a1:literal, $b1:literal) => {
         concat!(
             "vld1.8 {{d4-d7}}, [r2]!\n",
             "vmull.s8 q4, d0, d4\nvmull.s8 q5, d2, d4\nvmull.s8 q6, d0, d6\nvmull.s8 q7, d2, d6\n",
-            "vpadal.s16 ",
-            $a0,
-            ", q4\nvpadal.s16 ",
-            $b0,
-            ", q5\nvpadal.s16 ",
-            $a1,
-            ", q6\nvpadal.s16 ",
-            $b1,
-            ", q7"
+            $second_half,
+            "vpadal.s16 ", $a0, ", q4\nvpadal.s16 ", $b0, ", q5\nvpadal.s16 ", $a1, ", q6\nvpadal.s16 ", $b1, ", q7"
         )
     };
 }
@@ -141,8 +121,8 @@ unsafe extern "C" fn tile(a: *const i8, b: *const i8, panel: *const i8, eights: 
         "2:",
         "vld1.8 {{d0, d1}}, [r0]!",
         "vld1.8 {{d2, d3}}, [r1]!",
-        two_channels!("q8", "q12", "q9", "q13"),
-        two_channels!("q10", "q14", "q11", "q15"),
+        two_channels!(16 taps, "q8", "q12", "q9", "q13"),
+        two_channels!(16 taps, "q10", "q14", "q11", "q15"),
         "subs r3, r3, #2",
         "bge 2b",
         "3:",
@@ -150,8 +130,8 @@ unsafe extern "C" fn tile(a: *const i8, b: *const i8, panel: *const i8, eights: 
         "bne 4f",
         "vld1.8 {{d0}}, [r0]",
         "vld1.8 {{d2}}, [r1]",
-        two_channels_of_eight!("q8", "q12", "q9", "q13"),
-        two_channels_of_eight!("q10", "q14", "q11", "q15"),
+        two_channels!(8 taps, "q8", "q12", "q9", "q13"),
+        two_channels!(8 taps, "q10", "q14", "q11", "q15"),
         "4:",
         "vpadd.i32 d0, d16, d17\nvpadd.i32 d1, d18, d19\nvpadd.i32 d2, d20, d21\nvpadd.i32 d3, d22, d23",
         "vpadd.i32 d4, d24, d25\nvpadd.i32 d5, d26, d27\nvpadd.i32 d6, d28, d29\nvpadd.i32 d7, d30, d31",

@@ -41,11 +41,7 @@ pub fn rows(rows: &[u8], stride: usize, weights: &[u16], line: &mut [u16]) {
 /// or a multiple of [`SLACK`]. `line`: with [`SLACK`] entries behind the last pixel. Panics if it ends before them.
 pub fn columns(line: &[u16], entries: &[u16], weights_len: usize, out: &mut [u16]) {
     match weights_len {
-        #[cfg(target_arch = "aarch64")]
-        4 | SLACK => neon::columns(line, entries, weights_len, out),
-        #[cfg(not(target_arch = "aarch64"))]
         4 => columns_of::<4>(line, entries, out),
-        #[cfg(not(target_arch = "aarch64"))]
         SLACK => columns_of::<SLACK>(line, entries, out),
         _ => {
             for (out, entry) in out.iter_mut().zip(entries.chunks_exact(2 + weights_len)) {
@@ -58,6 +54,9 @@ pub fn columns(line: &[u16], entries: &[u16], weights_len: usize, out: &mut [u16
         }
     }
 }
+
+#[cfg(target_arch = "aarch64")]
+use neon::columns_of;
 
 /// [`columns`] of `N` weights: whole vectors, no loop.
 #[cfg(not(target_arch = "aarch64"))]
@@ -96,14 +95,6 @@ pub fn split_yuyv(line: &[u16], luma: &mut [u16], u: &mut [u16], v: &mut [u16]) 
 mod neon {
     use core::arch::aarch64::*;
 
-    /// [`super::columns`] of 4 or 8 weights, four outputs at a time: their sums are added in pairs.
-    pub(super) fn columns(line: &[u16], entries: &[u16], weights_len: usize, out: &mut [u16]) {
-        match weights_len {
-            4 => columns_of::<4>(line, entries, out),
-            _ => columns_of::<8>(line, entries, out),
-        }
-    }
-
     /// The products of an entry's weights with what they weigh, in four partial sums.
     #[inline(always)]
     fn products<const N: usize>(line: &[u16], weights: &[u16; N], first: u16) -> uint32x4_t {
@@ -121,7 +112,8 @@ mod neon {
         }
     }
 
-    fn columns_of<const N: usize>(line: &[u16], entries: &[u16], out: &mut [u16]) {
+    /// [`super::columns`] of 4 or 8 weights, four outputs at a time: their sums are added in pairs.
+    pub(super) fn columns_of<const N: usize>(line: &[u16], entries: &[u16], out: &mut [u16]) {
         assert!((N == 4 || N == 8) && line.len() >= N, "whole vectors, and the slack");
         let of = |entry: &[u16]| products::<N>(line, entry[2..].first_chunk().expect("so many weights"), entry[0]);
         let (fours, rest) = out.as_chunks_mut::<4>();

@@ -296,7 +296,10 @@ pub struct Chosen {
     /// What was quantised: the graph, or the one with equalised channels.
     base: Graph,
     observed: Observed,
-    refine: Refinement,
+    /// The first node that learnt in int8.
+    learnt_from: Option<usize>,
+    /// What the float graph says of the pictures that chose.
+    float: Vec<Vec<f32>>,
 }
 
 impl Chosen {
@@ -305,7 +308,10 @@ impl Chosen {
     }
 
     fn quantised(&self, graph: &Graph) -> Quantised {
-        quantise(graph, &self.observed, self.taken().calibrator, self.refine)
+        let taken = self.taken();
+        let (corrected, cancelling) = (taken.corrected, taken.cancelling);
+        let refine = Refinement { corrected, cancelling, learnt_from: self.learnt_from };
+        quantise(graph, &self.observed, taken.calibrator, refine)
     }
 
     fn again(&self, graph: &Graph) -> Result<Vec<u8>> {
@@ -325,17 +331,16 @@ impl Chosen {
     ) -> Result<Self> {
         let from = aware::Network { base: &self.base, onnx: &self.onnx, quantised: self.quantised(&self.base), first };
         let tuned = aware::tune(&from, float, task, pictures, seed)?;
-        let refine = Refinement { learnt_from: Some(first), ..self.refine };
-        let onnx = graph::write(&tuned, Some(&quantise(&tuned, &self.observed, self.taken().calibrator, refine)))?;
-        let (agreement, mean_dp) = judge(&onnx, float, task, choice, &predict::float(float, choice)?)?;
+        self.learnt_from = Some(first);
+        let onnx = self.again(&tuned)?;
+        let (agreement, mean_dp) = judge(&onnx, float, task, choice, &self.float)?;
         let candidate = Candidate { aware: true, agreement, mean_dp, ..self.taken().clone() };
-        let better = candidate.better_than(self.taken());
-        self.tried.push(candidate);
-        if better {
-            return Ok(Self { onnx, tried: self.tried, base: tuned, observed: self.observed, refine });
+        if candidate.better_than(self.taken()) {
+            self.tried.push(candidate);
+            return Ok(Self { onnx, base: tuned, ..self });
         }
-        let last = self.tried.len() - 1;
-        self.tried.swap(last - 1, last);
+        self.learnt_from = None;
+        self.tried.insert(self.tried.len() - 1, candidate);
         Ok(self)
     }
 
@@ -411,10 +416,9 @@ pub fn choose(
     let equal = consider(&level, &level_observed, calibrator, true, refine)?;
     let (taken, onnx) = best.expect("at least one was considered");
     let last = tried.remove(taken);
-    let refine = Refinement { corrected: last.corrected, cancelling: last.cancelling, learnt_from: None };
     tried.push(last);
     let (base, observed) = if equal { (level, level_observed) } else { (graph.clone(), observed) };
-    Ok(Chosen { onnx, tried, base, observed, refine })
+    Ok(Chosen { onnx, tried, base, observed, learnt_from: None, float })
 }
 
 /// Pictures to calibrate on and pictures to choose by, at model size.
@@ -428,15 +432,17 @@ pub struct Pictures {
 impl Pictures {
     /// As many of a split as the options say, spread over all.
     pub fn of(split: &Split, target: Target, options: &Options) -> Result<Self> {
-        let spread = |side: Side, n: usize| -> Result<Vec<Vec<u8>>> {
-            let all = split.entries(side);
-            let some: Vec<data::Entry> = data::spread(all.len(), n).map(|i| all[i].clone()).collect();
-            data::load(&split.dataset.root, &some, target)
-        };
         Ok(Self {
-            calibration: spread(Side::Train, options.calibration)?,
-            choice: spread(Side::Validation, options.choice)?,
+            calibration: Self::spread(split, Side::Train, options.calibration, target)?,
+            choice: Self::spread(split, Side::Validation, options.choice, target)?,
         })
+    }
+
+    /// At most `n` pictures of a side, spread over all.
+    fn spread(split: &Split, side: Side, n: usize, target: Target) -> Result<Vec<Vec<u8>>> {
+        let all = split.entries(side);
+        let some: Vec<data::Entry> = data::spread(all.len(), n).map(|i| all[i].clone()).collect();
+        data::load(&split.dataset.root, &some, target)
     }
 
     /// The pictures of one kind, borrowed.
@@ -460,9 +466,7 @@ pub fn quantise_run(run: &Run, options: &Options) -> Result<()> {
     let task = run.split.dataset.task;
     let mut chosen = choose(&run.graph, task, &calibration, &choice, options.calibrator)?;
     if let Some(first) = learns_from(run, options, &chosen.onnx)? {
-        let all = run.split.entries(Side::Train);
-        let some: Vec<data::Entry> = data::spread(all.len(), aware::PICTURES).map(|i| all[i].clone()).collect();
-        let pictures = data::load(&run.split.dataset.root, &some, run.target()?)?;
+        let pictures = Pictures::spread(&run.split, Side::Train, aware::PICTURES, run.target()?)?;
         chosen = chosen.aware(first, &run.graph, task, &Pictures::refs(&pictures), &choice, run.record.seed)?;
     }
     keep(run, &chosen.onnx, &chosen.summary(calibration.len(), choice.len()))

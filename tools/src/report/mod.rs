@@ -47,11 +47,12 @@ pub fn write(run: &Run) -> Result<()> {
     let evaluation = Evaluation::of(run)?;
     let parity: parity::Figures = read_json(&run.file("parity.json"), &format!("parity {of}"))?;
     let decision = Decision::of(run)?;
+    let latency = Latency::of(&run.int8()?)?;
     let page = Page {
         verdict: Verdict::of(run, &evaluation, &parity, &decision),
         quantisation: read_json(&run.file("quantisation.json"), &format!("quantise {of}"))?,
-        latency: Latency::of(&run.int8()?)?,
-        trade: trade::beside(run)?,
+        trade: trade::beside(run, latency)?,
+        latency,
         run,
         evaluation,
         parity,
@@ -108,7 +109,7 @@ impl Page<'_> {
             ("shift", "Changed and invalid pictures", self.shift()),
             ("parity", "int8 against float", self.parity()),
             ("latency", "Latency", self.latency()),
-            ("trade", "Size against speed", trade::html(&self.trade, self.run)?),
+            ("trade", "Size against speed", trade::html(&self.trade, self.run.graph.side)?),
             ("provenance", "Provenance", self.provenance()),
         ];
         Ok(html! {

@@ -12,6 +12,7 @@ use std::path::Path;
 use tagpin::engine::Engine;
 
 /// How long one picture takes on this machine.
+#[derive(Clone, Copy)]
 pub struct Latency {
     /// The set of kernels that ran.
     pub kernels: &'static str,
@@ -50,6 +51,7 @@ impl Latency {
 
 /// A run that was judged on the same test pictures, this one among them.
 pub struct Beside {
+    own: bool,
     name: String,
     record: Record,
     top1: Interval,
@@ -57,24 +59,26 @@ pub struct Beside {
     latency: Latency,
 }
 
-/// The proven runs in the folder that holds `run`, trained on the same split: fewest multiply-adds first.
-pub fn beside(run: &Run) -> Result<Vec<Beside>> {
+/// The proven runs in the folder that holds `run`, whose own latency is known, trained on the same split: fewest multiply-adds
+/// first.
+pub fn beside(run: &Run, latency: Latency) -> Result<Vec<Beside>> {
     let own = std::path::absolute(run.folder())?;
     let Some(folder) = own.parent() else { return Ok(Vec::new()) };
     let read = |path: &Path| -> Option<Beside> {
         // A run that is damaged or half done is not this report's concern.
         let record = Record::of(path).ok()?;
         let evaluation = Evaluation::in_folder(path).ok()?;
-        let int8 = std::fs::read(path.join("int8.onnx")).ok()?;
         if record.split_sha256 != run.record.split_sha256 || evaluation.evaluator != EVALUATOR {
             return None;
         }
-        let f = &evaluation.sets[0];
+        let (f, own) = (&evaluation.sets[0], path == own);
+        let latency = if own { latency } else { Latency::of(&std::fs::read(path.join("int8.onnx")).ok()?).ok()? };
         Some(Beside {
+            own,
             name: path.file_name()?.to_string_lossy().into_owned(),
             top1: f.int8,
             macro_f1: f.macro_f1,
-            latency: Latency::of(&int8).ok()?,
+            latency,
             record,
         })
     };
@@ -84,17 +88,16 @@ pub fn beside(run: &Run) -> Result<Vec<Beside>> {
 }
 
 /// The table and the plot; how to get one, if there is only this run.
-pub fn html(runs: &[Beside], own: &Run) -> Result<Markup> {
-    let smaller = own.graph.side.saturating_sub(64).max(32);
+pub fn html(runs: &[Beside], side: usize) -> Result<Markup> {
+    let smaller = side.saturating_sub(64).max(32);
     if runs.len() < 2 {
         return Ok(html! {
             p { "No other run in this folder was trained on the same split. The same command with " code { "--size " (smaller) } ", " code { "--split" } " and another " code { "--out" } " beside this one shows here what a smaller picture gives and costs." }
         });
     }
-    let is_own = |r: &Beside| own.folder().file_name().is_some_and(|n| n.to_string_lossy() == r.name);
     let row = |r: &Beside| {
         vec![
-            html! { @if is_own(r) { strong { (r.name) " (this one)" } } @else { (r.name) } },
+            html! { @if r.own { strong { (r.name) " (this one)" } } @else { (r.name) } },
             text(&r.record.kind),
             text(r.record.side),
             text(format!("{:.1}", r.record.macs as f64 / 1e6)),

@@ -6,6 +6,7 @@
 //! fixed order, so that the same run gives the same bits.
 
 use crate::graph::{Clamp, Quant, Window};
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -387,6 +388,16 @@ impl LayerOps for Flex {
     }
 }
 
+/// Hands each parent its gradient, `[rows, columns]`, where one is wanted.
+fn register<const N: usize>(grads: &mut Gradients, parents: [Option<NodeId>; N], columns: usize, gradients: [Vec<f32>; N]) {
+    for (parent, values) in parents.into_iter().zip(gradients) {
+        if let Some(id) = parent {
+            let rows = values.len() / columns;
+            grads.register::<Flex>(id, flat(values, [rows, columns]));
+        }
+    }
+}
+
 #[derive(Debug)]
 struct DepthwiseBackward;
 
@@ -397,13 +408,7 @@ impl Backward<Flex, 2> for DepthwiseBackward {
         let (x, w, g) = ops.state;
         let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (dx, dw) = depthwise_backward(slice(&x), slice(&w), slice(&dy), g);
-        let [px, pw] = ops.parents;
-        if let Some(p) = px {
-            grads.register::<Flex>(p.id, flat(dx, [g.batch * g.input[0] * g.input[1], g.channels]));
-        }
-        if let Some(p) = pw {
-            grads.register::<Flex>(p.id, flat(dw, [g.window.kernel[0] * g.window.kernel[1], g.channels]));
-        }
+        register(grads, ops.parents.map(|p| p.map(|p| p.id)), g.channels, [dx, dw]);
     }
 }
 
@@ -417,12 +422,7 @@ impl Backward<Flex, 2> for BiasBackward {
         let (y, c, clamp) = ops.state;
         let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (dx, db) = bias_backward(slice(&y), slice(&dy), c, clamp);
-        let rows = dx.len() / c;
-        for (parent, (values, rows)) in ops.parents.into_iter().zip([(dx, rows), (db, 1)]) {
-            if let Some(p) = parent {
-                grads.register::<Flex>(p.id, flat(values, [rows, c]));
-            }
-        }
+        register(grads, ops.parents.map(|p| p.map(|p| p.id)), c, [dx, db]);
     }
 }
 
@@ -436,11 +436,7 @@ impl Backward<Flex, 1> for RoundedBackward {
         let (x, columns, to) = ops.state;
         let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
         let dx = rounded_backward(slice(&x), slice(&dy), to);
-        let [parent] = ops.parents;
-        if let Some(p) = parent {
-            let rows = dx.len() / columns;
-            grads.register::<Flex>(p.id, flat(dx, [rows, columns]));
-        }
+        register(grads, ops.parents.map(|p| p.map(|p| p.id)), columns, [dx]);
     }
 }
 
@@ -454,13 +450,7 @@ impl Backward<Flex, 3> for NormBackward {
         let n = ops.state;
         let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (dx, dgamma, dbeta) = norm_backward(&n, slice(&dy));
-        let c = n.gamma.len();
-        let rows = dx.len() / c;
-        for (parent, (values, rows)) in ops.parents.into_iter().zip([(dx, rows), (dgamma, 1), (dbeta, 1)]) {
-            if let Some(p) = parent {
-                grads.register::<Flex>(p.id, flat(values, [rows, c]));
-            }
-        }
+        register(grads, ops.parents.map(|p| p.map(|p| p.id)), n.gamma.len(), [dx, dgamma, dbeta]);
     }
 }
 
