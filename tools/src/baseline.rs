@@ -38,7 +38,7 @@ pub fn all(train: &Tagged<'_>, test: &Tagged<'_>, tags: usize, task: TaskName, s
     let grey = |t: &Tagged<'_>| -> Vec<Vec<f32>> { t.rgb.par_iter().map(|p| grey(p, side)).collect() };
     let (a, b) = (grey(train), grey(test));
     // The penalty is fixed: a baseline gets no validation set of its own.
-    let linear = head::fit_one(&Examples { features: &a, tags: train.truth }, tags, task, 100.0)?;
+    let linear = head::fit_one(&Examples { features: &a, tags: train.truth }, tags, task, 100.0, head::FLAT)?;
     let logits: Vec<Vec<f32>> = b.iter().map(|f| head::apply(&linear, f)).collect();
     found.push(Baseline { name: "logistic regression on 24x24 grey", rights: right(&logits, 0.0) });
     Ok(found)

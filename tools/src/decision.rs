@@ -2,7 +2,7 @@
 //!
 //! Does not choose thresholds itself; the decision is the device's.
 
-use crate::data::{TaskName, split::Side};
+use crate::data::TaskName;
 use crate::judged::Judged;
 use crate::metrics;
 use crate::predict;
@@ -87,10 +87,10 @@ pub fn present(verdict: &Verdict) -> Vec<usize> {
     }
 }
 
-/// Fits the temperature on validation and writes the plain decision.
-pub fn calibrate(run: &Run) -> Result<Decision> {
-    let judged = Judged::int8(run, Side::Validation)?;
-    let temperature = metrics::temperature(&predict::real(&judged.int8), &judged.truth(), run.split.dataset.task);
+/// Fits the temperature on the validation side and writes the plain decision.
+pub fn calibrate(run: &Run, validation: &Judged) -> Result<Decision> {
+    let task = run.split.dataset.task;
+    let temperature = metrics::temperature(&predict::real(&validation.int8), &validation.truth(), task);
     let decision = Decision::plain(&run.split.dataset.tags, temperature);
     run_folder::write_json(&run.file("decision.json"), &decision)?;
     println!("{:>56}{temperature:>12.3}", "temperature");

@@ -1,15 +1,18 @@
-//! What a frozen backbone says of each picture, computed once for each file.
+//! What a frozen backbone says of each picture, in f32 or in int8, computed once for each file.
 //!
 //! Does not know tags. Kept by file hash for each backbone and size; a changed file or backbone is another key.
 
 use crate::data::{self, Entry, hex_hash, read_listed};
-use crate::graph::{self, Graph, Runner};
+use crate::graph::{self, Graph, Node, Op, Runner};
+use crate::head;
+use crate::predict::{self, Int8};
 use crate::progress::Interrupt;
 use crate::run_folder;
 use anyhow::{Result, bail};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tagpin::bundle::Fit;
 use tagpin::preprocess::Preprocessor;
@@ -17,31 +20,145 @@ use tagpin::preprocess::Preprocessor;
 /// A file's hash and features; nothing once the user asked to stop.
 type Made = Option<(String, Vec<f32>)>;
 
-/// Features of `entries`, `[entries][outputs of the backbone]`, and how many had to be computed.
-pub fn of(root: &Path, entries: &[Entry], backbone: &Graph, fit: Fit) -> Result<(Vec<Vec<f32>>, usize)> {
-    let onnx = graph::write(backbone, None)?;
-    let target = data::target(backbone.side, fit)?;
-    let key = hex_hash(format!("features-1 {} {} {fit:?}", hex_hash(&onnx), backbone.side).as_bytes());
-    let path = run_folder::cache().join(format!("features-{}.bin", &key[..16]));
-    let mut known: HashMap<String, Vec<f32>> =
-        std::fs::read(&path).ok().and_then(|b| postcard::from_bytes(&b).ok()).unwrap_or_default();
-    let missing: Vec<&Entry> = entries.iter().filter(|e| !known.contains_key(&e.sha256)).collect();
+/// A backbone in one of its forms.
+pub enum Network<'a> {
+    /// As it is.
+    Float(&'a Graph),
+    /// Its quantised form, and the graph that was quantised.
+    Int8(&'a [u8], &'a Graph),
+}
+
+/// Gives one picture's features.
+type Extract<'a> = Box<dyn FnMut(&[u8]) -> Result<Vec<f32>> + 'a>;
+
+impl<'a> Network<'a> {
+    fn graph(&self) -> &'a Graph {
+        match self {
+            Self::Float(graph) | Self::Int8(_, graph) => graph,
+        }
+    }
+
+    fn onnx(&self) -> Result<Cow<'a, [u8]>> {
+        Ok(match self {
+            Self::Float(graph) => graph::write(graph, None)?.into(),
+            Self::Int8(onnx, _) => (*onnx).into(),
+        })
+    }
+}
+
+/// A network that was loaded, for all threads.
+enum Loaded {
+    Float(Runner),
+    Int8(Box<Int8>),
+}
+
+impl Loaded {
+    fn of(network: &Network<'_>) -> Result<Self> {
+        Ok(match network {
+            Network::Float(graph) => Self::Float(Runner::whole(graph)?),
+            Network::Int8(onnx, graph) => Self::Int8(Box::new(Int8::load(onnx, graph.normalise)?)),
+        })
+    }
+
+    /// For one thread.
+    fn extract(&self) -> Extract<'_> {
+        match self {
+            Self::Float(runner) => Box::new(|rgb| Ok(runner.run(rgb)?.swap_remove(0))),
+            Self::Int8(int8) => {
+                let mut int8 = int8.clone();
+                Box::new(move |rgb| Ok(predict::real_one(&int8.logits(rgb)?)))
+            }
+        }
+    }
+}
+
+/// Features that are known of one network at one size.
+struct Cache {
+    path: PathBuf,
+    known: HashMap<String, Vec<f32>>,
+}
+
+/// Most bytes of features that are kept of all networks; those written longest ago go first.
+const KEPT: u64 = 2 << 30;
+
+impl Cache {
+    fn of(network: &Network<'_>, fit: Fit) -> Result<Self> {
+        let (onnx, side) = (network.onnx()?, network.graph().side);
+        let key = hex_hash(format!("features-1 {} {side} {fit:?}", hex_hash(&onnx)).as_bytes());
+        let path = run_folder::cache().join(format!("features-{}.bin", &key[..16]));
+        let known = Self::read(&path);
+        Ok(Self { path, known })
+    }
+
+    fn read(path: &Path) -> HashMap<String, Vec<f32>> {
+        std::fs::read(path).ok().and_then(|b| postcard::from_bytes(&b).ok()).unwrap_or_default()
+    }
+
+    /// Adds what was made to what is kept, and to what another command kept meanwhile.
+    fn keep(&mut self, made: impl Iterator<Item = (String, Vec<f32>)>) -> Result<()> {
+        self.known.extend(made);
+        std::fs::create_dir_all(run_folder::cache())?;
+        let lock = std::fs::File::create(run_folder::cache().join("features.lock"))?;
+        lock.lock()?;
+        let mut all = Self::read(&self.path);
+        all.extend(self.known.iter().map(|(hash, features)| (hash.clone(), features.clone())));
+        let sorted: BTreeMap<String, Vec<f32>> = all.into_iter().collect();
+        run_folder::write_file(&self.path, &postcard::to_stdvec(&sorted)?)?;
+        self.forget_old()
+    }
+
+    fn forget_old(&self) -> Result<()> {
+        let mut files = Vec::new();
+        for file in std::fs::read_dir(run_folder::cache())? {
+            let file = file?;
+            let (name, about) = (file.file_name(), file.metadata()?);
+            if name.to_string_lossy().starts_with("features-") && file.path() != self.path {
+                files.push((about.modified()?, about.len(), file.path()));
+            }
+        }
+        files.sort();
+        let mut all: u64 = std::fs::metadata(&self.path)?.len() + files.iter().map(|f| f.1).sum::<u64>();
+        for (_, bytes, path) in files {
+            if all <= KEPT {
+                break;
+            }
+            std::fs::remove_file(path)?;
+            all -= bytes;
+        }
+        Ok(())
+    }
+}
+
+/// Logits of `entries` by a graph whose last layer is a matrix on known features; nothing if it ends otherwise, or if not all
+/// are known.
+pub fn logits(entries: &[Entry], graph: &Graph, fit: Fit) -> Result<Option<Vec<Vec<f32>>>> {
+    let Some(Node { op: Op::Linear(head), .. }) = graph.nodes.last() else { return Ok(None) };
+    let cache = Cache::of(&Network::Float(&graph.clone().headless()), fit)?;
+    Ok(entries.iter().map(|e| cache.known.get(&e.sha256).map(|f| head::apply(head, f))).collect())
+}
+
+/// Features of `entries`, `[entries][outputs of the network]`, and how many had to be computed.
+pub fn of(root: &Path, entries: &[Entry], network: &Network<'_>, fit: Fit) -> Result<(Vec<Vec<f32>>, usize)> {
+    let target = data::target(network.graph().side, fit)?;
+    let mut cache = Cache::of(network, fit)?;
+    let missing: Vec<&Entry> = entries.iter().filter(|e| !cache.known.contains_key(&e.sha256)).collect();
     if !missing.is_empty() {
         let interrupt = Interrupt::listen()?;
-        let runner = Runner::whole(backbone)?;
-        let bar = crate::progress::bar("features", missing.len() as u64);
+        let loaded = Loaded::of(network)?;
+        let what = if let Network::Float(_) = network { "features" } else { "int8 features" };
+        let bar = crate::progress::bar(what, missing.len() as u64);
         let done = AtomicUsize::new(0);
         let made: Vec<Result<Made>> = missing
             .par_iter()
             .map_init(
-                || Preprocessor::new(target),
-                |preprocessor, e| {
+                || (Preprocessor::new(target), loaded.extract()),
+                |(preprocessor, extract), e| {
                     if interrupt.stopped() {
                         return Ok(None);
                     }
                     let name = || root.join(&e.path).display().to_string();
                     let rgb = read_listed(root, e).and_then(|b| data::rgb_of(&b, preprocessor));
-                    let values = runner.run(&rgb.map_err(|e| e.context(name()))?)?.swap_remove(0);
+                    let values = extract(&rgb.map_err(|e| e.context(name()))?)?;
                     bar.inc(1);
                     done.fetch_add(1, Ordering::Relaxed);
                     Ok(Some((e.sha256.clone(), values)))
@@ -50,15 +167,11 @@ pub fn of(root: &Path, entries: &[Entry], backbone: &Graph, fit: Fit) -> Result<
             .collect();
         bar.finish_and_clear();
         let made: Vec<Made> = made.into_iter().collect::<Result<_>>()?;
-        known.extend(made.into_iter().flatten());
         // Only a cache: a folder that cannot be written costs time, not results.
-        let sorted: BTreeMap<&String, &Vec<f32>> = known.iter().collect();
-        let _ = std::fs::create_dir_all(run_folder::cache())
-            .map_err(anyhow::Error::from)
-            .and_then(|()| run_folder::write_file(&path, &postcard::to_stdvec(&sorted)?));
+        let _ = cache.keep(made.into_iter().flatten());
         if interrupt.stopped() {
             bail!("interrupted; {} pictures' features are kept, the same command goes on from there", done.into_inner());
         }
     }
-    Ok((entries.iter().map(|e| known[&e.sha256].clone()).collect(), missing.len()))
+    Ok((entries.iter().map(|e| cache.known[&e.sha256].clone()).collect(), missing.len()))
 }

@@ -8,7 +8,7 @@ use crate::metrics;
 use anyhow::{Context, Result, bail};
 use linfa::prelude::*;
 use linfa_logistic::{LogisticRegression, MultiLogisticRegression};
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;
 
 /// Features with their tags.
@@ -34,35 +34,57 @@ const PENALTIES: [f32; 8] = [3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0]
 /// Most steps of L-BFGS; the loss is flat long before.
 const STEPS: u64 = 200;
 /// Length of the loss's gradient, summed over all pictures, at which it counts as flat.
-const FLAT: f64 = 0.1;
+pub const FLAT: f64 = 0.1;
 
-/// Learns from `train`, chooses the penalty with the least log loss on `validation`.
+/// A penalty and what came of it.
+struct Tried {
+    penalty: f32,
+    /// Mean log loss on validation.
+    loss: f64,
+    /// Share right on validation.
+    right: f64,
+    linear: Linear,
+}
+
+/// Learns from `train`, chooses the penalty with the least log loss on `validation`: from the strongest on, two at a time, until
+/// weaker ones do no better. The weakest take the longest to fit.
 pub fn fit(train: &Examples<'_>, validation: &Examples<'_>, tags: usize, task: TaskName) -> Result<Fitted> {
     let standard = Standard::of(train.features)?;
     let x = standard.apply(train.features);
     let bar = crate::progress::bar("head", PENALTIES.len() as u64);
-    let mut tried: Vec<(f32, f64, f64, Linear)> = PENALTIES
-        .into_par_iter()
-        .map(|penalty| {
-            let linear = standard.undo(&one(&x, train.tags, tags, task, penalty)?, tags);
-            let logits: Vec<Vec<f32>> = validation.features.iter().map(|f| apply(&linear, f)).collect();
-            let loss = metrics::log_loss(&logits, validation.tags, task, 1.0);
-            let right = metrics::right(&logits, validation.tags, task);
-            bar.inc(1);
-            Ok((penalty, loss, right, linear))
-        })
-        .collect::<Result<_>>()?;
+    let judge = |penalty: f32, start: Option<&Array2<f64>>| -> Result<(Array2<f64>, Tried)> {
+        let fitted = one(&x, train.tags, tags, task, Search { penalty, flat: FLAT, start })?;
+        let linear = standard.undo(&fitted, tags);
+        let logits: Vec<Vec<f32>> = validation.features.iter().map(|f| apply(&linear, f)).collect();
+        let loss = metrics::log_loss(&logits, validation.tags, task, 1.0);
+        let right = metrics::right(&logits, validation.tags, task);
+        bar.inc(1);
+        Ok((fitted, Tried { penalty, loss, right, linear }))
+    };
+    let mut tried: Vec<Tried> = Vec::new();
+    let best = |tried: &[Tried]| (0..tried.len()).min_by(|&a, &b| tried[a].loss.total_cmp(&tried[b].loss));
+    let mut start = None;
+    for two in PENALTIES.chunks(2) {
+        let more: Vec<_> = two.par_iter().map(|&p| judge(p, start.as_ref())).collect::<Result<_>>()?;
+        for (fitted, one) in more {
+            start = Some(fitted);
+            tried.push(one);
+        }
+        if best(&tried).is_some_and(|b| b + 1 < tried.len()) {
+            break;
+        }
+    }
     bar.finish_and_clear();
-    let best = (0..tried.len()).min_by(|&a, &b| tried[a].1.total_cmp(&tried[b].1)).context("no penalty was tried")?;
-    let list = tried.iter().map(|(p, l, r, _)| (*p, *l, *r)).collect();
-    let (penalty, _, _, linear) = tried.swap_remove(best);
+    let list = tried.iter().map(|t| (t.penalty, t.loss, t.right)).collect();
+    let Tried { penalty, linear, .. } = tried.swap_remove(best(&tried).context("no penalty was tried")?);
     Ok(Fitted { linear, penalty, tried: list })
 }
 
-/// Learns from `train` with a given penalty.
-pub fn fit_one(train: &Examples<'_>, tags: usize, task: TaskName, penalty: f32) -> Result<Linear> {
+/// Learns from `train` with a given penalty, until the gradient is as short as `flat`.
+pub fn fit_one(train: &Examples<'_>, tags: usize, task: TaskName, penalty: f32, flat: f64) -> Result<Linear> {
     let standard = Standard::of(train.features)?;
-    Ok(standard.undo(&one(&standard.apply(train.features), train.tags, tags, task, penalty)?, tags))
+    let fitted = one(&standard.apply(train.features), train.tags, tags, task, Search { penalty, flat, start: None })?;
+    Ok(standard.undo(&fitted, tags))
 }
 
 /// Logits of one feature vector.
@@ -116,20 +138,32 @@ impl Standard {
     }
 }
 
+/// How one fit is found.
+struct Search<'a> {
+    penalty: f32,
+    /// Length of the gradient at which it ends.
+    flat: f64,
+    /// What another penalty gave: the way from there is shorter.
+    start: Option<&'a Array2<f64>>,
+}
+
 /// `[features + 1, tags]`, the last row the bias.
 ///
 /// In f64: the line search of L-BFGS compares sums over all pictures, which in f32 end it early.
-fn one(x: &Array2<f64>, truth: &[Vec<usize>], tags: usize, task: TaskName, penalty: f32) -> Result<Array2<f64>> {
+fn one(x: &Array2<f64>, truth: &[Vec<usize>], tags: usize, task: TaskName, search: Search<'_>) -> Result<Array2<f64>> {
+    let Search { penalty, flat, start } = search;
     let n = x.ncols();
     let mut out = Array2::zeros((n + 1, tags));
     match task {
         TaskName::Multiclass => {
             let y = Array1::from_iter(truth.iter().map(|t| t[0]));
+            let there: Vec<usize> = (0..tags).filter(|tag| truth.iter().any(|t| t[0] == *tag)).collect();
             let data = DatasetBase::new(x.view(), y);
             let fitted = MultiLogisticRegression::default()
                 .alpha(penalty as f64)
                 .max_iterations(STEPS)
-                .gradient_tolerance(FLAT)
+                .gradient_tolerance(flat)
+                .initial_params(start.map_or_else(|| Array2::zeros((n + 1, there.len())), |s| s.select(Axis(1), &there)))
                 .fit(&data)
                 .map_err(|e| anyhow::anyhow!("logistic regression: {e}"))?;
             for (column, &tag) in fitted.classes().iter().enumerate() {
@@ -140,11 +174,13 @@ fn one(x: &Array2<f64>, truth: &[Vec<usize>], tags: usize, task: TaskName, penal
         TaskName::Multilabel => {
             for tag in 0..tags {
                 let y = Array1::from_iter(truth.iter().map(|t| t.contains(&tag)));
+                let mostly = if 2 * y.iter().filter(|has| **has).count() > y.len() { 1.0 } else { -1.0 };
                 let data = DatasetBase::new(x.view(), y);
                 let fitted = LogisticRegression::default()
                     .alpha(penalty as f64)
                     .max_iterations(STEPS)
-                    .gradient_tolerance(FLAT)
+                    .gradient_tolerance(flat)
+                    .initial_params(start.map_or_else(|| Array1::zeros(n + 1), |s| &s.column(tag) * mostly))
                     .fit(&data)
                     .map_err(|e| {
                         anyhow::anyhow!("logistic regression of tag {tag}: {e}; it needs pictures with and without it")

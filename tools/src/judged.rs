@@ -3,6 +3,7 @@
 //! Does not judge.
 
 use crate::data::{self, Entry, split::Side};
+use crate::features;
 use crate::predict;
 use crate::run::Run;
 use anyhow::Result;
@@ -17,7 +18,7 @@ pub struct Judged {
     pub rgb: Vec<Vec<u8>>,
     /// Q16.16, by the runtime's engine.
     pub int8: Vec<Vec<i32>>,
-    /// By tract; empty if not asked for.
+    /// By tract, at least up to the last layer; empty if not asked for.
     pub float: Vec<Vec<f32>>,
 }
 
@@ -37,7 +38,11 @@ impl Judged {
         let rgb: Vec<Vec<u8>> = data::load(&root, &entries, run.target()?)?;
         let pictures: Vec<&[u8]> = rgb.iter().map(Vec::as_slice).collect();
         let int8 = predict::int8(&run.int8()?, run.graph.normalise, &pictures)?;
-        let float = if float { predict::float(&run.graph, &pictures)? } else { Vec::new() };
+        let float = match float.then(|| features::logits(&entries, &run.graph, run.record.fit.into())).transpose()? {
+            None => Vec::new(),
+            Some(Some(known)) => known,
+            Some(None) => predict::float(&run.graph, &pictures)?,
+        };
         Ok(Self { entries, root, rgb, int8, float })
     }
 

@@ -11,6 +11,7 @@ use crate::predict;
 use crate::run::Run;
 use crate::run_folder;
 use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -240,6 +241,7 @@ pub fn parity(run: &Run, test: &Judged, gates: &Gates) -> Result<Figures> {
             met: true,
         });
     }
+    let (layers, onnxruntime) = rayon::join(|| layers(run, test), || onnxruntime(run, test));
     let figures = Figures {
         pictures: n,
         agreement: share(agrees.iter().filter(|a| **a).count(), n),
@@ -249,8 +251,8 @@ pub fn parity(run: &Run, test: &Judged, gates: &Gates) -> Result<Figures> {
         largest_dp: (0..n).flat_map(dp).fold(0.0, f32::max),
         tags: tag_changes,
         flips: flips.collect(),
-        layers: layers(run, test)?,
-        onnxruntime: onnxruntime(run, test).map_err(|e| format!("{e:#}")),
+        layers: layers?,
+        onnxruntime: onnxruntime.map_err(|e| format!("{e:#}")),
         gates: found,
     };
     run_folder::write_json(&run.file("parity.json"), &figures)?;
@@ -266,15 +268,18 @@ fn layers(run: &Run, test: &Judged) -> Result<Vec<LayerError>> {
     let taps: Vec<usize> = (0..graph.nodes.len()).filter(|&n| !matches!(graph.nodes[n].op, Op::MaxPool(_))).collect();
     let float = Runner::new(graph, &taps)?;
     let int8 = Runner::quantised(&run.int8()?, graph, &taps)?;
-    let mut sums = vec![(0.0f64, 0.0f64); taps.len()];
-    for rgb in data::spread(test.rgb.len(), LAYER_PICTURES).map(|i| &test.rgb[i]) {
+    let chosen: Vec<&Vec<u8>> = data::spread(test.rgb.len(), LAYER_PICTURES).map(|i| &test.rgb[i]).collect();
+    let one = |rgb: &&Vec<u8>| -> Result<Vec<(f64, f64)>> {
         let (a, b) = (float.run(rgb)?, int8.run(rgb)?);
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(&b)) {
-            for (x, y) in a.iter().zip(b) {
-                sum.0 += ((x - y) as f64).powi(2);
-                sum.1 += (*x as f64).powi(2);
-            }
-        }
+        let squares = |(a, b): (&Vec<f32>, &Vec<f32>)| {
+            let of = |(x, y): (&f32, &f32)| (((x - y) as f64).powi(2), (*x as f64).powi(2));
+            a.iter().zip(b).map(of).fold((0.0, 0.0), |sum, s| (sum.0 + s.0, sum.1 + s.1))
+        };
+        Ok(a.iter().zip(&b).map(squares).collect())
+    };
+    let mut sums = vec![(0.0f64, 0.0f64); taps.len()];
+    for of_one in chosen.par_iter().map(one).collect::<Vec<_>>() {
+        sums.iter_mut().zip(of_one?).for_each(|(sum, s)| *sum = (sum.0 + s.0, sum.1 + s.1));
     }
     let error: Vec<f64> = sums.iter().map(|(d, v)| (d / v.max(1e-30)).sqrt()).collect();
     let layer = |(k, &n): (usize, &usize)| {

@@ -11,27 +11,41 @@ use tagpin::engine::Engine;
 use tagpin::head::{Score, Temperature};
 use tagpin::quant;
 
+/// The runtime's engine with what quantises pictures for it.
+#[derive(Clone)]
+pub struct Int8 {
+    engine: Engine,
+    /// int8 value of each byte of each channel.
+    tables: Vec<u8>,
+}
+
+impl Int8 {
+    /// Loads a quantised graph.
+    pub fn load(onnx: &[u8], normalise: Normalise) -> Result<Self> {
+        let engine = Engine::load(onnx)?;
+        let spec = engine.spec();
+        let int8 = |x: f32| quant::quantise(x, spec.scale, spec.zero_point) as u8;
+        Ok(Self { tables: normalise.table().into_iter().map(int8).collect(), engine })
+    }
+
+    /// Logits, or features of a graph without a head, in Q16.16. `rgb`: `[side, side, 3]` of the model's side.
+    pub fn logits(&mut self, rgb: &[u8]) -> Result<Vec<i32>> {
+        let (mut input, mut logits) = (vec![0; rgb.len()], vec![0; self.engine.spec().logits]);
+        tagpin::preprocess::quantise(rgb, &self.tables, &mut input);
+        self.engine.infer(&input, &mut logits)?;
+        Ok(logits)
+    }
+}
+
 /// Logits in Q16.16 of each picture by the int8 engine. Pictures are `[side, side, 3]` of the model's side.
 pub fn int8(onnx: &[u8], normalise: Normalise, pictures: &[&[u8]]) -> Result<Vec<Vec<i32>>> {
-    let engine = Engine::load(onnx)?;
-    let spec = engine.spec().clone();
-    let int8 = |x: f32| quant::quantise(x, spec.scale, spec.zero_point) as u8;
-    let tables: Vec<u8> = normalise.table().into_iter().map(int8).collect();
+    let int8 = Int8::load(onnx, normalise)?;
     let bar = crate::progress::bar("int8", pictures.len() as u64);
-    let logits = pictures
-        .par_iter()
-        .map_init(
-            || engine.clone(),
-            |engine, rgb| {
-                let mut input = vec![0; rgb.len()];
-                tagpin::preprocess::quantise(rgb, &tables, &mut input);
-                let mut logits = vec![0; spec.logits];
-                engine.infer(&input, &mut logits)?;
-                bar.inc(1);
-                Ok(logits)
-            },
-        )
-        .collect();
+    let one = |int8: &mut Int8, rgb: &&[u8]| {
+        bar.inc(1);
+        int8.logits(rgb)
+    };
+    let logits = pictures.par_iter().map_init(|| int8.clone(), one).collect();
     bar.finish_and_clear();
     logits
 }
@@ -43,7 +57,12 @@ pub fn float(graph: &Graph, pictures: &[&[u8]]) -> Result<Vec<Vec<f32>>> {
 
 /// Q16.16 as f32.
 pub fn real(logits: &[Vec<i32>]) -> Vec<Vec<f32>> {
-    logits.iter().map(|l| l.iter().map(|&v| v as f32 / 65536.0).collect()).collect()
+    logits.iter().map(|l| real_one(l)).collect()
+}
+
+/// One picture's Q16.16 as f32.
+pub fn real_one(logits: &[i32]) -> Vec<f32> {
+    logits.iter().map(|&v| v as f32 / 65536.0).collect()
 }
 
 /// f32 as Q16.16, as the engine would give it.

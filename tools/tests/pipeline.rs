@@ -87,6 +87,16 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     let model = |name: &str| std::fs::read(at.join("runs").join(name).join("int8.onnx")).unwrap();
     assert_eq!(model("one"), model("two"));
 
+    // What is known says what the network would say.
+    let figures = || json(at.join("runs/two/evaluation.json"))["sets"].clone();
+    let difference = || json(at.join("runs/two/parity.json"))["mean_dp"].as_f64().unwrap();
+    let (by_features, dp) = (figures(), difference());
+    std::fs::remove_dir_all(at.join("cache")).unwrap();
+    run(&["evaluate", "runs/two"], &at);
+    tools(&["parity", "runs/two"], &at);
+    assert_eq!(figures(), by_features);
+    assert!((difference() - dp).abs() < 1e-5, "{} {dp}", difference());
+
     let record = json(at.join("runs/one/run.json"));
     for key in ["tool", "evaluator", "command", "seed", "dataset_sha256", "split_sha256", "backbone_sha256"] {
         assert!(!record[key].is_null(), "run.json has no {key}");
@@ -128,6 +138,25 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     let float = std::fs::read(at.join("runs/one/float.onnx")).unwrap();
     let oracle = tagpin::engine::oracle::Oracle::load(&float, &[1, 3, 96, 96]).unwrap();
     assert_eq!(oracle.run(&vec![0.1; 3 * 96 * 96]).unwrap().len(), 8);
+}
+
+#[test]
+fn two_commands_at_once_lose_none_of_each_others_features() {
+    let at = folder("shared-cache");
+    backbone(&at);
+    for seed in ["1", "2"] {
+        run(&["synth", "--out", seed, "--per-tag", "6", "--seed", seed], &at);
+    }
+    let train = |data: &str, out: &str| {
+        let how = ["train", "--quick", "--only", "--backbone", "others-run/float.onnx", "--data", data, "--out", out];
+        run(&how, &at)
+    };
+    std::thread::scope(|s| {
+        ["1", "2"].map(|data| s.spawn(move || train(data, &format!("first-{data}")))).map(|t| t.join().unwrap())
+    });
+    for data in ["1", "2"] {
+        assert!(train(data, &format!("second-{data}")).contains("features known already"), "{data}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::predict;
 use crate::run::{EVALUATOR, Run};
 use crate::run_folder;
 use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tagpin::decide::Verdict;
@@ -362,19 +363,20 @@ fn shifted(c: &Judge<'_>, judged: &Judged, most: usize) -> Result<Vec<Shifted>> 
     let truth: Vec<Vec<usize>> = chosen.iter().map(|&i| judged.entries[i].tags.clone()).collect();
     let onnx = c.run.int8()?;
     let side = c.run.graph.side;
-    let judge = |name: String, strength: usize, pictures: &[Vec<u8>]| -> Result<Shifted> {
-        let refs: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
-        let int8 = predict::int8(&onnx, c.run.graph.normalise, &refs)?;
-        let rights = metrics::rights(&c.scores(&int8), &truth, c.task, 0.5);
+    let judge = |name: String, strength: usize, int8: &[Vec<i32>]| -> Result<Shifted> {
+        let rights = metrics::rights(&c.scores(int8), &truth, c.task, 0.5);
         let right = rights.iter().filter(|r| **r).count() as f64 / rights.len().max(1) as f64;
-        Ok(Shifted { name, strength, right, decided: c.decided(&int8, &truth)? })
+        Ok(Shifted { name, strength, right, decided: c.decided(int8, &truth)? })
     };
-    let own: Vec<Vec<u8>> = chosen.iter().map(|&i| judged.rgb[i].clone()).collect();
+    let own: Vec<Vec<i32>> = chosen.iter().map(|&i| judged.int8[i].clone()).collect();
     let mut all = vec![judge("as it is".into(), 0, &own)?];
     for shift in &shifts::Shift::ALL {
         for (i, &strength) in shift.strengths.iter().enumerate() {
-            let changed: Vec<Vec<u8>> = own.iter().map(|rgb| shift.apply(rgb, side, strength)).collect::<Result<_>>()?;
-            all.push(judge(format!("{} {strength} {}", shift.name, shift.unit), i + 1, &changed)?);
+            let change = |&i: &usize| shift.apply(&judged.rgb[i], side, strength);
+            let changed: Vec<Vec<u8>> = chosen.par_iter().map(change).collect::<Result<_>>()?;
+            let refs: Vec<&[u8]> = changed.iter().map(Vec::as_slice).collect();
+            let int8 = predict::int8(&onnx, c.run.graph.normalise, &refs)?;
+            all.push(judge(format!("{} {strength} {}", shift.name, shift.unit), i + 1, &int8)?);
         }
     }
     Ok(all)
@@ -433,8 +435,8 @@ fn further(run: &Run, name: &str, folder: &Path) -> Result<Judged> {
     Judged::of(run, checked.dataset.root, checked.dataset.entries, true)
 }
 
-/// Evaluates a run whose test pictures were judged, and writes `evaluation.json`.
-pub fn evaluate(run: &Run, test: &Judged, options: &Options) -> Result<Evaluation> {
+/// Evaluates a run whose validation and test pictures were judged, and writes `evaluation.json`.
+pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options) -> Result<Evaluation> {
     let c = Judge::new(run)?;
     let path = run.file("evaluation.json");
     let looks = Evaluation::of(run).map_or(0, |e| e.looks) + 1;
@@ -460,8 +462,7 @@ pub fn evaluate(run: &Run, test: &Judged, options: &Options) -> Result<Evaluatio
         let each: Vec<usize> = (0..judged.entries.len()).collect();
         sets.push(figures(&c, name, &judged, &each, &train, ignore)?);
     }
-    let validation = Judged::int8(run, Side::Validation)?;
-    let mut suspects = c.mistakes(&validation, &c.scores(&validation.int8));
+    let mut suspects = c.mistakes(validation, &c.scores(&validation.int8));
     suspects.extend(c.mistakes(test, &c.scores(&test.int8)));
     suspects.retain(|m| m.score > 0.8 && m.score_of_tag < 0.1);
     suspects.sort_by(|a, b| a.score_of_tag.total_cmp(&b.score_of_tag).then(a.path.cmp(&b.path)));
@@ -557,8 +558,9 @@ fn print(e: &Evaluation, run: &Run) {
 /// Evaluates a quantised run.
 pub fn run(args: &Evaluate) -> Result<()> {
     let run = Run::open(&args.run)?;
+    let validation = Judged::int8(&run, Side::Validation)?;
     let test = Judged::both(&run, Side::Test)?;
-    evaluate(&run, &test, &args.options)?;
+    evaluate(&run, &validation, &test, &args.options)?;
     println!("\n{}", run.file("evaluation.json").display());
     Ok(())
 }

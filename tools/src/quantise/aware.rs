@@ -35,7 +35,7 @@ pub struct Network<'a> {
     /// Its int8 form.
     pub onnx: &'a [u8],
     /// The same as numbers.
-    pub quantised: Quantised,
+    pub quantised: &'a Quantised,
     /// First node that learns.
     pub first: usize,
 }
@@ -222,7 +222,7 @@ mod tests {
             (write(g, Some(&q)).unwrap(), q)
         };
         let (plain, quantised) = int8(&graph, Refinement::default());
-        let network = Network { base: &graph, onnx: &plain, quantised, first };
+        let network = Network { base: &graph, onnx: &plain, quantised: &quantised, first };
         let tuned = tune(&network, &graph, TaskName::Multiclass, &refs[..128], 1).unwrap();
         let (learnt, _) = int8(&tuned, Refinement { learnt_from: Some(first), ..Refinement::default() });
         let held = &refs[128..];

@@ -34,8 +34,8 @@ impl Calibrator {
     }
 }
 
-/// Most values of one picture that a histogram counts; its ends are of all values.
-const SAMPLE: usize = 1 << 16;
+/// Most values of one picture that are kept for a histogram; ends, means and channels are of all.
+const SAMPLE: usize = 1 << 12;
 /// Bins of a histogram; half of them below 0.
 const BINS: usize = 4096;
 
@@ -46,15 +46,14 @@ pub struct Seen {
     pub low: f32,
     /// Greatest value.
     pub high: f32,
-    /// Bin `i` counts values of `i - BINS/2` times the width and up. The width is a power of two that doubles when a value
-    /// does not fit, so that the order in which pictures come makes no difference.
-    bins: Vec<u64>,
-    /// log2 of a bin's width.
-    width: i32,
+    /// Of each picture, the values at [`places`].
+    samples: Vec<f32>,
     /// Of each channel: least, greatest and sum of values.
     pub channels: Vec<ChannelSeen>,
     /// Values of each channel.
     pub per_channel: u64,
+    /// Values of each channel in one picture.
+    pixels: usize,
 }
 
 /// One channel's values.
@@ -68,73 +67,91 @@ pub struct ChannelSeen {
     pub sum: f64,
 }
 
+impl ChannelSeen {
+    const NONE: Self = Self { low: f32::INFINITY, high: f32::NEG_INFINITY, sum: 0.0 };
+
+    fn of(values: &[f32]) -> Self {
+        const LANES: usize = 16;
+        let (mut low, mut high, mut sum) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0f32; LANES]);
+        let mut take = |l: usize, v: f32| {
+            low[l] = if v < low[l] { v } else { low[l] };
+            high[l] = if v > high[l] { v } else { high[l] };
+            sum[l] += v;
+        };
+        let chunks = values.chunks_exact(LANES);
+        chunks.remainder().iter().enumerate().for_each(|(l, &v)| take(l, v));
+        chunks.for_each(|c| (0..LANES).for_each(|l| take(l, c[l])));
+        Self {
+            low: low.into_iter().fold(f32::INFINITY, f32::min),
+            high: high.into_iter().fold(f32::NEG_INFINITY, f32::max),
+            sum: sum.into_iter().map(f64::from).sum(),
+        }
+    }
+
+    fn join(self, other: Self) -> Self {
+        Self { low: self.low.min(other.low), high: self.high.max(other.high), sum: self.sum + other.sum }
+    }
+}
+
+/// Which of one picture's `n` values are kept: one of each of so many equal parts, at another place in each, so that no
+/// row or column of a feature map is met again and again.
+fn places(n: usize) -> impl Iterator<Item = usize> {
+    let kept = n.min(SAMPLE);
+    // Multiples of the golden ratio fill the unit interval evenly (Weyl).
+    let within = |k: usize, part: usize| ((((k as u64 * 0x9e37_79b9) & 0xffff_ffff) * part as u64) >> 32) as usize;
+    (0..kept).map(move |k| {
+        let (start, end) = (k * n / kept, (k + 1) * n / kept);
+        start + within(k, end - start)
+    })
+}
+
 impl Seen {
     /// Nothing seen yet, of so many channels.
     pub fn new(channels: usize) -> Self {
-        let none = ChannelSeen { low: f32::INFINITY, high: f32::NEG_INFINITY, sum: 0.0 };
-        let channels = vec![none; channels];
-        Self { low: f32::INFINITY, high: f32::NEG_INFINITY, bins: vec![0; BINS], width: -20, channels, per_channel: 0 }
+        let channels = vec![ChannelSeen::NONE; channels];
+        Self { low: f32::INFINITY, high: f32::NEG_INFINITY, samples: Vec::new(), channels, per_channel: 0, pixels: 0 }
     }
 
-    /// Adds one picture's values, `[channels, pixels]`.
+    /// Adds one picture's values, `[channels, pixels]`; the same number for every picture.
     pub fn add(&mut self, values: &[f32]) {
-        let pixels = values.len() / self.channels.len();
-        for (c, plane) in self.channels.iter_mut().zip(values.chunks_exact(pixels)) {
-            let (mut low, mut high, mut sum) = (c.low, c.high, 0.0);
-            for &v in plane {
-                low = low.min(v);
-                high = high.max(v);
-                sum += v;
-            }
-            *c = ChannelSeen { low, high, sum: c.sum + sum as f64 };
-            self.low = self.low.min(low);
-            self.high = self.high.max(high);
+        self.pixels = values.len() / self.channels.len();
+        for (c, plane) in self.channels.iter_mut().zip(values.chunks_exact(self.pixels)) {
+            *c = c.join(ChannelSeen::of(plane));
         }
-        self.per_channel += pixels as u64;
-        self.widen(self.low, self.high);
-        let (inverse, half) = ((-self.width as f32).exp2(), (BINS / 2) as f32);
-        for &v in values.iter().step_by(values.len().div_ceil(SAMPLE)) {
-            // Never below 0, where the conversion would round up.
-            self.bins[((v * inverse + half) as usize).min(BINS - 1)] += 1;
-        }
+        self.per_channel += self.pixels as u64;
+        self.samples.extend(places(values.len()).map(|i| values[i]));
+        self.find_ends();
+    }
+
+    fn find_ends(&mut self) {
+        self.low = self.channels.iter().fold(f32::INFINITY, |m, c| m.min(c.low));
+        self.high = self.channels.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.high));
     }
 
     /// Joins what another saw.
-    pub fn join(mut self, mut other: Self) -> Self {
-        self.low = self.low.min(other.low);
-        self.high = self.high.max(other.high);
-        self.widen(self.low, self.high);
-        while other.width < self.width {
-            other.double();
-        }
-        self.bins.iter_mut().zip(&other.bins).for_each(|(a, b)| *a += b);
-        for (a, b) in self.channels.iter_mut().zip(&other.channels) {
-            *a = ChannelSeen { low: a.low.min(b.low), high: a.high.max(b.high), sum: a.sum + b.sum };
-        }
+    pub fn join(mut self, other: Self) -> Self {
+        self.channels.iter_mut().zip(other.channels).for_each(|(a, b)| *a = a.join(b));
+        self.samples.extend(other.samples);
         self.per_channel += other.per_channel;
+        self.pixels = self.pixels.max(other.pixels);
+        self.find_ends();
         self
     }
 
-    fn widen(&mut self, low: f32, high: f32) {
-        let limit = |width: i32| (width as f32).exp2() * (BINS / 2) as f32;
-        while self.width < 100 && (high >= limit(self.width) || low < -limit(self.width)) {
-            self.double();
+    /// What would have been seen with each channel divided by its factor, `[channels]`, all above 0.
+    pub fn divided(mut self, factors: &[f32]) -> Self {
+        for (c, f) in self.channels.iter_mut().zip(factors) {
+            *c = ChannelSeen { low: c.low / f, high: c.high / f, sum: c.sum / *f as f64 };
         }
-    }
-
-    fn double(&mut self) {
-        let half = BINS as i32 / 2;
-        let mut wider = vec![0; BINS];
-        for (i, n) in self.bins.iter().enumerate() {
-            wider[((i as i32 - half).div_euclid(2) + half) as usize] += n;
+        let pixels = self.pixels;
+        let n = pixels * factors.len();
+        if n > 0 {
+            for picture in self.samples.chunks_exact_mut(n.min(SAMPLE)) {
+                picture.iter_mut().zip(places(n)).for_each(|(v, i)| *v /= factors[i / pixels]);
+            }
         }
-        self.bins = wider;
-        self.width += 1;
-    }
-
-    /// Middle of a bin.
-    fn middle(&self, bin: usize) -> f64 {
-        (bin as f64 - BINS as f64 / 2.0 + 0.5) * (self.width as f64).exp2()
+        self.find_ends();
+        self
     }
 
     /// Step and zero point as `calibrator` chooses them.
@@ -142,13 +159,73 @@ impl Seen {
         let (low, high) = (self.low.min(0.0), self.high.max(0.0));
         let (low, high) = match calibrator {
             Calibrator::MinMax => (low, high),
-            Calibrator::Percentile => self.percentile(1e-4),
-            Calibrator::Mse => self.least(low, high, |q| self.squared_error(q)),
-            Calibrator::Entropy => self.least(low, high, |q| self.divergence(q)),
+            Calibrator::Percentile => {
+                let (l, h) = Histogram::of(self).percentile(1e-4);
+                (l.max(self.low).min(0.0), h.min(self.high).max(0.0))
+            }
+            Calibrator::Mse => {
+                let seen = Histogram::of(self);
+                least(low, high, |q| seen.squared_error(q))
+            }
+            Calibrator::Entropy => {
+                let seen = Histogram::of(self);
+                least(low, high, |q| seen.divergence(q))
+            }
         };
         Quant::of_range(low, high)
     }
+}
 
+/// The range, shrunk at either end by itself, whose step has the least cost.
+fn least(low: f32, high: f32, cost: impl Fn(Quant) -> f64) -> (f32, f32) {
+    let shrunk = |x: f32| (0..=24).map(move |i| x * (1.0 - i as f32 / 32.0));
+    let mut best = ((low, high), cost(Quant::of_range(low, high)));
+    let consider = |l: f32, h: f32, best: &mut ((f32, f32), f64)| {
+        let c = cost(Quant::of_range(l, h));
+        if c < best.1 {
+            *best = ((l, h), c);
+        }
+    };
+    for h in shrunk(high) {
+        consider(low, h, &mut best);
+    }
+    let high = best.0.1;
+    for l in shrunk(low) {
+        consider(l, high, &mut best);
+    }
+    best.0
+}
+
+/// How often values were seen.
+struct Histogram {
+    /// Bin `i` counts values of `i - BINS/2` times the width and up.
+    bins: Vec<u64>,
+    /// log2 of a bin's width: the least that all values fit in.
+    width: i32,
+}
+
+impl Histogram {
+    fn of(seen: &Seen) -> Self {
+        let fits = |w: i32| {
+            let limit = (w as f32).exp2() * (BINS / 2) as f32;
+            seen.high < limit && seen.low >= -limit
+        };
+        let width = (-20..100).find(|&w| fits(w)).unwrap_or(100);
+        let mut bins = vec![0; BINS];
+        let (inverse, half) = ((-width as f32).exp2(), (BINS / 2) as f32);
+        for &v in &seen.samples {
+            // Never below 0, where the conversion would round up.
+            bins[((v * inverse + half) as usize).min(BINS - 1)] += 1;
+        }
+        Self { bins, width }
+    }
+
+    /// Middle of a bin.
+    fn middle(&self, bin: usize) -> f64 {
+        (bin as f64 - BINS as f64 / 2.0 + 0.5) * (self.width as f64).exp2()
+    }
+
+    /// The range that leaves out this share of the values at either end.
     fn percentile(&self, share: f64) -> (f32, f32) {
         let all: u64 = self.bins.iter().sum();
         let allowed = all as f64 * share;
@@ -167,27 +244,7 @@ impl Seen {
         let half = BINS as f32 / 2.0;
         let low = edge(&mut (0..BINS)).map_or(0.0, |i| (i as f32 - half) * width);
         let high = edge(&mut (0..BINS).rev()).map_or(0.0, |i| (i as f32 + 1.0 - half) * width);
-        (low.max(self.low).min(0.0), high.min(self.high).max(0.0))
-    }
-
-    /// The range, shrunk at either end by itself, whose step has the least cost.
-    fn least(&self, low: f32, high: f32, cost: impl Fn(Quant) -> f64) -> (f32, f32) {
-        let shrunk = |x: f32| (0..=24).map(move |i| x * (1.0 - i as f32 / 32.0));
-        let mut best = ((low, high), cost(Quant::of_range(low, high)));
-        let consider = |l: f32, h: f32, best: &mut ((f32, f32), f64)| {
-            let c = cost(Quant::of_range(l, h));
-            if c < best.1 {
-                *best = ((l, h), c);
-            }
-        };
-        for h in shrunk(high) {
-            consider(low, h, &mut best);
-        }
-        let high = best.0.1;
-        for l in shrunk(low) {
-            consider(l, high, &mut best);
-        }
-        best.0
+        (low, high)
     }
 
     fn squared_error(&self, q: Quant) -> f64 {
@@ -268,7 +325,7 @@ mod tests {
             x.join(y)
         };
         let (ab, ba) = (of(&a, &b), of(&b, &a));
-        assert_eq!(ab.bins, ba.bins);
+        assert_eq!(Histogram::of(&ab).bins, Histogram::of(&ba).bins);
         for c in Calibrator::ALL {
             assert_eq!(ab.quant(c), ba.quant(c), "{}", c.name());
         }

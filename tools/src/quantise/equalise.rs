@@ -14,9 +14,11 @@ const HEADROOM: f32 = 2.0;
 const MOST: f32 = 8.0;
 
 /// Scales channels of each value, and of all values joined to it by additions, between the convolutions that make them
-/// and those that take them. `seen`: by edge, of this graph.
-pub fn equalise(graph: &Graph, seen: &BTreeMap<Edge, Seen>) -> Graph {
+/// and those that take them. `seen`: by edge, of this graph. Also returns what each channel, `[channels]`, of which values is
+/// divided by.
+pub fn equalise(graph: &Graph, seen: &BTreeMap<Edge, Seen>) -> (Graph, BTreeMap<Edge, Vec<f32>>) {
     let mut graph = graph.clone();
+    let mut all = BTreeMap::new();
     for group in groups(&graph) {
         let Some(takers) = takers(&graph, &group) else { continue };
         let Some(factors) = factors(&graph, &group, &takers, seen) else { continue };
@@ -37,8 +39,9 @@ pub fn equalise(graph: &Graph, seen: &BTreeMap<Edge, Seen>) -> Graph {
                 }
             }
         }
+        all.extend(group.iter().map(|&n| (Edge::Node(n), factors.clone())));
     }
-    graph
+    (graph, all)
 }
 
 /// Nodes whose values must be scaled alike: those that additions join. Each is made by convolutions and additions alone.
@@ -142,9 +145,18 @@ mod tests {
         let graph = small::network(4, 3);
         let mut r = tagpin::scene::Random::new(2, 2);
         let picture: Vec<u8> = (0..small::SIDE * small::SIDE * 3).map(|_| r.range(0, 255) as u8).collect();
-        let seen = observe(&graph, &[&picture]).unwrap().seen;
-        let level = equalise(&graph, &seen);
+        let observed = observe(&graph, &[&picture]).unwrap();
+        let (level, factors) = equalise(&graph, &observed.seen);
         assert_ne!(graph, level);
+        let (foretold, seen) = (observed.divided(&factors).seen, observe(&level, &[&picture]).unwrap().seen);
+        for (edge, s) in &seen {
+            let (near, f) = (|a: f32, b: f32| (a - b).abs() <= 1e-3 * (1.0 + b.abs()), &foretold[edge]);
+            assert!(near(f.low, s.low) && near(f.high, s.high), "{edge:?}: {} {} {} {}", f.low, s.low, f.high, s.high);
+            for c in super::super::calibrate::Calibrator::ALL {
+                let (a, b) = (f.quant(c), s.quant(c));
+                assert!((a.scale / b.scale - 1.0).abs() < 0.05, "{edge:?} {}: {a:?} {b:?}", c.name());
+            }
+        }
         let logits = |g: &Graph| Runner::whole(g).unwrap().run(&picture).unwrap().swap_remove(0);
         for (a, b) in logits(&graph).iter().zip(logits(&level)) {
             assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} {b}");

@@ -6,21 +6,23 @@
 mod aware;
 pub mod calibrate;
 pub mod equalise;
+mod observed;
 mod rounding;
 
 use crate::data::{
     self, TaskName,
     split::{Side, Split},
 };
-use crate::graph::{self, Edge, Graph, Op, Quant, QuantWeights, Quantised, Runner};
+use crate::graph::{self, Edge, Graph, Op, Quant, QuantWeights, Quantised};
+use crate::judged::Judged;
 use crate::metrics;
 use crate::predict;
 use crate::run::Run;
 use crate::run_folder;
 use anyhow::{Context, Result, ensure};
-use calibrate::{Calibrator, Seen};
+use calibrate::Calibrator;
+pub use observed::{Observed, observe};
 use rayon::prelude::*;
-use rounding::Moments;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -140,68 +142,6 @@ fn input_quant(graph: &Graph) -> Quant {
     Quant::of_range(edge(f32::min), edge(f32::max))
 }
 
-/// What calibration saw of a graph.
-pub struct Observed {
-    /// Of every value, the picture's own included.
-    pub seen: BTreeMap<Edge, Seen>,
-    /// Of every value that a matrix or 1x1 convolution takes.
-    moments: BTreeMap<Edge, Moments>,
-}
-
-/// Runs `graph` on the calibration pictures.
-pub fn observe(graph: &Graph, pictures: &[&[u8]]) -> Result<Observed> {
-    let shapes = graph.shapes()?;
-    let last = graph.nodes.len() - 1;
-    let taps: Vec<usize> = (0..=last).filter(|&n| n < last || !matches!(graph.nodes[n].op, Op::Linear(_))).collect();
-    let runner = Runner::new(graph, &taps)?;
-    let mixed = |node: &graph::Node| match &node.op {
-        Op::Conv(c) => c.groups == 1 && c.window == graph::Window::POINT,
-        Op::Linear(_) => true,
-        _ => false,
-    };
-    let weighed: std::collections::BTreeSet<Edge> = graph.nodes.iter().filter(|n| mixed(n)).map(|n| n.inputs[0]).collect();
-    let empty = || {
-        let nodes = taps.iter().map(|&n| (Edge::Node(n), shapes[n][2]));
-        let all: Vec<(Edge, usize)> = std::iter::once((Edge::Picture, 3)).chain(nodes).collect();
-        let moments = all.iter().filter(|(e, _)| weighed.contains(e)).map(|(e, c)| (*e, Moments::new(*c))).collect();
-        Observed { seen: all.into_iter().map(|(e, c)| (e, Seen::new(c))).collect(), moments }
-    };
-    let bar = crate::progress::bar("calibrating", pictures.len() as u64);
-    // Parts of fixed size joined in order, so that sums do not depend on how many cores there are.
-    let parts: Vec<Result<Observed>> = pictures
-        .par_chunks(16)
-        .map(|chunk| {
-            let mut part = empty();
-            for (k, rgb) in chunk.iter().enumerate() {
-                let values = runner.run(rgb)?;
-                let planes = graph.normalise.planes(rgb);
-                let edges = taps.iter().map(|&n| Edge::Node(n)).zip(&values);
-                for (edge, v) in std::iter::once((Edge::Picture, &planes)).chain(edges) {
-                    part.seen.get_mut(&edge).expect("empty() has every edge").add(v);
-                    // Second moments settle with fewer pictures than ranges do, and cost most.
-                    if let Some(m) = part.moments.get_mut(&edge).filter(|_| k % 2 == 0) {
-                        m.add(v);
-                    }
-                }
-                bar.inc(1);
-            }
-            Ok(part)
-        })
-        .collect();
-    bar.finish_and_clear();
-    let mut all = empty();
-    for part in parts {
-        let part = part?;
-        let seen = |(e, s): (Edge, Seen)| {
-            let joined = s.join(part.seen[&e].clone());
-            (e, joined)
-        };
-        all.seen = all.seen.into_iter().map(seen).collect();
-        all.moments = all.moments.into_iter().map(|(e, m)| (e, m.join(&part.moments[&e]))).collect();
-    }
-    Ok(all)
-}
-
 /// What is done to weights and biases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refinement {
@@ -216,42 +156,51 @@ pub struct Refinement {
 /// Quantises by steps chosen from what was seen.
 pub fn quantise(graph: &Graph, observed: &Observed, calibrator: Calibrator, refine: Refinement) -> Quantised {
     let seen = &observed.seen;
-    let mut activations = BTreeMap::from([(Edge::Picture, input_quant(graph))]);
+    let mut activations: BTreeMap<Edge, Quant> = seen.par_iter().map(|(edge, s)| (*edge, s.quant(calibrator))).collect();
+    activations.insert(Edge::Picture, input_quant(graph));
     for (i, node) in graph.nodes.iter().enumerate() {
-        let edge = Edge::Node(i);
-        let Some(own) = seen.get(&edge) else { continue };
-        let quant = match node.op {
-            // A maximum of int8 values is one of them.
-            Op::MaxPool(_) => activations[&node.inputs[0]],
-            _ => own.quant(calibrator),
-        };
-        activations.insert(edge, quant);
+        // A maximum of int8 values is one of them.
+        if let Op::MaxPool(_) = node.op {
+            activations.insert(Edge::Node(i), activations[&node.inputs[0]]);
+        }
     }
-    let one = |(i, node): (usize, &graph::Node)| {
-        let (w, b) = match &node.op {
-            Op::Conv(c) => (&c.weights, &c.bias),
-            Op::Linear(l) => (&l.weights, &l.bias),
-            _ => return None,
-        };
-        let from = node.inputs[0];
-        let step = activations[&from].scale;
-        let mut q = int8_weights(w, b, step);
-        if refine.learnt_from.is_some_and(|first| i >= first) {
-            return Some((i, q));
-        }
-        let point = !matches!(&node.op, Op::Conv(c) if c.window != graph::Window::POINT || c.groups != 1);
-        if let Some(m) = observed.moments.get(&from).filter(|_| refine.cancelling && point) {
-            q.weights = m.round(w, &q.scales);
-        }
-        if refine.corrected
-            && let Some(bias) = equalise::correct_bias(&node.op, &q, &seen[&from])
-        {
-            q.bias = int8_bias(&bias, &q.scales, step);
-        }
-        Some((i, q))
-    };
-    let weights: Vec<_> = graph.nodes.par_iter().enumerate().map(one).collect();
+    let weights: Vec<_> = (0..graph.nodes.len())
+        .into_par_iter()
+        .map(|i| Some((i, node_weights(graph, i, &activations, observed, refine)?)))
+        .collect();
     Quantised { activations, weights: weights.into_iter().flatten().collect() }
+}
+
+/// Node `i`'s weights and biases in int8; nothing if it has none.
+fn node_weights(
+    graph: &Graph,
+    i: usize,
+    activations: &BTreeMap<Edge, Quant>,
+    observed: &Observed,
+    refine: Refinement,
+) -> Option<QuantWeights> {
+    let node = &graph.nodes[i];
+    let (w, b) = match &node.op {
+        Op::Conv(c) => (&c.weights, &c.bias),
+        Op::Linear(l) => (&l.weights, &l.bias),
+        _ => return None,
+    };
+    let from = node.inputs[0];
+    let step = activations[&from].scale;
+    let mut q = int8_weights(w, b, step);
+    if refine.learnt_from.is_some_and(|first| i >= first) {
+        return Some(q);
+    }
+    let point = !matches!(&node.op, Op::Conv(c) if c.window != graph::Window::POINT || c.groups != 1);
+    if let Some(m) = observed.moments.get(&from).filter(|_| refine.cancelling && point) {
+        q.weights = m.round(w, &q.scales);
+    }
+    if refine.corrected
+        && let Some(bias) = equalise::correct_bias(&node.op, &q, &observed.seen[&from])
+    {
+        q.bias = int8_bias(&bias, &q.scales, step);
+    }
+    Some(q)
 }
 
 /// Symmetric int8 weights, one step an output. `weights`: `[outputs, taps]`; `input`: the input's step.
@@ -275,11 +224,19 @@ fn int8_bias(bias: &[f32], scales: &[f32], input: f32) -> Vec<i32> {
     bias.iter().zip(scales).map(|(b, s)| (b / (input * s)).round_ties_even() as i32).collect()
 }
 
-/// How an int8 graph agrees with float logits.
-fn judge(onnx: &[u8], graph: &Graph, task: TaskName, pictures: &[&[u8]], float: &[Vec<f32>]) -> Result<(f64, f64)> {
-    let int8 = predict::int8(onnx, graph.normalise, pictures)?;
+/// Validation pictures that choose.
+pub struct Choice<'a> {
+    /// At model size.
+    pub pictures: Vec<&'a [u8]>,
+    /// `[pictures]`: logits of the float graph.
+    pub float: Vec<Vec<f32>>,
+}
+
+/// How an int8 graph agrees with what the float graph says.
+fn judge(onnx: &[u8], graph: &Graph, task: TaskName, choice: &Choice<'_>) -> Result<(f64, f64)> {
+    let int8 = predict::int8(onnx, graph.normalise, &choice.pictures)?;
     let score = |l: &[Vec<i32>]| predict::probabilities(&predict::scores(task, l, predict::q16(1.0)));
-    let (a, b) = (score(&predict::fixed(float)), score(&int8));
+    let (a, b) = (score(&predict::fixed(&choice.float)), score(&int8));
     let (ca, cb) = (metrics::called(&a, task), metrics::called(&b, task));
     let agree = ca.iter().zip(&cb).filter(|(a, b)| a == b).count() as f64 / ca.len().max(1) as f64;
     let differences = a.iter().zip(&b).flat_map(|(a, b)| a.iter().zip(b).map(|(x, y)| (x - y).abs() as f64));
@@ -296,26 +253,13 @@ pub struct Chosen {
     /// What was quantised: the graph, or the one with equalised channels.
     base: Graph,
     observed: Observed,
-    /// The first node that learnt in int8.
-    learnt_from: Option<usize>,
-    /// What the float graph says of the pictures that chose.
-    float: Vec<Vec<f32>>,
+    refine: Refinement,
+    quantised: Quantised,
 }
 
 impl Chosen {
     fn taken(&self) -> &Candidate {
         self.tried.last().expect("one was taken")
-    }
-
-    fn quantised(&self, graph: &Graph) -> Quantised {
-        let taken = self.taken();
-        let (corrected, cancelling) = (taken.corrected, taken.cancelling);
-        let refine = Refinement { corrected, cancelling, learnt_from: self.learnt_from };
-        quantise(graph, &self.observed, taken.calibrator, refine)
-    }
-
-    fn again(&self, graph: &Graph) -> Result<Vec<u8>> {
-        graph::write(graph, Some(&self.quantised(graph)))
     }
 
     /// The same, its nodes from `first` on fine-tuned in int8 on `pictures` to say what `float` says; as it was, if `choice` says
@@ -326,34 +270,37 @@ impl Chosen {
         float: &Graph,
         task: TaskName,
         pictures: &[&[u8]],
-        choice: &[&[u8]],
+        choice: &Choice<'_>,
         seed: u64,
     ) -> Result<Self> {
-        let from = aware::Network { base: &self.base, onnx: &self.onnx, quantised: self.quantised(&self.base), first };
+        let from = aware::Network { base: &self.base, onnx: &self.onnx, quantised: &self.quantised, first };
         let tuned = aware::tune(&from, float, task, pictures, seed)?;
-        self.learnt_from = Some(first);
-        let onnx = self.again(&tuned)?;
-        let (agreement, mean_dp) = judge(&onnx, float, task, choice, &self.float)?;
+        let refine = Refinement { learnt_from: Some(first), ..self.refine };
+        let quantised = quantise(&tuned, &self.observed, self.taken().calibrator, refine);
+        let onnx = graph::write(&tuned, Some(&quantised))?;
+        let (agreement, mean_dp) = judge(&onnx, float, task, choice)?;
         let candidate = Candidate { aware: true, agreement, mean_dp, ..self.taken().clone() };
         if candidate.better_than(self.taken()) {
             self.tried.push(candidate);
-            return Ok(Self { onnx, base: tuned, ..self });
+            return Ok(Self { onnx, base: tuned, refine, quantised, ..self });
         }
-        self.learnt_from = None;
         self.tried.insert(self.tried.len() - 1, candidate);
         Ok(self)
     }
 
     /// The int8 graph without its head: its results are features.
     pub fn headless(&self) -> Result<Vec<u8>> {
-        self.again(&self.base.clone().headless())
+        graph::write(&self.base.clone().headless(), Some(&self.quantised))
     }
 
-    /// The int8 graph with another head, which is judged against `float`, the same network in f32.
-    pub fn with_head(mut self, head: &graph::Linear, float: &Graph, task: TaskName, choice: &[&[u8]]) -> Result<Self> {
+    /// The int8 graph with another head. `choice`: with what the float graph says with that head.
+    pub fn with_head(mut self, head: &graph::Linear, task: TaskName, choice: &Choice<'_>) -> Result<Self> {
         self.base = self.base.headless().with_head(head.clone());
-        self.onnx = self.again(&self.base)?;
-        let (agreement, mean_dp) = judge(&self.onnx, float, task, choice, &predict::float(float, choice)?)?;
+        let last = self.base.nodes.len() - 1;
+        let weights = node_weights(&self.base, last, &self.quantised.activations, &self.observed, self.refine);
+        self.quantised.weights.extend(weights.map(|w| (last, w)));
+        self.onnx = graph::write(&self.base, Some(&self.quantised))?;
+        let (agreement, mean_dp) = judge(&self.onnx, &self.base, task, choice)?;
         self.tried.push(Candidate { refitted: true, agreement, mean_dp, ..self.taken().clone() });
         Ok(self)
     }
@@ -376,24 +323,24 @@ pub fn choose(
     graph: &Graph,
     task: TaskName,
     calibration: &[&[u8]],
-    choice: &[&[u8]],
+    choice: &Choice<'_>,
     only: Option<Calibrator>,
 ) -> Result<Chosen> {
-    ensure!(!calibration.is_empty() && !choice.is_empty(), "there are no pictures to calibrate on or to choose by");
+    ensure!(!calibration.is_empty() && !choice.pictures.is_empty(), "there are no pictures to calibrate on or to choose by");
     let observed = observe(graph, calibration)?;
-    let float = predict::float(graph, choice)?;
     let mut tried: Vec<Candidate> = Vec::new();
-    let mut best: Option<(usize, Vec<u8>)> = None;
+    let mut best: Option<(usize, Vec<u8>, Quantised, Refinement)> = None;
     // Says whether this one is the best so far.
     let mut consider = |g: &Graph, seen: &Observed, calibrator, equalised, refine: Refinement| -> Result<bool> {
-        let onnx = graph::write(g, Some(&quantise(g, seen, calibrator, refine)))?;
-        let (agreement, mean_dp) = judge(&onnx, graph, task, choice, &float)?;
+        let quantised = quantise(g, seen, calibrator, refine);
+        let onnx = graph::write(g, Some(&quantised))?;
+        let (agreement, mean_dp) = judge(&onnx, graph, task, choice)?;
         let Refinement { corrected, cancelling, .. } = refine;
         let candidate =
             Candidate { calibrator, equalised, corrected, cancelling, refitted: false, aware: false, agreement, mean_dp };
-        let better = best.as_ref().is_none_or(|(i, _)| candidate.better_than(&tried[*i]));
+        let better = best.as_ref().is_none_or(|(i, ..)| candidate.better_than(&tried[*i]));
         if better {
-            best = Some((tried.len(), onnx));
+            best = Some((tried.len(), onnx, quantised, refine));
         }
         tried.push(candidate);
         Ok(better)
@@ -411,14 +358,14 @@ pub fn choose(
             refine = more;
         }
     }
-    let level = equalise::equalise(graph, &observed.seen);
-    let level_observed = observe(&level, calibration)?;
+    let (level, factors) = equalise::equalise(graph, &observed.seen);
+    let level_observed = observed.clone().divided(&factors);
     let equal = consider(&level, &level_observed, calibrator, true, refine)?;
-    let (taken, onnx) = best.expect("at least one was considered");
+    let (taken, onnx, quantised, refine) = best.expect("at least one was considered");
     let last = tried.remove(taken);
     tried.push(last);
     let (base, observed) = if equal { (level, level_observed) } else { (graph.clone(), observed) };
-    Ok(Chosen { onnx, tried, base, observed, learnt_from: None, float })
+    Ok(Chosen { onnx, tried, base, observed, refine, quantised })
 }
 
 /// Pictures to calibrate on and pictures to choose by, at model size.
@@ -462,14 +409,16 @@ pub fn keep(run: &Run, onnx: &[u8], quantisation: &Quantisation) -> Result<()> {
 /// Quantises a run as it is and keeps the result.
 pub fn quantise_run(run: &Run, options: &Options) -> Result<()> {
     let pictures = Pictures::of(&run.split, run.target()?, options)?;
-    let (calibration, choice) = (Pictures::refs(&pictures.calibration), Pictures::refs(&pictures.choice));
+    let calibration = Pictures::refs(&pictures.calibration);
+    let choice = Pictures::refs(&pictures.choice);
+    let choice = Choice { float: predict::float(&run.graph, &choice)?, pictures: choice };
     let task = run.split.dataset.task;
     let mut chosen = choose(&run.graph, task, &calibration, &choice, options.calibrator)?;
     if let Some(first) = learns_from(run, options, &chosen.onnx)? {
         let pictures = Pictures::spread(&run.split, Side::Train, aware::PICTURES, run.target()?)?;
         chosen = chosen.aware(first, &run.graph, task, &Pictures::refs(&pictures), &choice, run.record.seed)?;
     }
-    keep(run, &chosen.onnx, &chosen.summary(calibration.len(), choice.len()))
+    keep(run, &chosen.onnx, &chosen.summary(calibration.len(), choice.pictures.len()))
 }
 
 /// Share right on validation that int8 loses.
@@ -530,7 +479,7 @@ fn print(q: &Quantisation) {
 pub fn run(args: &Quantise) -> Result<()> {
     let run = Run::open(&args.run)?;
     quantise_run(&run, &args.options)?;
-    crate::decision::calibrate(&run).map(drop)
+    crate::decision::calibrate(&run, &Judged::int8(&run, Side::Validation)?).map(drop)
 }
 
 #[cfg(test)]

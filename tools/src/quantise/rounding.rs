@@ -15,7 +15,7 @@ pub struct Moments {
 }
 
 /// Pixels of one picture that are summed; more say little new.
-const PIXELS: usize = 128;
+const PIXELS: usize = 64;
 
 impl Moments {
     /// Nothing seen yet.
@@ -36,6 +36,14 @@ impl Moments {
     /// Joins what another saw.
     pub fn join(mut self, other: &Self) -> Self {
         self.sums += &other.sums;
+        self
+    }
+
+    /// What would have been summed with each channel divided by its factor, `[channels]`.
+    pub fn divided(mut self, factors: &[f32]) -> Self {
+        for ((i, j), sum) in self.sums.indexed_iter_mut() {
+            *sum /= factors[i] * factors[j];
+        }
         self
     }
 
@@ -123,9 +131,9 @@ mod tests {
         let w: Vec<f32> = (0..outputs * channels).map(|_| real(0.5)).collect();
         let scales = vec![0.5 / 15.0; outputs];
         let mut moments = Moments::new(channels);
-        for c in 0..5 {
+        for c in 0..10 {
             // Chunks of few enough pixels that all are summed.
-            let chunk: Vec<f32> = (0..channels).flat_map(|k| x[k * pixels + c * 100..][..100].to_vec()).collect();
+            let chunk: Vec<f32> = (0..channels).flat_map(|k| x[k * pixels + c * 50..][..50].to_vec()).collect();
             moments.add(&chunk);
         }
         let error = |q: &[i8]| -> f64 {

@@ -162,15 +162,20 @@ pub fn sample(rgb: &[u8], side: usize, x: f32, y: f32) -> [f32; 3] {
 
 /// Mixes each pixel with its four neighbours; `strength` in 1/256 of each neighbour, at most 64.
 pub fn blur(rgb: &[u8], side: usize, strength: i32) -> Vec<u8> {
-    let at = |x: usize, y: usize, c: usize| rgb[(y.min(side - 1) * side + x.min(side - 1)) * 3 + c] as i32;
-    let mut out = Vec::with_capacity(rgb.len());
-    for y in 0..side {
-        for x in 0..side {
-            for c in 0..3 {
-                let around =
-                    at(x + 1, y, c) + at(x.saturating_sub(1), y, c) + at(x, y + 1, c) + at(x, y.saturating_sub(1), c);
-                out.push(((at(x, y, c) * (256 - 4 * strength) + around * strength) >> 8) as u8);
-            }
+    let width = side * 3;
+    let row = |y: usize| &rgb[y.min(side - 1) * width..][..width];
+    let mixed = |own: u8, around: [u8; 4]| {
+        let around: i32 = around.into_iter().map(i32::from).sum();
+        ((own as i32 * (256 - 4 * strength) + around * strength) >> 8) as u8
+    };
+    let mut out = vec![0; rgb.len()];
+    for (y, out) in out.chunks_exact_mut(width).enumerate() {
+        let (up, own, down) = (row(y.saturating_sub(1)), row(y), row(y + 1));
+        // A pixel at an edge is its own neighbour.
+        let left = own[..3].iter().chain(own);
+        let right = own[3..].iter().chain(&own[width - 3..]);
+        for (i, (l, r)) in left.zip(right).enumerate() {
+            out[i] = mixed(own[i], [*l, *r, up[i], down[i]]);
         }
     }
     out

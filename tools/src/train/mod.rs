@@ -16,6 +16,7 @@ use crate::data::{
 };
 use crate::decision;
 use crate::evaluate;
+use crate::features::Network;
 use crate::graph::{Graph, Normalise};
 use crate::judged::Judged;
 use crate::parity;
@@ -212,9 +213,10 @@ pub fn run(args: &Train) -> Result<()> {
 
 /// Calibrates the scores of a quantised run, evaluates, compares and reports it.
 pub fn prove(run: &Run, stages: &mut Stages, options: &evaluate::Options) -> Result<()> {
-    decision::calibrate(run)?;
+    let validation = Judged::int8(run, Side::Validation)?;
+    decision::calibrate(run, &validation)?;
     let test = Judged::both(run, Side::Test)?;
-    evaluate::evaluate(run, &test, options)?;
+    evaluate::evaluate(run, &validation, &test, options)?;
     stages.done("figures");
     parity::parity(run, &test, &parity::Gates::default())?;
     stages.done("parity");
@@ -359,7 +361,8 @@ fn leaky(split: &Split, backbone: Graph, args: &Train) -> Result<()> {
     let task = split.dataset.task;
     let tags = split.dataset.tags.len();
     let figure = |split: &Split, copies: bool| -> Result<f64> {
-        let ([mut train, validation, test], _) = quick::sides(split, &backbone, args.fit.into())?;
+        let ([mut train, validation, test], _) =
+            quick::sides(split, &Network::Float(&backbone), args.fit.into(), Side::ALL)?;
         if copies {
             // Copied often enough to weigh as much as the rest.
             let times = train.features.len() / test.features.len().max(1) + 1;

@@ -6,12 +6,10 @@ use crate::data::{
     self, Entry,
     split::{Side, Split},
 };
-use crate::features;
-use crate::graph::Graph;
+use crate::features::{self, Network};
+use crate::graph::{Graph, Linear};
 use crate::head::{self, Examples, Fitted};
-use crate::predict;
-use crate::quantise::{self, Pictures, Quantisation};
-
+use crate::quantise::{self, Choice, Pictures, Quantisation};
 use anyhow::Result;
 use tagpin::bundle::Fit;
 
@@ -46,48 +44,54 @@ impl SideFeatures {
     }
 }
 
-/// Features of the pictures of each side, `[train, validation, test]`; and how many had to be computed.
-pub fn sides(split: &Split, backbone: &Graph, fit: Fit) -> Result<([SideFeatures; 3], usize)> {
-    let all = split.dataset.entries.iter();
-    let entries: Vec<Entry> = all.cloned().collect();
-    let (features, computed) = features::of(&split.dataset.root, &entries, backbone, fit)?;
-    let of = |side: Side| {
-        let chosen = || (0..entries.len()).filter(|&i| split.sides[i] == side);
-        SideFeatures {
-            features: chosen().map(|i| features[i].clone()).collect(),
-            tags: chosen().map(|i| entries[i].tags.clone()).collect(),
-        }
+/// Features of the pictures of these sides, in that order; and how many had to be computed.
+pub fn sides<const N: usize>(
+    split: &Split,
+    network: &Network<'_>,
+    fit: Fit,
+    sides: [Side; N],
+) -> Result<([SideFeatures; N], usize)> {
+    let of_sides = sides.map(|side| split.entries(side));
+    let (features, computed) = features::of(&split.dataset.root, &of_sides.concat(), network, fit)?;
+    let mut features = features.into_iter();
+    let of_side = |entries: Vec<Entry>| SideFeatures {
+        features: features.by_ref().take(entries.len()).collect(),
+        tags: entries.into_iter().map(|e| e.tags).collect(),
     };
-    Ok((Side::ALL.map(of), computed))
+    Ok((of_sides.map(of_side), computed))
 }
 
 /// Penalty of the head by which the network is quantised: of the right size for features of a backbone.
 const PROVISIONAL: f32 = 100.0;
+/// How flat its loss must be: it only serves to compare int8 with float.
+const ROUGHLY: f64 = 100.0 * head::FLAT;
 
 /// Learns a head for `backbone`: first on float features, by which the network is quantised; then on the features that the
 /// int8 network gives, which are the ones that the device will see.
 pub fn train(split: &Split, backbone: Graph, fit: Fit) -> Result<Quick> {
-    let ([train, validation, _], computed) = sides(split, &backbone, fit)?;
+    let ([train, validation, _], computed) = sides(split, &Network::Float(&backbone), fit, Side::ALL)?;
     let (tags, task) = (split.dataset.tags.len(), split.dataset.task);
-    let first = head::fit_one(&train.examples(), tags, task, PROVISIONAL)?;
+    let first = head::fit_one(&train.examples(), tags, task, PROVISIONAL, ROUGHLY)?;
     let target = data::target(backbone.side, fit)?;
     let options = quantise::Options::default();
     let pictures = Pictures::of(split, target, &options)?;
-    let (calibration, choice) = (Pictures::refs(&pictures.calibration), Pictures::refs(&pictures.choice));
-    let whole = backbone.clone().with_head(first);
-    let chosen = quantise::choose(&whole, task, &calibration, &choice, options.calibrator)?;
-    let int8_backbone = chosen.headless()?;
-    let int8 = |rgb: &[Vec<u8>]| -> Result<Vec<Vec<f32>>> {
-        Ok(predict::real(&predict::int8(&int8_backbone, backbone.normalise, &Pictures::refs(rgb))?))
+    let calibration = Pictures::refs(&pictures.calibration);
+    // The backbone has said already what it makes of these pictures.
+    let choice = |head: &Linear| Choice {
+        pictures: Pictures::refs(&pictures.choice),
+        float: data::spread(validation.features.len(), options.choice)
+            .map(|i| head::apply(head, &validation.features[i]))
+            .collect(),
     };
-    let load = |side: Side| data::load(&split.dataset.root, &split.entries(side), target);
-    let seen = SideFeatures { features: int8(&load(Side::Train)?)?, tags: train.tags };
-    let held = SideFeatures { features: int8(&load(Side::Validation)?)?, tags: validation.tags };
+    let whole = backbone.clone().with_head(first.clone());
+    let chosen = quantise::choose(&whole, task, &calibration, &choice(&first), options.calibrator)?;
+    let int8 = chosen.headless()?;
+    let ([seen, held], _) = sides(split, &Network::Int8(&int8, &backbone), fit, [Side::Train, Side::Validation])?;
     let fitted = head::fit(&seen.examples(), &held.examples(), tags, task)?;
     let graph = backbone.with_head(fitted.linear.clone());
-    let chosen = chosen.with_head(&fitted.linear, &graph, task, &choice)?;
+    let chosen = chosen.with_head(&fitted.linear, task, &choice(&fitted.linear))?;
     Ok(Quick {
-        quantisation: chosen.summary(calibration.len(), choice.len()),
+        quantisation: chosen.summary(calibration.len(), pictures.choice.len()),
         validation: fitted.tried.iter().find(|t| t.0 == fitted.penalty).map_or(0.0, |t| t.2),
         int8: chosen.onnx,
         graph,
