@@ -256,6 +256,23 @@ fn fine_tuning_from_a_block_resumes_to_the_same_model() {
 }
 
 #[test]
+fn a_run_folder_may_lie_where_no_folder_is_yet() {
+    let at = folder("new-folders");
+    run(&["synth", "--out", "pictures", "--per-tag", "6", "--seed", "9"], &at);
+    let small = ["train", "--small", "--only", "--data", "pictures", "--epochs", "1", "--batch", "16"];
+    run(&[small.as_slice(), &["--out", "runs/today/one"]].concat(), &at);
+    assert!(at.join("runs/today/one/float.onnx").exists() && !at.join("runs/today/one.checkpoint").exists());
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_gpu_that_the_tools_were_not_built_for_is_refused_before_anything_is_done() {
+    let at = folder("device");
+    let text = refused(&["train", "--small", "--data", "nothing", "--device", "cuda", "--out", "one"], &at);
+    assert!(text.contains("--device cuda") && text.contains("--features tagpin-tools/cuda"), "{text}");
+}
+
+#[test]
 fn a_check_finds_what_is_wrong_with_pictures() {
     let at = folder("check");
     run(&["synth", "--out", "pictures", "--per-tag", "5", "--seed", "1"], &at);

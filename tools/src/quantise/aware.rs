@@ -12,6 +12,7 @@ use crate::train::optimiser::OptimiserName;
 use crate::train::shuffle;
 use crate::train::tuner::{Tuner, Wanted};
 use anyhow::Result;
+use burn::tensor::Device;
 use half::f16;
 use rayon::prelude::*;
 use tagpin::scene::Random;
@@ -75,13 +76,13 @@ struct Lesson {
 
 /// Whether the nodes of `graph` from `first` on can learn; says why not.
 pub fn can_learn(graph: &Graph, first: usize, task: TaskName) -> Result<()> {
-    Tuner::new(graph, first, false, task, OptimiserName::Adam).map(drop)
+    Tuner::new(graph, first, false, task, OptimiserName::Adam, Device::flex()).map(drop)
 }
 
 /// `network`'s float form with its nodes from `first` on tuned. `pictures`: at model size.
 pub fn tune(network: &Network<'_>, float: &Graph, task: TaskName, pictures: &[&[u8]], seed: u64) -> Result<Graph> {
     let interrupt = Interrupt::listen()?;
-    let tuner = Tuner::new(&network.rounded(), network.first, false, task, OptimiserName::Adam)?;
+    let tuner = Tuner::new(&network.rounded(), network.first, false, task, OptimiserName::Adam, Device::flex())?;
     let mut tuner = tuner.in_int8(network.quantised.activations.clone());
     let lessons = lessons(network, tuner.entry(), float, task, pictures, seed, &interrupt)?;
     let batch = BATCH.min(lessons.len());
@@ -202,7 +203,7 @@ mod tests {
         let q = quantise(&graph, &observe(&graph, &refs).unwrap(), Calibrator::MinMax, Refinement::default());
         let engine = predict::real(&predict::int8(&write(&graph, Some(&q)).unwrap(), graph.normalise, &refs).unwrap());
         let float = predict::float(&graph, &refs).unwrap();
-        let tuner = Tuner::new(&graph, 0, false, TaskName::Multiclass, OptimiserName::Adam).unwrap();
+        let tuner = Tuner::new(&graph, 0, false, TaskName::Multiclass, OptimiserName::Adam, Device::flex()).unwrap();
         let mut tuner = tuner.in_int8(q.activations);
         let inputs: Vec<f32> = refs.iter().flat_map(|rgb| tuner.prepare(&graph.normalise.planes(rgb))).collect();
         let scores = [[1.0 / 3.0; 3].as_slice(); 12];

@@ -16,6 +16,7 @@ use crate::progress::{Interrupt, Interrupted, bar};
 use crate::run::Epoch;
 use crate::run_folder;
 use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
 use half::f16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,8 @@ pub struct Plan {
     pub batch: usize,
     /// Largest learning rate, reached after the first epoch and lowered along a cosine.
     pub rate: f64,
+    /// Where.
+    pub device: Device,
     /// Which optimiser.
     pub optimiser: OptimiserName,
     /// Of rare tags.
@@ -100,7 +103,7 @@ pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Resul
     let task = split.dataset.task;
     let root = &split.dataset.root;
     let (train, validation) = (split.entries(Side::Train), split.entries(Side::Validation));
-    let mut tuner = Tuner::new(graph, plan.first, plan.from_nothing, task, plan.optimiser)?;
+    let mut tuner = Tuner::new(graph, plan.first, plan.from_nothing, task, plan.optimiser, plan.device.clone())?;
     let pictures: Vec<Vec<u8>> = data::load(root, &train, target)?;
     let held = data::load(root, &validation, target)?;
     let held: Vec<&[u8]> = held.iter().map(Vec::as_slice).collect();

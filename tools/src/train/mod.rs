@@ -3,6 +3,7 @@
 //! Decides which way of training serves; how each is done is its own module's.
 
 pub mod augment;
+mod device;
 mod epochs;
 mod ops;
 pub mod optimiser;
@@ -27,6 +28,8 @@ use crate::run_folder;
 use crate::small;
 use anyhow::{Context, Result, bail, ensure};
 use augment::Domain;
+use burn::tensor::Device;
+use device::DeviceName;
 use epochs::{Balance, Plan};
 use optimiser::OptimiserName;
 use std::path::{Path, PathBuf};
@@ -78,9 +81,13 @@ pub struct Train {
     /// What kind of pictures these are: sets how they are changed in training.
     #[arg(long, value_enum, default_value = "general")]
     pub domain: Domain,
-    /// First node that learns in --advanced, as `inspect` names it: its block and all behind it.
-    #[arg(long, default_value = LAST_BLOCKS, value_name = "NODE")]
-    pub from: String,
+    /// First node that learns in --advanced, as `inspect` names it: its block and all behind it. Without it the last blocks of
+    /// EfficientNet-Lite0 on the CPU, the whole network on a GPU.
+    #[arg(long, value_name = "NODE")]
+    pub from: Option<String>,
+    /// Where --advanced and --small learn.
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: DeviceName,
     /// Most times that every picture is seen.
     #[arg(long, default_value_t = 20)]
     pub epochs: usize,
@@ -177,11 +184,12 @@ pub fn run(args: &Train) -> Result<()> {
         bail!("say how: --quick or --advanced with --backbone, or --small. {}", backbone::HOW);
     }
     ensure!(args.epochs > 0 && args.batch > 1, "--epochs {} --batch {}: expected at least 1 and 2", args.epochs, args.batch);
+    let device = args.device.open()?;
     let mut stages = Stages::begin();
     let split = the_split(args)?;
     split.refuse_leaks()?;
     stages.done("data");
-    let (trained, computed) = trained(args, &split)?;
+    let (trained, computed) = trained(args, &split, device)?;
     let record = record(args, &split, &trained, stages.begin.elapsed().as_secs_f64())?;
     let validation = trained.validation;
     let run = Run::create(&args.out, args.force, record, trained.graph, split)?;
@@ -204,7 +212,7 @@ pub fn run(args: &Train) -> Result<()> {
         return Ok(());
     }
     if !quantised {
-        let from = args.advanced.then(|| args.from.clone());
+        let from = args.from.clone().filter(|_| args.advanced);
         quantise::quantise_run(&run, &quantise::Options { from, ..quantise::Options::default() })?;
         stages.done("int8");
     }
@@ -240,10 +248,10 @@ fn the_split(args: &Train) -> Result<Split> {
     split(checked, args.group.as_deref(), [70.0, 15.0, 15.0], args.seed)
 }
 
-fn trained(args: &Train, split: &Split) -> Result<(Trained, Option<usize>)> {
+fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Option<usize>)> {
     if args.small {
         let graph = small::network(split.dataset.tags.len(), args.seed);
-        return Ok((tune(args, split, graph, 0, true)?, None));
+        return Ok((tune(args, split, graph, 0, true, device)?, None));
     }
     let normalise = if args.mean.is_empty() { None } else { Some(Normalise::of(&args.mean, &args.std)?) };
     let path = args.backbone.as_deref().with_context(|| format!("--backbone: there is none; {}", backbone::HOW))?;
@@ -273,24 +281,32 @@ fn trained(args: &Train, split: &Split) -> Result<(Trained, Option<usize>)> {
         };
         return Ok((trained, computed));
     }
-    let first = quick.graph.find(&args.from).context("--from")?;
-    let trained = Trained { penalties, ..tune(args, split, quick.graph, first, false)? };
+    let first = match (&args.from, args.device) {
+        (Some(node), _) => quick.graph.find(node).context("--from")?,
+        (None, DeviceName::Cpu) => quick.graph.find(LAST_BLOCKS).context("--from")?,
+        (None, _) => 0,
+    };
+    let trained = Trained { penalties, ..tune(args, split, quick.graph, first, false, device)? };
     Ok((trained, computed))
 }
 
 /// Trains nodes from `first` on in epochs.
-fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: bool) -> Result<Trained> {
+fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: bool, device: Device) -> Result<Trained> {
     let augment = args.domain.augment();
     let suits = if from_nothing { 4e-3 } else { 3e-4 } * if args.optimiser == OptimiserName::Sgd { 10.0 } else { 1.0 };
     let rate = if args.rate > 0.0 { args.rate } else { suits };
     let mut checkpoint = args.out.as_os_str().to_owned();
     checkpoint.push(".checkpoint");
+    if let Some(folder) = args.out.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
     let plan = Plan {
         first,
         from_nothing,
         epochs: args.epochs,
         batch: args.batch,
         rate,
+        device,
         optimiser: args.optimiser,
         balance: args.balance,
         augment,
@@ -306,6 +322,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         ("optimiser".into(), format!("{}, rate {rate}, batch {}", name(&args.optimiser), args.batch)),
         ("epochs".into(), format!("at most {}, patience {}", args.epochs, args.patience)),
         ("balance".into(), name(&args.balance)),
+        ("device".into(), name(&args.device)),
     ];
     if first > 0 {
         settings.push(("from".into(), format!("{}, {} views of each picture", graph.nodes[first].name, plan.views)));

@@ -2,7 +2,7 @@
 //!
 //! Does not know pictures, files or epochs. All values are NHWC, `[batch * pixels, channels]`.
 
-use super::ops::{self, EPSILON, Geometry, Running};
+use super::ops::{self, EPSILON, Geometry, Running, values};
 use super::optimiser::{Kept, Optimiser, OptimiserName, State};
 use crate::data::TaskName;
 use crate::graph::{Clamp, Conv, Edge, Graph, Op, Quant, Window};
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 enum Unit {
     Conv(ConvUnit),
     Add(Clamp),
+    MaxPool(Window),
     Average,
     /// Index of its weights; the bias follows.
     Linear(usize),
@@ -34,6 +35,7 @@ enum Kind {
     /// 1x1, or the first convolution on patches of the picture.
     Matrix,
     Depthwise(Window),
+    Dense(Window),
 }
 
 /// Parameters, running statistics and optimiser states as numbers.
@@ -56,6 +58,7 @@ pub struct Tuner {
     parameters: Vec<Tensor<2>>,
     states: Vec<Option<State>>,
     optimiser: Optimiser,
+    /// Without derivatives.
     device: Device,
     task: TaskName,
     /// Steps that values are rounded to while it learns; empty in float.
@@ -111,7 +114,14 @@ impl Wanted<'_> {
 impl Tuner {
     /// Makes the nodes of `graph` from `first` on learn. `normalise`: with batch normalisation after each convolution, for
     /// weights that were drawn; without, for weights that were trained and have theirs folded in.
-    pub fn new(graph: &Graph, first: usize, normalise: bool, task: TaskName, optimiser: OptimiserName) -> Result<Self> {
+    pub fn new(
+        graph: &Graph,
+        first: usize,
+        normalise: bool,
+        task: TaskName,
+        optimiser: OptimiserName,
+        device: Device,
+    ) -> Result<Self> {
         let shapes = graph.shapes()?;
         let mut tuner = Self {
             graph: graph.clone(),
@@ -122,7 +132,7 @@ impl Tuner {
             parameters: Vec::new(),
             states: Vec::new(),
             optimiser: Optimiser::new(optimiser),
-            device: Device::flex().autodiff(),
+            device,
             task,
             steps: BTreeMap::new(),
         };
@@ -145,18 +155,15 @@ impl Tuner {
         let at = self.parameters.len();
         Ok(match &node.op {
             Op::Conv(c) => {
-                let kind = if c.is_depthwise() && c.groups > 1 {
-                    Kind::Depthwise(c.window)
-                } else if c.groups == 1 && (c.window == Window::POINT || (i == self.first && self.entry == Edge::Picture)) {
-                    Kind::Matrix
-                } else {
-                    bail!(
-                        "node \"{}\": a {:?} convolution in {} groups cannot be trained; 1x1 and depthwise ones can. \
-                         Train from a node behind it with --from",
-                        node.name,
-                        c.window.kernel,
-                        c.groups
-                    )
+                let kind = match c.groups {
+                    1 if c.window == Window::POINT || (i == self.first && self.patches().is_some()) => Kind::Matrix,
+                    1 => Kind::Dense(c.window),
+                    _ if c.is_depthwise() => Kind::Depthwise(c.window),
+                    groups => bail!(
+                        "node \"{}\": a convolution in {groups} groups of several channels cannot be trained; one group, or \
+                         as many as channels, can. Train from a node behind it with --from",
+                        node.name
+                    ),
                 };
                 self.parameter(columns(&c.weights, c.outputs), [c.taps(), c.outputs]);
                 let norm = normalise.then(|| Running::new(c.outputs));
@@ -175,14 +182,17 @@ impl Tuner {
                 self.parameter(l.bias.clone(), [1, l.outputs]);
                 Unit::Linear(at)
             }
-            Op::MaxPool(_) => {
-                bail!("node \"{}\": a maximum cannot be trained through; train from a node behind it", node.name)
-            }
+            Op::MaxPool(window) => Unit::MaxPool(*window),
         })
     }
 
+    /// The device with derivatives.
+    fn learning(&self) -> Device {
+        self.device.clone().autodiff()
+    }
+
     fn parameter(&mut self, values: Vec<f32>, shape: [usize; 2]) {
-        self.parameters.push(Tensor::<2>::from_data(TensorData::new(values, shape), &self.device).require_grad());
+        self.parameters.push(Tensor::<2>::from_data(TensorData::new(values, shape), &self.learning()).require_grad());
     }
 
     /// The value that goes in.
@@ -195,16 +205,30 @@ impl Tuner {
         self.task
     }
 
-    /// One picture's entry as the first node takes it. `planes`: `[channels, pixels]`.
-    pub fn prepare(&self, planes: &[f32]) -> Vec<f32> {
-        let [h, w, c] = match self.entry {
+    /// Rows, columns and channels of a value.
+    fn shape(&self, edge: Edge) -> [usize; 3] {
+        match edge {
             Edge::Picture => [self.graph.side, self.graph.side, 3],
             Edge::Node(n) => self.shapes[n],
-        };
+        }
+    }
+
+    /// The window of the first convolution, if it takes the picture: its patches are laid out once, and it is a matrix on them.
+    fn patches(&self) -> Option<Window> {
+        match &self.graph.nodes[self.first].op {
+            Op::Conv(Conv { window, groups: 1, .. }) if *window != Window::POINT && self.entry == Edge::Picture => {
+                Some(*window)
+            }
+            _ => None,
+        }
+    }
+
+    /// One picture's entry as the first node takes it. `planes`: `[channels, pixels]`.
+    pub fn prepare(&self, planes: &[f32]) -> Vec<f32> {
+        let [h, w, c] = self.shape(self.entry);
         let at = |y: usize, x: usize, k: usize| planes[k * h * w + y * w + x];
-        let window = match &self.graph.nodes[self.first].op {
-            Op::Conv(Conv { window, groups: 1, .. }) if *window != Window::POINT => *window,
-            _ => return (0..h * w * c).map(|i| at(i / c / w, i / c % w, i % c)).collect(),
+        let Some(window) = self.patches() else {
+            return (0..h * w * c).map(|i| at(i / c / w, i / c % w, i % c)).collect();
         };
         let [rows, columns, _] = self.shapes[self.first];
         let [ky, kx] = window.kernel;
@@ -224,23 +248,18 @@ impl Tuner {
 
     /// Logits of a batch of prepared entries.
     fn forward(&self, input: Vec<f32>, batch: usize) -> Tensor<2> {
-        let rows = match &self.graph.nodes[self.first].op {
-            Op::Conv(c) if c.window != Window::POINT && c.groups == 1 => {
-                let [h, w, _] = self.shapes[self.first];
-                batch * h * w
-            }
-            _ => match self.entry {
-                Edge::Picture => batch * self.graph.side * self.graph.side,
-                Edge::Node(n) => batch * self.shapes[n][0] * self.shapes[n][1],
-            },
+        let [h, w, _] = match self.patches() {
+            Some(_) => self.shapes[self.first],
+            None => self.shape(self.entry),
         };
+        let rows = batch * h * w;
         let columns = input.len() / rows;
         let data = TensorData::new(input, [rows, columns]);
         let rounded = |edge: Edge, y: Tensor<2>| match self.steps.get(&edge) {
             Some(step) => ops::rounded(y, *step),
             None => y,
         };
-        let entry = rounded(self.entry, Tensor::<2>::from_data(data, &self.device));
+        let entry = rounded(self.entry, Tensor::<2>::from_data(data, &self.learning()));
         let mut values = BTreeMap::from([(self.entry, entry)]);
         for (k, unit) in self.units.iter().enumerate() {
             let i = self.first + k;
@@ -248,30 +267,26 @@ impl Tuner {
             let input = |n: usize| values[&node.inputs[n]].clone();
             let p = |n: usize| self.parameters[n].clone();
             let weights = |n: usize| if self.steps.is_empty() { p(n) } else { ops::rounded_weights(p(n)) };
+            let geometry = |window: Window| {
+                let [h, w, channels] = self.shape(node.inputs[0]);
+                let [rows, columns, _] = self.shapes[i];
+                Geometry { batch, input: [h, w], output: [rows, columns], channels, window }
+            };
             let y = match unit {
                 Unit::Conv(c) => {
                     let x = input(0);
                     let y = match c.kind {
                         Kind::Matrix => x.matmul(weights(c.at)),
-                        Kind::Depthwise(window) => {
-                            let from = match node.inputs[0] {
-                                Edge::Picture => [self.graph.side, self.graph.side, 3],
-                                Edge::Node(n) => self.shapes[n],
-                            };
-                            let [rows, columns, channels] = self.shapes[i];
-                            let g = Geometry { batch, input: [from[0], from[1]], output: [rows, columns], channels, window };
-                            ops::depthwise(x, weights(c.at), g)
-                        }
+                        Kind::Depthwise(window) => ops::depthwise(x, weights(c.at), geometry(window)),
+                        Kind::Dense(window) => ops::dense(x, weights(c.at), geometry(window)),
                     };
                     match &c.norm {
                         Some(running) => ops::norm(y, p(c.at + 1), p(c.at + 2), c.clamp, running),
                         None => ops::bias(y, p(c.at + 1), c.clamp),
                     }
                 }
-                Unit::Add(clamp) => {
-                    let sum = input(0) + input(1);
-                    if *clamp == Clamp::NONE { sum } else { sum.clamp(clamp.low, clamp.high) }
-                }
+                Unit::Add(clamp) => ops::clamped(input(0) + input(1), *clamp),
+                Unit::MaxPool(window) => ops::max_pool(input(0), geometry(*window)),
                 Unit::Average => {
                     let x = input(0);
                     let [rows, channels] = x.dims();
@@ -292,7 +307,7 @@ impl Tuner {
         let seen = values(logits.clone().inner()).chunks_exact(tags).map(<[f32]>::to_vec).collect();
         let (target, share) = wanted.targets(self.task);
         let [target, share] =
-            [target, share].map(|v| Tensor::<2>::from_data(TensorData::new(v, [batch, tags]), &self.device));
+            [target, share].map(|v| Tensor::<2>::from_data(TensorData::new(v, [batch, tags]), &self.learning()));
         let log = match self.task {
             TaskName::Multiclass => activation::log_softmax(logits, 1) * target,
             // log sigmoid(z) for a tag that is there, log sigmoid(-z) for one that is not.
@@ -367,9 +382,9 @@ impl Tuner {
         for (i, kept) in snapshot.parameters.iter().enumerate() {
             let shape = self.parameters[i].dims();
             let data = TensorData::new(kept.clone(), shape);
-            self.parameters[i] = Tensor::<2>::from_data(data, &self.device).require_grad();
-            let inner = Device::flex();
-            self.states[i] = snapshot.states[i].as_ref().map(|s| self.optimiser.restore(s, shape, &inner)).transpose()?;
+            self.parameters[i] = Tensor::<2>::from_data(data, &self.learning()).require_grad();
+            let state = snapshot.states[i].as_ref().map(|s| self.optimiser.restore(s, shape, &self.device));
+            self.states[i] = state.transpose()?;
         }
         self.norms().zip(&snapshot.running).for_each(|(r, (mean, variance))| r.set(mean, variance));
         Ok(())
@@ -403,14 +418,10 @@ fn rows(weights: &[f32], outputs: usize) -> Vec<f32> {
     columns(weights, weights.len() / outputs)
 }
 
-fn values(t: Tensor<2>) -> Vec<f32> {
-    t.into_data().convert::<f32>().try_to_vec::<f32>().expect("values are f32")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::Runner;
+    use crate::graph::{Linear, Runner};
     use crate::small;
     use tagpin::scene::Random;
 
@@ -426,7 +437,7 @@ mod tests {
     #[test]
     fn a_folded_network_computes_what_was_trained() {
         let graph = small::network(3, 5);
-        let tuner = Tuner::new(&graph, 0, true, TaskName::Multiclass, OptimiserName::Adamw).unwrap();
+        let tuner = Tuner::new(&graph, 0, true, TaskName::Multiclass, OptimiserName::Adamw, Device::flex()).unwrap();
         let planes = graph.normalise.planes(&picture(9));
         // One picture's statistics, repeated until the running ones have arrived there.
         for _ in 0..100 {
@@ -442,7 +453,7 @@ mod tests {
     fn a_tail_gives_the_logits_of_the_whole_graph() {
         let graph = small::network(3, 6);
         let first = graph.find("block3_depthwise").unwrap();
-        let tuner = Tuner::new(&graph, first, false, TaskName::Multilabel, OptimiserName::Sgd).unwrap();
+        let tuner = Tuner::new(&graph, first, false, TaskName::Multilabel, OptimiserName::Sgd, Device::flex()).unwrap();
         let Edge::Node(trunk) = tuner.entry() else { panic!("its entry is a node") };
         let inner = Runner::new(&graph, &[trunk]).unwrap().run(&picture(3)).unwrap().swap_remove(0);
         let whole = Runner::whole(&graph).unwrap().run(&picture(3)).unwrap().swap_remove(0);
@@ -451,12 +462,72 @@ mod tests {
         }
     }
 
+    /// Convolutions of all channels with all, a maximum, and a sum with its clamp, as in ResNet (He et al. 2016).
+    fn residual_network() -> Graph {
+        let mut r = Random::new(8, 8);
+        let mut drawn =
+            |n: usize, most: f32| -> Vec<f32> { (0..n).map(|_| r.range(-1000, 1000) as f32 / 1000.0 * most).collect() };
+        let mut conv = |kernel: usize, stride: usize, inputs: usize, outputs: usize, clamp: Clamp| {
+            let taps = kernel * kernel * inputs;
+            Op::Conv(Conv {
+                window: Window { kernel: [kernel; 2], stride: [stride; 2], pads: [kernel / 2; 4] },
+                inputs,
+                outputs,
+                groups: 1,
+                weights: drawn(taps * outputs, (6.0 / taps as f32).sqrt()),
+                bias: vec![0.1; outputs],
+                clamp,
+            })
+        };
+        let relu = Clamp { low: 0.0, high: f32::INFINITY };
+        let mut graph = Graph { side: 32, normalise: small::network(2, 1).normalise, nodes: Vec::new() };
+        let stem = graph.push("stem", conv(3, 2, 3, 8, relu), vec![Edge::Picture]);
+        let most = Op::MaxPool(Window { kernel: [3; 2], stride: [2; 2], pads: [1; 4] });
+        let most = graph.push("most", most, vec![stem]);
+        let one = graph.push("one", conv(3, 1, 8, 8, relu), vec![most]);
+        let two = graph.push("two", conv(3, 1, 8, 8, Clamp::NONE), vec![one]);
+        let sum = graph.push("sum", Op::Add(relu), vec![two, most]);
+        let wide = graph.push("wide", conv(3, 2, 8, 12, relu), vec![sum]);
+        graph.push("average", Op::Average, vec![wide]);
+        graph.with_head(Linear { inputs: 12, outputs: 3, weights: drawn(36, 0.3), bias: vec![0.0; 3] })
+    }
+
+    #[test]
+    fn a_residual_network_learns_whole_and_from_a_block() {
+        let graph = residual_network();
+        let mut r = Random::new(3, 3);
+        let pictures: Vec<Vec<u8>> = (0..9)
+            .map(|i| {
+                (0..32 * 32 * 3).map(|v| if v % 3 == i % 3 { r.range(150, 255) } else { r.range(0, 100) } as u8).collect()
+            })
+            .collect();
+        let truth: Vec<[usize; 1]> = (0..9).map(|i| [i % 3]).collect();
+        let truth: Vec<&[usize]> = truth.iter().map(<[usize; 1]>::as_slice).collect();
+        for from in ["stem", "one"] {
+            let first = graph.find(from).unwrap();
+            let mut tuner =
+                Tuner::new(&graph, first, false, TaskName::Multiclass, OptimiserName::Adam, Device::flex()).unwrap();
+            let entry = |rgb: &[u8]| match tuner.entry() {
+                Edge::Picture => graph.normalise.planes(rgb),
+                Edge::Node(n) => Runner::new(&graph, &[n]).unwrap().run(rgb).unwrap().swap_remove(0),
+            };
+            let entries: Vec<Vec<f32>> = pictures.iter().map(|rgb| tuner.prepare(&entry(rgb))).collect();
+            let whole = Runner::whole(&graph).unwrap().run(&pictures[4]).unwrap().swap_remove(0);
+            for (a, b) in values(tuner.forward(entries[4].clone(), 1).inner()).iter().zip(whole) {
+                assert!((a - b).abs() < 1e-3 * (1.0 + b.abs()), "{from}: {a} {b}");
+            }
+            let wanted = Wanted::Tags(&truth, &[1.0; 3]);
+            let losses: Vec<f32> = (0..30).map(|_| tuner.step(entries.concat(), &wanted, 1e-2).0).collect();
+            assert!(losses[29] < 0.5 * losses[0], "{from}: {losses:?}");
+        }
+    }
+
     #[test]
     fn a_restored_snapshot_goes_on_to_the_same_weights() {
         for optimiser in [OptimiserName::Sgd, OptimiserName::Adam, OptimiserName::Adamw] {
             let graph = small::network(2, 7);
             let start = graph.find("block8_depthwise").unwrap();
-            let make = || Tuner::new(&graph, start, true, TaskName::Multiclass, optimiser).unwrap();
+            let make = || Tuner::new(&graph, start, true, TaskName::Multiclass, optimiser, Device::flex()).unwrap();
             let mut r = Random::new(1, 1);
             let one = make();
             let Edge::Node(n) = one.entry() else { panic!("its entry is a node") };
@@ -487,7 +558,8 @@ mod tests {
         let head = crate::graph::Linear { inputs, outputs: tags, weights: vec![0.01; inputs * tags], bias: vec![0.0; tags] };
         let graph = backbone.with_head(head);
         let first = graph.find(&given("SPEED_FROM")).unwrap();
-        let mut tuner = Tuner::new(&graph, first, false, TaskName::Multiclass, OptimiserName::Adamw).unwrap();
+        let mut tuner =
+            Tuner::new(&graph, first, false, TaskName::Multiclass, OptimiserName::Adamw, Device::flex()).unwrap();
         let Edge::Node(entry) = tuner.entry() else { panic!("from inside the network") };
         let (size, mut r) = (tuner.shapes[entry].iter().product::<usize>(), Random::new(1, 1));
         let truth: Vec<[usize; 1]> = (0..batch).map(|i| [i % tags]).collect();

@@ -1,11 +1,11 @@
-//! Operators with gradients of their own: depthwise convolution, batch normalisation with its clamp, bias with its clamp, rounding
-//! as int8 rounds; all over NHWC.
+//! The layers' operators for the CPU, each with a gradient of its own.
 //!
 //! Knows no network. burn's grouped convolution computes weight gradients group by group, which makes a depthwise network
 //! several times slower than it need be; these loops go over memory once, in parallel over pictures. Sums are taken in a
 //! fixed order, so that the same run gives the same bits.
 
-use crate::graph::{Clamp, Quant, Window};
+use super::{EPSILON, Geometry, Rounding, Running};
+use crate::graph::{Clamp, Window};
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -15,65 +15,6 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
-use std::sync::{Arc, Mutex};
-
-/// A depthwise convolution over a batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Geometry {
-    /// Pictures.
-    pub batch: usize,
-    /// Rows and columns of the input.
-    pub input: [usize; 2],
-    /// Rows and columns of the output.
-    pub output: [usize; 2],
-    /// Channels.
-    pub channels: usize,
-    /// What an output pixel sees.
-    pub window: Window,
-}
-
-impl Geometry {
-    fn inner(&self) -> usize {
-        self.input[0] * self.input[1] * self.channels
-    }
-
-    fn outer(&self) -> usize {
-        self.output[0] * self.output[1] * self.channels
-    }
-}
-
-/// Running mean and variance per channel, updated by each training step.
-#[derive(Clone, Debug)]
-pub struct Running(Arc<Mutex<(Vec<f32>, Vec<f32>)>>);
-
-impl Running {
-    /// Statistics of `channels` standard normal channels.
-    pub fn new(channels: usize) -> Self {
-        Self(Arc::new(Mutex::new((vec![0.0; channels], vec![1.0; channels]))))
-    }
-
-    /// Puts statistics back that were saved.
-    pub fn set(&self, mean: &[f32], variance: &[f32]) {
-        *self.0.lock().expect("no thread panics while it holds this") = (mean.to_vec(), variance.to_vec());
-    }
-
-    /// Mean and variance.
-    pub fn get(&self) -> (Vec<f32>, Vec<f32>) {
-        self.0.lock().expect("no thread panics while it holds this").clone()
-    }
-
-    fn update(&self, mean: &[f32], variance: &[f32]) {
-        const KEEP: f32 = 0.9;
-        let mut held = self.0.lock().expect("no thread panics while it holds this");
-        let mix =
-            |old: &mut [f32], new: &[f32]| old.iter_mut().zip(new).for_each(|(o, n)| *o = KEEP * *o + (1.0 - KEEP) * n);
-        mix(&mut held.0, mean);
-        mix(&mut held.1, variance);
-    }
-}
-
-/// Added to a variance before its root is taken.
-pub const EPSILON: f32 = 1e-3;
 
 type Flat = burn::backend::flex::FlexTensor;
 
@@ -91,41 +32,25 @@ trait LayerOps: Backend {
     fn rounded(x: FloatTensor<Self>, to: Rounding) -> FloatTensor<Self>;
 }
 
-/// What values are rounded to.
-#[derive(Clone, Copy, Debug)]
-enum Rounding {
-    /// Steps of an activation.
-    Values(Quant),
-    /// 127 steps to either side in each column, whose largest value is the last: weights.
-    Columns,
-}
-
-/// Depthwise convolution. `x`: `[batch * input pixels, channels]`, `w`: `[kernel pixels, channels]`; returns
-/// `[batch * output pixels, channels]`.
+/// See [`super::depthwise`].
 pub fn depthwise(x: Tensor<2>, w: Tensor<2>, g: Geometry) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as LayerOps>::depthwise(x.into_dispatch(), w.into_dispatch(), g))
 }
 
-/// Batch normalisation over the rows of `x`, then the clamp. `x`: `[rows, channels]`, `gamma`, `beta`: `[1, channels]`.
+/// See [`super::norm`].
 pub fn norm(x: Tensor<2>, gamma: Tensor<2>, beta: Tensor<2>, clamp: Clamp, running: &Running) -> Tensor<2> {
     let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
     Tensor::from_dispatch(<Dispatch as LayerOps>::norm(x, gamma, beta, clamp, running.clone()))
 }
 
-/// Adds a bias to each row, then clamps. `x`: `[rows, channels]`, `bias`: `[1, channels]`.
+/// See [`super::bias`].
 pub fn bias(x: Tensor<2>, bias: Tensor<2>, clamp: Clamp) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as LayerOps>::bias(x.into_dispatch(), bias.into_dispatch(), clamp))
 }
 
-/// Values as int8 holds them. The gradient passes as if nothing were rounded (straight through: Bengio et al. 2013), but not where a
-/// value lies beyond the range.
-pub fn rounded(x: Tensor<2>, to: Quant) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as LayerOps>::rounded(x.into_dispatch(), Rounding::Values(to)))
-}
-
-/// Weights `[taps, outputs]` as int8 holds them, with a step for each output; the gradient passes.
-pub fn rounded_weights(w: Tensor<2>) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as LayerOps>::rounded(w.into_dispatch(), Rounding::Columns))
+/// See [`super::rounded`] and [`super::rounded_weights`].
+pub fn rounded(x: Tensor<2>, to: Rounding) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as LayerOps>::rounded(x.into_dispatch(), to))
 }
 
 fn flat(values: Vec<f32>, shape: [usize; 2]) -> Flat {
@@ -508,6 +433,7 @@ impl<C: CheckpointStrategy> LayerOps for Autodiff<Flex, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Quant;
 
     fn values(n: usize, seed: u64) -> Vec<f32> {
         let mut r = tagpin::scene::Random::new(seed, 0);
