@@ -122,5 +122,8 @@ impl ConvShape {
     }
 }
 
+#[cfg(all(test, feature = "engine"))]
+#[allow(unsafe_code, reason = "another library's kernels, whose runs are unsafe")]
+mod beside;
 #[cfg(all(test, feature = "std"))]
 mod tests;
