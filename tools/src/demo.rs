@@ -4,7 +4,7 @@
 
 use crate::run::Run;
 use crate::{data, evaluate, pack, quantise, synth, train};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,6 +36,14 @@ struct Defaults {
     train: train::Train,
 }
 
+/// What the drawn parts are for.
+const ABOUT: &str = r#"target = "kind of part on the belt"
+unit = "part"
+decision_owner = "whoever tries tagpin"
+consumer = "the built-in line's outputs"
+deadline_ms = 900
+"#;
+
 /// Runs all steps and prints how long each took.
 pub fn run(args: &Demo) -> Result<()> {
     if args.work.exists() {
@@ -49,11 +57,18 @@ pub fn run(args: &Demo) -> Result<()> {
     };
     draw("pictures", args.per_tag, 0, false)?;
     draw("beyond", held, 1, true)?;
+    let about = at("about.toml");
+    std::fs::write(&about, ABOUT).with_context(|| format!("{} cannot be written", about.display()))?;
     stages.done("synth");
-    let (data, out) = (at("pictures").into_os_string(), at("run").into_os_string());
-    let (epochs, seed) = (args.epochs.to_string().into(), args.seed.to_string().into());
     let flags = ["train", "--small", "--only", "--domain", "conveyor", "--patience", "0"].map(OsString::from);
-    let given = ["--data".into(), data, "--out".into(), out, "--epochs".into(), epochs, "--seed".into(), seed];
+    let given = [
+        ("--data", at("pictures").into_os_string()),
+        ("--about", about.into_os_string()),
+        ("--out", at("run").into_os_string()),
+        ("--epochs", args.epochs.to_string().into()),
+        ("--seed", args.seed.to_string().into()),
+    ];
+    let given = given.into_iter().flat_map(|(flag, value)| [flag.into(), value]);
     train::run(&Defaults::parse_from(flags.into_iter().chain(given)).train)?;
     stages.done("train");
     let run = Run::open(&at("run"))?;
