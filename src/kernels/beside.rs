@@ -28,15 +28,7 @@ impl Product {
         let mut r = Random::new(1, 1);
         let mut drawn = |n: usize, most: i32| -> Vec<i32> { (0..n).map(|_| r.range(-most, most)).collect() };
         Self {
-            shape: ConvShape {
-                input: [pixels, 1, channels],
-                output: [pixels, 1, outputs],
-                kernel: [1; 2],
-                stride: [1; 2],
-                dilation: [1; 2],
-                pad: [0; 2],
-                groups: 1,
-            },
+            shape: super::tests::shape([pixels, 1, channels], outputs, 1, 1, 0, 1, 1).unwrap(),
             kernels: Kernels::choose().unwrap(),
             input: drawn(pixels * channels, 127).into_iter().map(|v| v as i8).collect(),
             weights: drawn(channels * outputs, 127).into_iter().map(|v| v as i16).collect(),

@@ -81,7 +81,7 @@ fn check(kernels: Kernels, s: &ConvShape, seed: u64, kind: usize, widest: i32) {
     assert!(out[..32].iter().chain(&out[32 + want.len()..]).all(|&v| v == 77), "canaries of {s:?}");
 }
 
-fn shape(
+pub(super) fn shape(
     input: [usize; 3],
     oc: usize,
     kernel: usize,

@@ -38,10 +38,12 @@ impl Judged {
         let rgb: Vec<Vec<u8>> = data::load(&root, &entries, run.target()?)?;
         let pictures: Vec<&[u8]> = rgb.iter().map(Vec::as_slice).collect();
         let int8 = predict::int8(&run.int8()?, run.graph.normalise, &pictures)?;
-        let float = match float.then(|| features::logits(&entries, &run.graph, run.record.fit.into())).transpose()? {
-            None => Vec::new(),
-            Some(Some(known)) => known,
-            Some(None) => predict::float(&run.graph, &pictures)?,
+        let float = if !float {
+            Vec::new()
+        } else if let Some(known) = features::logits(&entries, &run.graph, run.record.fit.into())? {
+            known
+        } else {
+            predict::float(&run.graph, &pictures)?
         };
         Ok(Self { entries, root, rgb, int8, float })
     }

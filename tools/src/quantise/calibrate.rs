@@ -42,10 +42,6 @@ const BINS: usize = 4096;
 /// The values at one place over all calibration pictures.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Least value.
-    pub low: f32,
-    /// Greatest value.
-    pub high: f32,
     /// Of each picture, the values at [`places`].
     samples: Vec<f32>,
     /// Of each channel: least, greatest and sum of values.
@@ -109,7 +105,7 @@ impl Seen {
     /// Nothing seen yet, of so many channels.
     pub fn new(channels: usize) -> Self {
         let channels = vec![ChannelSeen::NONE; channels];
-        Self { low: f32::INFINITY, high: f32::NEG_INFINITY, samples: Vec::new(), channels, per_channel: 0, pixels: 0 }
+        Self { samples: Vec::new(), channels, per_channel: 0, pixels: 0 }
     }
 
     /// Adds one picture's values, `[channels, pixels]`; the same number for every picture.
@@ -120,12 +116,16 @@ impl Seen {
         }
         self.per_channel += self.pixels as u64;
         self.samples.extend(places(values.len()).map(|i| values[i]));
-        self.find_ends();
     }
 
-    fn find_ends(&mut self) {
-        self.low = self.channels.iter().fold(f32::INFINITY, |m, c| m.min(c.low));
-        self.high = self.channels.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.high));
+    /// Least value.
+    pub fn low(&self) -> f32 {
+        self.channels.iter().fold(f32::INFINITY, |m, c| m.min(c.low))
+    }
+
+    /// Greatest value.
+    pub fn high(&self) -> f32 {
+        self.channels.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.high))
     }
 
     /// Joins what another saw.
@@ -134,7 +134,6 @@ impl Seen {
         self.samples.extend(other.samples);
         self.per_channel += other.per_channel;
         self.pixels = self.pixels.max(other.pixels);
-        self.find_ends();
         self
     }
 
@@ -150,18 +149,17 @@ impl Seen {
                 picture.iter_mut().zip(places(n)).for_each(|(v, i)| *v /= factors[i / pixels]);
             }
         }
-        self.find_ends();
         self
     }
 
     /// Step and zero point as `calibrator` chooses them.
     pub fn quant(&self, calibrator: Calibrator) -> Quant {
-        let (low, high) = (self.low.min(0.0), self.high.max(0.0));
+        let (low, high) = (self.low().min(0.0), self.high().max(0.0));
         let (low, high) = match calibrator {
             Calibrator::MinMax => (low, high),
             Calibrator::Percentile => {
                 let (l, h) = Histogram::of(self).percentile(1e-4);
-                (l.max(self.low).min(0.0), h.min(self.high).max(0.0))
+                (l.max(self.low()).min(0.0), h.min(self.high()).max(0.0))
             }
             Calibrator::Mse => {
                 let seen = Histogram::of(self);
@@ -206,9 +204,10 @@ struct Histogram {
 
 impl Histogram {
     fn of(seen: &Seen) -> Self {
+        let (low, high) = (seen.low(), seen.high());
         let fits = |w: i32| {
             let limit = (w as f32).exp2() * (BINS / 2) as f32;
-            seen.high < limit && seen.low >= -limit
+            high < limit && low >= -limit
         };
         let width = (-20..100).find(|&w| fits(w)).unwrap_or(100);
         let mut bins = vec![0; BINS];

@@ -151,7 +151,9 @@ mod tests {
         let (foretold, seen) = (observed.divided(&factors).seen, observe(&level, &[&picture]).unwrap().seen);
         for (edge, s) in &seen {
             let (near, f) = (|a: f32, b: f32| (a - b).abs() <= 1e-3 * (1.0 + b.abs()), &foretold[edge]);
-            assert!(near(f.low, s.low) && near(f.high, s.high), "{edge:?}: {} {} {} {}", f.low, s.low, f.high, s.high);
+            let ends = |s: &Seen| (s.low(), s.high());
+            let ((fl, fh), (sl, sh)) = (ends(f), ends(s));
+            assert!(near(fl, sl) && near(fh, sh), "{edge:?}: {fl} {sl} {fh} {sh}");
             for c in super::super::calibrate::Calibrator::ALL {
                 let (a, b) = (f.quant(c), s.quant(c));
                 assert!((a.scale / b.scale - 1.0).abs() < 0.05, "{edge:?} {}: {a:?} {b:?}", c.name());
@@ -165,7 +167,7 @@ mod tests {
             let seen = observe(g, &[&picture]).unwrap().seen;
             let one = |s: &Seen| {
                 let reach: Vec<f32> = s.channels.iter().map(|c| c.high.max(1e-3)).collect();
-                reach.iter().map(|r| (r / s.high.max(1e-3)).ln()).sum::<f32>() / reach.len() as f32
+                reach.iter().map(|r| (r / s.high().max(1e-3)).ln()).sum::<f32>() / reach.len() as f32
             };
             let convs = (0..g.nodes.len()).filter(|n| matches!(g.nodes[*n].op, Op::Conv(_)));
             convs.map(|n| one(&seen[&Edge::Node(n)])).sum::<f32>()
