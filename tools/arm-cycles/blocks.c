@@ -1,5 +1,5 @@
 /* A plugin for QEMU's user mode (7.2, plugin API 1): how often each translated block of a guest program ran.
- * Writes one line a block: count, then the block's instructions as they lie in memory, in hexadecimal.
+ * Writes one line a block: count, address, then the block's instructions as they lie in memory, in hexadecimal.
  * Only the few functions that are used are declared here, so that no header of QEMU's is needed. */
 #include <pthread.h>
 #include <stdint.h>
@@ -12,6 +12,7 @@ struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 enum { ADD_U64 = 0 };
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
+uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
@@ -23,7 +24,7 @@ int qemu_plugin_version = 1;
 /* A block that is translated twice is listed twice; who reads the list adds up equal instructions. */
 struct block {
     struct block *next;
-    uint64_t count;
+    uint64_t count, address;
     char *code;
 };
 
@@ -36,6 +37,7 @@ static void translated(plugin_id id, struct qemu_plugin_tb *tb)
     size_t instructions = qemu_plugin_tb_n_insns(tb), length = 0;
     struct block *block = calloc(1, sizeof *block);
     (void)id;
+    block->address = qemu_plugin_tb_vaddr(tb);
     block->code = calloc(instructions * 8 + 1, 1);
     for (size_t i = 0; i < instructions; i++) {
         const struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(tb, i);
@@ -57,7 +59,7 @@ static void ended(plugin_id id, void *data)
     (void)data;
     for (struct block *block = blocks; file && block; block = block->next)
         if (block->count)
-            fprintf(file, "%llu %s\n", (unsigned long long)block->count, block->code);
+            fprintf(file, "%llu %llx %s\n", (unsigned long long)block->count, (unsigned long long)block->address, block->code);
     if (file)
         fclose(file);
 }
