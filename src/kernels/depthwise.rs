@@ -135,7 +135,7 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
     /// Bias and the sum over taps of value times weight.
     #[inline(always)]
     fn sum(&self, x: impl Fn(usize) -> int8x16_t) -> Sums {
-        let mut acc = begin(self.block);
+        let mut acc = begin(&self.block.begin);
         // Written out, so that every tap's place is known when this is compiled.
         macro_rules! pairs {
             ($($t:literal)+) => {$(

@@ -255,7 +255,7 @@ fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: 
         "weights and outputs of the tile"
     );
     assert!(columns.len() >= (TAPS / SIDE - 1) * group + (N - 1) * STRIDE + SIDE, "all columns of all groups");
-    let mut sums: [Sums; N] = core::array::from_fn(|_| begin(block));
+    let mut sums: [Sums; N] = core::array::from_fn(|_| begin(&block.begin));
     macro_rules! quads {
         ($($q:literal)+) => {$({
             // SAFETY: weights were checked to hold 16 bytes for each tap of each of four quads.

@@ -34,6 +34,9 @@ pub mod pool;
 mod requant;
 #[cfg(feature = "std")]
 pub mod select;
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "vector stores behind checked lengths")]
+mod tiles;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]
 mod vnni;

@@ -19,7 +19,7 @@ pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
     taps: usize,
     zero_point: i32,
     bias: &mut [i32],
-) -> Weights {
+) -> Vec<i8> {
     let steps = taps.div_ceil(DEPTH);
     let mut packed = vec![0i8; channels.div_ceil(LANES) * steps * LANES * DEPTH];
     for (panel, rows) in packed.chunks_exact_mut(steps * LANES * DEPTH).zip(weights.chunks(LANES * taps)) {
@@ -32,7 +32,7 @@ pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
         }
     }
     take_zero_point(weights, taps, zero_point, bias);
-    Weights::Narrow(packed)
+    packed
 }
 
 /// Takes the share of the input's zero point, `zero_point * sum of weights`, off each channel's bias. `weights`:

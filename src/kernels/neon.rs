@@ -2,140 +2,119 @@
 //!
 //! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
 //!
-//! Algorithm of the convolution, for [`PIXELS`] pixels and [`CHANNELS`] channels, 16 taps at a time:
+//! Algorithm, for a tile of four pixels and 16 channels (`tiles`), four taps x0 x1 x2 x3 of a pixel and four channels a b c d at a
+//! time; a lane of i16 takes two products, a lane of i32 two of those:
 //!
 //! ```text
-//! t[i] = x[i] * w[i] + x[i + 8] * w[i + 8]      8 lanes of i16: smull, smlal2
-//! acc[i / 2] += t[i] + t[i + 1]                 4 lanes of i32: sadalp
+//! x   x0 x1  x2 x3  x0 x1  x2 x3     ld1r          turned   x2 x3  x0 x1  x2 x3  x0 x1     rev32
+//! w   a0 a1  b2 b3  c0 c1  d2 d3     lower half    w        a2 a3  b0 b1  c2 c3  d0 d1     upper half
+//! t = x * w + turned * w             8 lanes of i16: smull, smlal2
+//! acc[i] += t[2 i] + t[2 i + 1]      4 lanes of i32, a channel each: sadalp
 //! ```
 //!
 //! Two products fit i16, since values are at least -128 and weights, by symmetry, at least -127: at most 32,512. Weights
-//! outside -127..=127 are left to `generic`. Weights lie as `[channels / 8][taps / 16][8][16]`, so that a step reads 128 bytes in
-//! order. As with the dot product, values enter as they are and the bias holds the zero point's share.
+//! outside -127..=127 are left to `generic`. Multiplying is what bounds it: eight products a cycle on A72.
 
-#![allow(clippy::needless_range_loop, reason = "an index names a register, and the same one in several arrays")]
-
-use super::ConvShape;
 use super::generic::{Epilogue, LANES};
 use super::glue::{self, Addend};
-use super::patches::{Rows, for_tiles, row};
-use super::requant::{Outputs, Sums, for_reach};
+use super::narrow;
+use super::patches::Rows;
+use super::requant::{Sums, begin, for_reach};
+use super::tiles::{Multiply, convolve, product, weights};
+use super::{ConvShape, Weights};
 use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-const PIXELS: usize = 2;
-const CHANNELS: usize = 8;
+/// Packs `[channels][taps]` weights that `narrow::fits` allows, and takes the zero point's share off `bias`.
+pub(super) fn pack(weights: &[i16], channels: usize, taps: usize, zero_point: i32, bias: &mut [i32]) -> Weights {
+    let mut packed = narrow::pack::<LANES, 4>(weights, channels, taps, zero_point, bias);
+    for four in packed.as_chunks_mut::<16>().0 {
+        let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = *four;
+        *four = [a0, a1, b2, b3, c0, c1, d2, d3, a2, a3, b0, b1, c2, c3, d0, d1];
+    }
+    Weights::Narrow(packed)
+}
 
-/// Sums of one tile of `N` pixels, which begin with `begin`. `panel`: `[steps][8][16]`.
-#[inline(always)]
-fn tile<const N: usize>(rows: &Rows<'_, N>, panel: &[i8], begin: &[i32; CHANNELS]) -> [[int32x4_t; 2]; N] {
-    let taps = rows.taps();
-    let steps = taps.div_ceil(16);
-    // A last step of at most eight taps takes half the multiplies.
-    let half = usize::from((1..=8).contains(&(taps % 16)));
-    assert!(panel.len() >= steps * 16 * CHANNELS, "a panel for all taps");
-    let mut acc: [[int32x4_t; CHANNELS]; N] = core::array::from_fn(|_| apart(begin));
-    // SAFETY: NEON is part of aarch64's baseline. Each step reads 16 values of each row, which may be read in whole loads, and
-    // 128 bytes of the panel, which was checked to hold them.
-    unsafe {
-        for step in 0..steps - half {
-            let x = core::array::from_fn(|p| vld1q_s8(rows.of(p).add(step * 16)));
-            multiply(&mut acc, &x, panel.as_ptr().add(step * CHANNELS * 16));
+/// Multiplies eight products an instruction.
+struct Smull;
+
+impl Multiply for Smull {
+    #[inline(always)]
+    unsafe fn tile<const N: usize, const QUADS: usize>(
+        rows: &Rows<'_, N>,
+        panel: *const i8,
+        sums: &[i32; LANES],
+    ) -> [Sums; N] {
+        let steps = rows.taps().div_ceil(4);
+        let mut at: [*const i8; N] = core::array::from_fn(|p| rows.of(p));
+        let mut panel = panel;
+        if steps == 0 {
+            // SAFETY: 16 words, read four at a time.
+            return [core::array::from_fn(|q| unsafe { vld1q_s32(sums.as_ptr().add(4 * q)) }); N];
         }
-        if half == 1 {
-            let last = steps - 1;
-            for c in 0..CHANNELS {
-                let w = vld1_s8(panel.as_ptr().add((last * CHANNELS + c) * 16));
+        let mut acc = core::array::from_fn(|_| begin(sums));
+        let mut step = || {
+            // SAFETY: each step reads four values of each row, which may be read in whole loads of 16, and a step of the panel,
+            // which has one for each four taps: the caller's promise. Behind the taps values meet weights of zero.
+            unsafe {
+                let x: [int8x16_t; N] = core::array::from_fn(|p| four(&mut at[p]));
+                let w: [int8x16_t; QUADS] = weights(&mut panel);
                 for p in 0..N {
-                    let x = vld1_s8(rows.of(p).add(last * 16));
-                    acc[p][c] = vpadalq_s16(acc[p][c], vmull_s8(x, w));
+                    let turned = vreinterpretq_s8_s16(vrev32q_s16(vreinterpretq_s16_s8(x[p])));
+                    for q in 0..QUADS {
+                        acc[p][q] = add_products(acc[p][q], x[p], turned, w[q]);
+                    }
                 }
             }
-        }
-        // Four channels' lanes added up at a time.
-        let four = |a: &[int32x4_t; CHANNELS], i: usize| {
-            here(vpaddq_s32(vpaddq_s32(a[i], a[i + 1]), vpaddq_s32(a[i + 2], a[i + 3])))
         };
-        acc.map(|a| [four(&a, 0), four(&a, 4)])
+        // Written out, so that what sums begin with is loaded while the first products are made.
+        step();
+        for _ in 1..steps {
+            step();
+        }
+        acc
     }
 }
 
-/// A value that is computed here and not where it is used, after the next tile: kept apart until then, its parts would take
-/// four times the registers.
+/// Four values in each quarter of a register; `at` goes on behind them. In assembly, because the compiler counts pointers on by
+/// themselves.
+///
+/// # Safety
+/// Four values are readable there.
 #[inline(always)]
-fn here(value: int32x4_t) -> int32x4_t {
-    let mut value = value;
-    // SAFETY: no instruction at all.
-    unsafe { asm!("/* {0:v} */", inout(vreg) value, options(nomem, nostack, preserves_flags)) };
-    value
-}
-
-/// Each value in the first lane of a register of its own, loaded anew for each pixel (see `requant::begin`).
-#[inline(always)]
-fn apart(values: &[i32; CHANNELS]) -> [int32x4_t; CHANNELS] {
-    let (a, b, c, d, e, f, g, h);
-    // SAFETY: eight words; the instructions are of aarch64's baseline and clear the other lanes.
+unsafe fn four(at: &mut *const i8) -> int8x16_t {
+    let values;
+    // SAFETY: the caller's promise; the instruction is of aarch64's baseline.
     unsafe {
         asm!(
-            "ldp {a:s}, {b:s}, [{at}]",
-            "ldp {c:s}, {d:s}, [{at}, #8]",
-            "ldp {e:s}, {f:s}, [{at}, #16]",
-            "ldp {g:s}, {h:s}, [{at}, #24]",
-            at = in(reg) values.as_ptr(),
-            a = out(vreg) a, b = out(vreg) b, c = out(vreg) c, d = out(vreg) d,
-            e = out(vreg) e, f = out(vreg) f, g = out(vreg) g, h = out(vreg) h,
+            "ld1r {{{values:v}.4s}}, [{at}], #4",
+            values = out(vreg) values, at = inout(reg) *at,
             options(readonly, nostack, preserves_flags)
         );
     }
-    [a, b, c, d, e, f, g, h]
+    values
 }
 
-/// One step of a tile: 16 taps of each pixel against each channel.
-///
-/// # Safety
-/// `panel` points to 128 readable bytes.
+/// `acc` plus 16 products, as the module's head says. In assembly, because the compiler moves all the multiplies of a tile to its
+/// front and then has no registers left.
 #[inline(always)]
-unsafe fn multiply<const N: usize>(acc: &mut [[int32x4_t; CHANNELS]; N], x: &[int8x16_t; N], panel: *const i8) {
-    for c in 0..CHANNELS {
-        // SAFETY: the caller's promise; NEON is part of aarch64's baseline.
-        let w = unsafe { vld1q_s8(panel.add(c * 16)) };
-        for p in 0..N {
-            acc[p][c] = add_products(acc[p][c], x[p], w);
-        }
-    }
-}
-
-/// `acc[i]` plus four of the 16 products of `x` and `w`. In assembly, because the compiler moves all the multiplies of a tile to
-/// its front and then has no registers left.
-#[inline(always)]
-fn add_products(acc: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
+fn add_products(acc: int32x4_t, x: int8x16_t, turned: int8x16_t, w: int8x16_t) -> int32x4_t {
     let mut acc = acc;
     // SAFETY: instructions of aarch64's baseline; registers only.
     unsafe {
         asm!(
             "smull {t:v}.8h, {x:v}.8b, {w:v}.8b",
-            "smlal2 {t:v}.8h, {x:v}.16b, {w:v}.16b",
+            "smlal2 {t:v}.8h, {turned:v}.16b, {w:v}.16b",
             "sadalp {acc:v}.4s, {t:v}.8h",
-            t = out(vreg) _, x = in(vreg) x, w = in(vreg) w, acc = inout(vreg) acc,
+            t = out(vreg) _, x = in(vreg) x, turned = in(vreg) turned, w = in(vreg) w, acc = inout(vreg) acc,
             options(pure, nomem, nostack, preserves_flags)
         );
     }
     acc
 }
 
-/// Sums of 16 channels from two panels of eight, or of eight from one.
-#[inline(always)]
-fn pair<const N: usize>(rows: &Rows<'_, N>, panels: &[i8], begin: &[i32; LANES], two: bool) -> [Sums; N] {
-    let (low, high) = panels.split_at(rows.taps().div_ceil(16) * 16 * CHANNELS);
-    let (begins, _) = begin.as_chunks::<CHANNELS>();
-    let low = tile(rows, low, &begins[0]);
-    // SAFETY: NEON is part of aarch64's baseline; registers only.
-    let high = if two { tile(rows, high, &begins[1]) } else { unsafe { [[vdupq_n_s32(0); 2]; N] } };
-    core::array::from_fn(|p| [low[p][0], low[p][1], high[p][0], high[p][1]])
-}
-
-/// A convolution that is not depthwise and has one group; see `generic::conv` for the arguments.
+/// See [`convolve`].
 #[allow(clippy::too_many_arguments)]
 pub(super) fn conv(
     s: &ConvShape,
@@ -146,69 +125,12 @@ pub(super) fn conv(
     output: &mut [i8],
     scratch: &mut [i16],
 ) {
-    for_reach!(e, SHORT_BY_XTN, conv_with::[](s, input, zero_point, weights, e, output, scratch));
+    for_reach!(e, SHORT_BY_XTN, convolve::[Smull](s, input, zero_point, weights, e, output, scratch));
 }
 
-fn conv_with<const REACH: u8>(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
-    output: &mut [i8],
-    scratch: &mut [i16],
-) {
-    let [oh, ow, oc] = s.output;
-    let panels_len = 2 * s.patch_len().div_ceil(16) * 16 * CHANNELS;
-    assert_eq!(output.len(), oh * ow * oc, "output length");
-    let outputs = Outputs::<REACH>::new(&e);
-    let whole_blocks = oc / LANES;
-    for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
-        let (out, outputs) = (&mut output[pixel * oc..(pixel + pixels) * oc], outputs);
-        let whole = if pixels == PIXELS { whole_blocks } else { 0 };
-        for i in 0..whole {
-            let (panels, block) = (&weights[i * panels_len..][..panels_len], &e.blocks[i]);
-            let sums = pair(&rows, panels, &block.begin, true);
-            // SAFETY: `out` has all pixels of the tile, and `i` is one of the whole blocks.
-            unsafe { outputs.store_whole(sums, block, out, oc, i * LANES) };
-        }
-        if pixels == PIXELS && oc % LANES == CHANNELS {
-            let block = &e.blocks[whole];
-            let sums = pair(&rows, &weights[whole * panels_len..], &block.begin, false);
-            // SAFETY: `out` has all pixels of the tile, and the last block's eight channels.
-            unsafe { outputs.store_eight(sums, block, out, oc, whole * LANES) };
-            return;
-        }
-        for i in whole..e.blocks.len() {
-            let panels = &weights[i * panels_len..weights.len().min((i + 1) * panels_len)];
-            let block = &e.blocks[i];
-            let sums = pair(&rows, panels, &block.begin, oc - i * LANES > CHANNELS);
-            outputs.store_part(sums, block, out, oc, i * LANES);
-        }
-    });
-}
-
-/// A fully connected layer up to its sums; `bias` holds the zero point's share.
+/// See [`product`].
 pub(super) fn dense(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
-    let row = row(input, scratch);
-    let panels = weights.chunks(2 * input.len().div_ceil(16) * 16 * CHANNELS);
-    for ((sums, bias), panels) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
-        let [acc] = pair(&row, panels, &[0; LANES], sums.len() > CHANNELS);
-        store_sums(acc, bias, sums);
-    }
-}
-
-/// `sums = acc + bias`, at most 16 of them.
-#[inline(always)]
-pub(super) fn store_sums(acc: Sums, bias: &[i32], sums: &mut [i32]) {
-    let mut whole = [0; LANES];
-    for (q, acc) in acc.into_iter().enumerate() {
-        // SAFETY: the array holds 16 values, written four at a time.
-        unsafe { vst1q_s32(whole.as_mut_ptr().add(4 * q), acc) };
-    }
-    for ((sum, bias), acc) in sums.iter_mut().zip(bias).zip(whole) {
-        *sum = acc.wrapping_add(*bias);
-    }
+    product::<Smull>(input, weights, bias, sums, scratch);
 }
 
 /// See `glue::add`.

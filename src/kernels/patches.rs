@@ -22,6 +22,14 @@ impl<'v, const N: usize> Rows<'v, N> {
         Self { values, taps }
     }
 
+    /// The first pixels alone.
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    pub(super) fn first<const M: usize>(self) -> Rows<'v, M> {
+        const { assert!(M <= N) };
+        Rows { values: self.values, taps: self.taps }
+    }
+
     /// Taps of each pixel.
     #[inline(always)]
     pub(super) fn taps(&self) -> usize {

@@ -25,15 +25,22 @@ pub(super) const SHORT_BY_XTN: u8 = 3;
 /// With one of the two: the output's zero point is even, as it is behind a ReLU6 (-128), and is added with M.
 pub(super) const EVEN: u8 = 4;
 
+/// With one of the others: outputs take all of i8, as behind a ReLU6 (-128 to 127), so that narrowing with saturation clamps.
+pub(super) const ALL: u8 = 8;
+
 /// Calls a function that is generic over an epilogue's reach, which comes last.
 macro_rules! for_reach {
     ($e:expr, $short:ident, $f:ident::[$($g:tt),*]($($a:expr),* $(,)?)) => {{
-        use $crate::kernels::{generic::Reach, requant::{ANY, EVEN, FLOAT, $short}};
-        match ($e.reach, $e.clamp.zero_point % 2) {
-            (Reach::Any, _) => $f::<$($g,)* ANY>($($a),*),
-            (Reach::Float, _) => $f::<$($g,)* FLOAT>($($a),*),
-            (Reach::Short, 0) => $f::<$($g,)* { $short | EVEN }>($($a),*),
-            (Reach::Short, _) => $f::<$($g,)* $short>($($a),*),
+        use $crate::kernels::{generic::Reach, requant::{ALL, ANY, EVEN, FLOAT, $short}};
+        let clamp = $e.clamp;
+        match ($e.reach, (clamp.lo, clamp.hi) == (-128, 127), clamp.zero_point % 2 == 0) {
+            (Reach::Any, ..) => $f::<$($g,)* ANY>($($a),*),
+            (Reach::Float, true, _) => $f::<$($g,)* { FLOAT | ALL }>($($a),*),
+            (Reach::Float, false, _) => $f::<$($g,)* FLOAT>($($a),*),
+            (Reach::Short, true, true) => $f::<$($g,)* { $short | EVEN | ALL }>($($a),*),
+            (Reach::Short, true, false) => $f::<$($g,)* { $short | ALL }>($($a),*),
+            (Reach::Short, false, true) => $f::<$($g,)* { $short | EVEN }>($($a),*),
+            (Reach::Short, false, false) => $f::<$($g,)* $short>($($a),*),
         }
     }};
 }
@@ -52,13 +59,6 @@ impl Numbers {
         // SAFETY: a block holds 16 rests and 16 scales, read four at a time.
         let four = |values: &[f32; LANES]| core::array::from_fn(|q| unsafe { vld1q_f32(values.as_ptr().add(4 * q)) });
         Self { rest: four(&block.rest), scale: four(&block.scale) }
-    }
-
-    /// The same by single loads (see [`four_singly`]).
-    #[inline(always)]
-    fn singly(block: &EpilogueBlock) -> Self {
-        // SAFETY: a block holds 16 rests and 16 scales.
-        unsafe { Self { rest: four_singly(block.rest.as_ptr()), scale: four_singly(block.scale.as_ptr()) } }
     }
 }
 
@@ -107,11 +107,11 @@ impl<const REACH: u8> Outputs<REACH> {
                 let sum = vaddq_f32(vreinterpretq_f32_s32(sums[i]), n.rest[i]);
                 vreinterpretq_s32_f32(vaddq_f32(vmulq_f32(sum, n.scale[i]), self.magic))
             });
-            if REACH == FLOAT {
+            if REACH & !ALL == FLOAT {
                 let q = rounded.map(|r| vsubq_s32(r, self.base));
                 return self.clamp(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), vqmovn_high_s32(vqmovn_s32(q[2]), q[3]));
             }
-            let halves = |i: usize| match REACH & !EVEN {
+            let halves = |i: usize| match REACH & !(EVEN | ALL) {
                 SHORT_BY_UZP => vuzp1q_s16(vreinterpretq_s16_s32(rounded[i]), vreinterpretq_s16_s32(rounded[i + 1])),
                 _ => narrow(rounded[i], rounded[i + 1]),
             };
@@ -125,7 +125,10 @@ impl<const REACH: u8> Outputs<REACH> {
     #[inline(always)]
     fn clamp(&self, low: int16x8_t, high: int16x8_t) -> int8x16_t {
         // SAFETY: NEON is part of aarch64's baseline; registers only.
-        unsafe { vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lo), self.hi) }
+        unsafe {
+            let values = vqmovn_high_s16(vqmovn_s16(low), high);
+            if REACH & ALL != 0 { values } else { vminq_s8(vmaxq_s8(values, self.lo), self.hi) }
+        }
     }
 
     /// The same, stored to `out`: 16 channels, or as many as `out` takes.
@@ -172,10 +175,8 @@ impl<const REACH: u8> Outputs<REACH> {
         channels: usize,
         first: usize,
     ) {
-        // Sums of four pixels leave no registers to keep them in.
-        let kept = (N <= 2).then(|| Numbers::singly(block));
+        let numbers = Numbers::of(block);
         for (p, sums) in sums.into_iter().enumerate() {
-            let numbers = kept.unwrap_or_else(|| Numbers::of(block));
             let values = self.requant(sums, &numbers);
             // SAFETY: row `p` of N rows, and 16 channels from `first` on lie within it: the caller's promise.
             unsafe { vst1q_s8(out.as_mut_ptr().add(p * channels + first), values) };
@@ -247,39 +248,17 @@ fn narrow(low: int32x4_t, high: int32x4_t) -> int16x8_t {
     halves
 }
 
-/// 16 words by single loads: to a Cortex-A72 a load of a pair is three operations, two loads are two.
-///
-/// # Safety
-/// 16 words are readable there.
-#[inline(always)]
-unsafe fn four_singly(at: *const f32) -> [float32x4_t; 4] {
-    let (a, b, c, d);
-    // SAFETY: the caller's promise; the instructions are of aarch64's baseline.
-    unsafe {
-        asm!(
-            "ldr {a:q}, [{at}]",
-            "ldr {b:q}, [{at}, #16]",
-            "ldr {c:q}, [{at}, #32]",
-            "ldr {d:q}, [{at}, #48]",
-            at = in(reg) at,
-            a = out(vreg) a, b = out(vreg) b, c = out(vreg) c, d = out(vreg) d,
-            options(pure, readonly, nostack, preserves_flags)
-        );
-    }
-    [a, b, c, d]
-}
-
 /// What a block's sums begin with, loaded anew for each pixel: copying registers would take the multipliers' place, so the
 /// compiler must not see that two loads are the same.
 #[inline(always)]
-pub(super) fn begin(block: &EpilogueBlock) -> Sums {
+pub(super) fn begin(sums: &[i32; LANES]) -> Sums {
     let (a, b, c, d);
-    // SAFETY: a block begins with 16 words; the instructions are of aarch64's baseline.
+    // SAFETY: 16 words; the instructions are of aarch64's baseline.
     unsafe {
         asm!(
             "ldp {a:q}, {b:q}, [{at}]",
             "ldp {c:q}, {d:q}, [{at}, #32]",
-            at = in(reg) block.begin.as_ptr(),
+            at = in(reg) sums.as_ptr(),
             a = out(vreg) a, b = out(vreg) b, c = out(vreg) c, d = out(vreg) d,
             options(readonly, nostack, preserves_flags)
         );

@@ -97,18 +97,21 @@ impl Kernels {
         #[cfg(target_arch = "aarch64")]
         if groups == 1 && narrow::fits(weights) {
             match self {
-                Self::Dotprod(_) => return narrow::pack::<16, 4>(weights, channels, taps, zero_point.into(), bias),
-                Self::Neon => return narrow::pack::<8, 16>(weights, channels, taps, zero_point.into(), bias),
+                Self::Dotprod(_) => {
+                    return Weights::Narrow(narrow::pack::<16, 4>(weights, channels, taps, zero_point.into(), bias));
+                }
+                Self::Neon => return super::neon::pack(weights, channels, taps, zero_point.into(), bias),
                 Self::Generic => {}
             }
         }
         #[cfg(target_arch = "arm")]
         if groups == 1 && matches!(self, Self::ArmNeon(_)) && narrow::fits(weights) {
-            return narrow::pack::<{ super::armv7::CHANNELS }, 16>(weights, channels, taps, zero_point.into(), bias);
+            const CHANNELS: usize = super::armv7::CHANNELS;
+            return Weights::Narrow(narrow::pack::<CHANNELS, 16>(weights, channels, taps, zero_point.into(), bias));
         }
         #[cfg(target_arch = "x86_64")]
         if groups == 1 && matches!(self, Self::Avx512Vnni(_)) && narrow::fits(weights) {
-            return narrow::pack::<16, 4>(weights, channels, taps, vnni::zero_point(zero_point), bias);
+            return Weights::Narrow(narrow::pack::<16, 4>(weights, channels, taps, vnni::zero_point(zero_point), bias));
         }
         let _ = (zero_point, bias);
         let len = generic::packed_len(channels, taps);
