@@ -38,15 +38,15 @@ impl Conv {
         zero_point: i8,
         clamp: Clamp,
     ) -> Self {
-        let reach = Reach::of(weights, zero_point, &bias, &scale);
+        let reaches: Vec<Reach> = Reach::of_channels(weights, zero_point, &bias, &scale).collect();
         let weights = if shape.is_depthwise() {
             kernels.pack_depthwise(&shape, weights, zero_point, &mut bias)
         } else {
             let channels = shape.output[2] / shape.groups;
             kernels.pack(weights, channels, shape.patch_len(), shape.groups, zero_point, &mut bias)
         };
-        let blocks = kernels.epilogue_blocks(&shape, &weights, reach, &bias, &scale);
-        Self { shape, weights, bias, scale, zero_point, clamp, blocks, reach }
+        let blocks = kernels.epilogue_blocks(&shape, &weights, &reaches, &bias, &scale);
+        Self { shape, weights, bias, scale, zero_point, clamp, blocks, reach: Reach::furthest(&reaches) }
     }
 
     fn run(&self, kernels: Kernels, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {

@@ -41,10 +41,11 @@ impl Product {
     fn ours(&self, times: usize) -> Vec<i8> {
         let (s, k) = (&self.shape, self.kernels);
         let (outputs, taps) = (s.output[2], s.patch_len());
-        let reach = Reach::of(&self.weights, ZERO_POINT, &self.bias, &self.scale);
+        let reaches: Vec<Reach> = Reach::of_channels(&self.weights, ZERO_POINT, &self.bias, &self.scale).collect();
         let mut bias = self.bias.clone();
         let packed = k.pack(&self.weights, outputs, taps, 1, ZERO_POINT, &mut bias);
-        let blocks = k.epilogue_blocks(s, &packed, reach, &bias, &self.scale);
+        let blocks = k.epilogue_blocks(s, &packed, &reaches, &bias, &self.scale);
+        let reach = Reach::furthest(&reaches);
         let (mut out, mut scratch) = (vec![0; s.output.iter().product()], vec![0; k.scratch_len(s)]);
         for _ in 0..times {
             let e = Epilogue { bias: &bias, scale: &self.scale, clamp: CLAMP, blocks: &blocks, reach };

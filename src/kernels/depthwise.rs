@@ -10,8 +10,9 @@
 //! acc += t                                  4 lanes of i32: saddw
 //! ```
 //!
-//! Multiplying is what bounds it: two multiplies a tap and 16 channels, one a cycle on A72 and A76. Columns whose taps all lie
-//! in the picture take no check. The last block of a layer whose channels are no multiple of 16 overlaps the one before.
+//! Multiplying is what bounds it: two multiplies a tap and 16 channels, one a cycle on A72 and A76. A row outside the picture is
+//! read from a line of padding; columns whose taps all lie within the picture's width are done in one go, the others one by one.
+//! The last block of a layer whose channels are no multiple of 16 overlaps the one before.
 
 use super::ConvShape;
 use super::generic::{Epilogue, EpilogueBlock, LANES};
@@ -21,18 +22,39 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 /// A layer that `narrow::takes_depthwise` takes; `weights` and the bias as `narrow::pack_depthwise` left them. See `generic::depthwise` for the rest.
-pub(super) fn depthwise(s: &ConvShape, input: &[i8], zero_point: i8, weights: &[i8], e: Epilogue<'_>, output: &mut [i8]) {
+#[allow(clippy::too_many_arguments)]
+pub(super) fn depthwise(
+    s: &ConvShape,
+    input: &[i8],
+    zero_point: i8,
+    weights: &[i8],
+    e: Epilogue<'_>,
+    output: &mut [i8],
+    scratch: &mut [i16],
+) {
+    let padding = &mut super::patches::bytes(scratch)[..padding_len(s)];
+    padding.fill(zero_point);
     match s.kernel[0] {
-        3 => for_reach!(e, SHORT_BY_XTN, blocks::[3, 9](s, input, zero_point, weights, e, output)),
-        _ => for_reach!(e, SHORT_BY_XTN, blocks::[5, 25](s, input, zero_point, weights, e, output)),
+        3 => for_reach!(e, BY_XTN, blocks::[3, 9](s, input, padding, weights, e, output)),
+        _ => for_reach!(e, BY_XTN, blocks::[5, 25](s, input, padding, weights, e, output)),
     }
+}
+
+/// Values in a line of padding: as many as in a row of the picture.
+fn padding_len(s: &ConvShape) -> usize {
+    s.input[1] * s.input[2]
+}
+
+/// Length in i16 of the scratch that [`depthwise`] needs.
+pub(super) fn scratch_len(s: &ConvShape) -> usize {
+    padding_len(s).div_ceil(2)
 }
 
 /// `SIDE`: rows and columns of the kernel, `TAPS`: its square.
 fn blocks<const SIDE: usize, const TAPS: usize, const REACH: u8>(
     s: &ConvShape,
     input: &[i8],
-    zero_point: i8,
+    padding: &[i8],
     weights: &[i8],
     e: Epilogue<'_>,
     output: &mut [i8],
@@ -47,8 +69,6 @@ fn blocks<const SIDE: usize, const TAPS: usize, const REACH: u8>(
     );
     assert_eq!(weights.len(), c.div_ceil(LANES) * TAPS * LANES, "packed length");
     let outputs = Outputs::<REACH>::new(&e);
-    // SAFETY: NEON is part of aarch64's baseline; registers only.
-    let padding = unsafe { vdupq_n_s8(zero_point) };
     let reach = (SIDE - 1) * s.dilation[1];
     let inside = match reach < w {
         true => {
@@ -74,8 +94,9 @@ struct Place<'e, const TAPS: usize, const REACH: u8> {
     block: &'e EpilogueBlock,
     numbers: Numbers,
     weights: [int8x16_t; TAPS],
-    padding: int8x16_t,
-    /// The first column and the one after the last whose taps all lie in the picture, if their rows do.
+    /// A row of the picture's length of the zero point.
+    padding: &'e [i8],
+    /// The first column and the one after the last whose taps all lie within the picture's width.
     inside: (usize, usize),
     first: usize,
 }
@@ -85,50 +106,48 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
     #[inline(always)]
     fn row<const SIDE: usize>(&self, s: &ConvShape, input: &[i8], oy: usize, out: &mut [i8]) {
         let [h, w, c] = s.input;
-        let ow = s.output[1];
+        assert!(self.first + LANES <= c && c <= self.padding.len(), "16 channels of each column");
         let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
-        let rows: [usize; SIDE] = core::array::from_fn(|k| y0.wrapping_add(k * s.dilation[0]));
-        let (from, to) = if rows.iter().all(|y| *y < h) { self.inside } else { (ow, ow) };
-        for ox in (0..from).chain(to..ow) {
+        let rows: [&[i8]; SIDE] = core::array::from_fn(|k| match y0.wrapping_add(k * s.dilation[0]) {
+            y if y < h => &input[y * w * c..][..w * c],
+            _ => &self.padding[..w * c],
+        });
+        let (from, to) = self.inside;
+        for ox in (0..from).chain(to..s.output[1]) {
             let x0 = (ox * s.stride[1]).wrapping_sub(s.pad[1]);
-            let mut x = [self.padding; TAPS];
-            for (ky, &y) in rows.iter().enumerate().filter(|(_, y)| **y < h) {
-                for kx in 0..SIDE {
-                    let column = x0.wrapping_add(kx * s.dilation[1]);
-                    if column < w {
-                        let pixel = &input[(y * w + column) * c + self.first..][..LANES];
-                        // SAFETY: the slice holds 16 bytes.
-                        x[ky * SIDE + kx] = unsafe { vld1q_s8(pixel.as_ptr()) };
-                    }
-                }
-            }
-            self.outputs.store(self.sum(|t| x[t]), &self.numbers, &mut out[ox * c + self.first..][..LANES]);
+            // Where each column lies in its row; those outside are read from the padding's beginning.
+            let columns: [Option<usize>; SIDE] = core::array::from_fn(|k| {
+                let x = x0.wrapping_add(k * s.dilation[1]);
+                (x < w).then_some(x * c + self.first)
+            });
+            let at = |t: usize| match columns[t % SIDE] {
+                Some(column) => (rows[t / SIDE].as_ptr(), column),
+                None => (self.padding.as_ptr(), 0),
+            };
+            // SAFETY: rows and padding hold `w` columns of `c` channels, of which there are 16 from `first` on.
+            let sums = self.sum(|t| unsafe { load(at(t).0, at(t).1) });
+            self.outputs.store(sums, &self.numbers, &mut out[ox * c + self.first..][..LANES]);
         }
-        if from >= to {
+        if from == to {
             return;
         }
-        let x0 = from * s.stride[1] - s.pad[1];
-        let step = s.stride[1] * c;
+        let (x0, step) = (from * s.stride[1] - s.pad[1], s.stride[1] * c);
         let columns: [usize; SIDE] = core::array::from_fn(|k| k * s.dilation[1] * c);
-        let first = (rows[SIDE - 1] * w + x0) * c + self.first;
+        let last = x0 * c + columns[SIDE - 1] + (to - 1 - from) * step + self.first;
         assert!(
-            first + columns[SIDE - 1] + (to - 1 - from) * step + LANES <= input.len()
-                && (to - 1) * c + self.first + LANES <= out.len(),
-            "the last tap of the last column lies in the picture, and its output in the row"
+            last + LANES <= w * c && (to - 1) * c + self.first + LANES <= out.len(),
+            "the last tap of the last column lies in its row, and the last output in the row of outputs"
         );
-        // SAFETY: the rows' first columns lie before the last tap, which was checked.
-        let taps: [*const i8; TAPS] = core::array::from_fn(|t| unsafe {
-            input.as_ptr().add((rows[t / SIDE] * w + x0) * c + self.first + columns[t % SIDE])
-        });
-        // SAFETY: as for the last output, which was checked.
-        let mut to_out = unsafe { out.as_mut_ptr().add(from * c + self.first) };
-        for i in 0..to - from {
-            // SAFETY: no tap lies beyond the last column's last, and no output beyond the last, which were checked.
+        let mut at = rows.map(|row| row[x0 * c + self.first..].as_ptr());
+        let mut out = out[from * c + self.first..].as_mut_ptr();
+        for _ in from..to {
+            // SAFETY: the last column's last tap and its output were checked to be there; all others lie before them.
             unsafe {
-                let sums = self.sum(|t| load(taps[t], i * step));
-                vst1q_s8(to_out, self.outputs.requant(sums, &self.numbers));
+                let sums = self.sum(|t| load(at[t / SIDE], columns[t % SIDE]));
+                vst1q_s8(out, self.outputs.requant(sums, &self.numbers));
             }
-            to_out = to_out.wrapping_add(c);
+            at = at.map(|at| at.wrapping_add(step));
+            out = out.wrapping_add(c);
         }
     }
 

@@ -145,7 +145,7 @@ impl Dotprod {
         output: &mut [i8],
         scratch: &mut [i16],
     ) {
-        for_reach!(e, SHORT_BY_UZP, convolve::[Sdot](s, input, zero_point, weights, e, output, scratch));
+        for_reach!(e, BY_UZP, convolve::[Sdot](s, input, zero_point, weights, e, output, scratch));
     }
 
     /// See [`product`].

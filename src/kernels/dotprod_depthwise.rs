@@ -107,12 +107,12 @@ impl Dotprod {
     ) {
         let columns = super::patches::bytes(scratch);
         match (s.kernel[0], s.stride[0]) {
-            (3, 1) => for_reach!(e, SHORT_BY_UZP, layer::[3, 1, 3](s, input, zero_point, weights, e, output, columns)),
-            (3, _) => for_reach!(e, SHORT_BY_UZP, layer::[3, 2, 3](s, input, zero_point, weights, e, output, columns)),
+            (3, 1) => for_reach!(e, BY_UZP, layer::[3, 1, 3](s, input, zero_point, weights, e, output, columns)),
+            (3, _) => for_reach!(e, BY_UZP, layer::[3, 2, 3](s, input, zero_point, weights, e, output, columns)),
             (_, 1) => {
-                for_reach!(e, SHORT_BY_UZP, layer::[5, 1, 10](s, input, zero_point, weights, e, output, columns))
+                for_reach!(e, BY_UZP, layer::[5, 1, 10](s, input, zero_point, weights, e, output, columns))
             }
-            _ => for_reach!(e, SHORT_BY_UZP, layer::[5, 2, 10](s, input, zero_point, weights, e, output, columns)),
+            _ => for_reach!(e, BY_UZP, layer::[5, 2, 10](s, input, zero_point, weights, e, output, columns)),
         }
     }
 }
@@ -188,25 +188,32 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
 /// Every row holds so many columns as `columns`: checked by [`layer`], its only caller.
 #[inline(always)]
 fn interleave([mut a, mut b, mut c, mut d]: [(*const i8, usize); DEPTH], columns: &mut [Column]) {
-    let next = |row: &mut (*const i8, usize)| {
-        // SAFETY: a row was checked to hold 16 values at each of its columns; one outside the picture is always the padding.
-        let values = unsafe { vld1q_s8(row.0) };
-        row.0 = row.0.wrapping_add(row.1);
-        values
-    };
     for out in columns {
-        let (a, b, c, d) = (next(&mut a), next(&mut b), next(&mut c), next(&mut d));
-        // SAFETY: NEON is part of aarch64's baseline; a column holds 64 bytes, written 16 at a time.
+        // SAFETY: a row was checked to hold 16 values at each of its columns, one outside the picture is always the padding; a
+        // column holds 64 bytes.
         unsafe {
-            let halves = |x: int8x16_t| vreinterpretq_s16_s8(x);
-            let (ab, cd) = (halves(vzip1q_s8(a, b)), halves(vzip1q_s8(c, d)));
-            let (ab2, cd2) = (halves(vzip2q_s8(a, b)), halves(vzip2q_s8(c, d)));
-            let quads = [vzip1q_s16(ab, cd), vzip2q_s16(ab, cd), vzip1q_s16(ab2, cd2), vzip2q_s16(ab2, cd2)];
-            for (q, quad) in quads.into_iter().enumerate() {
-                vst1q_s8(out.as_mut_ptr().add(q * LANES), vreinterpretq_s8_s16(quad));
-            }
+            let rows = int8x16x4_t(next(&mut a), next(&mut b), next(&mut c), next(&mut d));
+            vst4q_s8(out.as_mut_ptr(), rows);
         }
     }
+}
+
+/// A row's 16 values; the row goes on to its next column. In assembly, because the compiler counts on by an instruction more.
+///
+/// # Safety
+/// 16 values are readable there.
+#[inline(always)]
+unsafe fn next((at, step): &mut (*const i8, usize)) -> int8x16_t {
+    let values;
+    // SAFETY: the caller's promise; the instruction is of aarch64's baseline.
+    unsafe {
+        asm!(
+            "ld1 {{{values:v}.16b}}, [{at}], {step}",
+            values = out(vreg) values, at = inout(reg) *at, step = in(reg) *step,
+            options(readonly, nostack, preserves_flags)
+        );
+    }
+    values
 }
 
 /// One row of outputs of a segment. `columns`: the groups' columns one after the other; `out`: the pixels, of `c` channels.

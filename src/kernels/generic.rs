@@ -48,7 +48,7 @@ pub struct Epilogue<'a> {
     pub clamp: Clamp,
     /// The same bias and scale in blocks, for kernels that want them so; empty for the others.
     pub blocks: &'a [EpilogueBlock],
-    /// How far sums can go.
+    /// How far the sums of all channels can go: as far as the one that goes furthest.
     pub reach: Reach,
 }
 
@@ -63,13 +63,17 @@ pub struct EpilogueBlock {
     pub rest: [f32; LANES],
     /// s_in * s_w / s_out of each channel.
     pub scale: [f32; LANES],
+    /// Whether all its channels are [`Reach::Short`].
+    pub short: bool,
 }
 
 impl EpilogueBlock {
-    /// Of the channels from `first` on; what lies beyond the last channel is zero.
-    pub fn of(first: usize, reach: Reach, bias: &[i32], scale: &[f32]) -> Self {
+    /// Of the channels from `first` on; what lies beyond the last channel is zero. `reach`: the layer's; `reaches`, `bias`,
+    /// `scale`: each channel's.
+    pub fn of(first: usize, reach: Reach, reaches: &[Reach], bias: &[i32], scale: &[f32]) -> Self {
         let split = |l: usize| reach.split(bias.get(first + l).copied().unwrap_or(0));
         Self {
+            short: reaches[first..].iter().take(LANES).all(|r| *r == Reach::Short),
             begin: core::array::from_fn(|l| split(l).0),
             rest: core::array::from_fn(|l| split(l).1),
             scale: core::array::from_fn(|l| scale.get(first + l).copied().unwrap_or(0.0)),
@@ -77,32 +81,31 @@ impl EpilogueBlock {
     }
 }
 
-/// How far a layer's sums can go, whatever the values are: what decides by which way they become outputs.
+/// How far sums can go, whatever the values are: what decides by which way they become outputs.
 ///
 /// With M = 1.5 * 2^23, the bits of M plus a whole number within -2^22..2^22 are the float M + number; so a sum that begins with
 /// M's bits is a float when read as one, and one addition takes M away and brings the rest of the bias. That addition rounds
 /// once, to what converting the whole sum gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
+    /// Products sum up to less than 2^22, and the scaled sum to less than 2^15 - 256: 16 bits of it are enough.
+    Short,
+    /// The same, and the scaled sum to less than 2^22.
+    Float,
     /// Anywhere in i32: sums are converted.
     Any,
-    /// Products sum up to less than 2^22, and the scaled sum to less than 2^22.
-    Float,
-    /// The same, and the scaled sum to less than 2^15 - 256: 16 bits of it are enough.
-    Short,
 }
 
 impl Reach {
     /// The part of a bias that begins a sum where the rest is added as a float: the rest is a multiple of this.
     const LOW: i32 = 256;
 
-    /// Of a layer with `weights` `[channels][taps]`, less their zero point; `bias` and `scale`: `[channels]`. Each value less the
-    /// zero point lies between `-128 - zero_point` and `127 - zero_point`; padding counts as nothing.
-    pub fn of(weights: &[i16], zero_point: i8, bias: &[i32], scale: &[f32]) -> Self {
+    /// Of each channel of a layer with `weights` `[channels][taps]`, less their zero point; `bias` and `scale`: `[channels]`. Each
+    /// value less the zero point lies between `-128 - zero_point` and `127 - zero_point`; padding counts as nothing.
+    pub fn of_channels(weights: &[i16], zero_point: i8, bias: &[i32], scale: &[f32]) -> impl Iterator<Item = Self> {
         let taps = (weights.len() / bias.len().max(1)).max(1);
         let (least, most) = (-128 - zero_point as i64, 127 - zero_point as i64);
-        let mut reach = Self::Short;
-        for (row, (bias, scale)) in weights.chunks_exact(taps).zip(bias.iter().zip(scale)) {
+        weights.chunks_exact(taps).zip(bias.iter().zip(scale)).map(move |(row, (bias, scale))| {
             let (mut lo, mut hi, mut products) = (*bias as i64, *bias as i64, Self::LOW as i64);
             for &w in row {
                 let (a, b) = (w as i64 * least, w as i64 * most);
@@ -112,13 +115,18 @@ impl Reach {
             }
             let scaled = lo.abs().max(hi.abs()) as f64 * *scale as f64;
             if products >= 1 << 22 || scaled >= (1 << 22) as f64 {
-                return Self::Any;
+                Self::Any
+            } else if scaled >= (1 << 15) as f64 - 256.0 {
+                Self::Float
+            } else {
+                Self::Short
             }
-            if scaled >= (1 << 15) as f64 - 256.0 {
-                reach = Self::Float;
-            }
-        }
-        reach
+        })
+    }
+
+    /// The furthest of all; short, if there are none.
+    pub fn furthest(reaches: &[Self]) -> Self {
+        reaches.iter().copied().max().unwrap_or(Self::Short)
     }
 
     /// What a sum begins with and what is added to it as a float, for one channel's bias (the zero point's share taken off).

@@ -125,7 +125,7 @@ pub(super) fn conv(
     output: &mut [i8],
     scratch: &mut [i16],
 ) {
-    for_reach!(e, SHORT_BY_XTN, convolve::[Smull](s, input, zero_point, weights, e, output, scratch));
+    for_reach!(e, BY_XTN, convolve::[Smull](s, input, zero_point, weights, e, output, scratch));
 }
 
 /// See [`product`].

@@ -4,7 +4,8 @@
 //!
 //! Converting costs two cycles of one pipe for four values, in either direction, adding half of one. So where sums allow it
 //! (`generic::Reach`) they begin with the bits of M = 1.5 * 2^23 and are floats by themselves, and the bits of the float M + x
-//! less those of M are x rounded ties to even. Of those bits the lower 16 are enough where x is within i16. Narrowing with
+//! less those of M are x rounded ties to even. Of those bits the lower 16 are enough where x is within i16, which holds for most
+//! blocks of a layer even if one of its channels goes further. Narrowing with
 //! saturation keeps order, so that clamping to the output's range at the end gives what clamping before rounding gives.
 
 use super::generic::{Epilogue, EpilogueBlock, LANES};
@@ -15,32 +16,35 @@ use core::arch::asm;
 /// Sums of 16 channels.
 pub(super) type Sums = [int32x4_t; 4];
 
-/// `Reach` as a constant that kernels are compiled for.
+/// What an epilogue allows, as a constant that kernels are compiled for: the sum of what holds of this and the following.
+/// Nothing: sums go anywhere, and are converted.
 pub(super) const ANY: u8 = 0;
+/// Sums are floats by themselves: `Reach::Float`, or further only in some blocks.
 pub(super) const FLOAT: u8 = 1;
-/// `Reach::Short`, where taking every second of two registers' halves is one cheap instruction (Cortex-A76).
-pub(super) const SHORT_BY_UZP: u8 = 2;
-/// `Reach::Short`, where that takes longer than narrowing one after the other (Cortex-A72).
-pub(super) const SHORT_BY_XTN: u8 = 3;
-/// With one of the two: the output's zero point is even, as it is behind a ReLU6 (-128), and is added with M.
+/// `Reach::Short` in all blocks. Without it each block says so for itself.
+pub(super) const SHORT: u8 = 2;
+/// The output's zero point is even, as it is behind a ReLU6 (-128), and is added with M.
 pub(super) const EVEN: u8 = 4;
-
-/// With one of the others: outputs take all of i8, as behind a ReLU6 (-128 to 127), so that narrowing with saturation clamps.
+/// Outputs take all of i8, as behind a ReLU6 (-128 to 127), so that narrowing with saturation clamps.
 pub(super) const ALL: u8 = 8;
+/// Taking every second of two registers' halves at once takes longer than narrowing one after the other (Cortex-A72, not A76).
+pub(super) const BY_XTN: u8 = 16;
+/// The other way.
+pub(super) const BY_UZP: u8 = 0;
 
-/// Calls a function that is generic over an epilogue's reach, which comes last.
+/// Calls a function that is generic over what an epilogue allows, which comes last. `$by`: [`BY_XTN`] or [`BY_UZP`].
 macro_rules! for_reach {
-    ($e:expr, $short:ident, $f:ident::[$($g:tt),*]($($a:expr),* $(,)?)) => {{
-        use $crate::kernels::{generic::Reach, requant::{ALL, ANY, EVEN, FLOAT, $short}};
+    ($e:expr, $by:ident, $f:ident::[$($g:tt),*]($($a:expr),* $(,)?)) => {{
+        use $crate::kernels::{generic::Reach, requant::{ALL, ANY, EVEN, FLOAT, SHORT, $by}};
         let clamp = $e.clamp;
         match ($e.reach, (clamp.lo, clamp.hi) == (-128, 127), clamp.zero_point % 2 == 0) {
             (Reach::Any, ..) => $f::<$($g,)* ANY>($($a),*),
-            (Reach::Float, true, _) => $f::<$($g,)* { FLOAT | ALL }>($($a),*),
-            (Reach::Float, false, _) => $f::<$($g,)* FLOAT>($($a),*),
-            (Reach::Short, true, true) => $f::<$($g,)* { $short | EVEN | ALL }>($($a),*),
-            (Reach::Short, true, false) => $f::<$($g,)* { $short | ALL }>($($a),*),
-            (Reach::Short, false, true) => $f::<$($g,)* { $short | EVEN }>($($a),*),
-            (Reach::Short, false, false) => $f::<$($g,)* $short>($($a),*),
+            (Reach::Float, true, true) => $f::<$($g,)* { $by | FLOAT | EVEN | ALL }>($($a),*),
+            (Reach::Float, ..) => $f::<$($g,)* { $by | FLOAT }>($($a),*),
+            (Reach::Short, true, true) => $f::<$($g,)* { $by | FLOAT | SHORT | EVEN | ALL }>($($a),*),
+            (Reach::Short, true, false) => $f::<$($g,)* { $by | FLOAT | SHORT | ALL }>($($a),*),
+            (Reach::Short, false, true) => $f::<$($g,)* { $by | FLOAT | SHORT | EVEN }>($($a),*),
+            (Reach::Short, false, false) => $f::<$($g,)* { $by | FLOAT | SHORT }>($($a),*),
         }
     }};
 }
@@ -68,7 +72,7 @@ pub(super) struct Outputs<const REACH: u8> {
     zero_point: int16x8_t,
     /// M, plus the zero point if that is even: an odd one would turn ties the other way.
     magic: float32x4_t,
-    /// M's bits less the zero point.
+    /// The magic's bits, less the zero point if the magic does not have it.
     base: int32x4_t,
     lo: int8x16_t,
     hi: int8x16_t,
@@ -77,7 +81,7 @@ pub(super) struct Outputs<const REACH: u8> {
 impl<const REACH: u8> Outputs<REACH> {
     pub(super) fn new(epilogue: &Epilogue<'_>) -> Self {
         let Clamp { lo, hi, zero_point } = epilogue.clamp;
-        let base = ROUND_MAGIC.to_bits() as i32 - zero_point as i32;
+        let base = ROUND_MAGIC.to_bits() as i32 - if REACH & EVEN == 0 { zero_point as i32 } else { 0 };
         // Exact: both are whole numbers below 2^24.
         let magic = if REACH & EVEN == 0 { ROUND_MAGIC } else { ROUND_MAGIC + zero_point as f32 };
         // SAFETY: NEON is part of aarch64's baseline; registers only.
@@ -95,9 +99,15 @@ impl<const REACH: u8> Outputs<REACH> {
     /// 16 sums, which began with their block's, to outputs.
     #[inline(always)]
     pub(super) fn requant(&self, sums: Sums, n: &Numbers) -> int8x16_t {
+        if REACH & SHORT != 0 { self.requant_as::<true>(sums, n) } else { self.requant_as::<false>(sums, n) }
+    }
+
+    /// The same where it is known whether the block is short (`EpilogueBlock::short`).
+    #[inline(always)]
+    fn requant_as<const IS_SHORT: bool>(&self, sums: Sums, n: &Numbers) -> int8x16_t {
         // SAFETY: NEON is part of aarch64's baseline; registers only.
         unsafe {
-            if REACH == ANY {
+            if REACH & FLOAT == 0 {
                 let q: Sums = core::array::from_fn(|i| vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sums[i]), n.scale[i])));
                 let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), self.zero_point);
                 let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[2]), q[3]), self.zero_point);
@@ -107,12 +117,12 @@ impl<const REACH: u8> Outputs<REACH> {
                 let sum = vaddq_f32(vreinterpretq_f32_s32(sums[i]), n.rest[i]);
                 vreinterpretq_s32_f32(vaddq_f32(vmulq_f32(sum, n.scale[i]), self.magic))
             });
-            if REACH & !ALL == FLOAT {
+            if !IS_SHORT {
                 let q = rounded.map(|r| vsubq_s32(r, self.base));
                 return self.clamp(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), vqmovn_high_s32(vqmovn_s32(q[2]), q[3]));
             }
-            let halves = |i: usize| match REACH & !(EVEN | ALL) {
-                SHORT_BY_UZP => vuzp1q_s16(vreinterpretq_s16_s32(rounded[i]), vreinterpretq_s16_s32(rounded[i + 1])),
+            let halves = |i: usize| match REACH & BY_XTN {
+                BY_UZP => vuzp1q_s16(vreinterpretq_s16_s32(rounded[i]), vreinterpretq_s16_s32(rounded[i + 1])),
                 _ => narrow(rounded[i], rounded[i + 1]),
             };
             if REACH & EVEN != 0 {
@@ -176,10 +186,18 @@ impl<const REACH: u8> Outputs<REACH> {
         first: usize,
     ) {
         let numbers = Numbers::of(block);
-        for (p, sums) in sums.into_iter().enumerate() {
-            let values = self.requant(sums, &numbers);
+        let mut store = |p: usize, values: int8x16_t| {
             // SAFETY: row `p` of N rows, and 16 channels from `first` on lie within it: the caller's promise.
             unsafe { vst1q_s8(out.as_mut_ptr().add(p * channels + first), values) };
+        };
+        if REACH & (FLOAT | SHORT) == FLOAT && block.short {
+            for (p, sums) in sums.into_iter().enumerate() {
+                store(p, self.requant_as::<true>(sums, &numbers));
+            }
+            return;
+        }
+        for (p, sums) in sums.into_iter().enumerate() {
+            store(p, self.requant(sums, &numbers));
         }
     }
 

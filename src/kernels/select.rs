@@ -123,26 +123,26 @@ impl Kernels {
     }
 
     /// Bias and scale of a convolution in the blocks that this set reads; none where it reads them as they are. `weights` and
-    /// `bias` as [`Kernels::pack`] or [`Kernels::pack_depthwise`] left them.
+    /// `bias` as [`Kernels::pack`] or [`Kernels::pack_depthwise`] left them; `reaches`: each channel's.
     pub fn epilogue_blocks(
         &self,
         s: &ConvShape,
         weights: &Weights,
-        reach: Reach,
+        reaches: &[Reach],
         bias: &[i32],
         scale: &[f32],
     ) -> Vec<EpilogueBlock> {
         #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
         if matches!(weights, Weights::Narrow(_)) {
             // Sums that begin as floats are for 64-bit NEON only.
-            let reach = if cfg!(target_arch = "arm") { Reach::Any } else { reach };
-            let block = |first: usize| EpilogueBlock::of(first, reach, bias, scale);
+            let reach = if cfg!(target_arch = "arm") { Reach::Any } else { Reach::furthest(reaches) };
+            let block = |first: usize| EpilogueBlock::of(first, reach, reaches, bias, scale);
             return match s.is_depthwise() {
                 true => narrow::depthwise_firsts(bias.len()).map(block).collect(),
                 false => (0..bias.len()).step_by(generic::LANES).map(block).collect(),
             };
         }
-        let _ = (s, weights, reach, bias, scale);
+        let _ = (s, weights, reaches, bias, scale);
         Vec::new()
     }
 
@@ -232,8 +232,8 @@ impl Kernels {
     /// Length in i16 of the scratch that a convolution of this shape needs.
     pub fn scratch_len(&self, s: &ConvShape) -> usize {
         #[cfg(target_arch = "aarch64")]
-        if s.is_depthwise() && matches!(self, Self::Dotprod(_)) {
-            return dotprod_depthwise::SCRATCH;
+        if s.is_depthwise() && *self != Self::Generic {
+            return dotprod_depthwise::SCRATCH.max(super::depthwise::scratch_len(s));
         }
         #[cfg(target_arch = "arm")]
         if s.is_depthwise() {
@@ -268,7 +268,7 @@ impl Kernels {
             }
             #[cfg(target_arch = "aarch64")]
             (Self::Neon | Self::Dotprod(_), Weights::Narrow(w)) => {
-                super::depthwise::depthwise(s, input, zero_point, w, e, output);
+                super::depthwise::depthwise(s, input, zero_point, w, e, output, scratch);
             }
             #[cfg(target_arch = "arm")]
             (Self::ArmNeon(token), Weights::Narrow(w)) => token.depthwise(s, input, zero_point, w, e, output, scratch),
