@@ -9,7 +9,7 @@
 use super::ConvShape;
 use super::generic::{Epilogue, EpilogueBlock, LANES};
 use super::narrow::depthwise_firsts;
-use super::patches::{Rows, bytes, for_tiles, row};
+use super::patches::{Rows, Tiles, bytes, row};
 use crate::quant::{Clamp, ROUND_MAGIC};
 use core::arch::naked_asm;
 
@@ -263,7 +263,8 @@ impl ArmNeon {
         assert_eq!(output.len(), oh * ow * oc, "output length");
         let panels_len = s.patch_len().div_ceil(16) * 16 * LANES;
         let rounding = Rounding::of(e.clamp);
-        for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
+        let mut tiles = Tiles::<PIXELS>::new(s, input, zero_point, scratch);
+        while let Some((pixel, pixels, rows)) = tiles.next() {
             for ((i, block), panels) in e.blocks.iter().enumerate().zip(weights.chunks(panels_len)) {
                 let sums = self.sums(&rows, panels);
                 for (p, sums) in sums.iter().enumerate().take(pixels) {
@@ -278,7 +279,7 @@ impl ArmNeon {
                     }
                 }
             }
-        });
+        }
     }
 
     /// A fully connected layer up to its sums; `bias` holds the zero point's share.

@@ -166,11 +166,13 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
             let blocks = depthwise_firsts(c).zip(weights.chunks_exact(rows * 4 * TAPS * LANES)).zip(e.blocks);
             for ((first, weights), block) in blocks {
                 for (group, begins) in begins[..groups].iter().enumerate() {
-                    let rows = begins.map(|begin| match begin {
-                        // 16 channels from `first` on lie in each column, whose last was checked.
-                        Some(begin) => (input[begin + first..].as_ptr(), c),
-                        None => (padding.as_ptr(), 0),
-                    });
+                    let mut rows = [(padding.as_ptr(), 0); DEPTH];
+                    for (row, begin) in rows.iter_mut().zip(begins) {
+                        if let Some(begin) = begin {
+                            // 16 channels from `first` on lie in each column, whose last was checked.
+                            *row = (input[begin + first..].as_ptr(), c);
+                        }
+                    }
                     interleave(rows, &mut columns[group * seen + from..group * seen + to]);
                 }
                 let seen = &columns[..groups * seen];

@@ -3,6 +3,7 @@
 //! Knows no weights and no instruction set.
 
 use super::ConvShape;
+use core::ops::Range;
 
 /// The taps of `N` pixels, one after the other. Holding one proves that they are all there, and readable in whole loads of 16, so
 /// that no block of channels checks it again.
@@ -51,45 +52,45 @@ fn readable(taps: usize) -> usize {
     taps.next_multiple_of(16)
 }
 
-/// Calls `f(first pixel, pixels, their taps)` for every tile of `N` output pixels. Pointwise
-/// convolutions read their input in place; others, and a tile at the end of the input that is not full or could not be read in whole
-/// loads, gather patches into `scratch`, with the zero point as padding. What a tile that is not full has behind its pixels is
-/// anything.
+/// Tiles of `N` output pixels, one after the other. Pointwise convolutions read their input in place; others, and a tile at the
+/// end of the input that is not full or could not be read in whole loads, gather patches into scratch, with the zero point as
+/// padding.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
-#[inline(always)]
-pub(super) fn for_tiles<const N: usize>(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    scratch: &mut [i16],
-    mut f: impl FnMut(usize, usize, Rows<'_, N>),
-) {
-    let (pixels_all, ow, taps) = (s.output[0] * s.output[1], s.output[1], s.patch_len());
-    let in_place = match s.is_pointwise() {
-        true => input.len().checked_sub(readable(taps)).map_or(0, |room| room / taps + 1),
-        false => 0,
-    };
-    let patches = bytes(scratch);
-    let (mut oy, mut ox) = (0, 0);
-    for tile in (0..pixels_all).step_by(N) {
-        let pixels = N.min(pixels_all - tile);
-        // One call of `f`, so that it is compiled into this loop.
-        let rows = if tile + N <= in_place {
-            Rows::new(&input[tile * taps..], taps)
-        } else {
-            if s.is_pointwise() {
-                (oy, ox) = (tile / ow, tile % ow);
-            }
-            for p in 0..pixels {
-                gather(s, input, zero_point, oy, ox, &mut patches[p * taps..]);
-                ox += 1;
-                if ox == ow {
-                    (oy, ox) = (oy + 1, 0);
-                }
-            }
-            Rows::new(patches, taps)
+pub(super) struct Tiles<'v, const N: usize> {
+    gather: Gather<'v>,
+    patches: &'v mut [i8],
+    taps: usize,
+    /// The next tile's first pixel, of so many; those before `in_place` begin a tile that is read in place.
+    next: usize,
+    pixels: usize,
+    in_place: usize,
+}
+
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+impl<'v, const N: usize> Tiles<'v, N> {
+    pub(super) fn new(s: &'v ConvShape, input: &'v [i8], zero_point: i8, scratch: &'v mut [i16]) -> Self {
+        let (pixels, taps) = (s.output[0] * s.output[1], s.patch_len());
+        let in_place = match s.is_pointwise() {
+            true => input.len().checked_sub(readable(taps)).map_or(0, |room| (room / taps + 2).saturating_sub(N)),
+            false => 0,
         };
-        f(tile, pixels, rows);
+        Self { gather: Gather::new(s, input, zero_point), patches: bytes(scratch), taps, next: 0, pixels, in_place }
+    }
+
+    /// The next tile: its first pixel, how many it has, and their taps. What one that is not full has behind its pixels is anything.
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> Option<(usize, usize, Rows<'_, N>)> {
+        let first = self.next;
+        if first >= self.pixels {
+            return None;
+        }
+        self.next += N;
+        let pixels = N.min(self.pixels - first);
+        if first < self.in_place {
+            return Some((first, pixels, Rows::new(&self.gather.input[first * self.taps..], self.taps)));
+        }
+        self.gather.pixels(first, pixels, self.patches);
+        Some((first, pixels, Rows::new(self.patches, self.taps)))
     }
 }
 
@@ -107,43 +108,112 @@ pub(super) fn bytes(scratch: &mut [i16]) -> &mut [i8] {
     unsafe { core::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), 2 * scratch.len()) }
 }
 
-/// The values under the kernel at output (`oy`, `ox`), to the front of `patch`; padding is the zero point. What lies behind them
-/// may be overwritten.
-#[inline(always)]
-pub(super) fn gather(s: &ConvShape, input: &[i8], zero_point: i8, oy: usize, ox: usize, patch: &mut [i8]) {
-    let [h, w, c] = s.input;
-    let [kh, kw] = s.kernel;
-    let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
-    let x0 = (ox * s.stride[1]).wrapping_sub(s.pad[1]);
-    let row_len = kw * c;
-    if s.dilation[1] == 1 && x0 < w && kw <= w - x0 && y0 < h && (kh - 1) * s.dilation[0] < h - y0 {
-        // All in the picture: a row of the kernel is one copy.
-        let step = s.dilation[0] * w * c;
-        let first = (y0 * w + x0) * c;
-        if row_len <= 16 && first + (kh - 1) * step + 16 <= input.len() && (kh - 1) * row_len + 16 <= patch.len() {
-            let (mut from, mut to) = (input[first..].as_ptr(), patch.as_mut_ptr());
-            for _ in 0..kh {
-                // SAFETY: the last row's 16 values, read and written, were checked to lie within both; no row lies behind it.
-                unsafe { to.cast::<u128>().write_unaligned(from.cast::<u128>().read_unaligned()) };
-                (from, to) = (from.wrapping_add(step), to.wrapping_add(row_len));
+/// Brings together the values under a convolution's kernel; padding is the zero point.
+pub(super) struct Gather<'v> {
+    s: &'v ConvShape,
+    input: &'v [i8],
+    zero_point: i8,
+    /// Columns of outputs whose taps all lie within the picture's width, and rows within its height; in the former a row of the
+    /// kernel is one copy.
+    inside: [Range<usize>; 2],
+}
+
+impl<'v> Gather<'v> {
+    /// Of a picture as `s` says.
+    pub(super) fn new(s: &'v ConvShape, input: &'v [i8], zero_point: i8) -> Self {
+        // Of outputs along one side: those whose first tap and last tap lie in it.
+        let inside = |i: usize| {
+            let (side, stride, pad) = (s.input[i], s.stride[i], s.pad[i]);
+            let last = (s.kernel[i] - 1) * s.dilation[i] + 1;
+            let end = (side + pad).checked_sub(last).map_or(0, |room| room / stride + 1);
+            pad.div_ceil(stride)..end.min(s.output[i])
+        };
+        let columns = if s.dilation[1] == 1 { inside(1) } else { 0..0 };
+        Self { s, input, zero_point, inside: [inside(0), columns] }
+    }
+
+    /// Patches of so many outputs from `first` on, counted through the rows, one after the other. Kept out of the loops over
+    /// tiles, most of which need none.
+    #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+    #[inline(never)]
+    fn pixels(&self, first: usize, pixels: usize, patches: &mut [i8]) {
+        let Self { s, input, inside: [rows, columns], .. } = self;
+        let ([_, w, c], [kh, kw], taps) = (s.input, s.kernel, s.patch_len());
+        let (mut oy, mut ox) = (first / s.output[1], first % s.output[1]);
+        let row_len = kw * c;
+        if rows.contains(&oy) && columns.contains(&ox) && ox + pixels <= columns.end && row_len <= 16 {
+            let (down, right) = (s.dilation[0] * w * c, s.stride[1] * c);
+            let begin = ((oy * s.stride[0] - s.pad[0]) * w + ox * s.stride[1] - s.pad[1]) * c;
+            let (last_row, last) = ((kh - 1) * down + 16, pixels - 1);
+            if begin + last * right + last_row <= input.len() && last * taps + (kh - 1) * row_len + 16 <= patches.len() {
+                let (from, to) = (input[begin..].as_ptr(), patches.as_mut_ptr());
+                // SAFETY: the last pixel's last row's 16 values, read and written, were checked to lie within both.
+                unsafe {
+                    match kh {
+                        3 => copy_narrow((from, right, down), (to, taps, row_len), pixels, 0..3),
+                        _ => copy_narrow((from, right, down), (to, taps, row_len), pixels, 0..kh),
+                    }
+                }
+                return;
+            }
+        }
+        for p in 0..pixels {
+            self.patch(oy, ox, &mut patches[p * taps..]);
+            ox += 1;
+            if ox == s.output[1] {
+                (oy, ox) = (oy + 1, 0);
+            }
+        }
+    }
+
+    /// The values under the kernel at output (`oy`, `ox`), to the front of `patch`. What lies behind them may be overwritten.
+    #[inline(always)]
+    pub(super) fn patch(&self, oy: usize, ox: usize, patch: &mut [i8]) {
+        let Self { s, input, zero_point, inside: [rows, columns] } = self;
+        let [h, w, c] = s.input;
+        let [kh, kw] = s.kernel;
+        let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
+        let x0 = (ox * s.stride[1]).wrapping_sub(s.pad[1]);
+        if rows.contains(&oy) && columns.contains(&ox) {
+            let (row_len, step) = (kw * c, s.dilation[0] * w * c);
+            let first = (y0 * w + x0) * c;
+            for ky in 0..kh {
+                copy(patch, ky * row_len, input, first + ky * step, row_len);
             }
             return;
         }
         for ky in 0..kh {
-            copy(patch, ky * row_len, input, first + ky * step, row_len);
-        }
-        return;
-    }
-    for ky in 0..kh {
-        let y = y0.wrapping_add(ky * s.dilation[0]);
-        for kx in 0..kw {
-            let x = x0.wrapping_add(kx * s.dilation[1]);
-            let to = ky * row_len + kx * c;
-            match y < h && x < w {
-                true => copy(patch, to, input, (y * w + x) * c, c),
-                false => patch[to..to + c].fill(zero_point),
+            let y = y0.wrapping_add(ky * s.dilation[0]);
+            for kx in 0..kw {
+                let x = x0.wrapping_add(kx * s.dilation[1]);
+                let to = (ky * kw + kx) * c;
+                match y < h && x < w {
+                    true => copy(patch, to, input, (y * w + x) * c, c),
+                    false => patch[to..to + c].fill(*zero_point),
+                }
             }
         }
+    }
+}
+
+/// Copies `rows` of each of so many pixels, 16 values a row, of which what lies behind the row's own is written again by the next.
+/// `from` and `to`: where the first pixel's first row begins, how far the next pixel's is, and the next row's.
+///
+/// # Safety
+/// 16 values of each row of each pixel are readable in `from` and writable in `to`.
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+#[inline(always)]
+unsafe fn copy_narrow(from: (*const i8, usize, usize), to: (*mut i8, usize, usize), pixels: usize, rows: Range<usize>) {
+    let ((mut from, right, down), (mut to, taps, row_len)) = (from, to);
+    for _ in 0..pixels {
+        for row in rows.clone() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let values = from.add(row * down).cast::<u128>().read_unaligned();
+                to.add(row * row_len).cast::<u128>().write_unaligned(values);
+            }
+        }
+        (from, to) = (from.wrapping_add(right), to.wrapping_add(taps));
     }
 }
 

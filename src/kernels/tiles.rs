@@ -8,7 +8,7 @@
 
 use super::ConvShape;
 use super::generic::{Epilogue, EpilogueBlock, LANES};
-use super::patches::{Rows, for_tiles, row};
+use super::patches::{Rows, Tiles, row};
 use super::requant::{Outputs, Sums};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -106,15 +106,16 @@ pub(super) fn convolve<M: Multiply, const REACH: u8>(
     assert_eq!(output.len(), oh * ow * oc, "output length");
     assert_eq!(e.blocks.len(), oc.div_ceil(LANES), "blocks of all channels");
     let layer = Layer { panels: Panels::new(weights, e.blocks, s.patch_len()), outputs: Outputs::<REACH>::new(&e), oc };
-    for_tiles::<PIXELS>(s, input, zero_point, scratch, |pixel, pixels, rows| {
-        let (out, layer) = (&mut output[pixel * oc..(pixel + pixels) * oc], layer);
+    let mut tiles = Tiles::<PIXELS>::new(s, input, zero_point, scratch);
+    while let Some((pixel, pixels, rows)) = tiles.next() {
+        let out = &mut output[pixel * oc..(pixel + pixels) * oc];
         match pixels {
             PIXELS => layer.whole::<M>(&rows, out),
             1 => layer.part::<M, 1>(&rows.first(), out),
             2 => layer.part::<M, 2>(&rows.first(), out),
             _ => layer.part::<M, PIXELS>(&rows, out),
         }
-    });
+    }
 }
 
 /// A fully connected layer up to its sums; `bias` holds the zero point's share.

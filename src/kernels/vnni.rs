@@ -19,7 +19,7 @@
 use super::ConvShape;
 use super::generic::{Epilogue, LANES};
 use super::narrow::{fits, take_zero_point};
-use super::patches::{bytes, gather};
+use super::patches::{Gather, bytes};
 use super::x86::Avx512Vnni;
 use core::arch::x86_64::*;
 
@@ -178,6 +178,7 @@ fn conv(
     assert_eq!(input.len(), s.input.iter().product::<usize>(), "input length");
     assert_eq!(output.len(), all * oc, "output length");
     assert_eq!(weights.len(), panels * steps * 64, "packed length");
+    let gather = Gather::new(s, input, zero_point);
     let patches = &mut bytes(scratch)[..PIXELS * stride];
     let limits = limits(&e);
     for pixel in (0..all).step_by(PIXELS) {
@@ -186,7 +187,7 @@ fn conv(
             if s.is_pointwise() {
                 biased(&mut patch[..taps], &input[(pixel + p) * taps..][..taps]);
             } else {
-                gather(s, input, zero_point, (pixel + p) / ow, (pixel + p) % ow, patch);
+                gather.patch((pixel + p) / ow, (pixel + p) % ow, patch);
                 patch[..taps].iter_mut().for_each(|v| *v ^= i8::MIN);
             }
         }
