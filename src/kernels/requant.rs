@@ -12,6 +12,7 @@ use super::generic::{Epilogue, EpilogueBlock, LANES};
 use crate::quant::{Clamp, ROUND_MAGIC};
 use core::arch::aarch64::*;
 use core::arch::asm;
+use core::mem::offset_of;
 
 /// Sums of 16 channels.
 pub(super) type Sums = [int32x4_t; 4];
@@ -63,6 +64,28 @@ impl Numbers {
         // SAFETY: a block holds 16 rests and 16 scales, read four at a time.
         let four = |values: &[f32; LANES]| core::array::from_fn(|q| unsafe { vld1q_f32(values.as_ptr().add(4 * q)) });
         Self { rest: four(&block.rest), scale: four(&block.scale) }
+    }
+
+    /// The same, loaded where this stands. `WAY`: another for each of two ways, since the compiler puts before both what they have
+    /// in common.
+    #[inline(always)]
+    fn on<const WAY: u8>(block: &EpilogueBlock) -> Self {
+        let (r0, r1, r2, r3, s0, s1, s2, s3);
+        // SAFETY: 16 rests and 16 scales; the instructions are of aarch64's baseline.
+        unsafe {
+            asm!(
+                "ldp {r0:q}, {r1:q}, [{block}, {rest}] // {way}",
+                "ldp {r2:q}, {r3:q}, [{block}, {rest} + 32]",
+                "ldp {s0:q}, {s1:q}, [{block}, {scale}]",
+                "ldp {s2:q}, {s3:q}, [{block}, {scale} + 32]",
+                block = in(reg) block, way = const WAY,
+                rest = const offset_of!(EpilogueBlock, rest), scale = const offset_of!(EpilogueBlock, scale),
+                r0 = out(vreg) r0, r1 = out(vreg) r1, r2 = out(vreg) r2, r3 = out(vreg) r3,
+                s0 = out(vreg) s0, s1 = out(vreg) s1, s2 = out(vreg) s2, s3 = out(vreg) s3,
+                options(readonly, nostack, preserves_flags)
+            );
+        }
+        Self { rest: [r0, r1, r2, r3], scale: [s0, s1, s2, s3] }
     }
 }
 
@@ -172,64 +195,50 @@ impl<const REACH: u8> Outputs<REACH> {
         let _ = (at, rest);
     }
 
-    /// Stores a whole tile's sums: `out` holds the rows of its `N` pixels, of `channels` each; the block's begin at `first`.
+    /// Stores the sums of a block of 16 channels: a pixel's where its `to` points, which goes on behind them.
     ///
     /// # Safety
-    /// `out` has `N * channels` values, and `first + 16 <= channels`.
+    /// 16 values are writable at each `to`.
     #[inline(always)]
-    pub(super) unsafe fn store_whole<const N: usize>(
-        &self,
-        sums: [Sums; N],
-        block: &EpilogueBlock,
-        out: &mut [i8],
-        channels: usize,
-        first: usize,
-    ) {
-        let numbers = Numbers::of(block);
-        let mut store = |p: usize, values: int8x16_t| {
-            // SAFETY: row `p` of N rows, and 16 channels from `first` on lie within it: the caller's promise.
-            unsafe { vst1q_s8(out.as_mut_ptr().add(p * channels + first), values) };
-        };
-        if REACH & (FLOAT | SHORT) == FLOAT && block.short {
-            for (p, sums) in sums.into_iter().enumerate() {
-                store(p, self.requant_as::<true>(sums, &numbers));
+    pub(super) unsafe fn store_whole<const N: usize>(&self, sums: [Sums; N], block: &EpilogueBlock, to: &mut [*mut i8; N]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if REACH & (FLOAT | SHORT) == FLOAT && block.short {
+                let numbers = Numbers::on::<0>(block);
+                for p in 0..N {
+                    store_on(&mut to[p], self.requant_as::<true>(sums[p], &numbers));
+                }
+            } else {
+                let numbers = Numbers::on::<1>(block);
+                for p in 0..N {
+                    store_on(&mut to[p], self.requant(sums[p], &numbers));
+                }
             }
-            return;
-        }
-        for (p, sums) in sums.into_iter().enumerate() {
-            store(p, self.requant(sums, &numbers));
         }
     }
 
-    /// As [`Outputs::store_whole`] of a block of eight channels, the last: the sums of two pixels become outputs together.
+    /// As [`Outputs::store_whole`] of a block of eight channels: the sums of two pixels become outputs together.
     ///
     /// # Safety
-    /// `out` has `N * channels` values, `first + 8 <= channels`, and N is even.
+    /// Eight values are writable at each `to`.
     #[inline(always)]
-    pub(super) unsafe fn store_eight<const N: usize>(
-        &self,
-        sums: [Sums; N],
-        block: &EpilogueBlock,
-        out: &mut [i8],
-        channels: usize,
-        first: usize,
-    ) {
+    pub(super) unsafe fn store_eight<const N: usize>(&self, sums: [Sums; N], block: &EpilogueBlock, to: &[*mut i8; N]) {
         const { assert!(N.is_multiple_of(2)) };
         let Numbers { rest, scale } = Numbers::of(block);
         let twice = Numbers { rest: [rest[0], rest[1], rest[0], rest[1]], scale: [scale[0], scale[1], scale[0], scale[1]] };
-        let (pairs, _) = sums.as_chunks::<2>();
-        for (i, [a, b]) in pairs.iter().enumerate() {
-            let values = self.requant([a[0], a[1], b[0], b[1]], &twice);
-            // SAFETY: rows `2 i` and `2 i + 1` of N rows, and eight channels from `first` on lie within each: the caller's promise.
+        for p in (0..N).step_by(2) {
+            let ([a, b, ..], [c, d, ..]) = (sums[p], sums[p + 1]);
+            let values = self.requant([a, b, c, d], &twice);
+            // SAFETY: the caller's promise.
             unsafe {
-                let to = out.as_mut_ptr().add(2 * i * channels + first);
-                vst1_s8(to, vget_low_s8(values));
-                vst1_s8(to.add(channels), vget_high_s8(values));
+                vst1_s8(to[p], vget_low_s8(values));
+                vst1_s8(to[p + 1], vget_high_s8(values));
             }
         }
     }
 
-    /// As [`Outputs::store_whole`], where pixels or channels may be fewer than sums.
+    /// As [`Outputs::store_whole`], where pixels or channels may be fewer than sums. `out`: the pixels' rows of `channels`, of which
+    /// the block's begin at `first`.
     #[inline(always)]
     pub(super) fn store_part<const N: usize>(
         &self,
@@ -264,6 +273,22 @@ fn narrow(low: int32x4_t, high: int32x4_t) -> int16x8_t {
         );
     }
     halves
+}
+
+/// Stores 16 outputs; `to` goes on behind them. In assembly, because the compiler counts pointers on by themselves.
+///
+/// # Safety
+/// 16 values are writable there.
+#[inline(always)]
+unsafe fn store_on(to: &mut *mut i8, values: int8x16_t) {
+    // SAFETY: the caller's promise; the instruction is of aarch64's baseline.
+    unsafe {
+        asm!(
+            "str {values:q}, [{to}], #16",
+            values = in(vreg) values, to = inout(reg) *to,
+            options(nostack, preserves_flags)
+        );
+    }
 }
 
 /// What a block's sums begin with, loaded anew for each pixel: copying registers would take the multipliers' place, so the

@@ -62,12 +62,12 @@ pub(super) unsafe fn weights<const QUADS: usize>(panel: &mut *const i8) -> [int8
     core::array::from_fn(|q| if q < 2 { first[q] } else { second[q - 2] })
 }
 
-/// All panels of a layer, each with what its sums begin with.
+/// All panels of a layer, one after the other: one for each block of channels.
 #[derive(Clone, Copy)]
 struct Panels<'w> {
     weights: &'w [i8],
     blocks: &'w [EpilogueBlock],
-    /// Bytes of a panel.
+    /// Bytes of a panel: those of all taps.
     len: usize,
 }
 
@@ -77,17 +77,6 @@ impl<'w> Panels<'w> {
         let len = taps.div_ceil(4) * STEP;
         assert_eq!(weights.len(), blocks.len() * len, "a panel for each block of channels");
         Self { weights, blocks, len }
-    }
-
-    /// Panels and blocks in order. Each panel has the taps that `new` was given.
-    #[inline(always)]
-    fn iter(self) -> impl Iterator<Item = (*const i8, &'w EpilogueBlock)> {
-        let mut panel = self.weights.as_ptr();
-        self.blocks.iter().map(move |block| {
-            let this = panel;
-            panel = panel.wrapping_add(self.len);
-            (this, block)
-        })
     }
 }
 
@@ -150,27 +139,29 @@ impl<const REACH: u8> Layer<'_, REACH> {
     /// A tile of all its pixels. `out`: `[PIXELS][oc]`.
     #[inline(always)]
     fn whole<M: Multiply>(&self, rows: &Rows<'_, PIXELS>, out: &mut [i8]) {
-        debug_assert_eq!(out.len(), PIXELS * self.oc);
+        assert_eq!(out.len(), PIXELS * self.oc, "outputs of a tile");
         let (whole, rest) = (self.oc / LANES, self.oc % LANES);
-        let mut panels = self.panels.iter();
-        let mut first = 0;
-        for (panel, block) in panels.by_ref().take(whole) {
-            // SAFETY: `out` has all pixels of the tile, and the block is one of the whole ones.
+        let (blocks, last) = self.panels.blocks.split_at(whole);
+        let mut panel = self.panels.weights.as_ptr();
+        // SAFETY: each pixel's outputs lie in `out`.
+        let mut to: [*mut i8; PIXELS] = core::array::from_fn(|p| unsafe { out.as_mut_ptr().add(p * self.oc) });
+        for block in blocks {
+            // SAFETY: each block has its panel, and each pixel has outputs of as many whole blocks.
             unsafe {
                 let sums = M::tile::<PIXELS, 4>(rows, panel, &block.begin);
-                self.outputs.store_whole(sums, block, out, self.oc, first);
+                self.outputs.store_whole(sums, block, &mut to);
             }
-            first += LANES;
+            panel = panel.wrapping_add(self.panels.len);
         }
-        match panels.next() {
-            Some((panel, block)) if rest == 8 => {
-                // SAFETY: `out` has all pixels of the tile, and the last block's eight channels.
+        match last.first() {
+            Some(block) if rest == 8 => {
+                // SAFETY: each pixel has eight outputs behind those of the whole blocks.
                 unsafe {
                     let sums = M::tile::<PIXELS, 2>(rows, panel, &block.begin);
-                    self.outputs.store_eight(sums, block, out, self.oc, first);
+                    self.outputs.store_eight(sums, block, &to);
                 }
             }
-            Some((panel, block)) => self.block::<M, PIXELS>(panel, block, first, rows, out),
+            Some(block) => self.block::<M, PIXELS>(panel, block, whole * LANES, rows, out),
             None => {}
         }
     }
@@ -178,12 +169,14 @@ impl<const REACH: u8> Layer<'_, REACH> {
     /// A tile of `N` pixels, of which `out` may have fewer. Kept out of the loop over whole tiles.
     #[inline(never)]
     fn part<M: Multiply, const N: usize>(&self, rows: &Rows<'_, N>, out: &mut [i8]) {
-        for (i, (panel, block)) in self.panels.iter().enumerate() {
+        let mut panel = self.panels.weights.as_ptr();
+        for (i, block) in self.panels.blocks.iter().enumerate() {
             self.block::<M, N>(panel, block, i * LANES, rows, out);
+            panel = panel.wrapping_add(self.panels.len);
         }
     }
 
-    /// One of [`Panels::iter`], where pixels or channels may be fewer than sums.
+    /// A block and its panel, where pixels or channels may be fewer than sums.
     #[inline(always)]
     fn block<M: Multiply, const N: usize>(
         &self,
@@ -193,7 +186,7 @@ impl<const REACH: u8> Layer<'_, REACH> {
         rows: &Rows<'_, N>,
         out: &mut [i8],
     ) {
-        // SAFETY: the panel is of as many taps as the rows have.
+        // SAFETY: the panel has the taps of the layer, as the rows have.
         let sums = unsafe {
             match self.oc - first {
                 0..=8 => M::tile::<N, 2>(rows, panel, &block.begin),
