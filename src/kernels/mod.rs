@@ -41,6 +41,9 @@ mod tiles;
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]
 mod vnni;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[allow(unsafe_code, reason = "vector loads behind checked lengths")]
+mod vnni_depthwise;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
 #[allow(unsafe_code, reason = "calls of functions compiled for features that a token proves")]
 mod x86;
 

@@ -2,8 +2,8 @@
 //!
 //! Knows no instruction set.
 
-use super::Weights;
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+use super::Weights;
 use super::generic::LANES;
 
 /// Whether weights fit i8 with their negative, so that two products of them and i8 values fit i16.
@@ -51,7 +51,6 @@ pub(super) fn takes_depthwise(kernel: [usize; 2], channels: usize, weights: &[i1
 }
 
 /// Where each block of 16 channels begins; the last overlaps the one before if there are not 16 left.
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) fn depthwise_firsts(channels: usize) -> impl Iterator<Item = usize> {
     (0..channels).step_by(LANES).map(move |first| first.min(channels.saturating_sub(LANES)))
 }

@@ -89,7 +89,7 @@ impl<'v, const N: usize> Tiles<'v, N> {
         if first < self.in_place {
             return Some((first, pixels, Rows::new(&self.gather.input[first * self.taps..], self.taps)));
         }
-        self.gather.pixels(first, pixels, self.patches);
+        self.gather.pixels(first, pixels, self.patches, self.taps);
         Some((first, pixels, Rows::new(self.patches, self.taps)))
     }
 }
@@ -132,33 +132,32 @@ impl<'v> Gather<'v> {
         Self { s, input, zero_point, inside: [inside(0), columns] }
     }
 
-    /// Patches of so many outputs from `first` on, counted through the rows, one after the other. Kept out of the loops over
-    /// tiles, most of which need none.
-    #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+    /// Patches of so many outputs from `first` on, counted through the rows, each `stride` values after the other. Kept out of
+    /// the loops over tiles, most of which need none.
     #[inline(never)]
-    fn pixels(&self, first: usize, pixels: usize, patches: &mut [i8]) {
+    pub(super) fn pixels(&self, first: usize, pixels: usize, patches: &mut [i8], stride: usize) {
         let Self { s, input, inside: [rows, columns], .. } = self;
-        let ([_, w, c], [kh, kw], taps) = (s.input, s.kernel, s.patch_len());
+        let ([_, w, c], [kh, kw]) = (s.input, s.kernel);
         let (mut oy, mut ox) = (first / s.output[1], first % s.output[1]);
         let row_len = kw * c;
         if rows.contains(&oy) && columns.contains(&ox) && ox + pixels <= columns.end && row_len <= 16 {
             let (down, right) = (s.dilation[0] * w * c, s.stride[1] * c);
             let begin = ((oy * s.stride[0] - s.pad[0]) * w + ox * s.stride[1] - s.pad[1]) * c;
             let (last_row, last) = ((kh - 1) * down + 16, pixels - 1);
-            if begin + last * right + last_row <= input.len() && last * taps + (kh - 1) * row_len + 16 <= patches.len() {
+            if begin + last * right + last_row <= input.len() && last * stride + (kh - 1) * row_len + 16 <= patches.len() {
                 let (from, to) = (input[begin..].as_ptr(), patches.as_mut_ptr());
                 // SAFETY: the last pixel's last row's 16 values, read and written, were checked to lie within both.
                 unsafe {
                     match kh {
-                        3 => copy_narrow((from, right, down), (to, taps, row_len), pixels, 0..3),
-                        _ => copy_narrow((from, right, down), (to, taps, row_len), pixels, 0..kh),
+                        3 => copy_narrow((from, right, down), (to, stride, row_len), pixels, 0..3),
+                        _ => copy_narrow((from, right, down), (to, stride, row_len), pixels, 0..kh),
                     }
                 }
                 return;
             }
         }
         for p in 0..pixels {
-            self.patch(oy, ox, &mut patches[p * taps..]);
+            self.patch(oy, ox, &mut patches[p * stride..]);
             ox += 1;
             if ox == s.output[1] {
                 (oy, ox) = (oy + 1, 0);
@@ -168,7 +167,7 @@ impl<'v> Gather<'v> {
 
     /// The values under the kernel at output (`oy`, `ox`), to the front of `patch`. What lies behind them may be overwritten.
     #[inline(always)]
-    pub(super) fn patch(&self, oy: usize, ox: usize, patch: &mut [i8]) {
+    fn patch(&self, oy: usize, ox: usize, patch: &mut [i8]) {
         let Self { s, input, zero_point, inside: [rows, columns] } = self;
         let [h, w, c] = s.input;
         let [kh, kw] = s.kernel;
@@ -201,10 +200,9 @@ impl<'v> Gather<'v> {
 ///
 /// # Safety
 /// 16 values of each row of each pixel are readable in `from` and writable in `to`.
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 #[inline(always)]
 unsafe fn copy_narrow(from: (*const i8, usize, usize), to: (*mut i8, usize, usize), pixels: usize, rows: Range<usize>) {
-    let ((mut from, right, down), (mut to, taps, row_len)) = (from, to);
+    let ((mut from, right, down), (mut to, stride, row_len)) = (from, to);
     for _ in 0..pixels {
         for row in rows.clone() {
             // SAFETY: the caller's promise.
@@ -213,7 +211,7 @@ unsafe fn copy_narrow(from: (*const i8, usize, usize), to: (*mut i8, usize, usiz
                 to.add(row * row_len).cast::<u128>().write_unaligned(values);
             }
         }
-        (from, to) = (from.wrapping_add(right), to.wrapping_add(taps));
+        (from, to) = (from.wrapping_add(right), to.wrapping_add(stride));
     }
 }
 

@@ -8,9 +8,9 @@ use super::generic::{self, Epilogue, EpilogueBlock, Reach};
 use super::glue::{self, Addend};
 #[cfg(any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64"))]
 use super::narrow;
-#[cfg(target_arch = "x86_64")]
-use super::vnni;
 use super::{ConvShape, Weights};
+#[cfg(target_arch = "x86_64")]
+use super::{vnni, vnni_depthwise};
 use crate::quant::Clamp;
 
 /// The environment variable that overrides the choice: `generic`, or the name of a set that this CPU has.
@@ -132,10 +132,10 @@ impl Kernels {
         bias: &[i32],
         scale: &[f32],
     ) -> Vec<EpilogueBlock> {
-        #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+        #[cfg(any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64"))]
         if matches!(weights, Weights::Narrow(_)) {
             // Sums that begin as floats are for 64-bit NEON only.
-            let reach = if cfg!(target_arch = "arm") { Reach::Any } else { Reach::furthest(reaches) };
+            let reach = if cfg!(target_arch = "aarch64") { Reach::furthest(reaches) } else { Reach::Any };
             let block = |first: usize| EpilogueBlock::of(first, reach, reaches, bias, scale);
             return match s.is_depthwise() {
                 true => narrow::depthwise_firsts(bias.len()).map(block).collect(),
@@ -211,8 +211,8 @@ impl Kernels {
         let kernel = s.kernel;
         let (channels, taps) = (bias.len(), kernel[0] * kernel[1]);
         #[cfg(target_arch = "x86_64")]
-        if matches!(self, Self::Avx512Vnni(_)) && vnni::takes_depthwise(kernel, s.stride, s.dilation, weights) {
-            return Weights::Narrow(vnni::pack_depthwise(weights, kernel, zero_point, bias));
+        if matches!(self, Self::Avx512Vnni(_)) && vnni_depthwise::takes(s, weights) {
+            return Weights::Narrow(vnni_depthwise::pack(weights, kernel, zero_point, bias));
         }
         #[cfg(target_arch = "aarch64")]
         if matches!(self, Self::Dotprod(_))
@@ -234,6 +234,10 @@ impl Kernels {
         #[cfg(target_arch = "aarch64")]
         if s.is_depthwise() && *self != Self::Generic {
             return dotprod_depthwise::SCRATCH.max(super::depthwise::scratch_len(s));
+        }
+        #[cfg(target_arch = "x86_64")]
+        if s.is_depthwise() && matches!(self, Self::Avx512Vnni(_)) {
+            return vnni_depthwise::SCRATCH;
         }
         #[cfg(target_arch = "arm")]
         if s.is_depthwise() {
@@ -261,7 +265,9 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Vnni(token), Weights::Wide(w)) => token.depthwise(s, input, zero_point, w, e, output),
             #[cfg(target_arch = "x86_64")]
-            (Self::Avx512Vnni(token), Weights::Narrow(w)) => token.narrow_depthwise(s, input, zero_point, w, e, output),
+            (Self::Avx512Vnni(token), Weights::Narrow(w)) => {
+                token.narrow_depthwise(s, input, zero_point, w, e, output, scratch);
+            }
             #[cfg(target_arch = "aarch64")]
             (Self::Dotprod(token), Weights::Narrow(w)) if dotprod_depthwise::takes(s) => {
                 token.depthwise(s, input, zero_point, w, e, output, scratch);

@@ -1,4 +1,4 @@
-//! Convolutions, depthwise convolutions and products by `vpdpbusd`, the dot product of AVX-512 VNNI.
+//! Convolutions and products by `vpdpbusd`, the dot product of AVX-512 VNNI.
 //!
 //! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
 //!
@@ -13,14 +13,13 @@
 //! ```
 //!
 //! with weights as `[channels / 16][taps / 4][16][4]`: 8 x 3 registers of sums, three of weights and one of a pixel's four
-//! taps in all its lanes, of 32. Depthwise, for 64 channels: four rows of a column are interleaved by bytes once, so that a
-//! lane holds one channel's four values, and serve all outputs of a row that see the column.
+//! taps in all its lanes, of 32.
 
 use super::ConvShape;
-use super::generic::{Epilogue, LANES};
-use super::narrow::{fits, take_zero_point};
+use super::generic::{Epilogue, EpilogueBlock, LANES, Reach};
 use super::patches::{Gather, bytes};
 use super::x86::Avx512Vnni;
+use crate::quant::Clamp;
 use core::arch::x86_64::*;
 
 const PIXELS: usize = 8;
@@ -32,40 +31,112 @@ pub(super) const fn zero_point(zero_point: i8) -> i32 {
     zero_point as i32 + BIASED
 }
 
-/// Copies values with 128 added.
-#[inline(always)]
+/// Values with 128 added, from one place to another.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn biased(to: &mut [i8], from: &[i8]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from ^ i8::MIN;
+    assert_eq!(to.len(), from.len(), "as many values");
+    let turn = _mm512_set1_epi8(i8::MIN);
+    for (to, from) in to.chunks_mut(64).zip(from.chunks(64)) {
+        let mask = u64::MAX >> (64 - from.len());
+        // SAFETY: the mask lets through only the values that both have.
+        unsafe {
+            let values = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, from.as_ptr()), turn);
+            _mm512_mask_storeu_epi8(to.as_mut_ptr(), mask, values);
+        }
+    }
+}
+
+/// As [`biased`], in place.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn bias_all(values: &mut [i8]) {
+    let turn = _mm512_set1_epi8(i8::MIN);
+    for values in values.chunks_mut(64) {
+        let mask = u64::MAX >> (64 - values.len());
+        // SAFETY: the mask lets through only the values that are there.
+        unsafe {
+            let turned = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, values.as_ptr()), turn);
+            _mm512_mask_storeu_epi8(values.as_mut_ptr(), mask, turned);
+        }
     }
 }
 
 /// A layer's range and zero point, in all lanes.
 #[derive(Clone, Copy)]
-struct Limits {
+pub(super) struct Limits {
+    /// Less the zero point.
     low: __m512,
     high: __m512,
     zero_point: __m512i,
+    least: __m512i,
+    most: __m512i,
 }
 
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn limits(e: &Epilogue<'_>) -> Limits {
-    let zp = e.clamp.zero_point as i32;
+pub(super) fn limits(e: &Epilogue<'_>) -> Limits {
+    let Clamp { lo, hi, zero_point } = e.clamp;
+    let less = |bound: i8| (bound as i32 - zero_point as i32) as f32;
     Limits {
-        low: _mm512_set1_ps((e.clamp.lo as i32 - zp) as f32),
-        high: _mm512_set1_ps((e.clamp.hi as i32 - zp) as f32),
-        zero_point: _mm512_set1_epi32(zp),
+        low: _mm512_set1_ps(less(lo)),
+        high: _mm512_set1_ps(less(hi)),
+        zero_point: _mm512_set1_epi16(zero_point as i16),
+        least: _mm512_set1_epi8(lo),
+        most: _mm512_set1_epi8(hi),
     }
 }
 
-/// `quant::requant_rndne` of 16 sums, without the zero point. What is rounded is within -255..=255, where the conversion's
-/// rounding (to nearest, ties to even, as every thread has it) is the one of the definition.
+/// 16 sums, scaled and rounded (to nearest, ties to even, as every thread has it). `ANY`: they may go anywhere (`Reach::Any`), and
+/// are clamped before they are rounded; else what is rounded fits i32.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn requantise(sums: __m512i, scale: __m512, l: &Limits) -> __m512i {
+fn rounded<const ANY: bool>(sums: __m512i, scale: __m512, l: &Limits) -> __m512i {
     let x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale);
-    _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(x, l.low), l.high))
+    _mm512_cvtps_epi32(if ANY { _mm512_min_ps(_mm512_max_ps(x, l.low), l.high) } else { x })
+}
+
+/// Four times 16 sums to outputs, `quant::requant_rndne` of each: of each four sums of each of the four, one after the other.
+/// Narrowing with saturation keeps order, so that clamping at the end gives what clamping before rounding gives.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) fn requantise<const ANY: bool>(sums: [__m512i; 4], scale: [__m512; 4], l: &Limits) -> __m512i {
+    let ([a, b, c, d], [sa, sb, sc, sd]) = (sums, scale);
+    let low = _mm512_packs_epi32(rounded::<ANY>(a, sa, l), rounded::<ANY>(b, sb, l));
+    let high = _mm512_packs_epi32(rounded::<ANY>(c, sc, l), rounded::<ANY>(d, sd, l));
+    let (low, high) = (_mm512_adds_epi16(low, l.zero_point), _mm512_adds_epi16(high, l.zero_point));
+    _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(low, high), l.least), l.most)
+}
+
+/// Dwords 0, 4, 8, 12, then 1, 5, 9, 13 and so on: turns four rows of four dwords over.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) fn turned_over(rows: __m512i) -> __m512i {
+    _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), rows)
+}
+
+/// Stores what [`requantise`] made of 16 channels of each of four pixels. `out`: the rows of as many pixels as there are, of
+/// `channels`; the 16 begin at `first`, fewer at the end.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) fn store_pixels(packed: __m512i, out: &mut [i8], channels: usize, first: usize) {
+    let packed = turned_over(packed);
+    if channels == LANES && out.len() == 4 * LANES {
+        // SAFETY: as many outputs of four pixels side by side.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), packed) };
+        return;
+    }
+    let mask = ((1u32 << LANES.min(channels - first)) - 1) as __mmask16;
+    let quarters = [
+        _mm512_castsi512_si128(packed),
+        _mm512_extracti32x4_epi32::<1>(packed),
+        _mm512_extracti32x4_epi32::<2>(packed),
+        _mm512_extracti32x4_epi32::<3>(packed),
+    ];
+    for (quarter, out) in quarters.into_iter().zip(out.chunks_exact_mut(channels)) {
+        // SAFETY: the mask lets through only the channels that the pixel still has.
+        unsafe { _mm_mask_storeu_epi8(out[first..].as_mut_ptr(), mask, quarter) };
+    }
 }
 
 impl Avx512Vnni {
@@ -82,33 +153,18 @@ impl Avx512Vnni {
         scratch: &mut [i16],
     ) {
         // SAFETY: this token is made only where every enabled feature was found on this CPU.
-        unsafe { conv(s, input, zero_point, weights, e, output, scratch) }
+        unsafe {
+            match e.reach {
+                Reach::Any => conv::<true>(s, input, zero_point, weights, e, output, scratch),
+                _ => conv::<false>(s, input, zero_point, weights, e, output, scratch),
+            }
+        }
     }
 
     /// A fully connected layer up to its sums; `bias` holds the zero point's share.
     pub(super) fn narrow_dense(self, input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
         // SAFETY: this token is made only where every enabled feature was found on this CPU.
         unsafe { dense(input, weights, bias, sums, scratch) }
-    }
-
-    /// A layer that [`takes_depthwise`]; `weights` and the bias as [`pack_depthwise`] left them.
-    pub(super) fn narrow_depthwise(
-        self,
-        s: &ConvShape,
-        input: &[i8],
-        zero_point: i8,
-        weights: &[i8],
-        e: Epilogue<'_>,
-        output: &mut [i8],
-    ) {
-        let groups = s.kernel[0].div_ceil(ROWS);
-        // SAFETY: this token is made only where every enabled feature was found on this CPU.
-        unsafe {
-            match groups {
-                1 => depthwise::<1>(s, input, zero_point, weights, e, output),
-                _ => depthwise::<2>(s, input, zero_point, weights, e, output),
-            }
-        }
     }
 }
 
@@ -152,17 +208,8 @@ fn words(values: &[i32], first: usize) -> __m512i {
     unsafe { _mm512_maskz_loadu_epi32(((1u32 << n) - 1) as __mmask16, values.as_ptr().add(first)) }
 }
 
-/// As [`words`].
-#[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn reals(values: &[f32], first: usize) -> __m512 {
-    let n = LANES.min(values.len() - first);
-    // SAFETY: the mask lets through only the `n` values that are there.
-    unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, values.as_ptr().add(first)) }
-}
-
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn conv(
+fn conv<const ANY: bool>(
     s: &ConvShape,
     input: &[i8],
     zero_point: i8,
@@ -178,18 +225,17 @@ fn conv(
     assert_eq!(input.len(), s.input.iter().product::<usize>(), "input length");
     assert_eq!(output.len(), all * oc, "output length");
     assert_eq!(weights.len(), panels * steps * 64, "packed length");
+    assert_eq!(e.blocks.len(), panels, "blocks of all channels");
     let gather = Gather::new(s, input, zero_point);
     let patches = &mut bytes(scratch)[..PIXELS * stride];
     let limits = limits(&e);
     for pixel in (0..all).step_by(PIXELS) {
         let pixels = PIXELS.min(all - pixel);
-        for (p, patch) in patches.chunks_exact_mut(stride).enumerate().take(pixels) {
-            if s.is_pointwise() {
-                biased(&mut patch[..taps], &input[(pixel + p) * taps..][..taps]);
-            } else {
-                gather.patch((pixel + p) / ow, (pixel + p) % ow, patch);
-                patch[..taps].iter_mut().for_each(|v| *v ^= i8::MIN);
-            }
+        if s.is_pointwise() && stride == taps {
+            biased(&mut patches[..pixels * taps], &input[pixel * taps..][..pixels * taps]);
+        } else {
+            gather.pixels(pixel, pixels, patches, stride);
+            bias_all(&mut patches[..pixels * stride]);
         }
         // A tile that is not full repeats its last pixel.
         let rows = core::array::from_fn(|p| p.min(pixels - 1) * stride);
@@ -197,44 +243,45 @@ fn conv(
         let mut at = 0;
         while at < panels {
             let w = &weights[at * steps * 64..];
-            at += match panels - at {
-                1 => columns::<1>(patches, rows, steps, w, &e, &limits, at * LANES, out),
-                2 | 4 => columns::<2>(patches, rows, steps, w, &e, &limits, at * LANES, out),
-                _ => columns::<3>(patches, rows, steps, w, &e, &limits, at * LANES, out),
+            let blocks = &e.blocks[at..];
+            at += match blocks.len() {
+                1 => columns::<1, ANY>(patches, rows, steps, w, blocks, &limits, oc, at * LANES, out),
+                2 | 4 => columns::<2, ANY>(patches, rows, steps, w, blocks, &limits, oc, at * LANES, out),
+                _ => columns::<3, ANY>(patches, rows, steps, w, blocks, &limits, oc, at * LANES, out),
             };
         }
     }
 }
 
-/// `B` panels of a tile, from channel `first` on; returns `B`.
+/// `B` panels of a tile, from channel `first` of `oc` on; returns `B`.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[allow(clippy::too_many_arguments)]
-fn columns<const B: usize>(
+fn columns<const B: usize, const ANY: bool>(
     values: &[i8],
     rows: [usize; PIXELS],
     steps: usize,
     weights: &[i8],
-    e: &Epilogue<'_>,
+    blocks: &[EpilogueBlock],
     l: &Limits,
+    oc: usize,
     first: usize,
     out: &mut [i8],
 ) -> usize {
-    let oc = e.bias.len();
     let mut bias = [_mm512_setzero_si512(); B];
-    for (b, bias) in bias.iter_mut().enumerate() {
-        *bias = words(e.bias, first + b * LANES);
+    let mut scale = [_mm512_setzero_ps(); B];
+    for (b, block) in blocks[..B].iter().enumerate() {
+        // SAFETY: a block holds 16 of each.
+        unsafe {
+            bias[b] = _mm512_loadu_si512(block.begin.as_ptr().cast());
+            scale[b] = _mm512_loadu_ps(block.scale.as_ptr());
+        }
     }
     let acc = tile::<PIXELS, B>(values, rows, steps, weights, bias);
     for b in 0..B {
         let at = first + b * LANES;
-        let (n, scale) = (LANES.min(oc - at), reals(e.scale, at));
-        let mask = ((1u32 << n) - 1) as __mmask16;
-        for (acc, out) in acc.iter().zip(out.chunks_exact_mut(oc)) {
-            let q = _mm512_add_epi32(requantise(acc[b], scale, l), l.zero_point);
-            let q = _mm512_cvtepi32_epi8(q);
-            // SAFETY: the mask lets through only the `n` channels that the pixel still has.
-            unsafe { _mm_mask_storeu_epi8(out[at..].as_mut_ptr(), mask, q) };
+        for ([w, x, y, z], out) in acc.as_chunks::<4>().0.iter().zip(out.chunks_mut(4 * oc)) {
+            store_pixels(requantise::<ANY>([w[b], x[b], y[b], z[b]], [scale[b]; 4], l), out, oc, at);
         }
     }
     B
@@ -252,134 +299,5 @@ fn dense(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: 
         let n = LANES.min(sums.len() - first);
         // SAFETY: the mask lets through only the `n` sums that are there.
         unsafe { _mm512_mask_storeu_epi32(sums[first..].as_mut_ptr(), ((1u32 << n) - 1) as __mmask16, acc) };
-    }
-}
-
-/// Rows of a kernel that are multiplied together.
-const ROWS: usize = 4;
-/// Channels of a depthwise block.
-const BLOCK: usize = 64;
-/// Most columns of a kernel.
-const COLUMNS: usize = 8;
-/// Output pixels of a row whose columns are interleaved together.
-const SEGMENT: usize = 24;
-/// Most input columns that a segment sees.
-const SEEN: usize = (SEGMENT - 1) * 2 + COLUMNS;
-
-/// Whether [`Avx512Vnni::narrow_depthwise`] runs such a layer.
-pub(super) fn takes_depthwise(s: [usize; 2], stride: [usize; 2], dilation: [usize; 2], weights: &[i16]) -> bool {
-    s[0] <= 2 * ROWS && s[1] <= COLUMNS && stride[1] <= 2 && dilation == [1, 1] && fits(weights)
-}
-
-/// Packs `[channels][taps]` weights as `[channels / 64][columns][groups of rows][4][16][4]`, in the order that interleaving by
-/// bytes gives, and takes the zero point's share off `bias`.
-pub(super) fn pack_depthwise(weights: &[i16], kernel: [usize; 2], zp: i8, bias: &mut [i32]) -> Vec<i8> {
-    let [kh, kw] = kernel;
-    let (channels, groups) = (bias.len(), kh.div_ceil(ROWS));
-    take_zero_point(weights, kh * kw, zero_point(zp), bias);
-    let at = |i: usize| {
-        let (row, lane, quarter) = (i % ROWS, i / ROWS % LANES, i / BLOCK % ROWS);
-        let (group, column) = (i / BLOCK / ROWS % groups, i / BLOCK / ROWS / groups % kw);
-        let channel = i / BLOCK / ROWS / groups / kw * BLOCK + lane / 4 * LANES + quarter * 4 + lane % 4;
-        let row = group * ROWS + row;
-        if channel < channels && row < kh { weights[(channel * kh + row) * kw + column] as i8 } else { 0 }
-    };
-    (0..channels.div_ceil(BLOCK) * kw * groups * ROWS * BLOCK).map(at).collect()
-}
-
-/// Four of a block's channels in each of four lanes, as interleaving orders them.
-#[inline(always)]
-fn interleaved<T: Copy + Default>(values: &[T], first: usize, quarter: usize) -> [T; LANES] {
-    core::array::from_fn(|i| values.get(first + i / 4 * LANES + quarter * 4 + i % 4).copied().unwrap_or_default())
-}
-
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn depthwise<const GROUPS: usize>(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
-    output: &mut [i8],
-) {
-    let ([h, w, c], [oh, ow, _], [kh, kw]) = (s.input, s.output, s.kernel);
-    assert_eq!(input.len(), h * w * c, "input length");
-    assert_eq!(output.len(), oh * ow * c, "output length");
-    assert_eq!(weights.len(), c.div_ceil(BLOCK) * kw * GROUPS * ROWS * BLOCK, "packed length");
-    assert!(kw <= COLUMNS && s.stride[1] <= 2 && kh <= GROUPS * ROWS, "a layer that it takes");
-    let l = limits(&e);
-    let zp = _mm512_set1_epi16(e.clamp.zero_point as i16);
-    let turn = _mm512_set1_epi8(i8::MIN);
-    let padding = _mm512_set1_epi8(zero_point ^ i8::MIN);
-    let mut seen = [[_mm512_setzero_si512(); ROWS]; SEEN * 2];
-    for (block, first) in (0..c).step_by(BLOCK).enumerate() {
-        let n = BLOCK.min(c - first);
-        let mask = if n == BLOCK { u64::MAX } else { (1 << n) - 1 };
-        let w_block = &weights[block * kw * GROUPS * ROWS * BLOCK..][..kw * GROUPS * ROWS * BLOCK];
-        let mut bias = [_mm512_setzero_si512(); ROWS];
-        let mut scale = [_mm512_setzero_ps(); ROWS];
-        for q in 0..ROWS {
-            let (b, x) = (interleaved(e.bias, first, q), interleaved(e.scale, first, q));
-            // SAFETY: both arrays hold 16 values.
-            (bias[q], scale[q]) = unsafe { (_mm512_loadu_si512(b.as_ptr().cast()), _mm512_loadu_ps(x.as_ptr())) };
-        }
-        let load = |y: usize, x: usize| {
-            if y < h && x < w {
-                let at = (y * w + x) * c + first;
-                // SAFETY: y and x lie in the picture; the mask lets through only the channels that the pixel has.
-                let v = unsafe { _mm512_maskz_loadu_epi8(mask, input[at..at + n].as_ptr()) };
-                _mm512_xor_si512(v, turn)
-            } else {
-                padding
-            }
-        };
-        for oy in 0..oh {
-            let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
-            for start in (0..ow).step_by(SEGMENT) {
-                let pixels = SEGMENT.min(ow - start);
-                let x0 = (start * s.stride[1]).wrapping_sub(s.pad[1]);
-                for column in 0..(pixels - 1) * s.stride[1] + kw {
-                    for group in 0..GROUPS {
-                        let mut r = [padding; ROWS];
-                        for (k, r) in r.iter_mut().enumerate() {
-                            let row = group * ROWS + k;
-                            // Rows that the kernel has not meet weights of 0.
-                            if row < kh {
-                                *r = load(y0.wrapping_add(row), x0.wrapping_add(column));
-                            }
-                        }
-                        let (a, b) = (_mm512_unpacklo_epi8(r[0], r[1]), _mm512_unpackhi_epi8(r[0], r[1]));
-                        let (c, d) = (_mm512_unpacklo_epi8(r[2], r[3]), _mm512_unpackhi_epi8(r[2], r[3]));
-                        seen[column * GROUPS + group] = [
-                            _mm512_unpacklo_epi16(a, c),
-                            _mm512_unpackhi_epi16(a, c),
-                            _mm512_unpacklo_epi16(b, d),
-                            _mm512_unpackhi_epi16(b, d),
-                        ];
-                    }
-                }
-                for p in 0..pixels {
-                    let mut acc = bias;
-                    let from = &seen[p * s.stride[1] * GROUPS..][..kw * GROUPS];
-                    for (x, w) in from.iter().zip(w_block.as_chunks::<{ ROWS * BLOCK }>().0) {
-                        for q in 0..ROWS {
-                            // SAFETY: `w` holds four times 64 bytes.
-                            let w = unsafe { _mm512_loadu_si512(w.as_ptr().add(q * BLOCK).cast()) };
-                            acc[q] = _mm512_dpbusd_epi32(acc[q], x[q], w);
-                        }
-                    }
-                    for q in 0..ROWS {
-                        acc[q] = requantise(acc[q], scale[q], &l);
-                    }
-                    // Packing undoes the interleaving.
-                    let low = _mm512_add_epi16(_mm512_packs_epi32(acc[0], acc[1]), zp);
-                    let high = _mm512_add_epi16(_mm512_packs_epi32(acc[2], acc[3]), zp);
-                    let at = (oy * ow + start + p) * c + first;
-                    let out = &mut output[at..at + n];
-                    // SAFETY: the mask lets through only the `n` channels of `out`.
-                    unsafe { _mm512_mask_storeu_epi8(out.as_mut_ptr(), mask, _mm512_packs_epi16(low, high)) };
-                }
-            }
-        }
     }
 }
