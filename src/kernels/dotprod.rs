@@ -14,7 +14,7 @@
 use super::ConvShape;
 use super::generic::{Epilogue, LANES};
 use super::patches::Rows;
-use super::requant::{Sums, begin, for_reach};
+use super::requant::{Sums, begin, for_reach, load};
 use super::tiles::{Multiply, convolve, product, weights};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -82,16 +82,11 @@ impl Multiply for Sdot {
             for _ in 1..whole {
                 sixteen!();
             }
-            if rest == 0 {
-                return acc;
-            }
         } else {
-            // SAFETY: 16 words, read four at a time.
-            let sums = core::array::from_fn(|q| unsafe { vld1q_s32(sums.as_ptr().add(4 * q)) });
-            acc = [sums; N];
-            if rest == 0 {
-                return acc;
-            }
+            acc = [load(sums); N];
+        }
+        if rest == 0 {
+            return acc;
         }
         // SAFETY: as above; what lies beyond the taps meets weights of zero, or is left out.
         let x: [int8x16_t; N] = core::array::from_fn(|p| unsafe { values(&mut at[p]) });

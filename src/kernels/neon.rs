@@ -19,7 +19,7 @@ use super::generic::{Epilogue, LANES};
 use super::glue::{self, Addend};
 use super::narrow;
 use super::patches::Rows;
-use super::requant::{Sums, begin, for_reach};
+use super::requant::{Sums, begin, for_reach, load};
 use super::tiles::{Multiply, convolve, product, weights};
 use super::{ConvShape, Weights};
 use crate::quant::Clamp;
@@ -50,8 +50,7 @@ impl Multiply for Smull {
         let mut at: [*const i8; N] = core::array::from_fn(|p| rows.of(p));
         let mut panel = panel;
         if steps == 0 {
-            // SAFETY: 16 words, read four at a time.
-            return [core::array::from_fn(|q| unsafe { vld1q_s32(sums.as_ptr().add(4 * q)) }); N];
+            return [load(sums); N];
         }
         let mut acc = core::array::from_fn(|_| begin(sums));
         let mut step = || {

@@ -291,6 +291,13 @@ unsafe fn store_on(to: &mut *mut i8, values: int8x16_t) {
     }
 }
 
+/// What a block's sums begin with, once for all pixels.
+#[inline(always)]
+pub(super) fn load(sums: &[i32; LANES]) -> Sums {
+    // SAFETY: 16 words, read four at a time.
+    core::array::from_fn(|q| unsafe { vld1q_s32(sums.as_ptr().add(4 * q)) })
+}
+
 /// What a block's sums begin with, loaded anew for each pixel: copying registers would take the multipliers' place, so the
 /// compiler must not see that two loads are the same.
 #[inline(always)]

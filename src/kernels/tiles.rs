@@ -20,14 +20,14 @@ pub(super) const STEP: usize = 4 * LANES;
 
 /// Multiplies the taps of a few pixels by one panel.
 pub(super) trait Multiply {
-    /// What `N` pixels' sums begin with, plus their products with the first `4 * QUADS` channels of a panel.
+    /// `sums`, with which each of `N` pixels' begin, plus their products with the first `4 * QUADS` channels of a panel.
     ///
     /// # Safety
     /// `panel` points to [`STEP`] bytes for each four taps, begun ones included.
     unsafe fn tile<const N: usize, const QUADS: usize>(
         rows: &Rows<'_, N>,
         panel: *const i8,
-        begin: &[i32; LANES],
+        sums: &[i32; LANES],
     ) -> [Sums; N];
 }
 
@@ -38,45 +38,17 @@ pub(super) trait Multiply {
 #[inline(always)]
 pub(super) unsafe fn weights<const QUADS: usize>(panel: &mut *const i8) -> [int8x16_t; QUADS] {
     const { assert!(QUADS == 2 || QUADS == 4) };
-    // SAFETY: the caller's promise; the instruction is of aarch64's baseline.
-    let pair = |panel: &mut *const i8| unsafe {
-        let (a, b): (int8x16_t, int8x16_t);
-        macro_rules! load {
-            ($on:literal) => {
-                asm!(
-                    concat!("ldp {a:q}, {b:q}, [{panel}], #", $on),
-                    a = out(vreg) a, b = out(vreg) b, panel = inout(reg) *panel,
-                    options(readonly, nostack, preserves_flags)
-                )
-            };
+    // SAFETY: the caller's promise; the instructions are of aarch64's baseline.
+    unsafe {
+        let mut registers = [vdupq_n_s8(0); QUADS];
+        for [a, b] in registers.as_chunks_mut::<2>().0 {
+            asm!(
+                "ldp {a:q}, {b:q}, [{panel}], {on}",
+                a = out(vreg) *a, b = out(vreg) *b, panel = inout(reg) *panel, on = const 2 * STEP / QUADS,
+                options(readonly, nostack, preserves_flags)
+            );
         }
-        if QUADS == 2 {
-            load!(64)
-        } else {
-            load!(32)
-        }
-        [a, b]
-    };
-    let first = pair(panel);
-    let second = if QUADS == 2 { first } else { pair(panel) };
-    core::array::from_fn(|q| if q < 2 { first[q] } else { second[q - 2] })
-}
-
-/// All panels of a layer, one after the other: one for each block of channels.
-#[derive(Clone, Copy)]
-struct Panels<'w> {
-    weights: &'w [i8],
-    blocks: &'w [EpilogueBlock],
-    /// Bytes of a panel: those of all taps.
-    len: usize,
-}
-
-impl<'w> Panels<'w> {
-    /// Panics if the weights are not a panel of so many taps for each block.
-    fn new(weights: &'w [i8], blocks: &'w [EpilogueBlock], taps: usize) -> Self {
-        let len = taps.div_ceil(4) * STEP;
-        assert_eq!(weights.len(), blocks.len() * len, "a panel for each block of channels");
-        Self { weights, blocks, len }
+        registers
     }
 }
 
@@ -93,8 +65,7 @@ pub(super) fn convolve<M: Multiply, const REACH: u8>(
 ) {
     let [oh, ow, oc] = s.output;
     assert_eq!(output.len(), oh * ow * oc, "output length");
-    assert_eq!(e.blocks.len(), oc.div_ceil(LANES), "blocks of all channels");
-    let layer = Layer { panels: Panels::new(weights, e.blocks, s.patch_len()), outputs: Outputs::<REACH>::new(&e), oc };
+    let layer = Layer::<REACH>::new(s, weights, e);
     let mut tiles = Tiles::<PIXELS>::new(s, input, zero_point, scratch);
     while let Some((pixel, pixels, rows)) = tiles.next() {
         let out = &mut output[pixel * oc..(pixel + pixels) * oc];
@@ -126,23 +97,33 @@ pub(super) fn product<M: Multiply>(input: &[i8], weights: &[i8], bias: &[i32], s
     }
 }
 
-/// One layer's panels and what follows them.
-#[derive(Clone, Copy)]
+/// One layer's panels, one for each block of channels, and what follows them.
 struct Layer<'l, const REACH: u8> {
-    panels: Panels<'l>,
+    weights: &'l [i8],
+    blocks: &'l [EpilogueBlock],
+    /// Bytes of a panel: those of all taps.
+    panel_len: usize,
     outputs: Outputs<REACH>,
     /// Output channels.
     oc: usize,
 }
 
-impl<const REACH: u8> Layer<'_, REACH> {
+impl<'l, const REACH: u8> Layer<'l, REACH> {
+    /// Panics if there are not a block and a panel for each 16 channels.
+    fn new(s: &ConvShape, weights: &'l [i8], e: Epilogue<'l>) -> Self {
+        let (oc, panel_len) = (s.output[2], s.patch_len().div_ceil(4) * STEP);
+        assert_eq!(e.blocks.len(), oc.div_ceil(LANES), "a block for each 16 channels");
+        assert_eq!(weights.len(), e.blocks.len() * panel_len, "a panel for each block");
+        Self { weights, blocks: e.blocks, panel_len, outputs: Outputs::new(&e), oc }
+    }
+
     /// A tile of all its pixels. `out`: `[PIXELS][oc]`.
     #[inline(always)]
     fn whole<M: Multiply>(&self, rows: &Rows<'_, PIXELS>, out: &mut [i8]) {
         assert_eq!(out.len(), PIXELS * self.oc, "outputs of a tile");
         let (whole, rest) = (self.oc / LANES, self.oc % LANES);
-        let (blocks, last) = self.panels.blocks.split_at(whole);
-        let mut panel = self.panels.weights.as_ptr();
+        let (blocks, last) = self.blocks.split_at(whole);
+        let mut panel = self.weights.as_ptr();
         // SAFETY: each pixel's outputs lie in `out`.
         let mut to: [*mut i8; PIXELS] = core::array::from_fn(|p| unsafe { out.as_mut_ptr().add(p * self.oc) });
         for block in blocks {
@@ -151,7 +132,7 @@ impl<const REACH: u8> Layer<'_, REACH> {
                 let sums = M::tile::<PIXELS, 4>(rows, panel, &block.begin);
                 self.outputs.store_whole(sums, block, &mut to);
             }
-            panel = panel.wrapping_add(self.panels.len);
+            panel = panel.wrapping_add(self.panel_len);
         }
         match last.first() {
             Some(block) if rest == 8 => {
@@ -169,10 +150,10 @@ impl<const REACH: u8> Layer<'_, REACH> {
     /// A tile of `N` pixels, of which `out` may have fewer. Kept out of the loop over whole tiles.
     #[inline(never)]
     fn part<M: Multiply, const N: usize>(&self, rows: &Rows<'_, N>, out: &mut [i8]) {
-        let mut panel = self.panels.weights.as_ptr();
-        for (i, block) in self.panels.blocks.iter().enumerate() {
+        let mut panel = self.weights.as_ptr();
+        for (i, block) in self.blocks.iter().enumerate() {
             self.block::<M, N>(panel, block, i * LANES, rows, out);
-            panel = panel.wrapping_add(self.panels.len);
+            panel = panel.wrapping_add(self.panel_len);
         }
     }
 
