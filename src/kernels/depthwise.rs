@@ -20,6 +20,7 @@ use super::narrow::depthwise_firsts;
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
 use core::arch::aarch64::*;
 use core::arch::asm;
+use core::ops::Range;
 
 /// A layer that `narrow::takes_depthwise` takes; `weights` and the bias as `narrow::pack_depthwise` left them. See `generic::depthwise` for the rest.
 #[allow(clippy::too_many_arguments)]
@@ -69,19 +70,12 @@ fn blocks<const SIDE: usize, const TAPS: usize, const REACH: u8>(
     );
     assert_eq!(weights.len(), c.div_ceil(LANES) * TAPS * LANES, "packed length");
     let outputs = Outputs::<REACH>::new(&e);
-    let reach = (SIDE - 1) * s.dilation[1];
-    let inside = match reach < w {
-        true => {
-            let from = s.pad[1].div_ceil(s.stride[1]).min(ow);
-            (from, ((w - 1 - reach + s.pad[1]) / s.stride[1] + 1).clamp(from, ow))
-        }
-        false => (ow, ow),
-    };
+    let inside = s.inside(1);
     let blocks = depthwise_firsts(c).zip(weights.as_chunks::<LANES>().0.as_chunks::<TAPS>().0).zip(e.blocks);
     for ((first, weights), block) in blocks {
         // SAFETY: each tap has 16 weights.
         let weights = weights.each_ref().map(|w| unsafe { vld1q_s8(w.as_ptr()) });
-        let at = Place { outputs, block, numbers: Numbers::of(block), weights, padding, inside, first };
+        let at = Place { outputs, block, numbers: Numbers::of(block), weights, padding, inside: inside.clone(), first };
         for (oy, out) in output.chunks_exact_mut(ow * c).enumerate() {
             at.row::<SIDE>(s, input, oy, out);
         }
@@ -96,8 +90,8 @@ struct Place<'e, const TAPS: usize, const REACH: u8> {
     weights: [int8x16_t; TAPS],
     /// A row of the picture's length of the zero point.
     padding: &'e [i8],
-    /// The first column and the one after the last whose taps all lie within the picture's width.
-    inside: (usize, usize),
+    /// Columns whose taps all lie within the picture's width.
+    inside: Range<usize>,
     first: usize,
 }
 
@@ -112,7 +106,7 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
             y if y < h => &input[y * w * c..][..w * c],
             _ => &self.padding[..w * c],
         });
-        let (from, to) = self.inside;
+        let Range { start: from, end: to } = self.inside;
         for ox in (0..from).chain(to..s.output[1]) {
             let x0 = (ox * s.stride[1]).wrapping_sub(s.pad[1]);
             // Where each column lies in its row; those outside are read from the padding's beginning.

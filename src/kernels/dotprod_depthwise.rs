@@ -25,20 +25,19 @@ use super::generic::{Epilogue, EpilogueBlock, LANES};
 use super::narrow::depthwise_firsts;
 use super::narrow::take_zero_point;
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
+use super::window::{ROWS, Row, Window};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// Rows that are interleaved.
-const DEPTH: usize = 4;
 /// Outputs of a row that are computed before the next columns are interleaved.
 const SEGMENT: usize = 56;
 /// Outputs of a tile.
 const PIXELS: usize = 4;
 /// Sixteen channels of four rows of one column.
-type Column = [i8; DEPTH * LANES];
+type Column = [i8; ROWS * LANES];
 
 /// Length in i16 of the scratch that it needs: two groups of all columns that a segment sees at stride 2 and 5x5.
-pub(super) const SCRATCH: usize = 2 * ((SEGMENT - 1) * 2 + 5) * DEPTH * LANES / 2;
+pub(super) const SCRATCH: usize = 2 * ((SEGMENT - 1) * 2 + 5) * ROWS * LANES / 2;
 
 /// Whether it computes layers of such a shape (of those that `depthwise` takes).
 pub(super) fn takes(s: &ConvShape) -> bool {
@@ -59,14 +58,14 @@ const fn pass_rows(side: usize, stride: usize) -> usize {
 pub(super) fn pack(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
     let (side, stride) = (s.kernel[0], s.stride[0]);
     let rows = pass_rows(side, stride);
-    let groups = ((rows - 1) * stride + side).div_ceil(DEPTH);
+    let groups = ((rows - 1) * stride + side).div_ceil(ROWS);
     take_zero_point(weights, side * side, zero_point.into(), bias);
     let mut packed = Vec::new();
     for first in depthwise_firsts(bias.len()) {
         for (row, quad) in (0..rows).flat_map(|r| (0..4).map(move |q| (r, q))) {
             for (group, column) in (0..groups).flat_map(|g| (0..side).map(move |k| (g, k))) {
-                for (channel, depth) in (0..4).flat_map(|c| (0..DEPTH).map(move |d| (c, d))) {
-                    let tap = (group * DEPTH + depth).checked_sub(row * stride).filter(|t| *t < side);
+                for (channel, depth) in (0..4).flat_map(|c| (0..ROWS).map(move |d| (c, d))) {
+                    let tap = (group * ROWS + depth).checked_sub(row * stride).filter(|t| *t < side);
                     let weight = |t| weights[((first + quad * 4 + channel) * side + t) * side + column] as i8;
                     packed.push(tap.map_or(0, weight));
                 }
@@ -133,47 +132,22 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
     assert_eq!((input.len(), output.len()), (h * w * c, oh * ow * c), "lengths of the shape");
     assert!(c >= LANES, "a whole block of channels");
     assert_eq!(weights.len(), c.div_ceil(LANES) * rows * 4 * TAPS * LANES, "packed length");
-    let columns = columns.as_chunks_mut::<{ DEPTH * LANES }>().0;
+    let columns = columns.as_chunks_mut::<{ ROWS * LANES }>().0;
     let outputs = Outputs::<REACH>::new(&e);
     let padding = [zero_point; LANES];
     for oy in (0..oh).step_by(rows) {
         for start in (0..ow).step_by(SEGMENT) {
             let n = SEGMENT.min(ow - start);
-            let seen = (n - 1) * STRIDE + SIDE;
-            let x0 = (start * STRIDE) as isize - s.pad[1] as isize;
-            // Columns from `from` to `to` lie in the picture.
-            let from = (-x0).clamp(0, seen as isize) as usize;
-            let to = (w as isize - x0).clamp(from as isize, seen as isize) as usize;
-            let y0 = (oy * STRIDE).wrapping_sub(s.pad[0]);
-            // Where each row's first column begins; rows that no kernel of this pass has meet weights of 0.
-            let begins = |group: usize| -> [Option<usize>; DEPTH] {
-                core::array::from_fn(|d| {
-                    let row = group * DEPTH + d;
-                    let y = y0.wrapping_add(row);
-                    let there = row < (rows - 1) * STRIDE + SIDE && y < h && from < to;
-                    there.then(|| {
-                        let begin = (y * w + (x0 + from as isize) as usize) * c;
-                        assert!(begin + (to - from) * c <= input.len(), "all columns of the row");
-                        begin
-                    })
-                })
-            };
-            let begins: [_; 2] = core::array::from_fn(begins);
+            let window = Window::of(s, input, &padding, (rows - 1) * STRIDE + SIDE, [oy, start], n);
+            let Window { from, to, columns: seen, .. } = window;
             for group in 0..groups {
                 columns[group * seen..][..from].as_flattened_mut().fill(zero_point);
                 columns[group * seen + to..(group + 1) * seen].as_flattened_mut().fill(zero_point);
             }
             let blocks = depthwise_firsts(c).zip(weights.chunks_exact(rows * 4 * TAPS * LANES)).zip(e.blocks);
             for ((first, weights), block) in blocks {
-                for (group, begins) in begins[..groups].iter().enumerate() {
-                    let mut rows = [(padding.as_ptr(), 0); DEPTH];
-                    for (row, begin) in rows.iter_mut().zip(begins) {
-                        if let Some(begin) = begin {
-                            // 16 channels from `first` on lie in each column, whose last was checked.
-                            *row = (input[begin + first..].as_ptr(), c);
-                        }
-                    }
-                    interleave(rows, &mut columns[group * seen + from..group * seen + to]);
+                for group in 0..groups {
+                    interleave(window.rows(group, first), &mut columns[group * seen + from..group * seen + to]);
                 }
                 let seen = &columns[..groups * seen];
                 for (row, weights) in weights.chunks_exact(4 * TAPS * LANES).enumerate().take(oh - oy) {
@@ -185,14 +159,11 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
     }
 }
 
-/// Interleaves four rows: each is 16 values to begin with, and how far its next column's are.
-///
-/// Every row holds so many columns as `columns`: checked by [`layer`], its only caller.
+/// Interleaves four rows of 16 channels, of a window that sees as many columns as `columns` in the picture.
 #[inline(always)]
-fn interleave([mut a, mut b, mut c, mut d]: [(*const i8, usize); DEPTH], columns: &mut [Column]) {
+fn interleave([mut a, mut b, mut c, mut d]: [Row; ROWS], columns: &mut [Column]) {
     for out in columns {
-        // SAFETY: a row was checked to hold 16 values at each of its columns, one outside the picture is always the padding; a
-        // column holds 64 bytes.
+        // SAFETY: a window's rows hold the columns that it sees, or are always the padding; a column holds 64 bytes.
         unsafe {
             let rows = int8x16x4_t(next(&mut a), next(&mut b), next(&mut c), next(&mut d));
             vst4q_s8(out.as_mut_ptr(), rows);
@@ -205,7 +176,7 @@ fn interleave([mut a, mut b, mut c, mut d]: [(*const i8, usize); DEPTH], columns
 /// # Safety
 /// 16 values are readable there.
 #[inline(always)]
-unsafe fn next((at, step): &mut (*const i8, usize)) -> int8x16_t {
+unsafe fn next((at, step): &mut Row) -> int8x16_t {
     let values;
     // SAFETY: the caller's promise; the instruction is of aarch64's baseline.
     unsafe {

@@ -43,6 +43,8 @@ mod vnni;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 #[allow(unsafe_code, reason = "vector loads behind checked lengths")]
 mod vnni_depthwise;
+#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "x86_64")))]
+mod window;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 #[allow(unsafe_code, reason = "calls of functions compiled for features that a token proves")]
 mod x86;
@@ -115,6 +117,14 @@ impl ConvShape {
         let read = reach.saturating_sub(pad).clamp(1, h - first);
         let output = [rows.len(), self.output[1], self.output[2]];
         Some((Self { input: [read, w, c], output, pad: [pad, self.pad[1]], ..*self }, first..first + read))
+    }
+
+    /// Of the outputs along a side (0: down, 1: to the right) those whose taps all lie in the picture.
+    pub fn inside(&self, side: usize) -> core::ops::Range<usize> {
+        let (stride, pad) = (self.stride[side], self.pad[side]);
+        let reach = (self.kernel[side] - 1) * self.dilation[side] + 1;
+        let end = (self.input[side] + pad).checked_sub(reach).map_or(0, |room| room / stride + 1).min(self.output[side]);
+        pad.div_ceil(stride).min(end)..end
     }
 
     /// Whether each channel is convolved by itself.

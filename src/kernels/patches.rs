@@ -113,23 +113,15 @@ pub(super) struct Gather<'v> {
     s: &'v ConvShape,
     input: &'v [i8],
     zero_point: i8,
-    /// Columns of outputs whose taps all lie within the picture's width, and rows within its height; in the former a row of the
-    /// kernel is one copy.
+    /// Rows of outputs whose taps all lie in the picture, and columns, if a row of the kernel is one copy there.
     inside: [Range<usize>; 2],
 }
 
 impl<'v> Gather<'v> {
     /// Of a picture as `s` says.
     pub(super) fn new(s: &'v ConvShape, input: &'v [i8], zero_point: i8) -> Self {
-        // Of outputs along one side: those whose first tap and last tap lie in it.
-        let inside = |i: usize| {
-            let (side, stride, pad) = (s.input[i], s.stride[i], s.pad[i]);
-            let last = (s.kernel[i] - 1) * s.dilation[i] + 1;
-            let end = (side + pad).checked_sub(last).map_or(0, |room| room / stride + 1);
-            pad.div_ceil(stride)..end.min(s.output[i])
-        };
-        let columns = if s.dilation[1] == 1 { inside(1) } else { 0..0 };
-        Self { s, input, zero_point, inside: [inside(0), columns] }
+        let columns = if s.dilation[1] == 1 { s.inside(1) } else { 0..0 };
+        Self { s, input, zero_point, inside: [s.inside(0), columns] }
     }
 
     /// Patches of so many outputs from `first` on, counted through the rows, each `stride` values after the other. Kept out of

@@ -11,17 +11,14 @@ use super::ConvShape;
 use super::generic::{Epilogue, LANES, Reach};
 use super::narrow::{fits, take_zero_point};
 use super::vnni::{Limits, limits, requantise, store_pixels, turned_over, zero_point};
+use super::window::{self, ROWS, Window};
 use super::x86::Avx512Vnni;
 use core::arch::x86_64::*;
 
-/// Rows of a kernel that are multiplied together.
-const ROWS: usize = 4;
 /// Channels of a wide block.
 const WIDE: usize = 64;
 /// Most columns of a kernel.
 const COLUMNS: usize = 8;
-/// Most groups of [`ROWS`] rows.
-const MOST_GROUPS: usize = 2;
 /// Output pixels of a row whose columns are interleaved together.
 const SEGMENT: usize = 24;
 /// Most input columns that a segment sees.
@@ -29,7 +26,11 @@ const SEEN: usize = (SEGMENT - 1) * 2 + COLUMNS;
 
 /// Whether [`Avx512Vnni::narrow_depthwise`] runs such a layer.
 pub(super) fn takes(s: &ConvShape, weights: &[i16]) -> bool {
-    s.kernel[0] <= MOST_GROUPS * ROWS && s.kernel[1] <= COLUMNS && s.stride[1] <= 2 && s.dilation == [1, 1] && fits(weights)
+    s.kernel[0] <= window::GROUPS * ROWS
+        && s.kernel[1] <= COLUMNS
+        && s.stride[1] <= 2
+        && s.dilation == [1, 1]
+        && fits(weights)
 }
 
 /// A block's first channel, and how many there are of up to [`WIDE`] or of up to [`LANES`].
@@ -88,42 +89,10 @@ impl Avx512Vnni {
     }
 }
 
-/// What a segment of a row of outputs sees of the picture.
-struct Window {
-    /// Where each row's column `from` begins, and how far its next column's is; a row outside the picture is always the padding.
-    rows: [(*const i8, usize); MOST_GROUPS * ROWS],
-    /// Columns from `from` to `to` lie in the picture, of so many.
-    from: usize,
-    to: usize,
-    columns: usize,
-}
-
-impl Window {
-    /// Of so many outputs from (`oy`, `start`) on. `padding`: 64 values.
-    fn of(s: &ConvShape, input: &[i8], padding: &[i8; WIDE], oy: usize, start: usize, pixels: usize) -> Self {
-        let ([h, w, c], [kh, kw]) = (s.input, s.kernel);
-        let columns = (pixels - 1) * s.stride[1] + kw;
-        let x0 = (start * s.stride[1]) as isize - s.pad[1] as isize;
-        let from = (-x0).clamp(0, columns as isize) as usize;
-        let to = (w as isize - x0).clamp(from as isize, columns as isize) as usize;
-        let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
-        let mut rows = [(padding.as_ptr(), 0); MOST_GROUPS * ROWS];
-        for (k, row) in rows.iter_mut().enumerate().take(kh) {
-            let y = y0.wrapping_add(k);
-            if y < h && from < to {
-                let begin = (y * w + (x0 + from as isize) as usize) * c;
-                assert!(begin + (to - from) * c <= input.len(), "all columns of the row");
-                *row = (input[begin..].as_ptr(), c);
-            }
-        }
-        Self { rows, from, to, columns }
-    }
-}
-
 /// Interleaved values of one column and group: of a wide block.
 type Column = [__m512i; ROWS];
 /// Columns that a segment's groups see.
-const COLUMNS_SEEN: usize = SEEN * MOST_GROUPS;
+const COLUMNS_SEEN: usize = SEEN * window::GROUPS;
 
 /// Length in i16 of the scratch that it needs: interleaved columns, and room to align them.
 pub(super) const SCRATCH: usize = (COLUMNS_SEEN * size_of::<Column>() + align_of::<Column>()) / 2;
@@ -162,7 +131,7 @@ fn depthwise<const GROUPS: usize, const ANY: bool>(
         for oy in 0..oh {
             for start in (0..ow).step_by(SEGMENT) {
                 let pixels = SEGMENT.min(ow - start);
-                let window = Window::of(s, input, &padding, oy, start, pixels);
+                let window = Window::of(s, input, &padding, kh, [oy, start], pixels);
                 let out = &mut output[(oy * ow + start) * c..][..pixels * c];
                 if width == WIDE {
                     block.interleave(&window, zero_point, seen);
@@ -193,17 +162,6 @@ struct Block<'w, const GROUPS: usize, const ANY: bool> {
 }
 
 impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
-    /// A group's rows: where the block's values of the first column in the picture begin, and how far the next column's are.
-    #[inline(always)]
-    fn rows(&self, window: &Window, group: usize) -> [(*const i8, usize); ROWS] {
-        let mut rows = [(core::ptr::null(), 0); ROWS];
-        for (k, row) in rows.iter_mut().enumerate() {
-            let (begin, step) = window.rows[group * ROWS + k];
-            *row = (if step == 0 { begin } else { begin.wrapping_add(self.first) }, step);
-        }
-        rows
-    }
-
     /// Interleaves what a window sees of a wide block: `[column][group]`.
     #[inline]
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -214,7 +172,7 @@ impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
         seen[..window.from * GROUPS].fill(padding);
         seen[window.to * GROUPS..window.columns * GROUPS].fill(padding);
         for group in 0..GROUPS {
-            let mut rows = self.rows(window, group);
+            let mut rows = window.rows(group, self.first);
             for seen in seen[window.from * GROUPS..window.to * GROUPS].chunks_exact_mut(GROUPS) {
                 let mut r = padding;
                 for (r, (at, step)) in r.iter_mut().zip(&mut rows) {
@@ -296,7 +254,7 @@ impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
         seen[..window.from * GROUPS].fill(padding);
         seen[window.to * GROUPS..window.columns * GROUPS].fill(padding);
         for group in 0..GROUPS {
-            let mut rows = self.rows(window, group);
+            let mut rows = window.rows(group, self.first);
             for seen in seen[window.from * GROUPS..window.to * GROUPS].chunks_exact_mut(GROUPS) {
                 let mut r = [_mm_setzero_si128(); ROWS];
                 for (r, (at, step)) in r.iter_mut().zip(&mut rows) {
