@@ -141,5 +141,8 @@ impl ConvShape {
 #[cfg(all(test, feature = "engine"))]
 #[allow(unsafe_code, reason = "another library's kernels, whose runs are unsafe")]
 mod beside;
+#[cfg(all(test, feature = "runtime"))]
+#[allow(unsafe_code, reason = "a test's allocator")]
+mod guarded;
 #[cfg(all(test, feature = "std"))]
 mod tests;
