@@ -4,25 +4,27 @@
 //! them; *decide* turns scores over time into verdicts; *triggers* open parts, the *line* follows each to its gate;
 //! *outputs* act at that moment; the *supervisor* keeps all that honest; the *bundle* is what they agreed on.
 //!
-//! Tier 0 (`time`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `decide`, `line`, `scene`, `kernels::{blend, generic, glue}`) is core
+//! Tier 0 (`time`, `fault`, `random`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `decide`, `line`, `scene`, `kernels::{blend, generic, glue}`) is core
 //! only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0` without a standard library. Tier 1
-//! (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`; `board`, `gpio` and `reader` below them) are siblings over it; tier 2 is the `supervisor`, and `simulate` that
+//! (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`; `board`, `gpio` and `broken_pipe` below them) are siblings over it; tier 2 is the `supervisor`, and `simulate` that
 //! puts a simulated belt before it; tier 3 the command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;
 pub mod decide;
+pub mod fault;
 pub mod frame;
 pub mod head;
 pub mod kernels;
 pub mod line;
 pub mod preprocess;
 pub mod quant;
+pub mod random;
 pub mod scene;
 pub mod time;
 
 #[cfg(feature = "std")]
-pub mod reader;
+pub mod broken_pipe;
 
 #[cfg(feature = "engine")]
 pub mod engine;

@@ -112,7 +112,7 @@ fn settings(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Sett
 pub fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_else(|| Command::Run(run::Run::default()));
     if !matches!(command, Command::Run(_)) {
-        crate::reader::end_when_reader_leaves();
+        crate::broken_pipe::end_when_reader_leaves();
     }
     let outcome = match command {
         Command::Run(args) => run::run(args),

@@ -5,6 +5,7 @@
 //! Terms: *call*: what one frame says of one tag. *Verdict*: what the calls of the last n frames say together.
 
 use crate::MAX_TAGS;
+use crate::fault::Reason;
 use crate::head::{Score, TagId, Temperature, sigmoid, softmax};
 use crate::time::{Instant, Micros, Millis};
 use heapless::Vec;
@@ -24,6 +25,64 @@ impl Task {
         match self {
             Self::Multiclass => softmax(logits, temperature, scores),
             Self::Multilabel => sigmoid(logits, temperature, scores),
+        }
+    }
+}
+
+/// What happens to a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is good.
+    Accept,
+    /// It is thrown out.
+    Reject,
+    /// A person looks at it.
+    Review,
+}
+
+impl Action {
+    /// The name used in settings, events and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Reject => "reject",
+            Self::Review => "review",
+        }
+    }
+}
+
+/// What a tag stands for in the factory. It travels in the bundle and is the tag's default action.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A part as it should be: accepted by default.
+    Good,
+    /// A defect: rejected by default.
+    Defect,
+    /// Neither, or not stated: accepted by default.
+    #[default]
+    Other,
+}
+
+impl Role {
+    /// All roles, in the order of their codes in a bundle.
+    pub const ALL: [Self; 3] = [Self::Good, Self::Defect, Self::Other];
+
+    /// The name used in settings, events and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Defect => "defect",
+            Self::Other => "other",
+        }
+    }
+
+    /// What happens to a part of this role unless device.toml says otherwise.
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Defect => Action::Reject,
+            Self::Good | Self::Other => Action::Accept,
         }
     }
 }
@@ -105,64 +164,6 @@ impl TagSet {
     }
 }
 
-/// Why there is nothing to decide on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SafeReason {
-    /// No frame by the deadline.
-    NoFrame,
-    /// The same picture again and again.
-    Frozen,
-    /// The frame is older than the policy allows.
-    Stale,
-    /// Fewer bytes than a frame has.
-    Truncated,
-    /// Bytes that are no picture.
-    Corrupt,
-    /// The source changed its format while running.
-    FormatChanged,
-    /// The source is gone.
-    SourceGone,
-    /// The engine failed or gave logits that cannot be.
-    Engine,
-    /// An output could not be written.
-    Output,
-    /// The supervisor missed a beat.
-    MissedBeat,
-    /// Two parts touch and cannot be told apart.
-    TooClose,
-    /// More parts are in flight than can be followed.
-    Overflow,
-    /// The trigger input failed.
-    Trigger,
-    /// A thread panicked.
-    Panic,
-    /// The run ended.
-    Stopped,
-}
-
-impl SafeReason {
-    /// The name used in events and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NoFrame => "no_frame",
-            Self::Frozen => "frozen",
-            Self::Stale => "stale",
-            Self::Truncated => "truncated",
-            Self::Corrupt => "corrupt",
-            Self::FormatChanged => "format_changed",
-            Self::SourceGone => "source_gone",
-            Self::Engine => "engine",
-            Self::Output => "output",
-            Self::MissedBeat => "missed_beat",
-            Self::TooClose => "too_close",
-            Self::Overflow => "overflow",
-            Self::Trigger => "trigger",
-            Self::Panic => "panic",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
 /// What the line saw.
 #[derive(Clone, Copy, Debug)]
 pub enum Observation<'a> {
@@ -174,7 +175,7 @@ pub enum Observation<'a> {
         scores: &'a [Score],
     },
     /// No usable frame, and why.
-    Missing(SafeReason),
+    Missing(Reason),
 }
 
 /// What the last n frames say.
@@ -187,7 +188,7 @@ pub enum Verdict {
     /// No tag is sure enough.
     Unknown,
     /// Nothing may be decided; outputs go to their safe state.
-    Safe(SafeReason),
+    Safe(Reason),
 }
 
 impl Verdict {
@@ -287,10 +288,10 @@ impl Decider {
             Observation::Scores { captured_at, scores } => (captured_at, scores),
         };
         if scores.len() != self.rules.len() {
-            return self.safe(SafeReason::Engine);
+            return self.safe(Reason::Engine);
         }
         if now.since(captured_at) > self.policy.stale_after.micros() {
-            return self.safe(SafeReason::Stale);
+            return self.safe(Reason::Stale);
         }
         for (state, score) in self.states.iter_mut().zip(scores) {
             state.best = if self.policy.combine == Combine::Best { state.best.max(*score) } else { *score };
@@ -340,7 +341,7 @@ impl Decider {
         if review.is_empty() { Verdict::Unknown } else { Verdict::Review(review) }
     }
 
-    fn safe(&mut self, reason: SafeReason) -> Verdict {
+    fn safe(&mut self, reason: Reason) -> Verdict {
         self.forget();
         Verdict::Safe(reason)
     }

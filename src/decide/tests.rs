@@ -79,16 +79,16 @@ fn a_stale_or_missing_frame_is_safe_and_forgets() {
     run(&mut d, &[(0, [900, 0, 0]), (1, [900, 0, 0])]);
     let scores = [900, 0, 0].map(Score);
     let old = Observation::Scores { captured_at: at(2), scores: &scores };
-    assert_eq!(d.step(at(103), old), Verdict::Safe(SafeReason::Stale));
+    assert_eq!(d.step(at(103), old), Verdict::Safe(Reason::Stale));
     assert_eq!(run(&mut d, &[(104, [900, 0, 0])])[0], Verdict::Unknown);
-    assert_eq!(d.step(at(105), Observation::Missing(SafeReason::Frozen)), Verdict::Safe(SafeReason::Frozen));
+    assert_eq!(d.step(at(105), Observation::Missing(Reason::Frozen)), Verdict::Safe(Reason::Frozen));
 }
 
 #[test]
 fn a_wrong_count_of_scores_is_an_engine_fault() {
     let mut d = decider(Task::Multiclass, Policy::default());
     let two = [Score(900), Score(0)];
-    assert_eq!(d.step(at(0), Observation::Scores { captured_at: at(0), scores: &two }), Verdict::Safe(SafeReason::Engine));
+    assert_eq!(d.step(at(0), Observation::Scores { captured_at: at(0), scores: &two }), Verdict::Safe(Reason::Engine));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::plan::Engine;
 use super::proto::{Attribute, Constant, Graph, Node, Values};
 use crate::kernels::Kernels;
 use crate::quant::{Clamp, add_rndne, logit_q16, quantise, requant_rndne};
-use crate::scene::Random;
+use crate::random::Random;
 use std::collections::HashMap;
 
 /// An int8 tensor as the definitions computed it: rows, columns, channels; step; zero point.

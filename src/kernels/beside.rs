@@ -6,7 +6,7 @@
 use super::generic::{Epilogue, Reach};
 use super::*;
 use crate::quant::{Clamp, requant_rndne};
-use crate::scene::Random;
+use crate::random::Random;
 use tract_linalg::mmm::{AsInputValue, FusedSpec, MMMInputValue, MatMatMul};
 use tract_onnx::prelude::{DatumType, Tensor, tract_linalg};
 

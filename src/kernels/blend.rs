@@ -156,7 +156,7 @@ mod neon {
 #[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
-    use crate::scene::Random;
+    use crate::random::Random;
 
     fn noise(len: usize, r: &mut Random) -> Vec<u16> {
         (0..len).map(|_| r.range(0, u16::MAX.into()) as u16).collect()

@@ -3,7 +3,7 @@
 use super::generic::{Epilogue, Reach};
 use super::*;
 use crate::quant::{Clamp, requant_rndne};
-use crate::scene::Random;
+use crate::random::Random;
 
 /// A convolution by its definition.
 fn reference(s: &ConvShape, input: &[i8], zp: i8, weights: &[i16], e: Epilogue<'_>) -> Vec<i8> {

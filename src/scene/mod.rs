@@ -7,6 +7,7 @@
 
 mod shape;
 
+use crate::random::Random;
 use crate::time::{Instant, Micros};
 pub use shape::Kind;
 use shape::{ONE, cover, sin_cos};
@@ -17,31 +18,6 @@ pub const WIDTH: usize = 320;
 pub const HEIGHT: usize = 240;
 /// Distance between the middles of two parts on the belt, in pixels; larger than a frame, so that one is seen at a time.
 pub const SPACING: u64 = 400;
-
-/// A seeded stream of numbers (SplitMix64, Steele, Lea and Flood 2014).
-#[derive(Clone, Copy, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// The stream of one thing: the same seed and index give the same numbers.
-    pub const fn new(seed: u64, index: u64) -> Self {
-        Self(seed ^ index.wrapping_mul(0xd134_2543_de82_ef95))
-    }
-
-    /// The next 64 bits.
-    pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// A number in `lo..=hi`.
-    pub const fn range(&mut self, lo: i32, hi: i32) -> i32 {
-        let span = (hi as i64 - lo as i64 + 1) as u64;
-        lo + (((self.next() >> 32) * span) >> 32) as i32
-    }
-}
 
 /// The ranges that a shot is drawn from, each inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 mod read;
 mod reader;
 
-use crate::decide::{Policy, TagRule};
+use crate::decide::{Action, Policy, TagRule};
 use crate::head::TagId;
 use crate::line::{GateLine, MAX_LINES, PartRules, Shape, Spacing, Travel};
 use crate::outputs::{Backend, Polarity, State};
@@ -23,29 +23,6 @@ pub const DEMO: &str = include_str!("demo.toml");
 pub const SOAK: &str = include_str!("soak.toml");
 /// Most outputs of one device.
 pub const MAX_OUTPUTS: usize = MAX_LINES;
-
-/// What happens to a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// It is good.
-    Accept,
-    /// It is thrown out.
-    Reject,
-    /// A person looks at it.
-    Review,
-}
-
-impl Action {
-    /// The name used in settings, events and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Accept => "accept",
-            Self::Reject => "reject",
-            Self::Review => "review",
-        }
-    }
-}
 
 /// What the outputs follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

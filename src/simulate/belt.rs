@@ -7,13 +7,14 @@ use super::random::strikes;
 use super::view::Row;
 use super::{Outcome, Script, SimulatedClock};
 use crate::bundle::Bundle;
-use crate::decide::{Combine, SafeReason, TagSet, Verdict};
+use crate::decide::{Combine, TagSet, Verdict};
 use crate::engine::EngineError;
+use crate::fault::Reason;
 use crate::frame::CapturedAt;
 use crate::head::TagId;
 use crate::line::{Admission, Intake, MAX_LINES, Moment, Opened, PartId, Taken, Travel};
 use crate::outputs::{Output, OutputError, State};
-use crate::scene::Random;
+use crate::random::Random;
 use crate::settings::{LineMode, Mode, Settings};
 use crate::sources::Pacing;
 use crate::supervisor::Triggered;
@@ -371,12 +372,12 @@ impl<'s> Simulated<'s> {
     fn open(&mut self, part: Triggered, now: Instant) {
         match self.stage.open(part) {
             Opened::Waits => {}
-            Opened::Full => self.command(Command::Safe(SafeReason::Overflow)),
+            Opened::Full => self.command(Command::Safe(Reason::Overflow)),
             Opened::Doubt(before) => self.command(Command::Doubt(before)),
         }
         if part.touching {
             for id in [PartId(part.id.0 - 1), part.id] {
-                if let Some(done) = self.stage.give_up(now, id, SafeReason::TooClose) {
+                if let Some(done) = self.stage.give_up(now, id, Reason::TooClose) {
                     self.done(&done);
                 }
             }
@@ -407,7 +408,7 @@ impl<'s> Simulated<'s> {
         }
         self.ledger.answered(frame.exposed, now, (!fails).then_some(frame.shows));
         self.shown.store(frame.shows.map_or(NOTHING, i32::from), Ordering::Relaxed);
-        let answer = if fails { Err(SafeReason::Engine) } else { self.stage.infer() };
+        let answer = if fails { Err(Reason::Engine) } else { self.stage.infer() };
         let done = match answer {
             Ok(()) => self.stage.decide(now, frame.exposed, part, last),
             Err(reason) => Some(self.stage.fail(now, part, frame.exposed, reason)),

@@ -3,7 +3,7 @@
 //! Only integers and linear steps, so that a seed means the same line on every CPU.
 
 use super::Spread;
-use crate::scene::Random;
+use crate::random::Random;
 use crate::time::Micros;
 
 /// A distribution of durations, by quantiles; linear in between.

@@ -3,7 +3,7 @@
 //! Knows nothing of the source it wraps. For drills on the real line as much as for tests.
 
 use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
-use crate::scene::Random;
+use crate::random::Random;
 use crate::time::{Clock, Micros};
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,7 +16,7 @@ mod spec;
 mod v4l2;
 mod y4m;
 
-use crate::decide::SafeReason;
+use crate::fault::Reason;
 use crate::frame::{Colour, FrameError, FrameView, Layout, PixelFormat};
 use crate::scene::Crossing;
 use crate::time::{Clock, Instant};
@@ -85,13 +85,13 @@ pub enum NoFrame {
 
 impl NoFrame {
     /// Why the line is safe, unless the source simply ended.
-    pub fn reason(&self) -> Option<SafeReason> {
+    pub fn reason(&self) -> Option<Reason> {
         Some(match self {
-            Self::Timeout => SafeReason::NoFrame,
-            Self::Truncated { .. } => SafeReason::Truncated,
-            Self::Corrupt(_) => SafeReason::Corrupt,
-            Self::FormatChanged(_) => SafeReason::FormatChanged,
-            Self::Gone(_) => SafeReason::SourceGone,
+            Self::Timeout => Reason::NoFrame,
+            Self::Truncated { .. } => Reason::Truncated,
+            Self::Corrupt(_) => Reason::Corrupt,
+            Self::FormatChanged(_) => Reason::FormatChanged,
+            Self::Gone(_) => Reason::SourceGone,
             Self::End => return None,
         })
     }

@@ -3,7 +3,7 @@
 //! Knows no concrete source.
 
 use super::shared::Triggered;
-use crate::decide::SafeReason;
+use crate::fault::Reason;
 use crate::frame::CapturedAt;
 use crate::line::MAX_PARTS;
 use crate::sources::{FrameBuffer, NoFrame, Pacing, Source, Stamp};
@@ -19,7 +19,7 @@ pub enum News {
     /// A frame.
     Frame(FrameBuffer, CapturedAt),
     /// None, and why; how often this has happened in a row.
-    Fault(SafeReason),
+    Fault(Reason),
     /// The source was opened again: its format may differ.
     Reopened,
     /// No more frames will come.
@@ -31,7 +31,7 @@ struct Slot {
     frame: Option<(FrameBuffer, CapturedAt)>,
     spare: Vec<FrameBuffer>,
     parts: heapless::Deque<Triggered, MAX_PARTS>,
-    faults: heapless::Deque<SafeReason, 32>,
+    faults: heapless::Deque<Reason, 32>,
     reopened: bool,
     ended: bool,
 }
@@ -111,7 +111,7 @@ impl Exchange {
         self.slot.lock().expect("no thread panics while it holds this").spare.pop().unwrap_or_else(FrameBuffer::empty)
     }
 
-    fn fault(&self, reason: SafeReason) {
+    fn fault(&self, reason: Reason) {
         // Faults that do not fit are of a kind that is already waiting.
         let _ = self.slot.lock().expect("no thread panics while it holds this").faults.push_back(reason);
         self.news.notify_one();
@@ -191,7 +191,7 @@ impl Exchange {
                     }
                     Err(e) => {
                         explain(&e);
-                        self.fault(SafeReason::SourceGone);
+                        self.fault(Reason::SourceGone);
                     }
                 }
             }

@@ -2,9 +2,8 @@
 //!
 //! Knows no source or output by name; it writes what it is told. Schema 1, times in microseconds of the monotonic clock.
 
-use crate::decide::Verdict;
+use crate::decide::{Action, Verdict};
 use crate::outputs::{RotatingFile, State};
-use crate::settings::Action;
 use crate::supervisor::stage::PartDone;
 use crate::time::{Instant, Micros};
 use heapless::Deque;

@@ -5,7 +5,7 @@
 use super::actuation::Command;
 use super::run::Ended;
 use super::shared::Shared;
-use crate::decide::SafeReason;
+use crate::fault::Reason;
 use crate::triggers::{Input, Trigger};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,11 +23,11 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
             Ok(Some(Input::Acknowledge(at))) => shared.commands.push(Command::Acknowledge(at)),
             Ok(Some(Input::Lost(edges))) => {
                 shared.events.explain(&format!("{edges} edges of an input were lost: parts may have passed unseen"));
-                shared.line_fault(SafeReason::Trigger);
+                shared.line_fault(Reason::Trigger);
             }
             Err(e) => {
                 shared.events.explain(&e);
-                shared.line_fault(SafeReason::Trigger);
+                shared.line_fault(Reason::Trigger);
                 shared.end(Ended::Held);
                 return;
             }

@@ -9,10 +9,10 @@ use super::record::Recorder;
 use super::run::Ended;
 use super::shared::{Shared, Triggered};
 use super::stage::{PartDone, Stage};
-use crate::decide::{SafeReason, Verdict};
+use crate::decide::{Action, Verdict};
+use crate::fault::Reason;
 use crate::frame::CapturedAt;
 use crate::line::{Moment, Opened, PartId, Taken};
-use crate::settings::Action;
 use crate::sources::FrameBuffer;
 use crate::time::{Clock, Micros};
 use std::sync::atomic::Ordering;
@@ -55,7 +55,7 @@ impl LineThread<'_> {
             let now = shared.clock.now();
             if now.since(last_frame) > frame_timeout {
                 last_frame = now;
-                self.fault(SafeReason::NoFrame);
+                self.fault(Reason::NoFrame);
             }
             while let Some(done) = self.stage.overdue(now) {
                 self.finish(done, Latency::default());
@@ -65,7 +65,7 @@ impl LineThread<'_> {
 
     /// No more frames will come: parts that wait for one get no verdict.
     fn source_ended(&mut self) {
-        while let Some(done) = self.stage.abandon(self.shared.clock.now(), SafeReason::SourceGone) {
+        while let Some(done) = self.stage.abandon(self.shared.clock.now(), Reason::SourceGone) {
             self.finish(done, Latency::default());
         }
         self.shared.end(Ended::Done);
@@ -73,7 +73,7 @@ impl LineThread<'_> {
 
     /// The camera gave no frame. Where outputs follow tags, nothing is known any more; where they follow parts, each still has
     /// until its deadline for another frame.
-    fn fault(&mut self, reason: SafeReason) {
+    fn fault(&mut self, reason: Reason) {
         self.shared.camera.store(false, Ordering::Relaxed);
         if self.shared.late.is_some() {
             return self.shared.part_fault(reason);
@@ -95,13 +95,13 @@ impl LineThread<'_> {
             // The part before was photographed when this one was already there.
             Opened::Doubt(before) => {
                 self.shared.commands.push(Command::Doubt(before));
-                self.shared.part_fault(SafeReason::TooClose);
+                self.shared.part_fault(Reason::TooClose);
             }
         }
         if part.touching {
             let now = self.shared.clock.now();
             for id in [PartId(part.id.0 - 1), part.id] {
-                if let Some(done) = self.stage.give_up(now, id, SafeReason::TooClose) {
+                if let Some(done) = self.stage.give_up(now, id, Reason::TooClose) {
                     self.finish(done, Latency::default());
                 }
             }

@@ -2,9 +2,9 @@
 //!
 //! Knows no pin and no time.
 
-use crate::decide::Verdict;
+use crate::decide::{Action, Verdict};
 use crate::line::LineMask;
-use crate::settings::{Action, Calls, Drive, LineMode, Settings};
+use crate::settings::{Calls, Drive, LineMode, Settings};
 
 /// The site's decisions on tags and lines.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use super::routing::Routing;
 use super::shared::{Belt, Shared, Stats};
 use super::stage::Stage;
 use crate::board::{self, Board};
-use crate::decide::SafeReason;
+use crate::fault::Reason;
 use crate::line::Intake;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
@@ -141,7 +141,7 @@ pub fn run(run: Run) -> Ended {
     notify.stopping();
     shared.exchange.stop.store(true, Ordering::Relaxed);
     if ended != Ended::Done {
-        shared.commands.push(Command::Safe(SafeReason::Stopped));
+        shared.commands.push(Command::Safe(Reason::Stopped));
     }
     // Parts on their way keep their gates and pulses; everything else ends at once.
     shared.drain.store(true, Ordering::Relaxed);
@@ -169,7 +169,7 @@ pub fn run(run: Run) -> Ended {
 /// The actuation thread's life; whatever happens in it, the last word is the safe state.
 fn own_outputs(mut actuator: Actuator, shared: &Shared, watch: Watch) {
     let outcome = catch_unwind(AssertUnwindSafe(|| actuation::actuate(&mut actuator, shared, watch)));
-    actuator.go_safe(SafeReason::Stopped, &shared.clock, &shared.events);
+    actuator.go_safe(Reason::Stopped, &shared.clock, &shared.events);
     let jitter = actuator.jitter();
     let [a, b, c] = jitter.at([500, 990, 999]);
     let mut stats = shared.stats.lock().expect("no thread panics while it holds this");
@@ -187,7 +187,7 @@ fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce(&Shared) + Send + '
     let shared = shared.clone();
     let body = move || {
         if catch_unwind(AssertUnwindSafe(|| work(&shared))).is_err() {
-            shared.line_fault(SafeReason::Panic);
+            shared.line_fault(Reason::Panic);
             shared.end(Ended::Panic);
         }
     };

@@ -9,9 +9,9 @@ use super::events::{Event, EventQueue, Summary};
 use super::quantiles::Quantiles;
 use super::run::Ended;
 use crate::board::Trouble;
-use crate::decide::SafeReason;
+use crate::decide::Action;
+use crate::fault::Reason;
 use crate::line::{Admission, Intake, LineMask, Moment, PartId};
-use crate::settings::Action;
 use crate::time::Instant;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -80,7 +80,7 @@ impl Shared {
         self.news.notify_all();
     }
 
-    fn count(&self, reason: SafeReason) -> u64 {
+    fn count(&self, reason: Reason) -> u64 {
         let mut stats = self.stats.lock().expect("no thread panics while it holds this");
         let faults = &mut stats.summary.faults;
         match faults.iter_mut().find(|(k, _)| *k == reason.name()) {
@@ -96,7 +96,7 @@ impl Shared {
     }
 
     /// Something that concerns all parts: all outputs to their safe state.
-    pub(super) fn line_fault(&self, reason: SafeReason) {
+    pub(super) fn line_fault(&self, reason: Reason) {
         let count = self.count(reason);
         self.events.push(Event::Fault { kind: reason.name(), count, action: "safe" });
         self.commands.push(Command::Safe(reason));
@@ -104,7 +104,7 @@ impl Shared {
 
     /// Something that may cost single parts their verdict: where outputs follow parts, those get the late action at their
     /// gate; where they follow tags, all outputs go safe.
-    pub(super) fn part_fault(&self, reason: SafeReason) {
+    pub(super) fn part_fault(&self, reason: Reason) {
         let Some((late, _)) = self.late else { return self.line_fault(reason) };
         let count = self.count(reason);
         self.events.push(Event::Fault { kind: reason.name(), count, action: late.name() });
@@ -126,7 +126,7 @@ impl Shared {
             Admission::Touching(id) => Triggered { id, trigger, touching: true },
             Admission::Ignored => return None,
             Admission::Safe => {
-                self.line_fault(SafeReason::TooClose);
+                self.line_fault(Reason::TooClose);
                 return None;
             }
         };
@@ -141,7 +141,7 @@ impl Shared {
 
     /// A part that nobody follows: all outputs safe, and it counts as one without a verdict.
     pub(super) fn not_followed(&self) {
-        self.line_fault(SafeReason::Overflow);
+        self.line_fault(Reason::Overflow);
         self.count_part(|stats| stats.summary.safe += 1);
     }
 

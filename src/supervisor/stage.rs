@@ -6,13 +6,14 @@ use super::drill::Classifier;
 use super::routing::Routing;
 use super::shared::Triggered;
 use crate::bundle::{Bundle, Tables};
-use crate::decide::{Decider, Observation, SafeReason, Task, Verdict};
+use crate::decide::{Action, Decider, Observation, Task, Verdict};
+use crate::fault::Reason;
 use crate::frame::{CapturedAt, FrameView, Layout};
 use crate::head::{Score, TagId, Temperature};
 use crate::line::{Line, LineMask, MAX_PARTS, Moment, Opened, Part, PartId, Taken};
 use crate::preprocess::{Plan, PlanError, Preprocessor, Target, quantise};
 use crate::scene::{Crossing, Kind};
-use crate::settings::{Action, Settings, TriggerKind};
+use crate::settings::{Settings, TriggerKind};
 use crate::sources::{FrameBuffer, Pacing};
 use crate::time::{Instant, Micros};
 use crate::triggers::Presence;
@@ -134,18 +135,18 @@ impl Stage {
 
     /// Looks at a frame before it is given to a part: whether it can be used, and whether it shows that a part has come.
     /// Gives that part's trigger.
-    pub fn look(&mut self, frame: &FrameBuffer, captured_at: CapturedAt) -> Result<Option<Instant>, SafeReason> {
+    pub fn look(&mut self, frame: &FrameBuffer, captured_at: CapturedAt) -> Result<Option<Instant>, Reason> {
         let view = frame.view().map_err(|e| match e {
-            crate::frame::FrameError::Truncated { .. } => SafeReason::Truncated,
-            _ => SafeReason::FormatChanged,
+            crate::frame::FrameError::Truncated { .. } => Reason::Truncated,
+            _ => Reason::FormatChanged,
         })?;
         if self.pacing == Pacing::Live {
             if self.layout.is_some_and(|l| l != frame.layout) {
-                return Err(SafeReason::FormatChanged);
+                return Err(Reason::FormatChanged);
             }
             self.layout = Some(frame.layout);
             if self.frozen_after > 0 && self.is_frozen(&view) {
-                return Err(SafeReason::Frozen);
+                return Err(Reason::Frozen);
             }
         }
         let exposed = captured_at.exposed_from(self.max_latency);
@@ -209,9 +210,9 @@ impl Stage {
     }
 
     /// Stage A and B of preprocessing.
-    pub fn preprocess(&mut self, frame: &FrameBuffer) -> Result<(), SafeReason> {
-        let view = frame.view().map_err(|_| SafeReason::Truncated)?;
-        let rgb = self.preprocessor.picture(&view).map_err(|_| SafeReason::FormatChanged)?;
+    pub fn preprocess(&mut self, frame: &FrameBuffer) -> Result<(), Reason> {
+        let view = frame.view().map_err(|_| Reason::Truncated)?;
+        let rgb = self.preprocessor.picture(&view).map_err(|_| Reason::FormatChanged)?;
         quantise(rgb, &self.table, &mut self.tensor);
         Ok(())
     }
@@ -222,11 +223,11 @@ impl Stage {
     }
 
     /// The model and the head. Logits that are all at one rail are no answer.
-    pub fn infer(&mut self) -> Result<(), SafeReason> {
-        self.classifier.infer(&self.tensor, &mut self.logits).map_err(|_| SafeReason::Engine)?;
+    pub fn infer(&mut self) -> Result<(), Reason> {
+        self.classifier.infer(&self.tensor, &mut self.logits).map_err(|_| Reason::Engine)?;
         let rails = self.logits.iter().all(|&l| l == i32::MAX) || self.logits.iter().all(|&l| l == i32::MIN);
         if rails {
-            return Err(SafeReason::Engine);
+            return Err(Reason::Engine);
         }
         self.task.score(&self.logits, self.temperature, &mut self.scores);
         Ok(())
@@ -249,19 +250,19 @@ impl Stage {
     }
 
     /// The end of a part that gets no verdict.
-    pub fn fail(&mut self, now: Instant, part: Part, captured_at: Instant, reason: SafeReason) -> PartDone {
+    pub fn fail(&mut self, now: Instant, part: Part, captured_at: Instant, reason: Reason) -> PartDone {
         let verdict = self.decider.step(now, Observation::Missing(reason));
         self.done(now, part, captured_at, None, verdict)
     }
 
     /// The end of part `id` if it still waits: it touches another.
-    pub fn give_up(&mut self, now: Instant, id: PartId, reason: SafeReason) -> Option<PartDone> {
+    pub fn give_up(&mut self, now: Instant, id: PartId, reason: Reason) -> Option<PartDone> {
         let part = self.line.close(id)?;
         Some(self.fail(now, part, part.trigger.at, reason))
     }
 
     /// The oldest part is given up, and what was seen is forgotten.
-    pub fn abandon(&mut self, now: Instant, reason: SafeReason) -> Option<PartDone> {
+    pub fn abandon(&mut self, now: Instant, reason: Reason) -> Option<PartDone> {
         match self.line.oldest() {
             Some(part) => Some(self.fail(now, part, part.trigger.at, reason)),
             None => {
@@ -281,7 +282,7 @@ impl Stage {
     /// Ends the oldest part if it will get no more frames.
     pub fn overdue(&mut self, now: Instant) -> Option<PartDone> {
         let part = self.line.overdue(now)?;
-        Some(self.fail(now, part, part.trigger.at, SafeReason::NoFrame))
+        Some(self.fail(now, part, part.trigger.at, Reason::NoFrame))
     }
 
     /// Time until the oldest part's deadline.

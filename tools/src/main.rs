@@ -64,7 +64,7 @@ enum Dataset {
 }
 
 fn main() -> ExitCode {
-    tagpin::reader::end_when_reader_leaves();
+    tagpin::broken_pipe::end_when_reader_leaves();
     let outcome = match Cli::parse().command {
         Command::Dataset(Dataset::Check(args)) => data::check::run(&args),
         Command::Dataset(Dataset::Split(args)) => data::split::run(&args),

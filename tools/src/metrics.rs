@@ -4,7 +4,7 @@
 
 use crate::data::TaskName;
 use serde::{Deserialize, Serialize};
-use tagpin::scene::Random;
+use tagpin::random::Random;
 
 /// Index of the largest value, the first among equals; 0 for none.
 pub fn best(values: &[f32]) -> usize {

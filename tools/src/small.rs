@@ -3,7 +3,7 @@
 //! Does not know how it is trained.
 
 use crate::graph::{Clamp, Conv, Edge, Graph, Linear, Normalise, Op, Window};
-use tagpin::scene::Random;
+use tagpin::random::Random;
 
 /// Side of its picture.
 pub const SIDE: usize = 96;

@@ -11,7 +11,7 @@ pub(super) use thread::{Watch, actuate};
 
 use super::events::{Event, EventQueue};
 use super::quantiles::Quantiles;
-use crate::decide::SafeReason;
+use crate::fault::Reason;
 use crate::line::{Cause, Decided, Gate, GateLine, LineMask, Moment, Move};
 use crate::outputs::{self, Output, OutputError, State};
 use crate::settings::{Drive, MAX_OUTPUTS, Mode, OutputSettings};
@@ -139,8 +139,8 @@ impl Actuator {
     /// Parts beyond the capacity cannot be followed, so nothing is known of what is at the gate from now on.
     fn overflow(&mut self, clock: &dyn Clock, events: &EventQueue) {
         self.overflows += 1;
-        events.push(Event::Fault { kind: SafeReason::Overflow.name(), count: self.overflows, action: "safe" });
-        self.go_safe(SafeReason::Overflow, clock, events);
+        events.push(Event::Fault { kind: Reason::Overflow.name(), count: self.overflows, action: "safe" });
+        self.go_safe(Reason::Overflow, clock, events);
     }
 
     /// Moves what is due, ends pulses, retries lines that could not be written.
@@ -205,9 +205,9 @@ impl Actuator {
     }
 
     /// All lines to their safe state; parts in flight are given up.
-    pub fn go_safe(&mut self, reason: SafeReason, clock: &dyn Clock, events: &EventQueue) {
+    pub fn go_safe(&mut self, reason: Reason, clock: &dyn Clock, events: &EventQueue) {
         self.given_up += self.gate.clear() as u64;
-        if reason == SafeReason::Stopped {
+        if reason == Reason::Stopped {
             self.health.alive = false;
         }
         for line in &mut self.lines {
@@ -240,19 +240,19 @@ impl Actuator {
                     line.state = None;
                     line.failed_in_a_row += 1;
                     self.faults += 1;
-                    events.push(Event::Fault { kind: SafeReason::Output.name(), count: self.faults, action: "safe" });
+                    events.push(Event::Fault { kind: Reason::Output.name(), count: self.faults, action: "safe" });
                     events.explain(&error);
                 }
             }
         }
         if failed && !self.is_safe {
-            self.go_safe(SafeReason::Output, clock, events);
+            self.go_safe(Reason::Output, clock, events);
         }
     }
 
     /// Faults of the outputs so far, by name: writes that failed, parts that did not fit.
     pub fn faults(&self) -> [(&'static str, u64); 2] {
-        [(SafeReason::Output.name(), self.faults), (SafeReason::Overflow.name(), self.overflows)]
+        [(Reason::Output.name(), self.faults), (Reason::Overflow.name(), self.overflows)]
     }
 
     /// Writes in a row that failed, of the line that fails most.

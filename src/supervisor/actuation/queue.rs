@@ -2,7 +2,7 @@
 //!
 //! Knows no output.
 
-use crate::decide::SafeReason;
+use crate::fault::Reason;
 use crate::line::{LineMask, Moment, PartId};
 use crate::time::{Instant, Micros};
 use heapless::Deque;
@@ -41,7 +41,7 @@ pub enum Command {
     /// Latched lines may go to rest.
     Acknowledge(Instant),
     /// All lines to their safe state; parts in flight are given up.
-    Safe(SafeReason),
+    Safe(Reason),
 }
 
 #[derive(Default)]
@@ -64,7 +64,7 @@ impl CommandQueue {
         let mut waiting = self.waiting.lock().expect("no thread panics while it holds this");
         if waiting.commands.is_full() {
             waiting.commands.clear();
-            let _ = waiting.commands.push_back(Command::Safe(SafeReason::Output));
+            let _ = waiting.commands.push_back(Command::Safe(Reason::Output));
         }
         let _ = waiting.commands.push_back(command);
         self.news.notify_one();

@@ -3,7 +3,7 @@
 //! Knows no camera and no model.
 
 use super::{Actuator, Health, realtime};
-use crate::decide::SafeReason;
+use crate::fault::Reason;
 use crate::supervisor::Ended;
 use crate::supervisor::shared::Shared;
 use crate::time::{Clock, Instant, Micros};
@@ -68,8 +68,8 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, shared: &Shared, w
             shared.end(Ended::Held);
         }
         if !stopped && !alive {
-            actuator.go_safe(SafeReason::MissedBeat, clock, events);
-            shared.line_fault(SafeReason::MissedBeat);
+            actuator.go_safe(Reason::MissedBeat, clock, events);
+            shared.line_fault(Reason::MissedBeat);
             shared.end(Ended::Hung);
             return;
         }

@@ -6,7 +6,7 @@ use crate::train::augment::{blur, sample};
 use anyhow::Result;
 use image::codecs::jpeg::JpegEncoder;
 use tagpin::pictures::Picture;
-use tagpin::scene::Random;
+use tagpin::random::Random;
 
 /// A change and its three strengths, weakest first.
 pub struct Shift {

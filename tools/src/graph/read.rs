@@ -291,7 +291,7 @@ impl Conv {
 mod tests {
     use super::*;
     use crate::graph::{Runner, write};
-    use tagpin::scene::Random;
+    use tagpin::random::Random;
 
     /// Convolution of SAME padding, depthwise, addition, maximum, average, matrix.
     fn graph() -> Graph {

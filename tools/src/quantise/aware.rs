@@ -15,7 +15,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use half::f16;
 use rayon::prelude::*;
-use tagpin::scene::Random;
+use tagpin::random::Random;
 
 /// Most training pictures.
 pub const PICTURES: usize = 1024;

@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     fn bell(n: usize, outlier: f32) -> Vec<f32> {
-        let mut r = tagpin::scene::Random::new(7, 7);
+        let mut r = tagpin::random::Random::new(7, 7);
         let mut one = || (0..12).map(|_| r.range(0, 65536) as f32 / 65536.0).sum::<f32>() - 6.0;
         let mut v: Vec<f32> = (0..n).map(|_| one()).collect();
         v[n / 2] = outlier;

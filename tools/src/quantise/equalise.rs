@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn an_equalised_network_gives_the_same_logits_and_more_even_channels() {
         let graph = small::network(4, 3);
-        let mut r = tagpin::scene::Random::new(2, 2);
+        let mut r = tagpin::random::Random::new(2, 2);
         let picture: Vec<u8> = (0..small::SIDE * small::SIDE * 3).map(|_| r.range(0, 255) as u8).collect();
         let observed = observe(&graph, &[&picture]).unwrap();
         let (level, factors) = equalise(&graph, &observed.seen);

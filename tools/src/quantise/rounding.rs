@@ -115,7 +115,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tagpin::scene::Random;
+    use tagpin::random::Random;
 
     #[test]
     fn on_inputs_that_go_together_the_result_is_closer_than_by_rounding_to_the_nearest() {

@@ -3,7 +3,7 @@
 //! Knows no network and no tag.
 
 use serde::{Deserialize, Serialize};
-use tagpin::scene::Random;
+use tagpin::random::Random;
 
 /// What kind of pictures these are: which changes keep their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

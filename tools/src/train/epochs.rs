@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tagpin::preprocess::Target;
-use tagpin::scene::Random;
+use tagpin::random::Random;
 
 /// How tags of unlike frequency are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

@@ -34,7 +34,7 @@ use epochs::{Balance, Plan};
 use optimiser::OptimiserName;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use tagpin::scene::Random;
+use tagpin::random::Random;
 
 /// Where the last blocks of EfficientNet-Lite0, as `backbone import` names its nodes, begin.
 pub const LAST_BLOCKS: &str = "block11_expand";

@@ -423,7 +423,7 @@ mod tests {
     use super::*;
     use crate::graph::{Linear, Runner};
     use crate::small;
-    use tagpin::scene::Random;
+    use tagpin::random::Random;
 
     fn picture(seed: u64) -> Vec<u8> {
         let mut r = Random::new(seed, 0);

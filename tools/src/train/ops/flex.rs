@@ -436,7 +436,7 @@ mod tests {
     use crate::graph::Quant;
 
     fn values(n: usize, seed: u64) -> Vec<f32> {
-        let mut r = tagpin::scene::Random::new(seed, 0);
+        let mut r = tagpin::random::Random::new(seed, 0);
         (0..n).map(|_| r.range(-1000, 1000) as f32 / 500.0).collect()
     }
 

@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn tensor(shape: [usize; 2], seed: u64) -> Tensor<2> {
-        let mut r = tagpin::scene::Random::new(seed, 0);
+        let mut r = tagpin::random::Random::new(seed, 0);
         let numbers: Vec<f32> = (0..shape[0] * shape[1]).map(|_| r.range(-1000, 1000) as f32 / 500.0).collect();
         Tensor::<2>::from_data(TensorData::new(numbers, shape), &Device::flex().autodiff()).require_grad()
     }
