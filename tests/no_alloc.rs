@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 use tagpin::bundle::Bundle;
-use tagpin::decide::TagRule;
+use tagpin::decide::{Role, TagRule};
 use tagpin::engine::Engine;
 use tagpin::frame::CapturedAt;
 use tagpin::line::{Moment, PartId, Taken};
@@ -15,7 +15,7 @@ use tagpin::settings::{ModelTags, Settings};
 use tagpin::sources::{self, FrameBuffer, Stamp};
 use tagpin::supervisor::actuation::{Actuator, Command};
 use tagpin::supervisor::events::EventQueue;
-use tagpin::supervisor::stage::Stage;
+use tagpin::supervisor::stage::{Decided, Stage};
 use tagpin::supervisor::{SystemClock, Triggered};
 use tagpin::time::Clock;
 
@@ -49,7 +49,8 @@ fn allocations(source: &str, frames: usize) -> u64 {
     let names: Vec<&str> = bundle.contract.tags.iter().map(|t| t.name).collect();
     let rules: Vec<TagRule> = bundle.contract.tags.iter().map(|t| t.rule).collect();
     let text = "[decide]\nn = 3\nk = 2\n[outputs.a]\non = [\"accept\"]\nmode = \"pulse\"\nwidth_ms = 1\n[outputs.b]\non = [\"reject\"]\n";
-    let settings = Settings::parse(text, "test", ModelTags { names: &names, rules: &rules }).unwrap();
+    let roles: Vec<Role> = names.iter().map(|_| Role::Other).collect();
+    let settings = Settings::parse(text, "test", ModelTags { names: &names, rules: &rules, roles: &roles }).unwrap();
     let clock = SystemClock;
     let mut source = sources::open(&source.parse().unwrap(), &(Arc::new(clock) as _)).unwrap();
     assert!(!source.allocates());
@@ -74,7 +75,7 @@ fn allocations(source: &str, frames: usize) -> u64 {
         let Taken::Last(part) = stage.take(at) else { panic!("every frame is a part") };
         stage.preprocess(&frame).unwrap();
         stage.infer().unwrap();
-        let done = stage.decide(clock.now(), now, part, true).unwrap();
+        let Decided::Part(done) = stage.decide(clock.now(), now, part, true) else { panic!("every frame is a part") };
         actuator.apply(Command::Now { part: part.id, calls: done.calls, at: clock.now() }, &clock, &events);
         actuator.tick(0, &clock, &events);
     }

@@ -10,7 +10,7 @@ mod run;
 mod simulate;
 
 use crate::bundle::{Bundle, Hex};
-use crate::decide::TagRule;
+use crate::decide::{Role, TagRule};
 use crate::settings::{ModelTags, Settings, SettingsError};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -55,6 +55,7 @@ enum Command {
 const PARTS: &str = "models/parts.tagpin";
 
 /// Problems that stopped a command before it began: printed one a line, exit code 2.
+#[derive(Debug)]
 struct Refused(Vec<String>);
 
 impl<E: std::fmt::Display> From<E> for Refused {
@@ -96,7 +97,8 @@ fn hex(hash: &[u8; 32]) -> String {
 fn model_tags<T>(bundle: &Bundle<'_>, read: impl FnOnce(ModelTags<'_>) -> T) -> T {
     let names: Vec<&str> = bundle.contract.tags.iter().map(|t| t.name).collect();
     let rules: Vec<TagRule> = bundle.contract.tags.iter().map(|t| t.rule).collect();
-    read(ModelTags { names: &names, rules: &rules })
+    let roles = vec![Role::Other; names.len()];
+    read(ModelTags { names: &names, rules: &rules, roles: &roles })
 }
 
 /// Reads settings against a bundle's tags. Without a file: the demonstration's if `demo`, else the plain defaults.

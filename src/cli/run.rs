@@ -72,7 +72,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         }
         let inputs: Vec<_> =
             settings.inputs.iter().filter_map(|i| triggers::open(i, &clock).map_err(|e| keep(e.into())).ok()).collect();
-        let (late, late_calls) = Routing::new(&settings).late();
+        let (late, late_calls) = Routing::new(bundle.contract.task, &settings).late();
         let actuator = Actuator::open(&settings.outputs, late_calls, late.map_or("safe", |a| a.name()));
         let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
         let log = settings.events.as_ref().map(|log| {

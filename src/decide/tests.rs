@@ -1,6 +1,10 @@
-//! Tables of scores over time against the verdicts they must give.
+//! Single stories of the rule; the whole of it is held against a naive reading in `naive`, and against stated tables.
 
 use super::*;
+use crate::fault::Reason;
+use crate::time::{Instant, Millis};
+
+mod naive;
 
 const T0: u64 = 1_000_000;
 
@@ -8,69 +12,86 @@ fn at(ms: u64) -> Instant {
     Instant::from_micros(T0 + ms * 1000)
 }
 
-fn present(tags: &[u16]) -> Verdict {
+fn set(tags: &[u16]) -> TagSet {
     let mut set = TagSet::EMPTY;
     tags.iter().for_each(|&t| set.insert(TagId(t)));
-    Verdict::Present(set)
+    set
 }
 
-fn review(tag: u16) -> Verdict {
-    let mut set = TagSet::EMPTY;
-    set.insert(TagId(tag));
-    Verdict::Review(set)
+/// The word and the tag that names it.
+type Said = (Verdict, Option<u16>);
+
+fn present(tag: u16) -> Said {
+    (Verdict::Present, Some(tag))
 }
+
+fn review(tag: u16) -> Said {
+    (Verdict::Review, Some(tag))
+}
+
+const UNKNOWN: Said = (Verdict::Unknown, None);
+
+const RULE: TagRule = TagRule { threshold: Score(600), review_low: Score(400) };
 
 fn decider(task: Task, policy: Policy) -> Decider {
-    let rule = TagRule { threshold: Score(600), review_low: Score(400) };
-    Decider::new(task, &[rule; 3], policy).unwrap()
+    Decider::new(task, &[TagPolicy::new(RULE, Action::Accept); 3], policy).unwrap()
 }
 
-fn run(d: &mut Decider, frames: &[(u64, [u16; 3])]) -> std::vec::Vec<Verdict> {
-    let one = |&(ms, scores): &(u64, [u16; 3])| {
-        d.step(at(ms), Observation::Scores { captured_at: at(ms), scores: &scores.map(Score) })
-    };
-    frames.iter().map(one).collect()
+fn step(d: &mut Decider, ms: u64, scores: [u16; 3]) -> Decision {
+    d.step(at(ms), Observation::Scores { captured_at: at(ms), scores: &scores.map(Score), beyond: false })
+}
+
+fn run(d: &mut Decider, frames: &[(u64, [u16; 3])]) -> std::vec::Vec<Said> {
+    let said = |d: Decision| (d.verdict, d.tag.map(|t| t.0));
+    frames.iter().map(|&(ms, scores)| said(step(d, ms, scores))).collect()
 }
 
 #[test]
-fn thresholds_are_inclusive_and_only_the_top_tag_counts() {
+fn thresholds_are_inclusive_and_a_band_reaches_down_to_review_low() {
     let mut d = decider(Task::Multiclass, Policy::default());
-    let got = run(&mut d, &[(0, [600, 300, 0]), (1, [599, 0, 0]), (2, [400, 399, 0]), (3, [399, 0, 0]), (4, [900, 950, 0])]);
-    assert_eq!(got, [present(&[0]), review(0), review(0), Verdict::Unknown, present(&[1])]);
+    let got = run(&mut d, &[(0, [600, 300, 0]), (1, [599, 0, 0]), (2, [399, 400, 0]), (3, [399, 0, 0]), (4, [900, 950, 0])]);
+    assert_eq!(got, [present(0), review(0), review(1), UNKNOWN, present(1)]);
+}
+
+/// Thresholds of 0.3 for high recall did nothing for the second tag: only the top tag could pass.
+#[test]
+fn a_tag_that_is_not_the_top_one_passes_its_own_threshold() {
+    let low = TagRule { threshold: Score(300), review_low: Score(300) };
+    let tags = [TagPolicy::new(RULE, Action::Accept), TagPolicy::new(low, Action::Reject)];
+    let mut d = Decider::new(Task::Multiclass, &tags, Policy::default()).unwrap();
+    let scores = [Score(650), Score(350)];
+    let got = d.step(at(0), Observation::Scores { captured_at: at(0), scores: &scores, beyond: false });
+    assert_eq!((got.verdict, got.action, got.tag), (Verdict::Present, Some(Action::Reject), Some(TagId(1))));
+    assert_eq!((got.held, got.driving(Task::Multiclass)), (set(&[0, 1]), set(&[1])));
 }
 
 #[test]
 fn multilabel_tags_stand_by_themselves() {
     let mut d = decider(Task::Multilabel, Policy::default());
-    let got = run(&mut d, &[(0, [600, 700, 599]), (1, [0, 0, 450]), (2, [0, 0, 0])]);
-    assert_eq!(got, [present(&[0, 1]), review(2), Verdict::Unknown]);
+    let got = step(&mut d, 0, [600, 700, 599]);
+    assert_eq!((got.driving(Task::Multilabel), got.tag), (set(&[0, 1]), Some(TagId(1))));
+    assert_eq!(run(&mut d, &[(1, [0, 0, 450]), (2, [0, 0, 0])]), [review(2), UNKNOWN]);
 }
 
 #[test]
 fn two_of_three_frames_make_a_tag_hold() {
     let mut d = decider(Task::Multiclass, Policy { n: 3, k: 2, ..Policy::default() });
     let got = run(&mut d, &[(0, [900, 0, 0]), (1, [0, 900, 0]), (2, [900, 0, 0]), (3, [0, 0, 0]), (4, [0, 0, 0])]);
-    assert_eq!(got, [Verdict::Unknown, Verdict::Unknown, present(&[0]), Verdict::Unknown, Verdict::Unknown]);
+    assert_eq!(got, [UNKNOWN, UNKNOWN, present(0), UNKNOWN, UNKNOWN]);
 }
 
 #[test]
 fn hysteresis_holds_a_tag_that_dips() {
     let mut d = decider(Task::Multiclass, Policy { hysteresis: Score(100), ..Policy::default() });
     let got = run(&mut d, &[(0, [500, 0, 0]), (1, [600, 0, 0]), (2, [500, 0, 0]), (3, [499, 0, 0]), (4, [500, 0, 0])]);
-    assert_eq!(got, [review(0), present(&[0]), present(&[0]), review(0), review(0)]);
+    assert_eq!(got, [review(0), present(0), present(0), review(0), review(0)]);
 }
 
 #[test]
-fn dwell_holds_a_tag_for_its_least_time() {
+fn dwell_holds_a_tag_for_its_least_time_and_a_tag_with_votes_names_the_verdict() {
     let mut d = decider(Task::Multiclass, Policy { dwell: Millis(50), ..Policy::default() });
-    let got = run(&mut d, &[(0, [900, 0, 0]), (49, [0, 0, 0]), (50, [0, 0, 0])]);
-    assert_eq!(got, [present(&[0]), present(&[0]), Verdict::Unknown]);
-}
-
-#[test]
-fn dwell_never_shows_two_tags_of_a_multiclass_model() {
-    let mut d = decider(Task::Multiclass, Policy { dwell: Millis(50), ..Policy::default() });
-    assert_eq!(run(&mut d, &[(0, [900, 0, 0]), (10, [0, 900, 0])])[1], present(&[1]));
+    let got = run(&mut d, &[(0, [900, 0, 0]), (10, [0, 900, 0]), (49, [0, 0, 0]), (60, [0, 0, 0])]);
+    assert_eq!(got, [present(0), present(1), present(0), UNKNOWN]);
 }
 
 #[test]
@@ -78,32 +99,75 @@ fn a_stale_or_missing_frame_is_safe_and_forgets() {
     let mut d = decider(Task::Multiclass, Policy { n: 2, k: 2, stale_after: Millis(100), ..Policy::default() });
     run(&mut d, &[(0, [900, 0, 0]), (1, [900, 0, 0])]);
     let scores = [900, 0, 0].map(Score);
-    let old = Observation::Scores { captured_at: at(2), scores: &scores };
-    assert_eq!(d.step(at(103), old), Verdict::Safe(Reason::Stale));
-    assert_eq!(run(&mut d, &[(104, [900, 0, 0])])[0], Verdict::Unknown);
-    assert_eq!(d.step(at(105), Observation::Missing(Reason::Frozen)), Verdict::Safe(Reason::Frozen));
+    let old = Observation::Scores { captured_at: at(2), scores: &scores, beyond: false };
+    assert_eq!(d.step(at(103), old), Decision::safe(Reason::Stale));
+    assert_eq!(run(&mut d, &[(104, [900, 0, 0])]), [UNKNOWN]);
+    assert_eq!(d.step(at(105), Observation::Missing(Reason::Frozen)), Decision::safe(Reason::Frozen));
 }
 
 #[test]
 fn a_wrong_count_of_scores_is_an_engine_fault() {
     let mut d = decider(Task::Multiclass, Policy::default());
-    let two = [Score(900), Score(0)];
-    assert_eq!(d.step(at(0), Observation::Scores { captured_at: at(0), scores: &two }), Verdict::Safe(Reason::Engine));
+    let two = Observation::Scores { captured_at: at(0), scores: &[Score(900), Score(0)], beyond: false };
+    assert_eq!(d.step(at(0), two), Decision::safe(Reason::Engine));
 }
 
 #[test]
 fn impossible_policies_are_refused() {
-    let rule = TagRule { threshold: Score(1), review_low: Score(2) };
-    assert_eq!(Decider::new(Task::Multiclass, &[rule], Policy::default()).err(), Some(PolicyError::Band(TagId(0))));
+    let tag = TagPolicy::new(TagRule { threshold: Score(1), review_low: Score(2) }, Action::Accept);
+    assert_eq!(Decider::new(Task::Multiclass, &[tag], Policy::default()).err(), Some(PolicyError::Band(TagId(0))));
     let policy = Policy { n: 2, k: 3, ..Policy::default() };
     assert!(matches!(Decider::new(Task::Multiclass, &[], policy), Err(PolicyError::KOfN { k: 3, n: 2 })));
+    assert!(matches!(
+        Decider::new(Task::Multiclass, &[], Policy { n: 17, ..policy }),
+        Err(PolicyError::KOfN { k: 3, n: 17 })
+    ));
 }
 
 #[test]
 fn the_best_scores_of_a_part_decide_it_where_that_is_asked_for() {
-    let mut d = decider(Task::Multiclass, Policy { combine: Combine::Best, ..Policy::default() });
+    let mut d = decider(Task::Multiclass, Policy { combine: Combine::Best, n: 4, ..Policy::default() });
     let got = run(&mut d, &[(0, [0, 450, 0]), (1, [700, 0, 0]), (2, [0, 650, 0]), (3, [0, 800, 0])]);
-    assert_eq!(got, [review(1), present(&[0]), present(&[0]), present(&[1])]);
+    assert_eq!(got, [review(1), present(0), present(0), present(1)]);
     d.forget();
-    assert_eq!(run(&mut d, &[(9, [0, 0, 0])]), [Verdict::Unknown]);
+    assert_eq!(run(&mut d, &[(9, [0, 0, 0])]), [UNKNOWN]);
+}
+
+#[test]
+fn all_tags_and_all_frames_fit() {
+    let tags = std::vec![TagPolicy::new(RULE, Action::Accept); MAX_TAGS];
+    let mut d = Decider::new(Task::Multilabel, &tags, Policy { n: 16, k: 16, ..Policy::default() }).unwrap();
+    let scores = std::vec![Score(700); MAX_TAGS];
+    for frame in 0..20 {
+        let seen = Observation::Scores { captured_at: at(frame), scores: &scores, beyond: false };
+        let verdict = d.step(at(frame), seen).verdict;
+        assert_eq!(verdict, if frame < 15 { Verdict::Unknown } else { Verdict::Present }, "frame {frame}");
+    }
+    let one_more = std::vec![tags[0]; MAX_TAGS + 1];
+    assert!(matches!(
+        Decider::new(Task::Multilabel, &one_more, Policy::default()),
+        Err(PolicyError::TooManyTags(n)) if n == MAX_TAGS + 1
+    ));
+}
+
+/// The table that device, tools and `classify` run as well; another by `TAGPIN_DECISIONS`.
+#[test]
+fn the_rule_gives_what_the_table_states() {
+    let rows = table::tests::rows();
+    for row in &rows {
+        let policy = row.policy().unwrap();
+        let mut d = Decider::new(row.task, &row.tag_policies().unwrap(), policy).unwrap();
+        let mut decision = Decision::safe(Reason::NoFrame);
+        for frame in &row.frames {
+            decision = match frame {
+                table::Frame::Missing { at_ms } => d.step(at(*at_ms), Observation::Missing(Reason::NoFrame)),
+                table::Frame::Scores { at_ms, beyond, scores } => {
+                    let scores: std::vec::Vec<Score> = scores.iter().map(|p| Score::from_probability(*p).unwrap()).collect();
+                    let seen = Observation::Scores { captured_at: at(*at_ms), scores: &scores, beyond: *beyond };
+                    d.step(at(*at_ms), seen)
+                }
+            };
+        }
+        row.check(&decision, decision.action.map(Action::name).unwrap_or(row.late()), "the rule");
+    }
 }

@@ -2,10 +2,14 @@
 //!
 //! Opens nothing. `device.toml` beside this file is the specification: every key, with its default.
 
+mod decide;
+mod inputs;
+mod lines;
+mod names;
 mod read;
 mod reader;
 
-use crate::decide::{Action, Policy, TagRule};
+use crate::decide::{Action, Policy, Role, TagPolicy, TagRule, TagSet};
 use crate::head::TagId;
 use crate::line::{GateLine, MAX_LINES, PartRules, Shape, Spacing, Travel};
 use crate::outputs::{Backend, Polarity, State};
@@ -87,8 +91,10 @@ pub struct Calls {
     pub actions: Vec<Action>,
     /// Tags that do when present.
     pub tags: Vec<TagId>,
-    /// Whether a part of unknown tag does.
+    /// Whether a part does that no tag is sure of.
     pub unknown: bool,
+    /// Whether a part does that is none of what the model was trained on.
+    pub foreign: bool,
 }
 
 /// One output line.
@@ -156,12 +162,8 @@ pub struct Settings {
     pub part: PartRules,
     /// Combination of frames.
     pub policy: Policy,
-    /// Thresholds per tag: the bundle's, or the site's own.
-    pub rules: Vec<TagRule>,
-    /// What a present tag means.
-    pub actions: Vec<Action>,
-    /// What a part of unknown tag gets.
-    pub unknown: Action,
+    /// Threshold, review band, action and preference of every tag: the bundle's, and over them the site's own.
+    pub tags: Vec<TagPolicy>,
     /// Output lines.
     pub outputs: Vec<OutputSettings>,
     /// Where events are written besides the terminal.
@@ -174,13 +176,15 @@ pub struct Settings {
     pub max_faults: u32,
 }
 
-/// What settings are checked against: the model's tags and their rules.
+/// What settings are checked against: the model's tags, their rules and roles.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelTags<'a> {
     /// Names in the order of logits.
     pub names: &'a [&'a str],
     /// Rules in the same order.
     pub rules: &'a [TagRule],
+    /// Roles in the same order.
+    pub roles: &'a [Role],
 }
 
 /// All problems of a file, each with its place and its mend.
@@ -208,7 +212,7 @@ impl Settings {
     pub fn parse(text: &str, name: &str, model: ModelTags<'_>) -> Result<Self, SettingsError> {
         let parsed = reader::parse(text, name)?;
         let mut root = Table::root(&parsed, text, name);
-        let settings = Self::read(&mut root, model);
+        let settings = read::read(&mut root, model);
         let problems = root.finish();
         if problems.is_empty() { Ok(settings) } else { Err(SettingsError(problems)) }
     }

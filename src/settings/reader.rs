@@ -177,14 +177,21 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// One of a few words.
-    pub(super) fn choice(&mut self, key: &str, default: &'static str, words: &[&'static str]) -> &'static str {
+    /// Whether the value of `key` is text.
+    pub(super) fn is_text(&mut self, key: &str) -> bool {
+        self.get(key).is_some_and(|v| v.get_ref().as_str().is_some())
+    }
+
+    /// What one of a few words stands for; the first is the default.
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, words: &[(&'static str, T)]) -> T {
+        let (default, meaning) = words[0];
         let text = self.text(key, default);
-        match words.iter().find(|w| **w == text) {
-            Some(word) => word,
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, meaning)) => *meaning,
             None => {
-                self.problem(key, format!("\"{text}\", expected {}", words.join(", ")));
-                default
+                let expected: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                self.problem(key, format!("\"{text}\", expected {}", expected.join(", ")));
+                meaning
             }
         }
     }

@@ -6,8 +6,12 @@ use crate::head::Score;
 const NAMES: [&str; 3] = ["bolt", "gear_chipped", "nut"];
 
 fn parse(text: &str) -> Result<Settings, Vec<String>> {
+    parse_with_roles(text, [Role::Other; 3])
+}
+
+fn parse_with_roles(text: &str, roles: [Role; 3]) -> Result<Settings, Vec<String>> {
     let rules = [TagRule::default(); 3];
-    Settings::parse(text, "device.toml", ModelTags { names: &NAMES, rules: &rules }).map_err(|e| e.0)
+    Settings::parse(text, "device.toml", ModelTags { names: &NAMES, rules: &rules, roles: &roles }).map_err(|e| e.0)
 }
 
 #[test]
@@ -64,9 +68,48 @@ fn text_that_is_no_toml_is_named_with_its_place() {
 #[test]
 fn site_thresholds_override_the_bundles() {
     let s = parse("[tags.nut]\nthreshold = 0.9\nreview_low = 0.25\n").unwrap();
-    assert_eq!(s.rules[2].threshold, Score::from_probability(0.9).unwrap());
-    assert_eq!(s.rules[0], TagRule::default());
+    assert_eq!(s.tags[2].rule.threshold, Score::from_probability(0.9).unwrap());
+    assert_eq!(s.tags[0].rule, TagRule::default());
     assert!(parse("[tags.nut]\nthreshold = 0.2\nreview_low = 0.3\n").unwrap_err()[0].contains("lower it"));
+}
+
+#[test]
+fn a_default_for_all_tags_stands_between_the_bundle_and_each_tags_own_table() {
+    let s = parse("[tags]\ndefault = { threshold = 0.8, review_low = 0.6 }\nnut = { threshold = 0.9 }\n").unwrap();
+    let rule = |threshold, low| TagRule {
+        threshold: Score::from_probability(threshold).unwrap(),
+        review_low: Score::from_probability(low).unwrap(),
+    };
+    assert_eq!(s.tags.iter().map(|t| t.rule).collect::<Vec<_>>(), [rule(0.8, 0.6), rule(0.8, 0.6), rule(0.9, 0.6)]);
+    // A lower threshold alone takes the band down with it.
+    let s = parse("[tags]\ndefault = { threshold = 0.2 }\n").unwrap();
+    assert_eq!(s.tags[0].rule, rule(0.2, 0.2));
+}
+
+#[test]
+fn a_role_is_the_default_action_and_a_list_overrides_it_for_the_tags_that_it_names() {
+    let roles = [Role::Good, Role::Defect, Role::Other];
+    let actions =
+        |text: &str| -> Vec<Action> { parse_with_roles(text, roles).unwrap().tags.iter().map(|t| t.action).collect() };
+    use Action::{Accept, Reject, Review};
+    assert_eq!(actions(""), [Accept, Reject, Accept]);
+    assert_eq!(actions("[decide]\nreject = []\naccept = []\n"), [Accept, Reject, Accept]);
+    assert_eq!(actions("[decide]\nreject = [\"nut\"]\n"), [Accept, Reject, Reject]);
+    assert_eq!(actions("[decide]\naccept = [\"gear_chipped\"]\nreview = [\"bolt\"]\n"), [Review, Accept, Accept]);
+    let twice = parse("[decide]\naccept = [\"nut\"]\nreject = [\"nut\"]\n").unwrap_err();
+    assert!(twice[0].contains("stands in two lists or twice"), "{twice:?}");
+}
+
+#[test]
+fn a_preference_is_top_or_a_list_of_the_models_tags() {
+    use crate::decide::Preference;
+    let s = parse("[decide]\npick = [\"nut\", \"bolt\"]\n").unwrap();
+    let places: Vec<Preference> = s.tags.iter().map(|t| t.preference).collect();
+    assert_eq!(places, [Preference(1), Preference::UNLISTED, Preference(0)]);
+    assert_eq!(parse("[decide]\npick = \"top\"\n").unwrap(), parse("").unwrap());
+    assert!(parse("[decide]\npick = \"bottom\"\n").unwrap_err()[0].contains("\"bottom\", expected top"));
+    assert!(parse("[decide]\npick = [\"screw\"]\n").unwrap_err()[0].contains("no tag \"screw\""));
+    assert!(parse("[decide]\npick = [\"nut\", \"nut\"]\n").unwrap_err()[0].contains("twice"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::random::strikes;
 use super::view::Row;
 use super::{Outcome, Script, SimulatedClock};
 use crate::bundle::Bundle;
-use crate::decide::{Combine, TagSet, Verdict};
+use crate::decide::{Combine, Decision, TagSet, Verdict};
 use crate::engine::EngineError;
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
@@ -23,7 +23,7 @@ use crate::supervisor::drill::Classifier;
 use crate::supervisor::events::{Event, EventQueue};
 use crate::supervisor::quantiles::Quantiles;
 use crate::supervisor::routing::Routing;
-use crate::supervisor::stage::{PartDone, Stage};
+use crate::supervisor::stage::{Decided, PartDone, Stage};
 use crate::time::{Clock, Instant, Micros};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -151,7 +151,7 @@ impl<'s> Simulated<'s> {
         let shown = Arc::new(AtomicI32::new(NOTHING));
         let write_fails = Arc::new(AtomicBool::new(false));
         let stage = Stage::new(bundle, Box::new(Oracle(shown.clone())), settings, Pacing::Pulled)?;
-        let routing = Routing::new(settings);
+        let routing = Routing::new(bundle.contract.task, settings);
         let (late, late_calls) = routing.late();
         let flaky = write_fails.clone();
         let actuator = Actuator::with(&settings.outputs, late_calls, late.map_or("safe", |a| a.name()), |_| {
@@ -166,9 +166,10 @@ impl<'s> Simulated<'s> {
         };
         let tags = bundle.contract.tags.len() as u16;
         let alone = |tag: u16| {
-            let mut set = TagSet::EMPTY;
-            set.insert(TagId(tag));
-            routing.of(&Verdict::Present(set)).1
+            let (tag, action) = (TagId(tag), settings.tags[tag as usize].action);
+            let held = TagSet::of(tag);
+            let (action, tag) = (Some(action), Some(tag));
+            routing.of(&Decision { verdict: Verdict::Present, action, tag, held, band: TagSet::EMPTY }).1
         };
         let time = |way: Travel| way.due(Moment::default()).map_or(Micros(0), |at| Micros(at.as_micros()));
         let rules = Rules {
@@ -191,7 +192,15 @@ impl<'s> Simulated<'s> {
                 .collect(),
             late_calls,
             tag_calls: (0..tags).map(alone).collect(),
-            unknown_calls: routing.of(&Verdict::Unknown).1,
+            unknown_calls: routing
+                .of(&Decision {
+                    verdict: Verdict::Unknown,
+                    action: Some(settings.policy.unknown),
+                    tag: None,
+                    held: TagSet::EMPTY,
+                    band: TagSet::EMPTY,
+                })
+                .1,
         };
         let start = Instant::from_micros(1_000_000);
         let mut random = Random::new(script.seed, 0x0b17);
@@ -410,7 +419,11 @@ impl<'s> Simulated<'s> {
         self.shown.store(frame.shows.map_or(NOTHING, i32::from), Ordering::Relaxed);
         let answer = if fails { Err(Reason::Engine) } else { self.stage.infer() };
         let done = match answer {
-            Ok(()) => self.stage.decide(now, frame.exposed, part, last),
+            Ok(()) => match self.stage.decide(now, frame.exposed, part, last) {
+                Decided::Part(done) => Some(done),
+                // Outputs of a simulated line follow parts.
+                Decided::Wait | Decided::Now(_) => None,
+            },
             Err(reason) => Some(self.stage.fail(now, part, frame.exposed, reason)),
         };
         if let Some(done) = done {

@@ -148,6 +148,8 @@ pub struct Summary {
     pub review: u64,
     /// Parts of unknown tag, among the three above.
     pub unknown: u64,
+    /// Foreign parts, among the three above.
+    pub foreign: u64,
     /// Parts that were not decided: the line went safe.
     pub safe: u64,
     /// Parts that had no verdict when they were at their first gate.
@@ -345,18 +347,19 @@ impl Reporter {
     fn describe_part(&self, done: &PartDone, age: Micros, latency: Latency) -> (Value, String) {
         let name = |id: crate::head::TagId| self.opening.tags.get(id.0 as usize).map_or("?", String::as_str);
         // The verdict's own tag where there is one; the best guess otherwise.
-        let tag = match &done.verdict {
-            Verdict::Present(set) | Verdict::Review(set) => set.iter().map(name).collect::<Vec<_>>().join("+"),
+        let verdict = done.decision.verdict;
+        let tag = match verdict {
+            Verdict::Present | Verdict::Review => done.decision.listed().iter().map(name).collect::<Vec<_>>().join("+"),
             _ => done.best.map_or("-", |(id, _)| name(id)).to_string(),
         };
-        let reason = if let Verdict::Safe(reason) = done.verdict { Some(reason.name()) } else { None };
+        let reason = if let Verdict::Safe(reason) = verdict { Some(reason.name()) } else { None };
         let score = done.best.map(|(_, s)| (s.probability() as f64 * 1e4).round() / 1e4);
         let action = done.action.map_or("safe", Action::name);
         let shown_action = if done.late { format!("{action}, late") } else { action.into() };
         let mut value = json!({
             "schema": 1, "event": "part", "part": done.part.id.0, "trigger": done.part.trigger.at.as_micros(),
             "frames": done.part.frames, "captured_at": done.captured_at.as_micros(), "tag": tag, "score": score,
-            "score_raw": done.best.map(|(_, s)| s.0), "verdict": done.verdict.name(), "action": action, "reason": reason, "late": done.late,
+            "score_raw": done.best.map(|(_, s)| s.0), "verdict": verdict.name(), "action": action, "reason": reason, "late": done.late,
             "age": age.0,
             "latency": { "preprocess": latency.preprocess.0, "infer": latency.infer.0, "total": latency.total.0 },
         });
@@ -371,7 +374,7 @@ impl Reporter {
         let row = format!(
             "{:>6} {shown:<18} {score:>6}  {:<8} {shown_action:<7} {:>8.1} {:>9.2} {:>9.1}  {truth}",
             done.part.id.0,
-            done.verdict.name(),
+            verdict.name(),
             ms(age),
             ms(latency.infer),
             ms(latency.total)

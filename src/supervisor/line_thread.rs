@@ -8,8 +8,8 @@ use super::events::{Event, Latency};
 use super::record::Recorder;
 use super::run::Ended;
 use super::shared::{Shared, Triggered};
-use super::stage::{PartDone, Stage};
-use crate::decide::{Action, Verdict};
+use super::stage::{Decided, PartDone, Stage};
+use crate::decide::{Action, TagSet, Verdict};
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
 use crate::line::{Moment, Opened, PartId, Taken};
@@ -145,7 +145,14 @@ impl LineThread<'_> {
                     self.shared.events.explain(&format!("--record stops: {e}"));
                     self.record = None;
                 }
-                self.stage.decide(end, captured, part, last)
+                match self.stage.decide(end, captured, part, last) {
+                    Decided::Wait => None,
+                    Decided::Now(calls) => {
+                        self.shared.commands.push(Command::Now { part: part.id, calls, at: end });
+                        None
+                    }
+                    Decided::Part(done) => Some(done),
+                }
             }
             Err(reason) => {
                 if let Some(why) = self.stage.why_unusable(frame) {
@@ -169,12 +176,13 @@ impl LineThread<'_> {
         let now = shared.clock.now();
         // Both queues are bounded and never wait, so the order is for readers only: the part stands before its edges.
         shared.events.push(Event::Part { done, age: now.since(done.captured_at), latency });
-        if let Verdict::Safe(reason) = done.verdict {
+        let verdict = done.decision.verdict;
+        if let Verdict::Safe(reason) = verdict {
             shared.part_fault(reason);
         }
         if shared.late.is_some() {
             shared.commands.push(Command::Verdict { part: done.part.id, calls: done.calls });
-        } else if !matches!(done.verdict, Verdict::Safe(_)) {
+        } else if !matches!(verdict, Verdict::Safe(_)) {
             shared.commands.push(Command::Now { part: done.part.id, calls: done.calls, at: now });
         }
         let missed_triggers = self.stage.missed_triggers();
@@ -184,16 +192,18 @@ impl LineThread<'_> {
                 stats.latency.add(latency.total.0);
             }
             let s = &mut stats.summary;
-            match (done.verdict, done.action) {
+            match (verdict, done.action) {
                 (Verdict::Safe(_), _) | (_, None) => s.safe += 1,
                 (_, Some(Action::Accept)) => s.accept += 1,
                 (_, Some(Action::Reject)) => s.reject += 1,
                 (_, Some(Action::Review)) => s.review += 1,
             }
             s.missed_triggers = missed_triggers;
-            s.unknown += (done.verdict == Verdict::Unknown) as u64;
-            if let Verdict::Present(set) = &done.verdict {
-                set.iter().for_each(|t| s.by_tag[t.0 as usize] += 1);
+            s.unknown += (verdict == Verdict::Unknown) as u64;
+            s.foreign += (verdict == Verdict::Foreign) as u64;
+            if verdict == Verdict::Present {
+                let named = done.decision.tag.map_or(TagSet::EMPTY, TagSet::of);
+                named.union(&done.decision.driving(self.stage.task())).iter().for_each(|t| s.by_tag[t.0 as usize] += 1);
             }
             if let Some(right) = right {
                 s.truth.get_or_insert([0, 0])[!right as usize] += 1;

@@ -1,23 +1,22 @@
-//! From a verdict to what happens to the part, and to the output lines that it calls for.
+//! What each decision does with a part: the action it takes and the output lines it calls for.
 //!
-//! Knows no pin and no time.
+//! Lines are bits of a mask; neither pins nor times are known here.
 
-use crate::decide::{Action, Verdict};
+use crate::decide::{Action, Decision, Task, Verdict};
 use crate::line::LineMask;
 use crate::settings::{Calls, Drive, LineMode, Settings};
 
-/// The site's decisions on tags and lines.
+/// Which output lines each decision calls for.
 #[derive(Clone, Debug)]
 pub struct Routing {
-    actions: Vec<Action>,
-    unknown: Action,
+    task: Task,
     calls: Vec<Option<Calls>>,
     late: Option<Action>,
 }
 
 impl Routing {
-    /// The site's.
-    pub fn new(settings: &Settings) -> Self {
+    /// The site's, for a model of this task.
+    pub fn new(task: Task, settings: &Settings) -> Self {
         let calls = settings.outputs.iter().map(|o| match &o.drive {
             Drive::Calls(calls) => Some(calls.clone()),
             _ => None,
@@ -26,26 +25,19 @@ impl Routing {
             LineMode::State => None,
             LineMode::Gate { late } => Some(late),
         };
-        Self { actions: settings.actions.clone(), unknown: settings.unknown, calls: calls.collect(), late }
+        Self { task, calls: calls.collect(), late }
     }
 
-    /// What happens to a part of this verdict, and the lines that are called for. A part without a verdict gets the late
+    /// What happens to a part of this decision, and the lines that are called for. A part without a verdict gets the late
     /// action where outputs follow parts; where they follow tags nothing is done with it, and the line is safe.
-    pub fn of(&self, verdict: &Verdict) -> (Option<Action>, LineMask) {
-        let action = match verdict {
-            Verdict::Safe(_) => self.late,
-            Verdict::Unknown => Some(self.unknown),
-            Verdict::Review(_) => Some(Action::Review),
-            // Several tags may hold at once: the most careful of their actions wins.
-            Verdict::Present(set) => {
-                let of = |a| set.iter().any(|t| self.actions[t.0 as usize] == a);
-                [Action::Reject, Action::Review].into_iter().find(|a| of(*a)).or(Some(Action::Accept))
-            }
-        };
+    pub fn of(&self, decision: &Decision) -> (Option<Action>, LineMask) {
+        let action = decision.action.or(self.late);
+        let driving = decision.driving(self.task);
         let called = |c: &Calls| {
-            let by_tag = matches!(verdict, Verdict::Present(set) if c.tags.iter().any(|t| set.contains(*t)));
-            let by_unknown = c.unknown && *verdict == Verdict::Unknown;
-            by_tag || by_unknown || action.is_some_and(|a| c.actions.contains(&a))
+            let by_tag = c.tags.iter().any(|t| driving.contains(*t));
+            let by_unknown = c.unknown && decision.verdict == Verdict::Unknown;
+            let by_foreign = c.foreign && decision.verdict == Verdict::Foreign;
+            by_tag || by_unknown || by_foreign || action.is_some_and(|a| c.actions.contains(&a))
         };
         (action, self.mask(called))
     }
@@ -58,5 +50,63 @@ impl Routing {
     fn mask(&self, called: impl Fn(&Calls) -> bool) -> LineMask {
         let lines = self.calls.iter().enumerate();
         lines.filter(|(_, c)| c.as_ref().is_some_and(&called)).fold(0, |mask, (i, _)| mask | 1 << i)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::{Decider, Observation, Role, TagRule, table};
+    use crate::fault::Reason;
+    use crate::head::Score;
+    use crate::settings::ModelTags;
+    use crate::time::Instant;
+
+    /// What the device makes of a row: its device.toml, the decider and the lines that move.
+    fn decided(row: &table::Row, settings: &Settings) -> Decision {
+        let mut decider = Decider::new(row.task, &settings.tags, settings.policy).unwrap();
+        let mut decision = Decision::safe(Reason::NoFrame);
+        for frame in &row.frames {
+            let now = Instant::from_micros(1_000_000 + frame.at_ms() * 1000);
+            decision = match frame {
+                table::Frame::Missing { .. } => decider.step(now, Observation::Missing(Reason::NoFrame)),
+                table::Frame::Scores { beyond, scores, .. } => {
+                    let scores: Vec<Score> = scores.iter().map(|p| Score::from_probability(*p).unwrap()).collect();
+                    decider.step(now, Observation::Scores { captured_at: now, scores: &scores, beyond: *beyond })
+                }
+            };
+        }
+        decision
+    }
+
+    #[test]
+    fn the_device_decides_and_moves_lines_as_the_table_states() {
+        for row in table::tests::rows() {
+            let names: Vec<&str> = row.tags.iter().map(|t| t.name.as_str()).collect();
+            let roles: Vec<Role> = row.tags.iter().map(|t| t.role).collect();
+            let score = |p| Score::from_probability(p).unwrap();
+            // Every second tag states its rule in device.toml: there the bundle's is another.
+            let rule = |(i, t): (usize, &table::Tag)| match i % 2 {
+                0 => TagRule { threshold: score(t.threshold), review_low: score(t.review_low) },
+                _ => TagRule { threshold: Score(7), review_low: Score(3) },
+            };
+            let rules: Vec<TagRule> = row.tags.iter().enumerate().map(rule).collect();
+            let text = row.device_toml();
+            let model = ModelTags { names: &names, rules: &rules, roles: &roles };
+            let settings =
+                Settings::parse(&text, "device.toml", model).unwrap_or_else(|e| panic!("{}: {e}\n{text}", row.name));
+            let decision = decided(&row, &settings);
+            let (action, mask) = Routing::new(row.task, &settings).of(&decision);
+            row.check(&decision, action.map_or("-", Action::name), "the device");
+            for (i, output) in settings.outputs.iter().enumerate() {
+                let active = mask >> i & 1 == 1;
+                let expected = match output.name.split_once('_') {
+                    Some(("tag", tag)) => row.expected.driving.iter().any(|t| t == tag),
+                    Some(("on", word)) => word == row.expected.action || word == row.expected.verdict && word != "review",
+                    _ => unreachable!("the table makes no other outputs"),
+                };
+                assert_eq!(active, expected, "{}, output {}", row.name, output.name);
+            }
+        }
     }
 }

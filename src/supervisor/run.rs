@@ -92,7 +92,7 @@ pub fn run(run: Run) -> Ended {
     let Run { stage, source, inputs, actuator, settings, mut reporter, tags, parts, signalled, record, board } = run;
     let clock = SystemClock;
     let gated = settings.mode != LineMode::State;
-    let (late, late_calls) = Routing::new(&settings).late();
+    let (late, late_calls) = Routing::new(stage.task(), &settings).late();
     let shared = Arc::new(Shared {
         clock,
         exchange: Exchange::default(),

@@ -6,14 +6,14 @@ use super::drill::Classifier;
 use super::routing::Routing;
 use super::shared::Triggered;
 use crate::bundle::{Bundle, Tables};
-use crate::decide::{Action, Decider, Observation, Task, Verdict};
+use crate::decide::{Action, Decider, Decision, Observation, Task, Verdict};
 use crate::fault::Reason;
 use crate::frame::{CapturedAt, FrameView, Layout};
 use crate::head::{Score, TagId, Temperature};
 use crate::line::{Line, LineMask, MAX_PARTS, Moment, Opened, Part, PartId, Taken};
 use crate::preprocess::{Plan, PlanError, Preprocessor, Target, quantise};
 use crate::scene::{Crossing, Kind};
-use crate::settings::{Settings, TriggerKind};
+use crate::settings::{LineMode, Settings, TriggerKind};
 use crate::sources::{FrameBuffer, Pacing};
 use crate::time::{Instant, Micros};
 use crate::triggers::Presence;
@@ -29,8 +29,8 @@ pub struct PartDone {
     /// The best tag of its last frame, and its score; absent if nothing was classified.
     pub best: Option<(TagId, Score)>,
     /// What its frames said together.
-    pub verdict: Verdict,
-    /// What happens to it; absent if the line is safe.
+    pub decision: Decision,
+    /// What happens to it: the decision's action, or the late one; `None` if the line is safe.
     pub action: Option<Action>,
     /// Whether it had been at its first gate by then, where the late action was taken.
     pub late: bool,
@@ -38,6 +38,17 @@ pub struct PartDone {
     pub calls: LineMask,
     /// What the simulator knows it to be.
     pub truth: Option<Kind>,
+}
+
+/// What a frame's scores led to.
+#[derive(Clone, Copy, Debug)]
+pub enum Decided {
+    /// The part needs more frames, and outputs wait for its end.
+    Wait,
+    /// The part needs more frames, but outputs follow each of them: the lines that this one calls for.
+    Now(LineMask),
+    /// The part's end.
+    Part(PartDone),
 }
 
 /// The model and everything between frame and verdict.
@@ -50,6 +61,8 @@ pub struct Stage {
     logits: Vec<i32>,
     scores: Vec<Score>,
     task: Task,
+    /// Whether outputs follow parts: then a part's votes are its own.
+    gated: bool,
     temperature: Temperature,
     decider: Decider,
     /// The part whose frames the decider has seen; it goes on over parts where each frame is one.
@@ -83,7 +96,7 @@ impl Stage {
         let contract = &bundle.contract;
         let input = contract.input;
         let target = Target::of(&input, settings.roi);
-        let decider = Decider::new(contract.task, &settings.rules, settings.policy).map_err(|e| e.to_string())?;
+        let decider = Decider::new(contract.task, &settings.tags, settings.policy).map_err(|e| e.to_string())?;
         let tags = contract.tags.len();
         debug_assert_eq!(input.tables.int8.len(), Tables::LEN);
         Ok(Self {
@@ -95,6 +108,7 @@ impl Stage {
             logits: vec![0; tags],
             scores: vec![Score(0); tags],
             task: contract.task,
+            gated: settings.mode != LineMode::State,
             temperature: contract.temperature(),
             decider,
             deciding: None,
@@ -106,7 +120,7 @@ impl Stage {
             trigger: settings.trigger.clone(),
             max_latency: settings.part.max_latency.micros(),
             first_gate: settings.first_gate(),
-            routing: Routing::new(settings),
+            routing: Routing::new(contract.task, settings),
             frozen_after: settings.frozen_after,
             pacing,
             layout: None,
@@ -126,6 +140,11 @@ impl Stage {
         if let Some(presence) = &mut self.presence {
             presence.forget();
         }
+    }
+
+    /// How many tags hold at once.
+    pub fn task(&self) -> Task {
+        self.task
     }
 
     /// Triggers that no frame was taken for because too many frames were lost.
@@ -185,6 +204,7 @@ impl Stage {
     pub fn take(&mut self, captured_at: CapturedAt) -> Taken {
         let taken = self.line.frame(captured_at);
         if let Taken::More(part) | Taken::Last(part) = taken
+            && self.gated
             && self.trigger != TriggerKind::EveryFrame
             && self.deciding != Some(part.id)
         {
@@ -238,21 +258,26 @@ impl Stage {
         (self.preprocessor.last(), &self.logits, &self.scores)
     }
 
-    /// Decides on the scores of the last inference; gives the part's end if this was its last frame.
-    pub fn decide(&mut self, now: Instant, captured_at: Instant, part: Part, last: bool) -> Option<PartDone> {
-        let verdict = self.decider.step(now, Observation::Scores { captured_at, scores: &self.scores });
-        if !last && !matches!(verdict, Verdict::Safe(_)) {
-            return None;
+    /// Decides on the scores of the last inference.
+    pub fn decide(&mut self, now: Instant, captured_at: Instant, part: Part, last: bool) -> Decided {
+        // The distance of a frame from the training images is not measured: no frame lies beyond it.
+        let seen = Observation::Scores { captured_at, scores: &self.scores, beyond: false };
+        let decision = self.decider.step(now, seen);
+        if !last && !matches!(decision.verdict, Verdict::Safe(_)) {
+            return if self.gated { Decided::Wait } else { Decided::Now(self.routing.of(&decision).1) };
         }
         let mut best = [(TagId(0), Score(0))];
         let best = (crate::head::top_k(&self.scores, &mut best) == 1).then_some(best[0]);
-        Some(self.done(now, part, captured_at, best, verdict))
+        Decided::Part(self.done(now, part, captured_at, best, decision))
     }
 
-    /// The end of a part that gets no verdict.
+    /// The end of a part that gets no verdict. Where outputs follow parts, the votes of a part that is being decided
+    /// meanwhile are kept: they are of other frames.
     pub fn fail(&mut self, now: Instant, part: Part, captured_at: Instant, reason: Reason) -> PartDone {
-        let verdict = self.decider.step(now, Observation::Missing(reason));
-        self.done(now, part, captured_at, None, verdict)
+        if !self.gated || self.trigger == TriggerKind::EveryFrame || self.deciding == Some(part.id) {
+            self.decider.forget();
+        }
+        self.done(now, part, captured_at, None, Decision::safe(reason))
     }
 
     /// The end of part `id` if it still waits: it touches another.
@@ -266,7 +291,7 @@ impl Stage {
         match self.line.oldest() {
             Some(part) => Some(self.fail(now, part, part.trigger.at, reason)),
             None => {
-                self.decider.step(now, Observation::Missing(reason));
+                self.decider.forget();
                 None
             }
         }
@@ -276,7 +301,10 @@ impl Stage {
     pub fn is_right(&self, done: &PartDone) -> Option<bool> {
         let at = Kind::ALL.iter().position(|k| Some(*k) == done.truth)?;
         let tag = self.kinds[at]?;
-        Some(matches!(&done.verdict, Verdict::Present(set) if set.contains(tag)))
+        let decision = &done.decision;
+        Some(
+            decision.verdict == Verdict::Present && (decision.tag == Some(tag) || decision.driving(self.task).contains(tag)),
+        )
     }
 
     /// Ends the oldest part if it will get no more frames.
@@ -296,14 +324,14 @@ impl Stage {
         part: Part,
         captured_at: Instant,
         best: Option<(TagId, Score)>,
-        verdict: Verdict,
+        decision: Decision,
     ) -> PartDone {
         self.line.close(part.id);
         let (late_action, late_calls) = self.routing.late();
         let late = late_action.is_some() && self.first_gate.is_some_and(|gate| now > part.trigger.at.plus(gate));
-        let (action, calls) = if late { (late_action, late_calls) } else { self.routing.of(&verdict) };
+        let (action, calls) = if late { (late_action, late_calls) } else { self.routing.of(&decision) };
         let truth = self.truths.iter().find(|(id, _)| *id == part.id).map(|(_, kind)| *kind);
         self.truths.retain(|(id, _)| *id > part.id);
-        PartDone { part, captured_at, best, verdict, action, late, calls, truth }
+        PartDone { part, captured_at, best, decision, action, late, calls, truth }
     }
 }

@@ -10,7 +10,7 @@ use crate::run::Run;
 use crate::run_folder::{self, read_json};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use tagpin::decide::{Decider, Observation, Policy, TagRule, Verdict};
+use tagpin::decide::{self, Decider, Observation, Policy, Role, TagPolicy, TagRule};
 use tagpin::head::{Score, Temperature};
 use tagpin::time::Instant;
 
@@ -67,24 +67,23 @@ impl Decision {
         self.rules.iter().map(one).collect()
     }
 
-    /// What the device decides for each picture by itself.
-    pub fn verdicts(&self, task: TaskName, scores: &[Vec<Score>]) -> Result<Vec<Verdict>> {
-        let mut decider = Decider::new(task.into(), &self.tag_rules()?, Policy::default()).map_err(anyhow::Error::msg)?;
+    /// What the device decides for each image by itself, with its default settings. `roles`: one a tag.
+    pub fn decide(&self, task: TaskName, roles: &[Role], scores: &[Vec<Score>]) -> Result<Vec<decide::Decision>> {
+        let rules = self.tag_rules()?.into_iter().zip(roles);
+        let tags: Vec<TagPolicy> = rules.map(|(rule, role)| TagPolicy::new(rule, role.action())).collect();
+        let mut decider = Decider::new(task.into(), &tags, Policy::default()).map_err(anyhow::Error::msg)?;
         let at = Instant::from_micros(0);
         let one = |scores: &Vec<Score>| {
             decider.forget();
-            decider.step(at, Observation::Scores { captured_at: at, scores })
+            decider.step(at, Observation::Scores { captured_at: at, scores, beyond: false })
         };
         Ok(scores.iter().map(one).collect())
     }
 }
 
-/// Tags that a verdict lets through.
-pub fn present(verdict: &Verdict) -> Vec<usize> {
-    match verdict {
-        Verdict::Present(tags) => tags.iter().map(|t| t.0 as usize).collect(),
-        _ => Vec::new(),
-    }
+/// The tags that a decision predicts: the one that names it where tags exclude one another, else all that hold.
+pub fn predicted(task: TaskName, decision: &decide::Decision) -> Vec<usize> {
+    decision.driving(task.into()).iter().map(|t| t.0 as usize).collect()
 }
 
 /// Fits the temperature on the validation side and writes the plain decision.
@@ -95,4 +94,32 @@ pub fn calibrate(run: &Run, validation: &Judged) -> Result<Decision> {
     run_folder::write_json(&run.file("decision.json"), &decision)?;
     println!("{:>56}{temperature:>12.3}", "temperature");
     Ok(decision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tagpin::decide::{Task, table};
+
+    /// The tools judge images one at a time, with thresholds from decision.json and actions from roles.
+    #[test]
+    fn the_tools_decide_as_the_table_states() {
+        let rows = table::stated(include_str!("../../tests/data/decisions.tsv"));
+        let mut run = 0;
+        for row in rows.iter().filter(|r| r.is_one_image()) {
+            let task = match row.task {
+                Task::Multiclass => TaskName::Multiclass,
+                Task::Multilabel => TaskName::Multilabel,
+            };
+            let rule = |t: &table::Tag| Rule { tag: t.name.clone(), threshold: t.threshold, review_low: t.review_low };
+            let roles: Vec<Role> = row.tags.iter().map(|t| t.role).collect();
+            let decision = Decision { temperature: 1.0, rules: row.tags.iter().map(rule).collect(), aims: Vec::new() };
+            let table::Frame::Scores { scores, .. } = &row.frames[0] else { unreachable!("is_one_image") };
+            let scores: Vec<Score> = scores.iter().map(|p| Score::from_probability(*p).unwrap()).collect();
+            let decided = &decision.decide(task, &roles, &[scores]).unwrap()[0];
+            row.check(decided, decided.action.map_or("-", |a| a.name()), "the tools");
+            run += 1;
+        }
+        assert!(run >= 25 || std::env::var_os("TAGPIN_DECISIONS").is_some(), "{run} rows need one image alone");
+    }
 }

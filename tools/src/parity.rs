@@ -193,11 +193,12 @@ pub fn parity(run: &Run, test: &Judged, gates: &Gates) -> Result<Figures> {
     };
     let tag_changes: Vec<TagChange> = (0..tags.len()).map(change).collect();
     let names = |of: Vec<usize>| -> Vec<String> { of.into_iter().map(|t| tags[t].clone()).collect() };
-    let (vf, vi) = (decision.verdicts(task, &fs)?, decision.verdicts(task, &is)?);
+    let roles = run.roles();
+    let (vf, vi) = (decision.decide(task, &roles, &fs)?, decision.decide(task, &roles, &is)?);
     let flips = (0..n).filter(|&i| vf[i] != vi[i]).map(|i| Flip {
         path: test.root.join(&test.entries[i].path),
-        float: names(decision::present(&vf[i])),
-        int8: names(decision::present(&vi[i])),
+        float: names(decision::predicted(task, &vf[i])),
+        int8: names(decision::predicted(task, &vi[i])),
         dp: dp(i).fold(0.0, f32::max),
     });
     let mut found = vec![

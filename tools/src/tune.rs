@@ -137,21 +137,13 @@ pub fn run(args: &Tune) -> Result<()> {
     let score = |side: Side| -> Result<Scored> {
         let judged = Judged::int8(&run, side)?;
         let scores = predict::probabilities(&predict::scores(task, &judged.int8, temperature));
-        // Only the top tag of a multiclass picture can pass its threshold.
-        let eligible = |s: &Vec<f32>| {
-            let top = metrics::best(s);
-            let keep = |(t, p): (usize, &f32)| if task == crate::data::TaskName::Multilabel || t == top { *p } else { 0.0 };
-            s.iter().enumerate().map(keep).collect()
-        };
-        Ok((scores.iter().map(eligible).collect(), judged.truth()))
+        Ok((scores, judged.truth()))
     };
     let (scores, truth) = score(Side::Validation)?;
     let mut missed = Vec::new();
     for (t, aim) in aims.iter().enumerate() {
         let Some(aim) = aim else { continue };
-        let mut curve = metrics::curve(&scores, &truth, t);
-        // A score of 0 was made so above: it is no threshold.
-        curve.retain(|p| p.threshold > 0.0);
+        let curve = metrics::curve(&scores, &truth, t);
         let positives = truth.iter().filter(|of| of.contains(&t)).count();
         match aim.threshold(&curve, positives, truth.len() - positives) {
             Ok(threshold) => {

@@ -4,7 +4,7 @@
 #![no_std]
 
 use tagpin::bundle::{Bundle, Fit};
-use tagpin::decide::{Decider, Observation, Policy, TagRule, Task, Verdict};
+use tagpin::decide::{Action, Decider, Observation, Policy, TagPolicy, TagRule, Task};
 use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat};
 use tagpin::head::{Score, Temperature, sigmoid, softmax};
 use tagpin::kernels::ConvShape;
@@ -69,9 +69,9 @@ fn run() -> Option<u32> {
     gate.open(PartId(1), Moment::default()).ok()?;
     gate.decide(PartId(1), 1);
     let moved = gate.step(Moment::default())?.active;
-    let mut decider = Decider::new(Task::Multilabel, &[TagRule::default(); 8], Policy::default()).ok()?;
-    let verdict = decider.step(Instant::default(), Observation::Scores { captured_at: Instant::default(), scores: &sigmoids });
-    let tags = if let Verdict::Present(set) = verdict { set.iter().count() } else { 0 };
+    let mut decider = Decider::new(Task::Multilabel, &[TagPolicy::new(TagRule::default(), Action::Accept); 8], Policy::default()).ok()?;
+    let seen = Observation::Scores { captured_at: Instant::default(), scores: &sigmoids, beyond: false };
+    let tags = decider.step(Instant::default(), seen).held.iter().count();
 
     let mut sum = 2_166_136_261u32 ^ tags as u32 ^ intake.count() as u32 & moved as u32;
     let mut mix = |v: u32| sum = (sum ^ v).wrapping_mul(16_777_619);

@@ -228,13 +228,13 @@ impl<'a> Judge<'a> {
 
     fn decided(&self, int8: &[Vec<i32>], truth: &[Vec<usize>]) -> Result<Decided> {
         let scores = predict::scores(self.task, int8, self.decision.temperature());
-        let verdicts = self.decision.verdicts(self.task, &scores)?;
+        let decisions = self.decision.decide(self.task, &self.run.roles(), &scores)?;
         let mut d = Decided { pictures: truth.len(), ..Decided::default() };
-        for (v, t) in verdicts.iter().zip(truth) {
-            match v {
-                Verdict::Present(_) if decision::present(v) == *t => d.right += 1,
-                Verdict::Present(_) => d.wrong += 1,
-                Verdict::Review(_) => d.review += 1,
+        for (decision, t) in decisions.iter().zip(truth) {
+            match decision.verdict {
+                Verdict::Present if decision::predicted(self.task, decision) == *t => d.right += 1,
+                Verdict::Present => d.wrong += 1,
+                Verdict::Review => d.review += 1,
                 // Nothing holds and nothing should: a multilabel picture without tags.
                 _ if t.is_empty() => d.right += 1,
                 _ => d.unknown += 1,
@@ -295,8 +295,9 @@ fn figures(
     let called = metrics::called(&scores, task);
     let test = Tagged { rgb: &judged.pictures(), truth: &truth };
     let baselines = baseline::all(train, &test, n, task, c.run.graph.side)?;
-    let verdicts = c.decision.verdicts(task, &predict::scores(task, &judged.int8, c.decision.temperature()))?;
-    let passed: Vec<Vec<usize>> = verdicts.iter().map(decision::present).collect();
+    let decisions =
+        c.decision.decide(task, &c.run.roles(), &predict::scores(task, &judged.int8, c.decision.temperature()))?;
+    let passed: Vec<Vec<usize>> = decisions.iter().map(|d| decision::predicted(task, d)).collect();
     let tag = |t: usize| {
         let (whole, at): (Counts, Counts) = (metrics::counts(&called, &truth, t), metrics::counts(&passed, &truth, t));
         let curve = metrics::curve(&scores, &truth, t);
@@ -404,13 +405,13 @@ fn invalid(c: &Judge<'_>, unseen: Option<&Path>) -> Result<Vec<Invalid>> {
         let refs: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
         let int8 = predict::int8(&onnx, c.run.graph.normalise, &refs)?;
         let scores = predict::scores(c.task, &int8, c.decision.temperature());
-        let verdicts = c.decision.verdicts(c.task, &scores)?;
+        let decisions = c.decision.decide(c.task, &c.run.roles(), &scores)?;
         let flat = scores.iter().flat_map(|s| s.iter().enumerate());
         let (tag, highest) = flat.max_by_key(|(_, s)| **s).map_or((0, 0.0), |(t, s)| (t, s.probability()));
         found.push(Invalid {
             name,
             pictures: pictures.len(),
-            accepted: verdicts.iter().filter(|v| matches!(v, Verdict::Present(_))).count(),
+            accepted: decisions.iter().filter(|d| d.verdict == Verdict::Present).count(),
             highest,
             tag: c.tags[tag].clone(),
         });

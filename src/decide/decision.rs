@@ -1,0 +1,74 @@
+//! What the frames of a part say together.
+
+use super::{Action, TagSet, Task};
+use crate::fault::Reason;
+use crate::head::TagId;
+
+/// The word that a part or frame ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// A tag holds.
+    Present,
+    /// A tag lies in its review band and decides: a person should look.
+    Review,
+    /// No tag is sure enough.
+    Unknown,
+    /// The part is none of what the model was trained on.
+    Foreign,
+    /// Nothing may be decided.
+    Safe(Reason),
+}
+
+impl Verdict {
+    /// The name used in events and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Present => "present",
+            Self::Review => "review",
+            Self::Unknown => "unknown",
+            Self::Foreign => "foreign",
+            Self::Safe(_) => "safe",
+        }
+    }
+}
+
+/// A verdict with what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The word.
+    pub verdict: Verdict,
+    /// What happens to the part; `None` where nothing may be decided: the line then has its own rule.
+    pub action: Option<Action>,
+    /// The tag that names the verdict; `None` for unknown, foreign and safe.
+    pub tag: Option<TagId>,
+    /// Every tag that holds.
+    pub held: TagSet,
+    /// Every tag that lies in its review band.
+    pub band: TagSet,
+}
+
+impl Decision {
+    /// Nothing may be decided.
+    pub const fn safe(reason: Reason) -> Self {
+        let verdict = Verdict::Safe(reason);
+        Self { verdict, action: None, tag: None, held: TagSet::EMPTY, band: TagSet::EMPTY }
+    }
+
+    /// The tags whose `tag:` outputs are called for: the one that names the verdict where tags exclude one another and one
+    /// is present, every tag that holds where they do not.
+    pub fn driving(&self, task: Task) -> TagSet {
+        match (task, self.verdict, self.tag) {
+            (Task::Multilabel, _, _) => self.held,
+            (Task::Multiclass, Verdict::Present, Some(tag)) => TagSet::of(tag),
+            (Task::Multiclass, _, _) => TagSet::EMPTY,
+        }
+    }
+
+    /// The tags that a table or event lists: those that hold if any does and it decides, else those in their band.
+    pub fn listed(&self) -> TagSet {
+        match self.verdict {
+            Verdict::Review => self.band,
+            _ => self.held,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! [trigger], [encoder] and [acknowledge]: what opens a part, where the belt is, and the button.
+
+use super::read::{DAY_MS, TEN_MINUTES_MS, roi, travel};
+use super::reader::Table;
+use super::*;
+use crate::gpio::{InputLine, Pull, Slope};
+use crate::line::TooClose;
+use crate::triggers::{GpioInputs, Reference, Role};
+use std::time::Duration;
+
+/// What [trigger] says.
+pub(super) struct TriggerTable {
+    pub(super) kind: TriggerKind,
+    pub(super) part: PartRules,
+    pub(super) spacing: Spacing,
+    pub(super) has_deadline: bool,
+}
+
+fn input_line(table: &mut Table<'_>, key: &str, slope: Slope, debounce_ms: i64) -> InputLine {
+    InputLine {
+        line: table.required(key),
+        active_low: table.choice("active", &[("high", false), ("low", true)]),
+        slope,
+        pull: table.choice("pull", &[("as_is", Pull::AsIs), ("up", Pull::Up), ("down", Pull::Down), ("off", Pull::Off)]),
+        debounce: Duration::from_micros((table.real("debounce_ms", debounce_ms as f64, 0.0..=10_000.0) * 1000.0) as u64),
+    }
+}
+
+fn slope(table: &mut Table<'_>) -> Slope {
+    table.choice("edge", &[("rising", Slope::Rising), ("falling", Slope::Falling), ("both", Slope::Both)])
+}
+
+/// Lines that are on one chip are one input: the kernel keeps their edges in order.
+fn add_line(inputs: &mut Vec<TriggerSpec>, chip: String, role: Role, line: InputLine) {
+    let same = inputs.iter_mut().find_map(|i| match i {
+        TriggerSpec::Gpio(g) if g.chip == chip => Some(g),
+        _ => None,
+    });
+    match same {
+        Some(gpio) => gpio.lines.push((role, line)),
+        None => inputs.push(TriggerSpec::Gpio(GpioInputs { chip, lines: vec![(role, line)] })),
+    }
+}
+
+/// Reads [trigger]; an input of its own is added to `inputs`.
+pub(super) fn trigger(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_encoder: bool) -> TriggerTable {
+    /// How the rest of the table is read for one kind.
+    type Kind = fn(&mut Table<'_>, &mut Vec<TriggerSpec>) -> TriggerKind;
+    fn presence(t: &mut Table<'_>, reference: Reference) -> TriggerKind {
+        TriggerKind::Presence(PresenceRules {
+            reference,
+            roi: roi(t, "roi"),
+            level: t.integer("level", 20, 1..=255) as u8,
+            area: (t.real("area", 0.05, 0.001..=1.0) * 1000.0) as u16,
+        })
+    }
+    const KINDS: [(&str, Kind); 8] = [
+        ("every_frame", |_, _| TriggerKind::EveryFrame),
+        ("barrier", |_, _| TriggerKind::Barrier),
+        ("gpio", |t, inputs| {
+            let slope = slope(t);
+            let line = input_line(t, "line", slope, 1);
+            add_line(inputs, t.required("chip"), Role::Trigger, line);
+            TriggerKind::Input
+        }),
+        ("motion", |t, _| presence(t, Reference::LastFrame)),
+        ("presence", |t, _| presence(t, Reference::Background)),
+        ("period", |t, inputs| {
+            inputs.push(TriggerSpec::Period(Millis(t.integer("period_ms", 1000, 1..=DAY_MS) as u32)));
+            TriggerKind::Input
+        }),
+        ("stdin", |_, inputs| {
+            inputs.push(TriggerSpec::Stdin);
+            TriggerKind::Input
+        }),
+        ("socket", |t, inputs| {
+            inputs.push(TriggerSpec::Socket(t.required("path").into()));
+            TriggerKind::Input
+        }),
+    ];
+    let mut t = root.table("trigger");
+    let kind = t.choice("kind", &KINDS)(&mut t, inputs);
+    let frames = t.integer("frames", 1, 1..=16) as u8;
+    if kind == TriggerKind::EveryFrame && frames != 1 {
+        t.problem("frames", "a trigger on every frame makes parts of 1 frame; use [decide] n and k".into());
+    }
+    let has_deadline = t.has("deadline_ms");
+    let part = PartRules {
+        frames,
+        deadline: Millis(t.integer("deadline_ms", 500, 1..=DAY_MS) as u32),
+        max_latency: Millis(t.integer("max_latency_ms", 0, 0..=TEN_MINUTES_MS) as u32),
+        to_camera: travel(&mut t, "to_camera", 0, has_encoder),
+    };
+    let spacing = Spacing {
+        min: travel(&mut t, "min_spacing", 0, has_encoder),
+        rule: t.choice("too_close", &[("reject", TooClose::Reject), ("ignore", TooClose::Ignore), ("safe", TooClose::Safe)]),
+    };
+    TriggerTable { kind, part, spacing, has_deadline }
+}
+
+/// Reads [encoder] and [acknowledge].
+pub(super) fn others(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_encoder: bool, kind: &TriggerKind) {
+    let trigger_chip = inputs.iter().find_map(|i| match i {
+        TriggerSpec::Gpio(g) => Some(g.chip.clone()),
+        _ => None,
+    });
+    let mut t = root.table("encoder");
+    if has_encoder {
+        let chip = t.required("chip");
+        if *kind == TriggerKind::Input && trigger_chip.as_ref().is_some_and(|c| *c != chip) {
+            let why = "another chip than the trigger's; only on one chip does the kernel keep their edges in order";
+            t.problem("chip", why.into());
+        }
+        // Both edges even where only one counts, so that a lost one shows.
+        let a = input_line(&mut t, "a", Slope::Both, 0);
+        if t.has("b") {
+            let b = InputLine { line: t.required("b"), ..a.clone() };
+            add_line(inputs, chip.clone(), Role::EncoderB, b);
+        }
+        add_line(inputs, chip, Role::EncoderA, a);
+    }
+    let mut t = root.table("acknowledge");
+    if t.has("line") || t.has("chip") {
+        let slope = slope(&mut t);
+        let line = input_line(&mut t, "line", slope, 20);
+        add_line(inputs, t.required("chip"), Role::Acknowledge, line);
+    }
+}

@@ -1,0 +1,113 @@
+//! [outputs.NAME]: where an output line is, how it moves, and what moves it.
+
+use super::names::Names;
+use super::read::{TEN_MINUTES_MS, travel};
+use super::reader::Table;
+use super::*;
+
+/// How the rest of the table is read for one mode.
+const MODES: [(&str, fn(&mut Table<'_>) -> Mode); 3] = [
+    ("level", |_| Mode::Level),
+    ("pulse", |t| Mode::Pulse(Millis(t.integer("width_ms", 100, 1..=TEN_MINUTES_MS) as u32))),
+    ("latched", |_| Mode::Latched),
+];
+
+/// How the rest of the table is read for one backend.
+const BACKENDS: [(&str, fn(&mut Table<'_>) -> Backend); 4] = [
+    ("simulated", |_| Backend::Simulated),
+    ("gpiochip", |t| Backend::Gpiochip { chip: t.required("chip"), line: t.required("line") }),
+    ("rppal", |t| Backend::Rppal { pin: t.integer("pin", -1, 0..=57).max(0) as u8 }),
+    ("events", |t| Backend::Events {
+        path: t.required("path").into(),
+        max_bytes: t.integer("max_kb", 1024, 1..=1 << 22) as u64 * 1024,
+        files: t.integer("files", 4, 0..=100) as u32,
+    }),
+];
+
+/// What a word of `on` adds to the verdicts that call for a line.
+const CALLS: [(&str, fn(&mut Calls)); 5] = [
+    ("accept", |c| c.actions.push(Action::Accept)),
+    ("reject", |c| c.actions.push(Action::Reject)),
+    ("review", |c| c.actions.push(Action::Review)),
+    ("unknown", |c| c.unknown = true),
+    ("foreign", |c| c.foreign = true),
+];
+
+/// What a word of `on` that stands alone makes of a line.
+const STATUS: [(&str, fn(&mut Table<'_>) -> Drive); 3] = [
+    ("busy", |_| Drive::Busy),
+    ("ready", |_| Drive::Ready),
+    ("heartbeat", |t| Drive::Heartbeat(Millis(t.integer("period_ms", 500, 10..=60_000) as u32))),
+];
+
+/// Reads every [outputs.NAME].
+pub(super) fn outputs(root: &mut Table<'_>, names: &Names<'_>, gated: bool, has_encoder: bool) -> Vec<OutputSettings> {
+    let mut outputs: Vec<OutputSettings> = Vec::new();
+    let mut tables = root.table("outputs");
+    for name in tables.names() {
+        let mut t = tables.table(&name);
+        let backend = t.choice("backend", &BACKENDS)(&mut t);
+        if backend != Backend::Simulated
+            && let Some(other) = outputs.iter().find(|o| o.backend == backend)
+        {
+            let why = format!("{backend}, which \"{}\" already holds; free it or choose another", other.name);
+            tables.problem(&name, why);
+        }
+        let polarity = t.choice("active", &[("high", Polarity::ActiveHigh), ("low", Polarity::ActiveLow)]);
+        let safe = t.choice("safe", &[("inactive", State::Inactive), ("active", State::Active)]);
+        let drive = drive(&mut t, names);
+        let (mut mode, mut delay) = (Mode::Level, Travel::NONE);
+        if let Drive::Calls(_) = drive {
+            mode = t.choice("mode", &MODES)(&mut t);
+            if !matches!(mode, Mode::Pulse(_)) && t.has("width_ms") {
+                t.problem("width_ms", "belongs to mode = \"pulse\" only; remove it or change the mode".into());
+            }
+            if gated && !t.has("delay_ms") && !t.has("delay_counts") {
+                t.problem("delay_ms", "is missing: how long a part needs from the trigger to this output's gate".into());
+            }
+            if !gated && (t.has("delay_ms") || t.has("delay_counts")) {
+                t.problem("", "a delay belongs to a gate; set [line] mode = \"gate\"".into());
+            }
+            let way = travel(&mut t, "delay", 0, has_encoder);
+            delay = if gated { way } else { Travel::NONE };
+        }
+        outputs.push(OutputSettings { name, backend, polarity, safe, mode, delay, drive });
+    }
+    if outputs.len() > MAX_OUTPUTS {
+        tables.problem("", format!("{} outputs, at most {MAX_OUTPUTS}", outputs.len()));
+        outputs.truncate(MAX_OUTPUTS);
+    }
+    outputs
+}
+
+fn drive(t: &mut Table<'_>, names: &Names<'_>) -> Drive {
+    let mut calls = Calls::default();
+    let mut alone = None;
+    let words = t.texts("on");
+    for (word, at) in &words {
+        let call = CALLS.iter().find(|(w, _)| w == word);
+        let status = STATUS.iter().find(|(w, _)| w == word);
+        match (call, status, word.strip_prefix("tag:")) {
+            (Some((_, add)), _, _) => add(&mut calls),
+            (_, Some((_, make)), _) => alone = Some(make(t)),
+            (_, _, Some(tag)) => match names.id(tag) {
+                Some(id) => calls.tags.push(id),
+                None => t.problem_at(at.clone(), names.unknown(tag)),
+            },
+            _ => {
+                let quoted = |w: &str| format!("\"{w}\"");
+                let call = CALLS.iter().map(|(w, _)| quoted(w));
+                let status = STATUS.iter().map(|(w, _)| quoted(w)).collect::<Vec<_>>().join(", ");
+                let expected: Vec<_> = call.chain([quoted("tag:NAME")]).collect();
+                t.problem_at(at.clone(), format!("\"{word}\": expected {}, or alone {status}", expected.join(", ")));
+            }
+        }
+    }
+    if alone.is_some() && words.len() > 1 {
+        t.problem("on", "\"busy\", \"ready\" and \"heartbeat\" stand alone; use one output for each".into());
+    }
+    if words.is_empty() {
+        t.problem("on", "nothing calls for this output; name at least one action or tag".into());
+    }
+    alone.unwrap_or(Drive::Calls(calls))
+}
