@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use tagpin::bundle::{self, Bundle, Contract, Fit, Hex, Input, Tables, Tag, sha256};
-use tagpin::decide::{TagRule, Task};
+use tagpin::decide::{Role, TagRule, Task};
 use tagpin::engine::{Absorbed, Engine};
 use tagpin::quant;
 
@@ -89,7 +89,7 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
     let real: Vec<u8> = real.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut tags = heapless::Vec::new();
     for (name, rule) in i.tags.iter().zip(&i.rules) {
-        tags.push(Tag { name, rule: *rule }).map_err(|_| anyhow::anyhow!("more than {} tags", tagpin::MAX_TAGS))?;
+        tags.push(Tag { name, rule: *rule, role: Role::Other }).map_err(|_| anyhow::anyhow!("more than {} tags", tagpin::MAX_TAGS))?;
     }
     let contract = Contract {
         name,
@@ -109,7 +109,7 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
         run_sha256: i.run_sha256,
         mixed: false,
     };
-    let bytes = bundle::write(&contract, onnx)?;
+    let bytes = bundle::write(&contract, onnx, &[])?;
     Engine::from_bundle(&Bundle::read(&bytes)?)?;
     Ok(bytes)
 }
