@@ -1,9 +1,9 @@
 //! The contract: everything about a model that preprocessing, head and decision need. Borrows from the bundle's bytes.
 //!
-//! Does not know the graph.
+//! Does not know the graph, nor how any format writes it down.
 
 use crate::MAX_TAGS;
-use crate::decide::{TagRule, Task};
+use crate::decide::{Role, TagRule, Task};
 use crate::head::Temperature;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -30,13 +30,15 @@ impl Fit {
     }
 }
 
-/// One tag and the scores at which it counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One tag, the scores at which it counts, and what it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag<'a> {
     /// Unique, not empty, no control characters.
     pub name: &'a str,
     /// Threshold and review band.
     pub rule: TagRule,
+    /// What it stands for in the factory; [`Role::Other`] where nobody said.
+    pub role: Role,
 }
 
 /// What an RGB value becomes at the model's input, per channel.
@@ -71,28 +73,26 @@ pub struct Input<'a> {
     /// What RGB values become.
     #[serde(borrow)]
     pub tables: Tables<'a>,
-    /// Step of the int8 input.
+    /// Scale of the int8 input.
     pub scale: f32,
     /// Zero point of the int8 input.
     pub zero_point: i8,
 }
 
-/// What a bundle says of its model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a bundle says of its model, whatever its format.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Contract<'a> {
     /// The model's name.
     pub name: &'a str,
     /// One tag, or any number.
     pub task: Task,
     /// Tags in the order of the logits, 1..=[`MAX_TAGS`].
-    #[serde(borrow)]
     pub tags: Vec<Tag<'a>, MAX_TAGS>,
     /// Softmax or sigmoid temperature in Q16.16.
     pub temperature_q16: u32,
     /// The model's input.
-    #[serde(borrow)]
     pub input: Input<'a>,
-    /// SHA-256 of the graph that follows in the bundle.
+    /// SHA-256 of the bundle's graph.
     pub graph_sha256: [u8; 32],
     /// SHA-256 of the training data's manifest; zero where unknown.
     pub dataset_sha256: [u8; 32],
@@ -115,7 +115,7 @@ pub enum ContractFault {
     Temperature,
     /// A side of the input is zero or above 2048.
     InputSize,
-    /// A table has the wrong length, or the input's step is not finite and positive.
+    /// A table has the wrong length, or the input's scale is not finite and positive.
     Quantisation,
 }
 
@@ -127,7 +127,7 @@ impl core::fmt::Display for ContractFault {
             Self::Band(i) => write!(f, "review_low of tag {i} lies above its threshold"),
             Self::Temperature => f.write_str("its temperature is 0"),
             Self::InputSize => f.write_str("its input is not 1..=2048 pixels a side"),
-            Self::Quantisation => f.write_str("its input tables or input step are malformed"),
+            Self::Quantisation => f.write_str("its input tables or input scale are malformed"),
         }
     }
 }
@@ -157,8 +157,8 @@ impl Contract<'_> {
         if !(1..=Self::MAX_INPUT).contains(&height) || !(1..=Self::MAX_INPUT).contains(&width) {
             return Err(ContractFault::InputSize);
         }
-        let step_ok = scale.is_finite() && scale > 0.0;
-        if tables.real.len() != 4 * Tables::LEN || tables.int8.len() != Tables::LEN || !step_ok {
+        let scale_ok = scale.is_finite() && scale > 0.0;
+        if tables.real.len() != 4 * Tables::LEN || tables.int8.len() != Tables::LEN || !scale_ok {
             return Err(ContractFault::Quantisation);
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! Runs nothing.
 
 use super::{Model, Refused, hex};
-use crate::bundle::sha256;
+use crate::bundle::{Section, sha256};
 use crate::engine::Engine;
 use serde_json::json;
 use std::path::PathBuf;
@@ -39,12 +39,15 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
     let c = &bundle.contract;
     if args.json {
         let tags: Vec<_> = c.tags.iter().map(|t| {
-            json!({ "name": t.name, "threshold": t.rule.threshold.probability(), "review_low": t.rule.review_low.probability() })
+            json!({ "name": t.name, "role": t.role, "threshold": t.rule.threshold.probability(), "review_low": t.rule.review_low.probability() })
+        }).collect();
+        let sections: Vec<_> = bundle.sections().map(|e| {
+            json!({ "id": e.id.0, "name": Section::of(e.id.0).map(Section::name), "critical": e.critical(), "bytes": e.len, "sha256": hex(e.sha256) })
         }).collect();
         println!(
             "{:#}",
             json!({
-                "schema": 1, "name": c.name, "bundle_sha256": hex(&bundle.sha256), "graph_sha256": hex(&c.graph_sha256),
+                "schema": 1, "format": bundle.format, "sections": sections, "name": c.name, "bundle_sha256": hex(&bundle.sha256), "graph_sha256": hex(&c.graph_sha256),
                 "dataset_sha256": hex(&c.dataset_sha256), "run_sha256": hex(&c.run_sha256), "task": format!("{:?}", c.task).to_lowercase(),
                 "tags": tags, "temperature": c.temperature_q16 as f64 / 65536.0, "mixed": c.mixed,
                 "input": { "width": c.input.width, "height": c.input.height, "fit": c.input.fit.name(), "scale": c.input.scale, "zero_point": c.input.zero_point },
@@ -55,25 +58,33 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
     }
     println!("{}  {:?}, {} tags, {}x{} {}", c.name, c.task, c.tags.len(), c.input.width, c.input.height, c.input.fit.name());
     println!(
-        "bundle   {}\ngraph    {}\ndataset  {}\nrun      {}",
+        "format   {}\nbundle   {}\ngraph    {}\ndataset  {}\nrun      {}",
+        bundle.format,
         hex(&bundle.sha256),
         hex(&c.graph_sha256),
         hex(&c.dataset_sha256),
         hex(&c.run_sha256)
     );
     println!(
-        "input    step {} zero point {}; temperature {:.3}",
+        "input    scale {} zero point {}; temperature {:.3}",
         c.input.scale,
         c.input.zero_point,
         c.temperature_q16 as f64 / 65536.0
     );
     println!();
-    println!("{:<20} {:>9} {:>11}", "tag", "threshold", "review from");
+    println!("{:<20} {:<6} {:>9} {:>11}", "tag", "role", "threshold", "review from");
     for t in c.tags.iter().take(32) {
-        println!("{:<20} {:>9} {:>11}", t.name, t.rule.threshold.to_string(), t.rule.review_low.to_string());
+        let (threshold, review) = (t.rule.threshold.to_string(), t.rule.review_low.to_string());
+        println!("{:<20} {:<6} {threshold:>9} {review:>11}", t.name, t.role.name());
     }
     if c.tags.len() > 32 {
         println!("... and {} more", c.tags.len() - 32);
+    }
+    if bundle.format > 1 {
+        println!("\n{:<24} {:>9} {:>9}", "section", "bytes", "critical");
+        for e in bundle.sections() {
+            println!("{:<24} {:>9} {:>9}", e.id.to_string(), e.len, if e.critical() { "yes" } else { "no" });
+        }
     }
     println!();
     graph(&engine);

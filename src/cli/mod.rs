@@ -97,7 +97,7 @@ fn hex(hash: &[u8; 32]) -> String {
 fn model_tags<T>(bundle: &Bundle<'_>, read: impl FnOnce(ModelTags<'_>) -> T) -> T {
     let names: Vec<&str> = bundle.contract.tags.iter().map(|t| t.name).collect();
     let rules: Vec<TagRule> = bundle.contract.tags.iter().map(|t| t.rule).collect();
-    let roles = vec![Role::Other; names.len()];
+    let roles: Vec<Role> = bundle.contract.tags.iter().map(|t| t.role).collect();
     read(ModelTags { names: &names, rules: &rules, roles: &roles })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! One binary for all system tests, so that it is linked once.
 
+mod bundle;
 mod cli;
 mod faults;
 mod gate;

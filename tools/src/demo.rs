@@ -2,6 +2,7 @@
 //!
 //! Does nothing that the single commands do not.
 
+use crate::data::roles::RoleFlags;
 use crate::run::Run;
 use crate::{data, evaluate, pack, quantise, synth, train};
 use anyhow::{Context, Result, bail};
@@ -42,6 +43,8 @@ unit = "part"
 decision_owner = "whoever tries tagpin"
 consumer = "the built-in line's outputs"
 deadline_ms = 900
+defects = ["gear_chipped", "washer_cracked"]
+good = ["bolt", "bracket", "empty", "gear", "nut", "washer"]
 "#;
 
 /// Runs all steps and prints how long each took.
@@ -77,7 +80,7 @@ pub fn run(args: &Demo) -> Result<()> {
     quantise::quantise_run(&run, &quantise::Options::default())?;
     stages.done("int8");
     train::prove(&run, &mut stages, &options)?;
-    pack::pack_run(&run, &args.out, true)?;
+    pack::pack_run(&run, &args.out, true, &RoleFlags::default())?;
     stages.done("pack");
     println!("model {}", data::hex_hash(&run.int8()?));
     Ok(())

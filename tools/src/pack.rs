@@ -2,7 +2,10 @@
 //!
 //! Does not train or quantise; the engine that will run the model is asked whether it can.
 
-use crate::data::TaskName;
+use crate::data::{
+    TaskName,
+    roles::{RoleFlags, Roles},
+};
 use crate::decision::Decision;
 use crate::evaluate::Evaluation;
 use crate::graph::Normalise;
@@ -42,6 +45,9 @@ pub struct Pack {
     /// Whether tags exclude one another.
     #[arg(long, value_enum, default_value = "multiclass")]
     pub task: TaskName,
+    /// Roles of tags; over what a run says of the same tags.
+    #[command(flatten)]
+    pub roles: RoleFlags,
     /// Bundle to write; its card gets the same name with `.md`.
     #[arg(long)]
     pub out: PathBuf,
@@ -62,6 +68,8 @@ pub struct Ingredients {
     pub task: Task,
     /// One a tag.
     pub rules: Vec<TagRule>,
+    /// What tags stand for.
+    pub roles: Roles,
     /// What logits are divided by, Q16.16.
     pub temperature_q16: u32,
     /// Hash of the training data, or zero.
@@ -88,8 +96,8 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
     let int8: Vec<u8> = real.iter().map(|&x| quant::quantise(x, spec.scale, spec.zero_point) as u8).collect();
     let real: Vec<u8> = real.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut tags = heapless::Vec::new();
-    for (name, rule) in i.tags.iter().zip(&i.rules) {
-        tags.push(Tag { name, rule: *rule }).map_err(|_| anyhow::anyhow!("more than {} tags", tagpin::MAX_TAGS))?;
+    for ((name, rule), role) in i.tags.iter().zip(&i.rules).zip(i.roles.in_order(&i.tags)) {
+        tags.push(Tag { name, rule: *rule, role }).map_err(|_| anyhow::anyhow!("more than {} tags", tagpin::MAX_TAGS))?;
     }
     let contract = Contract {
         name,
@@ -109,7 +117,7 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
         run_sha256: i.run_sha256,
         mixed: false,
     };
-    let bytes = bundle::write(&contract, onnx)?;
+    let bytes = bundle::write(&contract, onnx, &[])?;
     Engine::from_bundle(&Bundle::read(&bytes)?)?;
     Ok(bytes)
 }
@@ -125,6 +133,7 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
         None => bail!("--onnx needs --tags FILE or --tags numbered"),
     };
     let rules = vec![TagRule::default(); tags.len()];
+    let roles = args.roles.roles(&tags)?;
     let temperature_q16 = tagpin::head::Temperature::ONE.q16();
     Ok(Ingredients {
         tags,
@@ -132,6 +141,7 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
         fit: args.fit.into(),
         task: args.task.into(),
         rules,
+        roles,
         temperature_q16,
         dataset_sha256: [0; 32],
         run_sha256: [0; 32],
@@ -139,20 +149,23 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
 }
 
 /// What of a run goes into its bundle.
-fn of_run(run: &Run) -> Result<Ingredients> {
+fn of_run(run: &Run, flags: &RoleFlags) -> Result<Ingredients> {
     let hash = |hex: &str, what: &str| -> Result<[u8; 32]> {
         let byte = |i: usize| hex.get(2 * i..2 * i + 2).and_then(|b| u8::from_str_radix(b, 16).ok());
         let all: Option<Vec<u8>> = (0..32).map(byte).collect();
         all.and_then(|b| b.try_into().ok()).with_context(|| format!("run.json: {what} is damaged; train again"))
     };
     let decision = Decision::of(run)?;
+    let tags = &run.split.dataset.tags;
+    let roles = run.record.roles.clone().of(tags)?.overridden(flags.roles(tags)?);
     let record = run_folder::read_file(&run.file("run.json"), "train")?;
     Ok(Ingredients {
-        tags: run.split.dataset.tags.clone(),
+        tags: tags.clone(),
         normalise: run.graph.normalise,
         fit: run.record.fit.into(),
         task: run.split.dataset.task.into(),
         rules: decision.tag_rules()?,
+        roles,
         temperature_q16: decision.temperature().q16(),
         dataset_sha256: hash(&run.record.dataset_sha256, "dataset_sha256")?,
         run_sha256: sha256(&record),
@@ -183,6 +196,7 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
     writeln!(s, "| | |\n|---|---|")?;
     writeln!(s, "| bundle SHA-256 | `{}` |", Hex(&bundle.sha256))?;
     writeln!(s, "| graph SHA-256 | `{}` |", Hex(&bundle.contract.graph_sha256))?;
+    writeln!(s, "| roles | {} |", i.roles)?;
     writeln!(s, "| mean, deviation | {:?}, {:?} |", i.normalise.mean, i.normalise.std)?;
     let Some(Made { run, evaluation, parity }) = made else {
         writeln!(s, "| made from | an ONNX file; nothing is known of its training or figures |")?;
@@ -260,7 +274,7 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
 /// Packs and writes the bundle and its card.
 pub fn run(args: &Pack) -> Result<()> {
     match (&args.run, &args.onnx) {
-        (Some(folder), _) => pack_run(&Run::open(folder)?, &args.out, args.force),
+        (Some(folder), _) => pack_run(&Run::open(folder)?, &args.out, args.force, &args.roles),
         (None, Some(onnx)) => {
             let bytes = std::fs::read(onnx).with_context(|| format!("{} cannot be read", onnx.display()))?;
             let ingredients = foreign(args, &bytes)?;
@@ -270,11 +284,11 @@ pub fn run(args: &Pack) -> Result<()> {
     }
 }
 
-/// Packs a run that was evaluated and compared.
-pub fn pack_run(run: &Run, out: &Path, force: bool) -> Result<()> {
+/// Packs a run that was evaluated and compared. `roles`: over what the run says of the same tags.
+pub fn pack_run(run: &Run, out: &Path, force: bool, roles: &RoleFlags) -> Result<()> {
     let made =
         Made { run, evaluation: Evaluation::of(run)?, parity: run_folder::read_json(&run.file("parity.json"), "parity")? };
-    write(out, force, &run.int8()?, &of_run(run)?, Some(&made))
+    write(out, force, &run.int8()?, &of_run(run, roles)?, Some(&made))
 }
 
 fn write(out: &Path, force: bool, onnx: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> Result<()> {
@@ -288,5 +302,8 @@ fn write(out: &Path, force: bool, onnx: &[u8], i: &Ingredients, made: Option<&Ma
     run_folder::write_file(out, &bytes)?;
     run_folder::write_file(&out.with_extension("md"), card.as_bytes())?;
     println!("{} ({} KB) and its card", out.display(), bytes.len() / 1024);
+    if i.roles.defects.is_empty() {
+        println!("know: no tag is a defect, so a board rejects nothing unless device.toml does; state them by --defect TAG");
+    }
     Ok(())
 }

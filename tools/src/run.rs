@@ -2,7 +2,7 @@
 //!
 //! Does not know how any file of it is computed.
 
-use crate::data::{self, split::Split};
+use crate::data::{self, roles::Roles, split::Split};
 use crate::graph::{self, Graph};
 use crate::run_folder::{self, NewRun, read_file, read_json};
 use anyhow::{Context, Result};
@@ -98,6 +98,9 @@ pub struct Record {
     pub penalties: Vec<(f32, f64, f64)>,
     /// Settings in words.
     pub settings: Vec<(String, String)>,
+    /// What tags stand for in the factory.
+    #[serde(default)]
+    pub roles: Roles,
     /// What a reader of any figure must know.
     pub warnings: Vec<String>,
 }
@@ -130,6 +133,11 @@ pub fn folders_in(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 impl Run {
+    /// What the tags stand for, in the order of logits.
+    pub fn roles(&self) -> Vec<tagpin::decide::Role> {
+        self.record.roles.in_order(&self.split.dataset.tags)
+    }
+
     /// Opens a run folder made by `train`.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = |name: &str| folder.join(name);

@@ -2,6 +2,7 @@
 //!
 //! Computes no figure of its own but paired differences.
 
+use crate::data::roles::RoleFlags;
 use crate::decision::Decision;
 use crate::evaluate::Evaluation;
 use crate::metrics::{self, Interval};
@@ -189,7 +190,7 @@ fn publish(args: &Publish) -> Result<()> {
     );
     // A bundle that was published by this command is replaced by a better one; any other only by force.
     let ours = !history.is_empty();
-    pack::pack_run(&run, &args.out, args.force.is_some() || ours)?;
+    pack::pack_run(&run, &args.out, args.force.is_some() || ours, &RoleFlags::default())?;
     history.push(Published {
         run: args.run.clone(),
         at: run_folder::now(),

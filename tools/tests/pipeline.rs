@@ -39,6 +39,15 @@ fn bundle_tags(path: &Path) -> Vec<(String, f32)> {
     bundle.contract.tags.iter().map(|t| (t.name.to_string(), t.rule.threshold.probability())).collect()
 }
 
+/// Roles of a bundle's tags: good ones and defects, by name.
+fn bundle_roles(path: &Path) -> [Vec<String>; 2] {
+    use tagpin::decide::Role;
+    let bytes = std::fs::read(path).unwrap();
+    let bundle = tagpin::bundle::Bundle::read(&bytes).unwrap();
+    let of = |role| bundle.contract.tags.iter().filter(|t| t.role == role).map(|t| t.name.to_string()).collect();
+    [Role::Good, Role::Defect].map(of)
+}
+
 /// The small network, trained for an epoch, serves as somebody's backbone: no real one may be in the repository.
 fn backbone(at: &Path) {
     run(&["synth", "--out", "others", "--per-tag", "6", "--seed", "9"], at);
@@ -67,14 +76,17 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     run(&["synth", "--out", "pictures", "--per-tag", "14", "--seed", "1"], &at);
     std::fs::write(
         at.join("about.toml"),
-        "target = \"kind of part\"\nunit = \"part\"\ndecision_owner = \"line lead\"\nconsumer = \"reject gate\"\ndeadline_ms = 120\n",
+        "target = \"kind of part\"\nunit = \"part\"\ndecision_owner = \"line lead\"\nconsumer = \"reject gate\"\ndeadline_ms = 120\n\
+         defects = [\"gear_chipped\"]\ngood = [\"gear\", \"nut\"]\n",
     )
     .unwrap();
     let text = run(&["dataset", "split", "pictures", "--about", "about.toml", "--seed", "3"], &at);
     assert!(text.contains("reject gate") && text.contains("120 ms") && text.contains("validation"), "{text}");
+    assert!(text.contains("defect: gear_chipped; good: gear, nut"), "{text}");
 
     let train = |out: &'static str| {
-        ["train", "--quick", "--split", "split.json", "--backbone", "others-run/float.onnx", "--out", out, "--leaky-demo"]
+        let how = ["train", "--quick", "--split", "split.json", "--backbone", "others-run/float.onnx", "--leaky-demo"];
+        [how.as_slice(), &["--defect", "washer_cracked", "--good", "bolt", "--out", out]].concat()
     };
     let text = run(&train("runs/one"), &at);
     for part in ["honest", "penalty", "mean |dp|", "macro-F1", "slices", "rotation 45", "ONNX Runtime", "met", "report.html"]
@@ -129,7 +141,17 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     let tags = bundle_tags(&at.join("parts.tagpin"));
     assert_eq!(tags.len(), 8);
     assert!(tags.iter().any(|(_, threshold)| *threshold != 0.5), "tuned thresholds are in the bundle: {tags:?}");
-    assert!(std::fs::read_to_string(at.join("parts.md")).unwrap().contains("macro-F1"));
+    let stated = [vec!["bolt", "gear", "nut"], vec!["gear_chipped", "washer_cracked"]];
+    assert_eq!(bundle_roles(&at.join("parts.tagpin")), stated, "about.toml and flags, through tune, evaluate and publish");
+    let card = std::fs::read_to_string(at.join("parts.md")).unwrap();
+    assert!(
+        card.contains("macro-F1") && card.contains("| defect: gear_chipped, washer_cracked; good: bolt, gear, nut |"),
+        "{card}"
+    );
+    // What is said while packing is said last.
+    run(&["pack", "runs/one", "--out", "other.tagpin", "--good", "gear_chipped", "--defect", "empty"], &at);
+    let stated = [vec!["bolt", "gear", "gear_chipped", "nut"], vec!["empty", "washer_cracked"]];
+    assert_eq!(bundle_roles(&at.join("other.tagpin")), stated);
     let text = refused(&["runs", "publish", "runs/two", "--out", "parts.tagpin"], &at);
     assert!(text.contains("does not beat the one published before") && text.contains("--force"), "{text}");
     assert_eq!(json(at.join("parts.published.json"))[0]["forced"], "first one, for the test");
@@ -194,7 +216,9 @@ fn tags_that_do_not_exclude_one_another_go_the_whole_way_too() {
     ];
     let text = run(&args, &at);
     assert!(text.contains("shift = ") && text.contains("mAP"), "columns are slices: {text}");
-    run(&["pack", "runs/many", "--out", "many.tagpin"], &at);
+    let text = run(&["pack", "runs/many", "--out", "many.tagpin"], &at);
+    assert!(text.contains("no tag is a defect") && text.contains("--defect TAG"), "{text}");
+    assert_eq!(bundle_roles(&at.join("many.tagpin")), [Vec::<String>::new(), Vec::new()], "roles are not read out of names");
     let tags = bundle_tags(&at.join("many.tagpin"));
     assert!(tags.iter().any(|t| t.0 == "gear") && tags.iter().any(|t| t.0 == "gear_chipped"), "{tags:?}");
 }
@@ -372,6 +396,17 @@ fn bad_folders_and_flags_are_refused_by_name() {
     let text = refused(&[args.as_slice(), &["--mean", "0.5", "--std", "0.5"]].concat(), &at);
     assert!(text.contains("quantised already"), "{text}");
     assert!(refused(&["backbone", "import", "data/nut/00000.png"], &at).contains("no PyTorch file"));
+    let small = ["train", "--small", "--only", "--data", "data", "--out", "r"];
+    let text = refused(&[small.as_slice(), &["--defect", "rust"]].concat(), &at);
+    assert!(text.contains("no tag \"rust\"") && text.contains("bolt, bracket, empty"), "{text}");
+    let text = refused(&[small.as_slice(), &["--defect", "nut", "--good", "nut"]].concat(), &at);
+    assert!(text.contains("tag \"nut\" has two roles"), "{text}");
+    std::fs::write(at.join("about.toml"), "defects = [\"nut\"]\n").unwrap();
+    let text = refused(&[small.as_slice(), &["--about", "about.toml", "--good", "nut"]].concat(), &at);
+    assert!(text.contains("tag \"nut\" has two roles"), "{text}");
+    std::fs::write(at.join("about.toml"), "good = [\"nail\"]\n").unwrap();
+    let text = refused(&["dataset", "check", "data", "--about", "about.toml"], &at);
+    assert!(text.contains("about.toml") && text.contains("no tag \"nail\""), "{text}");
     std::fs::write(at.join("data/nut/00000.png"), b"broken").unwrap();
     let text = refused(&["train", "--small", "--data", "data", "--out", "r"], &at);
     assert!(text.contains("skipped nut/00000.png") && text.contains("tag \"nut\" has 4 readable pictures"), "{text}");
@@ -385,6 +420,8 @@ fn the_shipped_models_recipe_runs_on_a_tiny_set() {
     let text = run(&["demo", "--per-tag", "8", "--epochs", "1", "--work", "work", "--out", "parts.tagpin"], &at);
     assert!(text.contains("beyond (35 pictures counted)"), "the tag of an empty belt is not counted: {text}");
     assert_eq!(bundle_tags(&at.join("parts.tagpin")).len(), 8);
+    let [good, defects] = bundle_roles(&at.join("parts.tagpin"));
+    assert_eq!((good.len(), defects), (6, vec!["gear_chipped".to_string(), "washer_cracked".to_string()]));
     assert!(refused(&["demo", "--work", "work"], &at).contains("work exists"));
 }
 
@@ -395,8 +432,12 @@ fn somebody_elses_onnx_file_is_packed_or_refused_with_a_reason() {
     let tiny = data("tiny_qdq.onnx");
     run(&["pack", "--onnx", &tiny, "--tags", "numbered", "--mean", "127", "--std", "128", "--out", "n.tagpin"], &at);
     std::fs::write(at.join("tags.txt"), "one\ntwo\nthree\nfour\n").unwrap();
-    run(&["pack", "--onnx", &tiny, "--tags", "tags.txt", "--out", "f.tagpin", "--task", "multilabel"], &at);
+    let pack = ["pack", "--onnx", &tiny, "--tags", "tags.txt", "--task", "multilabel"];
+    run(&[pack.as_slice(), &["--out", "f.tagpin", "--defect", "two", "--defect", "four", "--good", "one"]].concat(), &at);
     assert_eq!(bundle_tags(&at.join("f.tagpin"))[2].0, "three");
+    assert_eq!(bundle_roles(&at.join("f.tagpin")), [vec!["one"], vec!["two", "four"]]);
+    let text = refused(&[pack.as_slice(), &["--out", "g.tagpin", "--defect", "five"]].concat(), &at);
+    assert!(text.contains("no tag \"five\"") && text.contains("one, two, three, four"), "{text}");
     std::fs::write(at.join("tags.txt"), "one\ntwo\n").unwrap();
     assert!(
         refused(&["pack", "--onnx", &tiny, "--tags", "tags.txt", "--out", "x.tagpin"], &at).contains("2 tags for 4 logits")

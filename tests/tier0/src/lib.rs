@@ -3,7 +3,7 @@
 //! `main.c` calls [`tier0_checksum`]; the same number comes out on every CPU.
 #![no_std]
 
-use tagpin::bundle::{Bundle, Fit};
+use tagpin::bundle::{Bundle, Fit, Section};
 use tagpin::decide::{Action, Decider, Observation, Policy, TagPolicy, TagRule, Task};
 use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat};
 use tagpin::head::{Score, Temperature, sigmoid, softmax};
@@ -31,7 +31,9 @@ pub extern "C" fn tier0_checksum() -> u32 {
 
 fn run() -> Option<u32> {
     static PARTS: &[u8] = include_bytes!("../../../models/parts.tagpin");
+    static FORMAT_1: &[u8] = include_bytes!("../../board/patterns.tagpin");
     let bundle = Bundle::read(PARTS).ok()?;
+    let sections = bundle.section(Section::Rules).map_or(0, <[u8]>::len) + Bundle::read(FORMAT_1).ok()?.contract.tags.len();
     let mut frame = [0u8; WIDTH * HEIGHT * 3];
     let belt = Conveyor { seed: 7, speed: 600, conditions: Conditions::TRAINING };
     let at = belt.crossing(0);
@@ -73,7 +75,7 @@ fn run() -> Option<u32> {
     let seen = Observation::Scores { captured_at: Instant::default(), scores: &sigmoids, beyond: false };
     let tags = decider.step(Instant::default(), seen).held.iter().count();
 
-    let mut sum = 2_166_136_261u32 ^ tags as u32 ^ intake.count() as u32 & moved as u32;
+    let mut sum = 2_166_136_261u32 ^ tags as u32 ^ (sections as u32) << 8 ^ intake.count() as u32 & moved as u32;
     let mut mix = |v: u32| sum = (sum ^ v).wrapping_mul(16_777_619);
     rgb.iter().for_each(|&v| mix(v as u32));
     features.iter().for_each(|&v| mix(v as u8 as u32));

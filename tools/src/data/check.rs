@@ -3,7 +3,7 @@
 //! Does not change the data and does not split it.
 
 use super::survey::{self, Pair};
-use super::{ADVISED, Dataset, FEWEST, TaskName, sources};
+use super::{ADVISED, Dataset, FEWEST, TaskName, roles::Roles, sources};
 use crate::run_folder;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub struct Check {
     /// A folder of tagged folders, a CSV or TSV list (`path,tag` or `path,tags`), or a COCO file.
     pub data: PathBuf,
-    /// What the prediction is for: target, unit, decision_owner, consumer, deadline_ms.
+    /// What the prediction is for: target, unit, decision_owner, consumer, deadline_ms; which tags are defects, which good.
     #[arg(long)]
     pub about: Option<PathBuf>,
     /// Take the tags as exclusive or not, whatever the form suggests.
@@ -46,6 +46,12 @@ pub struct About {
     pub consumer: Option<String>,
     /// Milliseconds after the trigger at which it must be there.
     pub deadline_ms: Option<u32>,
+    /// Tags of defects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub defects: Vec<String>,
+    /// Tags of parts as they should be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub good: Vec<String>,
 }
 
 /// What one prediction is about.
@@ -65,6 +71,11 @@ impl About {
         toml::from_str(&text).with_context(|| format!("{}: expected {EXAMPLE}", path.display()))
     }
 
+    /// The roles that it states, not yet compared with any tags.
+    pub fn roles(&self) -> Roles {
+        Roles { good: self.good.clone(), defects: self.defects.clone() }
+    }
+
     /// Every question with its answer.
     pub fn answers(&self) -> [(&'static str, Option<String>); 5] {
         let unit = self.unit.map(|u| match u {
@@ -82,7 +93,7 @@ impl About {
 }
 
 const EXAMPLE: &str = "target = \"material of the part\", unit = \"part\" or \"image\", decision_owner = \"line lead\", \
-consumer = \"reject gate\", deadline_ms = 120";
+consumer = \"reject gate\", deadline_ms = 120, defects = [\"chipped\"], good = [\"whole\"]";
 
 /// Two pictures that show the same.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -155,6 +166,7 @@ pub struct Checked {
 pub fn check(data: &Path, task: Option<TaskName>, about: Option<&Path>, allow_few: bool) -> Result<Checked> {
     let about = about.map(About::read).transpose()?.unwrap_or_default();
     let (mut dataset, mut skipped) = sources::open(data, task)?;
+    about.roles().of(&dataset.tags).context("about.toml")?;
     let survey = survey::survey(&dataset)?;
     skipped.extend(survey.skipped.iter().cloned());
     skipped.sort();
@@ -212,6 +224,7 @@ pub fn print(c: &Contract) {
     for (question, answer) in c.about.answers() {
         println!("{question:>16}  {}", answer.as_deref().unwrap_or("not stated"));
     }
+    println!("{:>16}  {}", "roles", c.about.roles());
     println!("{:>16}  {:?}, {} pictures, {} tags", "data", c.task, c.pictures, c.tags.len());
     let [small, middle, large] = c.sizes;
     let side = |s: [u32; 2]| format!("{}x{}", s[0], s[1]);

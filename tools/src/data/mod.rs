@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod convert;
+pub mod roles;
 pub mod sources;
 pub mod split;
 pub mod survey;

@@ -173,6 +173,7 @@ impl Page<'_> {
         html! {
             dl {
                 @for (question, answer) in c.about.answers() { dt { (question) } dd { (answer.unwrap_or_else(|| "not stated".into())) } }
+                dt { "roles" } dd { (self.run.record.roles) }
                 dt { "task" } dd { (format!("{:?}", c.task)) ", " (c.pictures) " pictures, " (c.tags.len()) " tags" }
                 dt { "sizes" } dd { (side(c.sizes[0])) " to " (side(c.sizes[2])) ", middle " (side(c.sizes[1])) }
                 dt { "imbalance" } dd { (format!("{:.1} to 1", c.imbalance)) }

@@ -13,6 +13,7 @@ pub mod tuner;
 use crate::backbone;
 use crate::data::{
     self, TaskName, check,
+    roles::{RoleFlags, Roles},
     split::{Side, Split, split},
 };
 use crate::decision;
@@ -118,6 +119,8 @@ pub struct Train {
     /// What the prediction is for, with --data.
     #[arg(long, requires = "data")]
     pub about: Option<PathBuf>,
+    #[command(flatten)]
+    pub roles: RoleFlags,
     /// Take the tags as exclusive or not, whatever the form of --data suggests.
     #[arg(long, value_enum, requires = "data")]
     pub task: Option<TaskName>,
@@ -187,10 +190,11 @@ pub fn run(args: &Train) -> Result<()> {
     let device = args.device.open()?;
     let mut stages = Stages::begin();
     let split = the_split(args)?;
+    let roles = the_roles(args, &split)?;
     split.refuse_leaks()?;
     stages.done("data");
     let (trained, computed) = trained(args, &split, device)?;
-    let record = record(args, &split, &trained, stages.begin.elapsed().as_secs_f64())?;
+    let record = record(args, &split, roles, &trained, stages.begin.elapsed().as_secs_f64())?;
     let validation = trained.validation;
     let run = Run::create(&args.out, args.force, record, trained.graph, split)?;
     let quantised = trained.int8.is_some();
@@ -246,6 +250,16 @@ fn the_split(args: &Train) -> Result<Split> {
         .with_context(|| format!("{} cannot be found", checked.dataset.root.display()))?;
     check::print(&checked.contract);
     split(checked, args.group.as_deref(), [70.0, 15.0, 15.0], args.seed)
+}
+
+/// What about.toml and the flags say together.
+fn the_roles(args: &Train, split: &Split) -> Result<Roles> {
+    let tags = &split.dataset.tags;
+    let stated = args.roles.roles(tags)?;
+    if stated.stated() {
+        println!("{:>16}  {stated}, by flags", "roles");
+    }
+    split.contract.about.roles().and(stated, tags)
 }
 
 fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Option<usize>)> {
@@ -341,7 +355,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
     })
 }
 
-fn record(args: &Train, split: &Split, t: &Trained, seconds: f64) -> Result<Record> {
+fn record(args: &Train, split: &Split, roles: Roles, t: &Trained, seconds: f64) -> Result<Record> {
     let hash = |path: &Path| std::fs::read(path).map(|b| data::hex_hash(&b)).ok();
     let file_name = |p: &PathBuf| p.file_name().map(|n| n.to_string_lossy().into_owned());
     Ok(Record {
@@ -367,6 +381,7 @@ fn record(args: &Train, split: &Split, t: &Trained, seconds: f64) -> Result<Reco
         curve: t.curve.clone(),
         penalties: t.penalties.clone(),
         settings: t.settings.clone(),
+        roles,
         warnings: split.contract.warnings.clone(),
     })
 }
