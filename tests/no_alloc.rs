@@ -10,13 +10,14 @@ use tagpin::bundle::Bundle;
 use tagpin::decide::{Role, TagRule};
 use tagpin::engine::Engine;
 use tagpin::frame::CapturedAt;
-use tagpin::line::{Moment, PartId, Taken};
+use tagpin::line::Moment;
 use tagpin::settings::{ModelTags, Settings};
 use tagpin::sources::{self, FrameBuffer, Stamp};
+use tagpin::station::{Effect, Input, Station};
+use tagpin::supervisor::SystemClock;
 use tagpin::supervisor::actuation::{Actuator, Command};
 use tagpin::supervisor::events::EventQueue;
-use tagpin::supervisor::stage::{Decided, Stage};
-use tagpin::supervisor::{SystemClock, Triggered};
+use tagpin::supervisor::vision::Vision;
 use tagpin::time::Clock;
 
 thread_local! {
@@ -55,7 +56,8 @@ fn allocations(source: &str, frames: usize) -> u64 {
     let mut source = sources::open(&source.parse().unwrap(), &(Arc::new(clock) as _)).unwrap();
     assert!(!source.allocates());
     let engine = Engine::from_bundle(&bundle).unwrap();
-    let mut stage = Stage::new(&bundle, Box::new(engine), &settings, source.pacing()).unwrap();
+    let mut vision = Vision::new(&bundle, Box::new(engine), &settings, source.pacing());
+    let mut station = Station::new(settings.station(bundle.contract.task, 0)).unwrap();
     let mut actuator = Actuator::open(&settings.outputs, 0, "safe").unwrap();
     let events = EventQueue::default();
     let mut frame = FrameBuffer::empty();
@@ -70,13 +72,24 @@ fn allocations(source: &str, frames: usize) -> u64 {
             Stamp::Exposure(not_before) => CapturedAt::Exposure { not_before },
             Stamp::Arrival => CapturedAt::Arrival(now),
         };
-        let trigger = stage.look(&frame, at).unwrap().expect("every frame is a part");
-        stage.open(Triggered { id: PartId(i as u64 + 1), trigger: Moment::at(trigger), touching: false });
-        let Taken::Last(part) = stage.take(at) else { panic!("every frame is a part") };
-        stage.preprocess(&frame).unwrap();
-        stage.infer().unwrap();
-        let Decided::Part(done) = stage.decide(clock.now(), now, part, true) else { panic!("every frame is a part") };
-        actuator.apply(Command::Now { part: part.id, calls: done.calls, at: clock.now() }, &clock, &events);
+        assert!(vision.look(&frame).is_ok());
+        let mut wanted = None;
+        let seen = Input::Frame { captured_at: at, shows: None };
+        station.step(Moment::at(now), seen, &mut |effect| {
+            if let Effect::Classify(ticket) = effect {
+                wanted = Some(ticket);
+            }
+        });
+        let ticket = wanted.expect("every frame is a part");
+        vision.preprocess(&frame).unwrap();
+        vision.infer().unwrap();
+        let scores = Input::Scores { ticket, scores: vision.scores(), beyond: false };
+        station.step(Moment::at(clock.now()), scores, &mut |effect| {
+            if let Effect::Decided(done) = effect {
+                let command = Command::Now { part: done.part.id, calls: done.calls, at: clock.now() };
+                actuator.apply(command, &clock, &events);
+            }
+        });
         actuator.tick(0, &clock, &events);
     }
     COUNT.get() - before

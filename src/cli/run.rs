@@ -8,11 +8,11 @@ use crate::engine::Engine;
 use crate::outputs::{Backend, RotatingFile};
 use crate::settings::LineMode;
 use crate::sources::{self, SourceSpec};
+use crate::station::Station;
 use crate::supervisor::actuation::Actuator;
 use crate::supervisor::drill::{Classifier, Drill, Drilled};
 use crate::supervisor::events::Opening;
-use crate::supervisor::routing::Routing;
-use crate::supervisor::stage::Stage;
+use crate::supervisor::vision::Vision;
 use crate::supervisor::{self, Reporter, SystemClock};
 use crate::triggers;
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         }
         let inputs: Vec<_> =
             settings.inputs.iter().filter_map(|i| triggers::open(i, &clock).map_err(|e| keep(e.into())).ok()).collect();
-        let (late, late_calls) = Routing::new(bundle.contract.task, &settings).late();
+        let (late, late_calls) = settings.routing(bundle.contract.task).late();
         let actuator = Actuator::open(&settings.outputs, late_calls, late.map_or("safe", |a| a.name()));
         let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
         let log = settings.events.as_ref().map(|log| {
@@ -99,7 +99,9 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         Some(drill) => Box::new(Drilled::new(engine, drill)),
         None => Box::new(engine),
     };
-    let stage = Stage::new(&bundle, classifier, &settings, source.pacing())?;
+    let parts = args.parts.unwrap_or(if demo { 20 } else { 0 });
+    let vision = Vision::new(&bundle, classifier, &settings, source.pacing());
+    let station = Station::new(settings.station(bundle.contract.task, parts))?;
     let signalled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, signalled.clone())?;
@@ -112,8 +114,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         tags: bundle.contract.tags.iter().map(|t| t.name.to_string()).collect(),
         outputs: settings.outputs.iter().map(|o| (o.name.clone(), o.backend.to_string())).collect(),
     };
-    let tags = opening.tags.len();
-    let parts = args.parts.unwrap_or(if demo { 20 } else { 0 });
+    let tags = opening.tags.clone();
     let reporter = Reporter::new(opening, args.json, log.and_then(Result::ok));
     let record = record.and_then(Result::ok);
     let board = Board::default();
@@ -121,9 +122,10 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     if settings.mode != LineMode::State && kernel_drives && board.after_death() == AfterDeath::Persists {
         eprintln!("tagpin: lines keep their last level if this program is killed; `tagpin check` says how to change that");
     }
-    // The stage holds what it needs of it; the graph's bytes are as many again as the engine's weights.
+    // Vision holds what it needs of it; the graph's bytes are as many again as the engine's weights.
     drop(bundle);
     drop(model);
-    let run = supervisor::Run { stage, source, inputs, actuator, settings, reporter, tags, parts, signalled, record, board };
+    let run =
+        supervisor::Run { vision, station, source, inputs, actuator, settings, reporter, tags, signalled, record, board };
     Ok(supervisor::run(run).exit_code())
 }

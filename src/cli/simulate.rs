@@ -4,9 +4,11 @@
 
 use super::{Model, PARTS, Refused};
 use crate::bundle::Bundle;
+use crate::decide::Task;
 use crate::engine::Engine;
-use crate::settings::{Settings, SettingsError};
-use crate::simulate::{self, Fault, Outcome, Quantile, Script, Spread, view};
+use crate::settings::{DEMO, SOAK, Settings};
+use crate::simulate::drawn::{self, Coverage};
+use crate::simulate::{self, Fault, ModelTag, Outcome, Plan, Quantile, Script, Spread, view};
 use crate::time::Micros;
 use serde_json::{Value, json};
 use std::io::IsTerminal;
@@ -51,6 +53,12 @@ pub(super) struct Simulate {
     /// The long run: so many parts under a heavy-tailed model and every kind of fault; exit 1 if one is lost, swapped, doubled or unsafe
     #[arg(long, value_name = "PARTS")]
     soak: Option<u64>,
+    /// Draw settings by seed from what device.toml can say of a gate, 500 parts each; --soak says how many parts in all
+    #[arg(long, conflicts_with = "settings")]
+    drawn: bool,
+    /// Only drawn setting I, counted from 0, shown whole
+    #[arg(long, requires = "drawn", value_name = "I")]
+    only: Option<u64>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -98,14 +106,43 @@ fn spread(range: Range) -> Spread {
     Spread { lo: ms(range.0), hi: ms(range.1) }
 }
 
+/// device.toml as text, and what a line reads out of it.
+struct File {
+    text: String,
+    settings: Settings,
+}
+
+impl File {
+    /// The named file, or a built-in one.
+    fn read(path: Option<&Path>, built_in: &str, name: &str, bundle: &Bundle<'_>) -> Result<Self, Refused> {
+        let (text, name) = match path {
+            None => (built_in.to_string(), name.to_string()),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| format!("{}: cannot be read: {e}", path.display()))?;
+                (text, path.display().to_string())
+            }
+        };
+        let settings = super::model_tags(bundle, |model| Settings::parse(&text, &name, model));
+        Ok(Self { settings: settings.map_err(|e| Refused(e.0))?, text })
+    }
+
+    fn plan<'p>(&'p self, task: Task, tags: &'p [ModelTag]) -> Plan<'p> {
+        Plan { task, tags, settings: &self.settings, text: &self.text }
+    }
+}
+
 pub(super) fn run(args: &Simulate) -> Result<u8, Refused> {
     let model = Model::read(args.bundle.as_deref().unwrap_or(PARTS.as_ref()))?;
     let bundle = model.bundle()?;
+    if args.drawn {
+        return drawn(args, &bundle, args.soak.unwrap_or(500_000));
+    }
     if let Some(parts) = args.soak {
         return soak(args, &bundle, parts);
     }
-    let settings = super::settings(args.settings.as_deref(), &bundle, args.settings.is_none());
-    let settings = settings.map_err(|e| Refused(e.0))?;
+    let file = File::read(args.settings.as_deref(), DEMO, "the built-in demo.toml", &bundle)?;
+    let tags = simulate::model_tags(&bundle);
+    let plan = file.plan(bundle.contract.task, &tags);
     let (inference, timed) = match &args.bench {
         Some(path) => (from_bench(path)?, format!("from {}", path.display())),
         None => (timed_here(&bundle)?, "timed on this machine".into()),
@@ -121,25 +158,78 @@ pub(super) fn run(args: &Simulate) -> Result<u8, Refused> {
         faults: args.faults.iter().map(|r| (r.0, r.1)).collect(),
         counts_per_second: args.counts_per_second,
     };
-    let outcome = simulate::run(&bundle, &settings, &script)?;
+    let outcome = simulate::run(&plan, &script)?;
     /// Parts at each spacing that is tried.
     const TRIED: u64 = 2000;
-    let fastest = simulate::fastest(&bundle, &settings, &script, TRIED)?;
+    let fastest = simulate::fastest(&plan, &script, TRIED)?;
     if args.json {
         println!("{}", to_json(&outcome, fastest.as_ref()));
     } else {
-        let names: Vec<&str> = settings.outputs.iter().map(|o| o.name.as_str()).collect();
-        report(&outcome, fastest.as_ref(), &names, &settings, &timed);
+        let names: Vec<&str> = file.settings.outputs.iter().map(|o| o.name.as_str()).collect();
+        report(&outcome, fastest.as_ref(), &names, &file.settings, &timed);
     }
     Ok(!outcome.verdict.is_clean() as u8)
 }
 
+/// What a long run came to.
+#[derive(Default)]
+struct Soaked {
+    outcome: Outcome,
+    settings: u64,
+    refused: u64,
+}
+
+impl Soaked {
+    fn add(&mut self, o: &Outcome) {
+        let (sum, v) = (&mut self.outcome, o.verdict);
+        sum.parts += o.parts;
+        sum.verdict.lost += v.lost;
+        sum.verdict.swapped += v.swapped;
+        sum.verdict.doubled += v.doubled;
+        sum.verdict.not_safe += v.not_safe;
+        sum.line_time.0 += o.line_time.0;
+        sum.edges += o.edges;
+        sum.late += o.late;
+        sum.undecided += o.undecided;
+        sum.most_in_flight = sum.most_in_flight.max(o.most_in_flight);
+        for (name, n) in &o.faults {
+            match sum.faults.iter_mut().find(|(k, _)| k == name) {
+                Some((_, all)) => *all += n,
+                None => sum.faults.push((name, *n)),
+            }
+        }
+    }
+
+    /// The line that scripts read, and one for people.
+    fn print(&self, seed: u64, values: Option<usize>) {
+        let (o, v) = (&self.outcome, self.outcome.verdict);
+        let faults: u64 = o.faults.iter().map(|(_, n)| n).sum();
+        print!(
+            "parts={} lost={} swapped={} doubled={} faults={faults} unsafe={}",
+            o.parts, v.lost, v.swapped, v.doubled, v.not_safe
+        );
+        match values {
+            Some(values) => {
+                println!(" settings={} refused={} values={values}/{}", self.settings, self.refused, Coverage::all());
+            }
+            None => println!(),
+        }
+        let kinds: Vec<String> = o.faults.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        println!(
+            "seed {seed}, {:.1} h of line time, up to {} parts in flight, {} edges, {} parts late, {} without an answer; faults: {}",
+            o.line_time.0 as f64 / 3.6e9,
+            o.most_in_flight,
+            o.edges,
+            o.late,
+            o.undecided,
+            kinds.join(", ")
+        );
+    }
+}
+
 fn soak(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused> {
-    let settings = match &args.settings {
-        Some(path) => super::settings(Some(path), bundle, false),
-        None => super::model_tags(bundle, Settings::soak),
-    };
-    let settings = settings.map_err(|e: SettingsError| Refused(e.0))?;
+    let file = File::read(args.settings.as_deref(), SOAK, "the built-in soak.toml", bundle)?;
+    let tags = simulate::model_tags(bundle);
     let script = Script {
         seed: args.seed,
         parts,
@@ -148,35 +238,55 @@ fn soak(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused>
         fps: 60,
         arrival: Spread { lo: ms(4.0), hi: ms(12.0) },
         inference: Quantile::heavy(ms(12.0), ms(30.0), ms(300.0), ms(1900.0)),
-        faults: vec![
-            (Fault::FrameLost, 5000),
-            (Fault::FrameCorrupt, 3000),
-            (Fault::CameraGone, 20),
-            (Fault::Engine, 1000),
-            (Fault::Touching, 1000),
-            (Fault::Write, 500),
-        ],
+        faults: Fault::rates(),
         counts_per_second: args.counts_per_second,
     };
-    let outcome = simulate::run(bundle, &settings, &script)?;
-    let v = outcome.verdict;
-    let faults: u64 = outcome.faults.iter().map(|(_, n)| n).sum();
-    println!(
-        "parts={} lost={} swapped={} doubled={} faults={faults} unsafe={}",
-        outcome.parts, v.lost, v.swapped, v.doubled, v.not_safe
-    );
-    let kinds: Vec<String> = outcome.faults.iter().map(|(name, n)| format!("{name} {n}")).collect();
-    println!(
-        "seed {}, {:.1} h of line time, up to {} parts in flight, {} edges, {} parts late, {} without an answer; faults: {}",
-        args.seed,
-        outcome.line_time.0 as f64 / 3.6e9,
-        outcome.most_in_flight,
-        outcome.edges,
-        outcome.late,
-        outcome.undecided,
-        kinds.join(", ")
-    );
-    Ok(!v.is_clean() as u8)
+    let mut soaked = Soaked::default();
+    soaked.add(&simulate::run(&file.plan(bundle.contract.task, &tags), &script)?);
+    soaked.print(args.seed, None);
+    Ok(!soaked.outcome.verdict.is_clean() as u8)
+}
+
+/// Lines drawn by seed, each with [`PARTS_A_SETTING`] parts; the first that the ledger does not agree with is shown.
+fn drawn(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused> {
+    /// Parts on each drawn line.
+    const PARTS_A_SETTING: u64 = 500;
+    /// How often each value must be drawn in a million parts.
+    const LEAST: u64 = 20;
+    let tags = simulate::model_tags(bundle);
+    let (mut soaked, mut coverage) = (Soaked::default(), Coverage::default());
+    let all = args.only.map_or(0..parts.div_ceil(PARTS_A_SETTING), |only| only..only + 1);
+    let mut shown = false;
+    for index in all {
+        let drawn = drawn::draw(args.seed, index, &tags, PARTS_A_SETTING);
+        soaked.settings += 1;
+        let settings = super::model_tags(bundle, |model| Settings::parse(&drawn.text, "drawn", model));
+        let settings = match settings {
+            Ok(settings) => settings,
+            Err(e) => {
+                soaked.refused += 1;
+                if args.only.is_some() {
+                    println!("{}\n{e}", drawn.text);
+                }
+                continue;
+            }
+        };
+        coverage.add(&drawn.coverage);
+        let plan = Plan { task: bundle.contract.task, tags: &tags, settings: &settings, text: &drawn.text };
+        let outcome = simulate::run(&plan, &drawn.script)?;
+        if args.only.is_some() || !outcome.verdict.is_clean() && !shown {
+            shown = true;
+            println!("# setting {index} of seed {}: {:?}\n{}", args.seed, outcome.verdict, drawn.text);
+        }
+        soaked.add(&outcome);
+    }
+    // Each value as often as its share of a million parts asks for.
+    let least = (LEAST * soaked.settings * PARTS_A_SETTING / 1_000_000).max(1);
+    let values = coverage.reached(least);
+    soaked.print(args.seed, Some(values));
+    let covered = args.only.is_some() || soaked.settings < 200 || values == Coverage::all();
+    let refused = soaked.refused * 20 > soaked.settings;
+    Ok((!soaked.outcome.verdict.is_clean() || refused || !covered) as u8)
 }
 
 /// Median, 90th, 99th and largest of preprocessing and inference together, from `bench --json`.

@@ -148,6 +148,11 @@ impl TagSet {
         self.0.iter().all(|&w| w == 0)
     }
 
+    /// Whether some tag is in both sets.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(mine, its)| mine & its != 0)
+    }
+
     /// All tags of both sets.
     pub fn union(mut self, other: &Self) -> Self {
         self.0.iter_mut().zip(&other.0).for_each(|(mine, its)| *mine |= its);

@@ -130,6 +130,11 @@ impl Line {
         if part.frames < self.rules.frames { Taken::More(part) } else { Taken::Last(part) }
     }
 
+    /// Part `id`, if it still waits for its end.
+    pub fn waiting(&self, id: PartId) -> Option<Part> {
+        self.entries.iter().find(|e| e.part.id == id && !e.closed).map(|e| e.part)
+    }
+
     /// Part `id` is decided; gives it back if it waited.
     pub fn close(&mut self, id: PartId) -> Option<Part> {
         let entry = self.entries.iter_mut().find(|e| e.part.id == id && !e.closed)?;

@@ -26,9 +26,9 @@ const BACKENDS: [(&str, fn(&mut Table<'_>) -> Backend); 4] = [
 
 /// What a word of `on` adds to the verdicts that call for a line.
 const CALLS: [(&str, fn(&mut Calls)); 5] = [
-    ("accept", |c| c.actions.push(Action::Accept)),
-    ("reject", |c| c.actions.push(Action::Reject)),
-    ("review", |c| c.actions.push(Action::Review)),
+    ("accept", |c| c.on(Action::Accept)),
+    ("reject", |c| c.on(Action::Reject)),
+    ("review", |c| c.on(Action::Review)),
     ("unknown", |c| c.unknown = true),
     ("foreign", |c| c.foreign = true),
 ];
@@ -91,7 +91,7 @@ fn drive(t: &mut Table<'_>, names: &Names<'_>) -> Drive {
             (Some((_, add)), _, _) => add(&mut calls),
             (_, Some((_, make)), _) => alone = Some(make(t)),
             (_, _, Some(tag)) => match names.id(tag) {
-                Some(id) => calls.tags.push(id),
+                Some(id) => calls.tags.insert(id),
                 None => t.problem_at(at.clone(), names.unknown(tag)),
             },
             _ => {

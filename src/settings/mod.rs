@@ -10,11 +10,11 @@ mod read;
 mod reader;
 mod warnings;
 
-use crate::decide::{Action, Policy, Role, TagPolicy, TagRule, TagSet};
-use crate::head::TagId;
+use crate::decide::{Action, Policy, Role, TagPolicy, TagRule, TagSet, Task};
 use crate::line::{GateLine, MAX_LINES, PartRules, Shape, Spacing, Travel};
 use crate::outputs::{Backend, Polarity, State};
 use crate::preprocess::Roi;
+use crate::station::{Calls, Routing, StationRules};
 use crate::time::{Micros, Millis};
 use crate::triggers::{PresenceRules, TriggerSpec};
 pub use reader::Rename;
@@ -85,19 +85,6 @@ pub enum Drive {
     Ready,
     /// It changes its state twice in a period as long as everything works.
     Heartbeat(Millis),
-}
-
-/// What calls for a line.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Calls {
-    /// Actions that do.
-    pub actions: Vec<Action>,
-    /// Tags that do when present.
-    pub tags: Vec<TagId>,
-    /// Whether a part does that no tag is sure of.
-    pub unknown: bool,
-    /// Whether a part does that is none of what the model was trained on.
-    pub foreign: bool,
 }
 
 /// One output line.
@@ -223,6 +210,34 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(SettingsError(problems)) }
     }
 
+    /// Which lines each decision calls for, for a model of this task.
+    pub fn routing(&self, task: Task) -> Routing {
+        let calls = |o: &OutputSettings| match o.drive {
+            Drive::Calls(calls) => Some(calls),
+            Drive::Busy | Drive::Ready | Drive::Heartbeat(_) => None,
+        };
+        let late = match self.mode {
+            LineMode::State => None,
+            LineMode::Gate { late } => Some(late),
+        };
+        Routing::new(task, late, &self.outputs.iter().map(calls).collect::<Vec<_>>())
+    }
+
+    /// What the station goes by, for a model of this task. `parts`: the number after which it is over; 0 for no limit.
+    pub fn station(&self, task: Task, parts: u64) -> StationRules<'_> {
+        StationRules {
+            tags: &self.tags,
+            policy: self.policy,
+            routing: self.routing(task),
+            every_frame: self.trigger == TriggerKind::EveryFrame,
+            spacing: self.spacing,
+            part: self.part,
+            first_gate: self.first_gate(),
+            parts,
+            max_faults: self.max_faults,
+        }
+    }
+
     /// The text of a file with every key that stands under an old name renamed; comments and layout stay as they are.
     /// `renamed`: of the same text.
     pub fn migrate(text: &str, renamed: &[Rename]) -> String {
@@ -263,11 +278,6 @@ impl Settings {
     /// The settings of the demonstration, for the shipped parts model.
     pub fn demo(model: ModelTags<'_>) -> Result<Self, SettingsError> {
         Self::parse(DEMO, "the built-in demo.toml", model)
-    }
-
-    /// The settings of the long simulated run, for the shipped parts model.
-    pub fn soak(model: ModelTags<'_>) -> Result<Self, SettingsError> {
-        Self::parse(SOAK, "the built-in soak.toml", model)
     }
 
     /// What a model needs without any file: each frame is a part, no output.

@@ -1,7 +1,8 @@
 //! What settings say that cannot have been meant: they run, but an output waits for what nothing gives.
 
-use super::{Calls, Drive, LineMode, Settings};
+use super::{Drive, LineMode, Settings};
 use crate::decide::{Action, Policy};
+use crate::station::Calls;
 
 /// Something to think over; it forbids nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Settings {
         for output in &self.outputs {
             let Drive::Calls(calls) = &output.drive else { continue };
             let name = || output.name.clone();
-            for &action in calls.actions.iter().filter(|a| !self.gives(**a, calls, has_distance)) {
+            for action in calls.actions().filter(|a| !self.gives(*a, calls, has_distance)) {
                 warnings.push(Warning::NoTagGives { output: name(), action });
             }
             if calls.foreign && !has_distance {

@@ -1,33 +1,28 @@
-//! The belt, the camera and the model as events in time, in front of the real stage and actuator.
+//! The belt, the camera and the model as events in time, in front of the station and the outputs that a board runs too.
 //!
-//! Everything happens on one thread, in the order that the four threads of a run would see.
+//! Everything happens on one thread, in the order that the threads of a run would see: triggers at once, the newest frame
+//! when the model is free, gates when they are due. What is right is the ledger's business.
 
-use super::ledger::{Edge, Ledger, Rules, Shown};
+use super::ledger::{Answer, Edge, Ledger};
 use super::random::strikes;
+use super::site::Site;
 use super::view::Row;
-use super::{Outcome, Script, SimulatedClock};
-use crate::bundle::Bundle;
-use crate::decide::{Combine, Decision, TagSet, Verdict};
-use crate::engine::EngineError;
+use super::{Outcome, Plan, Script, SimulatedClock};
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
-use crate::head::TagId;
-use crate::line::{Admission, Intake, MAX_LINES, Moment, Opened, PartId, Taken, Travel};
+use crate::head::Score;
+use crate::line::{MAX_LINES, Moment};
 use crate::outputs::{Output, OutputError, State};
 use crate::random::Random;
-use crate::settings::{LineMode, Mode, Settings};
-use crate::sources::Pacing;
-use crate::supervisor::Triggered;
+use crate::settings::{LineMode, Settings};
+use crate::station::{Effect, Input, PartDone, Scope, Station, Ticket};
 use crate::supervisor::actuation::{Actuator, Command};
-use crate::supervisor::drill::Classifier;
 use crate::supervisor::events::{Event, EventQueue};
 use crate::supervisor::quantiles::Quantiles;
-use crate::supervisor::routing::Routing;
-use crate::supervisor::stage::{Decided, PartDone, Stage};
 use crate::time::{Clock, Instant, Micros};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What fails on the simulated line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +39,38 @@ pub enum Fault {
     Touching,
     /// An output cannot be written.
     Write,
+    /// A trigger is told up to 20 ms after its moment.
+    ToldLate,
+    /// A part that the model cannot tell: frames beyond the distance limit.
+    Foreign,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::FrameLost, Self::FrameCorrupt, Self::CameraGone, Self::Engine, Self::Touching, Self::Write];
+    pub const ALL: [Self; 8] = [
+        Self::FrameLost,
+        Self::FrameCorrupt,
+        Self::CameraGone,
+        Self::Engine,
+        Self::Touching,
+        Self::Write,
+        Self::ToldLate,
+        Self::Foreign,
+    ];
+
+    /// All kinds, at the rates of the long run: in a million frames, parts or moments.
+    pub fn rates() -> Vec<(Self, u32)> {
+        vec![
+            (Self::FrameLost, 5000),
+            (Self::FrameCorrupt, 3000),
+            (Self::CameraGone, 20),
+            (Self::Engine, 1000),
+            (Self::Touching, 1000),
+            (Self::Write, 500),
+            (Self::ToldLate, 2000),
+            (Self::Foreign, 5000),
+        ]
+    }
 
     /// The name used on the command line and in tables.
     pub const fn name(self) -> &'static str {
@@ -60,24 +81,9 @@ impl Fault {
             Self::Engine => "engine",
             Self::Touching => "touching",
             Self::Write => "write",
+            Self::ToldLate => "told_late",
+            Self::Foreign => "foreign",
         }
-    }
-}
-
-/// A tag that no part has: nothing is in view.
-const NOTHING: i32 = -1;
-
-/// Answers what the frame in hand shows: one tag for sure, or none.
-struct Oracle(Arc<AtomicI32>);
-
-impl Classifier for Oracle {
-    fn infer(&mut self, _: &[i8], logits: &mut [i32]) -> Result<(), EngineError> {
-        const SURE: i32 = 20 << 16;
-        let shown = self.0.load(Ordering::Relaxed);
-        for (i, logit) in logits.iter_mut().enumerate() {
-            *logit = if shown == i as i32 { SURE } else { -SURE };
-        }
-        Ok(())
     }
 }
 
@@ -93,19 +99,27 @@ impl Output for Flaky {
     }
 }
 
+/// What a part on the belt is.
 #[derive(Clone, Copy)]
+struct Kind {
+    tag: u16,
+    foreign: bool,
+    /// Seed of its frames' scores.
+    seed: u64,
+}
+
+#[derive(Clone)]
 struct Frame {
     exposed: Instant,
-    shows: Shown,
+    scores: Vec<u16>,
+    beyond: bool,
     corrupt: bool,
 }
 
 /// A frame that the model works on.
-#[derive(Clone, Copy)]
 struct Working {
     frame: Frame,
-    part: crate::line::Part,
-    last: bool,
+    ticket: Ticket,
     since: Instant,
     until: Instant,
     fails: bool,
@@ -119,6 +133,11 @@ struct Belt {
     next_exposure: Instant,
     exposures: u64,
     gone_until: Instant,
+    next_press: Instant,
+    /// Triggers on their way to the line: when they are told, and their moment.
+    told: VecDeque<(Instant, Moment)>,
+    /// What passed, newest last, with its trigger.
+    passed: VecDeque<(Instant, Kind)>,
 }
 
 /// A line in simulation.
@@ -126,19 +145,20 @@ pub(super) struct Simulated<'s> {
     script: &'s Script,
     clock: Arc<SimulatedClock>,
     belt: Belt,
-    stage: Stage,
-    intake: Intake,
+    station: Station,
+    to_camera: Micros,
+    gated: bool,
     actuator: Actuator,
     events: EventQueue,
     drained: Vec<Event>,
-    shown: Arc<AtomicI32>,
+    names: Vec<String>,
+    states: [bool; MAX_LINES],
     write_fails: Arc<AtomicBool>,
     tags: u16,
     ledger: Ledger,
-    edges: [Vec<Edge>; MAX_LINES],
+    edges: BTreeMap<String, Vec<Edge>>,
     arrivals: VecDeque<(Instant, Frame)>,
     slot: Option<Frame>,
-    waiting: VecDeque<Triggered>,
     working: Option<Working>,
     to_verdict: Quantiles,
     outcome: Outcome,
@@ -146,65 +166,29 @@ pub(super) struct Simulated<'s> {
 
 impl<'s> Simulated<'s> {
     /// A line with nothing on it. Every way of `settings` must be a time.
-    pub(super) fn new(bundle: &Bundle<'_>, settings: &Settings, script: &'s Script) -> Result<Self, String> {
+    pub(super) fn new(plan: &Plan<'_>, settings: &Settings, script: &'s Script) -> Result<Self, String> {
         let clock = Arc::new(SimulatedClock::default());
-        let shown = Arc::new(AtomicI32::new(NOTHING));
         let write_fails = Arc::new(AtomicBool::new(false));
-        let stage = Stage::new(bundle, Box::new(Oracle(shown.clone())), settings, Pacing::Pulled)?;
-        let routing = Routing::new(bundle.contract.task, settings);
-        let (late, late_calls) = routing.late();
+        let gated = settings.mode != LineMode::State;
+        if settings.first_gate().filter(|_| gated).is_none() {
+            return Err(
+                "the settings have no gate to simulate; set [line] mode = \"gate\" and give each output a delay".into()
+            );
+        }
+        let station = Station::new(settings.station(plan.task, 0)).map_err(|e| e.to_string())?;
+        let (late, late_calls) = settings.routing(plan.task).late();
         let flaky = write_fails.clone();
         let actuator = Actuator::with(&settings.outputs, late_calls, late.map_or("safe", |a| a.name()), |_| {
             Ok(Box::new(Flaky(flaky.clone())) as Box<dyn Output>)
         });
         let actuator = actuator.map_err(|e| e.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-        let gated = settings.mode != LineMode::State;
-        let Some(first_gate) = settings.first_gate().filter(|_| gated) else {
-            return Err(
-                "the settings have no gate to simulate; set [line] mode = \"gate\" and give each output a delay".into()
-            );
-        };
-        let tags = bundle.contract.tags.len() as u16;
-        let alone = |tag: u16| {
-            let (tag, action) = (TagId(tag), settings.tags[tag as usize].action);
-            let held = TagSet::of(tag);
-            let (action, tag) = (Some(action), Some(tag));
-            routing.of(&Decision { verdict: Verdict::Present, action, tag, held, band: TagSet::EMPTY }).1
-        };
-        let time = |way: Travel| way.due(Moment::default()).map_or(Micros(0), |at| Micros(at.as_micros()));
-        let rules = Rules {
-            frames: settings.part.frames,
-            needed: if settings.policy.combine == Combine::Best { 1 } else { settings.policy.k },
-            to_camera: time(settings.part.to_camera),
-            deadline: settings.part.deadline.micros(),
-            first_gate,
-            stale_after: settings.policy.stale_after.micros(),
-            lines: settings
-                .outputs
-                .iter()
-                .map(|o| {
-                    let width = match o.mode {
-                        Mode::Pulse(width) => Some(width.micros()),
-                        _ => None,
-                    };
-                    o.gate_line().map(|g| (time(g.delay), width))
-                })
-                .collect(),
-            late_calls,
-            tag_calls: (0..tags).map(alone).collect(),
-            unknown_calls: routing
-                .of(&Decision {
-                    verdict: Verdict::Unknown,
-                    action: Some(settings.policy.unknown),
-                    tag: None,
-                    held: TagSet::EMPTY,
-                    band: TagSet::EMPTY,
-                })
-                .1,
-        };
+        let site = Site::read(plan.text, plan.tags, plan.task == crate::decide::Task::Multiclass, script.counts_per_second)
+            .map_err(|e| e.to_string())?;
         let start = Instant::from_micros(1_000_000);
         let mut random = Random::new(script.seed, 0x0b17);
         let first = start.plus(script.spacing.draw(&mut random));
+        let mut states = [false; MAX_LINES];
+        settings.outputs.iter().zip(&mut states).for_each(|(o, s)| *s = o.safe == State::Active);
         Ok(Self {
             script,
             clock,
@@ -215,20 +199,24 @@ impl<'s> Simulated<'s> {
                 next_exposure: start,
                 exposures: 0,
                 gone_until: Instant::default(),
+                next_press: start.plus(Micros(1_500_000)),
+                told: VecDeque::new(),
+                passed: VecDeque::new(),
             },
-            stage,
-            intake: Intake::new(settings.spacing),
+            station,
+            to_camera: settings.part.to_camera.due(Moment::default()).map_or(Micros(0), |at| Micros(at.as_micros())),
+            gated,
             actuator,
             events: EventQueue::default(),
             drained: Vec::new(),
-            shown,
+            names: settings.outputs.iter().map(|o| o.name.clone()).collect(),
+            states,
             write_fails,
-            tags,
-            ledger: Ledger::new(rules),
-            edges: std::array::from_fn(|_| Vec::new()),
+            tags: plan.tags.len() as u16,
+            ledger: Ledger::new(site),
+            edges: BTreeMap::new(),
             arrivals: VecDeque::new(),
             slot: None,
-            waiting: VecDeque::new(),
             working: None,
             to_verdict: Quantiles::default(),
             outcome: Outcome { faults: Fault::ALL.map(|f| (f.name(), 0)).to_vec(), ..Outcome::default() },
@@ -236,13 +224,13 @@ impl<'s> Simulated<'s> {
     }
 
     /// Runs the script to its end.
-    pub(super) fn run(mut self) -> Result<Outcome, String> {
+    pub(super) fn run(mut self) -> Outcome {
         /// How long the camera goes on after the last part.
         const TAIL: Micros = Micros(1_000_000);
         let mut end = None;
         loop {
             let now = self.clock.now();
-            if self.belt.next_part.is_none() {
+            if self.belt.next_part.is_none() && self.belt.told.is_empty() {
                 let end = *end.get_or_insert(now.plus(TAIL));
                 if now >= end && !self.actuator.is_busy() && self.working.is_none() {
                     break;
@@ -252,21 +240,19 @@ impl<'s> Simulated<'s> {
             self.clock.wait_until(next);
             self.happen(next);
         }
-        Ok(self.finish())
+        self.finish()
     }
 
     fn next_event(&self, now: Instant) -> Instant {
-        let deadline = match self.working {
-            None => self.stage.time_left(now).map(|left| now.plus(left.max(Micros(1)))),
-            Some(_) => None,
-        };
         let candidates = [
             self.belt.next_part,
+            self.belt.told.front().map(|(at, _)| *at),
             Some(self.belt.next_exposure),
+            Some(self.belt.next_press),
             self.arrivals.front().map(|(at, _)| *at),
-            self.working.map(|w| w.until),
+            self.working.as_ref().map(|w| w.until),
             self.actuator.next_due(),
-            deadline,
+            self.station.time_left(now).map(|left| now.plus(left.max(Micros(1)))),
         ];
         candidates.into_iter().flatten().min().expect("the camera always has a next frame").max(now)
     }
@@ -275,16 +261,30 @@ impl<'s> Simulated<'s> {
         if self.belt.next_part == Some(now) {
             self.part_comes(now);
         }
+        while let Some((_, trigger)) = self.belt.told.pop_front_if(|(at, _)| *at <= now) {
+            self.ledger.passes(trigger.at, now);
+            self.step(Input::Trigger(trigger));
+        }
         if self.belt.next_exposure == now {
             self.expose(now);
+        }
+        if self.belt.next_press == now {
+            self.belt.next_press = now.plus(Micros(self.belt.random.range(400_000, 4_000_000) as u64));
+            self.ledger.acknowledged(now);
+            self.command(Command::Acknowledge(now));
         }
         while let Some((_, frame)) = self.arrivals.pop_front_if(|(at, _)| *at <= now) {
             self.slot = Some(frame);
         }
-        if self.working.is_some_and(|w| w.until <= now) {
+        if self.working.as_ref().is_some_and(|w| w.until <= now) {
             self.answer(now);
         }
-        self.line_thread(now);
+        while self.working.is_none()
+            && let Some(frame) = self.slot.take()
+        {
+            self.frame(frame, now);
+        }
+        self.step(Input::Tick);
         if self.strikes(Fault::Write) {
             self.write_fails.store(true, Ordering::Relaxed);
         }
@@ -292,7 +292,7 @@ impl<'s> Simulated<'s> {
         self.tick();
         if armed && !self.write_fails.swap(false, Ordering::Relaxed) {
             self.count(Fault::Write);
-            self.ledger.safe_at.push(now);
+            self.ledger.goes_safe(now);
             self.tick();
         }
         self.outcome.most_in_flight = self.outcome.most_in_flight.max(self.actuator.in_flight());
@@ -309,18 +309,25 @@ impl<'s> Simulated<'s> {
     }
 
     fn part_comes(&mut self, now: Instant) {
-        let tag = self.belt.random.range(0, self.tags as i32 - 1) as u16;
-        let trigger = Moment::at(now);
-        let admitted = match self.intake.edge(trigger) {
-            Admission::Part(id) => Some((id, false)),
-            Admission::Touching(id) => Some((id, true)),
-            Admission::Ignored | Admission::Safe => None,
-        };
-        if let Some((id, touching)) = admitted {
-            self.ledger.passes(now, tag, touching);
-            self.command(Command::Open { part: id, trigger, touching });
-            self.waiting.push_back(Triggered { id, trigger, touching });
+        let foreign = self.strikes(Fault::Foreign);
+        if foreign {
+            self.count(Fault::Foreign);
         }
+        let tag = self.belt.random.range(0, self.tags as i32 - 1) as u16;
+        let kind = Kind { tag, foreign, seed: self.belt.random.next() };
+        if self.belt.passed.len() == 256 {
+            self.belt.passed.pop_front();
+        }
+        self.belt.passed.push_back((now, kind));
+        let delay = if self.strikes(Fault::ToldLate) {
+            self.count(Fault::ToldLate);
+            self.belt.random.range(1000, 20_000) as u64
+        } else {
+            0
+        };
+        // Edges of one input are told in their order.
+        let told = self.belt.told.back().map_or(now, |(last, _)| *last).max(now.plus(Micros(delay)));
+        self.belt.told.push_back((told, Moment::at(now)));
         self.belt.parts_left -= 1;
         self.belt.next_part = (self.belt.parts_left > 0).then(|| {
             let gap = if self.strikes(Fault::Touching) {
@@ -355,99 +362,103 @@ impl<'s> Simulated<'s> {
         }
         let arrival = now.plus(self.script.arrival.draw(&mut self.belt.random));
         let arrival = self.arrivals.back().map_or(arrival, |(last, _)| arrival.max(*last));
-        let came = self.ledger.rules.to_camera;
-        let shows = self.ledger.before_camera(now).map(|i| &self.ledger.parts[i]);
-        let shows = shows.filter(|p| now < p.trigger.plus(came).plus(self.script.in_view)).map(|p| p.tag);
-        self.arrivals.push_back((arrival, Frame { exposed: now, shows, corrupt }));
+        let came = |trigger: Instant| trigger.plus(self.to_camera);
+        let before = self.belt.passed.iter().rev().find(|(trigger, _)| came(*trigger) <= now);
+        let shown = before.filter(|(trigger, _)| now < came(*trigger).plus(self.script.in_view)).map(|(_, kind)| *kind);
+        let (scores, beyond) = self.scores(shown);
+        self.arrivals.push_back((arrival, Frame { exposed: now, scores, beyond, corrupt }));
     }
 
-    /// What the line's thread does when it is not in the model: parts first, then the newest frame, then what is overdue.
-    fn line_thread(&mut self, now: Instant) {
-        while self.working.is_none() {
-            if let Some(part) = self.waiting.pop_front() {
-                self.open(part, now);
-                continue;
-            }
-            let Some(frame) = self.slot.take() else { break };
-            self.frame(frame, now);
-        }
-        if self.working.is_none() {
-            while let Some(done) = self.stage.overdue(now) {
-                self.done(&done);
-            }
-        }
-    }
-
-    fn open(&mut self, part: Triggered, now: Instant) {
-        match self.stage.open(part) {
-            Opened::Waits => {}
-            Opened::Full => self.command(Command::Safe(Reason::Overflow)),
-            Opened::Doubt(before) => self.command(Command::Doubt(before)),
-        }
-        if part.touching {
-            for id in [PartId(part.id.0 - 1), part.id] {
-                if let Some(done) = self.stage.give_up(now, id, Reason::TooClose) {
-                    self.done(&done);
-                }
-            }
-        }
+    /// What the model will say of a frame: mostly its part's tag for sure, now and then doubtful, near a threshold, or wrong.
+    fn scores(&self, shown: Option<Kind>) -> (Vec<u16>, bool) {
+        let Some(kind) = shown else { return (vec![900; self.tags as usize], false) };
+        let mut r = Random::new(kind.seed, self.belt.exposures);
+        let sure = r.range(0, 9) < 8;
+        let score = |r: &mut Random, t: u16| match (sure, t == kind.tag) {
+            (true, true) => r.range(52_000, 65_535) as u16,
+            (true, false) => r.range(0, 9000) as u16,
+            (false, _) => r.range(0, 65_535) as u16,
+        };
+        let scores = (0..self.tags).map(|t| score(&mut r, t)).collect();
+        (scores, kind.foreign && r.range(0, 9) > 0)
     }
 
     fn frame(&mut self, frame: Frame, now: Instant) {
         if frame.corrupt {
-            return;
+            return self.step_alone(Input::NoFrame(Reason::Corrupt));
         }
-        let taken = self.stage.take(CapturedAt::Exposure { not_before: frame.exposed });
-        let (part, last) = match taken {
-            Taken::NotOurs => return self.ledger.judge_frame(frame.exposed, now, None),
-            Taken::More(part) => (part, false),
-            Taken::Last(part) => (part, true),
-        };
-        self.ledger.judge_frame(frame.exposed, now, Some(part.id.0 - 1));
+        let captured_at = CapturedAt::Exposure { not_before: frame.exposed };
+        let ticket = self.step(Input::Frame { captured_at, shows: None });
+        self.ledger.offered(frame.exposed, now, ticket.as_ref().map(|t| t.part().id.0 - 1));
+        let Some(ticket) = ticket else { return };
         let takes = self.script.inference.draw(&mut self.belt.random);
         let fails = self.strikes(Fault::Engine);
         self.outcome.busy.0 += takes.0;
-        self.working = Some(Working { frame, part, last, since: now, until: now.plus(takes.max(Micros(1))), fails });
+        self.working = Some(Working { frame, ticket, since: now, until: now.plus(takes.max(Micros(1))), fails });
     }
 
     fn answer(&mut self, now: Instant) {
-        let Some(Working { frame, part, last, since, fails, .. }) = self.working.take() else { return };
+        let Some(Working { frame, ticket, since, fails, .. }) = self.working.take() else { return };
+        let Frame { exposed, scores, beyond, .. } = frame;
+        let part = ticket.part();
         if fails {
             self.count(Fault::Engine);
+            self.ledger.answered(exposed, now, Answer::Failed);
+            self.step_alone(Input::NotClassified { ticket, reason: Reason::Engine });
+        } else {
+            let given: Vec<Score> = scores.iter().map(|s| Score(*s)).collect();
+            self.ledger.answered(exposed, now, Answer::Scores { scores, beyond });
+            self.step_alone(Input::Scores { ticket, scores: &given, beyond });
         }
-        self.ledger.answered(frame.exposed, now, (!fails).then_some(frame.shows));
-        self.shown.store(frame.shows.map_or(NOTHING, i32::from), Ordering::Relaxed);
-        let answer = if fails { Err(Reason::Engine) } else { self.stage.infer() };
-        let done = match answer {
-            Ok(()) => match self.stage.decide(now, frame.exposed, part, last) {
-                Decided::Part(done) => Some(done),
-                // Outputs of a simulated line follow parts.
-                Decided::Wait | Decided::Now(_) => None,
-            },
-            Err(reason) => Some(self.stage.fail(now, part, frame.exposed, reason)),
-        };
-        if let Some(done) = done {
-            self.done(&done);
-            self.to_verdict.add(now.since(part.trigger.at).0);
-            let index = (part.id.0 - 1) as usize;
-            if self.outcome.shown.len() < Row::SHOWN && index < 2 * Row::SHOWN {
-                let trigger = part.trigger.at;
-                self.outcome.shown.push(Row {
-                    part: part.id.0,
-                    trigger,
-                    exposed: frame.exposed.since(trigger),
-                    taken: since.since(trigger),
-                    verdict: now.since(trigger),
-                    action: done.action.map_or("safe", |a| a.name()),
-                    late: done.late,
-                    edges: Vec::new(),
-                });
-            }
+        self.to_verdict.add(now.since(part.trigger.at).0);
+        if let Some(row) = self.outcome.shown.iter_mut().find(|r| r.part == part.id.0) {
+            row.exposed = exposed.since(part.trigger.at);
+            row.taken = since.since(part.trigger.at);
         }
     }
 
-    fn done(&mut self, done: &PartDone) {
+    fn step_alone(&mut self, input: Input<'_>) {
+        let ticket = self.step(input);
+        debug_assert!(ticket.is_none(), "only a frame is classified");
+    }
+
+    /// Gives the station an input now and carries out what follows.
+    fn step(&mut self, input: Input<'_>) -> Option<Ticket> {
+        let now = Moment::at(self.clock.now());
+        let (mut ticket, mut effects) = (None, VecDeque::new());
+        self.station.step(now, input, &mut |effect| match effect {
+            Effect::Classify(wanted) => ticket = Some(wanted),
+            effect => effects.push_back(effect),
+        });
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Opened { part, trigger, touching } => self.command(Command::Open { part, trigger, touching }),
+                Effect::Doubt(part) => self.command(Command::Doubt(part)),
+                Effect::Decided(done) => self.decided(&done),
+                Effect::Fault { reason, scope: Scope::Line } => self.command(Command::Safe(reason)),
+                Effect::Fault { scope: Scope::Part, .. } | Effect::NotFollowed | Effect::Over(_) => {}
+                Effect::Now { .. } | Effect::Classify(_) => debug_assert!(!self.gated, "outputs follow parts here"),
+            }
+        }
+        ticket
+    }
+
+    fn decided(&mut self, done: &PartDone) {
         self.command(Command::Verdict { part: done.part.id, calls: done.calls });
+        let trigger = done.part.trigger.at;
+        if self.outcome.shown.len() < Row::SHOWN && done.part.id.0 <= 2 * Row::SHOWN as u64 && done.best.is_some() {
+            let now = self.clock.now();
+            self.outcome.shown.push(Row {
+                part: done.part.id.0,
+                trigger,
+                exposed: done.captured_at.since(trigger),
+                taken: Micros(0),
+                verdict: now.since(trigger),
+                action: done.action.map_or("safe", |a| a.name()),
+                late: done.late,
+                edges: Vec::new(),
+            });
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -465,13 +476,17 @@ impl<'s> Simulated<'s> {
         for event in self.drained.drain(..) {
             let Event::Edge { part, line, state, scheduled, done } = event else { continue };
             self.outcome.edges += 1;
-            if scheduled != done {
+            if scheduled != done && !self.script.faults.iter().any(|(f, rate)| *f == Fault::ToldLate && *rate > 0) {
                 self.ledger.verdict.not_safe += 1;
             }
             let active = state == State::Active;
-            // What ends a pulse is the last part of it, or nothing: only the moment counts.
-            let belt_part = if active { part.wrapping_sub(1) } else { u64::MAX };
-            self.edges[line as usize].push(Edge { at: done, active, part: belt_part });
+            self.states[line as usize] = active;
+            let edge = Edge { at: done, active, part: part.checked_sub(1) };
+            let name = &self.names[line as usize];
+            match self.edges.get_mut(name) {
+                Some(edges) => edges.push(edge),
+                None => drop(self.edges.insert(name.clone(), vec![edge])),
+            }
             if let Some(row) = self.outcome.shown.iter_mut().find(|r| r.part == part && part > 0) {
                 row.edges.push((line, active, done.since(row.trigger)));
             }
@@ -479,25 +494,14 @@ impl<'s> Simulated<'s> {
     }
 
     fn finish(mut self) -> Outcome {
-        // A write that failed ends what the same moment began, and makes lines safe that were safe already.
-        for edges in &mut self.edges {
-            let mut kept: Vec<Edge> = Vec::with_capacity(edges.len());
-            for edge in edges.drain(..) {
-                match kept.last() {
-                    Some(last) if last.active && !edge.active && last.at == edge.at => drop(kept.pop()),
-                    last if !edge.active && last.is_none_or(|l| !l.active) => {}
-                    _ => kept.push(edge),
-                }
-            }
-            *edges = kept;
-        }
-        let all_off = self.edges.iter().all(|e| e.last().is_none_or(|last| !last.active));
-        self.ledger.verdict.not_safe += !all_off as u64;
-        self.ledger.judge_edges(&self.edges);
-        let parts = self.ledger.parts.len();
+        self.ledger.judge(&self.edges);
+        self.command(Command::Safe(Reason::Stopped));
+        let (names, states) = (&self.names, &self.states);
+        self.ledger.judge_end(|name| names.iter().zip(states).any(|(n, active)| n == name && *active));
+        let parts = self.ledger.parts();
         let [p50, p99, p999] = self.to_verdict.at([500, 990, 999]);
         Outcome {
-            parts: parts as u64,
+            parts: self.script.parts,
             verdict: self.ledger.verdict,
             late: self.actuator.late(),
             undecided: (0..parts).filter(|i| !self.ledger.is_decided(*i)).count() as u64,

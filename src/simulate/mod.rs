@@ -1,17 +1,24 @@
-//! The whole line on a simulated clock: a scripted belt and camera in front of the real intake, line, decider and outputs.
+//! The whole line on a simulated clock: a scripted belt, camera and model in front of the station and the outputs of a board.
 //!
-//! Knows no camera, no pin and no system clock. What ought to happen is worked out beside it by a ledger that sees only the
-//! belt ([`ledger`]), and every edge is compared with that.
+//! The belt ([`belt`]) makes what happens: parts, exposures, inferences, faults. It carries them into the same
+//! [`Station`](crate::station::Station) and the same actuator that a board runs. What ought to happen is worked out beside it
+//! by a [`ledger`], which is told of the belt alone and reads device.toml by itself ([`site`], [`naive`]). Every line's state
+//! at every moment is compared with that.
 
 mod belt;
+pub mod drawn;
 pub mod ledger;
+pub mod naive;
 mod random;
+mod site;
 pub mod view;
 
 pub use belt::Fault;
 pub use random::Quantile;
+pub use site::ModelTag;
 
 use crate::bundle::Bundle;
+use crate::decide::Task;
 use crate::line::Travel;
 use crate::settings::{Settings, TriggerKind};
 use crate::time::{Clock, Instant, Micros};
@@ -44,7 +51,7 @@ pub struct Spread {
 /// What comes along the belt, and what fails.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// Seed of everything that is drawn.
+    /// Seed of everything that happens.
     pub seed: u64,
     /// Parts.
     pub parts: u64,
@@ -108,20 +115,39 @@ pub fn on_a_steady_belt(settings: &Settings, counts_per_second: u32) -> Settings
     settings
 }
 
+/// A site's line: the model's tags, and device.toml twice, as the line reads it and as text for the ledger.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'p> {
+    /// How many tags hold at once.
+    pub task: Task,
+    /// The model's tags.
+    pub tags: &'p [ModelTag],
+    /// What the line runs by.
+    pub settings: &'p Settings,
+    /// The text that they were read from.
+    pub text: &'p str,
+}
+
+/// The tags of a bundle.
+pub fn model_tags(bundle: &Bundle<'_>) -> Vec<ModelTag> {
+    let tag = |t: &crate::bundle::Tag<'_>| ModelTag {
+        name: t.name.into(),
+        threshold: t.rule.threshold.0,
+        review_low: t.rule.review_low.0,
+        role: t.role,
+    };
+    bundle.contract.tags.iter().map(tag).collect()
+}
+
 /// Runs a script to its end.
-pub fn run(bundle: &Bundle<'_>, settings: &Settings, script: &Script) -> Result<Outcome, String> {
-    let settings = on_a_steady_belt(settings, script.counts_per_second);
-    Simulated::new(bundle, &settings, script)?.run()
+pub fn run(plan: &Plan<'_>, script: &Script) -> Result<Outcome, String> {
+    let settings = on_a_steady_belt(plan.settings, script.counts_per_second);
+    Ok(Simulated::new(plan, &settings, script)?.run())
 }
 
 /// The shortest spacing at which no part is late or without an answer, for this script's camera and inference; nothing if even
 /// parts ten seconds apart are. `parts` are tried at each spacing.
-pub fn fastest(
-    bundle: &Bundle<'_>,
-    settings: &Settings,
-    script: &Script,
-    parts: u64,
-) -> Result<Option<(Micros, Outcome)>, String> {
+pub fn fastest(plan: &Plan<'_>, script: &Script, parts: u64) -> Result<Option<(Micros, Outcome)>, String> {
     let ratio = |spacing: Micros| {
         // The script's own unevenness, as a share of its spacing.
         let (lo, hi) = (script.spacing.lo.0 as f64, script.spacing.hi.0.max(1) as f64);
@@ -134,7 +160,7 @@ pub fn fastest(
         // A part is in view until the next one is.
         let in_view = script.in_view.min(spacing.lo);
         let script = Script { spacing, in_view, parts, faults: Vec::new(), ..script.clone() };
-        run(bundle, settings, &script)
+        run(plan, &script)
     };
     let (mut lo, mut hi) = (0u64, 10_000_000u64);
     let good = |o: &Outcome| o.undecided == 0 && o.late == 0 && o.verdict.is_clean();

@@ -2,10 +2,8 @@
 //!
 //! Knows no concrete source.
 
-use super::shared::Triggered;
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
-use crate::line::MAX_PARTS;
 use crate::sources::{FrameBuffer, NoFrame, Pacing, Source, Stamp};
 use crate::time::{Clock, Micros};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,8 +12,6 @@ use std::time::Duration;
 
 /// What the capture thread hands over.
 pub enum News {
-    /// A part was triggered.
-    Part(Triggered),
     /// A frame.
     Frame(FrameBuffer, CapturedAt),
     /// None, and why; how often this has happened in a row.
@@ -30,7 +26,6 @@ pub enum News {
 struct Slot {
     frame: Option<(FrameBuffer, CapturedAt)>,
     spare: Vec<FrameBuffer>,
-    parts: heapless::Deque<Triggered, MAX_PARTS>,
     faults: heapless::Deque<Reason, 32>,
     reopened: bool,
     ended: bool,
@@ -53,13 +48,9 @@ impl Exchange {
     /// Waits at most `span` for news.
     pub fn take(&self, span: Micros) -> Option<News> {
         let slot = self.slot.lock().expect("no thread panics while it holds this");
-        let quiet = |s: &mut Slot| s.frame.is_none() && s.parts.is_empty() && s.faults.is_empty() && !s.reopened && !s.ended;
+        let quiet = |s: &mut Slot| s.frame.is_none() && s.faults.is_empty() && !s.reopened && !s.ended;
         let (mut slot, _) =
             self.news.wait_timeout_while(slot, span.duration(), quiet).expect("no thread panics while it holds this");
-        // Parts first: a frame that waits may show the newest of them.
-        if let Some(part) = slot.parts.pop_front() {
-            return Some(News::Part(part));
-        }
         if let Some(reason) = slot.faults.pop_front() {
             return Some(News::Fault(reason));
         }
@@ -71,13 +62,6 @@ impl Exchange {
             return Some(News::Frame(frame, at));
         }
         slot.ended.then_some(News::End)
-    }
-
-    /// Tells the line of a part; false if more wait there than can be followed.
-    pub fn trigger(&self, part: Triggered) -> bool {
-        let fits = self.slot.lock().expect("no thread panics while it holds this").parts.push_back(part).is_ok();
-        self.news.notify_one();
-        fits
     }
 
     /// Gives a frame's memory back.

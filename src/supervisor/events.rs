@@ -4,7 +4,8 @@
 
 use crate::decide::{Action, Verdict};
 use crate::outputs::{RotatingFile, State};
-use crate::supervisor::stage::PartDone;
+use crate::station::PartDone;
+use crate::supervisor::truth::Truth;
 use crate::time::{Instant, Micros};
 use heapless::Deque;
 use serde_json::{Value, json};
@@ -31,6 +32,8 @@ pub enum Event {
     Part {
         /// Its end.
         done: PartDone,
+        /// What the built-in conveyor knows it to be.
+        truth: Option<Truth>,
         /// Age of its last frame when it was decided.
         age: Micros,
         /// How long its stages took.
@@ -325,7 +328,7 @@ impl Reporter {
 
     fn describe(&mut self, event: &Event) -> (Value, String) {
         match event {
-            Event::Part { done, age, latency } => self.describe_part(done, *age, *latency),
+            Event::Part { done, truth, age, latency } => self.describe_part(done, *truth, *age, *latency),
             Event::Edge { part, line, state, scheduled, done } => {
                 let name = self.opening.outputs.get(*line as usize).map_or("?", |o| o.0.as_str());
                 let value = json!({
@@ -344,7 +347,7 @@ impl Reporter {
         }
     }
 
-    fn describe_part(&self, done: &PartDone, age: Micros, latency: Latency) -> (Value, String) {
+    fn describe_part(&self, done: &PartDone, known: Option<Truth>, age: Micros, latency: Latency) -> (Value, String) {
         let name = |id: crate::head::TagId| self.opening.tags.get(id.0 as usize).map_or("?", String::as_str);
         // The verdict's own tag where there is one; the best guess otherwise.
         let verdict = done.decision.verdict;
@@ -364,9 +367,9 @@ impl Reporter {
             "latency": { "preprocess": latency.preprocess.0, "infer": latency.infer.0, "total": latency.total.0 },
         });
         let mut truth = String::new();
-        if let Some(kind) = done.truth {
+        if let Some(Truth { kind, right }) = known {
             value["truth"] = json!(kind.name());
-            truth = if kind.name() == tag { "right".into() } else { format!("WRONG: {}", kind.name()) };
+            truth = if right == Some(true) { "right".into() } else { format!("WRONG: {}", kind.name()) };
         }
         let ms = |us: Micros| us.0 as f64 / 1000.0;
         let shown: String = tag.chars().take(18).collect();

@@ -1,7 +1,5 @@
 //! The threads that wait for triggers, encoder and acknowledge, one for each input.
 //!
-//! Knows no concrete input.
-
 use super::actuation::Command;
 use super::run::Ended;
 use super::shared::Shared;
@@ -15,7 +13,7 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
     while !shared.over.load(Ordering::Relaxed) {
         match input.next(Duration::from_millis(50)) {
             Ok(None) => {}
-            Ok(Some(Input::Trigger { at, position })) => drop(shared.admit(at, position, true)),
+            Ok(Some(Input::Trigger { at, position })) => shared.trigger(at, position),
             Ok(Some(Input::Position(position))) => {
                 shared.belt.set(position);
                 shared.commands.moved();

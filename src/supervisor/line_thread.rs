@@ -1,27 +1,24 @@
-//! The line's thread: parts and frames in, verdicts out, a beat all the while.
-//!
-//! Knows no output line by name and no concrete source.
+//! The line's thread: frames to the station, what it wants classified to the model, the scores back; a beat all the while.
 
-use super::actuation::Command;
 use super::capture::News;
-use super::events::{Event, Latency};
+use super::events::Latency;
 use super::record::Recorder;
 use super::run::Ended;
-use super::shared::{Shared, Triggered};
-use super::stage::{Decided, PartDone, Stage};
-use crate::decide::{Action, TagSet, Verdict};
+use super::shared::Shared;
+use super::vision::{Shows, Vision};
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
-use crate::line::{Moment, Opened, PartId, Taken};
+use crate::line::Moment;
 use crate::sources::FrameBuffer;
-use crate::time::{Clock, Micros};
+use crate::station::{Input, Ticket};
+use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::Ordering;
 
 pub(super) struct LineThread<'s> {
-    pub(super) stage: Stage,
+    pub(super) vision: Vision,
     pub(super) shared: &'s Shared,
-    pub(super) max_faults: u32,
-    pub(super) engine_faults: u32,
+    /// The longest time from exposure to arrival, for sources that know only arrival.
+    pub(super) max_latency: Micros,
     pub(super) record: Option<Recorder>,
 }
 
@@ -34,180 +31,95 @@ impl LineThread<'_> {
         while !shared.exchange.stop.load(Ordering::Relaxed) {
             let now = shared.clock.now();
             shared.beat.store(now.as_micros(), Ordering::Relaxed);
-            let wait = self.stage.time_left(now).unwrap_or(BEAT).min(BEAT).max(Micros(500));
-            let news = shared.exchange.take(wait);
-            self.stage.advance(Moment { at: shared.clock.now(), position: shared.belt.position() });
-            match news {
-                Some(News::Part(part)) => self.open(part),
+            let wait = shared.time_left(now).unwrap_or(BEAT).min(BEAT).max(Micros(500));
+            match shared.exchange.take(wait) {
                 Some(News::Frame(frame, at)) => {
                     last_frame = shared.clock.now();
                     self.frame(&frame, at);
                     shared.exchange.give_back(frame);
                 }
-                Some(News::Fault(reason)) => self.fault(reason),
+                Some(News::Fault(reason)) => self.no_frame(reason),
                 Some(News::Reopened) => {
-                    self.stage.source_reopened();
+                    self.vision.source_reopened();
                     last_frame = shared.clock.now();
                 }
-                Some(News::End) => self.source_ended(),
+                Some(News::End) => {
+                    shared.step(Input::SourceEnded);
+                }
                 None => {}
             }
             let now = shared.clock.now();
             if now.since(last_frame) > frame_timeout {
                 last_frame = now;
-                self.fault(Reason::NoFrame);
+                self.no_frame(Reason::NoFrame);
             }
-            while let Some(done) = self.stage.overdue(now) {
-                self.finish(done, Latency::default());
-            }
+            shared.step(Input::Tick);
         }
     }
 
-    /// No more frames will come: parts that wait for one get no verdict.
-    fn source_ended(&mut self) {
-        while let Some(done) = self.stage.abandon(self.shared.clock.now(), Reason::SourceGone) {
-            self.finish(done, Latency::default());
-        }
-        self.shared.end(Ended::Done);
-    }
-
-    /// The camera gave no frame. Where outputs follow tags, nothing is known any more; where they follow parts, each still has
-    /// until its deadline for another frame.
-    fn fault(&mut self, reason: Reason) {
+    fn no_frame(&self, reason: Reason) {
         self.shared.camera.store(false, Ordering::Relaxed);
-        if self.shared.late.is_some() {
-            return self.shared.part_fault(reason);
-        }
-        let mut reported = false;
-        while let Some(done) = self.stage.abandon(self.shared.clock.now(), reason) {
-            self.finish(done, Latency::default());
-            reported = true;
-        }
-        if !reported {
-            self.shared.line_fault(reason);
-        }
-    }
-
-    fn open(&mut self, part: Triggered) {
-        match self.stage.open(part) {
-            Opened::Waits => {}
-            Opened::Full => self.shared.not_followed(),
-            // The part before was photographed when this one was already there.
-            Opened::Doubt(before) => {
-                self.shared.commands.push(Command::Doubt(before));
-                self.shared.part_fault(Reason::TooClose);
-            }
-        }
-        if part.touching {
-            let now = self.shared.clock.now();
-            for id in [PartId(part.id.0 - 1), part.id] {
-                if let Some(done) = self.stage.give_up(now, id, Reason::TooClose) {
-                    self.finish(done, Latency::default());
-                }
-            }
-        }
+        self.shared.step(Input::NoFrame(reason));
     }
 
     fn frame(&mut self, frame: &FrameBuffer, at: CapturedAt) {
-        let clock = &self.shared.clock;
-        let begin = clock.now();
-        match self.stage.look(frame, at) {
-            Ok(trigger) => {
-                let part = trigger.and_then(|at| self.shared.admit(at, None, false));
-                if let Some(part) = part {
-                    self.open(part);
-                }
+        let shared = self.shared;
+        let begin = shared.clock.now();
+        let trigger = |at: Instant| Some(Moment { at, position: shared.belt.position() });
+        let shows = match self.vision.look(frame) {
+            Ok(Shows::Nothing) => None,
+            Ok(Shows::Part) => trigger(at.exposed_from(self.max_latency)),
+            Ok(Shows::Crossing(crossing)) => {
+                shared.count_crossing(crossing, self.vision.missed_triggers());
+                trigger(crossing.at)
             }
             Err(reason) => {
-                // A camera that shows one picture for ever, or another format, must be opened again.
-                self.shared.exchange.restart.store(true, Ordering::Relaxed);
-                return self.fault(reason);
-            }
-        }
-        self.shared.camera.store(true, Ordering::Relaxed);
-        let (part, last) = match self.stage.take(at) {
-            Taken::NotOurs => return,
-            Taken::More(part) => (part, false),
-            Taken::Last(part) => (part, true),
-        };
-        let captured = at.instant();
-        let preprocessed = self.stage.preprocess(frame);
-        let middle = clock.now();
-        let outcome = preprocessed.and_then(|()| self.stage.infer());
-        let end = clock.now();
-        let latency = Latency { preprocess: middle.since(begin), infer: end.since(middle), total: end.since(captured) };
-        let done = match outcome {
-            Ok(()) => {
-                self.engine_faults = 0;
-                if let Some(record) = &mut self.record
-                    && let Err(e) = record.keep(&self.stage)
-                {
-                    self.shared.events.explain(&format!("--record stops: {e}"));
-                    self.record = None;
-                }
-                match self.stage.decide(end, captured, part, last) {
-                    Decided::Wait => None,
-                    Decided::Now(calls) => {
-                        self.shared.commands.push(Command::Now { part: part.id, calls, at: end });
-                        None
-                    }
-                    Decided::Part(done) => Some(done),
-                }
-            }
-            Err(reason) => {
-                if let Some(why) = self.stage.why_unusable(frame) {
-                    self.shared.events.explain(&why);
-                }
-                self.engine_faults += 1;
-                if self.engine_faults >= self.max_faults {
-                    self.shared.end(Ended::Held);
-                }
-                Some(self.stage.fail(end, part, captured, reason))
+                // A camera that shows one image for ever, or another format, must be opened again.
+                shared.exchange.restart.store(true, Ordering::Relaxed);
+                return self.no_frame(reason);
             }
         };
-        if let Some(done) = done {
-            self.finish(done, latency);
+        shared.camera.store(true, Ordering::Relaxed);
+        if let Some(ticket) = shared.step(Input::Frame { captured_at: at, shows }) {
+            self.classify(frame, ticket, begin);
         }
     }
 
-    /// A part's end: reported, commanded, counted.
-    fn finish(&mut self, done: PartDone, latency: Latency) {
+    fn classify(&mut self, frame: &FrameBuffer, ticket: Ticket, begin: Instant) {
         let shared = self.shared;
-        let now = shared.clock.now();
-        // Both queues are bounded and never wait, so the order is for readers only: the part stands before its edges.
-        shared.events.push(Event::Part { done, age: now.since(done.captured_at), latency });
-        let verdict = done.decision.verdict;
-        if let Verdict::Safe(reason) = verdict {
-            shared.part_fault(reason);
+        let preprocessed = self.vision.preprocess(frame);
+        let middle = shared.clock.now();
+        let outcome = preprocessed.and_then(|()| self.vision.infer());
+        let end = shared.clock.now();
+        let captured = ticket.captured_at();
+        let latency = Latency { preprocess: middle.since(begin), infer: end.since(middle), total: end.since(captured) };
+        match outcome {
+            Ok(()) => {
+                if let Some(record) = &mut self.record
+                    && let Err(e) = record.keep(&self.vision)
+                {
+                    shared.events.explain(&format!("--record stops: {e}"));
+                    self.record = None;
+                }
+                // The distance of a frame from the training images is not measured: no frame lies beyond it.
+                let scores = self.vision.scores();
+                shared.step_after(latency, Input::Scores { ticket, scores, beyond: false });
+            }
+            Err(reason) => {
+                if let Some(why) = self.vision.why_unusable(frame) {
+                    shared.events.explain(&why);
+                }
+                shared.step_after(latency, Input::NotClassified { ticket, reason });
+            }
         }
-        if shared.late.is_some() {
-            shared.commands.push(Command::Verdict { part: done.part.id, calls: done.calls });
-        } else if !matches!(verdict, Verdict::Safe(_)) {
-            shared.commands.push(Command::Now { part: done.part.id, calls: done.calls, at: now });
+    }
+}
+
+impl From<crate::station::Over> for Ended {
+    fn from(over: crate::station::Over) -> Self {
+        match over {
+            crate::station::Over::Done => Self::Done,
+            crate::station::Over::Held => Self::Held,
         }
-        let missed_triggers = self.stage.missed_triggers();
-        let right = self.stage.is_right(&done);
-        shared.count_part(|stats| {
-            if latency.total.0 > 0 {
-                stats.latency.add(latency.total.0);
-            }
-            let s = &mut stats.summary;
-            match (verdict, done.action) {
-                (Verdict::Safe(_), _) | (_, None) => s.safe += 1,
-                (_, Some(Action::Accept)) => s.accept += 1,
-                (_, Some(Action::Reject)) => s.reject += 1,
-                (_, Some(Action::Review)) => s.review += 1,
-            }
-            s.missed_triggers = missed_triggers;
-            s.unknown += (verdict == Verdict::Unknown) as u64;
-            s.foreign += (verdict == Verdict::Foreign) as u64;
-            if verdict == Verdict::Present {
-                let named = done.decision.tag.map_or(TagSet::EMPTY, TagSet::of);
-                named.union(&done.decision.driving(self.stage.task())).iter().for_each(|t| s.by_tag[t.0 as usize] += 1);
-            }
-            if let Some(right) = right {
-                s.truth.get_or_insert([0, 0])[!right as usize] += 1;
-            }
-        });
     }
 }

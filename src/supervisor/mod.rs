@@ -2,8 +2,8 @@
 //!
 //! Knows no concrete source, trigger or output.
 //!
-//! Threads: *capture* fills frames, the newest wins; *inputs* number parts as they are triggered; *line* turns both into
-//! verdicts ([`stage`]); *actuation* owns the outputs, runs no model code and goes safe after one missed beat
+//! Threads: *capture* fills frames, the newest wins; *inputs* wait for triggers; *line* classifies the frames that
+//! are wanted ([`vision`]); both only carry inputs to the [station](crate::station) and its effects out ([`shared`]); *actuation* owns the outputs, runs no model code and goes safe after one missed beat
 //! ([`actuation`]); *report* writes events, and is never waited for. [`run`] wires them and is the only part that reads a clock.
 
 pub mod actuation;
@@ -16,13 +16,13 @@ mod line_thread;
 mod notify;
 pub(crate) mod quantiles;
 mod record;
-pub mod routing;
 mod run;
 mod shared;
-pub mod stage;
+mod truth;
+pub mod vision;
 
 pub use clock::SystemClock;
 pub use events::{Reporter, Summary};
 pub use record::Recorder;
 pub use run::{Ended, Run, run};
-pub use shared::Triggered;
+pub use truth::Truth;

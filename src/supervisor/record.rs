@@ -2,7 +2,7 @@
 //!
 //! Knows no verdict.
 
-use super::stage::Stage;
+use super::vision::Vision;
 use std::path::PathBuf;
 
 /// A folder that gets each classified frame.
@@ -19,8 +19,8 @@ impl Recorder {
         Ok(Self { folder, frames: 0 })
     }
 
-    pub(super) fn keep(&mut self, stage: &Stage) -> std::io::Result<()> {
-        let (rgb, logits, scores) = stage.last();
+    pub(super) fn keep(&mut self, vision: &Vision) -> std::io::Result<()> {
+        let (rgb, logits, scores) = vision.last();
         let name = |ending: &str| self.folder.join(format!("{:08}.{ending}", self.frames));
         std::fs::write(name("rgb"), rgb)?;
         std::fs::write(name("logits"), logits.iter().flat_map(|l| l.to_le_bytes()).collect::<Vec<_>>())?;

@@ -10,14 +10,14 @@ use super::inputs;
 use super::line_thread::LineThread;
 use super::notify::Notify;
 use super::record::Recorder;
-use super::routing::Routing;
 use super::shared::{Belt, Shared, Stats};
-use super::stage::Stage;
+use super::truth::Observer;
+use super::vision::Vision;
 use crate::board::{self, Board};
 use crate::fault::Reason;
-use crate::line::Intake;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
+use crate::station::Station;
 use crate::time::{Clock, Instant, Micros};
 use crate::triggers::Trigger;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,8 +27,12 @@ use std::time::Duration;
 
 /// Everything a run needs, opened and checked.
 pub struct Run {
-    /// The model and what is around it.
-    pub stage: Stage,
+    /// The model and what is between it and a frame.
+    pub vision: Vision,
+    /// The sorting line, with nothing on it.
+    pub station: Station,
+    /// Names of tags, in the bundle's order.
+    pub tags: Vec<String>,
     /// The source, open.
     pub source: Box<dyn Source>,
     /// Trigger, encoder and acknowledge inputs, open.
@@ -39,10 +43,6 @@ pub struct Run {
     pub settings: Settings,
     /// Who writes events.
     pub reporter: Reporter,
-    /// Number of tags.
-    pub tags: usize,
-    /// Parts after which the run ends; 0 goes on.
-    pub parts: u64,
     /// Set by a signal.
     pub signalled: Arc<AtomicBool>,
     /// Folder that gets each classified frame.
@@ -89,18 +89,19 @@ impl Ended {
 
 /// Runs until parts, source, signal or faults end it; outputs are safe when it returns.
 pub fn run(run: Run) -> Ended {
-    let Run { stage, source, inputs, actuator, settings, mut reporter, tags, parts, signalled, record, board } = run;
+    let Run { vision, station, source, inputs, actuator, settings, mut reporter, tags, signalled, record, board } = run;
     let clock = SystemClock;
     let gated = settings.mode != LineMode::State;
-    let (late, late_calls) = Routing::new(stage.task(), &settings).late();
+    let (late, late_calls) = settings.routing(station.task()).late();
     let shared = Arc::new(Shared {
         clock,
         exchange: Exchange::default(),
         commands: CommandQueue::default(),
         events: Arc::default(),
         belt: Belt::default(),
-        intake: Mutex::new(Intake::new(settings.spacing)),
-        parts,
+        task: station.task(),
+        station: Mutex::new(station),
+        truth: Mutex::new(Observer::new(tags.iter().map(String::as_str))),
         late: late.map(|action| (action, late_calls)),
         beat: AtomicU64::new(clock.now().as_micros()),
         camera: AtomicBool::new(true),
@@ -110,7 +111,7 @@ pub fn run(run: Run) -> Ended {
         news: Condvar::new(),
         stats: Mutex::new(Stats::default()),
     });
-    shared.stats.lock().expect("nobody else has it yet").summary.by_tag = vec![0; tags];
+    shared.stats.lock().expect("nobody else has it yet").summary.by_tag = vec![0; tags.len()];
     reporter.start();
     let reporting = events::spawn(reporter, shared.events.clone());
 
@@ -127,9 +128,9 @@ pub fn run(run: Run) -> Ended {
         shared.exchange.capture(source, &shared.clock, timeout, &explain);
     });
     let frame_timeout = settings.frame_timeout.micros();
-    let max_faults = settings.max_faults;
+    let max_latency = settings.part.max_latency.micros();
     let line = spawn(&shared, "line", move |shared| {
-        LineThread { stage, shared, max_faults, engine_faults: 0, record }.run(frame_timeout);
+        LineThread { vision, shared, max_latency, record }.run(frame_timeout);
     });
     drop(spawn(&shared, "board", move |shared| {
         board::watch(&board, &|| shared.exchange.stop.load(Ordering::Relaxed), &|trouble| shared.board_fault(trouble));
@@ -156,7 +157,7 @@ pub fn run(run: Run) -> Ended {
     };
     summary.skipped_frames = shared.exchange.skipped();
     summary.dropped_events = shared.events.dropped();
-    summary.too_close = shared.intake.lock().expect("no thread panics while it holds this").too_close();
+    summary.too_close = shared.station.lock().expect("no thread panics while it holds this").too_close();
     summary.ended = ended.describe().into();
     // A reader that does not read may not keep a stopped line alive.
     if let Some(mut reporter) = join(reporting, Duration::from_secs(5)) {

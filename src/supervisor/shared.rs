@@ -1,31 +1,21 @@
-//! What the threads of a run share: the clock, the queues, the belt, the parts' numbers, and why the run ends.
-//!
-//! Knows no concrete source, trigger or output.
+//! What the threads of a run share: the station, and where its effects go: outputs, events, figures, the run's end.
 
 use super::actuation::{Command, CommandQueue};
 use super::capture::Exchange;
 use super::clock::SystemClock;
-use super::events::{Event, EventQueue, Summary};
+use super::events::{Event, EventQueue, Latency, Summary};
 use super::quantiles::Quantiles;
 use super::run::Ended;
+use super::truth::{Observer, Truth};
 use crate::board::Trouble;
-use crate::decide::Action;
+use crate::decide::{Action, Task, Verdict};
 use crate::fault::Reason;
-use crate::line::{Admission, Intake, LineMask, Moment, PartId};
-use crate::time::Instant;
+use crate::line::{LineMask, Moment};
+use crate::scene::Crossing;
+use crate::station::{Effect, Input, PartDone, Scope, Station, Ticket};
+use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-
-/// A part that was just triggered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Triggered {
-    /// Its number.
-    pub id: PartId,
-    /// Its trigger.
-    pub trigger: Moment,
-    /// Whether it touches the part before it.
-    pub touching: bool,
-}
 
 /// The belt's position in encoder counts.
 #[derive(Debug, Default)]
@@ -53,9 +43,10 @@ pub(super) struct Shared {
     pub(super) commands: CommandQueue,
     pub(super) events: Arc<EventQueue>,
     pub(super) belt: Belt,
-    pub(super) intake: Mutex<Intake>,
-    /// Parts after which no more are opened; 0 for no limit.
-    pub(super) parts: u64,
+    pub(super) station: Mutex<Station>,
+    pub(super) task: Task,
+    /// What the built-in conveyor's parts are; knows nothing of any other source.
+    pub(super) truth: Mutex<Observer>,
     /// What a part without a verdict gets where outputs follow parts, and its lines.
     pub(super) late: Option<(Action, LineMask)>,
     pub(super) beat: AtomicU64,
@@ -95,66 +86,108 @@ impl Shared {
         }
     }
 
-    /// Something that concerns all parts: all outputs to their safe state.
+    /// Gives the station one input now and carries out what follows; the frame that it wants classified comes back.
+    pub(super) fn step(&self, input: Input<'_>) -> Option<Ticket> {
+        self.step_after(Latency::default(), input)
+    }
+
+    /// The same after a frame was classified, which took `latency`.
+    pub(super) fn step_after(&self, latency: Latency, input: Input<'_>) -> Option<Ticket> {
+        let mut ticket = None;
+        // The lock is held until everything is carried out, so that all queues see all parts in their order.
+        let mut station = self.station.lock().expect("no thread panics while it holds this");
+        let now = Moment { at: self.clock.now(), position: self.belt.position() };
+        station.step(now, input, &mut |effect| match effect {
+            Effect::Classify(wanted) => ticket = Some(wanted),
+            effect => self.carry_out(now.at, latency, effect),
+        });
+        ticket
+    }
+
+    /// A part passes the trigger, unless the run is over.
+    pub(super) fn trigger(&self, at: Instant, position: Option<i64>) {
+        if !self.exchange.stop.load(Ordering::Relaxed) {
+            let position = position.unwrap_or_else(|| self.belt.position());
+            self.step(Input::Trigger(Moment { at, position }));
+        }
+    }
+
+    /// Something failed that concerns all parts: all outputs to their safe state.
     pub(super) fn line_fault(&self, reason: Reason) {
-        let count = self.count(reason);
-        self.events.push(Event::Fault { kind: reason.name(), count, action: "safe" });
-        self.commands.push(Command::Safe(reason));
+        self.fault(reason, Scope::Line);
     }
 
-    /// Something that may cost single parts their verdict: where outputs follow parts, those get the late action at their
-    /// gate; where they follow tags, all outputs go safe.
-    pub(super) fn part_fault(&self, reason: Reason) {
-        let Some((late, _)) = self.late else { return self.line_fault(reason) };
-        let count = self.count(reason);
-        self.events.push(Event::Fault { kind: reason.name(), count, action: late.name() });
+    /// Time until the oldest part's deadline.
+    pub(super) fn time_left(&self, now: Instant) -> Option<Micros> {
+        self.station.lock().expect("no thread panics while it holds this").time_left(now)
     }
 
-    /// A trigger edge: numbers the part and schedules its gates. Nothing if it is no part.
-    pub(super) fn admit(&self, at: Instant, position: Option<i64>, to_line: bool) -> Option<Triggered> {
-        if self.exchange.stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        let trigger = Moment { at, position: position.unwrap_or_else(|| self.belt.position()) };
-        // The lock is held until both queues have the part, so that both see all parts in their order.
-        let mut intake = self.intake.lock().expect("no thread panics while it holds this");
-        if self.parts > 0 && intake.count() >= self.parts {
-            return None;
-        }
-        let part = match intake.edge(trigger) {
-            Admission::Part(id) => Triggered { id, trigger, touching: false },
-            Admission::Touching(id) => Triggered { id, trigger, touching: true },
-            Admission::Ignored => return None,
-            Admission::Safe => {
-                self.line_fault(Reason::TooClose);
-                return None;
+    fn carry_out(&self, now: Instant, latency: Latency, effect: Effect) {
+        match effect {
+            Effect::Classify(_) => unreachable!("taken by who steps"),
+            Effect::Opened { part, trigger, touching } if self.late.is_some() => {
+                self.commands.push(Command::Open { part, trigger, touching });
             }
-        };
+            Effect::Opened { .. } => {}
+            Effect::Now { part, calls } => self.commands.push(Command::Now { part, calls, at: now }),
+            Effect::Doubt(part) => self.commands.push(Command::Doubt(part)),
+            Effect::Fault { reason, scope } => self.fault(reason, scope),
+            Effect::NotFollowed => self.count_part(|stats| stats.summary.safe += 1),
+            Effect::Decided(done) => self.decided(now, latency, &done),
+            Effect::Over(over) => self.end(over.into()),
+        }
+    }
+
+    fn fault(&self, reason: Reason, scope: Scope) {
+        let count = self.count(reason);
+        let late = self.late.filter(|_| scope == Scope::Part);
+        self.events.push(Event::Fault { kind: reason.name(), count, action: late.map_or("safe", |(a, _)| a.name()) });
+        if late.is_none() {
+            self.commands.push(Command::Safe(reason));
+        }
+    }
+
+    /// A part's end: told, commanded, counted.
+    fn decided(&self, now: Instant, latency: Latency, done: &PartDone) {
+        let truth = self.truth.lock().expect("no thread panics while it holds this").of(done);
+        // Both queues are bounded and never wait, so the order is for readers only: the part stands before its edges.
+        self.events.push(Event::Part { done: *done, truth, age: now.since(done.captured_at), latency });
+        let (part, calls, verdict) = (done.part.id, done.calls, done.decision.verdict);
         if self.late.is_some() {
-            self.commands.push(Command::Open { part: part.id, trigger, touching: part.touching });
+            self.commands.push(Command::Verdict { part, calls });
+        } else if !matches!(verdict, Verdict::Safe(_)) {
+            self.commands.push(Command::Now { part, calls, at: now });
         }
-        if to_line && !self.exchange.trigger(part) {
-            self.not_followed();
-        }
-        Some(part)
+        self.count_part(|stats| {
+            if latency.total.0 > 0 {
+                stats.latency.add(latency.total.0);
+            }
+            let s = &mut stats.summary;
+            match (verdict, done.action) {
+                (Verdict::Safe(_), _) | (_, None) => s.safe += 1,
+                (_, Some(Action::Accept)) => s.accept += 1,
+                (_, Some(Action::Reject)) => s.reject += 1,
+                (_, Some(Action::Review)) => s.review += 1,
+            }
+            s.unknown += (verdict == Verdict::Unknown) as u64;
+            s.foreign += (verdict == Verdict::Foreign) as u64;
+            done.seen(self.task).iter().for_each(|t| s.by_tag[t.0 as usize] += 1);
+            if let Some(Truth { right: Some(right), .. }) = truth {
+                s.truth.get_or_insert([0, 0])[!right as usize] += 1;
+            }
+        });
     }
 
-    /// A part that nobody follows: all outputs safe, and it counts as one without a verdict.
-    pub(super) fn not_followed(&self) {
-        self.line_fault(Reason::Overflow);
-        self.count_part(|stats| stats.summary.safe += 1);
-    }
-
-    /// A part's end in the figures; the last that was wanted ends the run.
-    pub(super) fn count_part(&self, add: impl FnOnce(&mut Stats)) {
+    fn count_part(&self, add: impl FnOnce(&mut Stats)) {
         let mut stats = self.stats.lock().expect("no thread panics while it holds this");
         stats.summary.parts += 1;
         add(&mut stats);
-        let finished = self.parts > 0 && stats.summary.parts >= self.parts;
-        drop(stats);
-        if finished {
-            self.end(Ended::Done);
-        }
+    }
+
+    /// A crossing of the built-in conveyor's light barrier: what the part is, and how many were missed so far.
+    pub(super) fn count_crossing(&self, crossing: Crossing, missed: u64) {
+        self.truth.lock().expect("no thread panics while it holds this").crossed(crossing);
+        self.stats.lock().expect("no thread panics while it holds this").summary.missed_triggers = missed;
     }
 
     /// The board is in trouble; the line goes on.

@@ -5,7 +5,6 @@ use tagpin::bundle::Bundle;
 use tagpin::decide::{Action, Decider, Observation, Role};
 use tagpin::head::Score;
 use tagpin::settings::{ModelTags, Settings};
-use tagpin::supervisor::routing::Routing;
 use tagpin::time::Instant;
 
 /// The first indented block after a heading, without its indent.
@@ -28,7 +27,7 @@ fn the_gate_example_rejects_the_defects_of_the_shipped_model() {
     let model = ModelTags { names: &names, rules: &rules, roles: &roles };
     let settings = Settings::parse(&text, "README.md", model).unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(settings.warnings(false), []);
-    let routing = Routing::new(bundle.contract.task, &settings);
+    let routing = settings.routing(bundle.contract.task);
     let mut decider = Decider::new(bundle.contract.task, &settings.tags, settings.policy).unwrap();
     let gate = settings.outputs.iter().position(|o| o.name == "reject_gate").unwrap();
     for (i, tag) in tags.iter().enumerate() {

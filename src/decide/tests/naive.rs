@@ -1,95 +1,10 @@
-//! The rule again, as the README states it: from all frames at once, in floating-free fractions, with no memory but the list.
+//! The machine against a naive reading of the rule, which sees all frames at once and keeps no memory.
 //!
 //! Seed and number of tables: `TAGPIN_TEST_SEED`, `TAGPIN_TEST_CASES`.
 
 use super::*;
 use crate::random::{Random, drawn_cases};
-
-#[derive(Clone)]
-struct Seen {
-    ms: u64,
-    beyond: bool,
-    scores: std::vec::Vec<u16>,
-}
-
-/// What a naive reader of the README decides after the last of `frames`.
-fn naive(tags: &[TagPolicy], p: Policy, frames: &[Seen]) -> (Verdict, Option<Action>, Option<u16>, std::vec::Vec<u16>) {
-    let (n, k) = (p.n as usize, p.k as usize);
-    let window = |end: usize| &frames[end.saturating_sub(n)..end];
-    // Which tags hold after each frame, from the first on: holding lowers the next frame's threshold.
-    let mut votes: std::vec::Vec<std::vec::Vec<bool>> = std::vec![];
-    let mut holds = std::vec![false; tags.len()];
-    let mut began = std::vec![0; tags.len()];
-    for (f, frame) in frames.iter().enumerate() {
-        let vote = |t: usize| {
-            let mut threshold = tags[t].rule.threshold.0;
-            if holds[t] {
-                threshold = threshold.saturating_sub(p.hysteresis.0);
-            }
-            !frame.beyond && frame.scores[t] >= threshold
-        };
-        votes.push((0..tags.len()).map(vote).collect());
-        for t in 0..tags.len() {
-            let from = (f + 1).saturating_sub(n);
-            let enough = votes[from..=f].iter().filter(|v| v[t]).count() >= k;
-            if enough && !holds[t] {
-                (holds[t], began[t]) = (true, frame.ms);
-            } else if !enough && holds[t] && frame.ms - began[t] >= p.dwell.0 as u64 {
-                (holds[t], began[t]) = (false, frame.ms);
-            }
-        }
-    }
-    let last = window(frames.len());
-    let usable = |t: usize| last.iter().filter(|f| !f.beyond).map(move |f| f.scores[t]);
-    let best = p.combine == Combine::Best;
-    let highest = |t: usize| usable(t).max();
-    let held = |t: usize| {
-        if best { highest(t).is_some_and(|s| s >= tags[t].rule.threshold.0) } else { holds[t] }
-    };
-    let in_band = |t: usize| {
-        let low = tags[t].rule.review_low.0;
-        !held(t) && if best { highest(t).is_some_and(|s| s >= low) } else { usable(t).filter(|s| *s >= low).count() >= k }
-    };
-    // Mean score over the frames that count for a tag, times a number that every count divides.
-    let mean = |t: usize| -> u64 {
-        const ALL: u64 = 720_720;
-        if best {
-            return highest(t).unwrap_or(0) as u64 * ALL;
-        }
-        let from = frames.len().saturating_sub(n);
-        let counted: std::vec::Vec<u64> = (from..frames.len())
-            .filter(|&f| {
-                if held(t) { votes[f][t] } else { !frames[f].beyond && frames[f].scores[t] >= tags[t].rule.review_low.0 }
-            })
-            .map(|f| frames[f].scores[t] as u64)
-            .collect();
-        if counted.is_empty() { 0 } else { counted.iter().sum::<u64>() * (ALL / counted.len() as u64) }
-    };
-    let name = |of: &dyn Fn(usize) -> bool| -> Option<u16> {
-        let mut all: std::vec::Vec<usize> = (0..tags.len()).filter(|&t| of(t)).collect();
-        all.sort_by_key(|&t| (tags[t].preference, core::cmp::Reverse(mean(t)), t));
-        all.first().map(|&t| t as u16)
-    };
-    let beyond = last.iter().filter(|f| f.beyond).count();
-    let holding = (0..tags.len() as u16).filter(|&t| held(t as usize)).collect();
-    let is = |t: usize, a: Action| tags[t].action == a;
-    let (verdict, action, tag) = if if best { beyond > 0 && beyond == last.len() } else { beyond > n - k } {
-        (Verdict::Foreign, p.foreign, None)
-    } else if let Some(t) = name(&|t| held(t) && is(t, Action::Reject)) {
-        (Verdict::Present, Action::Reject, Some(t))
-    } else if let Some(t) = name(&|t| in_band(t) && is(t, Action::Reject)) {
-        (Verdict::Review, Action::Review, Some(t))
-    } else if let Some(t) = name(&|t| held(t) && is(t, Action::Review)) {
-        (Verdict::Present, Action::Review, Some(t))
-    } else if let Some(t) = name(&held) {
-        (Verdict::Present, Action::Accept, Some(t))
-    } else if let Some(t) = name(&in_band) {
-        (Verdict::Review, Action::Review, Some(t))
-    } else {
-        (Verdict::Unknown, p.unknown, None)
-    };
-    (verdict, Some(action), tag, holding)
-}
+use crate::simulate::naive::{self, Seen};
 
 fn action(r: &mut Random) -> Action {
     Action::ALL[r.range(0, 2) as usize]
@@ -136,44 +51,64 @@ fn draw(seed: u64, case: u64) -> Case {
     let frame = |_| {
         ms += r.range(0, 20) as u64;
         let scores = (0..count).map(|_| score(&mut r)).collect();
-        Seen { ms, beyond: r.range(0, 9) < beyond_share, scores }
+        Seen { at_us: T0 + ms * 1000, beyond: r.range(0, 9) < beyond_share, scores }
     };
     let frames = (0..1 + case % 40).map(frame).collect();
     Case { task: [Task::Multiclass, Task::Multilabel][(case % 2) as usize], tags, policy, frames }
 }
 
+/// The same tags and policy as a naive reader writes them down.
+fn written_down(tags: &[TagPolicy], p: Policy) -> (std::vec::Vec<naive::Tag>, naive::Rule) {
+    let tag = |t: &TagPolicy| naive::Tag {
+        threshold: t.rule.threshold.0,
+        review_low: t.rule.review_low.0,
+        action: t.action,
+        place: t.preference.0 as usize,
+    };
+    let rule = naive::Rule {
+        best: p.combine == Combine::Best,
+        n: p.n as usize,
+        k: p.k as usize,
+        hysteresis: p.hysteresis.0,
+        dwell_us: p.dwell.micros().0,
+        unknown: p.unknown,
+        foreign: p.foreign,
+    };
+    (tags.iter().map(tag).collect(), rule)
+}
+
 #[test]
 fn the_machine_decides_as_a_naive_reading_of_the_rule_does() {
     let (seed, cases) = drawn_cases(20_000);
-    let mut words = [0; 4];
+    let mut words = std::collections::BTreeMap::new();
     for case in 0..cases {
         let Case { task, tags, policy, frames } = draw(seed, case);
         let mut d = Decider::new(task, &tags, policy).unwrap();
+        let (naive_tags, rule) = written_down(&tags, policy);
         for (i, f) in frames.iter().enumerate() {
             let scores: std::vec::Vec<Score> = f.scores.iter().map(|s| Score(*s)).collect();
-            let got = d.step(at(f.ms), Observation::Scores { captured_at: at(f.ms), scores: &scores, beyond: f.beyond });
-            let (verdict, action, tag, held) = naive(&tags, policy, &frames[..=i]);
+            let now = Instant::from_micros(f.at_us);
+            let got = d.step(now, Observation::Scores { captured_at: now, scores: &scores, beyond: f.beyond });
+            let said = naive::decide(&naive_tags, rule, &frames[..=i]);
+            let place = || std::format!("seed {seed}, case {case}, frame {i}");
             assert_eq!(
-                (got.verdict, got.action, got.tag.map(|t| t.0)),
-                (verdict, action, tag),
-                "seed {seed}, case {case}, frame {i}"
+                (got.verdict.name(), got.action, got.tag.map(|t| t.0 as usize)),
+                (said.word, Some(said.action), said.tag),
+                "{}",
+                place()
             );
-            assert_eq!(got.held, set(&held), "held, seed {seed}, case {case}, frame {i}");
+            let held: std::vec::Vec<u16> = said.held.iter().map(|t| *t as u16).collect();
+            assert_eq!(got.held, set(&held), "held, {}", place());
             let driving = match task {
                 Task::Multilabel => set(&held),
-                Task::Multiclass if verdict == Verdict::Present => set(&tag.map_or(std::vec![], |t| std::vec![t])),
+                Task::Multiclass if said.word == "present" => set(&said.tag.map_or(std::vec![], |t| std::vec![t as u16])),
                 Task::Multiclass => TagSet::EMPTY,
             };
-            assert_eq!(got.driving(task), driving, "tag outputs, seed {seed}, case {case}, frame {i}");
-            words[match verdict {
-                Verdict::Present => 0,
-                Verdict::Review => 1,
-                Verdict::Unknown => 2,
-                _ => 3,
-            }] += 1;
+            assert_eq!(got.driving(task), driving, "tag outputs, {}", place());
+            *words.entry(said.word).or_insert(0) += 1;
         }
     }
-    assert!(words.iter().all(|&n| n > cases / 100), "each verdict is drawn often: {words:?}");
+    assert!(words.len() == 4 && words.values().all(|&n: &u64| n > cases / 100), "each verdict is drawn often: {words:?}");
 }
 
 /// The rule of schema 1: in multiclass only the frame's top tag may pass, and k of n frames must say so.
@@ -211,7 +146,7 @@ fn softmax_above_one_half_and_more_than_half_of_the_frames_decide_as_the_top_tag
                 scores[t] = r.range(0, left) as u16;
                 left -= scores[t] as i32;
             }
-            frames.push(Seen { ms: i, beyond: false, scores });
+            frames.push(Seen { at_us: T0 + i * 1000, beyond: false, scores });
             let scores: std::vec::Vec<Score> = frames[i as usize].scores.iter().map(|s| Score(*s)).collect();
             let got = d.step(at(i), Observation::Scores { captured_at: at(i), scores: &scores, beyond: false });
             let expected = top_tag_only(&rules, n as usize, k as usize, &frames);

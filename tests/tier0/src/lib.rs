@@ -4,16 +4,17 @@
 #![no_std]
 
 use tagpin::bundle::{Bundle, Fit, Section};
-use tagpin::decide::{Action, Decider, Observation, Policy, TagPolicy, TagRule, Task};
+use tagpin::decide::{Action, Policy, TagPolicy, TagRule, Task};
 use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat};
 use tagpin::head::{Score, Temperature, sigmoid, softmax};
 use tagpin::kernels::ConvShape;
 use tagpin::kernels::generic::{self, Epilogue, Reach};
 use tagpin::kernels::glue;
-use tagpin::line::{Gate, GateLine, Intake, Line, Moment, PartId, PartRules, Shape, Spacing, Travel};
+use tagpin::line::{Gate, GateLine, Moment, PartId, PartRules, Shape, Spacing, Travel};
 use tagpin::preprocess::{Plan, Target, quantise};
 use tagpin::quant::Clamp;
 use tagpin::scene::{Conditions, Conveyor, HEIGHT, WIDTH};
+use tagpin::station::{Effect, Input, Routing, Station, StationRules};
 use tagpin::time::{Instant, Micros};
 
 #[panic_handler]
@@ -47,7 +48,15 @@ fn run() -> Option<u32> {
     let mut tensor = [0i8; SIDE * SIDE * 3];
     quantise(&rgb, bundle.contract.input.tables.int8, &mut tensor);
 
-    let shape = ConvShape { input: [SIDE, SIDE, 3], output: [16, 16, 8], kernel: [3, 3], stride: [2, 2], dilation: [1, 1], pad: [1, 1], groups: 1 };
+    let shape = ConvShape {
+        input: [SIDE, SIDE, 3],
+        output: [16, 16, 8],
+        kernel: [3, 3],
+        stride: [2, 2],
+        dilation: [1, 1],
+        pad: [1, 1],
+        groups: 1,
+    };
     let mut weights = [0i16; 8 * 27];
     weights.iter_mut().enumerate().for_each(|(i, w)| *w = (i * 37 % 255) as i16 - 127);
     let mut packed = [0i16; generic::packed_len(8, 27)];
@@ -62,23 +71,47 @@ fn run() -> Option<u32> {
     let (mut scores, mut sigmoids) = ([Score(0); 8], [Score(0); 8]);
     softmax(&logits, Temperature::ONE, &mut scores);
     sigmoid(&logits, Temperature::ONE, &mut sigmoids);
-    let mut parts = Line::new(PartRules::default());
-    let mut intake = Intake::new(Spacing::ANY);
-    intake.edge(Moment::default());
-    parts.trigger(PartId(1), Moment::default());
-    parts.frame(CapturedAt::Arrival(Instant::default().plus(Micros(5))));
     let mut gate = Gate::new(&[Some(GateLine { delay: Travel::NONE, shape: Shape::Level })], 0);
     gate.open(PartId(1), Moment::default()).ok()?;
     gate.decide(PartId(1), 1);
     let moved = gate.step(Moment::default())?.active;
-    let mut decider = Decider::new(Task::Multilabel, &[TagPolicy::new(TagRule::default(), Action::Accept); 8], Policy::default()).ok()?;
-    let seen = Observation::Scores { captured_at: Instant::default(), scores: &sigmoids, beyond: false };
-    let tags = decider.step(Instant::default(), seen).held.iter().count();
+    let tags = station(&sigmoids)?;
 
-    let mut sum = 2_166_136_261u32 ^ tags as u32 ^ (sections as u32) << 8 ^ intake.count() as u32 & moved as u32;
+    let mut sum = 2_166_136_261u32 ^ tags as u32 ^ (sections as u32) << 8 ^ moved as u32;
     let mut mix = |v: u32| sum = (sum ^ v).wrapping_mul(16_777_619);
     rgb.iter().for_each(|&v| mix(v as u32));
     features.iter().for_each(|&v| mix(v as u8 as u32));
     scores.iter().chain(&sigmoids).for_each(|s| mix(s.0 as u32));
     Some(sum.max(1))
+}
+
+/// One part from its trigger to its decision; gives how many tags hold.
+fn station(scores: &[Score; 8]) -> Option<usize> {
+    let tags = [TagPolicy::new(TagRule::default(), Action::Accept); 8];
+    let mut station = Station::new(StationRules {
+        tags: &tags,
+        policy: Policy::default(),
+        routing: Routing::new(Task::Multilabel, Some(Action::Reject), &[None]),
+        every_frame: false,
+        spacing: Spacing::ANY,
+        part: PartRules::default(),
+        first_gate: None,
+        parts: 0,
+        max_faults: 0,
+    })
+    .ok()?;
+    let (mut ticket, mut held) = (None, None);
+    station.step(Moment::default(), Input::Trigger(Moment::default()), &mut |_| {});
+    let frame = Input::Frame { captured_at: CapturedAt::Arrival(Instant::default().plus(Micros(5))), shows: None };
+    station.step(Moment::default(), frame, &mut |effect| {
+        if let Effect::Classify(wanted) = effect {
+            ticket = Some(wanted);
+        }
+    });
+    station.step(Moment::default(), Input::Scores { ticket: ticket?, scores, beyond: false }, &mut |effect| {
+        if let Effect::Decided(done) = effect {
+            held = Some(done.decision.held.iter().count());
+        }
+    });
+    held
 }

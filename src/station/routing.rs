@@ -1,31 +1,61 @@
 //! What each decision does with a part: the action it takes and the output lines it calls for.
 //!
-//! Lines are bits of a mask; neither pins nor times are known here.
+//! Lines are bits of a mask, in the order of device.toml's outputs; neither pins nor times are known here.
 
-use crate::decide::{Action, Decision, Task, Verdict};
-use crate::line::LineMask;
-use crate::settings::{Calls, Drive, LineMode, Settings};
+use crate::decide::{Action, Decision, TagSet, Task, Verdict};
+use crate::line::{LineMask, MAX_LINES};
+use heapless::Vec;
+
+/// What calls for a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calls {
+    /// Actions that do, as bits in the order of [`Action::ALL`].
+    actions: u8,
+    /// Tags that do when present.
+    pub tags: TagSet,
+    /// Whether a part does that no tag is sure of.
+    pub unknown: bool,
+    /// Whether a part does that is none of what the model was trained on.
+    pub foreign: bool,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { actions: 0, tags: TagSet::EMPTY, unknown: false, foreign: false }
+    }
+}
+
+impl Calls {
+    /// Adds an action.
+    pub fn on(&mut self, action: Action) {
+        self.actions |= 1 << action as u8;
+    }
+
+    /// Whether an action calls.
+    pub fn has(&self, action: Action) -> bool {
+        self.actions >> action as u8 & 1 == 1
+    }
+
+    /// The actions that call.
+    pub fn actions(&self) -> impl Iterator<Item = Action> + '_ {
+        Action::ALL.into_iter().filter(|a| self.has(*a))
+    }
+}
 
 /// Which output lines each decision calls for.
 #[derive(Clone, Debug)]
 pub struct Routing {
     task: Task,
-    calls: Vec<Option<Calls>>,
+    lines: Vec<Option<Calls>, MAX_LINES>,
     late: Option<Action>,
 }
 
 impl Routing {
-    /// The site's, for a model of this task.
-    pub fn new(task: Task, settings: &Settings) -> Self {
-        let calls = settings.outputs.iter().map(|o| match &o.drive {
-            Drive::Calls(calls) => Some(calls.clone()),
-            _ => None,
-        });
-        let late = match settings.mode {
-            LineMode::State => None,
-            LineMode::Gate { late } => Some(late),
-        };
-        Self { task, calls: calls.collect(), late }
+    /// `lines`: one an output, `None` for those that parts do not move; panics if there are more than [`MAX_LINES`]. `late`:
+    /// what a part without a verdict gets where outputs follow parts; `None` where they follow tags.
+    pub fn new(task: Task, late: Option<Action>, lines: &[Option<Calls>]) -> Self {
+        let lines = Vec::from_slice(lines).expect("settings hold at most MAX_LINES outputs");
+        Self { task, lines, late }
     }
 
     /// What happens to a part of this decision, and the lines that are called for. A part without a verdict gets the late
@@ -34,33 +64,43 @@ impl Routing {
         let action = decision.action.or(self.late);
         let driving = decision.driving(self.task);
         let called = |c: &Calls| {
-            let by_tag = c.tags.iter().any(|t| driving.contains(*t));
             let by_unknown = c.unknown && decision.verdict == Verdict::Unknown;
             let by_foreign = c.foreign && decision.verdict == Verdict::Foreign;
-            by_tag || by_unknown || by_foreign || action.is_some_and(|a| c.actions.contains(&a))
+            driving.meets(&c.tags) || by_unknown || by_foreign || action.is_some_and(|a| c.has(a))
         };
         (action, self.mask(called))
     }
 
     /// What a part without a verdict gets, if outputs follow parts, and the lines of that.
     pub fn late(&self) -> (Option<Action>, LineMask) {
-        (self.late, self.mask(|c| self.late.is_some_and(|a| c.actions.contains(&a))))
+        (self.late, self.mask(|c| self.late.is_some_and(|a| c.has(a))))
+    }
+
+    /// Whether outputs follow parts.
+    pub fn is_gated(&self) -> bool {
+        self.late.is_some()
+    }
+
+    /// How many tags hold at once.
+    pub fn task(&self) -> Task {
+        self.task
     }
 
     fn mask(&self, called: impl Fn(&Calls) -> bool) -> LineMask {
-        let lines = self.calls.iter().enumerate();
+        let lines = self.lines.iter().enumerate();
         lines.filter(|(_, c)| c.as_ref().is_some_and(&called)).fold(0, |mask, (i, _)| mask | 1 << i)
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "runtime"))]
 mod tests {
     use super::*;
     use crate::decide::{Decider, Observation, Role, TagRule, table};
     use crate::fault::Reason;
     use crate::head::Score;
-    use crate::settings::ModelTags;
+    use crate::settings::{ModelTags, Settings};
     use crate::time::Instant;
+    use std::vec::Vec;
 
     /// What the device makes of a row: its device.toml, the decider and the lines that move.
     fn decided(row: &table::Row, settings: &Settings) -> Decision {
@@ -96,7 +136,7 @@ mod tests {
             let settings =
                 Settings::parse(&text, "device.toml", model).unwrap_or_else(|e| panic!("{}: {e}\n{text}", row.name));
             let decision = decided(&row, &settings);
-            let (action, mask) = Routing::new(row.task, &settings).of(&decision);
+            let (action, mask) = settings.routing(row.task).of(&decision);
             row.check(&decision, action.map_or("-", Action::name), "the device");
             for (i, output) in settings.outputs.iter().enumerate() {
                 let active = mask >> i & 1 == 1;

@@ -1,0 +1,144 @@
+//! The ledger against pins that were right and pins that were wrong in each way.
+
+use super::super::ModelTag;
+use super::*;
+use crate::decide::Role;
+
+const fn ms(n: u64) -> Instant {
+    Instant::from_micros(n * 1000)
+}
+
+const SETTINGS: &str = "[line]\nmode = \"gate\"\n[decide]\nreject = [\"bad\"]\n\
+    [outputs.gate]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 100\non = [\"reject\"]\n\
+    [outputs.good]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 150\non = [\"accept\"]\n";
+
+fn ledger(text: &str) -> Ledger {
+    let tag = |name: &str| ModelTag { name: name.into(), threshold: 32768, review_low: 32768, role: Role::Other };
+    Ledger::new(Site::read(text, &[tag("bad"), tag("fine")], true, 1000).unwrap())
+}
+
+/// A part that passes at `trigger`, shows `tag`, and is answered at `answered`.
+fn part(ledger: &mut Ledger, trigger: u64, tag: usize, answered: u64) {
+    ledger.passes(ms(trigger), ms(trigger));
+    let number = ledger.parts() as u64 - 1;
+    ledger.offered(ms(trigger + 5), ms(trigger + 6), Some(number));
+    let scores = (0..2).map(|t| if t == tag { 60_000 } else { 0 }).collect();
+    ledger.answered(ms(trigger + 5), ms(answered), Answer::Scores { scores, beyond: false });
+}
+
+type Pulse = (&'static str, u64, u64, u64);
+
+fn edges(pulses: &[Pulse]) -> BTreeMap<String, Vec<Edge>> {
+    let mut all: BTreeMap<String, Vec<Edge>> = BTreeMap::new();
+    for (line, part, on, off) in pulses {
+        let both = [(*on, true), (*off, false)].map(|(at, active)| Edge { at: ms(at), active, part: Some(*part) });
+        all.entry(line.to_string()).or_default().extend(both);
+    }
+    all
+}
+
+/// Three parts: a good one in time, a good one late, a bad one in time.
+fn judged(found: &[Pulse], safe_at: Option<u64>) -> Verdict {
+    let mut ledger = ledger(SETTINGS);
+    part(&mut ledger, 0, 1, 30);
+    part(&mut ledger, 1000, 1, 1200);
+    part(&mut ledger, 2000, 0, 2040);
+    safe_at.into_iter().for_each(|at| ledger.goes_safe(ms(at)));
+    ledger.judge(&edges(found));
+    ledger.verdict
+}
+
+const RIGHT: [Pulse; 3] = [("good", 0, 150, 170), ("gate", 1, 1100, 1120), ("gate", 2, 2100, 2120)];
+
+fn verdict(lost: u64, swapped: u64, doubled: u64, not_safe: u64) -> Verdict {
+    Verdict { lost, swapped, doubled, not_safe }
+}
+
+#[test]
+fn what_agrees_is_clean_and_each_kind_of_mistake_has_its_name() {
+    assert_eq!(judged(&RIGHT, None), verdict(0, 0, 0, 0));
+    assert_eq!(judged(&RIGHT[1..], None), verdict(1, 0, 0, 0), "a pulse was lost");
+    let other_line = [("gate", 0, 100, 120), RIGHT[1], RIGHT[2]];
+    assert_eq!(judged(&other_line, None), verdict(1, 1, 0, 0), "the wrong line was moved");
+    let twice = [RIGHT[0], RIGHT[1], RIGHT[2], ("gate", 2, 2300, 2320)];
+    assert_eq!(judged(&twice, None), verdict(0, 0, 1, 0), "a pulse came twice");
+    let for_another = [RIGHT[0], ("gate", 7, 1100, 1120), RIGHT[2]];
+    assert_eq!(judged(&for_another, None), verdict(0, 1, 0, 0), "the line named another part");
+    let late_as_tag = [RIGHT[0], ("good", 1, 1150, 1170), RIGHT[2]];
+    assert!(!judged(&late_as_tag, None).is_clean(), "a late part must get the late action");
+    for (on, off) in [(2101, 2121), (2100, 2121), (2099, 2120)] {
+        let moved = [RIGHT[0], RIGHT[1], ("gate", 2, on, off)];
+        assert!(!judged(&moved, None).is_clean(), "a pulse of {on}..{off} is not 2100..2120");
+    }
+}
+
+#[test]
+fn a_line_that_goes_safe_ends_its_pulse_and_gives_up_what_is_on_its_way() {
+    let cut_short = [RIGHT[0], ("gate", 1, 1100, 1110), RIGHT[2]];
+    assert_eq!(judged(&cut_short, Some(1110)), verdict(0, 0, 0, 0));
+    assert_eq!(judged(&RIGHT, Some(1110)), verdict(0, 0, 0, 1));
+    assert_eq!(judged(&RIGHT[..2], Some(2050)), verdict(0, 0, 0, 0));
+    assert!(!judged(&RIGHT, Some(2050)).is_clean());
+}
+
+#[test]
+fn a_frame_taken_for_another_part_or_for_none_is_found() {
+    let mut ledger = ledger(SETTINGS);
+    ledger.passes(ms(0), ms(0));
+    ledger.passes(ms(50), ms(50));
+    ledger.offered(ms(60), ms(61), Some(0));
+    assert_eq!(ledger.verdict, verdict(0, 1, 0, 0));
+    let mut ledger = super::tests::ledger(SETTINGS);
+    ledger.passes(ms(0), ms(0));
+    ledger.offered(ms(60), ms(61), None);
+    assert_eq!(ledger.verdict, verdict(1, 0, 0, 0));
+}
+
+/// A latched line, a level, and a safe state that is active were called unsafe.
+#[test]
+fn latched_and_level_lines_and_an_active_safe_state_are_judged_as_the_readme_says() {
+    let text = SETTINGS.replace("mode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 100", "mode = \"latched\"\ndelay_ms = 100");
+    let run = |found: BTreeMap<String, Vec<Edge>>, text: &str| {
+        let mut ledger = ledger(text);
+        part(&mut ledger, 0, 0, 30);
+        part(&mut ledger, 1000, 1, 1030);
+        ledger.acknowledged(ms(1500));
+        ledger.judge(&found);
+        ledger.verdict
+    };
+    let latched = edges(&[("gate", 0, 100, 1500), ("good", 1, 1150, 1170)]);
+    assert_eq!(run(latched.clone(), &text), verdict(0, 0, 0, 0));
+    assert!(
+        !run(edges(&[("gate", 0, 100, 1100), ("good", 1, 1150, 1170)]), &text).is_clean(),
+        "it goes on until the button"
+    );
+    let level = text.replace("\"latched\"", "\"level\"");
+    assert_eq!(run(edges(&[("gate", 0, 100, 1100), ("good", 1, 1150, 1170)]), &level), verdict(0, 0, 0, 0));
+    assert!(!run(latched, &level).is_clean());
+    let active = level.replace("on = [\"reject\"]", "safe = \"active\"\non = [\"reject\"]");
+    let off = Edge { at: ms(1100), active: false, part: Some(1) };
+    let mut found = edges(&[("good", 1, 1150, 1170)]);
+    found.insert("gate".into(), vec![off]);
+    assert_eq!(run(found, &active), verdict(0, 0, 0, 0), "active from the start, and called for by the first part");
+}
+
+#[test]
+fn each_rule_for_parts_that_are_too_close_is_judged() {
+    let with = |rule: &str| {
+        let text = format!("{SETTINGS}[trigger]\nmin_spacing_ms = 50\ntoo_close = \"{rule}\"\n");
+        let mut ledger = ledger(&text);
+        part(&mut ledger, 0, 1, 30);
+        ledger.passes(ms(40), ms(40));
+        ledger
+    };
+    let judged = |rule: &str, found: &[Pulse]| {
+        let mut ledger = with(rule);
+        ledger.judge(&edges(found));
+        ledger.verdict.is_clean()
+    };
+    let accepted = [("good", 0, 150, 170)];
+    let both_late = [("gate", 0, 100, 120), ("gate", 1, 140, 160)];
+    assert!(judged("ignore", &accepted) && !judged("ignore", &both_late));
+    assert!(judged("reject", &both_late) && !judged("reject", &accepted));
+    assert!(judged("safe", &[]) && !judged("safe", &accepted));
+}

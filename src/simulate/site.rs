@@ -1,0 +1,198 @@
+//! A second reading of device.toml, for the ledger: only what it needs, the way the README says it, sharing no code with
+//! the settings that the line runs by.
+//!
+//! The file has been accepted by then: what is missing has its stated default, and nothing is checked again.
+
+use super::naive::{Rule, Tag};
+use crate::decide::{Action, Role};
+use toml::{Table, Value};
+
+/// What the model says of one tag.
+#[derive(Clone, Debug)]
+pub struct ModelTag {
+    /// Its name.
+    pub name: String,
+    /// Threshold of the bundle, 0..=65535.
+    pub threshold: u16,
+    /// Start of the bundle's review band.
+    pub review_low: u16,
+    /// What it stands for.
+    pub role: Role,
+}
+
+/// How an output moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moves {
+    /// For so many microseconds.
+    Pulse(u64),
+    /// Until a part that does not call for it.
+    Level,
+    /// Until acknowledged.
+    Latched,
+}
+
+/// An output that parts move.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) delay_us: u64,
+    pub(super) moves: Moves,
+    /// Whether its safe state is active.
+    pub(super) safe_active: bool,
+    /// The words of `on`.
+    pub(super) on: Vec<String>,
+}
+
+/// What a site wants of its line.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    pub(super) late: Action,
+    pub(super) frames: usize,
+    pub(super) deadline_us: u64,
+    pub(super) to_camera_us: u64,
+    pub(super) min_spacing_us: u64,
+    pub(super) too_close: String,
+    pub(super) stale_us: u64,
+    pub(super) rule: Rule,
+    pub(super) tags: Vec<Tag>,
+    pub(super) names: Vec<String>,
+    pub(super) exclusive: bool,
+    pub(super) lines: Vec<Line>,
+}
+
+/// One table of the file; an absent one is empty.
+struct Of<'t>(Option<&'t Table>);
+
+impl Of<'_> {
+    fn number(&self, key: &str) -> Option<f64> {
+        let value = self.0?.get(key)?;
+        value.as_float().or_else(|| value.as_integer().map(|i| i as f64))
+    }
+
+    fn us(&self, key: &str) -> Option<u64> {
+        self.number(key).map(|ms| (ms * 1000.0) as u64)
+    }
+
+    fn word(&self, key: &str, default: &str) -> String {
+        self.0.and_then(|t| t.get(key)).and_then(Value::as_str).unwrap_or(default).to_string()
+    }
+
+    fn list(&self, key: &str) -> Vec<String> {
+        let list = self.0.and_then(|t| t.get(key)).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).map(str::to_string).collect()
+    }
+
+    fn action(&self, key: &str) -> Action {
+        match self.word(key, "reject").as_str() {
+            "accept" => Action::Accept,
+            "review" => Action::Review,
+            _ => Action::Reject,
+        }
+    }
+}
+
+/// Scores are shares of 65535, rounded.
+fn score(share: f64) -> u16 {
+    (share as f32 * 65535.0 + 0.5) as u16
+}
+
+impl Site {
+    /// Reads `text`. `counts_per_second`: how fast the simulated belt runs, for ways in encoder counts.
+    pub(super) fn read(
+        text: &str,
+        model: &[ModelTag],
+        exclusive: bool,
+        counts_per_second: u32,
+    ) -> Result<Self, toml::de::Error> {
+        let file: Table = text.parse()?;
+        let table = |name: &str| Of(file.get(name).and_then(Value::as_table));
+        let way = |t: &Of<'_>, name: &str| {
+            let counts = t.number(&format!("{name}_counts")).map(|n| n as u64 * 1_000_000 / counts_per_second.max(1) as u64);
+            counts.or_else(|| t.us(&format!("{name}_ms"))).unwrap_or(0)
+        };
+        let (line, trigger, decide) = (table("line"), table("trigger"), table("decide"));
+        let mut lines = Vec::new();
+        for (name, output) in file.get("outputs").and_then(Value::as_table).into_iter().flatten() {
+            let o = Of(output.as_table());
+            let on = o.list("on");
+            if on.iter().any(|w| ["busy", "ready", "heartbeat"].contains(&w.as_str())) {
+                continue;
+            }
+            let moves = match o.word("mode", "level").as_str() {
+                "pulse" => Moves::Pulse(o.us("width_ms").unwrap_or(100_000)),
+                "latched" => Moves::Latched,
+                _ => Moves::Level,
+            };
+            let (delay_us, safe_active) = (way(&o, "delay"), o.word("safe", "inactive") == "active");
+            lines.push(Line { name: name.clone(), delay_us, moves, safe_active, on });
+        }
+        let frames = trigger.number("frames").unwrap_or(1.0) as usize;
+        let n = decide.number("n").map_or(frames, |n| n as usize);
+        let first_gate = lines.iter().map(|l| l.delay_us).min().unwrap_or(0);
+        // By default a part is not waited for beyond its first gate, in whole milliseconds.
+        let deadline_us = trigger.us("deadline_ms").unwrap_or(first_gate / 1000 * 1000);
+        Ok(Self {
+            late: line.action("late"),
+            frames,
+            deadline_us,
+            to_camera_us: way(&trigger, "to_camera"),
+            min_spacing_us: way(&trigger, "min_spacing"),
+            too_close: trigger.word("too_close", "reject"),
+            stale_us: decide.us("stale_after_ms").unwrap_or(600_000_000),
+            rule: Rule {
+                best: decide.word("combine", "consensus") == "best",
+                n,
+                k: decide.number("k").map_or(n.div_ceil(2), |k| k as usize),
+                hysteresis: score(decide.number("hysteresis").unwrap_or(0.0)),
+                dwell_us: decide.us("dwell_ms").unwrap_or(0),
+                unknown: decide.action("unknown"),
+                foreign: decide.action("foreign"),
+            },
+            tags: model.iter().map(|m| Self::tag(m, &decide, &table("tags"))).collect(),
+            names: model.iter().map(|m| m.name.clone()).collect(),
+            exclusive,
+            lines,
+        })
+    }
+
+    /// A tag's threshold: the bundle's, over it the site's default, over that its own table. Its action: its role's, or the
+    /// list's that names it.
+    fn tag(model: &ModelTag, decide: &Of<'_>, tags: &Of<'_>) -> Tag {
+        let (mut threshold, mut review_low) = (model.threshold, model.review_low);
+        for key in ["default", model.name.as_str()] {
+            let own = Of(tags.0.and_then(|t| t.get(key)).and_then(Value::as_table));
+            if let Some(p) = own.number("threshold") {
+                threshold = score(p);
+            }
+            review_low = own.number("review_low").map_or(review_low.min(threshold), score);
+        }
+        let named = |list: &str| decide.list(list).contains(&model.name);
+        let action = match (named("reject"), named("review"), named("accept"), model.role) {
+            (true, ..) => Action::Reject,
+            (_, true, ..) => Action::Review,
+            (_, _, true, _) => Action::Accept,
+            (.., Role::Defect) => Action::Reject,
+            (.., Role::Good | Role::Other) => Action::Accept,
+        };
+        let place = decide.list("pick").iter().position(|n| *n == model.name).unwrap_or(usize::MAX);
+        Tag { threshold, review_low, action, place }
+    }
+
+    /// The earliest gate, from the trigger.
+    pub(super) fn first_gate_us(&self) -> u64 {
+        self.lines.iter().map(|l| l.delay_us).min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether a line is called for by a part of this verdict, action and tags.
+    pub(super) fn is_called(&self, line: &Line, word: &str, action: Action, tag: Option<usize>, held: &[usize]) -> bool {
+        let shown: Vec<usize> = match (self.exclusive, word) {
+            (false, _) => held.to_vec(),
+            (true, "present") => tag.into_iter().collect(),
+            (true, _) => Vec::new(),
+        };
+        line.on.iter().any(|w| match w.strip_prefix("tag:") {
+            Some(name) => shown.iter().any(|t| self.names[*t] == name),
+            None => w == action.name() || (w == word && ["unknown", "foreign"].contains(&word)),
+        })
+    }
+}

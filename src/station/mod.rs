@@ -1,0 +1,426 @@
+//! The sorting line as one machine: from a trigger to the lines that a part's verdict calls for.
+//!
+//! [`Station::step`] takes one input at a moment and tells what follows from it, as effects. The board's threads and the
+//! simulator both only carry inputs in and effects out: numbering, spacing, which frame belongs to which part, votes,
+//! verdict, routing and deadlines happen here and nowhere else. When an output moves is the [`Gate`](crate::line::Gate)'s
+//! business, which the thread of the outputs owns: it is told of a part at its trigger, so that the late action is taken
+//! in time whatever the model does.
+//!
+//! A frame that a part needs gives [`Effect::Classify`] with a [`Ticket`]; scores can only be given for a ticket, and a ticket
+//! only once, so no order of calls mixes up two frames. While a ticket is out, triggers are taken at once, and no part's
+//! deadline is judged: the model is at work on the oldest frame.
+//!
+//! No heap and no clock.
+//!
+//! Terms: *admit*: give a trigger edge a part number. *Give up*: end a part without a verdict.
+
+mod routing;
+
+pub use routing::{Calls, Routing};
+
+use crate::decide::{Action, Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagSet, Verdict};
+use crate::fault::Reason;
+use crate::frame::CapturedAt;
+use crate::head::{Score, TagId, top_k};
+use crate::line::{Admission, Intake, Line, LineMask, Moment, Opened, Part, PartId, PartRules, Spacing, Taken};
+use crate::time::{Instant, Micros};
+
+/// What a site and its model decide of the line.
+#[derive(Clone, Debug)]
+pub struct StationRules<'r> {
+    /// Threshold, band, action and preference of every tag.
+    pub tags: &'r [TagPolicy],
+    /// The policy over frames.
+    pub policy: Policy,
+    /// Which lines each decision calls for, and whether outputs follow parts.
+    pub routing: Routing,
+    /// Whether each frame is a part: then votes are over the last n parts.
+    pub every_frame: bool,
+    /// Least distance of parts.
+    pub spacing: Spacing,
+    /// Frames and deadline of a part.
+    pub part: PartRules,
+    /// The shortest time from trigger to a gate, if time decides it.
+    pub first_gate: Option<Micros>,
+    /// Parts after which the run is over; 0 for no limit.
+    pub parts: u64,
+    /// Inferences that may fail in a row before the line is held; 0 for no limit.
+    pub max_faults: u32,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A part passes the trigger.
+    Trigger(Moment),
+    /// A whole frame of the expected format. `shows`: the moment of a trigger that is found in frames, where this one shows
+    /// that a part has come.
+    Frame {
+        /// When it was exposed, or arrived.
+        captured_at: CapturedAt,
+        /// A part's trigger that it shows.
+        shows: Option<Moment>,
+    },
+    /// The scores of the frame that a ticket is for.
+    Scores {
+        /// The frame's.
+        ticket: Ticket,
+        /// One a tag.
+        scores: &'a [Score],
+        /// Whether it lies beyond the distance limit.
+        beyond: bool,
+    },
+    /// The frame that a ticket is for could not be classified.
+    NotClassified {
+        /// The frame's.
+        ticket: Ticket,
+        /// Why.
+        reason: Reason,
+    },
+    /// The camera gave no frame, or none that can be used.
+    NoFrame(Reason),
+    /// Something failed that concerns all parts: outputs go safe.
+    LineFault(Reason),
+    /// No more frames will come.
+    SourceEnded,
+    /// Time passes.
+    Tick,
+}
+
+/// The right to give one frame's scores: made by the station alone, and used up by them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ticket {
+    part: Part,
+    captured_at: Instant,
+    last: bool,
+}
+
+impl Ticket {
+    /// The part that the frame shows.
+    pub fn part(&self) -> Part {
+        self.part
+    }
+
+    /// When the frame was exposed, or arrived.
+    pub fn captured_at(&self) -> Instant {
+        self.captured_at
+    }
+}
+
+/// A part's end.
+#[derive(Clone, Copy, Debug)]
+pub struct PartDone {
+    /// The part.
+    pub part: Part,
+    /// When its last frame was taken; its trigger if it had none.
+    pub captured_at: Instant,
+    /// The best tag of its last frame, and its score; absent if nothing was classified.
+    pub best: Option<(TagId, Score)>,
+    /// What its frames said together.
+    pub decision: Decision,
+    /// What happens to it: the decision's action, or the late one; `None` if the line is safe.
+    pub action: Option<Action>,
+    /// Whether it had been at its first gate by then, where the late action was taken.
+    pub late: bool,
+    /// Lines it calls for.
+    pub calls: LineMask,
+}
+
+impl PartDone {
+    /// Tags that count as seen on this part: the one that names it and every one that drives an output.
+    pub fn seen(&self, task: crate::decide::Task) -> TagSet {
+        match self.decision.verdict {
+            Verdict::Present => self.decision.tag.map_or(TagSet::EMPTY, TagSet::of).union(&self.decision.driving(task)),
+            _ => TagSet::EMPTY,
+        }
+    }
+}
+
+/// What follows from an input.
+#[derive(Debug)]
+pub enum Effect {
+    /// A part is on its way: outputs schedule its gates, each with the late action until a verdict comes.
+    Opened {
+        /// Its number.
+        part: PartId,
+        /// Its trigger.
+        trigger: Moment,
+        /// Whether it touches the part before: both get the late action.
+        touching: bool,
+    },
+    /// This frame is needed: classify it, and give its scores.
+    Classify(Ticket),
+    /// Outputs follow the tags, and the part goes on: these lines are called for now.
+    Now {
+        /// The part.
+        part: PartId,
+        /// Lines called for.
+        calls: LineMask,
+    },
+    /// A part ended. Where outputs follow parts its gates get its calls; else they move now, unless the verdict is safe.
+    Decided(PartDone),
+    /// A part on its way cannot be told from another, whatever was decided of it: the late action.
+    Doubt(PartId),
+    /// Something failed; `scope` says what is done about it.
+    Fault {
+        /// What.
+        reason: Reason,
+        /// Whom it concerns.
+        scope: Scope,
+    },
+    /// A part that could not be followed: it counts as one without a verdict.
+    NotFollowed,
+    /// Nothing more will be decided.
+    Over(Over),
+}
+
+/// Whom a fault concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Single parts, which get the late action at their own gate.
+    Part,
+    /// All: outputs go to their safe state, and what is on its way is given up.
+    Line,
+}
+
+/// Why nothing more will be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// As many parts as were wanted, or the source's end.
+    Done,
+    /// Too many inferences failed in a row.
+    Held,
+}
+
+/// The sorting line.
+#[derive(Clone, Debug)]
+pub struct Station {
+    routing: Routing,
+    decider: Decider,
+    intake: Intake,
+    line: Line,
+    every_frame: bool,
+    max_latency: Micros,
+    first_gate: Option<Micros>,
+    /// The part whose votes the decider holds.
+    deciding: Option<PartId>,
+    /// The part of the ticket that is out.
+    classifying: Option<PartId>,
+    failed_in_a_row: u32,
+    max_faults: u32,
+    wanted: u64,
+    ended: u64,
+}
+
+impl Station {
+    /// A line with nothing on it. Refuses tags and a policy that make no decider.
+    pub fn new(rules: StationRules<'_>) -> Result<Self, PolicyError> {
+        Ok(Self {
+            decider: Decider::new(rules.routing.task(), rules.tags, rules.policy)?,
+            routing: rules.routing,
+            intake: Intake::new(rules.spacing),
+            line: Line::new(rules.part),
+            every_frame: rules.every_frame,
+            max_latency: rules.part.max_latency.micros(),
+            first_gate: rules.first_gate,
+            deciding: None,
+            classifying: None,
+            failed_in_a_row: 0,
+            max_faults: rules.max_faults,
+            wanted: rules.parts,
+            ended: 0,
+        })
+    }
+
+    /// Takes one input at `now` and tells `effects` what follows from it, in the order in which it must be carried out.
+    pub fn step(&mut self, now: Moment, input: Input<'_>, effects: &mut dyn FnMut(Effect)) {
+        self.line.advance(now);
+        match input {
+            Input::Trigger(trigger) => self.admit(now.at, trigger, effects),
+            Input::Frame { captured_at, shows } => self.frame(now.at, captured_at, shows, effects),
+            Input::Scores { ticket, scores, beyond } => self.scores(now.at, ticket, scores, beyond, effects),
+            Input::NotClassified { ticket, reason } => self.not_classified(now.at, ticket, reason, effects),
+            Input::NoFrame(reason) => self.no_frame(now.at, reason, effects),
+            Input::LineFault(reason) => effects(Effect::Fault { reason, scope: Scope::Line }),
+            Input::SourceEnded => {
+                self.give_up_all(now.at, Reason::SourceGone, effects);
+                effects(Effect::Over(Over::Done));
+            }
+            Input::Tick => {}
+        }
+        // A part whose frame is with the model is not overdue: its verdict comes first.
+        while self.classifying.is_none()
+            && let Some(part) = self.line.overdue(now.at)
+        {
+            self.fail(now.at, part, part.trigger.at, Reason::NoFrame, effects);
+        }
+    }
+
+    /// Time until the oldest part's deadline; `None` if no part waits, or the model is at work.
+    pub fn time_left(&self, now: Instant) -> Option<Micros> {
+        if self.classifying.is_some() { None } else { self.line.time_left(now) }
+    }
+
+    /// Trigger edges that came too close behind another so far.
+    pub fn too_close(&self) -> u64 {
+        self.intake.too_close()
+    }
+
+    /// How many tags hold at once.
+    pub fn task(&self) -> crate::decide::Task {
+        self.routing.task()
+    }
+
+    /// A trigger edge: a part, the same part again, or a reason to stop.
+    fn admit(&mut self, now: Instant, trigger: Moment, effects: &mut dyn FnMut(Effect)) {
+        if self.wanted > 0 && self.intake.count() >= self.wanted {
+            return;
+        }
+        let (part, touching) = match self.intake.edge(trigger) {
+            Admission::Part(id) => (id, false),
+            Admission::Touching(id) => (id, true),
+            Admission::Ignored => return,
+            Admission::Safe => return effects(Effect::Fault { reason: Reason::TooClose, scope: Scope::Line }),
+        };
+        effects(Effect::Opened { part, trigger, touching });
+        match self.line.trigger(part, trigger) {
+            Opened::Waits => {}
+            Opened::Full => {
+                effects(Effect::Fault { reason: Reason::Overflow, scope: Scope::Line });
+                effects(Effect::NotFollowed);
+                self.count_end(effects);
+            }
+            // The part before was photographed when this one was already there.
+            Opened::Doubt(before) => {
+                effects(Effect::Doubt(before));
+                self.part_fault(Reason::TooClose, effects);
+            }
+        }
+        if touching {
+            for id in [PartId(part.0 - 1), part] {
+                if let Some(part) = self.line.waiting(id) {
+                    self.fail(now, part, part.trigger.at, Reason::TooClose, effects);
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, now: Instant, captured_at: CapturedAt, shows: Option<Moment>, effects: &mut dyn FnMut(Effect)) {
+        if let Some(trigger) = shows {
+            self.admit(now, trigger, effects);
+        } else if self.every_frame {
+            self.admit(now, Moment::at(captured_at.exposed_from(self.max_latency)), effects);
+        }
+        // One frame at a time is with the model; what comes meanwhile is not taken, and a newer one will be.
+        if self.classifying.is_some() {
+            return;
+        }
+        let (part, last) = match self.line.frame(captured_at) {
+            Taken::NotOurs => return,
+            Taken::More(part) => (part, false),
+            Taken::Last(part) => (part, true),
+        };
+        // Where outputs follow parts, a part's votes are its own.
+        if self.routing.is_gated() && !self.every_frame && self.deciding != Some(part.id) {
+            self.decider.forget();
+        }
+        (self.deciding, self.classifying) = (Some(part.id), Some(part.id));
+        effects(Effect::Classify(Ticket { part, captured_at: captured_at.instant(), last }));
+    }
+
+    fn scores(&mut self, now: Instant, ticket: Ticket, scores: &[Score], beyond: bool, effects: &mut dyn FnMut(Effect)) {
+        let Ticket { part, captured_at, last } = ticket;
+        self.classifying = None;
+        self.failed_in_a_row = 0;
+        // Given up while the model was at work: it has had its end.
+        if self.line.waiting(part.id).is_none() {
+            return;
+        }
+        let decision = self.decider.step(now, Observation::Scores { captured_at, scores, beyond });
+        if !last && !matches!(decision.verdict, Verdict::Safe(_)) {
+            if !self.routing.is_gated() {
+                effects(Effect::Now { part: part.id, calls: self.routing.of(&decision).1 });
+            }
+            return;
+        }
+        let mut best = [(TagId(0), Score(0))];
+        let best = (top_k(scores, &mut best) == 1).then_some(best[0]);
+        self.end(now, part, captured_at, best, decision, effects);
+    }
+
+    fn not_classified(&mut self, now: Instant, ticket: Ticket, reason: Reason, effects: &mut dyn FnMut(Effect)) {
+        let Ticket { part, captured_at, .. } = ticket;
+        self.classifying = None;
+        self.failed_in_a_row += 1;
+        if self.max_faults > 0 && self.failed_in_a_row >= self.max_faults {
+            effects(Effect::Over(Over::Held));
+        }
+        match self.line.waiting(part.id) {
+            Some(part) => self.fail(now, part, captured_at, reason, effects),
+            None => self.part_fault(reason, effects),
+        }
+    }
+
+    /// Where outputs follow parts, each part still has until its deadline for another frame; where they follow tags, nothing is
+    /// known any more.
+    fn no_frame(&mut self, now: Instant, reason: Reason, effects: &mut dyn FnMut(Effect)) {
+        if self.routing.is_gated() {
+            return effects(Effect::Fault { reason, scope: Scope::Part });
+        }
+        if self.line.oldest().is_none() {
+            self.decider.forget();
+            return effects(Effect::Fault { reason, scope: Scope::Line });
+        }
+        self.give_up_all(now, reason, effects);
+    }
+
+    fn give_up_all(&mut self, now: Instant, reason: Reason, effects: &mut dyn FnMut(Effect)) {
+        while let Some(part) = self.line.oldest() {
+            self.fail(now, part, part.trigger.at, reason, effects);
+        }
+    }
+
+    /// A part's end without a verdict. The votes of another part, which is being decided meanwhile, are kept.
+    fn fail(&mut self, now: Instant, part: Part, captured_at: Instant, reason: Reason, effects: &mut dyn FnMut(Effect)) {
+        if !self.routing.is_gated() || self.every_frame || self.deciding == Some(part.id) {
+            self.decider.forget();
+        }
+        self.end(now, part, captured_at, None, Decision::safe(reason), effects);
+    }
+
+    fn part_fault(&self, reason: Reason, effects: &mut dyn FnMut(Effect)) {
+        let scope = if self.routing.is_gated() { Scope::Part } else { Scope::Line };
+        effects(Effect::Fault { reason, scope });
+    }
+
+    fn end(
+        &mut self,
+        now: Instant,
+        part: Part,
+        captured_at: Instant,
+        best: Option<(TagId, Score)>,
+        decision: Decision,
+        effects: &mut dyn FnMut(Effect),
+    ) {
+        self.line.close(part.id);
+        let (late_action, late_calls) = self.routing.late();
+        let late = late_action.is_some() && self.first_gate.is_some_and(|gate| now > part.trigger.at.plus(gate));
+        let (action, calls) = if late { (late_action, late_calls) } else { self.routing.of(&decision) };
+        effects(Effect::Decided(PartDone { part, captured_at, best, decision, action, late, calls }));
+        if let Verdict::Safe(reason) = decision.verdict {
+            self.part_fault(reason, effects);
+        }
+        self.count_end(effects);
+    }
+
+    /// The last part that was wanted ends the run.
+    fn count_end(&mut self, effects: &mut dyn FnMut(Effect)) {
+        self.ended += 1;
+        if self.wanted > 0 && self.ended == self.wanted {
+            effects(Effect::Over(Over::Done));
+        }
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

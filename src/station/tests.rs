@@ -1,0 +1,203 @@
+//! The machine by itself: what each input leads to, in which order.
+
+use super::*;
+use crate::decide::{Role, TagRule, Task};
+use crate::line::{TooClose, Travel};
+use crate::time::Millis;
+use std::vec::Vec;
+
+fn at(ms: u64) -> Moment {
+    Moment::at(Instant::from_micros(1_000_000 + ms * 1000))
+}
+
+fn exposed(ms: u64) -> CapturedAt {
+    CapturedAt::Exposure { not_before: at(ms).at }
+}
+
+/// One line on reject, one on accept; a good tag and a defect.
+fn station(frames: u8, late: Option<Action>, change: impl FnOnce(&mut StationRules<'_>)) -> Station {
+    let tags = [Role::Good, Role::Defect].map(|role| TagPolicy::new(TagRule::default(), role.action()));
+    let mut calls = [Calls::default(); 2];
+    calls[0].on(Action::Reject);
+    calls[1].on(Action::Accept);
+    let mut rules = StationRules {
+        tags: &tags,
+        policy: Policy { n: frames, k: frames, ..Policy::default() },
+        routing: Routing::new(Task::Multiclass, late, &calls.map(Some)),
+        every_frame: false,
+        spacing: Spacing { min: Travel::Time(Micros(50_000)), rule: TooClose::Reject },
+        part: PartRules { frames, deadline: Millis(300), ..PartRules::default() },
+        first_gate: Some(Micros(400_000)),
+        parts: 0,
+        max_faults: 3,
+    };
+    change(&mut rules);
+    Station::new(rules).unwrap()
+}
+
+fn gate(frames: u8) -> Station {
+    station(frames, Some(Action::Reject), |_| {})
+}
+
+/// What followed, in words.
+fn told(s: &mut Station, ms: u64, input: Input<'_>) -> (Vec<std::string::String>, Option<Ticket>) {
+    let (mut words, mut ticket) = (Vec::new(), None);
+    s.step(at(ms), input, &mut |effect| match effect {
+        Effect::Classify(t) => ticket = Some(t),
+        Effect::Decided(done) => words.push(std::format!(
+            "{} {} {} {}{:#b}",
+            done.part.id.0,
+            done.decision.verdict.name(),
+            done.action.map_or("-", Action::name),
+            if done.late { "late " } else { "" },
+            done.calls
+        )),
+        Effect::Opened { part, touching, .. } => words.push(std::format!("open {} {touching}", part.0)),
+        Effect::Fault { reason, scope } => words.push(std::format!("{} {scope:?}", reason.name())),
+        other => words.push(std::format!("{other:?}")),
+    });
+    (words, ticket)
+}
+
+fn frame(s: &mut Station, ms: u64) -> Option<Ticket> {
+    told(s, ms, Input::Frame { captured_at: exposed(ms), shows: None }).1
+}
+
+const GOOD: [Score; 2] = [Score(60_000), Score(5000)];
+const BAD: [Score; 2] = [Score(5000), Score(60_000)];
+
+fn scores(s: &mut Station, ms: u64, ticket: Ticket, scores: &[Score]) -> Vec<std::string::String> {
+    told(s, ms, Input::Scores { ticket, scores, beyond: false }).0
+}
+
+#[test]
+fn a_part_goes_from_its_trigger_over_its_frame_to_the_lines_of_its_verdict() {
+    let mut s = gate(1);
+    assert_eq!(frame(&mut s, 0), None, "nothing is there yet");
+    assert_eq!(told(&mut s, 10, Input::Trigger(at(10))).0, ["open 1 false"]);
+    let ticket = frame(&mut s, 20).unwrap();
+    assert_eq!(frame(&mut s, 21), None, "the model is at work");
+    assert_eq!(scores(&mut s, 40, ticket, &BAD), ["1 present reject 0b1"]);
+    told(&mut s, 100, Input::Trigger(at(100)));
+    let ticket = frame(&mut s, 110).unwrap();
+    assert_eq!(scores(&mut s, 130, ticket, &GOOD), ["2 present accept 0b10"]);
+}
+
+#[test]
+fn what_no_tag_is_sure_of_and_what_is_foreign_follow_the_policy_and_late_parts_the_late_action() {
+    let policy = |s: &mut StationRules<'_>| (s.policy.unknown, s.policy.foreign) = (Action::Accept, Action::Review);
+    let mut s = station(1, Some(Action::Reject), policy);
+    let mut one = |ms: u64, answered: u64, given: &[Score; 2], beyond: bool| {
+        told(&mut s, ms, Input::Trigger(at(ms)));
+        let ticket = frame(&mut s, ms + 5).unwrap();
+        told(&mut s, answered, Input::Scores { ticket, scores: given, beyond }).0.remove(0)
+    };
+    let unsure = [Score(30_000), Score(30_000)];
+    assert_eq!(one(0, 30, &unsure, false), "1 unknown accept 0b10");
+    assert_eq!(one(1000, 1030, &GOOD, true), "2 foreign review 0b0");
+    assert_eq!(one(2000, 2400, &GOOD, false), "3 present accept 0b10", "at the gate is in time");
+    assert_eq!(one(3000, 3401, &GOOD, false), "4 present reject late 0b1");
+}
+
+/// A part that was given up wiped the votes of the part that was being decided.
+#[test]
+fn a_part_that_misses_a_frame_changes_nothing_for_the_next_one() {
+    let mut s = gate(3);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = frame(&mut s, 10).unwrap();
+    assert!(scores(&mut s, 20, ticket, &GOOD).is_empty());
+    told(&mut s, 100, Input::Trigger(at(100)));
+    let ticket = frame(&mut s, 110).unwrap();
+    // The first part ends while the second has its first vote.
+    assert_eq!(scores(&mut s, 120, ticket, &GOOD), ["1 safe reject 0b1", "no_frame Part"]);
+    for ms in [130, 150] {
+        let ticket = frame(&mut s, ms).unwrap();
+        let words = scores(&mut s, ms + 10, ticket, &GOOD);
+        assert_eq!(words, if ms == 150 { ["2 present accept 0b10"].as_slice() } else { &[] });
+    }
+}
+
+#[test]
+fn parts_that_touch_get_the_late_action_and_the_frame_that_the_model_has_is_dropped() {
+    let mut s = gate(1);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = frame(&mut s, 10).unwrap();
+    let (words, _) = told(&mut s, 20, Input::Trigger(at(20)));
+    let both = ["open 2 true", "1 safe reject 0b1", "too_close Part", "2 safe reject 0b1", "too_close Part"];
+    assert_eq!(words, both);
+    assert!(scores(&mut s, 40, ticket, &GOOD).is_empty(), "it had its end");
+    let rule = |rule: TooClose| {
+        let mut s = station(1, Some(Action::Reject), |r| r.spacing.rule = rule);
+        told(&mut s, 0, Input::Trigger(at(0)));
+        told(&mut s, 20, Input::Trigger(at(20))).0
+    };
+    assert_eq!(rule(TooClose::Ignore), [""; 0]);
+    assert_eq!(rule(TooClose::Safe), ["too_close Line"]);
+}
+
+#[test]
+fn a_trigger_that_is_told_after_a_frame_that_shows_its_part_puts_the_part_before_in_doubt() {
+    let mut s = gate(1);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = frame(&mut s, 110).unwrap();
+    scores(&mut s, 115, ticket, &GOOD);
+    let (words, _) = told(&mut s, 120, Input::Trigger(at(100)));
+    assert_eq!(words, ["open 2 false", "Doubt(PartId(1))", "too_close Part"]);
+}
+
+#[test]
+fn a_camera_fault_costs_parts_their_verdict_at_a_gate_and_makes_a_state_line_safe() {
+    let mut s = gate(1);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    assert_eq!(told(&mut s, 10, Input::NoFrame(Reason::Corrupt)).0, ["corrupt Part"]);
+    assert_eq!(told(&mut s, 299, Input::Tick).0, [""; 0]);
+    assert_eq!(told(&mut s, 300, Input::Tick).0, ["1 safe reject 0b1", "no_frame Part"]);
+    let mut s = station(1, None, |_| {});
+    assert_eq!(told(&mut s, 0, Input::NoFrame(Reason::Corrupt)).0, ["corrupt Line"]);
+    told(&mut s, 10, Input::Trigger(at(10)));
+    assert_eq!(told(&mut s, 20, Input::NoFrame(Reason::Corrupt)).0, ["1 safe - 0b0", "corrupt Line"]);
+}
+
+#[test]
+fn in_state_mode_every_frame_moves_the_lines_and_no_part_resets_the_memory() {
+    let mut s = station(2, None, |r| r.policy.k = 1);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = frame(&mut s, 10).unwrap();
+    assert_eq!(scores(&mut s, 20, ticket, &BAD), ["Now { part: PartId(1), calls: 1 }"]);
+    let ticket = frame(&mut s, 30).unwrap();
+    assert_eq!(scores(&mut s, 40, ticket, &GOOD), ["1 present reject 0b1"], "one of the last two is bad");
+    told(&mut s, 100, Input::Trigger(at(100)));
+    let ticket = frame(&mut s, 110).unwrap();
+    assert_eq!(scores(&mut s, 120, ticket, &GOOD), ["Now { part: PartId(2), calls: 2 }"]);
+}
+
+#[test]
+fn repeated_engine_errors_hold_the_line_and_one_answer_begins_the_count_again() {
+    let mut s = gate(1);
+    let mut over = Vec::new();
+    for (i, fails) in [true, true, false, true, true, true].into_iter().enumerate() {
+        let ms = i as u64 * 1000;
+        told(&mut s, ms, Input::Trigger(at(ms)));
+        let ticket = frame(&mut s, ms + 10).unwrap();
+        let words = match fails {
+            true => told(&mut s, ms + 20, Input::NotClassified { ticket, reason: Reason::Engine }).0,
+            false => scores(&mut s, ms + 20, ticket, &GOOD),
+        };
+        over.push(words.iter().any(|w| w == "Over(Held)"));
+    }
+    assert_eq!(over, [false, false, false, false, false, true]);
+}
+
+#[test]
+fn the_run_is_over_when_as_many_parts_as_were_wanted_have_ended() {
+    let mut s = station(1, Some(Action::Reject), |r| r.parts = 2);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = frame(&mut s, 10).unwrap();
+    scores(&mut s, 20, ticket, &GOOD);
+    told(&mut s, 100, Input::Trigger(at(100)));
+    assert!(told(&mut s, 200, Input::Trigger(at(200))).0.is_empty(), "no third part");
+    let (words, _) = told(&mut s, 500, Input::Tick);
+    assert_eq!(words, ["2 safe reject 0b1", "no_frame Part", "Over(Done)"]);
+    let (words, _) = told(&mut gate(1), 0, Input::SourceEnded);
+    assert_eq!(words, ["Over(Done)"]);
+}

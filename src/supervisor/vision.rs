@@ -1,0 +1,172 @@
+//! From a frame to scores: is it usable, does it show that a part has come, preprocessing, the model, the head.
+//!
+//! Reads no clock, opens nothing, allocates nothing per frame. Which part a frame belongs to, and what its scores lead to, is
+//! the station's business.
+
+use super::drill::Classifier;
+use crate::bundle::{Bundle, Tables};
+use crate::decide::Task;
+use crate::fault::Reason;
+use crate::frame::{FrameView, Layout};
+use crate::head::{Score, Temperature};
+use crate::preprocess::{Plan, PlanError, Preprocessor, Target, quantise};
+use crate::scene::Crossing;
+use crate::settings::{Settings, TriggerKind};
+use crate::sources::{FrameBuffer, Pacing};
+use crate::triggers::Presence;
+
+/// What a usable frame shows besides itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// No part that came since the last frame.
+    Nothing,
+    /// A part that has come into view.
+    Part,
+    /// The crossing of the conveyor's light barrier that is new in this frame.
+    Crossing(Crossing),
+}
+
+/// The model and what is between it and a frame.
+pub struct Vision {
+    classifier: Box<dyn Classifier>,
+    preprocessor: Preprocessor,
+    target: Target,
+    table: Vec<u8>,
+    tensor: Vec<i8>,
+    logits: Vec<i32>,
+    scores: Vec<Score>,
+    task: Task,
+    temperature: Temperature,
+    barrier: bool,
+    presence: Option<Presence>,
+    frozen_after: u32,
+    pacing: Pacing,
+    layout: Option<Layout>,
+    last_hash: u64,
+    same: u32,
+    crossing: Option<Crossing>,
+    missed_triggers: u64,
+}
+
+impl Vision {
+    /// For the bundle's model and the site's settings. `classifier`: the bundle's engine, or a drill around it.
+    pub fn new(bundle: &Bundle<'_>, classifier: Box<dyn Classifier>, settings: &Settings, pacing: Pacing) -> Self {
+        let contract = &bundle.contract;
+        let input = contract.input;
+        let target = Target::of(&input, settings.roi);
+        let tags = contract.tags.len();
+        debug_assert_eq!(input.tables.int8.len(), Tables::LEN);
+        Self {
+            classifier,
+            preprocessor: Preprocessor::new(target),
+            target,
+            table: input.tables.int8.to_vec(),
+            tensor: vec![0; input.width as usize * input.height as usize * 3],
+            logits: vec![0; tags],
+            scores: vec![Score(0); tags],
+            task: contract.task,
+            temperature: contract.temperature(),
+            barrier: settings.trigger == TriggerKind::Barrier,
+            presence: match settings.trigger {
+                TriggerKind::Presence(rules) => Some(Presence::new(rules)),
+                _ => None,
+            },
+            frozen_after: settings.frozen_after,
+            pacing,
+            layout: None,
+            last_hash: 0,
+            same: 0,
+            crossing: None,
+            missed_triggers: 0,
+        }
+    }
+
+    /// Forgets what the source looked like: it was opened again.
+    pub fn source_reopened(&mut self) {
+        self.layout = None;
+        self.same = 0;
+        if let Some(presence) = &mut self.presence {
+            presence.forget();
+        }
+    }
+
+    /// Crossings of the light barrier for which no frame was taken, because too many frames were lost.
+    pub fn missed_triggers(&self) -> u64 {
+        self.missed_triggers
+    }
+
+    /// Looks at a frame before it is given to a part: whether it can be used, and whether it shows that a part has come.
+    pub fn look(&mut self, frame: &FrameBuffer) -> Result<Shows, Reason> {
+        let view = frame.view().map_err(|e| match e {
+            crate::frame::FrameError::Truncated { .. } => Reason::Truncated,
+            _ => Reason::FormatChanged,
+        })?;
+        if self.pacing == Pacing::Live {
+            if self.layout.is_some_and(|l| l != frame.layout) {
+                return Err(Reason::FormatChanged);
+            }
+            self.layout = Some(frame.layout);
+            if self.frozen_after > 0 && self.is_frozen(&view) {
+                return Err(Reason::Frozen);
+            }
+        }
+        if self.presence.as_mut().is_some_and(|p| p.appears(&view)) {
+            return Ok(Shows::Part);
+        }
+        let news = frame.crossing.filter(|c| self.barrier && self.crossing.is_none_or(|old| c.number > old.number));
+        Ok(news.map_or(Shows::Nothing, |crossing| {
+            self.missed_triggers += crossing.number - self.crossing.map_or(0, |c| c.number + 1);
+            self.crossing = Some(crossing);
+            Shows::Crossing(crossing)
+        }))
+    }
+
+    fn is_frozen(&mut self, view: &FrameView<'_>) -> bool {
+        // A camera's noise changes every frame; the same hash of all bytes in a row means that nothing is exposed any more.
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        let (words, rest) = view.bytes().as_chunks::<8>();
+        for word in words {
+            hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
+        for &byte in rest {
+            hash = (hash ^ byte as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        self.same = if hash == self.last_hash { self.same + 1 } else { 0 };
+        self.last_hash = hash;
+        self.same >= self.frozen_after
+    }
+
+    /// Stage A and B of preprocessing.
+    pub fn preprocess(&mut self, frame: &FrameBuffer) -> Result<(), Reason> {
+        let view = frame.view().map_err(|_| Reason::Truncated)?;
+        let rgb = self.preprocessor.picture(&view).map_err(|_| Reason::FormatChanged)?;
+        quantise(rgb, &self.table, &mut self.tensor);
+        Ok(())
+    }
+
+    /// Why frames of this layout cannot be brought to the model's input, if they cannot.
+    pub fn why_unusable(&self, frame: &FrameBuffer) -> Option<PlanError> {
+        Plan::taps_len(frame.layout, self.target).err()
+    }
+
+    /// The model and the head. Logits that are all at one rail are no answer.
+    pub fn infer(&mut self) -> Result<(), Reason> {
+        self.classifier.infer(&self.tensor, &mut self.logits).map_err(|_| Reason::Engine)?;
+        let rails = self.logits.iter().all(|&l| l == i32::MAX) || self.logits.iter().all(|&l| l == i32::MIN);
+        if rails {
+            return Err(Reason::Engine);
+        }
+        self.task.score(&self.logits, self.temperature, &mut self.scores);
+        Ok(())
+    }
+
+    /// The scores of the last inference.
+    pub fn scores(&self) -> &[Score] {
+        &self.scores
+    }
+
+    /// The model's input image of the last preprocessed frame, its logits and its scores: what `--record` keeps.
+    pub fn last(&self) -> (&[u8], &[i32], &[Score]) {
+        (self.preprocessor.last(), &self.logits, &self.scores)
+    }
+}
