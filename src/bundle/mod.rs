@@ -2,6 +2,23 @@
 //!
 //! [`Bundle::read`] borrows from the file's bytes and needs no heap. It reads formats 1 and 2 into the same [`Contract`].
 //! [`write`] makes format 2: a header, a table of sections and their contents. A new fact becomes a new section.
+//!
+//! ```
+//! use tagpin::bundle::{Bundle, BundleError};
+//! use tagpin::decide::Role;
+//!
+//! let file = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/parts.tagpin"));
+//! let bundle = Bundle::read(file)?;
+//! let defects: Vec<&str> = bundle.contract.tags.iter().filter(|t| t.role == Role::Defect).map(|t| t.name).collect();
+//! assert_eq!(defects, ["gear_chipped", "washer_cracked"]);
+//!
+//! let cut_short = &file[..1000];
+//! assert!(matches!(Bundle::read(cut_short), Err(BundleError::Length { found: 1000, .. })));
+//! # Ok::<(), BundleError>(())
+//! ```
+//!
+//! Terms: *section*: a numbered part of the file. *Critical*: a reader that does not know the section must refuse the bundle.
+//! *Identity*: the one hash that names a bundle in events, recordings, cards and reports.
 
 mod contract;
 mod encoding;

@@ -12,8 +12,24 @@ fn inspect_shows_the_contract_and_every_node() {
     assert_eq!(v["tags"].as_array().unwrap().len(), 8);
     let places: Vec<&str> = v["nodes"].as_array().unwrap().iter().map(|n| n["place"].as_str().unwrap()).collect();
     assert!(places.iter().any(|p| p.contains("depthwise 3x3")));
+    let role = |tag: &str| v["tags"].as_array().unwrap().iter().find(|t| t["name"] == tag).unwrap()["role"].clone();
+    assert_eq!(
+        (role("gear_chipped"), role("washer_cracked"), role("gear")),
+        ("defect".into(), "defect".into(), "good".into())
+    );
+    let sections: Vec<&str> = v["sections"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!((v["format"].as_u64(), sections), (Some(2), vec!["contract", "rules", "graph"]));
     let table = finish(tagpin(&["inspect", PARTS]));
-    assert!(String::from_utf8_lossy(&table.stdout).contains("gear_chipped"));
+    let table = String::from_utf8_lossy(&table.stdout);
+    let cells =
+        |tag: &str| table.lines().find(|l| l.starts_with(tag)).unwrap().split_whitespace().nth(1).unwrap().to_string();
+    assert_eq!((cells("gear_chipped"), cells("bolt")), ("defect".into(), "good".into()));
+
+    // Format 1 has neither roles nor sections.
+    let out = finish(tagpin(&["inspect", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/board/patterns.tagpin"), "--json"]));
+    let v: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((v["format"].as_u64(), v["sections"].as_array().unwrap().len()), (Some(1), 0));
+    assert!(v["tags"].as_array().unwrap().iter().all(|t| t["role"] == "other"), "{v}");
 }
 
 #[test]
@@ -161,12 +177,28 @@ fn damaged_bundles_are_refused_and_say_why() {
     *flipped.last_mut().unwrap() ^= 1;
     let mut future = good.clone();
     future[8] = 9;
-    let cases: [(&str, Vec<u8>, &str); 5] = [
+    // What a later tagpin might write: a section that no board may ignore, and the same as one that it may.
+    let with = |critical| {
+        use tagpin::bundle::{Bundle, HEADER_LEN, RawSection, assemble};
+        let bundle = Bundle::read(&good).unwrap();
+        let mut rest = &good[HEADER_LEN + 44 * bundle.sections().count()..];
+        let mut take = |len: u32| rest.split_off(..len as usize).unwrap();
+        let mut sections: Vec<RawSection<'_>> =
+            bundle.sections().map(|e| RawSection { id: e.id.0, critical: e.critical(), content: take(e.len) }).collect();
+        sections.push(RawSection { id: 77, critical, content: b"of a later tagpin" });
+        assemble(&sections)
+    };
+    let later = folder.join("later");
+    std::fs::write(&later, with(false)).unwrap();
+    let out = finish(tagpin(&["inspect", later.to_str().unwrap()]));
+    assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains("\n77 "), "{}", stderr(&out));
+    let cases: [(&str, Vec<u8>, &str); 6] = [
         ("empty", Vec::new(), "not a tagpin bundle"),
         ("text", b"hello".to_vec(), "not a tagpin bundle"),
         ("short", good[..good.len() / 2].to_vec(), "its header states"),
-        ("flipped", flipped, "SHA-256"),
-        ("future", future, "this build reads 1..=1"),
+        ("flipped", flipped, "section 3 (graph) does not match its stored SHA-256"),
+        ("critical", with(true), "section 77 is critical, and this build does not know what it asks for; update tagpin"),
+        ("future", future, "this build reads 1..=2"),
     ];
     for (name, bytes, why) in cases {
         let path = folder.join(name);
