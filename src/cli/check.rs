@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
-use crate::settings::{EXAMPLE, LineMode, Settings};
+use crate::settings::{EXAMPLE, LineMode, Settings, safe_lines};
 use crate::sources::{self, FrameBuffer, SourceSpec};
 use crate::supervisor::SystemClock;
 use crate::triggers;
@@ -36,12 +36,12 @@ pub(super) struct Check {
 /// Arguments of `safe`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Safe {
-    /// Settings of the device (device.toml)
+    /// Settings of the device (device.toml); only the output lines are read
     #[arg(long, value_name = "FILE")]
     settings: PathBuf,
-    /// Bundle that the settings are for
-    #[arg(long)]
-    bundle: PathBuf,
+    /// Read for one release and not needed: no model is loaded
+    #[arg(long, hide = true)]
+    bundle: Option<PathBuf>,
 }
 
 /// One line a thing looked at.
@@ -179,19 +179,20 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<String, String> {
     Ok(format!("{}: {}x{} {:?}, stamps: {:?}", spec.text(), l.width, l.height, l.format, frame.stamp))
 }
 
+/// Every output line that device.toml states to its safe state, whatever is wrong with the rest of the file or the bundle.
 pub(super) fn safe(args: &Safe) -> Result<u8, Refused> {
-    let model = Model::read(&args.bundle)?;
-    let bundle = model.bundle()?;
-    let settings = super::settings(Some(&args.settings), &bundle, false).map_err(|e| Refused(e.0))?;
-    // Taking a line brings it to its first state. Lines that can be had are safe even if others are not.
-    let (mut done, mut problems) = (Vec::new(), Vec::new());
-    for output in &settings.outputs {
-        match outputs::open(&output.name, &output.backend, output.polarity, output.safe) {
-            Ok(_) => done.push(format!("safe     {} ({}): {:?}", output.name, output.backend, output.safe)),
+    let name = args.settings.display().to_string();
+    let text = std::fs::read(&args.settings).map_err(|e| format!("{name}: cannot be read: {e}"))?;
+    let (lines, mut problems) = safe_lines(&String::from_utf8_lossy(&text), &name);
+    // Requesting a line drives it to its initial (safe) state, so request all we can even if some fail.
+    let mut done = Vec::new();
+    for line in &lines {
+        match outputs::open(&line.name, &line.backend, line.polarity, line.safe) {
+            Ok(_) => done.push(format!("safe     {} ({}): {:?}", line.name, line.backend, line.safe)),
             Err(e) => problems.push(e.to_string()),
         }
     }
-    // Not before all lines were had: whoever reads this may have left.
+    // Not before all lines were requested: whoever reads this may have left.
     done.iter().for_each(|line| println!("{line}"));
     if problems.is_empty() { Ok(0) } else { Err(Refused(problems)) }
 }

@@ -1,9 +1,12 @@
 //! The schedule of output edges: each part's lines move when the part is there, whatever is known of it by then.
 //!
-//! Knows no pin and no tag: a verdict is the set of lines that it calls for.
+//! A verdict is here the set of lines that it calls for; pins and tags are others' business.
 //!
 //! A part without a verdict when its first line is due is late: the late action's lines are called for, at every gate, and a
 //! verdict that comes afterwards changes nothing. Parts leave in the order in which they came.
+//!
+//! A pulse has its full width from the moment at which it was done. One that could not be done within its line's window
+//! is missed: it would hit the next part, so it does not fire at all. A level or latched line takes its newest due state.
 
 use super::{LineMask, MAX_LINES, MAX_PARTS, Moment, PartId, Travel};
 use crate::time::{Instant, Micros};
@@ -27,6 +30,8 @@ pub struct GateLine {
     pub delay: Travel,
     /// How it moves.
     pub shape: Shape,
+    /// How late a pulse may begin; later it does not fire.
+    pub window: Micros,
 }
 
 /// [`MAX_PARTS`] parts are in flight already.
@@ -64,6 +69,8 @@ pub struct Move {
 pub enum Cause {
     /// The part is at the gate and calls for the line.
     Called,
+    /// The part is at the gate and calls for the line, but so late that a pulse would hit the next part: it does not fire.
+    Missed,
     /// The part is at the gate and does not.
     Passed,
     /// A pulse ends, or a latched line was acknowledged.
@@ -137,7 +144,7 @@ impl Gate {
         match (gate, end) {
             // At the same moment the new pulse goes first and makes the old one longer: a line does not flicker.
             (Some((due, ..)), Some((at, line, part))) if at < due => Some(self.end(at, line, part)),
-            (Some((due, at, line)), _) => Some(self.pass(due, at, line)),
+            (Some((due, at, line)), _) => Some(self.pass(now.at, due, at, line)),
             (None, Some((at, line, part))) => Some(self.end(at, line, part)),
             (None, None) => {
                 self.leave();
@@ -172,7 +179,7 @@ impl Gate {
         Move { part, line, active: false, due, cause: Cause::Ended }
     }
 
-    fn pass(&mut self, due: Instant, at: usize, line: u8) -> Move {
+    fn pass(&mut self, now: Instant, due: Instant, at: usize, line: u8) -> Move {
         let late_calls = self.late_calls;
         let part = self.parts.get_mut(at).expect("the place was just found");
         part.passed |= 1 << line;
@@ -182,14 +189,15 @@ impl Gate {
         }
         let called = *part.calls.get_or_insert(late_calls) >> line & 1 == 1;
         let id = part.id;
-        let shape = self.lines[line as usize].expect("absent lines are never due").shape;
+        let GateLine { shape, window, .. } = self.lines[line as usize].expect("absent lines are never due");
+        let missed = called && matches!(shape, Shape::Pulse(_)) && now.since(due) > window;
         let active = match shape {
             Shape::Level => called,
             Shape::Latched => called || self.ends[line as usize].is_some(),
             Shape::Pulse(width) => {
                 let end = &mut self.ends[line as usize];
-                if called {
-                    let until = due.plus(width);
+                if called && !missed {
+                    let until = now.plus(width);
                     *end = Some(end.filter(|(at, _)| *at > until).unwrap_or((until, id)));
                 }
                 end.is_some()
@@ -199,7 +207,12 @@ impl Gate {
             self.ends[line as usize].get_or_insert((NEVER, id));
         }
         self.leave();
-        Move { part: id, line, active, due, cause: if called { Cause::Called } else { Cause::Passed } }
+        let cause = match (called, missed) {
+            (_, true) => Cause::Missed,
+            (true, false) => Cause::Called,
+            (false, false) => Cause::Passed,
+        };
+        Move { part: id, line, active, due, cause }
     }
 
     /// Parts that have passed all gates leave.

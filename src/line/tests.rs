@@ -22,12 +22,17 @@ fn exposed(n: u64) -> CapturedAt {
 }
 
 fn pulse(delay: u32, width: u32) -> Option<GateLine> {
-    Some(GateLine { delay: after(delay), shape: Shape::Pulse(Millis(width).micros()) })
+    Some(GateLine { delay: after(delay), shape: Shape::Pulse(Millis(width).micros()), window: Millis(width).micros() })
 }
 
-/// All moves due by `until`, as (ms, line, active, part).
+/// All moves due by `until`, each done when it is due, as (ms, line, active, part).
 fn moves(gate: &mut Gate, until: u64) -> std::vec::Vec<(u64, u8, bool, u64)> {
-    std::iter::from_fn(|| gate.step(moment(until))).map(|m| (m.due.as_micros() / 1000, m.line, m.active, m.part.0)).collect()
+    let mut all = std::vec::Vec::new();
+    while let Some(due) = gate.next_due().filter(|due| *due <= ms(until)) {
+        let done = std::iter::from_fn(|| gate.step(Moment::at(due)));
+        all.extend(done.map(|m| (m.due.as_micros() / 1000, m.line, m.active, m.part.0)));
+    }
+    all
 }
 
 #[test]
@@ -143,9 +148,36 @@ fn pulses_that_meet_become_one_and_the_line_does_not_flicker() {
     assert_eq!(moves(&mut gate, 1000), [(100, 0, true, 1), (120, 0, true, 2), (125, 0, true, 3), (145, 0, false, 3)]);
 }
 
+/// After a stall of the process pulses came out a second late and a microsecond wide.
+#[test]
+fn a_late_pulse_has_its_full_width_within_its_window_and_is_missed_beyond_it() {
+    let late = |now: u64| {
+        let mut gate = Gate::new(&[pulse(100, 20)], 0);
+        for (id, at) in [(1, 0), (2, 300)] {
+            gate.open(PartId(id), moment(at)).unwrap();
+            gate.decide(PartId(id), 1);
+        }
+        let first = gate.step(moment(now)).unwrap();
+        let all: std::vec::Vec<_> = moves(&mut gate, 1000);
+        (first.cause, first.active, all)
+    };
+    let second = [(400, 0, true, 2), (420, 0, false, 2)];
+    for now in [100, 101, 120] {
+        let (cause, active, rest) = late(now);
+        assert_eq!((cause, active), (Cause::Called, true), "{now}");
+        assert_eq!(rest[0], (now + 20, 0, false, 1), "its full width from when it was done");
+        assert_eq!(rest[1..], second);
+    }
+    for now in [121, 250] {
+        let (cause, active, rest) = late(now);
+        assert_eq!((cause, active), (Cause::Missed, false), "{now}");
+        assert_eq!(rest, second, "the next part keeps its schedule");
+    }
+}
+
 #[test]
 fn a_latched_line_stays_until_it_is_acknowledged() {
-    let line = Some(GateLine { delay: after(10), shape: Shape::Latched });
+    let line = Some(GateLine { delay: after(10), shape: Shape::Latched, window: Micros(0) });
     let mut gate = Gate::new(&[line], 0);
     for (id, at, calls) in [(1, 0, 1), (2, 50, 0)] {
         gate.open(PartId(id), moment(at)).unwrap();
@@ -159,7 +191,7 @@ fn a_latched_line_stays_until_it_is_acknowledged() {
 
 #[test]
 fn a_belt_that_stops_keeps_its_parts_and_one_that_creeps_delays_them() {
-    let line = Some(GateLine { delay: Travel::Counts(50), shape: Shape::Pulse(Micros(1000)) });
+    let line = Some(GateLine { delay: Travel::Counts(50), shape: Shape::Pulse(Micros(1000)), window: Micros(1000) });
     let mut gate = Gate::new(&[line], 0);
     gate.open(PartId(1), Moment { at: ms(0), position: 7 }).unwrap();
     gate.decide(PartId(1), 1);
@@ -331,7 +363,9 @@ fn all_interleavings_of_three_parts_and_two_outputs() {
 }
 
 fn walk(given: &[(Fate, u64); 3], fault: u64, triggers: &[u64; 3], delays: &[u64; 2], late: LineMask) {
-    let lines = [0, 1].map(|i| Some(GateLine { delay: Travel::Time(Micros(delays[i])), shape: Shape::Pulse(Micros(1)) }));
+    let lines = [0, 1].map(|i| {
+        Some(GateLine { delay: Travel::Time(Micros(delays[i])), shape: Shape::Pulse(Micros(1)), window: Micros(0) })
+    });
     let mut gate = Gate::new(&lines, late);
     let mut calls = [[0u8; 2]; 3];
     let mut passes = [[0u8; 2]; 3];

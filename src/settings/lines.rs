@@ -40,27 +40,140 @@ const STATUS: [(&str, fn(&mut Table<'_>) -> Drive); 3] = [
     ("heartbeat", |t| Drive::Heartbeat(Millis(t.integer("period_ms", 500, 10..=60_000) as u32))),
 ];
 
+/// An output as far as its safe state needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SafeLine {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub backend: Backend,
+    /// Which voltage is active.
+    pub polarity: Polarity,
+    /// Its safe state.
+    pub safe: State,
+}
+
+fn safe_line(name: String, t: &mut Table<'_>) -> SafeLine {
+    SafeLine {
+        name,
+        backend: t.choice("backend", &BACKENDS)(t),
+        polarity: t.choice("active", &[("high", Polarity::ActiveHigh), ("low", Polarity::ActiveLow)]),
+        safe: t.choice("safe", &[("inactive", State::Inactive), ("active", State::Active)]),
+    }
+}
+
+/// The outputs that `text` states, and what is wrong with their own tables. Whatever else is wrong with the file, an output
+/// whose table can be read is among them: where the file is no TOML, each table is read by itself.
+pub fn safe_lines(text: &str, name: &str) -> (Vec<SafeLine>, Vec<String>) {
+    let (mut lines, mut problems) = (Vec::new(), Vec::new());
+    match reader::parse(text, name) {
+        Ok(parsed) => read_safe_lines(&parsed, text, name, &mut lines, &mut problems),
+        Err(whole) => {
+            for (at, table) in tables(text) {
+                match reader::parse(table, name) {
+                    Ok(parsed) => read_safe_lines(&parsed, table, name, &mut lines, &mut problems),
+                    Err(_) if table.trim_start().starts_with("[outputs") => {
+                        problems
+                            .push(format!("{name}: the table in line {at} cannot be read, so its line is not made safe"));
+                    }
+                    Err(_) => {}
+                }
+            }
+            problems.extend(whole.0);
+        }
+    }
+    (lines, problems)
+}
+
+fn read_safe_lines(
+    parsed: &toml::de::DeTable<'_>,
+    text: &str,
+    name: &str,
+    lines: &mut Vec<SafeLine>,
+    problems: &mut Vec<String>,
+) {
+    let mut root = Table::root(parsed, text, name);
+    root.allow_all();
+    let mut tables = root.table("outputs");
+    for output in tables.names() {
+        let mut t = tables.table(&output);
+        t.allow_all();
+        lines.push(safe_line(output, &mut t));
+    }
+    drop(tables);
+    problems.extend(root.finish().0);
+}
+
+/// The text in pieces that each begin with a table's head, with the number of its first line.
+fn tables(text: &str) -> Vec<(usize, &str)> {
+    let mut starts: Vec<(usize, usize)> = vec![(1, 0)];
+    let mut at = 0;
+    for (i, line) in text.split_inclusive('\n').enumerate() {
+        if line.trim_start().starts_with('[') && at > 0 {
+            starts.push((i + 1, at));
+        }
+        at += line.len();
+    }
+    let ends = starts.iter().skip(1).map(|(_, at)| *at).chain([text.len()]);
+    starts.iter().zip(ends).map(|((line, from), to)| (*line, &text[*from..to])).collect()
+}
+
+/// What bounds the window of a late pulse.
+#[derive(Clone, Copy)]
+pub(super) struct Edges {
+    /// Up to so late an edge is in time.
+    pub(super) late: Micros,
+    /// The least distance of two parts.
+    pub(super) min_spacing: Travel,
+}
+
+impl Edges {
+    /// The window of a pulse for which none is stated: its width, or half of the least spacing where that is less.
+    fn window(self, width: Millis) -> Micros {
+        let half = match self.min_spacing {
+            Travel::Time(Micros(spacing)) if spacing > 0 => spacing / 2,
+            Travel::Time(_) | Travel::Counts(_) => u64::MAX,
+        };
+        Micros(width.micros().0.min(half))
+    }
+}
+
 /// Reads every [outputs.NAME].
-pub(super) fn outputs(root: &mut Table<'_>, names: &Names<'_>, gated: bool, has_encoder: bool) -> Vec<OutputSettings> {
+pub(super) fn outputs(
+    root: &mut Table<'_>,
+    names: &Names<'_>,
+    gated: bool,
+    has_encoder: bool,
+    edges: Edges,
+) -> Vec<OutputSettings> {
     let mut outputs: Vec<OutputSettings> = Vec::new();
     let mut tables = root.table("outputs");
     for name in tables.names() {
         let mut t = tables.table(&name);
-        let backend = t.choice("backend", &BACKENDS)(&mut t);
+        let SafeLine { backend, polarity, safe, .. } = safe_line(name.clone(), &mut t);
         if backend != Backend::Simulated
             && let Some(other) = outputs.iter().find(|o| o.backend == backend)
         {
             let why = format!("{backend}, which \"{}\" already holds; free it or choose another", other.name);
             tables.problem(&name, why);
         }
-        let polarity = t.choice("active", &[("high", Polarity::ActiveHigh), ("low", Polarity::ActiveLow)]);
-        let safe = t.choice("safe", &[("inactive", State::Inactive), ("active", State::Active)]);
         let drive = drive(&mut t, names);
-        let (mut mode, mut delay) = (Mode::Level, Travel::NONE);
+        let (mut mode, mut delay, mut window) = (Mode::Level, Travel::NONE, edges.late);
         if let Drive::Calls(_) = drive {
             mode = t.choice("mode", &MODES)(&mut t);
             if !matches!(mode, Mode::Pulse(_)) && t.has("width_ms") {
                 t.problem("width_ms", "belongs to mode = \"pulse\" only; remove it or change the mode".into());
+            }
+            match mode {
+                Mode::Pulse(width) => {
+                    let stated = t.integer("window_ms", (edges.window(width).0 / 1000) as i64, 0..=TEN_MINUTES_MS);
+                    let stated = if t.has("window_ms") { Millis(stated as u32).micros() } else { edges.window(width) };
+                    window = stated.max(edges.late);
+                }
+                Mode::Level | Mode::Latched if t.has("window_ms") => {
+                    t.problem("window_ms", "belongs to mode = \"pulse\" only; remove it or change the mode".into());
+                }
+                Mode::Level | Mode::Latched => {}
             }
             if gated && !t.has("delay_ms") && !t.has("delay_counts") {
                 t.problem("delay_ms", "is missing: how long a part needs from the trigger to this output's gate".into());
@@ -71,7 +184,7 @@ pub(super) fn outputs(root: &mut Table<'_>, names: &Names<'_>, gated: bool, has_
             let way = travel(&mut t, "delay", 0, has_encoder);
             delay = if gated { way } else { Travel::NONE };
         }
-        outputs.push(OutputSettings { name, backend, polarity, safe, mode, delay, drive });
+        outputs.push(OutputSettings { name, backend, polarity, safe, mode, delay, window, drive });
     }
     if outputs.len() > MAX_OUTPUTS {
         tables.problem("", format!("{} outputs, at most {MAX_OUTPUTS}", outputs.len()));

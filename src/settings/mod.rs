@@ -17,6 +17,7 @@ use crate::preprocess::Roi;
 use crate::station::{Calls, Routing, StationRules};
 use crate::time::{Micros, Millis};
 use crate::triggers::{PresenceRules, TriggerSpec};
+pub use lines::{SafeLine, safe_lines};
 pub use reader::Rename;
 use reader::Table;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,15 @@ pub enum LineMode {
         /// What a part without a verdict gets.
         late: Action,
     },
+}
+
+/// What a missed edge does to the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissedEdge {
+    /// It is told and counted; every other part keeps its schedule.
+    GoOn,
+    /// All outputs go to their safe state.
+    Safe,
 }
 
 /// What opens a part.
@@ -102,6 +112,8 @@ pub struct OutputSettings {
     pub mode: Mode,
     /// From trigger to its gate; none where outputs follow the tags.
     pub delay: Travel,
+    /// How late a pulse may begin; later it does not fire.
+    pub window: Micros,
     /// What moves it.
     pub drive: Drive,
 }
@@ -114,7 +126,7 @@ impl OutputSettings {
             Mode::Pulse(width) => Shape::Pulse(width.micros()),
             Mode::Latched => Shape::Latched,
         };
-        matches!(self.drive, Drive::Calls(_)).then_some(GateLine { delay: self.delay, shape })
+        matches!(self.drive, Drive::Calls(_)).then_some(GateLine { delay: self.delay, shape, window: self.window })
     }
 }
 
@@ -142,6 +154,10 @@ pub struct Settings {
     pub frozen_after: u32,
     /// What the outputs follow.
     pub mode: LineMode,
+    /// Up to so late an edge is in time.
+    pub late_edge: Micros,
+    /// What a pulse that could not be done within its window does to the line.
+    pub missed_edge: MissedEdge,
     /// What opens a part.
     pub trigger: TriggerKind,
     /// Inputs that are waited for: trigger, encoder, acknowledge.

@@ -49,13 +49,16 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
     let late = decide::action(&mut line, "late");
     let mode = line.choice("mode", &[("state", LineMode::State), ("gate", LineMode::Gate { late })]);
     let gated = mode != LineMode::State;
+    let late_edge = Millis(line.integer("late_ms", 5, 0..=60_000) as u32).micros();
+    let missed_edge = line.choice("missed_edge", &[("go_on", MissedEdge::GoOn), ("safe", MissedEdge::Safe)]);
 
     let mut inputs = Vec::new();
     let has_encoder = root.has("encoder");
     let trigger = inputs::trigger(root, &mut inputs, has_encoder);
     inputs::others(root, &mut inputs, has_encoder, &trigger.kind);
     let (policy, tags) = decide::decide(root, &names, &trigger, gated);
-    let outputs = lines::outputs(root, &names, gated, has_encoder);
+    let edges = lines::Edges { late: late_edge, min_spacing: trigger.spacing.min };
+    let outputs = lines::outputs(root, &names, gated, has_encoder, edges);
 
     let mut log = root.table("events");
     let events = log.has("path").then(|| EventLog {
@@ -72,6 +75,8 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         frame_timeout,
         frozen_after,
         mode,
+        late_edge,
+        missed_edge,
         trigger: trigger.kind,
         inputs,
         spacing: trigger.spacing,

@@ -147,6 +147,32 @@ fn a_renamed_key_is_read_told_and_rewritten_with_its_comments() {
     assert!(both[0].contains("old name of max_faults_in_a_row"), "{both:?}");
 }
 
+/// `tagpin safe` refused to act because of a damaged bundle, another model's tags or a typo elsewhere.
+#[test]
+fn the_lines_safe_states_are_read_whatever_is_wrong_with_the_rest() {
+    let outputs = "[outputs.gate]\nactive = \"low\"\non = [\"tag:no_such\"]\n[outputs.lamp]\nsafe = \"active\"\n";
+    let line = |name: &str, polarity, safe| SafeLine { name: name.into(), backend: Backend::Simulated, polarity, safe };
+    let both = [line("gate", Polarity::ActiveLow, State::Inactive), line("lamp", Polarity::ActiveHigh, State::Active)];
+    for (rest, told) in [
+        ("", false),
+        ("[sauce]\nopen = 3\n", false),
+        ("[decide]\nreject = [\"no_such\"]\nk = 99\n", false),
+        ("[line\nmode = \"gate\"\n", true),
+        ("[source]\nopen = \"unfinished\n", true),
+    ] {
+        for text in [format!("{rest}{outputs}"), format!("{outputs}{rest}")] {
+            let (lines, problems) = safe_lines(&text, "device.toml");
+            assert_eq!((lines.as_slice(), problems.is_empty()), (both.as_slice(), !told), "{text}\n{problems:?}");
+        }
+    }
+    let (lines, problems) = safe_lines(&format!("[outputs.a\nsafe = 1\n{outputs}"), "device.toml");
+    assert_eq!(lines, both);
+    assert!(problems.iter().any(|p| p.contains("the table in line 1 cannot be read")), "{problems:?}");
+    let (lines, problems) = safe_lines("[outputs.a]\nbackend = \"gpiochip\"\n[outputs.b]\n", "device.toml");
+    assert_eq!(lines.len(), 2, "a line that misses its chip is tried, and told");
+    assert!(problems.iter().any(|p| p.contains("outputs.a.chip: is missing")), "{problems:?}");
+}
+
 #[test]
 fn no_bytes_make_the_reader_panic() {
     let mut seed = 1u64;
@@ -157,6 +183,8 @@ fn no_bytes_make_the_reader_panic() {
             let at = (seed >> 33) as usize % bytes.len();
             bytes[at] = (seed >> 20) as u8 & 0x7f;
         }
-        let _ = parse(std::str::from_utf8(&bytes).expect("seven bits are UTF-8"));
+        let text = std::str::from_utf8(&bytes).expect("seven bits are UTF-8");
+        let _ = parse(text);
+        let _ = safe_lines(text, "device.toml");
     }
 }

@@ -39,7 +39,7 @@ pub enum Fault {
     Touching,
     /// An output cannot be written.
     Write,
-    /// A trigger is told up to 20 ms after its moment.
+    /// A trigger is told up to 70 ms after its moment.
     ToldLate,
     /// A part that the model cannot tell: frames beyond the distance limit.
     Foreign,
@@ -67,7 +67,7 @@ impl Fault {
             (Self::Engine, 1000),
             (Self::Touching, 1000),
             (Self::Write, 500),
-            (Self::ToldLate, 2000),
+            (Self::ToldLate, 30_000),
             (Self::Foreign, 5000),
         ]
     }
@@ -321,7 +321,7 @@ impl<'s> Simulated<'s> {
         self.belt.passed.push_back((now, kind));
         let delay = if self.strikes(Fault::ToldLate) {
             self.count(Fault::ToldLate);
-            self.belt.random.range(1000, 20_000) as u64
+            self.belt.random.range(1000, 70_000) as u64
         } else {
             0
         };

@@ -71,7 +71,7 @@ fn run() -> Option<u32> {
     let (mut scores, mut sigmoids) = ([Score(0); 8], [Score(0); 8]);
     softmax(&logits, Temperature::ONE, &mut scores);
     sigmoid(&logits, Temperature::ONE, &mut sigmoids);
-    let mut gate = Gate::new(&[Some(GateLine { delay: Travel::NONE, shape: Shape::Level })], 0);
+    let mut gate = Gate::new(&[Some(GateLine { delay: Travel::NONE, shape: Shape::Level, window: Micros(0) })], 0);
     gate.open(PartId(1), Moment::default()).ok()?;
     gate.decide(PartId(1), 1);
     let moved = gate.step(Moment::default())?.active;
