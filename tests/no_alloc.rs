@@ -9,12 +9,12 @@ use std::time::Duration;
 use tagpin::bundle::Bundle;
 use tagpin::decide::{Role, TagRule};
 use tagpin::engine::Engine;
+use tagpin::events::Events;
 use tagpin::frame::CapturedAt;
 use tagpin::line::{Moment, PartId, Taken};
 use tagpin::settings::{ModelTags, Settings};
 use tagpin::sources::{self, FrameBuffer, Stamp};
 use tagpin::supervisor::actuation::{Actuator, Command};
-use tagpin::supervisor::events::EventQueue;
 use tagpin::supervisor::stage::{Decided, Stage};
 use tagpin::supervisor::{SystemClock, Triggered};
 use tagpin::time::Clock;
@@ -56,8 +56,8 @@ fn allocations(source: &str, frames: usize) -> u64 {
     assert!(!source.allocates());
     let engine = Engine::from_bundle(&bundle).unwrap();
     let mut stage = Stage::new(&bundle, Box::new(engine), &settings, source.pacing()).unwrap();
-    let mut actuator = Actuator::open(&settings.outputs, 0, "safe").unwrap();
-    let events = EventQueue::default();
+    let mut actuator = Actuator::open(&settings.outputs, 0, None).unwrap();
+    let events = Events::kept(Arc::new(clock));
     let mut frame = FrameBuffer::empty();
     let mut before = 0;
     for i in 0..2 * frames {

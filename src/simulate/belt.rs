@@ -9,6 +9,7 @@ use super::{Outcome, Script, SimulatedClock};
 use crate::bundle::Bundle;
 use crate::decide::{Combine, Decision, TagSet, Verdict};
 use crate::engine::EngineError;
+use crate::events::{EdgeEvent, Event, Events, Outcome as PinOutcome, Percentiles, What};
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
 use crate::head::TagId;
@@ -20,8 +21,6 @@ use crate::sources::Pacing;
 use crate::supervisor::Triggered;
 use crate::supervisor::actuation::{Actuator, Command};
 use crate::supervisor::drill::Classifier;
-use crate::supervisor::events::{Event, EventQueue};
-use crate::supervisor::quantiles::Quantiles;
 use crate::supervisor::routing::Routing;
 use crate::supervisor::stage::{Decided, PartDone, Stage};
 use crate::time::{Clock, Instant, Micros};
@@ -129,7 +128,7 @@ pub(super) struct Simulated<'s> {
     stage: Stage,
     intake: Intake,
     actuator: Actuator,
-    events: EventQueue,
+    events: Events,
     drained: Vec<Event>,
     shown: Arc<AtomicI32>,
     write_fails: Arc<AtomicBool>,
@@ -140,7 +139,7 @@ pub(super) struct Simulated<'s> {
     slot: Option<Frame>,
     waiting: VecDeque<Triggered>,
     working: Option<Working>,
-    to_verdict: Quantiles,
+    to_verdict: Percentiles,
     outcome: Outcome,
 }
 
@@ -154,9 +153,8 @@ impl<'s> Simulated<'s> {
         let routing = Routing::new(bundle.contract.task, settings);
         let (late, late_calls) = routing.late();
         let flaky = write_fails.clone();
-        let actuator = Actuator::with(&settings.outputs, late_calls, late.map_or("safe", |a| a.name()), |_| {
-            Ok(Box::new(Flaky(flaky.clone())) as Box<dyn Output>)
-        });
+        let actuator =
+            Actuator::with(&settings.outputs, late_calls, late, |_| Ok(Box::new(Flaky(flaky.clone())) as Box<dyn Output>));
         let actuator = actuator.map_err(|e| e.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let gated = settings.mode != LineMode::State;
         let Some(first_gate) = settings.first_gate().filter(|_| gated) else {
@@ -207,7 +205,7 @@ impl<'s> Simulated<'s> {
         let first = start.plus(script.spacing.draw(&mut random));
         Ok(Self {
             script,
-            clock,
+            clock: clock.clone(),
             belt: Belt {
                 random,
                 next_part: (script.parts > 0).then_some(first),
@@ -219,7 +217,7 @@ impl<'s> Simulated<'s> {
             stage,
             intake: Intake::new(settings.spacing),
             actuator,
-            events: EventQueue::default(),
+            events: Events::kept(clock),
             drained: Vec::new(),
             shown,
             write_fails,
@@ -230,7 +228,7 @@ impl<'s> Simulated<'s> {
             slot: None,
             waiting: VecDeque::new(),
             working: None,
-            to_verdict: Quantiles::default(),
+            to_verdict: Percentiles::default(),
             outcome: Outcome { faults: Fault::ALL.map(|f| (f.name(), 0)).to_vec(), ..Outcome::default() },
         })
     }
@@ -463,7 +461,10 @@ impl<'s> Simulated<'s> {
     fn drain(&mut self) {
         self.events.take_all(&mut self.drained);
         for event in self.drained.drain(..) {
-            let Event::Edge { part, line, state, scheduled, done } = event else { continue };
+            let What::Edge(EdgeEvent { part, output: line, state, scheduled, done, outcome: PinOutcome::Done }) = event.what
+            else {
+                continue;
+            };
             self.outcome.edges += 1;
             if scheduled != done {
                 self.ledger.verdict.not_safe += 1;

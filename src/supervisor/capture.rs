@@ -3,6 +3,7 @@
 //! Knows no concrete source.
 
 use super::shared::Triggered;
+use crate::events::Why;
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
 use crate::line::MAX_PARTS;
@@ -18,8 +19,8 @@ pub enum News {
     Part(Triggered),
     /// A frame.
     Frame(FrameBuffer, CapturedAt),
-    /// None, and why; how often this has happened in a row.
-    Fault(Reason),
+    /// None, why, and what exactly happened.
+    Fault(Reason, Why),
     /// The source was opened again: its format may differ.
     Reopened,
     /// No more frames will come.
@@ -31,7 +32,7 @@ struct Slot {
     frame: Option<(FrameBuffer, CapturedAt)>,
     spare: Vec<FrameBuffer>,
     parts: heapless::Deque<Triggered, MAX_PARTS>,
-    faults: heapless::Deque<Reason, 32>,
+    faults: heapless::Deque<(Reason, Why), 32>,
     reopened: bool,
     ended: bool,
 }
@@ -60,8 +61,8 @@ impl Exchange {
         if let Some(part) = slot.parts.pop_front() {
             return Some(News::Part(part));
         }
-        if let Some(reason) = slot.faults.pop_front() {
-            return Some(News::Fault(reason));
+        if let Some((reason, why)) = slot.faults.pop_front() {
+            return Some(News::Fault(reason, why));
         }
         if std::mem::take(&mut slot.reopened) {
             return Some(News::Reopened);
@@ -111,9 +112,10 @@ impl Exchange {
         self.slot.lock().expect("no thread panics while it holds this").spare.pop().unwrap_or_else(FrameBuffer::empty)
     }
 
-    fn fault(&self, reason: Reason) {
+    fn fault(&self, reason: Reason, why: &dyn std::fmt::Display) {
+        let why = Why::of(why);
         // Faults that do not fit are of a kind that is already waiting.
-        let _ = self.slot.lock().expect("no thread panics while it holds this").faults.push_back(reason);
+        let _ = self.slot.lock().expect("no thread panics while it holds this").faults.push_back((reason, why));
         self.news.notify_one();
     }
 
@@ -161,8 +163,7 @@ impl Exchange {
             let mut reopen = self.restart.swap(false, Ordering::Relaxed);
             if let Some(fault) = fault {
                 let Some(reason) = fault.reason() else { break };
-                self.fault(reason);
-                explain(&fault);
+                self.fault(reason, &fault);
                 broken += 1;
                 reopen |= match fault {
                     NoFrame::Gone(_) => true,
@@ -189,10 +190,7 @@ impl Exchange {
                         self.mark(|s| s.ended = true);
                         return;
                     }
-                    Err(e) => {
-                        explain(&e);
-                        self.fault(Reason::SourceGone);
-                    }
+                    Err(e) => self.fault(Reason::SourceGone, &e),
                 }
             }
         }

@@ -4,17 +4,18 @@
 
 use super::actuation::Command;
 use super::capture::News;
-use super::events::{Event, Latency};
 use super::record::Recorder;
 use super::run::Ended;
 use super::shared::{Shared, Triggered};
 use super::stage::{Decided, PartDone, Stage};
-use crate::decide::{Action, TagSet, Verdict};
+use crate::decide::{TagSet, Verdict};
+use crate::events::{FaultKind, Image, Images, Latency, PartEvent, Remedy, TOP, Why};
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
+use crate::head::{Score, TagId, top_k};
 use crate::line::{Moment, Opened, PartId, Taken};
 use crate::sources::FrameBuffer;
-use crate::time::{Clock, Micros};
+use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::Ordering;
 
 pub(super) struct LineThread<'s> {
@@ -23,6 +24,8 @@ pub(super) struct LineThread<'s> {
     pub(super) max_faults: u32,
     pub(super) engine_faults: u32,
     pub(super) record: Option<Recorder>,
+    /// The images of parts that wait for their verdict.
+    pub(super) images: Images,
 }
 
 impl LineThread<'_> {
@@ -44,7 +47,7 @@ impl LineThread<'_> {
                     self.frame(&frame, at);
                     shared.exchange.give_back(frame);
                 }
-                Some(News::Fault(reason)) => self.fault(reason),
+                Some(News::Fault(reason, why)) => self.fault(reason, why),
                 Some(News::Reopened) => {
                     self.stage.source_reopened();
                     last_frame = shared.clock.now();
@@ -55,10 +58,10 @@ impl LineThread<'_> {
             let now = shared.clock.now();
             if now.since(last_frame) > frame_timeout {
                 last_frame = now;
-                self.fault(Reason::NoFrame);
+                self.fault(Reason::NoFrame, Why::NONE);
             }
             while let Some(done) = self.stage.overdue(now) {
-                self.finish(done, Latency::default());
+                self.finish(done, Latency::default(), Why::NONE);
             }
         }
     }
@@ -66,43 +69,43 @@ impl LineThread<'_> {
     /// No more frames will come: parts that wait for one get no verdict.
     fn source_ended(&mut self) {
         while let Some(done) = self.stage.abandon(self.shared.clock.now(), Reason::SourceGone) {
-            self.finish(done, Latency::default());
+            self.finish(done, Latency::default(), Why::NONE);
         }
         self.shared.end(Ended::Done);
     }
 
     /// The camera gave no frame. Where outputs follow tags, nothing is known any more; where they follow parts, each still has
     /// until its deadline for another frame.
-    fn fault(&mut self, reason: Reason) {
+    fn fault(&mut self, reason: Reason, why: Why) {
         self.shared.camera.store(false, Ordering::Relaxed);
         if self.shared.late.is_some() {
-            return self.shared.part_fault(reason);
+            return self.shared.part_fault(reason, None, why);
         }
         let mut reported = false;
         while let Some(done) = self.stage.abandon(self.shared.clock.now(), reason) {
-            self.finish(done, Latency::default());
+            self.finish(done, Latency::default(), why.clone());
             reported = true;
         }
         if !reported {
-            self.shared.line_fault(reason);
+            self.shared.line_fault(reason, why);
         }
     }
 
     fn open(&mut self, part: Triggered) {
         match self.stage.open(part) {
             Opened::Waits => {}
-            Opened::Full => self.shared.not_followed(),
+            Opened::Full => self.shared.not_followed(part),
             // The part before was photographed when this one was already there.
             Opened::Doubt(before) => {
                 self.shared.commands.push(Command::Doubt(before));
-                self.shared.part_fault(Reason::TooClose);
+                self.shared.part_fault(Reason::TooClose, Some(before), Why::NONE);
             }
         }
         if part.touching {
             let now = self.shared.clock.now();
             for id in [PartId(part.id.0 - 1), part.id] {
                 if let Some(done) = self.stage.give_up(now, id, Reason::TooClose) {
-                    self.finish(done, Latency::default());
+                    self.finish(done, Latency::default(), Why::NONE);
                 }
             }
         }
@@ -121,7 +124,7 @@ impl LineThread<'_> {
             Err(reason) => {
                 // A camera that shows one picture for ever, or another format, must be opened again.
                 self.shared.exchange.restart.store(true, Ordering::Relaxed);
-                return self.fault(reason);
+                return self.fault(reason, Why::NONE);
             }
         }
         self.shared.camera.store(true, Ordering::Relaxed);
@@ -131,10 +134,15 @@ impl LineThread<'_> {
             Taken::Last(part) => (part, true),
         };
         let captured = at.instant();
+        self.images.add(part.id.0, Image { captured_at: captured, sequence: frame.sequence });
+        let counters = self.shared.events.counters();
+        counters.inferences.fetch_add(1, Ordering::Relaxed);
         let preprocessed = self.stage.preprocess(frame);
         let middle = clock.now();
         let outcome = preprocessed.and_then(|()| self.stage.infer());
+        counters.inferences_done.fetch_add(1, Ordering::Relaxed);
         let end = clock.now();
+        let mut why = Why::NONE;
         let latency = Latency { preprocess: middle.since(begin), infer: end.since(middle), total: end.since(captured) };
         let done = match outcome {
             Ok(()) => {
@@ -142,7 +150,8 @@ impl LineThread<'_> {
                 if let Some(record) = &mut self.record
                     && let Err(e) = record.keep(&self.stage)
                 {
-                    self.shared.events.explain(&format!("--record stops: {e}"));
+                    let why = Why::of(&format_args!("--record stops: {e}"));
+                    self.shared.events.fault(FaultKind::Record, None, Remedy::Told, why);
                     self.record = None;
                 }
                 match self.stage.decide(end, captured, part, last) {
@@ -155,8 +164,8 @@ impl LineThread<'_> {
                 }
             }
             Err(reason) => {
-                if let Some(why) = self.stage.why_unusable(frame) {
-                    self.shared.events.explain(&why);
+                if let Some(unusable) = self.stage.why_unusable(frame) {
+                    why = Why::of(&unusable);
                 }
                 self.engine_faults += 1;
                 if self.engine_faults >= self.max_faults {
@@ -166,48 +175,56 @@ impl LineThread<'_> {
             }
         };
         if let Some(done) = done {
-            self.finish(done, latency);
+            self.finish(done, latency, why);
         }
     }
 
-    /// A part's end: reported, commanded, counted.
-    fn finish(&mut self, done: PartDone, latency: Latency) {
+    /// A part's end: told and commanded. `why`: what exactly cost it its verdict, where that is known.
+    fn finish(&mut self, done: PartDone, latency: Latency, why: Why) {
         let shared = self.shared;
         let now = shared.clock.now();
-        // Both queues are bounded and never wait, so the order is for readers only: the part stands before its edges.
-        shared.events.push(Event::Part { done, age: now.since(done.captured_at), latency });
         let verdict = done.decision.verdict;
+        shared.events.counters().missed_triggers.store(self.stage.missed_triggers(), Ordering::Relaxed);
+        if latency.total.0 > 0 {
+            shared.stats.lock().expect("no thread panics while it holds this").latency.add(latency.total.0);
+        }
+        let event = self.part_event(&done, now, latency);
+        let scores = if done.best.is_some() { self.stage.last().2 } else { &[] };
+        // Both queues are bounded and never wait, so the order is for readers only: the part stands before its edges.
+        shared.events.part(event, scores);
         if let Verdict::Safe(reason) = verdict {
-            shared.part_fault(reason);
+            shared.part_fault(reason, Some(done.part.id), why);
         }
         if shared.late.is_some() {
             shared.commands.push(Command::Verdict { part: done.part.id, calls: done.calls });
         } else if !matches!(verdict, Verdict::Safe(_)) {
             shared.commands.push(Command::Now { part: done.part.id, calls: done.calls, at: now });
         }
-        let missed_triggers = self.stage.missed_triggers();
-        let right = self.stage.is_right(&done);
-        shared.count_part(|stats| {
-            if latency.total.0 > 0 {
-                stats.latency.add(latency.total.0);
-            }
-            let s = &mut stats.summary;
-            match (verdict, done.action) {
-                (Verdict::Safe(_), _) | (_, None) => s.safe += 1,
-                (_, Some(Action::Accept)) => s.accept += 1,
-                (_, Some(Action::Reject)) => s.reject += 1,
-                (_, Some(Action::Review)) => s.review += 1,
-            }
-            s.missed_triggers = missed_triggers;
-            s.unknown += (verdict == Verdict::Unknown) as u64;
-            s.foreign += (verdict == Verdict::Foreign) as u64;
-            if verdict == Verdict::Present {
-                let named = done.decision.tag.map_or(TagSet::EMPTY, TagSet::of);
-                named.union(&done.decision.driving(self.stage.task())).iter().for_each(|t| s.by_tag[t.0 as usize] += 1);
-            }
-            if let Some(right) = right {
-                s.truth.get_or_insert([0, 0])[!right as usize] += 1;
-            }
-        });
+        shared.part_ended();
+    }
+
+    fn part_event(&mut self, done: &PartDone, now: Instant, latency: Latency) -> PartEvent {
+        let mut best = [(TagId(0), Score(0)); TOP];
+        let found = if done.best.is_some() { top_k(self.stage.last().2, &mut best) } else { 0 };
+        let named = done.decision.tag.map_or(TagSet::EMPTY, TagSet::of);
+        let counted = match done.decision.verdict {
+            Verdict::Present => named.union(&done.decision.driving(self.stage.task())),
+            _ => TagSet::EMPTY,
+        };
+        PartEvent {
+            part: done.part.id.0,
+            trigger: done.part.trigger.at,
+            images: self.images.take(done.part.id.0),
+            captured_at: done.captured_at,
+            top: heapless::Vec::from_iter(best[..found].iter().copied()),
+            decision: done.decision,
+            action: done.action,
+            late: done.late,
+            counted,
+            age: now.since(done.captured_at),
+            latency,
+            truth: done.truth,
+            right: self.stage.is_right(done),
+        }
     }
 }

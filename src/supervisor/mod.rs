@@ -4,17 +4,15 @@
 //!
 //! Threads: *capture* fills frames, the newest wins; *inputs* number parts as they are triggered; *line* turns both into
 //! verdicts ([`stage`]); *actuation* owns the outputs, runs no model code and goes safe after one missed beat
-//! ([`actuation`]); *report* writes events, and is never waited for. [`run`] wires them and is the only part that reads a clock.
+//! ([`actuation`]). What happens is told to [`crate::events`], and nobody waits for its sinks. [`run`] wires them and is the only part that reads a clock.
 
 pub mod actuation;
 mod capture;
 mod clock;
 pub mod drill;
-pub mod events;
 mod inputs;
 mod line_thread;
 mod notify;
-pub(crate) mod quantiles;
 mod record;
 pub mod routing;
 mod run;
@@ -22,7 +20,6 @@ mod shared;
 pub mod stage;
 
 pub use clock::SystemClock;
-pub use events::{Reporter, Summary};
 pub use record::Recorder;
 pub use run::{Ended, Run, run};
 pub use shared::Triggered;
