@@ -4,7 +4,7 @@
 
 use super::{Model, PARTS, Refused, hex};
 use crate::board::{AfterDeath, Board, Power};
-use crate::bundle::Input;
+use crate::bundle::{Bundle, Input, Section};
 use crate::engine::Engine;
 use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
@@ -13,7 +13,7 @@ use crate::settings::{EXAMPLE, LineMode, Settings};
 use crate::sources::{self, FrameBuffer, SourceSpec};
 use crate::supervisor::SystemClock;
 use crate::triggers;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Arguments of `check`.
@@ -28,6 +28,9 @@ pub(super) struct Check {
     /// Print a complete commented device.toml and exit
     #[arg(long)]
     example: bool,
+    /// Give every key of the settings file that was renamed its new name, and exit; comments stay
+    #[arg(long, requires = "settings")]
+    migrate: bool,
 }
 
 /// Arguments of `safe`.
@@ -77,6 +80,9 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         },
     );
     line(&mut problems, "kernels", Kernels::choose().map(|k| k.name().into()));
+    if let (true, Some(file), Ok(bundle)) = (args.migrate, &args.settings, &bundle) {
+        return migrate(file, bundle);
+    }
     let Ok(bundle) = &bundle else {
         println!("skipped  settings, source, outputs: they need the bundle's tags");
         return Ok(1);
@@ -91,6 +97,9 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         Ok(settings) => {
             let name = args.settings.as_ref().map_or("built in".to_string(), |p| p.display().to_string());
             line(&mut problems, "settings", Ok(format!("{name}, {} outputs", settings.outputs.len())));
+            settings.renamed.iter().for_each(|r| println!("warning  settings: {r}"));
+            let has_distance = bundle.section(Section::Distance).is_some();
+            settings.warnings(has_distance).iter().for_each(|w| println!("warning  settings: {w}"));
             line(&mut problems, "source", source(&settings, &bundle.contract.input));
             for input in &settings.inputs {
                 let found = triggers::probe(input);
@@ -103,8 +112,24 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             }
         }
     }
-    println!("{}", if problems == 0 { "all is well".into() } else { format!("{problems} to mend") });
+    println!("{}", if problems == 0 { "OK: no problems found".into() } else { format!("{problems} problems found") });
     Ok((problems > 0) as u8)
+}
+
+/// Rewrites a settings file whose keys were renamed; the new file is whole or the old one stays.
+fn migrate(file: &Path, bundle: &Bundle<'_>) -> Result<u8, Refused> {
+    let settings = super::settings(Some(file), bundle, false).map_err(|e| Refused(e.0))?;
+    let told = |what: &str, e: std::io::Error| format!("{}: cannot be {what}: {e}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|e| told("read", e))?;
+    let new = file.with_extension("toml.new");
+    if settings.renamed.is_empty() {
+        println!("{}: every key has its present name", file.display());
+        return Ok(0);
+    }
+    std::fs::write(&new, Settings::migrate(&text, &settings.renamed)).map_err(|e| told("rewritten", e))?;
+    std::fs::rename(&new, file).map_err(|e| told("replaced", e))?;
+    settings.renamed.iter().for_each(|r| println!("renamed  {} to {}", r.path, r.new));
+    Ok(0)
 }
 
 /// The board's power, and what its pins do when this program is killed.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, or stopped by a signal with outputs safe; 1 ran and refused; \
-2 could not start; 3 stopped on a held fault, outputs safe; 101 panic, outputs safe; 141 nobody reads the output.";
+2 could not start; 3 stopped on a held fault, outputs safe; 101 panic, outputs safe; 141 output pipe closed.";
 
 #[derive(Parser)]
 #[command(name = "tagpin", version, about = "Camera frames in, GPIO outputs out, an int8 classifier in between", after_help = EXIT_CODES)]

@@ -58,12 +58,14 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     // Everything is opened before anything runs, so that all problems are told at once.
     let mut problems = Vec::new();
     let mut keep = |p: Refused| problems.extend(p.0);
-    let barrier_demo = args.source.as_deref().is_some_and(|s| s.contains("conveyor")) && args.bundle.is_none();
+    let is_conveyor = |s: &String| s.parse::<SourceSpec>().is_ok_and(|spec| spec.is_conveyor());
+    let barrier_demo = args.source.as_ref().is_some_and(is_conveyor) && args.bundle.is_none();
     let settings = super::settings(args.settings.as_deref(), &bundle, demo || (args.settings.is_none() && barrier_demo));
     let settings = settings.map_err(|e| keep(Refused(e.0))).ok();
     let engine = engine.map_err(|e| keep(e.into())).ok();
     let mut opened = None;
     if let Some(mut settings) = settings {
+        settings.renamed.iter().for_each(|r| eprintln!("tagpin: {r}"));
         if let Some(source) = &args.source {
             settings.source.clone_from(source);
         }

@@ -8,6 +8,7 @@ mod lines;
 mod names;
 mod read;
 mod reader;
+mod warnings;
 
 use crate::decide::{Action, Policy, Role, TagPolicy, TagRule, TagSet};
 use crate::head::TagId;
@@ -16,8 +17,10 @@ use crate::outputs::{Backend, Polarity, State};
 use crate::preprocess::Roi;
 use crate::time::{Micros, Millis};
 use crate::triggers::{PresenceRules, TriggerSpec};
+pub use reader::Rename;
 use reader::Table;
 use std::path::{Path, PathBuf};
+pub use warnings::Warning;
 
 /// The complete, commented example: the specification of the file.
 pub const EXAMPLE: &str = include_str!("device.toml");
@@ -176,6 +179,8 @@ pub struct Settings {
     pub watchdog: Millis,
     /// Engine or output faults in a row after which the run is held safe and ends.
     pub max_faults: u32,
+    /// Keys that stand in the file under an old name.
+    pub renamed: Vec<Rename>,
 }
 
 /// What settings are checked against: the model's tags, their rules and roles.
@@ -214,9 +219,23 @@ impl Settings {
     pub fn parse(text: &str, name: &str, model: ModelTags<'_>) -> Result<Self, SettingsError> {
         let parsed = reader::parse(text, name)?;
         let mut root = Table::root(&parsed, text, name);
-        let settings = read::read(&mut root, model);
-        let problems = root.finish();
+        let mut settings = read::read(&mut root, model);
+        let (problems, renamed) = root.finish();
+        settings.renamed = renamed;
         if problems.is_empty() { Ok(settings) } else { Err(SettingsError(problems)) }
+    }
+
+    /// The text of a file with every key that stands under an old name renamed; comments and layout stay as they are.
+    /// `renamed`: of the same text.
+    pub fn migrate(text: &str, renamed: &[Rename]) -> String {
+        let mut new = String::with_capacity(text.len());
+        let mut done = 0;
+        for rename in renamed {
+            new += &text[done..rename.at.start];
+            new += rename.new;
+            done = rename.at.end;
+        }
+        new + &text[done..]
     }
 
     /// Whether the source can give what trigger and mode need: a light barrier, and a time at which a frame was exposed.

@@ -66,6 +66,7 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
     });
     let threads = root.table("engine").integer("threads", 1, 1..=4) as usize;
     let mut safety = root.table("safety");
+    let max_faults = safety.renamed("max_faults", "max_faults_in_a_row");
     let mut settings = Settings {
         source: open.into(),
         roi: source_roi,
@@ -82,7 +83,8 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         events,
         threads,
         watchdog: Millis(safety.integer("watchdog_ms", 2000, 50..=TEN_MINUTES_MS) as u32),
-        max_faults: safety.integer("max_faults", 10, 1..=1_000_000) as u32,
+        max_faults: safety.integer(max_faults, 10, 1..=1_000_000) as u32,
+        renamed: Vec::new(),
     };
     if gated {
         if !settings.outputs.iter().any(|o| matches!(o.drive, Drive::Calls(_))) {

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 pub(super) fn parse<'t>(text: &'t str, name: &str) -> Result<DeTable<'t>, SettingsError> {
     DeTable::parse(text).map(Spanned::into_inner).map_err(|e| {
         let at = e.span().map_or(0, |s| s.start);
-        SettingsError(vec![place(text, name, at, e.message())])
+        SettingsError(vec![place(text, name, at) + ": " + e.message()])
     })
 }
 
@@ -22,6 +22,27 @@ struct Shared {
     text: String,
     name: String,
     problems: RefCell<Vec<(usize, String)>>,
+    renamed: RefCell<Vec<Rename>>,
+}
+
+/// A key that stands in a file under its old name. It is read for one release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rename {
+    /// Bytes of the file that hold the old name.
+    pub at: Range<usize>,
+    /// The table, then the old name.
+    pub path: String,
+    /// The new name.
+    pub new: &'static str,
+    /// File, line and column.
+    pub place: String,
+}
+
+impl std::fmt::Display for Rename {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { place, path, new, .. } = self;
+        write!(f, "{place}: {path} is now called {new}; `tagpin check --settings FILE --migrate` rewrites the file")
+    }
 }
 
 /// One table, the keys asked of it so far, and where problems are collected.
@@ -37,17 +58,39 @@ pub(super) struct Table<'t> {
 impl<'t> Table<'t> {
     /// The root of a parsed file; `text` and `name` are for messages.
     pub(super) fn root(table: &'t DeTable<'t>, text: &str, name: &str) -> Self {
-        let shared = Rc::new(Shared { text: text.into(), name: name.into(), problems: RefCell::default() });
+        let shared = Rc::new(Shared {
+            text: text.into(),
+            name: name.into(),
+            problems: RefCell::default(),
+            renamed: RefCell::default(),
+        });
         Self { shared, table: Some(table), path: String::new(), at: 0, known: BTreeSet::new(), open: false }
     }
 
-    /// All problems in the order of their places, after every table said which keys it knows.
-    pub(super) fn finish(self) -> Vec<String> {
+    /// All problems in the order of their places, after every table said which keys it knows, and the keys under old names.
+    pub(super) fn finish(self) -> (Vec<String>, Vec<Rename>) {
         let shared = self.shared.clone();
         drop(self);
         let mut problems = shared.problems.take();
         problems.sort();
-        problems.into_iter().map(|(at, why)| place(&shared.text, &shared.name, at, &why)).collect()
+        let problems = problems.into_iter().map(|(at, why)| place(&shared.text, &shared.name, at) + ": " + &why);
+        let mut renamed = shared.renamed.take();
+        renamed.sort_by_key(|r| r.at.start);
+        (problems.collect(), renamed)
+    }
+
+    /// The name under which the file states a key: `new`, or for one release `old`, which is told.
+    pub(super) fn renamed(&mut self, old: &'static str, new: &'static str) -> &'static str {
+        let Some((key, _)) = self.table.into_iter().flatten().find(|(k, _)| k.get_ref() == old) else { return new };
+        self.known.insert(old.into());
+        if self.has(new) {
+            self.problem(old, format!("is the old name of {new}, which stands here too; remove it"));
+            return new;
+        }
+        let at = key.span();
+        let place = place(&self.shared.text, &self.shared.name, at.start);
+        self.shared.renamed.borrow_mut().push(Rename { at, path: self.key_path(old), new, place });
+        old
     }
 
     fn key_path(&self, key: &str) -> String {
@@ -236,12 +279,12 @@ impl Drop for Table<'_> {
     }
 }
 
-/// `name:line:column: why`.
-fn place(text: &str, name: &str, at: usize, why: &str) -> String {
+/// `name:line:column`.
+fn place(text: &str, name: &str, at: usize) -> String {
     let before = &text[..at.min(text.len())];
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    format!("{name}:{line}:{column}: {why}")
+    format!("{name}:{line}:{column}")
 }
 
 /// Letters to insert, remove or replace (Levenshtein 1966).

@@ -112,6 +112,41 @@ fn a_preference_is_top_or_a_list_of_the_models_tags() {
     assert!(parse("[decide]\npick = [\"nut\", \"nut\"]\n").unwrap_err()[0].contains("twice"));
 }
 
+/// A gate whose reject output no tag can reach rejected nothing, and nobody was told.
+#[test]
+fn an_output_that_waits_for_what_no_tag_gives_is_warned_of() {
+    let gate = "[line]\nmode = \"gate\"\n[outputs.gate]\ndelay_ms = 100\non = [\"reject\"]\n";
+    let warned = |text: &str, roles, distance| parse_with_roles(text, roles).unwrap().warnings(distance);
+    let none = [Role::Other; 3];
+    let in_vain = Warning::NoTagGives { output: "gate".into(), action: Action::Reject };
+    assert_eq!(warned(gate, none, false), [in_vain]);
+    assert_eq!(warned(gate, [Role::Good, Role::Defect, Role::Good], false), []);
+    assert_eq!(warned(&format!("[decide]\nreject = [\"nut\"]\n{gate}"), none, false), []);
+    let lamp = "[outputs.lamp]\non = [\"foreign\", \"review\"]\n";
+    let in_vain = [
+        Warning::NoTagGives { output: "lamp".into(), action: Action::Review },
+        Warning::NoDistance { output: "lamp".into() },
+    ];
+    assert_eq!(warned(lamp, none, false), in_vain);
+    assert_eq!(warned(&format!("[decide]\nforeign = \"review\"\n{lamp}"), none, true), []);
+    assert_eq!(warned(&format!("[tags.nut]\nreview_low = 0.2\n{lamp}"), none, true), []);
+}
+
+#[test]
+fn a_renamed_key_is_read_told_and_rewritten_with_its_comments() {
+    let text = "# the site\'s own\n[safety]  # held\nmax_faults = 3   # three\n";
+    let s = parse(text).unwrap();
+    assert_eq!((s.max_faults, s.renamed.len()), (3, 1));
+    let told = s.renamed[0].to_string();
+    assert!(told.starts_with("device.toml:3:1: safety.max_faults is now called max_faults_in_a_row"), "{told}");
+    let new = Settings::migrate(text, &s.renamed);
+    assert_eq!(new, text.replace("max_faults =", "max_faults_in_a_row ="));
+    let again = parse(&new).unwrap();
+    assert_eq!((again.max_faults, again.renamed.len()), (3, 0));
+    let both = parse("[safety]\nmax_faults = 3\nmax_faults_in_a_row = 4\n").unwrap_err();
+    assert!(both[0].contains("old name of max_faults_in_a_row"), "{both:?}");
+}
+
 #[test]
 fn no_bytes_make_the_reader_panic() {
     let mut seed = 1u64;

@@ -65,6 +65,14 @@ impl SourceSpec {
         &self.scheme
     }
 
+    /// Whether this is the built-in conveyor, also behind seeded faults.
+    pub fn is_conveyor(&self) -> bool {
+        match self.scheme.as_str() {
+            "faulty" => self.path.parse::<Self>().is_ok_and(|inner| inner.is_conveyor()),
+            scheme => scheme == "conveyor",
+        }
+    }
+
     /// The part after the colon.
     pub fn path(&self) -> &str {
         &self.path

@@ -8,4 +8,5 @@ mod faults;
 mod gate;
 mod line;
 mod program;
+mod readme;
 mod simulate;

@@ -25,6 +25,53 @@ pub struct Rule {
     pub review_low: f32,
 }
 
+/// What thresholds are chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aim {
+    /// Least precision; the threshold is the lowest that reaches it.
+    Precision(f64),
+    /// Least recall; the threshold is the highest that keeps it.
+    Recall(f64),
+    /// What a false positive and a false negative cost; the threshold has the least cost.
+    Cost {
+        /// Of an image that is not of the tag and is predicted as it.
+        false_positive: f64,
+        /// Of an image of the tag that is not predicted as it.
+        false_negative: f64,
+    },
+}
+
+impl std::fmt::Display for Aim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Precision(p) => write!(f, "precision of at least {p}"),
+            Self::Recall(r) => write!(f, "recall of at least {r}"),
+            Self::Cost { false_positive, false_negative } => {
+                write!(f, "least cost at {false_positive} a false positive, {false_negative} a false negative")
+            }
+        }
+    }
+}
+
+/// A tag's aim, and whether validation images allowed a threshold that meets it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatedAim {
+    /// The tag.
+    pub tag: String,
+    /// What was asked for.
+    pub aim: Aim,
+    /// Whether a threshold meets it on validation images.
+    pub met: bool,
+}
+
+impl std::fmt::Display for StatedAim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { tag, aim, met } = self;
+        write!(f, "{tag}: {aim}{}", if *met { "" } else { ", not met on validation images" })
+    }
+}
+
 /// How scores become decisions: `decision.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
@@ -32,8 +79,8 @@ pub struct Decision {
     pub temperature: f64,
     /// One a tag, in the order of logits.
     pub rules: Vec<Rule>,
-    /// The aims that the thresholds were tuned for, with what became of them; empty for 0.5 throughout.
-    pub aims: Vec<String>,
+    /// The aims that the thresholds were tuned for; empty for 0.5 throughout.
+    pub aims: Vec<StatedAim>,
 }
 
 impl Decision {

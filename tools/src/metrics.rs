@@ -74,9 +74,9 @@ pub fn temperature(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) ->
 pub struct CurvePoint {
     /// Least score that counts.
     pub threshold: f32,
-    /// Of all that count, the share that is.
+    /// TP / (TP + FP) at this threshold.
     pub precision: f32,
-    /// Of all that are, the share that counts.
+    /// TP / (TP + FN) at this threshold.
     pub recall: f32,
 }
 
@@ -86,12 +86,12 @@ pub fn curve(scores: &[Vec<f32>], truth: &[Vec<usize>], tag: usize) -> Vec<Curve
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
     let positives = ranked.iter().filter(|r| r.1).count();
     let mut points = Vec::new();
-    let mut hit = 0;
+    let mut true_positives = 0;
     for (i, (score, is)) in ranked.iter().enumerate() {
-        hit += usize::from(*is);
+        true_positives += usize::from(*is);
         if positives > 0 && ranked.get(i + 1).is_none_or(|next| next.0 < *score) {
-            let precision = hit as f32 / (i + 1) as f32;
-            points.push(CurvePoint { threshold: *score, precision, recall: hit as f32 / positives as f32 });
+            let precision = true_positives as f32 / (i + 1) as f32;
+            points.push(CurvePoint { threshold: *score, precision, recall: true_positives as f32 / positives as f32 });
         }
     }
     points
@@ -115,50 +115,55 @@ pub fn show(x: Option<f64>) -> String {
 /// Counts of one tag's decisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Called and true.
-    pub hits: usize,
-    /// Called and not true.
-    pub false_alarms: usize,
-    /// True and not called.
-    pub misses: usize,
+    /// Predicted as the tag, and of it.
+    pub true_positives: usize,
+    /// Predicted as the tag, and not of it.
+    pub false_positives: usize,
+    /// Of the tag, and not predicted as it.
+    pub false_negatives: usize,
 }
 
 impl Counts {
-    /// Of all called, the share that is; nothing if none was called.
+    /// Images of the tag.
+    pub fn positives(self) -> usize {
+        self.true_positives + self.false_negatives
+    }
+
+    /// TP / (TP + FP); `None` if nothing was predicted as this tag.
     pub fn precision(self) -> Option<f64> {
-        let called = self.hits + self.false_alarms;
-        (called > 0).then(|| self.hits as f64 / called as f64)
+        let predicted = self.true_positives + self.false_positives;
+        (predicted > 0).then(|| self.true_positives as f64 / predicted as f64)
     }
 
-    /// Of all that are, the share called; nothing if there are none.
+    /// TP / (TP + FN); `None` if no image is of this tag.
     pub fn recall(self) -> Option<f64> {
-        let there = self.hits + self.misses;
-        (there > 0).then(|| self.hits as f64 / there as f64)
+        let positives = self.positives();
+        (positives > 0).then(|| self.true_positives as f64 / positives as f64)
     }
 
-    /// Harmonic mean of precision and recall; 0 where nothing was hit, nothing where there is nothing to hit or call.
+    /// 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall; `None` if no image is or was predicted as it.
     pub fn f1(self) -> Option<f64> {
-        let all = 2 * self.hits + self.false_alarms + self.misses;
-        (all > 0).then(|| 2.0 * self.hits as f64 / all as f64)
+        let all = 2 * self.true_positives + self.false_positives + self.false_negatives;
+        (all > 0).then(|| 2.0 * self.true_positives as f64 / all as f64)
     }
 }
 
-/// Counts of a tag where `called[i]` lists the tags of picture i.
-pub fn counts(called: &[Vec<usize>], truth: &[Vec<usize>], tag: usize) -> Counts {
+/// Counts of a tag. `predictions`, `truth`: `[images]`, the tags of each.
+pub fn counts(predictions: &[Vec<usize>], truth: &[Vec<usize>], tag: usize) -> Counts {
     let mut c = Counts::default();
-    for (called, truth) in called.iter().zip(truth) {
-        match (called.contains(&tag), truth.contains(&tag)) {
-            (true, true) => c.hits += 1,
-            (true, false) => c.false_alarms += 1,
-            (false, true) => c.misses += 1,
+    for (predicted, truth) in predictions.iter().zip(truth) {
+        match (predicted.contains(&tag), truth.contains(&tag)) {
+            (true, true) => c.true_positives += 1,
+            (true, false) => c.false_positives += 1,
+            (false, true) => c.false_negatives += 1,
             (false, false) => {}
         }
     }
     c
 }
 
-/// What each picture is called without thresholds: its top tag, or all tags of half a score.
-pub fn called(scores: &[Vec<f32>], task: TaskName) -> Vec<Vec<usize>> {
+/// Each image's prediction without thresholds: its top tag, or all tags with a score of one half.
+pub fn predictions(scores: &[Vec<f32>], task: TaskName) -> Vec<Vec<usize>> {
     let one = |s: &Vec<f32>| match task {
         TaskName::Multiclass => vec![best(s)],
         TaskName::Multilabel => (0..s.len()).filter(|&i| s[i] >= 0.5).collect(),
@@ -166,9 +171,9 @@ pub fn called(scores: &[Vec<f32>], task: TaskName) -> Vec<Vec<usize>> {
     scores.iter().map(one).collect()
 }
 
-/// Mean F1 over tags that are or were called.
-pub fn macro_f1(called: &[Vec<usize>], truth: &[Vec<usize>], tags: usize) -> f64 {
-    let all: Vec<f64> = (0..tags).filter_map(|t| counts(called, truth, t).f1()).collect();
+/// Mean F1 over the tags that images are, or were predicted as.
+pub fn macro_f1(predictions: &[Vec<usize>], truth: &[Vec<usize>], tags: usize) -> f64 {
+    let all: Vec<f64> = (0..tags).filter_map(|t| counts(predictions, truth, t).f1()).collect();
     all.iter().sum::<f64>() / all.len().max(1) as f64
 }
 
@@ -284,8 +289,8 @@ mod tests {
     #[test]
     fn counts_precision_recall_and_f1_by_hand() {
         let (s, t) = four();
-        let c = counts(&called(&s, TaskName::Multiclass), &t, 0);
-        assert_eq!((c.hits, c.false_alarms, c.misses), (2, 1, 0));
+        let c = counts(&predictions(&s, TaskName::Multiclass), &t, 0);
+        assert_eq!((c.true_positives, c.false_positives, c.false_negatives), (2, 1, 0));
         assert_eq!((c.precision(), c.recall(), c.f1()), (Some(2.0 / 3.0), Some(1.0), Some(0.8)));
         assert_eq!(Counts::default().f1(), None);
     }

@@ -303,7 +303,7 @@ fn write(out: &Path, force: bool, onnx: &[u8], i: &Ingredients, made: Option<&Ma
     run_folder::write_file(&out.with_extension("md"), card.as_bytes())?;
     println!("{} ({} KB) and its card", out.display(), bytes.len() / 1024);
     if i.roles.defects.is_empty() {
-        println!("know: no tag is a defect, so a board rejects nothing unless device.toml does; state them by --defect TAG");
+        println!("note: no tag is a defect, so a board rejects nothing unless device.toml does; state them by --defect TAG");
     }
     Ok(())
 }

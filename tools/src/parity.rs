@@ -164,7 +164,7 @@ pub fn parity(run: &Run, test: &Judged, gates: &Gates) -> Result<Figures> {
     let truth = test.truth();
     let n = float.len();
     ensure!(n > 0, "there are no pictures to compare on");
-    let (cf, ci) = (metrics::called(&float, task), metrics::called(&int8, task));
+    let (cf, ci) = (metrics::predictions(&float, task), metrics::predictions(&int8, task));
     let agrees: Vec<bool> = cf.iter().zip(&ci).map(|(a, b)| a == b).collect();
     let margin = |s: &Vec<f32>| match task {
         crate::data::TaskName::Multiclass => {
@@ -182,10 +182,10 @@ pub fn parity(run: &Run, test: &Judged, gates: &Gates) -> Result<Figures> {
     let each: Vec<usize> = (0..n).collect();
     let change = |t: usize| {
         let of: Vec<usize> = (0..n).filter(|&i| truth[i].contains(&t)).collect();
-        let hit = |called: &[Vec<usize>], i: usize| called[i].contains(&t);
-        let recall = |called: &[Vec<usize>]| share(of.iter().filter(|&&i| hit(called, i)).count(), of.len());
+        let found = |predictions: &[Vec<usize>], i: usize| predictions[i].contains(&t);
+        let recall = |p: &[Vec<usize>]| share(of.iter().filter(|&&i| found(p, i)).count(), of.len());
         let paired = |at: &[usize]| {
-            let delta = |&k: &usize| f64::from(u8::from(hit(&ci, of[k]))) - f64::from(u8::from(hit(&cf, of[k])));
+            let delta = |&k: &usize| f64::from(u8::from(found(&ci, of[k]))) - f64::from(u8::from(found(&cf, of[k])));
             at.iter().map(delta).sum::<f64>() / at.len().max(1) as f64
         };
         let change = metrics::bootstrap(&each[..of.len()], 0x9a7, paired);

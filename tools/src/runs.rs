@@ -10,7 +10,7 @@ use crate::pack;
 use crate::parity;
 use crate::run::{Run, folders_in};
 use crate::run_folder::{self, read_json};
-use crate::verdict::Verdict;
+use crate::verdict::{Objection, Verdict};
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ struct Published {
     /// Why in spite of what stood against it.
     forced: Option<String>,
     /// What stood against it.
-    against: Vec<String>,
+    against: Vec<Objection>,
     /// Test pictures and whether each is right.
     rights: Vec<(PathBuf, bool)>,
 }
@@ -169,19 +169,16 @@ fn publish(args: &Publish) -> Result<()> {
     if let Some(before) = history.last() {
         let (difference, n) = paired(&before.rights, &f.rights);
         if n > 0 && difference.value <= 0.0 {
-            against.push(format!(
-                "it does not beat the one published before ({}): {difference} on {n} pictures of both",
-                before.run.display()
-            ));
+            against.push(Objection::Paired { run: before.run.clone(), difference, images: n });
         } else if n == 0 && f.int8.value <= before.top1.value {
-            against.push(format!("it does not beat the one published before: {} against {}", f.int8, before.top1));
+            against.push(Objection::Published { before: before.top1, int8: f.int8 });
         }
     }
     if !against.is_empty() && args.force.is_none() {
         bail!(
             "{} is not published: {}; --force \"REASON\" publishes it all the same",
             args.run.display(),
-            against.join("; ")
+            against.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         );
     }
     ensure!(
@@ -201,7 +198,7 @@ fn publish(args: &Publish) -> Result<()> {
         rights: f.rights.clone(),
     });
     run_folder::write_json(&path, &history)?;
-    verdict.cautions.iter().for_each(|c| println!("know: {c}"));
+    verdict.cautions.iter().for_each(|c| println!("note: {c}"));
     Ok(())
 }
 

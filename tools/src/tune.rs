@@ -3,7 +3,7 @@
 //! Does not change the model. An aim that cannot be met is said, with what can be.
 
 use crate::data::split::Side;
-use crate::decision::{Decision, Rule};
+use crate::decision::{Aim, Decision, Rule, StatedAim};
 use crate::judged::Judged;
 use crate::metrics::{self, Counts, CurvePoint};
 use crate::predict;
@@ -23,7 +23,7 @@ pub struct Tune {
     /// Least recall of a tag; the threshold is the highest that keeps it. May stand several times.
     #[arg(long, value_name = "TAG=SHARE")]
     pub min_recall: Vec<String>,
-    /// What a false alarm and a miss cost; the threshold with the least cost. For all tags without an aim of their own.
+    /// What a false positive and a false negative cost; the threshold with the least cost. For all tags without an aim of their own.
     #[arg(long, value_name = "fp=1,fn=20")]
     pub cost: Option<String>,
     /// How far below its threshold a tag is shown to a person.
@@ -34,19 +34,13 @@ pub struct Tune {
     pub reset: bool,
 }
 
-enum Aim {
-    Precision(f64),
-    Recall(f64),
-    Cost { false_alarm: f64, miss: f64 },
-}
-
 impl Aim {
     /// The threshold that serves it, or what can be reached instead. `curve`: thresholds falling; `pictures`: without the tag.
     fn threshold(&self, curve: &[CurvePoint], positives: usize, negatives: usize) -> Result<f32, String> {
         let all = |p: &CurvePoint| {
-            let hits = (p.recall as f64 * positives as f64).round();
-            let called = if p.precision > 0.0 { hits / p.precision as f64 } else { 0.0 };
-            (hits, (called - hits).round().min(negatives as f64))
+            let true_positives = (p.recall as f64 * positives as f64).round();
+            let predicted = if p.precision > 0.0 { true_positives / p.precision as f64 } else { 0.0 };
+            (true_positives, (predicted - true_positives).round().min(negatives as f64))
         };
         match self {
             // The curve's last point that is precise enough: most recall.
@@ -63,24 +57,14 @@ impl Aim {
                 .find(|p| p.recall as f64 >= *least)
                 .map(|p| p.threshold)
                 .ok_or_else(|| format!("recall {least} can't be met: there are no validation pictures of it")),
-            Self::Cost { false_alarm, miss } => {
+            Self::Cost { false_positive, false_negative } => {
                 let cost = |p: &CurvePoint| {
-                    let (hits, alarms) = all(p);
-                    alarms * false_alarm + (positives as f64 - hits) * miss
+                    let (true_positives, false_positives) = all(p);
+                    false_positives * false_positive + (positives as f64 - true_positives) * false_negative
                 };
                 let best = curve.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
                 best.map(|p| p.threshold).ok_or_else(|| "there are no validation pictures of it".into())
             }
-        }
-    }
-}
-
-impl std::fmt::Display for Aim {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Precision(p) => write!(f, "precision of at least {p}"),
-            Self::Recall(r) => write!(f, "recall of at least {r}"),
-            Self::Cost { false_alarm, miss } => write!(f, "least cost at {false_alarm} a false alarm, {miss} a miss"),
         }
     }
 }
@@ -102,17 +86,19 @@ fn aims(args: &Tune, tags: &[String]) -> Result<Vec<Option<Aim>>> {
     args.min_precision.iter().try_for_each(|t| set("min-precision", t, Aim::Precision))?;
     args.min_recall.iter().try_for_each(|t| set("min-recall", t, Aim::Recall))?;
     if let Some(text) = &args.cost {
-        let (mut false_alarm, mut miss) = (None, None);
+        let (mut false_positive, mut false_negative) = (None, None);
         for part in text.split(',') {
             let number = |v: &str| v.parse::<f64>().ok().filter(|v| *v >= 0.0 && v.is_finite());
             match part.split_once('=').map(|(k, v)| (k.trim(), number(v))) {
-                Some(("fp", Some(v))) => false_alarm = Some(v),
-                Some(("fn", Some(v))) => miss = Some(v),
+                Some(("fp", Some(v))) => false_positive = Some(v),
+                Some(("fn", Some(v))) => false_negative = Some(v),
                 _ => bail!("--cost {text}: expected fp=NUMBER,fn=NUMBER"),
             }
         }
-        let (Some(false_alarm), Some(miss)) = (false_alarm, miss) else { bail!("--cost {text}: expected fp and fn") };
-        aims.iter_mut().filter(|a| a.is_none()).for_each(|a| *a = Some(Aim::Cost { false_alarm, miss }));
+        let (Some(false_positive), Some(false_negative)) = (false_positive, false_negative) else {
+            bail!("--cost {text}: expected fp and fn")
+        };
+        aims.iter_mut().filter(|a| a.is_none()).for_each(|a| *a = Some(Aim::Cost { false_positive, false_negative }));
     }
     Ok(aims)
 }
@@ -148,11 +134,11 @@ pub fn run(args: &Tune) -> Result<()> {
         match aim.threshold(&curve, positives, truth.len() - positives) {
             Ok(threshold) => {
                 decision.rules[t].threshold = between(&scores, t, threshold);
-                decision.aims.push(format!("{}: {aim}", tags[t]));
+                decision.aims.push(StatedAim { tag: tags[t].clone(), aim: *aim, met: true });
                 plot(&tags[t], &curve, threshold);
             }
             Err(why) => {
-                decision.aims.push(format!("{}: {aim}, not met", tags[t]));
+                decision.aims.push(StatedAim { tag: tags[t].clone(), aim: *aim, met: false });
                 missed.push(format!("tag \"{}\": {why}; it keeps 0.5", tags[t]));
             }
         }
@@ -167,9 +153,9 @@ pub fn run(args: &Tune) -> Result<()> {
     );
     for (t, rule) in decision.rules.iter().enumerate() {
         let at = |(scores, truth): (&[Vec<f32>], &[Vec<usize>])| -> Counts {
-            let called: Vec<Vec<usize>> =
+            let predictions: Vec<Vec<usize>> =
                 scores.iter().map(|s| if s[t] >= rule.threshold { vec![t] } else { Vec::new() }).collect();
-            metrics::counts(&called, truth, t)
+            metrics::counts(&predictions, truth, t)
         };
         let (v, e) = (at((&scores, &truth)), at((&test.0, &test.1)));
         println!(
@@ -226,8 +212,8 @@ mod tests {
         assert_eq!(at(Aim::Precision(0.8)), Ok(0.7));
         assert_eq!(at(Aim::Precision(0.95)), Ok(0.9));
         assert_eq!(at(Aim::Recall(0.9)), Ok(0.4));
-        assert_eq!(at(Aim::Cost { false_alarm: 1.0, miss: 20.0 }), Ok(0.4));
-        assert_eq!(at(Aim::Cost { false_alarm: 20.0, miss: 1.0 }), Ok(0.9));
+        assert_eq!(at(Aim::Cost { false_positive: 1.0, false_negative: 20.0 }), Ok(0.4));
+        assert_eq!(at(Aim::Cost { false_positive: 20.0, false_negative: 1.0 }), Ok(0.9));
         let weak = [CurvePoint { threshold: 0.3, precision: 0.4, recall: 1.0 }];
         assert!(Aim::Precision(0.9).threshold(&weak, 4, 6).unwrap_err().contains("0.400 is the most"));
     }

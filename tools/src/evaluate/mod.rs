@@ -60,9 +60,9 @@ pub struct TagFigures {
     pub train: usize,
     /// Pictures of it here.
     pub pictures: usize,
-    /// Of all called it, the share that is; nothing if none was called.
+    /// Precision, TP / (TP + FP), of the top tag; `None` if nothing was predicted as this tag.
     pub precision: Option<f64>,
-    /// Of all that are, the share called, with its interval; nothing if there are none.
+    /// Recall, TP / (TP + FN), with its interval; `None` if no image is of this tag.
     pub recall: Option<Interval>,
     /// Average precision; nothing if there are none.
     pub ap: Option<f64>,
@@ -99,7 +99,8 @@ pub struct Mistake {
     /// What somebody tagged it.
     pub tagged: Vec<String>,
     /// What the model says.
-    pub called: Vec<String>,
+    #[serde(alias = "called")]
+    pub predicted: Vec<String>,
     /// The score of what it says.
     pub score: f32,
     /// The score of what it is tagged.
@@ -161,7 +162,7 @@ pub struct SetFigures {
     pub baselines: Vec<(String, f64)>,
     /// Per tag, int8.
     pub tags: Vec<TagFigures>,
-    /// True tag by called tag, multiclass only.
+    /// True tag by predicted tag, multiclass only.
     pub confusion: Vec<Vec<usize>>,
     /// What the device decides.
     pub decided: Decided,
@@ -249,18 +250,18 @@ impl<'a> Judge<'a> {
 
     /// Pictures judged wrongly, those with the surest wrong score first.
     fn mistakes(&self, judged: &Judged, scores: &[Vec<f32>]) -> Vec<Mistake> {
-        let called = metrics::called(scores, self.task);
+        let predictions = metrics::predictions(scores, self.task);
         let mut all: Vec<Mistake> = (0..scores.len())
-            .filter(|&i| called[i] != judged.entries[i].tags)
+            .filter(|&i| predictions[i] != judged.entries[i].tags)
             .map(|i| {
                 let (s, of) = (&scores[i], &judged.entries[i].tags);
                 // The tag it is surest of among those that are not there; for a missed tag, the doubt in it.
-                let wrong = called[i].iter().filter(|t| !of.contains(t)).map(|&t| s[t]).fold(0.0, f32::max);
-                let missed = of.iter().filter(|t| !called[i].contains(t)).map(|&t| 1.0 - s[t]).fold(0.0, f32::max);
+                let wrong = predictions[i].iter().filter(|t| !of.contains(t)).map(|&t| s[t]).fold(0.0, f32::max);
+                let missed = of.iter().filter(|t| !predictions[i].contains(t)).map(|&t| 1.0 - s[t]).fold(0.0, f32::max);
                 Mistake {
                     path: judged.root.join(&judged.entries[i].path),
                     tagged: self.names(of),
-                    called: self.names(&called[i]),
+                    predicted: self.names(&predictions[i]),
                     score: wrong.max(missed),
                     score_of_tag: of.iter().map(|&t| s[t]).fold(1.0, f32::min),
                 }
@@ -292,21 +293,21 @@ fn figures(
     let of_counted: Vec<usize> = counted.iter().map(|&i| clusters[i]).collect();
     let share =
         |right: &[bool], at: &[usize]| at.iter().filter(|&&k| right[counted[k]]).count() as f64 / at.len().max(1) as f64;
-    let called = metrics::called(&scores, task);
+    let predictions = metrics::predictions(&scores, task);
     let test = Tagged { rgb: &judged.pictures(), truth: &truth };
     let baselines = baseline::all(train, &test, n, task, c.run.graph.side)?;
     let decisions =
         c.decision.decide(task, &c.run.roles(), &predict::scores(task, &judged.int8, c.decision.temperature()))?;
     let passed: Vec<Vec<usize>> = decisions.iter().map(|d| decision::predicted(task, d)).collect();
     let tag = |t: usize| {
-        let (whole, at): (Counts, Counts) = (metrics::counts(&called, &truth, t), metrics::counts(&passed, &truth, t));
+        let (whole, at): (Counts, Counts) = (metrics::counts(&predictions, &truth, t), metrics::counts(&passed, &truth, t));
         let curve = metrics::curve(&scores, &truth, t);
         TagFigures {
             tag: c.tags[t].clone(),
             train: train.truth.iter().filter(|of| of.contains(&t)).count(),
-            pictures: whole.hits + whole.misses,
+            pictures: whole.positives(),
             precision: whole.precision(),
-            recall: whole.recall().map(|_| metrics::wilson(whole.hits, whole.hits + whole.misses)),
+            recall: whole.recall().map(|_| metrics::wilson(whole.true_positives, whole.positives())),
             ap: metrics::average_precision(&curve),
             threshold: c.decision.rules[t].threshold,
             precision_at: at.precision(),
@@ -317,7 +318,7 @@ fn figures(
     let mut confusion = Vec::new();
     if task == TaskName::Multiclass {
         confusion = vec![vec![0; n]; n];
-        truth.iter().zip(&called).for_each(|(t, c)| confusion[t[0]][c[0]] += 1);
+        truth.iter().zip(&predictions).for_each(|(t, c)| confusion[t[0]][c[0]] += 1);
     }
     let interval = |f: &(dyn Fn(&[usize]) -> f64 + Sync)| metrics::bootstrap(&of_counted, SEED, f);
     let mut mistakes = c.mistakes(judged, &scores);
@@ -330,7 +331,7 @@ fn figures(
         int8: interval(&|at| share(&int8_right, at)),
         float: interval(&|at| share(&float_right, at)),
         difference: interval(&|at| share(&int8_right, at) - share(&float_right, at)),
-        macro_f1: interval(&|at| metrics::macro_f1(&pick(&called, &counted, at), &pick(&truth, &counted, at), n)),
+        macro_f1: interval(&|at| metrics::macro_f1(&pick(&predictions, &counted, at), &pick(&truth, &counted, at), n)),
         map: interval(&|at| metrics::mean_average_precision(&pick(&scores, &counted, at), &pick(&truth, &counted, at), n)),
         ece: [metrics::ece(&metrics::reliability(&plain, &truth, task)), metrics::ece(&reliability)],
         reliability,

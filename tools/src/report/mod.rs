@@ -61,7 +61,7 @@ pub fn write(run: &Run) -> Result<()> {
     let path = run.file("report.html");
     run_folder::write_file(&path, page.html()?.into_string().as_bytes())?;
     println!("{}", page.verdict.line());
-    page.verdict.cautions.iter().for_each(|c| println!("know: {c}"));
+    page.verdict.cautions.iter().for_each(|c| println!("note: {c}"));
     println!("{}", path.display());
     Ok(())
 }
@@ -132,7 +132,7 @@ impl Page<'_> {
                         (self.summary())
                         @if !self.verdict.cautions.is_empty() {
                             details open[self.verdict.cautions.len() < 6] {
-                                summary { (self.verdict.cautions.len()) " things to know" }
+                                summary { (self.verdict.cautions.len()) " notes" }
                                 ul { @for c in &self.verdict.cautions { li { (c) } } }
                             }
                         }
@@ -264,7 +264,7 @@ impl Page<'_> {
                 @else { "Test pictures were looked at " (looks) " times with this run." }
                 " Intervals are 95 %, by bootstrap over pictures that show different things; per tag by Wilson."
             }
-            @if !self.decision.aims.is_empty() { p { "Thresholds: " (self.decision.aims.join("; ")) "." } }
+            @if !self.decision.aims.is_empty() { p { "Thresholds: " (self.decision.aims.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")) "." } }
             @for s in sets { (s) }
         })
     }
@@ -300,7 +300,7 @@ impl Page<'_> {
                 figure {
                     @if let Some(url) = thumbnail(&m.path) { img src=(url) alt=(m.path.display()) width="128" height="128"; }
                     figcaption {
-                        b { (words(&m.called)) } (format!(" {:.2}", m.score)) br;
+                        b { (words(&m.predicted)) } (format!(" {:.2}", m.score)) br;
                         "tagged " (words(&m.tagged)) (format!(" {:.2}", m.score_of_tag)) br;
                         span.dim { (m.path.file_name().unwrap_or_default().to_string_lossy()) }
                     }

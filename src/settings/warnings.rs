@@ -1,0 +1,71 @@
+//! What settings say that cannot have been meant: they run, but an output waits for what nothing gives.
+
+use super::{Calls, Drive, LineMode, Settings};
+use crate::decide::{Action, Policy};
+
+/// Something to think over; it forbids nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// An output waits for an action that no tag has.
+    NoTagGives {
+        /// The output.
+        output: String,
+        /// What it waits for.
+        action: Action,
+    },
+    /// An output waits for foreign parts, which the bundle cannot tell.
+    NoDistance {
+        /// The output.
+        output: String,
+    },
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoTagGives { output, action: Action::Reject } => write!(
+                f,
+                "output {output} waits for rejects, but no tag gives one: name the defects in [decide] reject = [...], or give \
+                 tags a role when the bundle is made (train --defect TAG)"
+            ),
+            Self::NoTagGives { output, action } => {
+                let action = action.name();
+                write!(f, "output {output} waits for {action}, but no tag gives it: name tags in [decide] {action} = [...]")
+            }
+            Self::NoDistance { output } => write!(
+                f,
+                "output {output} waits for foreign parts, but this bundle has no distance limit, so no part is foreign; remove \
+                 \"foreign\" from its `on`, or train with tools that write one"
+            ),
+        }
+    }
+}
+
+impl Settings {
+    /// What the outputs wait for in vain. `has_distance`: whether the bundle can tell foreign parts.
+    pub fn warnings(&self, has_distance: bool) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for output in &self.outputs {
+            let Drive::Calls(calls) = &output.drive else { continue };
+            let name = || output.name.clone();
+            for &action in calls.actions.iter().filter(|a| !self.gives(**a, calls, has_distance)) {
+                warnings.push(Warning::NoTagGives { output: name(), action });
+            }
+            if calls.foreign && !has_distance {
+                warnings.push(Warning::NoDistance { output: name() });
+            }
+        }
+        warnings
+    }
+
+    /// Whether an output on `action` is reached as its name says: a reject by some tag, whatever else throws parts out; the
+    /// other two by a tag, a band, or what the site does with parts that no tag names.
+    fn gives(&self, action: Action, calls: &Calls, has_distance: bool) -> bool {
+        let by_tag = self.tags.iter().any(|t| t.action == action);
+        let by_band = action == Action::Review && self.tags.iter().any(|t| t.rule.review_low < t.rule.threshold);
+        let Policy { unknown, foreign, .. } = self.policy;
+        let late = self.mode == LineMode::Gate { late: action };
+        let otherwise = unknown == action || late || has_distance && foreign == action || calls.unknown;
+        by_tag || by_band || action != Action::Reject && otherwise
+    }
+}
