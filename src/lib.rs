@@ -2,13 +2,14 @@
 //!
 //! A *source* fills a *frame*; *preprocess* turns it into a tensor; the *engine* gives logits; the *head* makes scores of
 //! them; *decide* turns scores over time into verdicts; *triggers* open parts, the *station* gives each its
-//! frames, its verdict and its lines; *outputs* act at that moment; the *supervisor* keeps all that honest; the *bundle* is what they agreed on.
+//! frames, its verdict and its lines; *outputs* act at that moment; *events* tell it; the *supervisor* keeps all that
+//! honest; the *bundle* is what they agreed on.
 //!
 //! Tier 0 (`time`, `fault`, `random`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `decide`, `line`, `station`, `scene`,
 //! `kernels::{blend, generic, glue}`) is core only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0`
-//! without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`; `board`, `gpio`
-//! and `broken_pipe` below them) are siblings over it; tier 2 is the `supervisor`, which carries the station's inputs and
-//! effects on a board, and `simulate`, which does so on a simulated belt; tier 3 the command line.
+//! without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`, `events`; `board`,
+//! `gpio`, `rotating` and `broken_pipe` below them) are siblings over it; tier 2 is the `supervisor`, which carries the
+//! station's inputs and effects on a board, and `simulate`, which does so on a simulated belt; tier 3 the command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;
@@ -38,9 +39,13 @@ pub mod board;
 #[cfg(feature = "runtime")]
 pub mod cli;
 #[cfg(feature = "runtime")]
+pub mod events;
+#[cfg(feature = "runtime")]
 pub mod gpio;
 #[cfg(feature = "runtime")]
 pub mod outputs;
+#[cfg(feature = "runtime")]
+pub mod rotating;
 #[cfg(feature = "runtime")]
 pub mod settings;
 #[cfg(feature = "runtime")]

@@ -9,14 +9,14 @@ use std::time::Duration;
 use tagpin::bundle::Bundle;
 use tagpin::decide::{Role, TagRule};
 use tagpin::engine::Engine;
+use tagpin::events::Events;
 use tagpin::frame::CapturedAt;
 use tagpin::line::Moment;
 use tagpin::settings::{ModelTags, Settings};
 use tagpin::sources::{self, FrameBuffer, Stamp};
 use tagpin::station::{Effect, Input, Station};
 use tagpin::supervisor::SystemClock;
-use tagpin::supervisor::actuation::{Actuator, Command};
-use tagpin::supervisor::events::EventQueue;
+use tagpin::supervisor::actuation::{Actuator, Command, EdgeRules};
 use tagpin::supervisor::vision::Vision;
 use tagpin::time::Clock;
 
@@ -58,8 +58,8 @@ fn allocations(source: &str, frames: usize) -> u64 {
     let engine = Engine::from_bundle(&bundle).unwrap();
     let mut vision = Vision::new(&bundle, Box::new(engine), &settings, source.pacing());
     let mut station = Station::new(settings.station(bundle.contract.task, 0)).unwrap();
-    let mut actuator = Actuator::open(&settings.outputs, 0, "safe").unwrap();
-    let events = EventQueue::default();
+    let mut actuator = Actuator::open(&settings.outputs, 0, None, EdgeRules::of(&settings)).unwrap();
+    let events = Events::kept(Arc::new(clock));
     let mut frame = FrameBuffer::empty();
     let mut before = 0;
     for i in 0..2 * frames {

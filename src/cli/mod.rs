@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod classify;
 mod inspect;
+mod opening;
 mod run;
 mod simulate;
 

@@ -2,22 +2,25 @@
 //!
 //! Decides nothing itself.
 
-use super::{Model, PARTS, Refused, hex};
+use super::{Model, PARTS, Refused, hex, opening};
 use crate::board::{AfterDeath, Board};
 use crate::engine::Engine;
-use crate::outputs::{Backend, RotatingFile};
-use crate::settings::LineMode;
+use crate::events::Sinking;
+use crate::events::sinks::{Drilled as DrilledSink, Explanations, JsonLines, Log, Sink, Table};
+use crate::outputs::Backend;
+use crate::rotating::RotatingFile;
+use crate::settings::{EventLog, LineMode};
 use crate::sources::{self, SourceSpec};
 use crate::station::Station;
-use crate::supervisor::actuation::Actuator;
+use crate::supervisor::actuation::{Actuator, EdgeRules};
 use crate::supervisor::drill::{Classifier, Drill, Drilled};
-use crate::supervisor::events::Opening;
 use crate::supervisor::vision::Vision;
-use crate::supervisor::{self, Reporter, SystemClock};
+use crate::supervisor::{self, SystemClock};
 use crate::triggers;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Arguments of `run`.
 #[derive(clap::Args, Debug, Default)]
@@ -40,7 +43,8 @@ pub(super) struct Run {
     /// Keep tensor, logits and scores of each classified frame in this folder
     #[arg(long, value_name = "FOLDER")]
     record: Option<PathBuf>,
-    /// Let the program itself fail at inference N, to see that outputs go safe: panic@N, hang@N, engine@N, rails@N, abort@N
+    /// Let the program itself fail at inference N, to see that outputs go safe: panic@N, hang@N, engine@N, rails@N, abort@N;
+    /// sink@N: the sink on standard output panics at event N, to see that the line goes on
     #[arg(long)]
     drill: Option<Drill>,
 }
@@ -75,7 +79,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         let inputs: Vec<_> =
             settings.inputs.iter().filter_map(|i| triggers::open(i, &clock).map_err(|e| keep(e.into())).ok()).collect();
         let (late, late_calls) = settings.routing(bundle.contract.task).late();
-        let actuator = Actuator::open(&settings.outputs, late_calls, late.map_or("safe", |a| a.name()));
+        let actuator = Actuator::open(&settings.outputs, late_calls, late, EdgeRules::of(&settings));
         let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
         let log = settings.events.as_ref().map(|log| {
             RotatingFile::open(&log.path, log.max_bytes, log.files)
@@ -106,18 +110,12 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, signalled.clone())?;
     }
-    let opening = Opening {
-        bundle_sha256: hex(&bundle.sha256),
-        source: settings.source.clone(),
-        kernel: kernels.name(),
-        model: bundle.contract.name.into(),
-        tags: bundle.contract.tags.iter().map(|t| t.name.to_string()).collect(),
-        outputs: settings.outputs.iter().map(|o| (o.name.clone(), o.backend.to_string())).collect(),
-    };
-    let tags = opening.tags.clone();
-    let reporter = Reporter::new(opening, args.json, log.and_then(Result::ok));
-    let record = record.and_then(Result::ok);
     let board = Board::default();
+    let opening = opening::of(&bundle, &settings, &board, kernels.name(), source.files());
+    let tags = bundle.contract.tags.iter().map(|t| t.name.to_string()).collect();
+    let log = log.and_then(Result::ok).zip(settings.events.clone());
+    let sinks = sinks(args.json, args.drill.and_then(Drill::sink_event), log);
+    let record = record.and_then(Result::ok);
     let kernel_drives = settings.outputs.iter().any(|o| matches!(o.backend, Backend::Gpiochip { .. }));
     if settings.mode != LineMode::State && kernel_drives && board.after_death() == AfterDeath::Persists {
         eprintln!("tagpin: lines keep their last level if this program is killed; `tagpin check` says how to change that");
@@ -125,7 +123,43 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     // Vision holds what it needs of it; the graph's bytes are as many again as the engine's weights.
     drop(bundle);
     drop(model);
-    let run =
-        supervisor::Run { vision, station, source, inputs, actuator, settings, reporter, tags, signalled, record, board };
+    let run = supervisor::Run {
+        vision,
+        station,
+        source,
+        inputs,
+        actuator,
+        settings,
+        opening,
+        sinks,
+        tags,
+        signalled,
+        record,
+        board,
+    };
     Ok(supervisor::run(run).exit_code())
+}
+
+/// Standard output, standard error and the site's log.
+fn sinks(json: bool, drill: Option<u64>, log: Option<(RotatingFile, EventLog)>) -> Vec<Sinking> {
+    let colour = !json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let left = Arc::new(AtomicU64::new(drill.unwrap_or(0)));
+    let stdout = move || {
+        let sink: Box<dyn Sink> = if json { Box::new(JsonLines::default()) } else { Box::new(Table::new(colour)) };
+        if drill.is_some() { Box::new(DrilledSink::new(sink, left.clone())) } else { sink }
+    };
+    let stderr = || Box::new(Explanations) as Box<dyn Sink>;
+    let mut sinks = vec![
+        Sinking { name: "stdout", wants: |_| true, make: Box::new(stdout) },
+        Sinking { name: "stderr", wants: Explanations::wants, make: Box::new(stderr) },
+    ];
+    if let Some((file, log)) = log {
+        let mut first = Some(file);
+        let file = move || {
+            let file = first.take().unwrap_or_else(|| RotatingFile::at(&log.path, log.max_bytes, log.files));
+            Box::new(Log::new(file, log.bytes_per_day)) as Box<dyn Sink>
+        };
+        sinks.push(Sinking { name: "log", wants: |_| true, make: Box::new(file) });
+    }
+    sinks
 }

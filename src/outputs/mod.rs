@@ -7,8 +7,6 @@ mod gpiochip;
 mod rppal;
 mod simulated;
 
-pub use events::RotatingFile;
-
 /// The state of a line as the rest of the program sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,6 +52,18 @@ pub enum Backend {
         /// Rotated files that are kept.
         files: u32,
     },
+}
+
+impl Backend {
+    /// The name used in settings and events.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Simulated => "simulated",
+            Self::Gpiochip { .. } => "gpiochip",
+            Self::Rppal { .. } => "rppal",
+            Self::Events { .. } => "events",
+        }
+    }
 }
 
 impl std::fmt::Display for Backend {

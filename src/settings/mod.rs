@@ -139,6 +139,8 @@ pub struct EventLog {
     pub max_bytes: u64,
     /// Rotated files that are kept.
     pub files: u32,
+    /// Bytes that may be written in a day.
+    pub bytes_per_day: u64,
 }
 
 /// Everything a site decides.

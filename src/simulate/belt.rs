@@ -8,6 +8,7 @@ use super::random::strikes;
 use super::site::Site;
 use super::view::Row;
 use super::{Outcome, Plan, Script, SimulatedClock};
+use crate::events::{EdgeEvent, Event, Events, Outcome as PinOutcome, Percentiles, What};
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
 use crate::head::Score;
@@ -16,9 +17,7 @@ use crate::outputs::{Output, OutputError, State};
 use crate::random::Random;
 use crate::settings::{LineMode, Settings};
 use crate::station::{Effect, Input, PartDone, Scope, Station, Ticket};
-use crate::supervisor::actuation::{Actuator, Command};
-use crate::supervisor::events::{Event, EventQueue};
-use crate::supervisor::quantiles::Quantiles;
+use crate::supervisor::actuation::{Actuator, Command, EdgeRules};
 use crate::time::{Clock, Instant, Micros};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -41,13 +40,15 @@ pub enum Fault {
     Write,
     /// A trigger is told up to 70 ms after its moment.
     ToldLate,
+    /// The line's program does not run for up to 1.5 s, as if stopped.
+    Stall,
     /// A part that the model cannot tell: frames beyond the distance limit.
     Foreign,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::FrameLost,
         Self::FrameCorrupt,
         Self::CameraGone,
@@ -55,6 +56,7 @@ impl Fault {
         Self::Touching,
         Self::Write,
         Self::ToldLate,
+        Self::Stall,
         Self::Foreign,
     ];
 
@@ -68,6 +70,7 @@ impl Fault {
             (Self::Touching, 1000),
             (Self::Write, 500),
             (Self::ToldLate, 30_000),
+            (Self::Stall, 100),
             (Self::Foreign, 5000),
         ]
     }
@@ -82,6 +85,7 @@ impl Fault {
             Self::Touching => "touching",
             Self::Write => "write",
             Self::ToldLate => "told_late",
+            Self::Stall => "stall",
             Self::Foreign => "foreign",
         }
     }
@@ -133,6 +137,8 @@ struct Belt {
     next_exposure: Instant,
     exposures: u64,
     gone_until: Instant,
+    /// The program does not run until then, and since when.
+    stall: Option<(Instant, Instant)>,
     next_press: Instant,
     /// Triggers on their way to the line: when they are told, and their moment.
     told: VecDeque<(Instant, Moment)>,
@@ -149,7 +155,7 @@ pub(super) struct Simulated<'s> {
     to_camera: Micros,
     gated: bool,
     actuator: Actuator,
-    events: EventQueue,
+    events: Events,
     drained: Vec<Event>,
     names: Vec<String>,
     states: [bool; MAX_LINES],
@@ -160,7 +166,7 @@ pub(super) struct Simulated<'s> {
     arrivals: VecDeque<(Instant, Frame)>,
     slot: Option<Frame>,
     working: Option<Working>,
-    to_verdict: Quantiles,
+    to_verdict: Percentiles,
     outcome: Outcome,
 }
 
@@ -178,7 +184,7 @@ impl<'s> Simulated<'s> {
         let station = Station::new(settings.station(plan.task, 0)).map_err(|e| e.to_string())?;
         let (late, late_calls) = settings.routing(plan.task).late();
         let flaky = write_fails.clone();
-        let actuator = Actuator::with(&settings.outputs, late_calls, late.map_or("safe", |a| a.name()), |_| {
+        let actuator = Actuator::with(&settings.outputs, late_calls, late, EdgeRules::of(settings), |_| {
             Ok(Box::new(Flaky(flaky.clone())) as Box<dyn Output>)
         });
         let actuator = actuator.map_err(|e| e.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
@@ -191,7 +197,7 @@ impl<'s> Simulated<'s> {
         settings.outputs.iter().zip(&mut states).for_each(|(o, s)| *s = o.safe == State::Active);
         Ok(Self {
             script,
-            clock,
+            clock: clock.clone(),
             belt: Belt {
                 random,
                 next_part: (script.parts > 0).then_some(first),
@@ -199,6 +205,7 @@ impl<'s> Simulated<'s> {
                 next_exposure: start,
                 exposures: 0,
                 gone_until: Instant::default(),
+                stall: None,
                 next_press: start.plus(Micros(1_500_000)),
                 told: VecDeque::new(),
                 passed: VecDeque::new(),
@@ -207,7 +214,7 @@ impl<'s> Simulated<'s> {
             to_camera: settings.part.to_camera.due(Moment::default()).map_or(Micros(0), |at| Micros(at.as_micros())),
             gated,
             actuator,
-            events: EventQueue::default(),
+            events: Events::kept(clock),
             drained: Vec::new(),
             names: settings.outputs.iter().map(|o| o.name.clone()).collect(),
             states,
@@ -218,7 +225,7 @@ impl<'s> Simulated<'s> {
             arrivals: VecDeque::new(),
             slot: None,
             working: None,
-            to_verdict: Quantiles::default(),
+            to_verdict: Percentiles::default(),
             outcome: Outcome { faults: Fault::ALL.map(|f| (f.name(), 0)).to_vec(), ..Outcome::default() },
         })
     }
@@ -254,6 +261,11 @@ impl<'s> Simulated<'s> {
             self.actuator.next_due(),
             self.station.time_left(now).map(|left| now.plus(left.max(Micros(1)))),
         ];
+        if let Some((_, to)) = self.belt.stall {
+            // The world goes on meanwhile.
+            let world = [self.belt.next_part, Some(self.belt.next_exposure), Some(to)];
+            return world.into_iter().flatten().min().expect("a stall has an end").max(now);
+        }
         candidates.into_iter().flatten().min().expect("the camera always has a next frame").max(now)
     }
 
@@ -261,14 +273,20 @@ impl<'s> Simulated<'s> {
         if self.belt.next_part == Some(now) {
             self.part_comes(now);
         }
+        if self.belt.next_exposure == now {
+            self.expose(now);
+        }
+        if let Some((from, to)) = self.belt.stall {
+            if now < to {
+                return;
+            }
+            self.ledger.stalled(from, to);
+        }
         while let Some((_, trigger)) = self.belt.told.pop_front_if(|(at, _)| *at <= now) {
             self.ledger.passes(trigger.at, now);
             self.step(Input::Trigger(trigger));
         }
-        if self.belt.next_exposure == now {
-            self.expose(now);
-        }
-        if self.belt.next_press == now {
+        if self.belt.next_press <= now {
             self.belt.next_press = now.plus(Micros(self.belt.random.range(400_000, 4_000_000) as u64));
             self.ledger.acknowledged(now);
             self.command(Command::Acknowledge(now));
@@ -290,10 +308,18 @@ impl<'s> Simulated<'s> {
         }
         let armed = self.write_fails.load(Ordering::Relaxed);
         self.tick();
+        if self.belt.stall.take().is_some() {
+            self.ledger.caught_up();
+        }
         if armed && !self.write_fails.swap(false, Ordering::Relaxed) {
             self.count(Fault::Write);
             self.ledger.goes_safe(now);
             self.tick();
+        }
+        if self.strikes(Fault::Stall) {
+            self.count(Fault::Stall);
+            let to = now.plus(Micros(self.belt.random.range(1000, 1_500_000) as u64));
+            self.belt.stall = Some((now.plus(Micros(1)), to));
         }
         self.outcome.most_in_flight = self.outcome.most_in_flight.max(self.actuator.in_flight());
     }
@@ -435,8 +461,8 @@ impl<'s> Simulated<'s> {
                 Effect::Opened { part, trigger, touching } => self.command(Command::Open { part, trigger, touching }),
                 Effect::Doubt(part) => self.command(Command::Doubt(part)),
                 Effect::Decided(done) => self.decided(&done),
-                Effect::Fault { reason, scope: Scope::Line } => self.command(Command::Safe(reason)),
-                Effect::Fault { scope: Scope::Part, .. } | Effect::NotFollowed | Effect::Over(_) => {}
+                Effect::Fault { reason, scope: Scope::Line, .. } => self.command(Command::Safe(reason)),
+                Effect::Fault { scope: Scope::Part, .. } | Effect::Over(_) => {}
                 Effect::Now { .. } | Effect::Classify(_) => debug_assert!(!self.gated, "outputs follow parts here"),
             }
         }
@@ -474,11 +500,12 @@ impl<'s> Simulated<'s> {
     fn drain(&mut self) {
         self.events.take_all(&mut self.drained);
         for event in self.drained.drain(..) {
-            let Event::Edge { part, line, state, scheduled, done } = event else { continue };
-            self.outcome.edges += 1;
-            if scheduled != done && !self.script.faults.iter().any(|(f, rate)| *f == Fault::ToldLate && *rate > 0) {
-                self.ledger.verdict.not_safe += 1;
+            let What::Edge(edge) = event.what else { continue };
+            let EdgeEvent { part, output: line, state, done, outcome, .. } = edge;
+            if outcome != PinOutcome::Done {
+                continue;
             }
+            self.outcome.edges += 1;
             let active = state == State::Active;
             self.states[line as usize] = active;
             let edge = Edge { at: done, active, part: part.checked_sub(1) };

@@ -12,6 +12,8 @@ use std::fmt::Write;
 /// Every key that is drawn, with its words or the thirds of its range in the key's own unit.
 pub const VALUES: &[(&str, &[&str])] = &[
     ("line.late", &["accept", "reject", "review"]),
+    ("line.late_ms", &["default", "0..10", "10..100"]),
+    ("line.missed_edge", &["go_on", "safe"]),
     ("trigger.frames", &["1", "2..4", "5..16"]),
     ("trigger.deadline_ms", &["default", "40..300", "300..1500"]),
     ("trigger.to_camera_ms", &["0", "1..100", "100..400"]),
@@ -31,6 +33,7 @@ pub const VALUES: &[(&str, &[&str])] = &[
     ("outputs", &["1", "2..3", "4..6"]),
     ("outputs.mode", &["level", "pulse", "latched"]),
     ("outputs.width_ms", &["1..20", "20..100", "100..500"]),
+    ("outputs.window_ms", &["default", "0..50", "50..500"]),
     ("outputs.delay_ms", &["80..400", "400..1500", "1500..5000"]),
     ("outputs.safe", &["active", "inactive"]),
     ("outputs.active", &["high", "low"]),
@@ -103,7 +106,14 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
     let mut h = Hand { random: Random::new(seed ^ 0xd2a3, index), coverage: Coverage::default() };
     let mut text = String::new();
     let late = h.word("line.late");
-    let _ = writeln!(text, "[line]\nmode = \"gate\"\nlate = \"{late}\"\n\n[trigger]\nkind = \"stdin\"");
+    let missed = h.word("line.missed_edge");
+    let _ = writeln!(text, "[line]\nmode = \"gate\"\nlate = \"{late}\"\nmissed_edge = \"{missed}\"");
+    match h.value("line.late_ms") {
+        0 => {}
+        1 => drop(writeln!(text, "late_ms = {}", h.within(0, 10))),
+        _ => drop(writeln!(text, "late_ms = {}", h.within(10, 100))),
+    }
+    text += "\n[trigger]\nkind = \"stdin\"\n";
     let frames = match h.value("trigger.frames") {
         0 => 1,
         1 => h.within(2, 4),
@@ -256,6 +266,11 @@ fn outputs(h: &mut Hand, tags: &[ModelTag]) -> (String, i32) {
                 _ => h.within(100, 500),
             };
             let _ = writeln!(text, "width_ms = {width}");
+            match h.value("outputs.window_ms") {
+                0 => {}
+                1 => drop(writeln!(text, "window_ms = {}", h.within(0, 50))),
+                _ => drop(writeln!(text, "window_ms = {}", h.within(50, 500))),
+            }
         }
         let words = (0..h.within(1, 3)).map(|_| match h.word("outputs.on") {
             "tag" => format!("tag:{}", tags[h.within(0, tags.len() as i32 - 1) as usize].name),

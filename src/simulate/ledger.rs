@@ -73,6 +73,8 @@ pub(super) struct Ledger {
     /// Moments at which all lines had to go safe.
     safe_at: Vec<u64>,
     acknowledged: Vec<u64>,
+    /// Spans in which the line's program did not run.
+    stalls: Vec<(u64, u64)>,
     /// The part whose frame the model has.
     working: Option<usize>,
     pub(super) verdict: Verdict,
@@ -85,7 +87,7 @@ impl Ledger {
     pub(super) fn new(site: Site) -> Self {
         let none = Vec::new;
         let verdict = Verdict::default();
-        Self { site, parts: Vec::new(), safe_at: none(), acknowledged: none(), working: None, verdict }
+        Self { site, parts: Vec::new(), safe_at: none(), acknowledged: none(), stalls: Vec::new(), working: None, verdict }
     }
 
     /// A part passes at `trigger`, and the line is told of it at `told`.
@@ -99,20 +101,25 @@ impl Ledger {
         }
         let last_way = self.site.lines.iter().map(|l| l.delay_us).max().unwrap_or(0);
         let safe_since = |p: &Passing| self.safe_at.last().is_some_and(|s| *s >= p.told);
-        let in_flight = self.parts.iter().rev().take_while(|p| p.trigger + last_way >= told);
+        let in_flight = self.parts.iter().rev().take_while(|p| self.done(p.trigger + last_way) >= told);
         if in_flight.filter(|p| !safe_since(p)).count() >= MOST_IN_FLIGHT {
             self.safe_at.push(told);
         }
         let first_gate = self.site.first_gate_us();
+        // Too late for a part that has been at a gate by then.
+        let at_gate = |p: &Passing| self.done(p.trigger.saturating_add(first_gate)) < told;
+        let newest_at_gate: Vec<bool> = self.parts.iter().rev().take(MOST_IN_FLIGHT).map(at_gate).collect();
         if too_close && let Some(before) = self.parts.last_mut() {
-            before.doubt(told, first_gate);
+            before.in_doubt |= !newest_at_gate[0];
             before.touching = true;
         }
         // A frame that shows this part was taken for an older one, because the trigger was told late.
         let came = trigger + self.site.to_camera_us;
-        let newest = self.parts.iter_mut().rev().find(|p| !p.taken.is_empty());
-        if let Some(before) = newest.filter(|p| p.taken.last().is_some_and(|exposed| *exposed >= came)) {
-            before.doubt(told, first_gate);
+        let newest = self.parts.iter_mut().rev().zip(newest_at_gate).find(|(p, _)| !p.taken.is_empty());
+        if let Some((before, at_gate)) = newest
+            && before.taken.last().is_some_and(|exposed| *exposed >= came)
+        {
+            before.in_doubt |= !at_gate;
         }
         self.parts.push(Passing {
             trigger,
@@ -125,6 +132,33 @@ impl Ledger {
             failed: false,
             passed: false,
         });
+    }
+
+    /// The line's program did not run from `from` until now.
+    pub(super) fn stalled(&mut self, from: Instant, to: Instant) {
+        self.stalls.push((from.as_micros(), to.as_micros()));
+    }
+
+    /// What became due in the last stall has been done, or missed: where the site asks for it, a missed pulse makes the line
+    /// safe.
+    pub(super) fn caught_up(&mut self) {
+        let Some(&(from, to)) = self.stalls.last().filter(|_| self.site.missed_is_safe) else { return };
+        let missed = |p: &Passing, i: usize, line: &super::site::Line| {
+            let due = p.trigger + line.delay_us;
+            let is_late = due >= from && due < to && to - due > line.window_us;
+            let is_pulse = matches!(line.moves, Moves::Pulse(_));
+            is_pulse && is_late && self.is_followed(p, line.delay_us) && self.called(p).contains(&i)
+        };
+        let lines = || self.site.lines.iter().enumerate();
+        if self.parts.iter().rev().take(4 * MOST_IN_FLIGHT).any(|p| lines().any(|(i, line)| missed(p, i, line))) {
+            self.safe_at.push(to);
+        }
+    }
+
+    /// When the program does what is due at `due`: at once, or when a stall has ended.
+    fn done(&self, due: u64) -> u64 {
+        let at = self.stalls.partition_point(|(_, to)| *to <= due);
+        self.stalls.get(at).filter(|(from, _)| *from <= due).map_or(due, |(_, to)| *to)
     }
 
     /// All lines had to go safe.
@@ -227,7 +261,7 @@ impl Ledger {
     /// Whether the part is still followed when it is at a gate `delay` behind the trigger: no line went safe on its way.
     fn is_followed(&self, p: &Passing, delay: u64) -> bool {
         let from = self.safe_at.partition_point(|s| *s < p.told);
-        self.safe_at.get(from).is_none_or(|s| *s > p.trigger + delay)
+        self.safe_at.get(from).is_none_or(|s| *s > self.done(p.trigger + delay))
     }
 
     /// Compares every line's state at every moment with what it must have been. `found`: edges by the output's name.
@@ -287,7 +321,7 @@ impl Ledger {
         // What happens to the line, in the order of time; at one moment a fault is last, since it undoes the rest.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         enum Happens {
-            At { part: u64, called: bool },
+            At { due: u64, part: u64, called: bool },
             Acknowledged,
             Safe,
         }
@@ -295,7 +329,8 @@ impl Ledger {
         all.extend(self.acknowledged.iter().map(|a| (*a, Happens::Acknowledged)));
         for (n, p) in self.parts.iter().enumerate() {
             if self.is_followed(p, line.delay_us) {
-                all.push((p.trigger + line.delay_us, Happens::At { part: n as u64, called: called[n].contains(&i) }));
+                let due = p.trigger + line.delay_us;
+                all.push((self.done(due), Happens::At { due, part: n as u64, called: called[n].contains(&i) }));
             }
         }
         all.sort();
@@ -305,9 +340,10 @@ impl Ledger {
         for (at, happens) in all {
             if let Some(end) = until.filter(|end| *end <= at) {
                 // A pulse that begins as another ends makes that longer.
-                let meets = end == at && matches!(happens, Happens::At { called: true, .. });
+                let meets = self.done(end) == at
+                    && matches!(happens, Happens::At { due, called: true, .. } if at - due <= line.window_us);
                 if !meets {
-                    states.push((end, false, None, false));
+                    states.push((self.done(end), false, None, false));
                     until = None;
                 }
             }
@@ -318,8 +354,8 @@ impl Ledger {
                 }
                 (Happens::Acknowledged, Moves::Latched) if latched.take().is_some() => states.push((at, false, None, false)),
                 (Happens::Acknowledged, _) => {}
-                (Happens::At { part, called }, Moves::Level) => states.push((at, called, Some(part), false)),
-                (Happens::At { part, called }, Moves::Latched) => {
+                (Happens::At { part, called, .. }, Moves::Level) => states.push((at, called, Some(part), false)),
+                (Happens::At { part, called, .. }, Moves::Latched) => {
                     if called && latched.is_none() {
                         latched = Some(part);
                         states.push((at, true, Some(part), false));
@@ -327,7 +363,9 @@ impl Ledger {
                         states.push((at, false, Some(part), false));
                     }
                 }
-                (Happens::At { part, called }, Moves::Pulse(width)) => {
+                (Happens::At { due, part, called }, Moves::Pulse(width)) => {
+                    // One that is later than its window would hit the next part: it does not fire.
+                    let called = called && at - due <= line.window_us;
                     match (called, until) {
                         (true, None) => states.push((at, true, Some(part), false)),
                         (false, None) => states.push((at, false, Some(part), false)),
@@ -339,17 +377,8 @@ impl Ledger {
                 }
             }
         }
-        states.extend(until.map(|end| (end, false, None, false)));
+        states.extend(until.map(|end| (self.done(end), false, None, false)));
         states
-    }
-}
-
-impl Passing {
-    /// Cannot be told from another, unless it has been at a gate by then.
-    fn doubt(&mut self, told: u64, first_gate: u64) {
-        if told <= self.trigger.saturating_add(first_gate) {
-            self.in_doubt = true;
-        }
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Line {
     pub(super) name: String,
     pub(super) delay_us: u64,
     pub(super) moves: Moves,
+    /// How late a pulse may begin.
+    pub(super) window_us: u64,
     /// Whether its safe state is active.
     pub(super) safe_active: bool,
     /// The words of `on`.
@@ -47,6 +49,8 @@ pub(super) struct Line {
 #[derive(Clone, Debug)]
 pub(super) struct Site {
     pub(super) late: Action,
+    /// Whether a missed edge makes the line safe.
+    pub(super) missed_is_safe: bool,
     pub(super) frames: usize,
     pub(super) deadline_us: u64,
     pub(super) to_camera_us: u64,
@@ -123,8 +127,12 @@ impl Site {
                 "latched" => Moves::Latched,
                 _ => Moves::Level,
             };
+            // By default its width, or half of the least distance in time where that is less; never below late_ms.
+            let half = trigger.us("min_spacing_ms").filter(|us| *us > 0).map_or(u64::MAX, |us| us / 2);
+            let default = if let Moves::Pulse(width) = moves { width.min(half) } else { 0 };
+            let window_us = o.us("window_ms").unwrap_or(default).max(line.us("late_ms").unwrap_or(5000));
             let (delay_us, safe_active) = (way(&o, "delay"), o.word("safe", "inactive") == "active");
-            lines.push(Line { name: name.clone(), delay_us, moves, safe_active, on });
+            lines.push(Line { name: name.clone(), delay_us, moves, window_us, safe_active, on });
         }
         let frames = trigger.number("frames").unwrap_or(1.0) as usize;
         let n = decide.number("n").map_or(frames, |n| n as usize);
@@ -133,6 +141,7 @@ impl Site {
         let deadline_us = trigger.us("deadline_ms").unwrap_or(first_gate / 1000 * 1000);
         Ok(Self {
             late: line.action("late"),
+            missed_is_safe: line.word("missed_edge", "go_on") == "safe",
             frames,
             deadline_us,
             to_camera_us: way(&trigger, "to_camera"),

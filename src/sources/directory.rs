@@ -5,11 +5,12 @@
 use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
 use crate::pictures::{self, Picture};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `dir:PATH`: the pictures at or below a path, in order of their names.
 pub(super) struct DirectorySource {
-    files: Vec<PathBuf>,
+    files: Arc<[PathBuf]>,
     next: usize,
 }
 
@@ -20,7 +21,7 @@ impl DirectorySource {
         if files.is_empty() {
             return Err(spec.error("holds no .jpg, .jpeg, .png, .bmp or .webp; name a folder with pictures"));
         }
-        Ok(Self { files, next: 0 })
+        Ok(Self { files: files.into(), next: 0 })
     }
 }
 
@@ -43,6 +44,10 @@ impl Source for DirectorySource {
 
     fn pacing(&self) -> Pacing {
         Pacing::Pulled
+    }
+
+    fn files(&self) -> Option<Arc<[PathBuf]>> {
+        Some(self.files.clone())
     }
 
     fn allocates(&self) -> bool {

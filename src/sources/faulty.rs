@@ -112,6 +112,10 @@ impl Source for FaultySource {
         self.inner.has_barrier()
     }
 
+    fn files(&self) -> Option<Arc<[std::path::PathBuf]>> {
+        self.inner.files()
+    }
+
     fn allocates(&self) -> bool {
         self.inner.allocates()
     }

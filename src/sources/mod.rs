@@ -135,6 +135,10 @@ pub trait Source: Send {
     fn knows_exposure(&self) -> bool {
         false
     }
+    /// The files that frames are read from, by their sequence numbers, where there are some.
+    fn files(&self) -> Option<Arc<[std::path::PathBuf]>> {
+        None
+    }
     /// Whether [`Source::next`] may allocate in steady state (picture decoding, nokhwa).
     fn allocates(&self) -> bool {
         false

@@ -165,11 +165,11 @@ pub enum Effect {
     Fault {
         /// What.
         reason: Reason,
+        /// The part that it costs its verdict, where it is one.
+        part: Option<PartId>,
         /// Whom it concerns.
         scope: Scope,
     },
-    /// A part that could not be followed: it counts as one without a verdict.
-    NotFollowed,
     /// Nothing more will be decided.
     Over(Over),
 }
@@ -235,24 +235,30 @@ impl Station {
     /// Takes one input at `now` and tells `effects` what follows from it, in the order in which it must be carried out.
     pub fn step(&mut self, now: Moment, input: Input<'_>, effects: &mut dyn FnMut(Effect)) {
         self.line.advance(now);
+        // Before anything else: a frame that comes after a part's deadline is not taken for it.
+        self.end_overdue(now.at, effects);
         match input {
             Input::Trigger(trigger) => self.admit(now.at, trigger, effects),
             Input::Frame { captured_at, shows } => self.frame(now.at, captured_at, shows, effects),
             Input::Scores { ticket, scores, beyond } => self.scores(now.at, ticket, scores, beyond, effects),
             Input::NotClassified { ticket, reason } => self.not_classified(now.at, ticket, reason, effects),
             Input::NoFrame(reason) => self.no_frame(now.at, reason, effects),
-            Input::LineFault(reason) => effects(Effect::Fault { reason, scope: Scope::Line }),
+            Input::LineFault(reason) => effects(Effect::Fault { reason, part: None, scope: Scope::Line }),
             Input::SourceEnded => {
                 self.give_up_all(now.at, Reason::SourceGone, effects);
                 effects(Effect::Over(Over::Done));
             }
             Input::Tick => {}
         }
-        // A part whose frame is with the model is not overdue: its verdict comes first.
+        self.end_overdue(now.at, effects);
+    }
+
+    /// Ends parts that will get no more frames. One whose frame is with the model is not overdue: its verdict comes first.
+    fn end_overdue(&mut self, now: Instant, effects: &mut dyn FnMut(Effect)) {
         while self.classifying.is_none()
-            && let Some(part) = self.line.overdue(now.at)
+            && let Some(part) = self.line.overdue(now)
         {
-            self.fail(now.at, part, part.trigger.at, Reason::NoFrame, effects);
+            self.fail(now, part, part.trigger.at, Reason::NoFrame, effects);
         }
     }
 
@@ -280,20 +286,31 @@ impl Station {
             Admission::Part(id) => (id, false),
             Admission::Touching(id) => (id, true),
             Admission::Ignored => return,
-            Admission::Safe => return effects(Effect::Fault { reason: Reason::TooClose, scope: Scope::Line }),
+            Admission::Safe => {
+                return effects(Effect::Fault { reason: Reason::TooClose, part: None, scope: Scope::Line });
+            }
         };
         effects(Effect::Opened { part, trigger, touching });
         match self.line.trigger(part, trigger) {
             Opened::Waits => {}
             Opened::Full => {
-                effects(Effect::Fault { reason: Reason::Overflow, scope: Scope::Line });
-                effects(Effect::NotFollowed);
+                effects(Effect::Fault { reason: Reason::Overflow, part: Some(part), scope: Scope::Line });
+                // Nobody follows it: it counts as a part without a verdict, and moves nothing.
+                effects(Effect::Decided(PartDone {
+                    part: Part { id: part, trigger, frames: 0 },
+                    captured_at: trigger.at,
+                    best: None,
+                    decision: Decision::safe(Reason::Overflow),
+                    action: None,
+                    late: false,
+                    calls: 0,
+                }));
                 self.count_end(effects);
             }
             // The part before was photographed when this one was already there.
             Opened::Doubt(before) => {
                 effects(Effect::Doubt(before));
-                self.part_fault(Reason::TooClose, effects);
+                self.part_fault(Reason::TooClose, Some(before), effects);
             }
         }
         if touching {
@@ -357,7 +374,7 @@ impl Station {
         }
         match self.line.waiting(part.id) {
             Some(part) => self.fail(now, part, captured_at, reason, effects),
-            None => self.part_fault(reason, effects),
+            None => self.part_fault(reason, None, effects),
         }
     }
 
@@ -365,11 +382,11 @@ impl Station {
     /// known any more.
     fn no_frame(&mut self, now: Instant, reason: Reason, effects: &mut dyn FnMut(Effect)) {
         if self.routing.is_gated() {
-            return effects(Effect::Fault { reason, scope: Scope::Part });
+            return effects(Effect::Fault { reason, part: None, scope: Scope::Part });
         }
         if self.line.oldest().is_none() {
             self.decider.forget();
-            return effects(Effect::Fault { reason, scope: Scope::Line });
+            return effects(Effect::Fault { reason, part: None, scope: Scope::Line });
         }
         self.give_up_all(now, reason, effects);
     }
@@ -388,9 +405,9 @@ impl Station {
         self.end(now, part, captured_at, None, Decision::safe(reason), effects);
     }
 
-    fn part_fault(&self, reason: Reason, effects: &mut dyn FnMut(Effect)) {
+    fn part_fault(&self, reason: Reason, part: Option<PartId>, effects: &mut dyn FnMut(Effect)) {
         let scope = if self.routing.is_gated() { Scope::Part } else { Scope::Line };
-        effects(Effect::Fault { reason, scope });
+        effects(Effect::Fault { reason, part, scope });
     }
 
     fn end(
@@ -408,7 +425,7 @@ impl Station {
         let (action, calls) = if late { (late_action, late_calls) } else { self.routing.of(&decision) };
         effects(Effect::Decided(PartDone { part, captured_at, best, decision, action, late, calls }));
         if let Verdict::Safe(reason) = decision.verdict {
-            self.part_fault(reason, effects);
+            self.part_fault(reason, Some(part.id), effects);
         }
         self.count_end(effects);
     }

@@ -53,7 +53,7 @@ fn told(s: &mut Station, ms: u64, input: Input<'_>) -> (Vec<std::string::String>
             done.calls
         )),
         Effect::Opened { part, touching, .. } => words.push(std::format!("open {} {touching}", part.0)),
-        Effect::Fault { reason, scope } => words.push(std::format!("{} {scope:?}", reason.name())),
+        Effect::Fault { reason, scope, .. } => words.push(std::format!("{} {scope:?}", reason.name())),
         other => words.push(std::format!("{other:?}")),
     });
     (words, ticket)

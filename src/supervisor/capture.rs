@@ -2,6 +2,7 @@
 //!
 //! Knows no concrete source.
 
+use crate::events::Why;
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
 use crate::sources::{FrameBuffer, NoFrame, Pacing, Source, Stamp};
@@ -14,8 +15,8 @@ use std::time::Duration;
 pub enum News {
     /// A frame.
     Frame(FrameBuffer, CapturedAt),
-    /// None, and why; how often this has happened in a row.
-    Fault(Reason),
+    /// None, why, and what exactly happened.
+    Fault(Reason, Why),
     /// The source was opened again: its format may differ.
     Reopened,
     /// No more frames will come.
@@ -26,7 +27,7 @@ pub enum News {
 struct Slot {
     frame: Option<(FrameBuffer, CapturedAt)>,
     spare: Vec<FrameBuffer>,
-    faults: heapless::Deque<Reason, 32>,
+    faults: heapless::Deque<(Reason, Why), 32>,
     reopened: bool,
     ended: bool,
 }
@@ -51,8 +52,8 @@ impl Exchange {
         let quiet = |s: &mut Slot| s.frame.is_none() && s.faults.is_empty() && !s.reopened && !s.ended;
         let (mut slot, _) =
             self.news.wait_timeout_while(slot, span.duration(), quiet).expect("no thread panics while it holds this");
-        if let Some(reason) = slot.faults.pop_front() {
-            return Some(News::Fault(reason));
+        if let Some((reason, why)) = slot.faults.pop_front() {
+            return Some(News::Fault(reason, why));
         }
         if std::mem::take(&mut slot.reopened) {
             return Some(News::Reopened);
@@ -95,9 +96,10 @@ impl Exchange {
         self.slot.lock().expect("no thread panics while it holds this").spare.pop().unwrap_or_else(FrameBuffer::empty)
     }
 
-    fn fault(&self, reason: Reason) {
+    fn fault(&self, reason: Reason, why: &dyn std::fmt::Display) {
+        let why = Why::of(why);
         // Faults that do not fit are of a kind that is already waiting.
-        let _ = self.slot.lock().expect("no thread panics while it holds this").faults.push_back(reason);
+        let _ = self.slot.lock().expect("no thread panics while it holds this").faults.push_back((reason, why));
         self.news.notify_one();
     }
 
@@ -145,8 +147,7 @@ impl Exchange {
             let mut reopen = self.restart.swap(false, Ordering::Relaxed);
             if let Some(fault) = fault {
                 let Some(reason) = fault.reason() else { break };
-                self.fault(reason);
-                explain(&fault);
+                self.fault(reason, &fault);
                 broken += 1;
                 reopen |= match fault {
                     NoFrame::Gone(_) => true,
@@ -173,10 +174,7 @@ impl Exchange {
                         self.mark(|s| s.ended = true);
                         return;
                     }
-                    Err(e) => {
-                        explain(&e);
-                        self.fault(Reason::SourceGone);
-                    }
+                    Err(e) => self.fault(Reason::SourceGone, &e),
                 }
             }
         }

@@ -16,7 +16,7 @@ impl Classifier for Engine {
     }
 }
 
-/// What goes wrong, and at which inference (counted from 1).
+/// What goes wrong, and at which inference or event (counted from 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drill {
     kind: Kind,
@@ -30,16 +30,30 @@ enum Kind {
     Engine,
     Rails,
     Abort,
+    Sink,
 }
 
-const KINDS: [(&str, Kind); 5] =
-    [("panic", Kind::Panic), ("hang", Kind::Hang), ("engine", Kind::Engine), ("rails", Kind::Rails), ("abort", Kind::Abort)];
+const KINDS: [(&str, Kind); 6] = [
+    ("panic", Kind::Panic),
+    ("hang", Kind::Hang),
+    ("engine", Kind::Engine),
+    ("rails", Kind::Rails),
+    ("abort", Kind::Abort),
+    ("sink", Kind::Sink),
+];
+
+impl Drill {
+    /// The event at which the sink on standard output panics; `None` for drills of the classifier.
+    pub fn sink_event(self) -> Option<u64> {
+        (self.kind == Kind::Sink).then_some(self.at)
+    }
+}
 
 impl std::str::FromStr for Drill {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = "expected panic@N, hang@N, engine@N, rails@N or abort@N";
+        let expected = "expected panic@N, hang@N, engine@N, rails@N, abort@N or sink@N";
         let (name, at) = text.split_once('@').ok_or(expected)?;
         let kind = KINDS.iter().find(|(n, _)| *n == name).ok_or(expected)?.1;
         let at = at.parse().ok().filter(|n| *n > 0).ok_or(expected)?;
@@ -69,6 +83,7 @@ impl<C: Classifier> Classifier for Drilled<C> {
         }
         match self.drill.kind {
             Kind::Panic => panic!("a drill: the classifier panics"),
+            Kind::Sink => self.inner.infer(input, logits),
             Kind::Abort => std::process::abort(),
             Kind::Hang => loop {
                 std::thread::park();

@@ -3,6 +3,7 @@
 use super::actuation::Command;
 use super::run::Ended;
 use super::shared::Shared;
+use crate::events::Why;
 use crate::fault::Reason;
 use crate::triggers::{Input, Trigger};
 use std::sync::atomic::Ordering;
@@ -20,12 +21,11 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
             }
             Ok(Some(Input::Acknowledge(at))) => shared.commands.push(Command::Acknowledge(at)),
             Ok(Some(Input::Lost(edges))) => {
-                shared.events.explain(&format!("{edges} edges of an input were lost: parts may have passed unseen"));
-                shared.line_fault(Reason::Trigger);
+                let why = Why::of(&format_args!("{edges} edges of an input were lost: parts may have passed unseen"));
+                shared.line_fault(Reason::Trigger, why);
             }
             Err(e) => {
-                shared.events.explain(&e);
-                shared.line_fault(Reason::Trigger);
+                shared.line_fault(Reason::Trigger, Why::of(&e));
                 shared.end(Ended::Held);
                 return;
             }

@@ -1,16 +1,16 @@
 //! The line's thread: frames to the station, what it wants classified to the model, the scores back; a beat all the while.
 
 use super::capture::News;
-use super::events::Latency;
 use super::record::Recorder;
 use super::run::Ended;
-use super::shared::Shared;
+use super::shared::{About, Shared};
 use super::vision::{Shows, Vision};
+use crate::events::{FaultKind, Image, Latency, Remedy, Why};
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
 use crate::line::Moment;
 use crate::sources::FrameBuffer;
-use crate::station::{Input, Ticket};
+use crate::station::{Input, Over, Ticket};
 use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::Ordering;
 
@@ -38,7 +38,7 @@ impl LineThread<'_> {
                     self.frame(&frame, at);
                     shared.exchange.give_back(frame);
                 }
-                Some(News::Fault(reason)) => self.no_frame(reason),
+                Some(News::Fault(reason, why)) => self.no_frame(reason, why),
                 Some(News::Reopened) => {
                     self.vision.source_reopened();
                     last_frame = shared.clock.now();
@@ -51,15 +51,15 @@ impl LineThread<'_> {
             let now = shared.clock.now();
             if now.since(last_frame) > frame_timeout {
                 last_frame = now;
-                self.no_frame(Reason::NoFrame);
+                self.no_frame(Reason::NoFrame, Why::NONE);
             }
             shared.step(Input::Tick);
         }
     }
 
-    fn no_frame(&self, reason: Reason) {
+    fn no_frame(&self, reason: Reason, why: Why) {
         self.shared.camera.store(false, Ordering::Relaxed);
-        self.shared.step(Input::NoFrame(reason));
+        self.shared.step_about(Input::NoFrame(reason), &About { why, ..About::default() });
     }
 
     fn frame(&mut self, frame: &FrameBuffer, at: CapturedAt) {
@@ -70,26 +70,30 @@ impl LineThread<'_> {
             Ok(Shows::Nothing) => None,
             Ok(Shows::Part) => trigger(at.exposed_from(self.max_latency)),
             Ok(Shows::Crossing(crossing)) => {
-                shared.count_crossing(crossing, self.vision.missed_triggers());
+                shared.crossed(crossing, self.vision.missed_triggers());
                 trigger(crossing.at)
             }
             Err(reason) => {
                 // A camera that shows one image for ever, or another format, must be opened again.
                 shared.exchange.restart.store(true, Ordering::Relaxed);
-                return self.no_frame(reason);
+                return self.no_frame(reason, Why::NONE);
             }
         };
         shared.camera.store(true, Ordering::Relaxed);
         if let Some(ticket) = shared.step(Input::Frame { captured_at: at, shows }) {
+            shared.add_image(ticket.part().id, Image { captured_at: at.instant(), sequence: frame.sequence });
             self.classify(frame, ticket, begin);
         }
     }
 
     fn classify(&mut self, frame: &FrameBuffer, ticket: Ticket, begin: Instant) {
         let shared = self.shared;
+        let counters = shared.events.counters();
+        counters.inferences.fetch_add(1, Ordering::Relaxed);
         let preprocessed = self.vision.preprocess(frame);
         let middle = shared.clock.now();
         let outcome = preprocessed.and_then(|()| self.vision.infer());
+        counters.inferences_done.fetch_add(1, Ordering::Relaxed);
         let end = shared.clock.now();
         let captured = ticket.captured_at();
         let latency = Latency { preprocess: middle.since(begin), infer: end.since(middle), total: end.since(captured) };
@@ -98,28 +102,28 @@ impl LineThread<'_> {
                 if let Some(record) = &mut self.record
                     && let Err(e) = record.keep(&self.vision)
                 {
-                    shared.events.explain(&format!("--record stops: {e}"));
+                    let why = Why::of(&format_args!("--record stops: {e}"));
+                    shared.events.fault(FaultKind::Record, None, Remedy::Told, why);
                     self.record = None;
                 }
                 // The distance of a frame from the training images is not measured: no frame lies beyond it.
                 let scores = self.vision.scores();
-                shared.step_after(latency, Input::Scores { ticket, scores, beyond: false });
+                let about = About { why: Why::NONE, latency, scores };
+                shared.step_about(Input::Scores { ticket, scores, beyond: false }, &about);
             }
             Err(reason) => {
-                if let Some(why) = self.vision.why_unusable(frame) {
-                    shared.events.explain(&why);
-                }
-                shared.step_after(latency, Input::NotClassified { ticket, reason });
+                let why = self.vision.why_unusable(frame).map_or(Why::NONE, |unusable| Why::of(&unusable));
+                shared.step_about(Input::NotClassified { ticket, reason }, &About { why, latency, scores: &[] });
             }
         }
     }
 }
 
-impl From<crate::station::Over> for Ended {
-    fn from(over: crate::station::Over) -> Self {
+impl From<Over> for Ended {
+    fn from(over: Over) -> Self {
         match over {
-            crate::station::Over::Done => Self::Done,
-            crate::station::Over::Held => Self::Held,
+            Over::Done => Self::Done,
+            Over::Held => Self::Held,
         }
     }
 }

@@ -2,19 +2,18 @@
 //!
 //! Knows no concrete source, trigger or output.
 //!
-//! Threads: *capture* fills frames, the newest wins; *inputs* wait for triggers; *line* classifies the frames that
-//! are wanted ([`vision`]); both only carry inputs to the [station](crate::station) and its effects out ([`shared`]); *actuation* owns the outputs, runs no model code and goes safe after one missed beat
-//! ([`actuation`]); *report* writes events, and is never waited for. [`run`] wires them and is the only part that reads a clock.
+//! Threads: *capture* fills frames, the newest wins; *inputs* wait for triggers; *line* classifies the frames that are wanted
+//! ([`vision`]); both only carry inputs to the [station](crate::station) and its effects out ([`shared`]); *actuation* owns
+//! the outputs, runs no model code and goes safe after one missed beat ([`actuation`]). What happens is told to
+//! [`crate::events`], and nobody waits for its sinks. [`run`] wires them and is the only part that reads a clock.
 
 pub mod actuation;
 mod capture;
 mod clock;
 pub mod drill;
-pub mod events;
 mod inputs;
 mod line_thread;
 mod notify;
-pub(crate) mod quantiles;
 mod record;
 mod run;
 mod shared;
@@ -22,7 +21,6 @@ mod truth;
 pub mod vision;
 
 pub use clock::SystemClock;
-pub use events::{Reporter, Summary};
 pub use record::Recorder;
 pub use run::{Ended, Run, run};
 pub use truth::Truth;

@@ -5,15 +5,16 @@
 use super::actuation::{self, Actuator, Command, CommandQueue, Watch};
 use super::capture::Exchange;
 use super::clock::SystemClock;
-use super::events::{self, Reporter, Summary};
 use super::inputs;
 use super::line_thread::LineThread;
 use super::notify::Notify;
 use super::record::Recorder;
-use super::shared::{Belt, Shared, Stats};
+use super::shared::{Belt, Shared, Shown, Stats};
 use super::truth::Observer;
 use super::vision::Vision;
 use crate::board::{self, Board};
+use crate::events::record::{Closing, Opening};
+use crate::events::{Events, Sinking, Why};
 use crate::fault::Reason;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
@@ -22,7 +23,7 @@ use crate::time::{Clock, Instant, Micros};
 use crate::triggers::Trigger;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 /// Everything a run needs, opened and checked.
@@ -41,8 +42,10 @@ pub struct Run {
     pub actuator: Actuator,
     /// What the site decided.
     pub settings: Settings,
-    /// Who writes events.
-    pub reporter: Reporter,
+    /// What the run is, for its first event.
+    pub opening: Opening,
+    /// Where events are written.
+    pub sinks: Vec<Sinking>,
     /// Set by a signal.
     pub signalled: Arc<AtomicBool>,
     /// Folder that gets each classified frame.
@@ -89,31 +92,30 @@ impl Ended {
 
 /// Runs until parts, source, signal or faults end it; outputs are safe when it returns.
 pub fn run(run: Run) -> Ended {
-    let Run { vision, station, source, inputs, actuator, settings, mut reporter, tags, signalled, record, board } = run;
+    let Run { vision, station, source, inputs, actuator, settings, opening, sinks, tags, signalled, record, board } = run;
     let clock = SystemClock;
     let gated = settings.mode != LineMode::State;
-    let (late, late_calls) = settings.routing(station.task()).late();
+    let (late, _) = settings.routing(station.task()).late();
+    let (events, sinking) = Events::start(Arc::new(clock), opening, sinks).expect("the system gives a thread at start");
     let shared = Arc::new(Shared {
         clock,
         exchange: Exchange::default(),
         commands: CommandQueue::default(),
-        events: Arc::default(),
+        events,
         belt: Belt::default(),
         task: station.task(),
         station: Mutex::new(station),
-        truth: Mutex::new(Observer::new(tags.iter().map(String::as_str))),
-        late: late.map(|action| (action, late_calls)),
+        shown: Mutex::new(Shown::new(Observer::new(tags.iter().map(String::as_str)))),
+        late,
         beat: AtomicU64::new(clock.now().as_micros()),
         camera: AtomicBool::new(true),
         drain: AtomicBool::new(false),
         over: AtomicBool::new(false),
         ended: Mutex::new(None),
+        hung: OnceLock::new(),
         news: Condvar::new(),
         stats: Mutex::new(Stats::default()),
     });
-    shared.stats.lock().expect("nobody else has it yet").summary.by_tag = vec![0; tags.len()];
-    reporter.start();
-    let reporting = events::spawn(reporter, shared.events.clone());
 
     let drain = Actuator::longest_way(&settings.outputs);
     let watch = Watch { watchdog: settings.watchdog.micros(), max_faults: settings.max_faults, gated, drain };
@@ -124,7 +126,7 @@ pub fn run(run: Run) -> Ended {
     }
     let timeout = settings.frame_timeout.micros().duration();
     let capture = spawn(&shared, "capture", move |shared| {
-        let explain = |why: &dyn std::fmt::Display| shared.events.explain(why);
+        let explain = |why: &dyn std::fmt::Display| shared.events.note(why);
         shared.exchange.capture(source, &shared.clock, timeout, &explain);
     });
     let frame_timeout = settings.frame_timeout.micros();
@@ -146,24 +148,25 @@ pub fn run(run: Run) -> Ended {
     }
     // Parts on their way keep their gates and pulses; everything else ends at once.
     shared.drain.store(true, Ordering::Relaxed);
-    join(actuation, drain.duration() + Duration::from_secs(1));
+    let answered = join(actuation, drain.duration() + Duration::from_secs(1)).is_some();
     shared.over.store(true, Ordering::Relaxed);
     join(line, Duration::from_millis(if ended == Ended::Hung { 0 } else { 1000 }));
     join(capture, Duration::from_millis(if ended == Ended::Hung { 0 } else { 300 }));
-    shared.events.close();
-    let mut summary = {
+    shared.count_frames();
+    let closing = {
         let stats = shared.stats.lock().expect("no thread panics while it holds this");
-        Summary { latency: stats.latency.at([500, 990]), ..stats.summary.clone() }
+        let hung = shared.hung.get().filter(|_| ended == Ended::Hung);
+        Closing {
+            ended: hung.map_or(ended.describe(), Why::as_str).into(),
+            outputs_safe: answered && stats.outputs_safe,
+            latency: stats.latency.at([500, 990]),
+            edge_jitter: stats.edge_jitter,
+            realtime: stats.realtime.clone(),
+        }
     };
-    summary.skipped_frames = shared.exchange.skipped();
-    summary.dropped_events = shared.events.dropped();
-    summary.too_close = shared.station.lock().expect("no thread panics while it holds this").too_close();
-    summary.ended = ended.describe().into();
+    shared.events.close(closing);
     // A reader that does not read may not keep a stopped line alive.
-    if let Some(mut reporter) = join(reporting, Duration::from_secs(5)) {
-        let done = std::thread::spawn(move || reporter.summary(&summary));
-        join(done, Duration::from_secs(5));
-    }
+    sinking.join(Duration::from_secs(5));
     ended
 }
 
@@ -174,10 +177,8 @@ fn own_outputs(mut actuator: Actuator, shared: &Shared, watch: Watch) {
     let jitter = actuator.jitter();
     let [a, b, c] = jitter.at([500, 990, 999]);
     let mut stats = shared.stats.lock().expect("no thread panics while it holds this");
-    stats.summary.edge_jitter = [a, b, c, jitter.max()];
-    stats.summary.late = actuator.late();
-    stats.summary.given_up = actuator.given_up();
-    stats.summary.faults.extend(actuator.faults().iter().filter(|(_, n)| *n > 0));
+    stats.edge_jitter = [a, b, c, jitter.max()];
+    stats.outputs_safe = actuator.is_all_safe();
     drop(stats);
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
@@ -186,9 +187,10 @@ fn own_outputs(mut actuator: Actuator, shared: &Shared, watch: Watch) {
 
 fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce(&Shared) + Send + 'static) -> std::thread::JoinHandle<()> {
     let shared = shared.clone();
+    let thread = name.to_string();
     let body = move || {
         if catch_unwind(AssertUnwindSafe(|| work(&shared))).is_err() {
-            shared.line_fault(Reason::Panic);
+            shared.line_fault(Reason::Panic, Why::of(&format_args!("the thread \"{thread}\" panicked")));
             shared.end(Ended::Panic);
         }
     };
@@ -209,6 +211,9 @@ fn join<T>(thread: std::thread::JoinHandle<T>, patience: Duration) -> Option<T> 
 
 /// Waits for the end; as long as the line beats, the service manager hears of it.
 fn wait(shared: &Shared, signalled: &AtomicBool, watchdog: Micros, notify: &mut Notify) -> Ended {
+    /// How often the figures are told.
+    const TICK: Micros = Micros(1_000_000);
+    let mut next_tick = shared.clock.now().plus(TICK);
     let mut ended = shared.ended.lock().expect("no thread panics while it holds this");
     loop {
         if let Some(why) = *ended {
@@ -220,6 +225,11 @@ fn wait(shared: &Shared, signalled: &AtomicBool, watchdog: Micros, notify: &mut 
         let now = shared.clock.now();
         if now.since(Instant::from_micros(shared.beat.load(Ordering::Relaxed))) <= watchdog {
             notify.alive(now);
+        }
+        if now >= next_tick {
+            next_tick = next_tick.plus(TICK).max(now);
+            shared.count_frames();
+            shared.events.tick();
         }
         let wait = shared.news.wait_timeout(ended, Duration::from_millis(20));
         ended = wait.expect("no thread panics while it holds this").0;

@@ -3,19 +3,21 @@
 use super::actuation::{Command, CommandQueue};
 use super::capture::Exchange;
 use super::clock::SystemClock;
-use super::events::{Event, EventQueue, Latency, Summary};
-use super::quantiles::Quantiles;
 use super::run::Ended;
 use super::truth::{Observer, Truth};
 use crate::board::Trouble;
 use crate::decide::{Action, Task, Verdict};
+use crate::events::{
+    Events, FaultKind, Image, Images, Latency, PartEvent, Percentiles, Remedy, TOP, TriggerEvent, What, Why,
+};
 use crate::fault::Reason;
-use crate::line::{LineMask, Moment};
+use crate::head::{Score, TagId, top_k};
+use crate::line::{Moment, PartId};
 use crate::scene::Crossing;
 use crate::station::{Effect, Input, PartDone, Scope, Station, Ticket};
 use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 /// The belt's position in encoder counts.
 #[derive(Debug, Default)]
@@ -31,24 +33,52 @@ impl Belt {
     }
 }
 
+/// What only the summary tells.
 #[derive(Default)]
 pub(super) struct Stats {
-    pub(super) summary: Summary,
-    pub(super) latency: Quantiles,
+    /// From capture to scores.
+    pub(super) latency: Percentiles,
+    pub(super) edge_jitter: [u32; 4],
+    pub(super) outputs_safe: bool,
+    pub(super) realtime: Option<String>,
+}
+
+/// What an event of a part shows besides its decision.
+pub(super) struct Shown {
+    /// The images of parts that wait for their verdict.
+    images: Images,
+    /// What the built-in conveyor's parts are; of any other source nothing.
+    truth: Observer,
+}
+
+impl Shown {
+    pub(super) fn new(truth: Observer) -> Self {
+        Self { images: Images::default(), truth }
+    }
+}
+
+/// What is known of an input besides what the station needs, for events alone.
+#[derive(Default)]
+pub(super) struct About<'a> {
+    /// What exactly went wrong.
+    pub(super) why: Why,
+    /// How long the frame took that scores are of.
+    pub(super) latency: Latency,
+    /// Those scores.
+    pub(super) scores: &'a [Score],
 }
 
 pub(super) struct Shared {
     pub(super) clock: SystemClock,
     pub(super) exchange: Exchange,
     pub(super) commands: CommandQueue,
-    pub(super) events: Arc<EventQueue>,
+    pub(super) events: Arc<Events>,
     pub(super) belt: Belt,
     pub(super) station: Mutex<Station>,
     pub(super) task: Task,
-    /// What the built-in conveyor's parts are; knows nothing of any other source.
-    pub(super) truth: Mutex<Observer>,
-    /// What a part without a verdict gets where outputs follow parts, and its lines.
-    pub(super) late: Option<(Action, LineMask)>,
+    pub(super) shown: Mutex<Shown>,
+    /// What a part without a verdict gets where outputs follow parts.
+    pub(super) late: Option<Action>,
     pub(super) beat: AtomicU64,
     /// Whether the last that came from the camera was a frame.
     pub(super) camera: AtomicBool,
@@ -57,6 +87,8 @@ pub(super) struct Shared {
     /// Set when they have.
     pub(super) over: AtomicBool,
     pub(super) ended: Mutex<Option<Ended>>,
+    /// How the line hung, if it did.
+    pub(super) hung: OnceLock<Why>,
     pub(super) news: Condvar,
     pub(super) stats: Mutex<Stats>,
 }
@@ -71,36 +103,22 @@ impl Shared {
         self.news.notify_all();
     }
 
-    fn count(&self, reason: Reason) -> u64 {
-        let mut stats = self.stats.lock().expect("no thread panics while it holds this");
-        let faults = &mut stats.summary.faults;
-        match faults.iter_mut().find(|(k, _)| *k == reason.name()) {
-            Some((_, n)) => {
-                *n += 1;
-                *n
-            }
-            None => {
-                faults.push((reason.name(), 1));
-                1
-            }
-        }
-    }
-
     /// Gives the station one input now and carries out what follows; the frame that it wants classified comes back.
     pub(super) fn step(&self, input: Input<'_>) -> Option<Ticket> {
-        self.step_after(Latency::default(), input)
+        self.step_about(input, &About::default())
     }
 
-    /// The same after a frame was classified, which took `latency`.
-    pub(super) fn step_after(&self, latency: Latency, input: Input<'_>) -> Option<Ticket> {
+    /// The same, with what events tell of it.
+    pub(super) fn step_about(&self, input: Input<'_>, about: &About<'_>) -> Option<Ticket> {
         let mut ticket = None;
         // The lock is held until everything is carried out, so that all queues see all parts in their order.
         let mut station = self.station.lock().expect("no thread panics while it holds this");
         let now = Moment { at: self.clock.now(), position: self.belt.position() };
         station.step(now, input, &mut |effect| match effect {
             Effect::Classify(wanted) => ticket = Some(wanted),
-            effect => self.carry_out(now.at, latency, effect),
+            effect => self.carry_out(now.at, about, effect),
         });
+        self.events.counters().too_close.store(station.too_close(), Ordering::Relaxed);
         ticket
     }
 
@@ -113,8 +131,8 @@ impl Shared {
     }
 
     /// Something failed that concerns all parts: all outputs to their safe state.
-    pub(super) fn line_fault(&self, reason: Reason) {
-        self.fault(reason, Scope::Line);
+    pub(super) fn line_fault(&self, reason: Reason, why: Why) {
+        self.fault(reason, None, Scope::Line, why);
     }
 
     /// Time until the oldest part's deadline.
@@ -122,81 +140,103 @@ impl Shared {
         self.station.lock().expect("no thread panics while it holds this").time_left(now)
     }
 
-    fn carry_out(&self, now: Instant, latency: Latency, effect: Effect) {
+    fn carry_out(&self, now: Instant, about: &About<'_>, effect: Effect) {
         match effect {
             Effect::Classify(_) => unreachable!("taken by who steps"),
-            Effect::Opened { part, trigger, touching } if self.late.is_some() => {
-                self.commands.push(Command::Open { part, trigger, touching });
+            Effect::Opened { part, trigger, touching } => {
+                let Moment { at, position } = trigger;
+                self.events.tell(What::Trigger(TriggerEvent { part: part.0, trigger: at, position, touching }));
+                if self.late.is_some() {
+                    self.commands.push(Command::Open { part, trigger, touching });
+                }
             }
-            Effect::Opened { .. } => {}
             Effect::Now { part, calls } => self.commands.push(Command::Now { part, calls, at: now }),
             Effect::Doubt(part) => self.commands.push(Command::Doubt(part)),
-            Effect::Fault { reason, scope } => self.fault(reason, scope),
-            Effect::NotFollowed => self.count_part(|stats| stats.summary.safe += 1),
-            Effect::Decided(done) => self.decided(now, latency, &done),
+            Effect::Fault { reason, part, scope } => self.fault(reason, part, scope, about.why.clone()),
+            Effect::Decided(done) => self.decided(now, about, &done),
             Effect::Over(over) => self.end(over.into()),
         }
     }
 
-    fn fault(&self, reason: Reason, scope: Scope) {
-        let count = self.count(reason);
+    fn fault(&self, reason: Reason, part: Option<PartId>, scope: Scope, why: Why) {
         let late = self.late.filter(|_| scope == Scope::Part);
-        self.events.push(Event::Fault { kind: reason.name(), count, action: late.map_or("safe", |(a, _)| a.name()) });
+        self.events.fault(reason, part.map(|id| id.0), late.into(), why);
         if late.is_none() {
             self.commands.push(Command::Safe(reason));
         }
     }
 
-    /// A part's end: told, commanded, counted.
-    fn decided(&self, now: Instant, latency: Latency, done: &PartDone) {
-        let truth = self.truth.lock().expect("no thread panics while it holds this").of(done);
+    /// A part's end: told and commanded.
+    fn decided(&self, now: Instant, about: &About<'_>, done: &PartDone) {
+        if about.latency.total.0 > 0 {
+            self.stats.lock().expect("no thread panics while it holds this").latency.add(about.latency.total.0);
+        }
+        let scores = if done.best.is_some() { about.scores } else { &[] };
         // Both queues are bounded and never wait, so the order is for readers only: the part stands before its edges.
-        self.events.push(Event::Part { done: *done, truth, age: now.since(done.captured_at), latency });
-        let (part, calls, verdict) = (done.part.id, done.calls, done.decision.verdict);
+        self.events.part(self.part_event(now, about.latency, scores, done), scores);
+        let (part, calls) = (done.part.id, done.calls);
         if self.late.is_some() {
             self.commands.push(Command::Verdict { part, calls });
-        } else if !matches!(verdict, Verdict::Safe(_)) {
+        } else if !matches!(done.decision.verdict, Verdict::Safe(_)) {
             self.commands.push(Command::Now { part, calls, at: now });
         }
-        self.count_part(|stats| {
-            if latency.total.0 > 0 {
-                stats.latency.add(latency.total.0);
-            }
-            let s = &mut stats.summary;
-            match (verdict, done.action) {
-                (Verdict::Safe(_), _) | (_, None) => s.safe += 1,
-                (_, Some(Action::Accept)) => s.accept += 1,
-                (_, Some(Action::Reject)) => s.reject += 1,
-                (_, Some(Action::Review)) => s.review += 1,
-            }
-            s.unknown += (verdict == Verdict::Unknown) as u64;
-            s.foreign += (verdict == Verdict::Foreign) as u64;
-            done.seen(self.task).iter().for_each(|t| s.by_tag[t.0 as usize] += 1);
-            if let Some(Truth { right: Some(right), .. }) = truth {
-                s.truth.get_or_insert([0, 0])[!right as usize] += 1;
-            }
-        });
     }
 
-    fn count_part(&self, add: impl FnOnce(&mut Stats)) {
-        let mut stats = self.stats.lock().expect("no thread panics while it holds this");
-        stats.summary.parts += 1;
-        add(&mut stats);
+    fn part_event(&self, now: Instant, latency: Latency, scores: &[Score], done: &PartDone) -> PartEvent {
+        let mut best = [(TagId(0), Score(0)); TOP];
+        let found = top_k(scores, &mut best);
+        let mut shown = self.shown.lock().expect("no thread panics while it holds this");
+        let truth = shown.truth.of(done);
+        PartEvent {
+            part: done.part.id.0,
+            trigger: done.part.trigger.at,
+            images: shown.images.take(done.part.id.0),
+            captured_at: done.captured_at,
+            top: heapless::Vec::from_iter(best[..found].iter().copied()),
+            decision: done.decision,
+            action: done.action,
+            late: done.late,
+            counted: done.seen(self.task),
+            age: now.since(done.captured_at),
+            latency,
+            truth: truth.map(|t: Truth| t.kind),
+            right: truth.and_then(|t| t.right),
+        }
+    }
+
+    /// An image counts for a part.
+    pub(super) fn add_image(&self, part: PartId, image: Image) {
+        self.shown.lock().expect("no thread panics while it holds this").images.add(part.0, image);
     }
 
     /// A crossing of the built-in conveyor's light barrier: what the part is, and how many were missed so far.
-    pub(super) fn count_crossing(&self, crossing: Crossing, missed: u64) {
-        self.truth.lock().expect("no thread panics while it holds this").crossed(crossing);
-        self.stats.lock().expect("no thread panics while it holds this").summary.missed_triggers = missed;
+    pub(super) fn crossed(&self, crossing: Crossing, missed: u64) {
+        self.shown.lock().expect("no thread panics while it holds this").truth.crossed(crossing);
+        self.events.counters().missed_triggers.store(missed, Ordering::Relaxed);
+    }
+
+    /// Brings the figures of the capture thread up to date.
+    pub(super) fn count_frames(&self) {
+        self.events.counters().skipped_frames.store(self.exchange.skipped(), Ordering::Relaxed);
+    }
+
+    /// What the line's thread stands at after a silence of `span`.
+    pub(super) fn how_it_hung(&self, span: Micros) -> Why {
+        let counters = self.events.counters();
+        let begun = counters.inferences.load(Ordering::Relaxed);
+        let seconds = span.0 as f64 / 1e6;
+        match begun > counters.inferences_done.load(Ordering::Relaxed) {
+            true => Why::of(&format_args!("model hung for {seconds:.1} s at inference {begun}")),
+            false => Why::of(&format_args!("the line's thread hung for {seconds:.1} s after inference {begun}")),
+        }
     }
 
     /// The board is in trouble; the line goes on.
     pub(super) fn board_fault(&self, trouble: Trouble) {
-        self.events.explain(&trouble.mend());
-        self.events.push(Event::Fault { kind: trouble.name(), count: 1, action: "told" });
+        self.events.fault(FaultKind::Board(trouble), None, Remedy::Told, Why::of(&trouble.mend()));
     }
 
     pub(super) fn set_realtime(&self, got: String) {
-        self.stats.lock().expect("no thread panics while it holds this").summary.realtime = Some(got);
+        self.stats.lock().expect("no thread panics while it holds this").realtime = Some(got);
     }
 }

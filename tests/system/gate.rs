@@ -163,9 +163,9 @@ fn a_fixed_period_and_presence_in_the_frame_open_parts() {
         fast_conveyor(21)
     );
     let all = run(&settings("presence", &presence), &["--parts", "6"]);
-    let tags: Vec<&str> = of(&all, "part").iter().map(|p| p["tag"].as_str().unwrap()).collect();
+    let tags: Vec<&str> = of(&all, "part").iter().map(|p| p["top"][0]["tag"].as_str().unwrap()).collect();
     let barrier = run(&sorting("presence-barrier", &fast_conveyor(21), ""), &["--parts", "6"]);
-    let expected: Vec<&str> = of(&barrier, "part").iter().map(|p| p["tag"].as_str().unwrap()).collect();
+    let expected: Vec<&str> = of(&barrier, "part").iter().map(|p| p["top"][0]["tag"].as_str().unwrap()).collect();
     assert_eq!(tags, expected);
 }
 

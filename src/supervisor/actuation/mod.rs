@@ -9,13 +9,14 @@ mod thread;
 pub use queue::{Command, CommandQueue};
 pub(super) use thread::{Watch, actuate};
 
-use super::events::{Event, EventQueue};
-use super::quantiles::Quantiles;
+use crate::decide::Action;
+use crate::events::{EdgeEvent, Events, FaultKind, Outcome, Percentiles, Remedy, What, Why};
 use crate::fault::Reason;
 use crate::line::{Cause, Decided, Gate, GateLine, LineMask, Moment, Move};
 use crate::outputs::{self, Output, OutputError, State};
-use crate::settings::{Drive, MAX_OUTPUTS, Mode, OutputSettings};
+use crate::settings::{Drive, MAX_OUTPUTS, MissedEdge, Mode, OutputSettings, Settings};
 use crate::time::{Clock, Instant, Micros};
+use std::sync::atomic::Ordering;
 
 struct Driven {
     output: Box<dyn Output>,
@@ -42,12 +43,27 @@ pub struct Actuator {
     gate: Gate,
     health: Health,
     beat_at: Instant,
-    jitter: Quantiles,
-    faults: u64,
-    overflows: u64,
-    given_up: u64,
+    jitter: Percentiles,
     is_safe: bool,
-    late_action: &'static str,
+    /// What a part gets that is at its gate without a verdict.
+    late_action: Option<Action>,
+    edges: EdgeRules,
+}
+
+/// What an output that moves too late means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeRules {
+    /// Up to so late an edge is in time.
+    pub late: Micros,
+    /// What a missed edge does to the line.
+    pub missed: MissedEdge,
+}
+
+impl EdgeRules {
+    /// The site's.
+    pub fn of(settings: &Settings) -> Self {
+        Self { late: settings.late_edge, missed: settings.missed_edge }
+    }
 }
 
 fn state(active: bool) -> State {
@@ -56,21 +72,23 @@ fn state(active: bool) -> State {
 
 impl Actuator {
     /// Takes all lines, each in its safe state; reports every line that cannot be had. `late_calls`: the lines of what a
-    /// part without a verdict gets, `late_action`: its name.
+    /// part without a verdict gets, `late_action`: that action.
     pub fn open(
         settings: &[OutputSettings],
         late_calls: LineMask,
-        late_action: &'static str,
+        late_action: Option<Action>,
+        edges: EdgeRules,
     ) -> Result<Self, Vec<OutputError>> {
         let open = |s: &OutputSettings| outputs::open(&s.name, &s.backend, s.polarity, s.safe);
-        Self::with(settings, late_calls, late_action, open)
+        Self::with(settings, late_calls, late_action, edges, open)
     }
 
     /// The same with lines from `open`.
     pub fn with(
         settings: &[OutputSettings],
         late_calls: LineMask,
-        late_action: &'static str,
+        late_action: Option<Action>,
+        edges: EdgeRules,
         open: impl Fn(&OutputSettings) -> Result<Box<dyn Output>, OutputError>,
     ) -> Result<Self, Vec<OutputError>> {
         assert!(settings.len() <= MAX_OUTPUTS, "settings hold at most {MAX_OUTPUTS} outputs");
@@ -97,22 +115,20 @@ impl Actuator {
             gate: Gate::new(&gates, late_calls),
             health: Health { alive: true, camera: true },
             beat_at: Instant::default(),
-            jitter: Quantiles::default(),
-            faults: 0,
-            overflows: 0,
-            given_up: 0,
+            jitter: Percentiles::default(),
             is_safe: true,
             late_action,
+            edges,
         })
     }
 
     /// Carries a command out; what it makes due moves with the next [`Actuator::tick`].
-    pub fn apply(&mut self, command: Command, clock: &dyn Clock, events: &EventQueue) {
+    pub fn apply(&mut self, command: Command, clock: &dyn Clock, events: &Events) {
         match command {
             Command::Safe(reason) => self.go_safe(reason, clock, events),
             Command::Open { part, trigger, touching } => {
                 if self.gate.open(part, trigger).is_err() {
-                    return self.overflow(clock, events);
+                    return self.overflow(part.0, clock, events);
                 }
                 if touching {
                     self.gate.doubt(crate::line::PartId(part.0 - 1));
@@ -128,7 +144,7 @@ impl Actuator {
             }
             Command::Now { part, calls, at } => {
                 if self.gate.open(part, Moment::at(at)).is_err() {
-                    return self.overflow(clock, events);
+                    return self.overflow(part.0, clock, events);
                 }
                 self.gate.decide(part, calls);
             }
@@ -137,21 +153,32 @@ impl Actuator {
     }
 
     /// Parts beyond the capacity cannot be followed, so nothing is known of what is at the gate from now on.
-    fn overflow(&mut self, clock: &dyn Clock, events: &EventQueue) {
-        self.overflows += 1;
-        events.push(Event::Fault { kind: Reason::Overflow.name(), count: self.overflows, action: "safe" });
+    fn overflow(&mut self, part: u64, clock: &dyn Clock, events: &Events) {
+        events.fault(Reason::Overflow, Some(part), Remedy::Safe, Why::NONE);
         self.go_safe(Reason::Overflow, clock, events);
     }
 
     /// Moves what is due, ends pulses, retries lines that could not be written.
-    pub fn tick(&mut self, position: i64, clock: &dyn Clock, events: &EventQueue) {
+    pub fn tick(&mut self, position: i64, clock: &dyn Clock, events: &Events) {
         let now = Moment { at: clock.now(), position };
-        let late = self.gate.late();
+        let mut late = self.gate.late();
+        // After a stall several moves of a line may be due at once: only the newest is done, so that no line flickers.
+        let mut newest = [None; MAX_OUTPUTS];
+        let mut missed = false;
         while let Some(due) = self.gate.step(now) {
+            if self.gate.late() > late {
+                late = self.gate.late();
+                events.fault(FaultKind::Late, Some(due.part.0), self.late_action.into(), Why::NONE);
+            }
+            missed |= due.cause == Cause::Missed;
+            self.note(&due, now.at, events);
+            newest[due.line as usize] = Some(due);
+        }
+        for due in newest.into_iter().flatten() {
             self.carry_out(due, clock, events);
         }
-        if self.gate.late() > late {
-            events.push(Event::Fault { kind: "late", count: self.gate.late(), action: self.late_action });
+        if missed && self.edges.missed == MissedEdge::Safe {
+            self.go_safe(Reason::Output, clock, events);
         }
         self.show_health(now.at);
         if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
@@ -159,7 +186,24 @@ impl Actuator {
         }
     }
 
-    fn carry_out(&mut self, due: Move, clock: &dyn Clock, events: &EventQueue) {
+    /// Tells of a move that is later than is in time, or that came too late to be done.
+    fn note(&self, due: &Move, now: Instant, events: &Events) {
+        let late = now.since(due.due);
+        let ms = late.0 as f64 / 1000.0;
+        let (kind, what) = match due.cause {
+            Cause::Missed => (FaultKind::MissedEdge, "it would hit the next part, so it did not fire"),
+            Cause::Called if late > self.edges.late => (FaultKind::LateEdge, "it has its full width"),
+            Cause::Called | Cause::Passed | Cause::Ended => return,
+        };
+        let remedy = match (due.cause, self.edges.missed) {
+            (Cause::Missed, MissedEdge::Safe) => Remedy::Safe,
+            _ => Remedy::Told,
+        };
+        let why = Why::of(&format_args!("output {} was {ms:.1} ms late for part {}: {what}", due.line, due.part.0));
+        events.fault(kind, Some(due.part.0), remedy, why);
+    }
+
+    fn carry_out(&mut self, due: Move, clock: &dyn Clock, events: &Events) {
         let Move { part, line, active, due: scheduled, cause } = due;
         self.lines[line as usize].wanted = state(active);
         if cause != Cause::Ended {
@@ -205,8 +249,8 @@ impl Actuator {
     }
 
     /// All lines to their safe state; parts in flight are given up.
-    pub fn go_safe(&mut self, reason: Reason, clock: &dyn Clock, events: &EventQueue) {
-        self.given_up += self.gate.clear() as u64;
+    pub fn go_safe(&mut self, reason: Reason, clock: &dyn Clock, events: &Events) {
+        events.counters().given_up.fetch_add(self.gate.clear() as u64, Ordering::Relaxed);
         if reason == Reason::Stopped {
             self.health.alive = false;
         }
@@ -218,30 +262,34 @@ impl Actuator {
     }
 
     /// Brings every line to its wanted state. If one fails, the others go safe and it is tried again later.
-    fn settle(&mut self, part: u64, scheduled: Instant, clock: &dyn Clock, events: &EventQueue) {
+    fn settle(&mut self, part: u64, scheduled: Instant, clock: &dyn Clock, events: &Events) {
         let mut failed = false;
         for (i, line) in self.lines.iter_mut().enumerate() {
             if line.state == Some(line.wanted) {
                 continue;
             }
-            match line.output.apply(line.wanted) {
+            let written = line.output.apply(line.wanted);
+            let done = clock.now();
+            let outcome = if written.is_ok() { Outcome::Done } else { Outcome::Failed };
+            // A heartbeat would drown everything else in the log.
+            if !matches!(line.drive, Drive::Heartbeat(_)) {
+                let (output, state) = (i as u8, line.wanted);
+                events.tell(What::Edge(EdgeEvent { part, output, state, scheduled, done, outcome }));
+            }
+            match written {
                 Ok(()) => {
                     line.state = Some(line.wanted);
                     line.failed_in_a_row = 0;
-                    let done = clock.now();
-                    // A heartbeat would drown everything else in the log.
                     if !matches!(line.drive, Drive::Heartbeat(_)) {
                         self.jitter.add(done.since(scheduled).0);
-                        events.push(Event::Edge { part, line: i as u8, state: line.wanted, scheduled, done });
                     }
                 }
                 Err(error) => {
                     failed = true;
                     line.state = None;
                     line.failed_in_a_row += 1;
-                    self.faults += 1;
-                    events.push(Event::Fault { kind: Reason::Output.name(), count: self.faults, action: "safe" });
-                    events.explain(&error);
+                    let part = (part > 0).then_some(part);
+                    events.fault(Reason::Output, part, Remedy::Safe, Why::of(&error));
                 }
             }
         }
@@ -250,9 +298,9 @@ impl Actuator {
         }
     }
 
-    /// Faults of the outputs so far, by name: writes that failed, parts that did not fit.
-    pub fn faults(&self) -> [(&'static str, u64); 2] {
-        [(Reason::Output.name(), self.faults), (Reason::Overflow.name(), self.overflows)]
+    /// Whether every line is known to be in its safe state.
+    pub fn is_all_safe(&self) -> bool {
+        self.lines.iter().all(|l| l.state == Some(l.safe))
     }
 
     /// Writes in a row that failed, of the line that fails most.
@@ -270,13 +318,8 @@ impl Actuator {
         self.gate.in_flight()
     }
 
-    /// Parts whose gates were given up because the line went safe.
-    pub fn given_up(&self) -> u64 {
-        self.given_up
-    }
-
     /// Time from when an edge was due to when it was done, in microseconds.
-    pub fn jitter(&self) -> &Quantiles {
+    pub fn jitter(&self) -> &Percentiles {
         &self.jitter
     }
 

@@ -31,7 +31,7 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, shared: &Shared, w
     if watch.gated {
         let realtime = realtime::take();
         if !realtime.missing.is_empty() {
-            shared.events.explain(&format!("outputs could be timed better: {}", realtime.missing));
+            shared.events.note(&format_args!("outputs could be timed better: {}", realtime.missing));
         }
         shared.set_realtime(realtime.got);
     }
@@ -69,7 +69,10 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, shared: &Shared, w
         }
         if !stopped && !alive {
             actuator.go_safe(Reason::MissedBeat, clock, events);
-            shared.line_fault(Reason::MissedBeat);
+            let why = shared.how_it_hung(clock.now().since(beat));
+            // The first time counts.
+            let _ = shared.hung.set(why.clone());
+            shared.line_fault(Reason::MissedBeat, why);
             shared.end(Ended::Hung);
             return;
         }

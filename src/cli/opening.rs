@@ -1,0 +1,68 @@
+//! What a run is, for its first event: device, bundle, tags and outputs by name.
+
+use super::hex;
+use crate::board::Board;
+use crate::bundle::Bundle;
+use crate::events::record::{BundleRecord, Device, Opening, OutputRecord, TagRecord, probability, task_name};
+use crate::line::Travel;
+use crate::settings::{Drive, Mode, OutputSettings, Settings};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The run's opening. `files`: names of the source's images, where it has them.
+pub(super) fn of(
+    bundle: &Bundle<'_>,
+    settings: &Settings,
+    board: &Board,
+    kernels: &'static str,
+    files: Option<Arc<[PathBuf]>>,
+) -> Opening {
+    let contract = &bundle.contract;
+    let tags = contract.tags.iter().zip(&settings.tags).map(|(tag, policy)| TagRecord {
+        tag: tag.name.into(),
+        role: tag.role,
+        action: policy.action.name(),
+        threshold: probability(policy.rule.threshold),
+        review_low: probability(policy.rule.review_low),
+    });
+    let sha256 = hex(&bundle.sha256);
+    Opening {
+        version: VERSION,
+        device: Device { board: board.model(), kernels, version: VERSION },
+        source: settings.source.clone(),
+        kernel: kernels,
+        bundle_sha256: sha256.clone(),
+        bundle: BundleRecord { name: contract.name.into(), sha256, format: bundle.format, task: task_name(contract.task) },
+        tags: tags.collect(),
+        outputs: settings.outputs.iter().map(output).collect(),
+        files,
+    }
+}
+
+fn output(o: &OutputSettings) -> OutputRecord {
+    let (mode, width) = match (&o.drive, o.mode) {
+        (Drive::Busy, _) => ("busy", None),
+        (Drive::Ready, _) => ("ready", None),
+        (Drive::Heartbeat(period), _) => ("heartbeat", Some(period.micros().0 / 2)),
+        (Drive::Calls(_), Mode::Level) => ("level", None),
+        (Drive::Calls(_), Mode::Pulse(width)) => ("pulse", Some(width.micros().0)),
+        (Drive::Calls(_), Mode::Latched) => ("latched", None),
+    };
+    let (delay, delay_counts) = match (&o.drive, o.delay) {
+        (Drive::Calls(_), Travel::Time(span)) => (Some(span.0), None),
+        (Drive::Calls(_), Travel::Counts(counts)) => (None, Some(counts)),
+        _ => (None, None),
+    };
+    OutputRecord {
+        output: o.name.clone(),
+        backend: o.backend.name(),
+        place: o.backend.to_string(),
+        mode,
+        width,
+        delay,
+        delay_counts,
+        safe: o.safe,
+    }
+}

@@ -1,0 +1,75 @@
+//! Kinds of faults, each with a name and a counter of its own.
+
+use crate::board::Trouble;
+use crate::fault::Reason;
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// A part or the line has no verdict, and why.
+    Line(Reason),
+    /// A part was at its first gate without a verdict.
+    Late,
+    /// An output moved later than is in time.
+    LateEdge,
+    /// A pulse would have come so late that it hits the next part: it did not fire.
+    MissedEdge,
+    /// The board is in trouble.
+    Board(Trouble),
+    /// `--record` cannot write.
+    Record,
+    /// A sink of events failed, was started again, or loses events.
+    Sink,
+}
+
+impl FaultKind {
+    /// All kinds, in the order of their counters.
+    pub const ALL: [Self; 22] = [
+        Self::Line(Reason::NoFrame),
+        Self::Line(Reason::Frozen),
+        Self::Line(Reason::Stale),
+        Self::Line(Reason::Truncated),
+        Self::Line(Reason::Corrupt),
+        Self::Line(Reason::FormatChanged),
+        Self::Line(Reason::SourceGone),
+        Self::Line(Reason::Engine),
+        Self::Line(Reason::Output),
+        Self::Line(Reason::MissedBeat),
+        Self::Line(Reason::TooClose),
+        Self::Line(Reason::Overflow),
+        Self::Line(Reason::Trigger),
+        Self::Line(Reason::Panic),
+        Self::Line(Reason::Stopped),
+        Self::Late,
+        Self::LateEdge,
+        Self::MissedEdge,
+        Self::Board(Trouble::UnderVoltage),
+        Self::Board(Trouble::Throttled),
+        Self::Record,
+        Self::Sink,
+    ];
+
+    /// The name used in events and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Line(reason) => reason.name(),
+            Self::Late => "late",
+            Self::LateEdge => "late_edge",
+            Self::MissedEdge => "missed_edge",
+            Self::Board(trouble) => trouble.name(),
+            Self::Record => "record",
+            Self::Sink => "sink",
+        }
+    }
+
+    /// Its place in [`FaultKind::ALL`].
+    pub(super) fn index(self) -> usize {
+        Self::ALL.iter().position(|kind| *kind == self).expect("the list holds every kind (tested)")
+    }
+}
+
+impl From<Reason> for FaultKind {
+    fn from(reason: Reason) -> Self {
+        Self::Line(reason)
+    }
+}

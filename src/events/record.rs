@@ -1,0 +1,447 @@
+//! Events as they are written: names in place of numbers, in the words of `EVENTS.md`.
+
+use super::{Event, Events, FaultKind, Figures, MAX_IMAGES, Outcome, PartEvent, SCHEMA, TOP, What};
+use crate::decide::{Role, Task, Verdict};
+use crate::head::{Score, TagId};
+use crate::outputs::State;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a run is: names for numbers, and its first event.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Opening {
+    /// The program's version.
+    pub version: &'static str,
+    /// The device.
+    pub device: Device,
+    /// The source string.
+    pub source: String,
+    /// The kernels in use.
+    pub kernel: &'static str,
+    /// SHA-256 of the bundle, in hexadecimal.
+    pub bundle_sha256: String,
+    /// The bundle.
+    pub bundle: BundleRecord,
+    /// Tags in order.
+    pub tags: Vec<TagRecord>,
+    /// Outputs in order.
+    pub outputs: Vec<OutputRecord>,
+    /// Names of the source's images by their sequence numbers, where it has them.
+    #[serde(skip)]
+    pub files: Option<Arc<[PathBuf]>>,
+}
+
+/// A device.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Device {
+    /// The board's model as its device tree names it.
+    pub board: Option<String>,
+    /// The kernels in use.
+    pub kernels: &'static str,
+    /// The program's version.
+    pub version: &'static str,
+}
+
+/// A bundle.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct BundleRecord {
+    /// The model's name.
+    pub name: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// The format's version.
+    pub format: u32,
+    /// How many tags hold at once.
+    pub task: &'static str,
+}
+
+/// The name of a task.
+pub const fn task_name(task: Task) -> &'static str {
+    match task {
+        Task::Multiclass => "multiclass",
+        Task::Multilabel => "multilabel",
+    }
+}
+
+/// A tag and what the site does with it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TagRecord {
+    /// Its name.
+    pub tag: String,
+    /// What it stands for.
+    pub role: Role,
+    /// What happens to a part that has it.
+    pub action: &'static str,
+    /// The probability from which a frame votes for it.
+    pub threshold: f64,
+    /// The probability from which it lies in its review band.
+    pub review_low: f64,
+}
+
+/// An output.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutputRecord {
+    /// Its name.
+    pub output: String,
+    /// Its backend.
+    pub backend: &'static str,
+    /// Where it is.
+    pub place: String,
+    /// How it moves.
+    pub mode: &'static str,
+    /// Microseconds that a pulse lasts.
+    pub width: Option<u64>,
+    /// Microseconds from a part's trigger to its gate.
+    pub delay: Option<u64>,
+    /// Encoder counts from a part's trigger to its gate.
+    pub delay_counts: Option<u32>,
+    /// Its state whenever anything is wrong.
+    pub safe: State,
+}
+
+/// What the run's end leaves behind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Closing {
+    /// Why the run ended.
+    pub ended: String,
+    /// Whether every output is known to be in its safe state.
+    pub outputs_safe: bool,
+    /// Time from capture to scores in microseconds: p50, p99.
+    pub latency: [u32; 2],
+    /// Time from an edge's due time until it was done in microseconds: p50, p99, p99.9, largest.
+    pub edge_jitter: [u32; 4],
+    /// Priority and memory lock that outputs are timed with, where they follow parts.
+    pub realtime: Option<String>,
+}
+
+/// How a sink does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SinkRecord {
+    /// Its name.
+    pub sink: &'static str,
+    /// Events it has written.
+    pub written: u64,
+    /// Events it could not take or write.
+    pub lost: u64,
+    /// How often it was started again.
+    pub restarts: u64,
+}
+
+/// One line of the log.
+#[derive(Serialize)]
+pub struct Record<'a> {
+    schema: u32,
+    event: &'static str,
+    run: &'a str,
+    at: u64,
+    wall: Option<u64>,
+    #[serde(flatten)]
+    body: Body<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    Start(&'a Opening),
+    Trigger(TriggerRecord),
+    Part(Box<PartRecord<'a>>),
+    Edge(EdgeRecord<'a>),
+    Fault(FaultRecord<'a>),
+    Status(Box<StatusRecord>),
+    Summary(Box<SummaryRecord<'a>>),
+    Note(NoteRecord<'a>),
+}
+
+#[derive(Serialize)]
+struct TriggerRecord {
+    part: u64,
+    trigger: u64,
+    position: i64,
+    touching: bool,
+}
+
+#[derive(Serialize)]
+struct ImageRecord {
+    captured_at: u64,
+    sequence: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ScoreRecord<'a> {
+    tag: &'a str,
+    score: f64,
+    score_raw: u16,
+}
+
+#[derive(Serialize)]
+struct LatencyRecord {
+    preprocess: u64,
+    infer: u64,
+    total: u64,
+}
+
+#[derive(Serialize)]
+struct PartRecord<'a> {
+    part: u64,
+    trigger: u64,
+    frames: usize,
+    captured_at: u64,
+    images: heapless::Vec<ImageRecord, MAX_IMAGES>,
+    tag: Option<&'a str>,
+    score: Option<f64>,
+    score_raw: Option<u16>,
+    top: heapless::Vec<ScoreRecord<'a>, TOP>,
+    verdict: &'static str,
+    held: Vec<&'a str>,
+    band: Vec<&'a str>,
+    action: &'static str,
+    reason: Option<&'static str>,
+    late: bool,
+    bundle_sha256: &'a str,
+    age: u64,
+    latency: LatencyRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truth: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct EdgeRecord<'a> {
+    part: u64,
+    output: &'a str,
+    /// The same under its name of schema 1.
+    line: &'a str,
+    state: State,
+    scheduled: u64,
+    done: u64,
+    outcome: Outcome,
+}
+
+#[derive(Serialize)]
+struct FaultRecord<'a> {
+    kind: &'static str,
+    part: Option<u64>,
+    count: u64,
+    action: &'static str,
+    why: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct NoteRecord<'a> {
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    triggers: u64,
+    parts: u64,
+    accept: u64,
+    reject: u64,
+    review: u64,
+    unknown: u64,
+    foreign: u64,
+    safe: u64,
+    late: u64,
+    given_up: u64,
+    too_close: u64,
+    missed_triggers: u64,
+    skipped_frames: u64,
+    edges: u64,
+    edges_failed: u64,
+    dropped_events: u64,
+    faults: BTreeMap<&'static str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truth: Option<Truth>,
+    sinks: Vec<SinkRecord>,
+}
+
+#[derive(Serialize)]
+struct Truth {
+    right: u64,
+    wrong: u64,
+}
+
+#[derive(Serialize)]
+struct StatusRecord {
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+#[derive(Serialize)]
+struct Middle {
+    p50: u32,
+    p99: u32,
+}
+
+#[derive(Serialize)]
+struct Tail {
+    p50: u32,
+    p99: u32,
+    p999: u32,
+    max: u32,
+}
+
+#[derive(Serialize)]
+struct SummaryRecord<'a> {
+    #[serde(flatten)]
+    counts: Counts,
+    by_tag: BTreeMap<&'a str, u64>,
+    latency: Middle,
+    edge_jitter: Tail,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    realtime: Option<&'a str>,
+    outputs_safe: bool,
+    ended: &'a str,
+}
+
+/// A probability to four digits.
+pub fn probability(score: Score) -> f64 {
+    (score.probability() as f64 * 1e4).round() / 1e4
+}
+
+impl Opening {
+    /// A tag's name.
+    pub(super) fn tag(&self, id: TagId) -> &str {
+        self.tags.get(id.0 as usize).map_or("?", |t| &t.tag)
+    }
+
+    /// An output's name.
+    pub(super) fn output(&self, index: u8) -> &str {
+        self.outputs.get(index as usize).map_or("?", |o| &o.output)
+    }
+
+    fn file(&self, sequence: u64) -> Option<String> {
+        let files = self.files.as_ref()?;
+        files.get(usize::try_from(sequence).ok()?).map(|path| path.display().to_string())
+    }
+}
+
+/// Kinds of faults that were told, each with its count.
+pub(super) fn faults(figures: &Figures) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    FaultKind::ALL.iter().zip(figures.faults).filter(|(_, n)| *n > 0).map(|(kind, n)| (kind.name(), n))
+}
+
+impl<'a> Record<'a> {
+    /// The record of an event, with the names that `events` knows.
+    pub fn new(events: &'a Events, event: &'a Event) -> Self {
+        let (name, body) = match &event.what {
+            What::Start => ("start", Body::Start(events.opening())),
+            What::Trigger(t) => {
+                let (part, trigger) = (t.part, t.trigger.as_micros());
+                ("trigger", Body::Trigger(TriggerRecord { part, trigger, position: t.position, touching: t.touching }))
+            }
+            What::Part(part) => ("part", Body::Part(Box::new(PartRecord::new(events.opening(), part)))),
+            What::Edge(e) => {
+                let output = events.opening().output(e.output);
+                let (scheduled, done) = (e.scheduled.as_micros(), e.done.as_micros());
+                let (part, state, outcome) = (e.part, e.state, e.outcome);
+                ("edge", Body::Edge(EdgeRecord { part, output, line: output, state, scheduled, done, outcome }))
+            }
+            What::Fault(f) => {
+                let why = Some(f.why.as_str()).filter(|w| !w.is_empty());
+                let (kind, action) = (f.kind.name(), f.remedy.name());
+                ("fault", Body::Fault(FaultRecord { kind, part: f.part, count: f.count, action, why }))
+            }
+            What::Status(figures) => {
+                ("status", Body::Status(Box::new(StatusRecord { counts: Counts::new(events, figures) })))
+            }
+            What::Summary => ("summary", Body::Summary(Box::new(SummaryRecord::new(events)))),
+            What::Note(text) => ("note", Body::Note(NoteRecord { text: text.as_str() })),
+        };
+        Self { schema: SCHEMA, event: name, run: events.run(), at: event.at.as_micros(), wall: event.wall, body }
+    }
+}
+
+impl<'a> PartRecord<'a> {
+    fn new(opening: &'a Opening, part: &PartEvent) -> Self {
+        let names = |tags: &crate::decide::TagSet| tags.iter().map(|t| opening.tag(t)).collect();
+        let decision = &part.decision;
+        let best = part.top.first().map(|(_, score)| *score);
+        let image = |i: &super::Image| ImageRecord {
+            captured_at: i.captured_at.as_micros(),
+            sequence: i.sequence,
+            file: opening.file(i.sequence),
+        };
+        let score = |(tag, score): &(TagId, Score)| ScoreRecord {
+            tag: opening.tag(*tag),
+            score: probability(*score),
+            score_raw: score.0,
+        };
+        Self {
+            part: part.part,
+            trigger: part.trigger.as_micros(),
+            frames: part.images.len(),
+            captured_at: part.captured_at.as_micros(),
+            images: part.images.iter().map(image).collect(),
+            tag: decision.tag.map(|t| opening.tag(t)),
+            score: best.map(probability),
+            score_raw: best.map(|s| s.0),
+            top: part.top.iter().map(score).collect(),
+            verdict: decision.verdict.name(),
+            held: names(&decision.held),
+            band: names(&decision.band),
+            action: part.action.map_or("safe", crate::decide::Action::name),
+            reason: if let Verdict::Safe(reason) = decision.verdict { Some(reason.name()) } else { None },
+            late: part.late,
+            bundle_sha256: &opening.bundle_sha256,
+            age: part.age.0,
+            latency: LatencyRecord {
+                preprocess: part.latency.preprocess.0,
+                infer: part.latency.infer.0,
+                total: part.latency.total.0,
+            },
+            truth: part.truth.map(|kind| kind.name()),
+        }
+    }
+}
+
+impl Counts {
+    fn new(events: &Events, f: &Figures) -> Self {
+        let [right, wrong] = f.truth;
+        let sinks = events.sinks();
+        Self {
+            triggers: f.triggers,
+            parts: f.parts,
+            accept: f.accept,
+            reject: f.reject,
+            review: f.review,
+            unknown: f.unknown,
+            foreign: f.foreign,
+            safe: f.safe,
+            late: f.late,
+            given_up: f.given_up,
+            too_close: f.too_close,
+            missed_triggers: f.missed_triggers,
+            skipped_frames: f.skipped_frames,
+            edges: f.edges,
+            edges_failed: f.edges_failed,
+            dropped_events: sinks.iter().map(|s| s.lost).sum(),
+            faults: faults(f).collect(),
+            truth: (right + wrong > 0).then_some(Truth { right, wrong }),
+            sinks,
+        }
+    }
+}
+
+impl<'a> SummaryRecord<'a> {
+    fn new(events: &'a Events) -> Self {
+        const NOT_CLOSED: &Closing =
+            &Closing { ended: String::new(), outputs_safe: false, latency: [0; 2], edge_jitter: [0; 4], realtime: None };
+        let closing = events.closing().unwrap_or(NOT_CLOSED);
+        let [p50, p99] = closing.latency;
+        let [j50, j99, j999, max] = closing.edge_jitter;
+        let names = events.opening().tags.iter().map(|t| t.tag.as_str());
+        Self {
+            counts: Counts::new(events, &events.counters().figures()),
+            by_tag: names.zip(events.counters().by_tag()).filter(|(_, n)| *n > 0).collect(),
+            latency: Middle { p50, p99 },
+            edge_jitter: Tail { p50: j50, p99: j99, p999: j999, max },
+            realtime: closing.realtime.as_deref(),
+            outputs_safe: closing.outputs_safe,
+            ended: &closing.ended,
+        }
+    }
+}
