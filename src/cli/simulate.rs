@@ -276,7 +276,8 @@ fn drawn(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused
         let outcome = simulate::run(&plan, &drawn.script)?;
         if args.only.is_some() || !outcome.verdict.is_clean() && !shown {
             shown = true;
-            println!("# setting {index} of seed {}: {:?}\n{}", args.seed, outcome.verdict, drawn.text);
+            let first = outcome.first.as_deref().unwrap_or("every line was in its state");
+            println!("# setting {index} of seed {}: {:?}, {first}\n{}", args.seed, outcome.verdict, drawn.text);
         }
         soaked.add(&outcome);
     }

@@ -204,7 +204,9 @@ impl Gate {
             }
         };
         if shape == Shape::Latched && called {
-            self.ends[line as usize].get_or_insert((NEVER, id));
+            // A part that calls for the line after the button was pressed latches it again.
+            let end = &mut self.ends[line as usize];
+            *end = end.filter(|(at, _)| *at == NEVER).or(Some((NEVER, id)));
         }
         self.leave();
         let cause = match (called, missed) {

@@ -263,7 +263,9 @@ proptest! {
     fn every_part_passes_every_gate_once_in_order_and_on_time(line in prop::collection::vec(given(), 1..60), wake in 1u64..40) {
         const DELAYS: [u32; 3] = [150, 90, 300];
         const LATE: LineMask = 0b101;
-        let mut gate = Gate::new(&DELAYS.map(|d| pulse(d, 5)), LATE);
+        /// Also the window of each pulse.
+        const WIDTH: u32 = 5;
+        let mut gate = Gate::new(&DELAYS.map(|d| pulse(d, WIDTH)), LATE);
         let mut at = 0;
         let triggers: std::vec::Vec<u64> = line.iter().map(|g| { at += g.gap; at }).collect();
         let mut opened = 0;
@@ -280,8 +282,11 @@ proptest! {
             }
             if now % wake == 0 {
                 for m in std::iter::from_fn(|| gate.step(moment(now))).filter(|m| m.cause != Cause::Ended) {
-                    prop_assert_eq!(m.due, ms(triggers[m.part.0 as usize] + DELAYS[m.line as usize] as u64));
-                    passes[m.line as usize].push((m.part.0, m.cause == Cause::Called));
+                    let due = triggers[m.part.0 as usize] + DELAYS[m.line as usize] as u64;
+                    prop_assert_eq!(m.due, ms(due));
+                    let called = m.cause != Cause::Passed;
+                    prop_assert_eq!(m.cause == Cause::Missed, called && now - due > WIDTH as u64);
+                    passes[m.line as usize].push((m.part.0, called));
                 }
             }
         }

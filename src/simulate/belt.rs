@@ -530,6 +530,7 @@ impl<'s> Simulated<'s> {
         Outcome {
             parts: self.script.parts,
             verdict: self.ledger.verdict,
+            first: self.ledger.first.take(),
             late: self.actuator.late(),
             undecided: (0..parts).filter(|i| !self.ledger.is_decided(*i)).count() as u64,
             line_time: self.clock.now().since(Instant::from_micros(1_000_000)),

@@ -44,8 +44,8 @@ pub(super) enum Answer {
 #[derive(Clone, Debug)]
 struct Passing {
     trigger: u64,
-    /// When the line was told of it.
-    told: u64,
+    /// How often all lines had gone safe by then.
+    safes_before: usize,
     /// It touches a neighbour, or a frame was taken for it that shows another: the late action.
     in_doubt: bool,
     /// It touches a neighbour: it gets no more frames.
@@ -70,7 +70,7 @@ pub(super) struct Edge {
 pub(super) struct Ledger {
     site: Site,
     parts: Vec<Passing>,
-    /// Moments at which all lines had to go safe.
+    /// Moments at which all lines had to go safe, in the order in which they did.
     safe_at: Vec<u64>,
     acknowledged: Vec<u64>,
     /// Spans in which the line's program did not run.
@@ -78,6 +78,8 @@ pub(super) struct Ledger {
     /// The part whose frame the model has.
     working: Option<usize>,
     pub(super) verdict: Verdict,
+    /// The first line that was not in the state that it must have been in, in words.
+    pub(super) first: Option<String>,
 }
 
 /// Most parts between trigger and last gate.
@@ -87,7 +89,16 @@ impl Ledger {
     pub(super) fn new(site: Site) -> Self {
         let none = Vec::new;
         let verdict = Verdict::default();
-        Self { site, parts: Vec::new(), safe_at: none(), acknowledged: none(), stalls: Vec::new(), working: None, verdict }
+        Self {
+            site,
+            parts: Vec::new(),
+            safe_at: none(),
+            acknowledged: none(),
+            stalls: Vec::new(),
+            working: None,
+            verdict,
+            first: None,
+        }
     }
 
     /// A part passes at `trigger`, and the line is told of it at `told`.
@@ -100,7 +111,8 @@ impl Ledger {
             _ => {}
         }
         let last_way = self.site.lines.iter().map(|l| l.delay_us).max().unwrap_or(0);
-        let safe_since = |p: &Passing| self.safe_at.last().is_some_and(|s| *s >= p.told);
+        let safes_before = self.safe_at.len();
+        let safe_since = |p: &Passing| safes_before > p.safes_before;
         let in_flight = self.parts.iter().rev().take_while(|p| self.done(p.trigger + last_way) >= told);
         if in_flight.filter(|p| !safe_since(p)).count() >= MOST_IN_FLIGHT {
             self.safe_at.push(told);
@@ -123,7 +135,7 @@ impl Ledger {
         }
         self.parts.push(Passing {
             trigger,
-            told,
+            safes_before,
             in_doubt: too_close,
             touching: too_close,
             taken: Vec::new(),
@@ -260,13 +272,11 @@ impl Ledger {
 
     /// Whether the part is still followed when it is at a gate `delay` behind the trigger: no line went safe on its way.
     fn is_followed(&self, p: &Passing, delay: u64) -> bool {
-        let from = self.safe_at.partition_point(|s| *s < p.told);
-        self.safe_at.get(from).is_none_or(|s| *s > self.done(p.trigger + delay))
+        self.safe_at.get(p.safes_before).is_none_or(|s| *s > self.done(p.trigger + delay))
     }
 
     /// Compares every line's state at every moment with what it must have been. `found`: edges by the output's name.
     pub(super) fn judge(&mut self, found: &BTreeMap<String, Vec<Edge>>) {
-        self.safe_at.sort_unstable();
         let called: Vec<BTreeSet<usize>> = self.parts.iter().map(|p| self.called(p)).collect();
         let mut verdict = self.verdict;
         let mut missing: Vec<(usize, u64)> = Vec::new();
@@ -290,6 +300,15 @@ impl Ledger {
                     (state, f, moved) = ((e.active, e.part), f + 1, true);
                 }
                 let (active, part, safe) = expected;
+                if active != state.0 && self.first.is_none() {
+                    self.first = Some(format!(
+                        "output {} at {now} us: must be {} (part {part:?}), is {} (part {:?})",
+                        line.name,
+                        if active { "active" } else { "inactive" },
+                        if state.0 { "active" } else { "inactive" },
+                        state.1
+                    ));
+                }
                 match (active == state.0, safe) {
                     // The line moved when it should, and says for whom.
                     (true, false) => verdict.swapped += u64::from(moved && active && part.is_some() && part != state.1),
@@ -318,12 +337,13 @@ impl Ledger {
     /// The state that line `i` must take from each moment on: when, whether active, for which part, whether it is the safe one.
     fn states(&self, i: usize, called: &[BTreeSet<usize>]) -> Vec<(u64, bool, Option<u64>, bool)> {
         let line = &self.site.lines[i];
-        // What happens to the line, in the order of time; at one moment a fault is last, since it undoes the rest.
+        // What happens to the line, in the order of time. At one moment the button is first, since it ends what was there
+        // before; then a fault, since a part that is followed at that moment came after it.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         enum Happens {
-            At { due: u64, part: u64, called: bool },
             Acknowledged,
             Safe,
+            At { due: u64, part: u64, called: bool },
         }
         let mut all: Vec<(u64, Happens)> = self.safe_at.iter().map(|s| (*s, Happens::Safe)).collect();
         all.extend(self.acknowledged.iter().map(|a| (*a, Happens::Acknowledged)));
@@ -354,7 +374,12 @@ impl Ledger {
                 }
                 (Happens::Acknowledged, Moves::Latched) if latched.take().is_some() => states.push((at, false, None, false)),
                 (Happens::Acknowledged, _) => {}
-                (Happens::At { part, called, .. }, Moves::Level) => states.push((at, called, Some(part), false)),
+                (Happens::At { part, called, .. }, Moves::Level) => {
+                    let as_before = |s: &(u64, bool, Option<u64>, bool)| s.1 == called && !s.3;
+                    if !states.last().is_some_and(as_before) {
+                        states.push((at, called, Some(part), false));
+                    }
+                }
                 (Happens::At { part, called, .. }, Moves::Latched) => {
                     if called && latched.is_none() {
                         latched = Some(part);

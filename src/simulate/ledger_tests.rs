@@ -40,10 +40,16 @@ fn edges(pulses: &[Pulse]) -> BTreeMap<String, Vec<Edge>> {
 /// Three parts: a good one in time, a good one late, a bad one in time.
 fn judged(found: &[Pulse], safe_at: Option<u64>) -> Verdict {
     let mut ledger = ledger(SETTINGS);
-    part(&mut ledger, 0, 1, 30);
-    part(&mut ledger, 1000, 1, 1200);
-    part(&mut ledger, 2000, 0, 2040);
-    safe_at.into_iter().for_each(|at| ledger.goes_safe(ms(at)));
+    let mut safe_at = safe_at;
+    for (trigger, tag, answered) in [(0, 1, 30), (1000, 1, 1200), (2000, 0, 2040), (u64::MAX, 0, 0)] {
+        // The ledger is told of everything in its order.
+        if let Some(at) = safe_at.take_if(|at| *at < trigger) {
+            ledger.goes_safe(ms(at));
+        }
+        if trigger < u64::MAX {
+            part(&mut ledger, trigger, tag, answered);
+        }
+    }
     ledger.judge(&edges(found));
     ledger.verdict
 }

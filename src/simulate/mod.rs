@@ -78,6 +78,8 @@ pub struct Outcome {
     pub parts: u64,
     /// What did not agree with the ledger.
     pub verdict: ledger::Verdict,
+    /// The first line that was in another state than the ledger's, in words.
+    pub first: Option<String>,
     /// Faults that were injected, by name.
     pub faults: Vec<(&'static str, u64)>,
     /// Parts that were at their gate without a verdict.

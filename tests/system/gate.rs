@@ -54,9 +54,10 @@ fn each_part_fires_its_own_gate_at_trigger_plus_delay_with_others_in_between() {
 
 #[test]
 fn a_part_without_a_verdict_in_time_gets_the_late_action_at_its_gate() {
-    // No frame can be exposed after the trigger and classified within a millisecond.
+    // No frame can be exposed after the trigger and classified within a millisecond. The conveyor's barrier is told with the
+    // frame that shows it, later than any window but a wide one.
     let text = "[source]\nopen = \"conveyor?seed=21&speed=1600\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\n\
-         deadline_ms = 1000\n[outputs.reject_gate]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 1\non = [\"reject\"]\n\
+         deadline_ms = 1000\n[outputs.reject_gate]\nmode = \"pulse\"\nwidth_ms = 20\nwindow_ms = 5000\ndelay_ms = 1\non = [\"reject\"]\n\
          [outputs.good]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 1\non = [\"accept\"]\n";
     let all = run(&settings("late", text), &["--parts", "3"]);
     assert_eq!(summary(&all)["late"], 3);

@@ -19,6 +19,7 @@ use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::Ordering;
 
 struct Driven {
+    name: String,
     output: Box<dyn Output>,
     safe: State,
     drive: Drive,
@@ -96,6 +97,7 @@ impl Actuator {
         for s in settings {
             match open(s) {
                 Ok(output) => lines.push(Driven {
+                    name: s.name.clone(),
                     output,
                     safe: s.safe,
                     drive: s.drive.clone(),
@@ -172,10 +174,15 @@ impl Actuator {
             }
             missed |= due.cause == Cause::Missed;
             self.note(&due, now.at, events);
-            newest[due.line as usize] = Some(due);
+            // The part that an edge names is the one that changed the state.
+            let newest: &mut Option<Move> = &mut newest[due.line as usize];
+            *newest = newest.filter(|before| before.active == due.active).or(Some(due));
         }
         for due in newest.into_iter().flatten() {
-            self.carry_out(due, clock, events);
+            if !self.carry_out(due, clock, events) {
+                // All lines went safe: what else was due is given up.
+                break;
+            }
         }
         if missed && self.edges.missed == MissedEdge::Safe {
             self.go_safe(Reason::Output, clock, events);
@@ -199,17 +206,19 @@ impl Actuator {
             (Cause::Missed, MissedEdge::Safe) => Remedy::Safe,
             _ => Remedy::Told,
         };
-        let why = Why::of(&format_args!("output {} was {ms:.1} ms late for part {}: {what}", due.line, due.part.0));
+        let name = &self.lines[due.line as usize].name;
+        let why = Why::of(&format_args!("output {name} was {ms:.1} ms late for part {}: {what}", due.part.0));
         events.fault(kind, Some(due.part.0), remedy, why);
     }
 
-    fn carry_out(&mut self, due: Move, clock: &dyn Clock, events: &Events) {
+    /// Moves a line; false if that failed, and all lines went safe.
+    fn carry_out(&mut self, due: Move, clock: &dyn Clock, events: &Events) -> bool {
         let Move { part, line, active, due: scheduled, cause } = due;
         self.lines[line as usize].wanted = state(active);
         if cause != Cause::Ended {
             self.is_safe = false;
         }
-        self.settle(part.0, scheduled, clock, events);
+        self.settle(part.0, scheduled, clock, events)
     }
 
     /// Busy, ready and heartbeat lines.
@@ -261,8 +270,8 @@ impl Actuator {
         self.settle(0, clock.now(), clock, events);
     }
 
-    /// Brings every line to its wanted state. If one fails, the others go safe and it is tried again later.
-    fn settle(&mut self, part: u64, scheduled: Instant, clock: &dyn Clock, events: &Events) {
+    /// Brings every line to its wanted state. If one fails, the others go safe and it is tried again later; false then.
+    fn settle(&mut self, part: u64, scheduled: Instant, clock: &dyn Clock, events: &Events) -> bool {
         let mut failed = false;
         for (i, line) in self.lines.iter_mut().enumerate() {
             if line.state == Some(line.wanted) {
@@ -296,6 +305,7 @@ impl Actuator {
         if failed && !self.is_safe {
             self.go_safe(Reason::Output, clock, events);
         }
+        !failed
     }
 
     /// Whether every line is known to be in its safe state.
