@@ -83,7 +83,7 @@ fn zeros(n: usize) -> Box<[AtomicU64]> {
 }
 
 impl Counters {
-    /// All zero, for a model of so many tags.
+    /// All zero, for a model of that number of tags.
     pub fn new(tags: usize) -> Self {
         let zero = || AtomicU64::new(0);
         Self {

@@ -85,7 +85,7 @@ pub struct Events {
 }
 
 impl Events {
-    fn with(clock: Arc<dyn Clock>, opening: Opening, sinks: Vec<SinkState>) -> Self {
+    pub(super) fn with(clock: Arc<dyn Clock>, opening: Opening, sinks: Vec<SinkState>) -> Self {
         // The standard library seeds this hasher from the system's random numbers.
         let run = format!("{:016x}", std::collections::hash_map::RandomState::new().build_hasher().finish());
         let counters = Counters::new(opening.tags.len());

@@ -12,7 +12,7 @@ pub enum FaultKind {
     Late,
     /// An output moved later than is in time.
     LateEdge,
-    /// A pulse would have come so late that it hits the next part: it did not fire.
+    /// A pulse would have come so late that it would meet the next part: it did not fire.
     MissedEdge,
     /// The board is in trouble.
     Board(Trouble),

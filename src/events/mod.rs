@@ -88,7 +88,7 @@ pub struct TriggerEvent {
 /// An image that counts for a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Its stamp: start of exposure, or arrival where the source knows no more.
+    /// Its stamp: start of exposure, or arrival where the source states only that.
     pub captured_at: Instant,
     /// The source's number for it.
     pub sequence: u64,
@@ -275,3 +275,6 @@ impl Images {
         found.unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

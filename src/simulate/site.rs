@@ -23,7 +23,7 @@ pub struct ModelTag {
 /// How an output moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moves {
-    /// For so many microseconds.
+    /// For this time, in microseconds.
     Pulse(u64),
     /// Until a part that does not call for it.
     Level,

@@ -4,6 +4,7 @@
 
 mod bundle;
 mod cli;
+mod events;
 mod faults;
 mod gate;
 mod line;

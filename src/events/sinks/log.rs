@@ -6,7 +6,7 @@ use crate::events::{Event, Events, What};
 use crate::rotating::RotatingFile;
 use crate::time::{Instant, Micros};
 
-/// Bytes that may be written: so many a day, and at once what an hour brings.
+/// Bytes that may be written: a number a day, and at once what an hour of it brings.
 #[derive(Debug)]
 struct Allowance {
     bytes_per_day: u64,

@@ -1,0 +1,168 @@
+//! Sinks that are slow, fail or panic cost their own events only.
+
+use super::*;
+use crate::events::record::Closing;
+use crate::events::sinks::Sink;
+use std::io::Error;
+use std::sync::Mutex;
+use std::time::Duration;
+
+type Seen = Arc<Mutex<std::vec::Vec<String>>>;
+
+/// Keeps the names of what it is told; what it does with an event is up to `act`.
+struct Keeps<F> {
+    seen: Seen,
+    act: F,
+}
+
+fn name(what: &What) -> String {
+    match what {
+        What::Start => "start".into(),
+        What::Summary => "summary".into(),
+        What::Trigger(t) => format!("trigger {}", t.part),
+        What::Fault(f) => format!("fault {} {}", f.kind.name(), f.why.as_str()),
+        What::Note(text) => format!("note {}", text.as_str()),
+        _ => "other".into(),
+    }
+}
+
+impl<F: FnMut(&str) -> std::io::Result<()> + Send> Sink for Keeps<F> {
+    fn write(&mut self, _: &Events, event: &Event) -> std::io::Result<()> {
+        let name = name(&event.what);
+        (self.act)(&name)?;
+        self.seen.lock().unwrap().push(name);
+        Ok(())
+    }
+}
+
+fn sink<F: FnMut(&str) -> std::io::Result<()> + Send + Clone + 'static>(name: &'static str, act: F) -> (Seen, Sinking) {
+    let seen = Seen::default();
+    let kept = seen.clone();
+    let make = move || Box::new(Keeps { seen: kept.clone(), act: act.clone() }) as Box<dyn Sink>;
+    (seen, Sinking { name, wants: |_| true, make: Box::new(make) })
+}
+
+fn trigger(part: u64) -> What {
+    What::Trigger(TriggerEvent { part, trigger: Instant::from_micros(part), position: 0, touching: false })
+}
+
+fn opening() -> record::Opening {
+    record::Opening::default()
+}
+
+#[test]
+fn a_sink_that_does_not_read_loses_its_own_events_and_nobody_waits() {
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    let door = gate.clone();
+    let (slow_seen, slow) = sink("slow", move |_| {
+        drop(door.lock().unwrap());
+        Ok(())
+    });
+    let (quick_seen, quick) = sink("quick", |_| Ok(()));
+    let (events, threads) = Events::start(still(), opening(), vec![slow, quick]).unwrap();
+    let begin = std::time::Instant::now();
+    let mut longest = Duration::ZERO;
+    for part in 1..=5000 {
+        let one = std::time::Instant::now();
+        events.tell(trigger(part));
+        longest = longest.max(one.elapsed());
+        if part % 500 == 0 {
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+    eprintln!("5000 events in {:?}, the longest {longest:?}", begin.elapsed());
+    let sinks = events.sinks();
+    assert!(sinks[0].lost > 3500 && sinks[0].lost < 5000, "{sinks:?}");
+    events.close(Closing::default());
+    drop(held);
+    threads.join(Duration::from_secs(20));
+    let sinks = events.sinks();
+    // Everything is either written or counted as lost, and the summary is always there.
+    assert_eq!(sinks[0].written + sinks[0].lost, 5002, "{sinks:?}");
+    assert_eq!((sinks[1].written, sinks[1].lost), (5002, 0), "{sinks:?}");
+    for seen in [&slow_seen, &quick_seen] {
+        let seen = seen.lock().unwrap();
+        assert_eq!((seen[0].as_str(), seen.last().unwrap().as_str()), ("start", "summary"));
+    }
+    let order: std::vec::Vec<u64> =
+        quick_seen.lock().unwrap().iter().filter_map(|s| s.strip_prefix("trigger ")?.parse().ok()).collect();
+    assert_eq!(order, (1..=5000).collect::<std::vec::Vec<_>>());
+}
+
+#[test]
+fn a_panic_costs_a_sink_one_event_and_a_pause_and_the_others_are_told() {
+    let count = Arc::new(Mutex::new(0));
+    let panics = count;
+    let (seen, bad) = sink("bad", move |_| {
+        let mut n = panics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *n += 1;
+        assert!(*n != 3 && *n != 5, "planted at {n}");
+        Ok(())
+    });
+    let (others, good) = sink("good", |_| Ok(()));
+    let (events, threads) = Events::start(still(), opening(), vec![bad, good]).unwrap();
+    (1..=10).for_each(|part| events.tell(trigger(part)));
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while events.sinks()[0].restarts < 2 && std::time::Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    events.close(Closing::default());
+    threads.join(Duration::from_secs(20));
+    let sinks = events.sinks();
+    // Start, ten triggers, two faults, the summary: each written or lost.
+    assert_eq!((sinks[0].restarts, sinks[0].lost, sinks[0].written), (2, 2, 12), "{sinks:?}");
+    let (seen, others) = (seen.lock().unwrap(), others.lock().unwrap());
+    assert_eq!(seen.first().unwrap(), "start");
+    assert_eq!(seen.last().unwrap(), "summary");
+    assert!(!seen.contains(&"trigger 2".into()) && seen.contains(&"trigger 10".into()), "{seen:?}");
+    let told: std::vec::Vec<_> = others.iter().filter(|s| s.starts_with("fault sink the sink \"bad\" panicked")).collect();
+    assert!(told.len() == 2 && told[0].contains("planted at 3") && told[0].contains("0.1 s, 1 so far"), "{told:?}");
+    assert!(told[1].contains("0.2 s, 2 so far"), "the pause grows: {told:?}");
+    assert_eq!(events.counters().figures().faults[FaultKind::Sink.index()], 2);
+}
+
+#[test]
+fn a_sink_that_cannot_write_is_told_once_and_its_return_too() {
+    let (_, full) = sink("full", |name| match name.strip_prefix("trigger ").map(|n| n.parse::<u32>().unwrap()) {
+        Some(n) if (3..8).contains(&n) => Err(Error::other("no space left")),
+        _ => Ok(()),
+    });
+    let (seen, good) = sink("good", |_| Ok(()));
+    let (events, threads) = Events::start(still(), opening(), vec![full, good]).unwrap();
+    (1..=10).for_each(|part| events.tell(trigger(part)));
+    std::thread::sleep(Duration::from_millis(200));
+    events.close(Closing::default());
+    threads.join(Duration::from_secs(20));
+    assert_eq!(events.sinks()[0].lost, 5);
+    let seen = seen.lock().unwrap();
+    let about: std::vec::Vec<_> = seen.iter().filter(|s| s.contains("the sink")).collect();
+    assert!(about.len() == 2 && about[0].contains("no space left"), "{about:?}");
+    assert!(about[1].contains("writes again; it has lost 5 events"), "{about:?}");
+}
+
+#[test]
+fn readers_of_the_snapshot_never_keep_the_line_waiting() {
+    let events = Arc::new(Events::kept(still()));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let view = events.snapshot().view();
+                    if let Some(part) = view.part {
+                        // Part and scores are of one moment.
+                        assert_eq!(view.scores.as_slice(), [Score(part.part as u16); 9]);
+                    }
+                }
+            });
+        }
+        for part in 1..=20_000 {
+            events.part(decided(part, Decision::safe(Reason::NoFrame)), &[Score(part as u16); 9]);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    // Whoever holds a view open holds one place only.
+    events.part(decided(7, Decision::safe(Reason::NoFrame)), &[Score(7)]);
+    assert_eq!(events.snapshot().view().part.unwrap().part, 7);
+}
