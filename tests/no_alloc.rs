@@ -12,7 +12,7 @@ use tagpin::engine::Engine;
 use tagpin::frame::CapturedAt;
 use tagpin::line::{Moment, PartId, Taken};
 use tagpin::settings::{ModelTags, Settings};
-use tagpin::sources::{self, FrameBuffer, Stamp};
+use tagpin::sources::{self, FrameBuffer, Limits, Stamp};
 use tagpin::supervisor::actuation::{Actuator, Command};
 use tagpin::supervisor::events::EventQueue;
 use tagpin::supervisor::stage::Stage;
@@ -51,7 +51,7 @@ fn allocations(source: &str, frames: usize) -> u64 {
     let text = "[decide]\nn = 3\nk = 2\n[outputs.a]\non = [\"accept\"]\nmode = \"pulse\"\nwidth_ms = 1\n[outputs.b]\non = [\"reject\"]\n";
     let settings = Settings::parse(text, "test", ModelTags { names: &names, rules: &rules }).unwrap();
     let clock = SystemClock;
-    let mut source = sources::open(&source.parse().unwrap(), &(Arc::new(clock) as _)).unwrap();
+    let mut source = sources::open(&source.parse().unwrap(), &(Arc::new(clock) as _), Limits::default()).unwrap();
     assert!(!source.allocates());
     let engine = Engine::from_bundle(&bundle).unwrap();
     let mut stage = Stage::new(&bundle, Box::new(engine), &settings, source.pacing()).unwrap();

@@ -142,7 +142,8 @@ fn board(problems: &mut usize, board: &Board, settings: &Settings) {
 /// Opens the source and takes one frame.
 fn source(settings: &Settings, input: &Input<'_>) -> Result<String, String> {
     let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
-    let mut source = sources::open(&spec, &(Arc::new(SystemClock) as _)).map_err(|e| e.to_string())?;
+    let mut source =
+        sources::open(&spec, &(Arc::new(SystemClock) as _), settings.source_limits()).map_err(|e| e.to_string())?;
     settings.check_source(source.has_barrier(), source.knows_exposure())?;
     let mut frame = FrameBuffer::empty();
     let timeout = settings.frame_timeout.micros().duration();

@@ -65,7 +65,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         }
         let spec = settings.source.parse::<SourceSpec>();
         let clock = Arc::new(SystemClock) as _;
-        let source = spec.and_then(|spec| sources::open(&spec, &clock));
+        let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
         let source = source.map_err(|e| keep(e.into())).ok();
         if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.knows_exposure())) {
             keep(why.into());
@@ -110,6 +110,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         tags: bundle.contract.tags.iter().map(|t| t.name.to_string()).collect(),
         outputs: settings.outputs.iter().map(|o| (o.name.clone(), o.backend.to_string())).collect(),
     };
+    source.remarks().iter().for_each(|remark| eprintln!("tagpin: {remark}"));
     let tags = opening.tags.len();
     let parts = args.parts.unwrap_or(if demo { 20 } else { 0 });
     let reporter = Reporter::new(opening, args.json, log.and_then(Result::ok));

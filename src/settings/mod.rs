@@ -142,6 +142,10 @@ pub struct Settings {
     pub roi: Option<Roi>,
     /// Longest time without a frame.
     pub frame_timeout: Millis,
+    /// Longest time from opening the source to its first frame.
+    pub first_frame_timeout: Millis,
+    /// Most memory that decoding one picture may take.
+    pub picture_budget: crate::pictures::Budget,
     /// Equal frames in a row that count as frozen; 0 never.
     pub frozen_after: u32,
     /// What the outputs follow.
@@ -226,6 +230,11 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+
+    /// What the source must keep to.
+    pub fn source_limits(&self) -> crate::sources::Limits {
+        crate::sources::Limits { picture: self.picture_budget, first_frame: self.first_frame_timeout.micros().duration() }
     }
 
     /// The shortest time from a trigger to a gate; none where the belt's speed decides or no output has a gate.

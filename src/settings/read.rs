@@ -107,6 +107,8 @@ impl Settings {
             source.problem("open", e.to_string());
         }
         let frame_timeout = Millis(source.integer("frame_timeout_ms", 1000, 10..=TEN_MINUTES_MS) as u32);
+        let first_frame_timeout = Millis(source.integer("first_frame_timeout_ms", 10_000, 10..=TEN_MINUTES_MS) as u32);
+        let picture_budget = crate::pictures::Budget::megabytes(source.integer("picture_mb", 96, 1..=4096) as u64);
         let frozen_after = source.integer("frozen_after", 30, 0..=1_000_000) as u32;
         let source_roi = roi(&mut source, "roi");
 
@@ -135,6 +137,8 @@ impl Settings {
             source: open.into(),
             roi: source_roi,
             frame_timeout,
+            first_frame_timeout,
+            picture_budget,
             frozen_after,
             mode,
             trigger: trigger.kind,

@@ -4,8 +4,9 @@
 //! a stalled call cannot be interrupted. So a thread owns the camera and hands frames over: they count from their arrival, a
 //! stall shows as a time-out, and a stalled thread is left behind when the camera is opened again.
 
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp, mjpeg};
+use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
 use crate::frame::{Colour, Layout, Matrix, PixelFormat, Range};
+use crate::pictures::{Budget, Picture};
 use nokhwa::Camera;
 use nokhwa::pixel_format::RgbFormat;
 use nokhwa::utils::{CameraFormat, CameraIndex, FrameFormat, RequestedFormat, RequestedFormatType, Resolution};

@@ -3,24 +3,31 @@
 //! Knows no tag: a folder's name means nothing here.
 
 use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
-use crate::pictures::{self, Picture};
+use crate::pictures::{self, Budget, Picture};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// `dir:PATH`: the pictures at or below a path, in order of their names.
 pub(super) struct DirectorySource {
     files: Vec<PathBuf>,
+    budget: Budget,
+    /// What was left out of the listing, for people.
+    remarks: Vec<String>,
     next: usize,
 }
 
 impl DirectorySource {
-    pub(super) fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
+    pub(super) fn open(spec: &SourceSpec, budget: Budget) -> Result<Self, SourceError> {
         spec.allow(&[])?;
-        let files = pictures::list(spec.path().as_ref()).map_err(|e| spec.error(format!("cannot be listed: {e}")))?;
-        if files.is_empty() {
-            return Err(spec.error("holds no .jpg, .jpeg, .png, .bmp or .webp; name a folder with pictures"));
+        let listing = pictures::list(spec.path().as_ref()).map_err(|e| spec.error(format!("cannot be listed: {e}")))?;
+        let remarks: Vec<String> = listing.remarks().collect();
+        if listing.files.is_empty() {
+            let left_out = if remarks.is_empty() { String::new() } else { format!("; {}", remarks.join("; ")) };
+            return Err(
+                spec.error(format!("holds no .jpg, .jpeg, .png, .bmp or .webp{left_out}; name a folder with pictures"))
+            );
         }
-        Ok(Self { files, next: 0 })
+        Ok(Self { files: listing.files, budget, remarks, next: 0 })
     }
 }
 
@@ -31,7 +38,9 @@ impl Source for DirectorySource {
         frame.stamp = Stamp::Arrival;
         frame.crossing = None;
         self.next += 1;
-        let picture = Picture::open(path).map_err(|e| NoFrame::Corrupt(format!("{}: {e}", path.display())))?;
+        // Let go before decoding, so that two pictures are never held for one.
+        frame.bytes = Vec::new();
+        let picture = Picture::open(path, self.budget).map_err(|e| NoFrame::Corrupt(format!("{}: {e}", path.display())))?;
         frame.layout = picture.layout();
         frame.bytes = picture.rgb;
         Ok(())
@@ -39,6 +48,10 @@ impl Source for DirectorySource {
 
     fn reopen(&mut self) -> Result<(), SourceError> {
         Ok(())
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.remarks.clone()
     }
 
     fn pacing(&self) -> Pacing {

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of the source it wraps. For drills on the real line as much as for tests.
 
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
+use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
 use crate::random::Random;
 use crate::time::{Clock, Micros};
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub(super) struct FaultySource {
 const RATES: [&str; 7] = ["drop", "freeze", "truncate", "corrupt", "delay", "format", "gone"];
 
 impl FaultySource {
-    pub(super) fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>) -> Result<Self, SourceError> {
+    pub(super) fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>, limits: Limits) -> Result<Self, SourceError> {
         let known: Vec<&str> = ["seed", "after", "delay_ms"].into_iter().chain(RATES).collect();
         spec.allow(&known)?;
-        let inner = super::open(&spec.path().parse()?, clock)?;
+        let inner = super::open(&spec.path().parse()?, clock, limits)?;
         let mut rates = [0.0; 7];
         for (rate, name) in rates.iter_mut().zip(RATES) {
             *rate = spec.number(name, 0.0, 0.0..=1.0)?;
@@ -98,6 +98,10 @@ impl Source for FaultySource {
         self.gone = false;
         self.frozen = None;
         self.inner.reopen()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.inner.remarks()
     }
 
     fn pacing(&self) -> Pacing {

@@ -7,8 +7,6 @@ mod camera;
 mod conveyor;
 mod directory;
 mod faulty;
-#[cfg(any(feature = "camera", test))]
-mod mjpeg;
 mod pipe;
 mod rpicam;
 mod spec;
@@ -18,6 +16,7 @@ mod y4m;
 
 use crate::fault::Reason;
 use crate::frame::{Colour, FrameError, FrameView, Layout, PixelFormat};
+use crate::pictures::Budget;
 use crate::scene::Crossing;
 use crate::time::{Clock, Instant};
 pub use spec::{SourceError, SourceSpec};
@@ -125,6 +124,10 @@ pub trait Source: Send {
     fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame>;
     /// Closes and opens again after a fault.
     fn reopen(&mut self) -> Result<(), SourceError>;
+    /// What a person should know of how it was opened.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Whether frames come by themselves.
     fn pacing(&self) -> Pacing;
     /// Whether frames carry crossings of a light barrier.
@@ -141,18 +144,33 @@ pub trait Source: Send {
     }
 }
 
+/// What a source must keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most memory that decoding one picture may take.
+    pub picture: Budget,
+    /// Longest time from opening to the first frame.
+    pub first_frame: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { picture: Budget::DEVICE, first_frame: Duration::from_secs(10) }
+    }
+}
+
 /// Opens the source that `spec` names.
-pub fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Source>, SourceError> {
+pub fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>, limits: Limits) -> Result<Box<dyn Source>, SourceError> {
     Ok(match spec.scheme() {
         "conveyor" => Box::new(conveyor::ConveyorSource::open(spec, clock)?),
-        "dir" => Box::new(directory::DirectorySource::open(spec)?),
-        "y4m" => Box::new(y4m::Y4mSource::open(spec)?),
+        "dir" => Box::new(directory::DirectorySource::open(spec, limits.picture)?),
+        "y4m" => Box::new(y4m::Y4mSource::open(spec, limits)?),
         "rpicam" => Box::new(rpicam::RpicamSource::open(spec)?),
-        "faulty" => Box::new(faulty::FaultySource::open(spec, clock)?),
+        "faulty" => Box::new(faulty::FaultySource::open(spec, clock, limits)?),
         #[cfg(feature = "camera")]
-        "v4l2" => Box::new(v4l2::V4l2Source::open(spec)?),
+        "v4l2" => Box::new(v4l2::V4l2Source::open(spec, limits.picture)?),
         #[cfg(feature = "camera")]
-        "camera" => Box::new(camera::CameraSource::open(spec)?),
+        "camera" => Box::new(camera::CameraSource::open(spec, limits.picture)?),
         #[cfg(not(feature = "camera"))]
         scheme @ ("v4l2" | "camera") => {
             return Err(spec.error(format!(

@@ -3,8 +3,9 @@
 //! Knows no model. A camera that was unplugged is found again by its name and its place on the bus. Queued buffers are drained to the newest before a frame is given; formats are asked for in the order
 //! YUYV, NV12, YU12, MJPG, and the driver's answer is what counts.
 
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp, mjpeg};
+use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
 use crate::frame::{Colour, Layout, Matrix, PixelFormat, Range};
+use crate::pictures::{Budget, Picture};
 use crate::time::{Instant, Micros};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use v4l::{Device, FourCC};
 /// `v4l2:/dev/video0?width=640&height=480&fps=30&buffers=4`.
 pub(super) struct V4l2Source {
     spec: SourceSpec,
+    budget: Budget,
     /// None where sysfs does not tell: then it must come back under its number.
     camera: Option<Camera>,
     /// None after a fault, until it was opened again.
@@ -55,6 +57,7 @@ struct Open {
     layout: Layout,
     jpeg: bool,
     interval: Micros,
+    budget: Budget,
     /// The device outlives its stream.
     device: Device,
 }
@@ -63,7 +66,7 @@ const FORMATS: [(&[u8; 4], PixelFormat); 3] =
     [(b"YUYV", PixelFormat::Yuyv), (b"NV12", PixelFormat::Nv12), (b"YU12", PixelFormat::I420)];
 
 impl Open {
-    fn new(spec: &SourceSpec, path: &Path) -> Result<Self, SourceError> {
+    fn new(spec: &SourceSpec, path: &Path, budget: Budget) -> Result<Self, SourceError> {
         spec.allow(&["width", "height", "fps", "buffers"])?;
         let device = Device::with_path(path).map_err(|e| {
             let hint = match e.kind() {
@@ -118,7 +121,7 @@ impl Open {
         layout.byte_len().map_err(|e| spec.error(e.to_string()))?;
         let buffers = spec.number("buffers", 4, 2..=32)?;
         let stream = Stream::with_buffers(&device, Type::VideoCapture, buffers).map_err(failed("no buffers"))?;
-        Ok(Self { stream, layout, jpeg, interval, device })
+        Ok(Self { stream, layout, jpeg, interval, budget, device })
     }
 
     /// The newest queued frame: waits for one, then takes those that are ready behind it.
@@ -146,7 +149,8 @@ impl Open {
         }
         let bytes = &bytes[..bytes.len().min(meta.bytesused as usize)];
         if self.jpeg {
-            let picture = mjpeg::decode(bytes).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
+            let agreed = [self.layout.width, self.layout.height];
+            let picture = Picture::decode_frame(bytes, agreed, self.budget).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
             frame.layout = Layout { colour: self.layout.colour, ..picture.layout() };
             frame.bytes = picture.rgb;
         } else {
@@ -178,9 +182,9 @@ fn stamp(meta: &Metadata, interval: Micros) -> Stamp {
 }
 
 impl V4l2Source {
-    pub(super) fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
+    pub(super) fn open(spec: &SourceSpec, budget: Budget) -> Result<Self, SourceError> {
         let path = Path::new(spec.path());
-        Ok(Self { spec: spec.clone(), camera: Camera::at(path), open: Some(Open::new(spec, path)?) })
+        Ok(Self { spec: spec.clone(), budget, camera: Camera::at(path), open: Some(Open::new(spec, path, budget)?) })
     }
 }
 
@@ -199,7 +203,7 @@ impl Source for V4l2Source {
         // The old stream must go first: its buffers keep the device busy.
         self.open = None;
         let path = self.camera.as_ref().and_then(Camera::find).unwrap_or(self.spec.path().into());
-        self.open = Some(Open::new(&self.spec, &path)?);
+        self.open = Some(Open::new(&self.spec, &path, self.budget)?);
         Ok(())
     }
 

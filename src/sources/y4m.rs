@@ -3,7 +3,7 @@
 //! Does not decode video. Format: the `yuv4mpeg(5)` manual page of mjpegtools.
 
 use super::pipe::Pipe;
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
+use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
 use crate::frame::{Colour, Layout, Matrix, PixelFormat, Range};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -15,6 +15,7 @@ const MAX_LINE: usize = 1024;
 /// `y4m:PATH`, or `y4m:-` for standard input.
 pub(super) struct Y4mSource {
     spec: SourceSpec,
+    limits: Limits,
     pipe: Pipe<File>,
     layout: Layout,
     sequence: u64,
@@ -24,7 +25,7 @@ pub(super) struct Y4mSource {
 }
 
 impl Y4mSource {
-    pub(super) fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
+    pub(super) fn open(spec: &SourceSpec, limits: Limits) -> Result<Self, SourceError> {
         spec.allow(&[])?;
         let file = match spec.path() {
             "" => return Err(spec.error("expected y4m:PATH or y4m:-")),
@@ -33,9 +34,9 @@ impl Y4mSource {
         };
         let mut pipe = Pipe::new(file.map_err(|e| spec.error(format!("cannot be opened: {e}")))?);
         let mut line = Box::new([0; MAX_LINE]);
-        let n = pipe.line(&mut line[..], Duration::from_secs(10)).map_err(|e| spec.error(format!("no Y4M header: {e}")))?;
+        let n = pipe.line(&mut line[..], limits.first_frame).map_err(|e| spec.error(format!("no Y4M header: {e}")))?;
         let layout = header(&line[..n]).map_err(|why| spec.error(why))?;
-        Ok(Self { spec: spec.clone(), pipe, layout, sequence: 0, line, lost: false })
+        Ok(Self { spec: spec.clone(), limits, pipe, layout, sequence: 0, line, lost: false })
     }
 }
 
@@ -89,7 +90,7 @@ impl Source for Y4mSource {
         if self.spec.path() == "-" {
             return Err(self.spec.error("standard input cannot be read twice"));
         }
-        *self = Self::open(&self.spec)?;
+        *self = Self::open(&self.spec, self.limits)?;
         Ok(())
     }
 
