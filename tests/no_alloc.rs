@@ -9,10 +9,9 @@ use std::time::Duration;
 use tagpin::bundle::Bundle;
 use tagpin::decide::TagRule;
 use tagpin::engine::Engine;
-use tagpin::frame::CapturedAt;
 use tagpin::line::{Moment, PartId, Taken};
 use tagpin::settings::{ModelTags, Settings};
-use tagpin::sources::{self, FrameBuffer, Limits, Stamp};
+use tagpin::sources::{self, FrameBuffer, Limits};
 use tagpin::supervisor::actuation::{Actuator, Command};
 use tagpin::supervisor::events::EventQueue;
 use tagpin::supervisor::stage::Stage;
@@ -65,10 +64,7 @@ fn allocations(source: &str, frames: usize) -> u64 {
         }
         source.next(&mut frame, Duration::from_secs(5)).unwrap();
         let now = clock.now();
-        let at = match frame.stamp {
-            Stamp::Exposure(not_before) => CapturedAt::Exposure { not_before },
-            Stamp::Arrival => CapturedAt::Arrival(now),
-        };
+        let at = frame.captured_at.or_arrival();
         let trigger = stage.look(&frame, at).unwrap().expect("every frame is a part");
         stage.open(Triggered { id: PartId(i as u64 + 1), trigger: Moment::at(trigger), touching: false });
         let Taken::Last(part) = stage.take(at) else { panic!("every frame is a part") };

@@ -67,7 +67,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         let clock = Arc::new(SystemClock) as _;
         let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
         let source = source.map_err(|e| keep(e.into())).ok();
-        if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.knows_exposure())) {
+        if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.knows_time())) {
             keep(why.into());
         }
         let inputs: Vec<_> =

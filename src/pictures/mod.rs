@@ -151,6 +151,15 @@ impl Picture {
             .map_err(|e| format!("{} cannot be written: {e}", path.display()))
     }
 
+    /// An RGB8 picture as a JPEG file. `rgb`: `[height, width, 3]`, `quality`: 1..=100.
+    pub fn to_jpeg(width: u32, height: u32, rgb: &[u8], quality: u8) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality)
+            .encode(rgb, width, height, image::ExtendedColorType::Rgb8)
+            .map_err(|e| e.to_string())?;
+        Ok(bytes)
+    }
+
     fn turned(self, orientation: Orientation) -> Self {
         if orientation == Orientation::NoTransforms {
             return self;

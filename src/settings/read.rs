@@ -144,6 +144,7 @@ impl Settings {
             trigger: trigger.kind,
             inputs,
             spacing: trigger.spacing,
+            max_latency: trigger.max_latency,
             part: trigger.part,
             policy,
             rules,
@@ -205,10 +206,11 @@ impl Settings {
             t.problem("frames", "a trigger on every frame makes parts of 1 frame; use [decide] n and k".into());
         }
         let has_deadline = t.has("deadline_ms");
+        let max_latency = Millis(t.integer("max_latency_ms", 0, 0..=TEN_MINUTES_MS) as u32).micros();
+        let max_latency = (max_latency > Micros(0)).then_some(max_latency);
         let part = PartRules {
             frames,
             deadline: Millis(t.integer("deadline_ms", 500, 1..=DAY_MS) as u32),
-            max_latency: Millis(t.integer("max_latency_ms", 0, 0..=TEN_MINUTES_MS) as u32),
             to_camera: travel(&mut t, "to_camera", 0, has_encoder),
         };
         let spacing = Spacing {
@@ -219,7 +221,7 @@ impl Settings {
                 _ => TooClose::Reject,
             },
         };
-        TriggerTable { kind, part, spacing, has_deadline }
+        TriggerTable { kind, part, spacing, max_latency, has_deadline }
     }
 
     fn other_inputs(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_encoder: bool, kind: &TriggerKind) {
@@ -378,6 +380,7 @@ impl Settings {
 struct TriggerTable {
     kind: TriggerKind,
     part: PartRules,
+    max_latency: Option<Micros>,
     spacing: Spacing,
     has_deadline: bool,
 }

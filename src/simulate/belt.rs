@@ -388,7 +388,7 @@ impl<'s> Simulated<'s> {
         if frame.corrupt {
             return;
         }
-        let taken = self.stage.take(CapturedAt::Exposure { not_before: frame.exposed });
+        let taken = self.stage.take(CapturedAt::Exposure { at: frame.exposed, uncertainty: Micros(0) });
         let (part, last) = match taken {
             Taken::NotOurs => return self.ledger.judge_frame(frame.exposed, now, None),
             Taken::More(part) => (part, false),

@@ -2,14 +2,18 @@
 //!
 //! Knows no tag: a folder's name means nothing here.
 
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
+use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use crate::frame::CapturedAt;
 use crate::pictures::{self, Budget, Picture};
+use crate::time::{Clock, Micros};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `dir:PATH`: the pictures at or below a path, in order of their names.
 pub(super) struct DirectorySource {
     files: Vec<PathBuf>,
+    clock: Arc<dyn Clock>,
     budget: Budget,
     /// What was left out of the listing, for people.
     remarks: Vec<String>,
@@ -17,7 +21,7 @@ pub(super) struct DirectorySource {
 }
 
 impl DirectorySource {
-    pub(super) fn open(spec: &SourceSpec, budget: Budget) -> Result<Self, SourceError> {
+    pub(super) fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>, budget: Budget) -> Result<Self, SourceError> {
         spec.allow(&[])?;
         let listing = pictures::list(spec.path().as_ref()).map_err(|e| spec.error(format!("cannot be listed: {e}")))?;
         let remarks: Vec<String> = listing.remarks().collect();
@@ -27,7 +31,7 @@ impl DirectorySource {
                 spec.error(format!("holds no .jpg, .jpeg, .png, .bmp or .webp{left_out}; name a folder with pictures"))
             );
         }
-        Ok(Self { files: listing.files, budget, remarks, next: 0 })
+        Ok(Self { files: listing.files, clock: clock.clone(), budget, remarks, next: 0 })
     }
 }
 
@@ -35,7 +39,8 @@ impl Source for DirectorySource {
     fn next(&mut self, frame: &mut FrameBuffer, _: Duration) -> Result<(), NoFrame> {
         let Some(path) = self.files.get(self.next) else { return Err(NoFrame::End) };
         frame.sequence = self.next as u64;
-        frame.stamp = Stamp::Arrival;
+        // A picture from a file is shown when it is wanted.
+        frame.captured_at = CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0) };
         frame.crossing = None;
         self.next += 1;
         // Let go before decoding, so that two pictures are never held for one.
@@ -56,6 +61,10 @@ impl Source for DirectorySource {
 
     fn pacing(&self) -> Pacing {
         Pacing::Pulled
+    }
+
+    fn knows_time(&self) -> bool {
+        true
     }
 
     fn allocates(&self) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of the source it wraps. For drills on the real line as much as for tests.
 
-use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
+use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
 use crate::random::Random;
 use crate::time::{Clock, Micros};
 use std::sync::Arc;
@@ -71,7 +71,6 @@ impl Source for FaultySource {
         }
         if let Some(bytes) = &self.frozen {
             frame.bytes.clone_from(bytes);
-            frame.stamp = Stamp::Arrival;
         }
         if truncate {
             let needed = frame.bytes.len();
@@ -108,8 +107,16 @@ impl Source for FaultySource {
         self.inner.pacing()
     }
 
-    fn knows_exposure(&self) -> bool {
-        self.inner.knows_exposure()
+    fn knows_time(&self) -> bool {
+        self.inner.knows_time()
+    }
+
+    fn interval(&self) -> Micros {
+        self.inner.interval()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.inner.is_broken()
     }
 
     fn has_barrier(&self) -> bool {

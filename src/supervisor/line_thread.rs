@@ -39,9 +39,9 @@ impl LineThread<'_> {
             self.stage.advance(Moment { at: shared.clock.now(), position: shared.belt.position() });
             match news {
                 Some(News::Part(part)) => self.open(part),
-                Some(News::Frame(frame, at)) => {
+                Some(News::Frame(frame)) => {
                     last_frame = shared.clock.now();
-                    self.frame(&frame, at);
+                    self.frame(&frame, frame.captured_at);
                     shared.exchange.give_back(frame);
                 }
                 Some(News::Fault(reason)) => self.fault(reason),
@@ -49,11 +49,12 @@ impl LineThread<'_> {
                     self.stage.source_reopened();
                     last_frame = shared.clock.now();
                 }
-                Some(News::End) => self.source_ended(),
+                Some(News::End) => self.source_ended(Ended::Done),
+                Some(News::Lost) => self.source_ended(Ended::SourceEnded),
                 None => {}
             }
             let now = shared.clock.now();
-            if now.since(last_frame) > frame_timeout {
+            if now.since(last_frame) > frame_timeout.max(shared.exchange.patience()) {
                 last_frame = now;
                 self.fault(Reason::NoFrame);
             }
@@ -64,11 +65,11 @@ impl LineThread<'_> {
     }
 
     /// No more frames will come: parts that wait for one get no verdict.
-    fn source_ended(&mut self) {
+    fn source_ended(&mut self, how: Ended) {
         while let Some(done) = self.stage.abandon(self.shared.clock.now(), Reason::SourceGone) {
             self.finish(done, Latency::default());
         }
-        self.shared.end(Ended::Done);
+        self.shared.end(how);
     }
 
     /// The camera gave no frame. Where outputs follow tags, nothing is known any more; where they follow parts, each still has

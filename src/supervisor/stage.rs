@@ -57,7 +57,6 @@ pub struct Stage {
     line: Line,
     trigger: TriggerKind,
     presence: Option<Presence>,
-    max_latency: Micros,
     first_gate: Option<Micros>,
     routing: Routing,
     frozen_after: u32,
@@ -104,7 +103,6 @@ impl Stage {
                 _ => None,
             },
             trigger: settings.trigger.clone(),
-            max_latency: settings.part.max_latency.micros(),
             first_gate: settings.first_gate(),
             routing: Routing::new(settings),
             frozen_after: settings.frozen_after,
@@ -149,7 +147,7 @@ impl Stage {
                 return Err(Reason::Frozen);
             }
         }
-        let exposed = captured_at.exposed_from(self.max_latency);
+        let exposed = captured_at.exposed_from().unwrap_or(captured_at.instant());
         Ok(match self.trigger {
             TriggerKind::Input => None,
             TriggerKind::EveryFrame => Some(exposed),

@@ -8,3 +8,4 @@ mod gate;
 mod line;
 mod program;
 mod simulate;
+mod sources;

@@ -64,7 +64,7 @@ fn run() -> Option<u32> {
     let mut intake = Intake::new(Spacing::ANY);
     intake.edge(Moment::default());
     parts.trigger(PartId(1), Moment::default());
-    parts.frame(CapturedAt::Arrival(Instant::default().plus(Micros(5))));
+    parts.frame(CapturedAt::Arrival { at: Instant::default().plus(Micros(5)), latency: Micros(0) });
     let mut gate = Gate::new(&[Some(GateLine { delay: Travel::NONE, shape: Shape::Level })], 0);
     gate.open(PartId(1), Moment::default()).ok()?;
     gate.decide(PartId(1), 1);
