@@ -55,33 +55,60 @@ pub struct Colour {
     pub range: Range,
 }
 
-/// When a frame was taken, and how much that statement is worth.
+/// When a frame was taken, and what that statement is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CapturedAt {
-    /// The sensor began to expose no earlier than this (driver or sensor stamp).
+    /// Driver or sensor say when exposure began: at `at`, give or take `uncertainty`.
     Exposure {
-        /// Earliest start of exposure.
-        not_before: Instant,
+        /// The stated moment.
+        at: Instant,
+        /// By how much it may be wrong.
+        uncertainty: Micros,
     },
-    /// Only the moment is known at which the frame reached this process.
-    Arrival(Instant),
+    /// It reached this process at `at`, and somebody vouches that it was exposed no more than `latency` before.
+    Arrival {
+        /// When its first byte was here.
+        at: Instant,
+        /// Longest time from exposure to arrival.
+        latency: Micros,
+    },
+    /// It was here at `at`; nobody knows how old it was then.
+    Unknown {
+        /// When it was here.
+        at: Instant,
+    },
 }
 
 impl CapturedAt {
-    /// No part of the frame was exposed before this. `max_latency`: the longest time from exposure to arrival, for a stamp that
-    /// states only arrival.
-    pub const fn exposed_from(self, max_latency: Micros) -> Instant {
+    /// No part of the frame was exposed before this; nothing is known if nobody knows its age.
+    pub const fn exposed_from(self) -> Option<Instant> {
         match self {
-            Self::Exposure { not_before } => not_before,
-            Self::Arrival(at) => at.minus(max_latency),
+            Self::Exposure { at, uncertainty } => Some(at.minus(uncertainty)),
+            Self::Arrival { at, latency } => Some(at.minus(latency)),
+            Self::Unknown { .. } => None,
         }
     }
 
-    /// The stated moment, whatever its kind.
+    /// The stated moment, whatever it is worth.
     pub const fn instant(self) -> Instant {
         match self {
-            Self::Exposure { not_before } => not_before,
-            Self::Arrival(at) => at,
+            Self::Exposure { at, .. } | Self::Arrival { at, .. } | Self::Unknown { at } => at,
+        }
+    }
+
+    /// An arrival, known as well as `latency` allows.
+    pub const fn arrived(at: Instant, latency: Option<Micros>) -> Self {
+        match latency {
+            Some(latency) => Self::Arrival { at, latency },
+            None => Self::Unknown { at },
+        }
+    }
+
+    /// For lines where no trigger from outside could take a frame for another part's: an unknown age counts as none.
+    pub const fn or_arrival(self) -> Self {
+        match self {
+            Self::Unknown { at } => Self::Arrival { at, latency: Micros(0) },
+            known => known,
         }
     }
 }

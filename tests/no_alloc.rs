@@ -10,10 +10,9 @@ use tagpin::bundle::Bundle;
 use tagpin::decide::{Role, TagRule};
 use tagpin::engine::Engine;
 use tagpin::events::Events;
-use tagpin::frame::CapturedAt;
 use tagpin::line::Moment;
 use tagpin::settings::{ModelTags, Settings};
-use tagpin::sources::{self, FrameBuffer, Stamp};
+use tagpin::sources::{self, FrameBuffer, Limits};
 use tagpin::station::{Effect, Input, Station};
 use tagpin::supervisor::SystemClock;
 use tagpin::supervisor::actuation::{Actuator, Command, EdgeRules};
@@ -53,7 +52,7 @@ fn allocations(source: &str, frames: usize) -> u64 {
     let roles: Vec<Role> = names.iter().map(|_| Role::Other).collect();
     let settings = Settings::parse(text, "test", ModelTags { names: &names, rules: &rules, roles: &roles }).unwrap();
     let clock = SystemClock;
-    let mut source = sources::open(&source.parse().unwrap(), &(Arc::new(clock) as _)).unwrap();
+    let mut source = sources::open(&source.parse().unwrap(), &(Arc::new(clock) as _), Limits::default()).unwrap();
     assert!(!source.allocates());
     let engine = Engine::from_bundle(&bundle).unwrap();
     let mut vision = Vision::new(&bundle, Box::new(engine), &settings, source.pacing());
@@ -68,10 +67,7 @@ fn allocations(source: &str, frames: usize) -> u64 {
         }
         source.next(&mut frame, Duration::from_secs(5)).unwrap();
         let now = clock.now();
-        let at = match frame.stamp {
-            Stamp::Exposure(not_before) => CapturedAt::Exposure { not_before },
-            Stamp::Arrival => CapturedAt::Arrival(now),
-        };
+        let at = frame.captured_at.or_arrival();
         assert!(vision.look(&frame).is_ok());
         let mut wanted = None;
         let seen = Input::Frame { captured_at: at, shows: None };

@@ -6,12 +6,14 @@ use super::{Model, PARTS, Refused, hex};
 use crate::board::{AfterDeath, Board, Power};
 use crate::bundle::{Bundle, Input, Section};
 use crate::engine::Engine;
+use crate::frame::CapturedAt;
 use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
 use crate::settings::{EXAMPLE, LineMode, Settings, safe_lines};
-use crate::sources::{self, FrameBuffer, SourceSpec};
+use crate::sources::{self, FrameBuffer, Pacing, SourceSpec};
 use crate::supervisor::SystemClock;
+use crate::time::{Clock, Micros};
 use crate::triggers;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -164,19 +166,44 @@ fn board(problems: &mut usize, board: &Board, settings: &Settings) {
     }
 }
 
-/// Opens the source and takes one frame.
+/// Opens the source and takes some frames: what they are, how long the first took, and what their time is worth.
 fn source(settings: &Settings, input: &Input<'_>) -> Result<String, String> {
+    /// A camera's time may be learnt from its first frames.
+    const FRAMES: u32 = 8;
     let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
-    let mut source = sources::open(&spec, &(Arc::new(SystemClock) as _)).map_err(|e| e.to_string())?;
-    settings.check_source(source.has_barrier(), source.knows_exposure())?;
+    let clock = SystemClock;
+    let begin = clock.now();
+    let mut source = sources::open(&spec, &(Arc::new(clock) as _), settings.source_limits()).map_err(|e| e.to_string())?;
+    settings.check_source(source.has_barrier(), source.knows_time())?;
     let mut frame = FrameBuffer::empty();
-    let timeout = settings.frame_timeout.micros().duration();
-    source.next(&mut frame, timeout).map_err(|e| format!("\"{}\" opened, but {e}", spec.text()))?;
+    let failed = |e: sources::NoFrame| format!("\"{}\" opened, but {e}", spec.text());
+    source.next(&mut frame, settings.first_frame_timeout.micros().duration()).map_err(failed)?;
+    let first = clock.now().since(begin);
+    let live = source.pacing() == Pacing::Live;
+    for _ in 1..if live { FRAMES } else { 1 } {
+        // A frame that is missed here shows in what is known of its time.
+        let _ = source.next(&mut frame, settings.frame_timeout.micros().duration());
+    }
     let view = frame.view().map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     let l = view.layout();
     let target = Target::of(input, settings.roi);
     Plan::taps_len(l, target).map_err(|e| format!("\"{}\": {e}", spec.text()))?;
-    Ok(format!("{}: {}x{} {:?}, stamps: {:?}", spec.text(), l.width, l.height, l.format, frame.stamp))
+    let time = match frame.captured_at {
+        CapturedAt::Exposure { uncertainty: Micros(0), .. } => "exposure known".to_string(),
+        CapturedAt::Exposure { uncertainty, .. } => format!("exposure known to {:.1} ms", uncertainty.0 as f64 / 1e3),
+        CapturedAt::Arrival { latency, .. } => format!("exposed at most {} ms before it arrives", latency.0 / 1000),
+        CapturedAt::Unknown { .. } if settings.needs_time() => {
+            return Err(format!(
+                "\"{}\": nobody knows how old its frames are, so none is used; state [trigger] max_latency_ms",
+                spec.text()
+            ));
+        }
+        CapturedAt::Unknown { .. } => "age unknown".to_string(),
+    };
+    let colour = format!("{:?} {:?}", l.colour.matrix, l.colour.range).to_lowercase();
+    let start = if live { format!(", first frame after {} ms", first.0 / 1000) } else { String::new() };
+    let remarks: String = source.remarks().iter().map(|r| format!("; {r}")).collect();
+    Ok(format!("{}: {}x{} {:?} {colour}, {time}{start}{remarks}", spec.text(), l.width, l.height, l.format))
 }
 
 /// Every output line that device.toml states to its safe state, whatever is wrong with the rest of the file or the bundle.

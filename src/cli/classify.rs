@@ -6,7 +6,7 @@ use super::{Model, Refused};
 use crate::decide::{Decider, Decision, Observation, Policy, TagPolicy, TagRule, TagSet, Task};
 use crate::engine::Engine;
 use crate::head::{Score, TagId, top_k};
-use crate::pictures::{self, Picture};
+use crate::pictures::{self, Budget, Picture};
 use crate::preprocess::{Preprocessor, Target, quantise};
 use crate::time::Instant;
 use serde::Serialize;
@@ -33,6 +33,9 @@ pub(super) struct Classify {
     /// Only the I-th of N equal shares of the list, for spreading a job: 1/8, 2/8, ...
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
+    /// Most memory that decoding one picture may take, in MB
+    #[arg(long, value_name = "MB", default_value_t = 96, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    picture_mb: u64,
     /// Print JSON lines instead of a table
     #[arg(long)]
     json: bool,
@@ -103,7 +106,12 @@ fn shard(text: &str, files: Vec<PathBuf>) -> Result<Vec<PathBuf>, Refused> {
 fn files(args: &Classify) -> Result<Vec<PathBuf>, Refused> {
     let mut files = Vec::new();
     for path in &args.paths {
-        files.extend(pictures::list(path).map_err(|e| format!("{}: {e}", path.display()))?);
+        let listing = pictures::list(path).map_err(|e| format!("{}: cannot be listed: {e}", path.display()))?;
+        listing.remarks().for_each(|remark| eprintln!("{remark}"));
+        if listing.files.is_empty() {
+            return Err(format!("{}: holds no .jpg, .jpeg, .png, .bmp or .webp", path.display()).into());
+        }
+        files.extend(listing.files);
     }
     match &args.shard {
         Some(text) => shard(text, files),
@@ -132,7 +140,7 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
     let mut unreadable = 0;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for path in &files {
-        let picture = Picture::open(path).map_err(|e| e.to_string()).and_then(|p| {
+        let picture = Picture::open(path, Budget::megabytes(args.picture_mb)).map_err(|e| e.to_string()).and_then(|p| {
             let view = crate::frame::FrameView::new(p.layout(), &p.rgb).map_err(|e| e.to_string())?;
             let rgb = preprocessor.picture(&view).map_err(|e| e.to_string())?;
             quantise(rgb, input.tables.int8, &mut tensor);

@@ -3,6 +3,8 @@
 //! Each command opens what it needs and reports every problem at once; none decides anything that the library does not.
 
 mod bench;
+mod cameras;
+mod capture;
 mod check;
 mod classify;
 mod inspect;
@@ -41,6 +43,10 @@ enum Command {
     Bench(bench::Bench),
     /// Run device.toml on a simulated belt: timeline, utilisation, and the fastest line that this model can sort
     Simulate(simulate::Simulate),
+    /// List the cameras of this machine: formats, sizes, controls, and the source string to use
+    Cameras(cameras::Cameras),
+    /// Take pictures to tag from a source, full size, as JPEG
+    Capture(capture::Capture),
     /// Put the output lines of device.toml into their safe state and exit
     Safe(check::Safe),
     /// Print shell completions
@@ -124,6 +130,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Cameras(args) => cameras::run(&args),
+        Command::Capture(args) => capture::run(&args),
         Command::Safe(args) => check::safe(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tagpin", &mut std::io::stdout());

@@ -71,9 +71,9 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         }
         let spec = settings.source.parse::<SourceSpec>();
         let clock = Arc::new(SystemClock) as _;
-        let source = spec.and_then(|spec| sources::open(&spec, &clock));
+        let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
         let source = source.map_err(|e| keep(e.into())).ok();
-        if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.knows_exposure())) {
+        if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.knows_time())) {
             keep(why.into());
         }
         let inputs: Vec<_> =
@@ -110,6 +110,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, signalled.clone())?;
     }
+    source.remarks().iter().for_each(|remark| eprintln!("tagpin: {remark}"));
     let board = Board::default();
     let opening = opening::of(&bundle, &settings, &board, kernels.name(), source.files());
     let tags = bundle.contract.tags.iter().map(|t| t.name.to_string()).collect();

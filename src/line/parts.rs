@@ -18,15 +18,13 @@ pub struct PartRules {
     pub frames: u8,
     /// Longest time from trigger to the last of them.
     pub deadline: Millis,
-    /// Subtracted from a frame's arrival to bound its exposure, for sources that know only arrival.
-    pub max_latency: Millis,
     /// From the trigger until the part is before the camera.
     pub to_camera: Travel,
 }
 
 impl Default for PartRules {
     fn default() -> Self {
-        Self { frames: 1, deadline: Millis(500), max_latency: Millis(0), to_camera: Travel::NONE }
+        Self { frames: 1, deadline: Millis(500), to_camera: Travel::NONE }
     }
 }
 
@@ -114,7 +112,8 @@ impl Line {
 
     /// Offers a frame; frames come in the order of their exposure.
     pub fn frame(&mut self, captured_at: CapturedAt) -> Taken {
-        let exposed = captured_at.exposed_from(self.rules.max_latency.micros());
+        // A frame of unknown age may show any part.
+        let Some(exposed) = captured_at.exposed_from() else { return Taken::NotOurs };
         let shown = |entry: &Entry| entry.seen_from.is_some_and(|from| from <= exposed);
         let Some(at) = (0..self.entries.len()).rev().find(|i| self.entries.get(*i).is_some_and(shown)) else {
             return Taken::NotOurs;

@@ -18,7 +18,7 @@ const fn after(n: u32) -> Travel {
 }
 
 fn exposed(n: u64) -> CapturedAt {
-    CapturedAt::Exposure { not_before: ms(n) }
+    CapturedAt::Exposure { at: ms(n), uncertainty: Micros(0) }
 }
 
 fn pulse(delay: u32, width: u32) -> Option<GateLine> {
@@ -49,10 +49,10 @@ fn a_part_takes_only_frames_exposed_after_its_trigger() {
 
 #[test]
 fn an_arrival_stamp_is_put_back_by_the_stated_latency() {
-    let mut line = Line::new(PartRules { max_latency: Millis(40), ..PartRules::default() });
+    let mut line = Line::new(PartRules::default());
     line.trigger(PartId(1), moment(100));
-    assert_eq!(line.frame(CapturedAt::Arrival(ms(139))), Taken::NotOurs);
-    assert!(matches!(line.frame(CapturedAt::Arrival(ms(140))), Taken::Last(_)));
+    assert_eq!(line.frame(CapturedAt::Arrival { at: ms(139), latency: Millis(40).micros() }), Taken::NotOurs);
+    assert!(matches!(line.frame(CapturedAt::Arrival { at: ms(140), latency: Millis(40).micros() }), Taken::Last(_)));
 }
 
 #[test]

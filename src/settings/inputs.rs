@@ -13,6 +13,8 @@ pub(super) struct TriggerTable {
     pub(super) kind: TriggerKind,
     pub(super) part: PartRules,
     pub(super) spacing: Spacing,
+    /// The stated longest time from exposure to arrival.
+    pub(super) max_latency: Option<Micros>,
     pub(super) has_deadline: bool,
 }
 
@@ -85,17 +87,18 @@ pub(super) fn trigger(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_e
         t.problem("frames", "a trigger on every frame makes parts of 1 frame; use [decide] n and k".into());
     }
     let has_deadline = t.has("deadline_ms");
+    let max_latency = Millis(t.integer("max_latency_ms", 0, 0..=TEN_MINUTES_MS) as u32).micros();
+    let max_latency = (max_latency > Micros(0)).then_some(max_latency);
     let part = PartRules {
         frames,
         deadline: Millis(t.integer("deadline_ms", 500, 1..=DAY_MS) as u32),
-        max_latency: Millis(t.integer("max_latency_ms", 0, 0..=TEN_MINUTES_MS) as u32),
         to_camera: travel(&mut t, "to_camera", 0, has_encoder),
     };
     let spacing = Spacing {
         min: travel(&mut t, "min_spacing", 0, has_encoder),
         rule: t.choice("too_close", &[("reject", TooClose::Reject), ("ignore", TooClose::Ignore), ("safe", TooClose::Safe)]),
     };
-    TriggerTable { kind, part, spacing, has_deadline }
+    TriggerTable { kind, part, spacing, max_latency, has_deadline }
 }
 
 /// Reads [encoder] and [acknowledge].

@@ -152,6 +152,10 @@ pub struct Settings {
     pub roi: Option<Roi>,
     /// Longest time without a frame.
     pub frame_timeout: Millis,
+    /// Longest time from opening the source to its first frame.
+    pub first_frame_timeout: Millis,
+    /// Most memory that decoding one picture may take.
+    pub picture_budget: crate::pictures::Budget,
     /// Equal frames in a row that count as frozen; 0 never.
     pub frozen_after: u32,
     /// What the outputs follow.
@@ -166,6 +170,8 @@ pub struct Settings {
     pub inputs: Vec<TriggerSpec>,
     /// Least distance of parts.
     pub spacing: Spacing,
+    /// Longest time from exposure to arrival, for sources that know only a frame's arrival; none if nobody states it.
+    pub max_latency: Option<Micros>,
     /// Frames and deadline of a part.
     pub part: PartRules,
     /// Combination of frames.
@@ -269,19 +275,34 @@ impl Settings {
         new + &text[done..]
     }
 
+    /// Whether a frame is only of use if it is known when it was exposed: outputs follow parts, and what tells of a part is not
+    /// seen in frames.
+    pub fn needs_time(&self) -> bool {
+        self.mode != LineMode::State && !self.trigger.is_seen_in_frames()
+    }
+
     /// Whether the source can give what trigger and mode need: a light barrier, and a time at which a frame was exposed.
-    pub fn check_source(&self, has_barrier: bool, knows_exposure: bool) -> Result<(), String> {
+    pub fn check_source(&self, has_barrier: bool, knows_time: bool) -> Result<(), String> {
         if self.trigger == TriggerKind::Barrier && !has_barrier {
             return Err(format!("source \"{}\" has no light barrier; choose another [trigger] kind", self.source));
         }
-        if self.mode != LineMode::State && !knows_exposure && self.part.max_latency == Millis(0) {
+        if self.needs_time() && !knows_time {
             return Err(format!(
                 "source \"{}\" knows only when a frame arrived; in gate mode state the longest time from exposure to arrival \
-                 as [trigger] max_latency_ms, so that no frame of the part before is taken",
+                 as [trigger] max_latency_ms (0 is not a statement), so that no frame of the part before is taken",
                 self.source
             ));
         }
         Ok(())
+    }
+
+    /// What the source must keep to.
+    pub fn source_limits(&self) -> crate::sources::Limits {
+        crate::sources::Limits {
+            picture: self.picture_budget,
+            first_frame: self.first_frame_timeout.micros().duration(),
+            latency: self.max_latency,
+        }
     }
 
     /// The shortest time from a trigger to a gate; none where the belt's speed decides or no output has a gate.

@@ -42,6 +42,8 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         source.problem("open", e.to_string());
     }
     let frame_timeout = Millis(source.integer("frame_timeout_ms", 1000, 10..=TEN_MINUTES_MS) as u32);
+    let first_frame_timeout = Millis(source.integer("first_frame_timeout_ms", 10_000, 10..=TEN_MINUTES_MS) as u32);
+    let picture_budget = crate::pictures::Budget::megabytes(source.integer("picture_mb", 96, 1..=4096) as u64);
     let frozen_after = source.integer("frozen_after", 30, 0..=1_000_000) as u32;
     let source_roi = roi(&mut source, "roi");
 
@@ -74,6 +76,8 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         source: open.into(),
         roi: source_roi,
         frame_timeout,
+        first_frame_timeout,
+        picture_budget,
         frozen_after,
         mode,
         late_edge,
@@ -81,6 +85,7 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         trigger: trigger.kind,
         inputs,
         spacing: trigger.spacing,
+        max_latency: trigger.max_latency,
         part: trigger.part,
         policy,
         tags,

@@ -413,7 +413,7 @@ impl<'s> Simulated<'s> {
         if frame.corrupt {
             return self.step_alone(Input::NoFrame(Reason::Corrupt));
         }
-        let captured_at = CapturedAt::Exposure { not_before: frame.exposed };
+        let captured_at = CapturedAt::Exposure { at: frame.exposed, uncertainty: Micros(0) };
         let ticket = self.step(Input::Frame { captured_at, shows: None });
         self.ledger.offered(frame.exposed, now, ticket.as_ref().map(|t| t.part().id.0 - 1));
         let Some(ticket) = ticket else { return };

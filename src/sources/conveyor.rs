@@ -2,8 +2,8 @@
 //!
 //! Knows no model; what it knows of the truth travels beside the frame for the summary only.
 
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
-use crate::frame::{Colour, Layout, PixelFormat};
+use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use crate::frame::{CapturedAt, Colour, Layout, PixelFormat};
 use crate::scene::{Conditions, Conveyor, HEIGHT, WIDTH};
 use crate::time::{Clock, Instant, Micros};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Source for ConveyorSource {
         frame.bytes.resize(WIDTH * HEIGHT * 3, 0);
         self.conveyor.render(elapsed, &mut frame.bytes);
         frame.sequence = self.frame;
-        frame.stamp = Stamp::Exposure(at);
+        frame.captured_at = CapturedAt::Exposure { at, uncertainty: Micros(0) };
         frame.crossing = self.conveyor.last_crossing(self.start, elapsed);
         self.frame += 1;
         Ok(())
@@ -66,8 +66,12 @@ impl Source for ConveyorSource {
         Pacing::Live
     }
 
-    fn knows_exposure(&self) -> bool {
+    fn knows_time(&self) -> bool {
         true
+    }
+
+    fn interval(&self) -> Micros {
+        self.interval
     }
 
     fn has_barrier(&self) -> bool {

@@ -2,8 +2,10 @@
 //!
 //! Knows no tag: a folder's name means nothing here.
 
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
-use crate::pictures::{self, Picture};
+use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use crate::frame::CapturedAt;
+use crate::pictures::{self, Budget, Picture};
+use crate::time::{Clock, Micros};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +13,25 @@ use std::time::Duration;
 /// `dir:PATH`: the pictures at or below a path, in order of their names.
 pub(super) struct DirectorySource {
     files: Arc<[PathBuf]>,
+    clock: Arc<dyn Clock>,
+    budget: Budget,
+    /// What was left out of the listing, for people.
+    remarks: Vec<String>,
     next: usize,
 }
 
 impl DirectorySource {
-    pub(super) fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
+    pub(super) fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>, budget: Budget) -> Result<Self, SourceError> {
         spec.allow(&[])?;
-        let files = pictures::list(spec.path().as_ref()).map_err(|e| spec.error(format!("cannot be listed: {e}")))?;
-        if files.is_empty() {
-            return Err(spec.error("holds no .jpg, .jpeg, .png, .bmp or .webp; name a folder with pictures"));
+        let listing = pictures::list(spec.path().as_ref()).map_err(|e| spec.error(format!("cannot be listed: {e}")))?;
+        let remarks: Vec<String> = listing.remarks().collect();
+        if listing.files.is_empty() {
+            let left_out = if remarks.is_empty() { String::new() } else { format!("; {}", remarks.join("; ")) };
+            return Err(
+                spec.error(format!("holds no .jpg, .jpeg, .png, .bmp or .webp{left_out}; name a folder with pictures"))
+            );
         }
-        Ok(Self { files: files.into(), next: 0 })
+        Ok(Self { files: listing.files.into(), clock: clock.clone(), budget, remarks, next: 0 })
     }
 }
 
@@ -29,10 +39,13 @@ impl Source for DirectorySource {
     fn next(&mut self, frame: &mut FrameBuffer, _: Duration) -> Result<(), NoFrame> {
         let Some(path) = self.files.get(self.next) else { return Err(NoFrame::End) };
         frame.sequence = self.next as u64;
-        frame.stamp = Stamp::Arrival;
+        // A picture from a file is shown when it is wanted.
+        frame.captured_at = CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0) };
         frame.crossing = None;
         self.next += 1;
-        let picture = Picture::open(path).map_err(|e| NoFrame::Corrupt(format!("{}: {e}", path.display())))?;
+        // Let go before decoding, so that two pictures are never held for one.
+        frame.bytes = Vec::new();
+        let picture = Picture::open(path, self.budget).map_err(|e| NoFrame::Corrupt(format!("{}: {e}", path.display())))?;
         frame.layout = picture.layout();
         frame.bytes = picture.rgb;
         Ok(())
@@ -42,12 +55,20 @@ impl Source for DirectorySource {
         Ok(())
     }
 
+    fn remarks(&self) -> Vec<String> {
+        self.remarks.clone()
+    }
+
     fn pacing(&self) -> Pacing {
         Pacing::Pulled
     }
 
     fn files(&self) -> Option<Arc<[PathBuf]>> {
         Some(self.files.clone())
+    }
+
+    fn knows_time(&self) -> bool {
+        true
     }
 
     fn allocates(&self) -> bool {

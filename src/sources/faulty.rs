@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of the source it wraps. For drills on the real line as much as for tests.
 
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
+use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
 use crate::random::Random;
 use crate::time::{Clock, Micros};
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub(super) struct FaultySource {
 const RATES: [&str; 7] = ["drop", "freeze", "truncate", "corrupt", "delay", "format", "gone"];
 
 impl FaultySource {
-    pub(super) fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>) -> Result<Self, SourceError> {
+    pub(super) fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>, limits: Limits) -> Result<Self, SourceError> {
         let known: Vec<&str> = ["seed", "after", "delay_ms"].into_iter().chain(RATES).collect();
         spec.allow(&known)?;
-        let inner = super::open(&spec.path().parse()?, clock)?;
+        let inner = super::open(&spec.path().parse()?, clock, limits)?;
         let mut rates = [0.0; 7];
         for (rate, name) in rates.iter_mut().zip(RATES) {
             *rate = spec.number(name, 0.0, 0.0..=1.0)?;
@@ -71,7 +71,6 @@ impl Source for FaultySource {
         }
         if let Some(bytes) = &self.frozen {
             frame.bytes.clone_from(bytes);
-            frame.stamp = Stamp::Arrival;
         }
         if truncate {
             let needed = frame.bytes.len();
@@ -100,12 +99,24 @@ impl Source for FaultySource {
         self.inner.reopen()
     }
 
+    fn remarks(&self) -> Vec<String> {
+        self.inner.remarks()
+    }
+
     fn pacing(&self) -> Pacing {
         self.inner.pacing()
     }
 
-    fn knows_exposure(&self) -> bool {
-        self.inner.knows_exposure()
+    fn knows_time(&self) -> bool {
+        self.inner.knows_time()
+    }
+
+    fn interval(&self) -> Micros {
+        self.inner.interval()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.inner.is_broken()
     }
 
     fn has_barrier(&self) -> bool {

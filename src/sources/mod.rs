@@ -7,8 +7,7 @@ mod camera;
 mod conveyor;
 mod directory;
 mod faulty;
-#[cfg(any(feature = "camera", test))]
-mod mjpeg;
+pub mod life;
 mod pipe;
 mod rpicam;
 mod spec;
@@ -17,21 +16,13 @@ mod v4l2;
 mod y4m;
 
 use crate::fault::Reason;
-use crate::frame::{Colour, FrameError, FrameView, Layout, PixelFormat};
+use crate::frame::{CapturedAt, Colour, FrameError, FrameView, Layout, PixelFormat};
+use crate::pictures::Budget;
 use crate::scene::Crossing;
-use crate::time::{Clock, Instant};
+use crate::time::{Clock, Instant, Micros};
 pub use spec::{SourceError, SourceSpec};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// When a frame was taken, as far as its source knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stamp {
-    /// Exposure began no earlier than this.
-    Exposure(Instant),
-    /// The source does not know; the moment of arrival counts.
-    Arrival,
-}
 
 /// A frame's memory, used again and again.
 #[derive(Clone, Debug)]
@@ -42,8 +33,8 @@ pub struct FrameBuffer {
     pub bytes: Vec<u8>,
     /// Number given by the source; gaps are lost frames.
     pub sequence: u64,
-    /// When it was taken.
-    pub stamp: Stamp,
+    /// When it was taken, as far as its source knows.
+    pub captured_at: CapturedAt,
     /// The last part that crossed the simulated light barrier before this frame, if the source has one.
     pub crossing: Option<Crossing>,
 }
@@ -52,7 +43,13 @@ impl FrameBuffer {
     /// Memory that holds nothing yet.
     pub fn empty() -> Self {
         let layout = Layout::packed(PixelFormat::Rgb8, Colour::default(), 1, 1);
-        Self { layout, bytes: Vec::new(), sequence: 0, stamp: Stamp::Arrival, crossing: None }
+        Self {
+            layout,
+            bytes: Vec::new(),
+            sequence: 0,
+            captured_at: CapturedAt::Unknown { at: Instant::default() },
+            crossing: None,
+        }
     }
 
     /// The frame, checked against its layout.
@@ -125,14 +122,27 @@ pub trait Source: Send {
     fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame>;
     /// Closes and opens again after a fault.
     fn reopen(&mut self) -> Result<(), SourceError>;
+    /// What a person should know of how it was opened.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Whether frames come by themselves.
     fn pacing(&self) -> Pacing;
     /// Whether frames carry crossings of a light barrier.
     fn has_barrier(&self) -> bool {
         false
     }
-    /// Whether frames say when they were exposed; else only their arrival is known.
-    fn knows_exposure(&self) -> bool {
+    /// Whether it is known when its frames were exposed: by a stamp, by a stated bound on their way here, or because they are
+    /// only shown when they are wanted.
+    fn knows_time(&self) -> bool {
+        false
+    }
+    /// From one frame to the next as the source states it; 0 if it does not.
+    fn interval(&self) -> Micros {
+        Micros(0)
+    }
+    /// Whether it must be opened again before it can give a whole frame: it has lost where frames begin.
+    fn is_broken(&self) -> bool {
         false
     }
     /// The files that frames are read from, by their sequence numbers, where there are some.
@@ -145,18 +155,54 @@ pub trait Source: Send {
     }
 }
 
+/// What a source must keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most memory that decoding one picture may take.
+    pub picture: Budget,
+    /// Longest time from opening to the first frame.
+    pub first_frame: Duration,
+    /// Longest time from exposure to arrival, if somebody states it.
+    pub latency: Option<Micros>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { picture: Budget::DEVICE, first_frame: Duration::from_secs(10), latency: None }
+    }
+}
+
+/// A camera of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CameraInfo {
+    /// What it calls itself.
+    pub name: String,
+    /// Its device.
+    pub path: String,
+    /// Formats with sizes and rates, then controls, for people.
+    pub facts: Vec<String>,
+}
+
+/// The cameras that `camera:` and `v4l2:` can open, or why none can be listed.
+pub fn cameras() -> Result<Vec<CameraInfo>, String> {
+    #[cfg(feature = "camera")]
+    return camera::list();
+    #[cfg(not(feature = "camera"))]
+    Err("this build has no cameras; rebuild with `cargo device`".into())
+}
+
 /// Opens the source that `spec` names.
-pub fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Source>, SourceError> {
+pub fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>, limits: Limits) -> Result<Box<dyn Source>, SourceError> {
     Ok(match spec.scheme() {
         "conveyor" => Box::new(conveyor::ConveyorSource::open(spec, clock)?),
-        "dir" => Box::new(directory::DirectorySource::open(spec)?),
-        "y4m" => Box::new(y4m::Y4mSource::open(spec)?),
-        "rpicam" => Box::new(rpicam::RpicamSource::open(spec)?),
-        "faulty" => Box::new(faulty::FaultySource::open(spec, clock)?),
+        "dir" => Box::new(directory::DirectorySource::open(spec, clock, limits.picture)?),
+        "y4m" => Box::new(y4m::Y4mSource::open(spec, clock, limits)?),
+        "rpicam" => Box::new(rpicam::RpicamSource::open(spec, clock, limits)?),
+        "faulty" => Box::new(faulty::FaultySource::open(spec, clock, limits)?),
         #[cfg(feature = "camera")]
-        "v4l2" => Box::new(v4l2::V4l2Source::open(spec)?),
+        "v4l2" => Box::new(v4l2::V4l2Source::open(spec, clock, limits)?),
         #[cfg(feature = "camera")]
-        "camera" => Box::new(camera::CameraSource::open(spec)?),
+        "camera" => Box::new(camera::CameraSource::open(spec, clock, limits)?),
         #[cfg(not(feature = "camera"))]
         scheme @ ("v4l2" | "camera") => {
             return Err(spec.error(format!(

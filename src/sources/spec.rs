@@ -2,6 +2,7 @@
 //!
 //! Does not open anything.
 
+use crate::frame::{Colour, Matrix, Range};
 use std::collections::BTreeMap;
 
 /// Why a source cannot be opened.
@@ -110,5 +111,35 @@ impl SourceSpec {
             Some(key) => Err(self.error(format!("unknown option \"{key}\"; expected {}", known.join(", ")))),
             None => Ok(()),
         }
+    }
+}
+
+/// `matrix=601|709` and `range=full|limited`: what a site states about a source that says nothing, or the wrong thing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ColourOptions {
+    matrix: Option<Matrix>,
+    range: Option<Range>,
+}
+
+impl ColourOptions {
+    pub(super) fn read(spec: &SourceSpec) -> Result<Self, SourceError> {
+        let matrix = match spec.text_option("matrix") {
+            None => None,
+            Some("601") => Some(Matrix::Bt601),
+            Some("709") => Some(Matrix::Bt709),
+            Some(other) => return Err(spec.error(format!("matrix={other}, expected 601 or 709"))),
+        };
+        let range = match spec.text_option("range") {
+            None => None,
+            Some("full") => Some(Range::Full),
+            Some("limited") => Some(Range::Limited),
+            Some(other) => return Err(spec.error(format!("range={other}, expected full or limited"))),
+        };
+        Ok(Self { matrix, range })
+    }
+
+    /// What the source states, where the site does not know better.
+    pub(super) fn over(self, stated: Colour) -> Colour {
+        Colour { matrix: self.matrix.unwrap_or(stated.matrix), range: self.range.unwrap_or(stated.range) }
     }
 }

@@ -1,53 +1,178 @@
-//! YUV4MPEG2 from a file or standard input, so that FFmpeg and GStreamer can feed the line.
+//! YUV4MPEG2 from a file, a pipe or standard input, so that FFmpeg and GStreamer can feed the line.
 //!
-//! Does not decode video. Format: the `yuv4mpeg(5)` manual page of mjpegtools.
+//! A regular file is read frame by frame as frames are wanted, none is skipped, and its end is the run's. A pipe (`y4m:-`, or a
+//! FIFO by its path) is live: it is read as fast as it is written, the newest frame wins, and its end is a fault. A frame of a
+//! pipe is as old as its first byte; what comes faster than the stated rate, or had been waiting, counts as old ([`Pace`]).
+//!
+//! When framing is lost (a pause inside a frame, foreign bytes) the next `FRAME` is looked for; since picture data may hold that
+//! word by chance, the frame behind it only proves the next header and is thrown away. Does not decode video. Format: the
+//! `yuv4mpeg(5)` manual page of mjpegtools.
 
-use super::pipe::Pipe;
-use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec, Stamp};
-use crate::frame::{Colour, Layout, Matrix, PixelFormat, Range};
+use super::pipe::{Pace, Pipe};
+use super::spec::ColourOptions;
+use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use crate::frame::{CapturedAt, Colour, Layout, Matrix, PixelFormat, Range};
+use crate::time::{Clock, Instant, Micros};
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest header line; real ones stay below 200 bytes.
 const MAX_LINE: usize = 1024;
 
-/// `y4m:PATH`, or `y4m:-` for standard input.
+/// Rows from which on video is BT.709 unless it says otherwise, as players have it.
+const HD_ROWS: u32 = 720;
+
+/// `y4m:PATH?matrix=709&range=limited`, or `y4m:-` for standard input.
 pub(super) struct Y4mSource {
     spec: SourceSpec,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    colour: ColourOptions,
     pipe: Pipe<File>,
-    layout: Layout,
+    live: bool,
+    header: Header,
     sequence: u64,
     line: Box<[u8; MAX_LINE]>,
     /// After a fault nothing tells where the next frame begins.
     lost: bool,
+    pace: Pace,
+}
+
+/// What a stream header states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Header {
+    layout: Layout,
+    /// From one frame to the next; 0 if it is not said.
+    interval: Micros,
 }
 
 impl Y4mSource {
-    pub(super) fn open(spec: &SourceSpec) -> Result<Self, SourceError> {
-        spec.allow(&[])?;
+    pub(super) fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>, limits: Limits) -> Result<Self, SourceError> {
+        spec.allow(&["matrix", "range"])?;
+        let colour = ColourOptions::read(spec)?;
+        let failed = |e: std::io::Error| spec.error(format!("cannot be opened: {e}"));
         let file = match spec.path() {
             "" => return Err(spec.error("expected y4m:PATH or y4m:-")),
             "-" => std::io::stdin().as_fd().try_clone_to_owned().map(File::from),
-            path => File::open(path),
+            path => open_file(path),
         };
-        let mut pipe = Pipe::new(file.map_err(|e| spec.error(format!("cannot be opened: {e}")))?);
+        let file = file.map_err(failed)?;
+        let live = !file.metadata().map_err(failed)?.is_file();
+        let mut pipe = Pipe::new(file);
         let mut line = Box::new([0; MAX_LINE]);
-        let n = pipe.line(&mut line[..], Duration::from_secs(10)).map_err(|e| spec.error(format!("no Y4M header: {e}")))?;
-        let layout = header(&line[..n]).map_err(|why| spec.error(why))?;
-        Ok(Self { spec: spec.clone(), pipe, layout, sequence: 0, line, lost: false })
+        let n = pipe.line(&mut line[..], limits.first_frame).map_err(|e| spec.error(format!("no Y4M header: {e}")))?;
+        let header = header(&line[..n], colour).map_err(|why| spec.error(why))?;
+        let (spec, clock, pace) = (spec.clone(), clock.clone(), Pace::new(clock.now()));
+        Ok(Self { spec, limits, clock, colour, pipe, live, header, sequence: 0, line, lost: false, pace })
+    }
+
+    /// The moment at which the next frame's first byte was here, or an earlier one.
+    fn arrival(&mut self, timeout: Duration) -> Result<Instant, NoFrame> {
+        if !self.live {
+            // A picture from a file is shown when it is wanted.
+            return Ok(self.clock.now());
+        }
+        let waited = !self.pipe.ready(Duration::ZERO)?;
+        if waited && !self.pipe.ready(timeout)? {
+            return Err(NoFrame::Timeout);
+        }
+        Ok(self.pace.arrival(self.clock.now(), waited, self.header.interval))
+    }
+
+    fn frame(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
+        let deadline = self.clock.now().plus(Micros(timeout.as_micros() as u64));
+        if self.lost {
+            self.find_marker(timeout, deadline)?;
+            self.payload(frame, timeout)?;
+            self.lost = false;
+        }
+        loop {
+            let arrived = self.arrival(timeout)?;
+            let n = self.pipe.line(&mut self.line[..], timeout).inspect_err(|e| self.lost |= *e != NoFrame::End)?;
+            let line = &self.line[..n];
+            if line.starts_with(b"YUV4MPEG2 ") {
+                // Its writer was started again.
+                let header = header(line, self.colour).map_err(|why| {
+                    self.lost = true;
+                    NoFrame::Corrupt(why)
+                })?;
+                if std::mem::replace(&mut self.header, header).layout != header.layout {
+                    let Layout { width, height, format, .. } = header.layout;
+                    return Err(NoFrame::FormatChanged(format!("now {width}x{height} {format:?}")));
+                }
+                continue;
+            }
+            if line != b"FRAME" && !line.starts_with(b"FRAME ") {
+                self.lost = true;
+                return Err(NoFrame::Corrupt("no FRAME marker where one was due".into()));
+            }
+            self.payload(frame, timeout)?;
+            frame.layout = self.header.layout;
+            frame.sequence = self.sequence;
+            frame.captured_at = match self.live {
+                true => CapturedAt::arrived(arrived, self.limits.latency),
+                false => CapturedAt::Exposure { at: arrived, uncertainty: Micros(0) },
+            };
+            frame.crossing = None;
+            self.sequence += 1;
+            return Ok(());
+        }
+    }
+
+    fn payload(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
+        let needed = self.header.layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
+        frame.bytes.resize(needed, 0);
+        self.pipe.fill(&mut frame.bytes, timeout).map_err(|e| {
+            self.lost = true;
+            match e {
+                NoFrame::End | NoFrame::Timeout => NoFrame::Truncated { found: 0, needed },
+                other => other,
+            }
+        })
+    }
+
+    /// Reads on until a frame's marker and its line have passed.
+    fn find_marker(&mut self, timeout: Duration, deadline: Instant) -> Result<(), NoFrame> {
+        const MARKER: &[u8] = b"FRAME";
+        let mut matched = 0;
+        loop {
+            let byte = self.pipe.byte(timeout)?;
+            if matched == MARKER.len() && byte == b'\n' {
+                return Ok(());
+            }
+            matched = match byte {
+                b'F' => 1,
+                // Parameters follow; they are text.
+                b' '..=b'~' if matched == MARKER.len() => matched,
+                b if MARKER.get(matched) == Some(&b) => matched + 1,
+                _ => 0,
+            };
+            if self.clock.now() >= deadline {
+                return Err(NoFrame::Timeout);
+            }
+        }
     }
 }
 
-/// The layout that a stream header states.
-fn header(line: &[u8]) -> Result<Layout, String> {
+/// A FIFO is opened without waiting for its writer: the first frame has a time limit of its own.
+fn open_file(path: &str) -> std::io::Result<File> {
+    use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
+    let file = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    fcntl_setfl(&file, OFlags::RDONLY)?;
+    Ok(File::from(file))
+}
+
+/// Reads a stream header. What it does not say about colour follows the options, else the picture's size.
+fn header(line: &[u8], options: ColourOptions) -> Result<Header, String> {
     let text = std::str::from_utf8(line).map_err(|_| "no Y4M header: it is not text")?;
     let mut words = text.split(' ');
     if words.next() != Some("YUV4MPEG2") {
         return Err("no Y4M header: expected YUV4MPEG2; convert with `ffmpeg -pix_fmt yuv420p -f yuv4mpegpipe`".into());
     }
-    let (mut width, mut height, mut format) = (0, 0, PixelFormat::I420);
-    let mut colour = Colour { matrix: Matrix::Bt601, range: Range::Limited };
+    let (mut width, mut height, mut format, mut interval) = (0, 0, PixelFormat::I420, Micros(0));
+    let (mut matrix, mut range) = (None, Range::Limited);
     for word in words.filter(|w| !w.is_empty()) {
         let (key, value) = word.split_at_checked(1).unwrap_or((word, ""));
         let number = || value.parse().map_err(|_| format!("header field {word}: expected a number"));
@@ -55,6 +180,7 @@ fn header(line: &[u8]) -> Result<Layout, String> {
             "W" => width = number()?,
             "H" => height = number()?,
             "C" => {
+                // The endings tell where chroma is sited; preprocessing averages over it.
                 format = match value {
                     "420" | "420jpeg" | "420mpeg2" | "420paldv" => PixelFormat::I420,
                     "422" => PixelFormat::I422,
@@ -64,62 +190,56 @@ fn header(line: &[u8]) -> Result<Layout, String> {
                     }
                 }
             }
+            "F" => {
+                let rate = value.split_once(':').and_then(|(n, d)| Some((n.parse::<u64>().ok()?, d.parse::<u64>().ok()?)));
+                interval = match rate {
+                    Some((n @ 1.., d @ 1..=1_000_000)) => Micros(d * 1_000_000 / n),
+                    _ => Micros(0),
+                };
+            }
             "I" if !matches!(value, "p" | "?") => return Err(format!("interlacing {value}: expected progressive frames")),
-            "X" if value == "COLORRANGE=FULL" => colour.range = Range::Full,
+            "X" => match value.split_once('=') {
+                Some(("COLORRANGE", "FULL")) => range = Range::Full,
+                Some(("COLORRANGE", "LIMITED")) => range = Range::Limited,
+                Some(("COLORMATRIX" | "COLORSPACE", "BT709" | "709")) => matrix = Some(Matrix::Bt709),
+                Some(("COLORMATRIX" | "COLORSPACE", "BT601" | "601" | "SMPTE170M" | "BT470BG")) => {
+                    matrix = Some(Matrix::Bt601)
+                }
+                _ => {}
+            },
             _ => {}
         }
     }
+    let by_size = if height >= HD_ROWS { Matrix::Bt709 } else { Matrix::Bt601 };
+    let colour = options.over(Colour { matrix: matrix.unwrap_or(by_size), range });
     let layout = Layout::packed(format, colour, width, height);
     layout.byte_len().map_err(|e| e.to_string())?;
-    Ok(layout)
+    Ok(Header { layout, interval })
 }
 
 impl Source for Y4mSource {
     fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
-        if self.lost {
-            return Err(NoFrame::End);
-        }
-        let got = self.frame(frame, timeout);
-        self.lost = matches!(got, Err(NoFrame::Truncated { .. } | NoFrame::Corrupt(_) | NoFrame::FormatChanged(_)));
-        got
+        self.frame(frame, timeout)
     }
 
-    /// A file begins anew; standard input cannot.
+    /// A file begins anew; of a pipe what comes is read on.
     fn reopen(&mut self) -> Result<(), SourceError> {
-        if self.spec.path() == "-" {
-            return Err(self.spec.error("standard input cannot be read twice"));
+        if !self.live {
+            *self = Self::open(&self.spec, &self.clock, self.limits)?;
         }
-        *self = Self::open(&self.spec)?;
         Ok(())
     }
 
     fn pacing(&self) -> Pacing {
-        Pacing::Pulled
+        if self.live { Pacing::Live } else { Pacing::Pulled }
     }
-}
 
-impl Y4mSource {
-    fn frame(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
-        let n = self.pipe.line(&mut self.line[..], timeout)?;
-        let line = &self.line[..n];
-        if line.starts_with(b"YUV4MPEG2 ") {
-            return Err(NoFrame::FormatChanged("a second stream header".into()));
-        }
-        if !line.starts_with(b"FRAME") {
-            return Err(NoFrame::Corrupt("no FRAME marker where one was due".into()));
-        }
-        let needed = self.layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
-        frame.bytes.resize(needed, 0);
-        self.pipe.fill(&mut frame.bytes, timeout).map_err(|e| match e {
-            NoFrame::End | NoFrame::Timeout => NoFrame::Truncated { found: 0, needed },
-            other => other,
-        })?;
-        frame.layout = self.layout;
-        frame.sequence = self.sequence;
-        frame.stamp = Stamp::Arrival;
-        frame.crossing = None;
-        self.sequence += 1;
-        Ok(())
+    fn knows_time(&self) -> bool {
+        !self.live || self.limits.latency.is_some()
+    }
+
+    fn interval(&self) -> Micros {
+        self.header.interval
     }
 }
 
@@ -127,13 +247,30 @@ impl Y4mSource {
 mod tests {
     use super::*;
 
+    fn read(line: &str) -> Result<Header, String> {
+        header(line.as_bytes(), ColourOptions::default())
+    }
+
     #[test]
     fn headers_of_ffmpeg_and_gstreamer_are_read() {
-        let ffmpeg = b"YUV4MPEG2 W640 H480 F25:1 Ip A1:1 C420jpeg XYSCSS=420JPEG XCOLORRANGE=FULL";
-        let layout = header(ffmpeg).unwrap();
-        assert_eq!((layout.width, layout.format, layout.colour.range), (640, PixelFormat::I420, Range::Full));
-        let gstreamer = b"YUV4MPEG2 W320 H240 Ip F30:1 A1:1 Cmono";
-        assert_eq!(header(gstreamer).unwrap().format, PixelFormat::Grey8);
+        let ffmpeg = read("YUV4MPEG2 W640 H480 F25:1 Ip A1:1 C420jpeg XYSCSS=420JPEG XCOLORRANGE=FULL").unwrap();
+        assert_eq!((ffmpeg.layout.width, ffmpeg.layout.format), (640, PixelFormat::I420));
+        assert_eq!((ffmpeg.layout.colour.range, ffmpeg.interval), (Range::Full, Micros(40_000)));
+        let gstreamer = read("YUV4MPEG2 W320 H240 Ip F30:1 A1:1 Cmono").unwrap();
+        assert_eq!(gstreamer.layout.format, PixelFormat::Grey8);
+    }
+
+    #[test]
+    fn colour_is_what_the_options_say_then_the_header_then_the_size() {
+        let matrix = |line: &str, options| header(line.as_bytes(), options).unwrap().layout.colour.matrix;
+        let none = ColourOptions::default();
+        assert_eq!(matrix("YUV4MPEG2 W1280 H720", none), Matrix::Bt709);
+        assert_eq!(matrix("YUV4MPEG2 W640 H480", none), Matrix::Bt601);
+        assert_eq!(matrix("YUV4MPEG2 W640 H480 XCOLORMATRIX=BT709", none), Matrix::Bt709);
+        let spec: SourceSpec = "y4m:-?matrix=601&range=full".parse().unwrap();
+        let options = ColourOptions::read(&spec).unwrap();
+        assert_eq!(matrix("YUV4MPEG2 W1280 H720", options), Matrix::Bt601);
+        assert_eq!(header(b"YUV4MPEG2 W16 H16", options).unwrap().layout.colour.range, Range::Full);
     }
 
     #[test]
@@ -146,7 +283,7 @@ mod tests {
             ("YUV4MPEG2 W99999 H4", "8192"),
             ("YUV4MPEG2 Wx H4", "number"),
         ] {
-            let error = header(line.as_bytes()).unwrap_err();
+            let error = read(line).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");
         }
     }

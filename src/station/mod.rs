@@ -81,8 +81,11 @@ pub enum Input<'a> {
     NoFrame(Reason),
     /// Something failed that concerns all parts: outputs go safe.
     LineFault(Reason),
-    /// No more frames will come.
-    SourceEnded,
+    /// No more frames will come. `live`: they should have, so the run did not end as it was meant to.
+    SourceEnded {
+        /// Whether it was a live source.
+        live: bool,
+    },
     /// Time passes.
     Tick,
 }
@@ -188,6 +191,8 @@ pub enum Scope {
 pub enum Over {
     /// As many parts as were wanted, or the source's end.
     Done,
+    /// A live source ended.
+    SourceLost,
     /// Too many inferences failed in a row.
     Held,
 }
@@ -200,7 +205,6 @@ pub struct Station {
     intake: Intake,
     line: Line,
     every_frame: bool,
-    max_latency: Micros,
     first_gate: Option<Micros>,
     /// The part whose votes the decider holds.
     deciding: Option<PartId>,
@@ -221,7 +225,6 @@ impl Station {
             intake: Intake::new(rules.spacing),
             line: Line::new(rules.part),
             every_frame: rules.every_frame,
-            max_latency: rules.part.max_latency.micros(),
             first_gate: rules.first_gate,
             deciding: None,
             classifying: None,
@@ -244,9 +247,9 @@ impl Station {
             Input::NotClassified { ticket, reason } => self.not_classified(now.at, ticket, reason, effects),
             Input::NoFrame(reason) => self.no_frame(now.at, reason, effects),
             Input::LineFault(reason) => effects(Effect::Fault { reason, part: None, scope: Scope::Line }),
-            Input::SourceEnded => {
+            Input::SourceEnded { live } => {
                 self.give_up_all(now.at, Reason::SourceGone, effects);
-                effects(Effect::Over(Over::Done));
+                effects(Effect::Over(if live { Over::SourceLost } else { Over::Done }));
             }
             Input::Tick => {}
         }
@@ -326,7 +329,7 @@ impl Station {
         if let Some(trigger) = shows {
             self.admit(now, trigger, effects);
         } else if self.every_frame {
-            self.admit(now, Moment::at(captured_at.exposed_from(self.max_latency)), effects);
+            self.admit(now, Moment::at(captured_at.exposed_from().unwrap_or(captured_at.instant())), effects);
         }
         // One frame at a time is with the model; what comes meanwhile is not taken, and a newer one will be.
         if self.classifying.is_some() {

@@ -11,7 +11,7 @@ fn at(ms: u64) -> Moment {
 }
 
 fn exposed(ms: u64) -> CapturedAt {
-    CapturedAt::Exposure { not_before: at(ms).at }
+    CapturedAt::Exposure { at: at(ms).at, uncertainty: Micros(0) }
 }
 
 /// One line on reject, one on accept; a good tag and a defect.
@@ -198,6 +198,6 @@ fn the_run_is_over_when_as_many_parts_as_were_wanted_have_ended() {
     assert!(told(&mut s, 200, Input::Trigger(at(200))).0.is_empty(), "no third part");
     let (words, _) = told(&mut s, 500, Input::Tick);
     assert_eq!(words, ["2 safe reject 0b1", "no_frame Part", "Over(Done)"]);
-    let (words, _) = told(&mut gate(1), 0, Input::SourceEnded);
+    let (words, _) = told(&mut gate(1), 0, Input::SourceEnded { live: false });
     assert_eq!(words, ["Over(Done)"]);
 }

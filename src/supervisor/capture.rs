@@ -5,7 +5,8 @@
 use crate::events::Why;
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
-use crate::sources::{FrameBuffer, NoFrame, Pacing, Source, Stamp};
+use crate::sources::life::{Do, Life, Outcome};
+use crate::sources::{FrameBuffer, NoFrame, Pacing, Source};
 use crate::time::{Clock, Micros};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -14,22 +15,35 @@ use std::time::Duration;
 /// What the capture thread hands over.
 pub enum News {
     /// A frame.
-    Frame(FrameBuffer, CapturedAt),
+    Frame(FrameBuffer),
     /// None, why, and what exactly happened.
     Fault(Reason, Why),
     /// The source was opened again: its format may differ.
     Reopened,
-    /// No more frames will come.
+    /// No more frames will come, as there should be.
     End,
+    /// A live source ended.
+    Lost,
+}
+
+/// What a source is held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// Longest time from one frame to the next.
+    pub steady: Micros,
+    /// Longest time from opening to the first frame.
+    pub first: Micros,
+    /// Whether a frame of unknown age is none.
+    pub needs_time: bool,
 }
 
 #[derive(Default)]
 struct Slot {
-    frame: Option<(FrameBuffer, CapturedAt)>,
+    frame: Option<FrameBuffer>,
     spare: Vec<FrameBuffer>,
     faults: heapless::Deque<(Reason, Why), 32>,
     reopened: bool,
-    ended: bool,
+    ended: Option<News>,
 }
 
 /// Where capture and line meet.
@@ -39,6 +53,7 @@ pub struct Exchange {
     news: Condvar,
     taken: Condvar,
     skipped: AtomicU64,
+    patience_us: AtomicU64,
     /// Set by the line when a source must be opened again.
     pub restart: AtomicBool,
     /// Set when the run ends.
@@ -49,7 +64,7 @@ impl Exchange {
     /// Waits at most `span` for news.
     pub fn take(&self, span: Micros) -> Option<News> {
         let slot = self.slot.lock().expect("no thread panics while it holds this");
-        let quiet = |s: &mut Slot| s.frame.is_none() && s.faults.is_empty() && !s.reopened && !s.ended;
+        let quiet = |s: &mut Slot| s.frame.is_none() && s.faults.is_empty() && !s.reopened && s.ended.is_none();
         let (mut slot, _) =
             self.news.wait_timeout_while(slot, span.duration(), quiet).expect("no thread panics while it holds this");
         if let Some((reason, why)) = slot.faults.pop_front() {
@@ -58,11 +73,11 @@ impl Exchange {
         if std::mem::take(&mut slot.reopened) {
             return Some(News::Reopened);
         }
-        if let Some((frame, at)) = slot.frame.take() {
+        if let Some(frame) = slot.frame.take() {
             self.taken.notify_one();
-            return Some(News::Frame(frame, at));
+            return Some(News::Frame(frame));
         }
-        slot.ended.then_some(News::End)
+        slot.ended.take()
     }
 
     /// Gives a frame's memory back.
@@ -77,7 +92,7 @@ impl Exchange {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    fn put(&self, frame: FrameBuffer, at: CapturedAt, pacing: Pacing) {
+    fn put(&self, frame: FrameBuffer, pacing: Pacing) {
         let mut slot = self.slot.lock().expect("no thread panics while it holds this");
         if pacing == Pacing::Pulled {
             while slot.frame.is_some() && !self.stopped() {
@@ -85,7 +100,7 @@ impl Exchange {
                 slot = wait.expect("no thread panics while it holds this").0;
             }
         }
-        if let Some((older, _)) = slot.frame.replace((frame, at)) {
+        if let Some(older) = slot.frame.replace(frame) {
             self.skipped.fetch_add(1, Ordering::Relaxed);
             slot.spare.push(older);
         }
@@ -112,72 +127,103 @@ impl Exchange {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The capture thread: fills frames until the source ends or the run stops; reopens with back-off.
-    pub fn capture(
-        &self,
-        mut source: Box<dyn Source>,
-        clock: &dyn Clock,
-        timeout: Duration,
-        explain: &dyn Fn(&dyn std::fmt::Display),
-    ) {
-        const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
-        /// A camera that is plugged in again is back within this and the time that it takes to open.
-        const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
-        /// Broken frames in a row after which the source is opened again.
-        const PATIENCE: u32 = 5;
-        let pacing = source.pacing();
-        let (mut back_off, mut broken) = (FIRST_BACK_OFF, 0);
+    /// Longest time that the source may take to its next frame now.
+    pub fn patience(&self) -> Micros {
+        Micros(self.patience_us.load(Ordering::Relaxed))
+    }
+
+    /// The capture thread: fills frames until the source ends or the run stops, and opens it again when it must be.
+    pub fn capture(&self, source: Box<dyn Source>, clock: &dyn Clock, watch: Watch) {
+        match source.pacing() {
+            Pacing::Live => self.capture_live(source, clock, watch),
+            Pacing::Pulled => self.capture_pulled(source, watch),
+        }
+    }
+
+    /// Frames that are read on demand: a damaged one is told, and the next one read.
+    fn capture_pulled(&self, mut source: Box<dyn Source>, watch: Watch) {
         while !self.stopped() {
             let mut frame = self.spare();
-            let fault = match source.next(&mut frame, timeout) {
-                Ok(()) => {
-                    let at = match frame.stamp {
-                        Stamp::Exposure(not_before) => CapturedAt::Exposure { not_before },
-                        Stamp::Arrival => CapturedAt::Arrival(clock.now()),
-                    };
-                    self.put(frame, at, pacing);
-                    (back_off, broken) = (FIRST_BACK_OFF, 0);
-                    None
-                }
-                Err(e) => {
+            match source.next(&mut frame, watch.steady.duration()) {
+                Ok(()) => self.hand_over(frame, watch, Pacing::Pulled),
+                Err(fault) => {
                     self.give_back(frame);
-                    Some(e)
+                    let Some(reason) = fault.reason() else { break };
+                    self.fault(reason, &fault);
+                    if matches!(fault, NoFrame::Gone(_))
+                        && let Err(e) = source.reopen()
+                    {
+                        self.fault(Reason::SourceGone, &e);
+                        break;
+                    }
                 }
-            };
-            let mut reopen = self.restart.swap(false, Ordering::Relaxed);
-            if let Some(fault) = fault {
-                let Some(reason) = fault.reason() else { break };
-                self.fault(reason, &fault);
-                broken += 1;
-                reopen |= match fault {
-                    NoFrame::Gone(_) => true,
-                    // A file or pipe that is read on demand is not mended by reading it again.
-                    _ if pacing == Pacing::Pulled => false,
-                    NoFrame::Timeout | NoFrame::FormatChanged(_) => true,
-                    _ => broken >= PATIENCE,
-                };
             }
-            while reopen && !self.stopped() {
-                let end = clock.now().plus(Micros(back_off.as_micros() as u64));
-                while clock.now() < end && !self.stopped() {
-                    std::thread::sleep(Duration::from_millis(20).min(back_off));
-                }
-                back_off = (back_off * 2).min(LONGEST_BACK_OFF);
-                match source.reopen() {
+            // Reading the same file again mends nothing, but what follows may be better.
+            self.restart.store(false, Ordering::Relaxed);
+        }
+        self.mark(|s| s.ended = Some(News::End));
+    }
+
+    fn capture_live(&self, mut source: Box<dyn Source>, clock: &dyn Clock, watch: Watch) {
+        /// Longest sleep between two looks at whether the run stops.
+        const NAP: Micros = Micros(20_000);
+        let mut life = Life::new(clock.now(), watch.steady, watch.first, source.interval());
+        while !self.stopped() {
+            self.patience_us.store(life.patience().0, Ordering::Relaxed);
+            if self.restart.swap(false, Ordering::Relaxed) {
+                life.restart(clock.now());
+            }
+            match life.next(clock.now()) {
+                Do::Rest(span) => std::thread::sleep(span.min(NAP).duration()),
+                Do::Reopen => match source.reopen() {
                     Ok(()) => {
-                        reopen = false;
-                        broken = 0;
                         self.mark(|s| s.reopened = true);
+                        life.tell(clock.now(), Outcome::Opened);
                     }
-                    Err(e) if pacing == Pacing::Pulled => {
-                        explain(&e);
-                        self.mark(|s| s.ended = true);
-                        return;
+                    Err(e) => {
+                        self.fault(Reason::SourceGone, &e);
+                        life.tell(clock.now(), Outcome::Refused);
                     }
-                    Err(e) => self.fault(Reason::SourceGone, &e),
+                },
+                Do::Ask(span) => {
+                    let mut frame = self.spare();
+                    match source.next(&mut frame, span.duration()) {
+                        Ok(()) => {
+                            self.hand_over(frame, watch, Pacing::Live);
+                            life.tell(clock.now(), Outcome::Frame);
+                        }
+                        Err(fault) => {
+                            self.give_back(frame);
+                            let Some(reason) = fault.reason() else {
+                                self.fault(Reason::SourceGone, &"the live source ended");
+                                self.mark(|s| s.ended = Some(News::Lost));
+                                return;
+                            };
+                            let outcome = match fault {
+                                NoFrame::Timeout => Outcome::Nothing,
+                                NoFrame::Gone(_) | NoFrame::FormatChanged(_) => Outcome::Lost,
+                                _ if source.is_broken() => Outcome::Lost,
+                                _ => Outcome::Damaged,
+                            };
+                            if life.tell(clock.now(), outcome) {
+                                self.fault(reason, &fault);
+                            }
+                        }
+                    }
                 }
             }
         }
-        self.mark(|s| s.ended = true);
+        self.mark(|s| s.ended = Some(News::End));
+    }
+
+    /// A frame for the line, unless nobody knows its age where that matters.
+    fn hand_over(&self, mut frame: FrameBuffer, watch: Watch, pacing: Pacing) {
+        if watch.needs_time && matches!(frame.captured_at, CapturedAt::Unknown { .. }) {
+            let why = "a frame of unknown age is not used: it may show another part; state [trigger] max_latency_ms";
+            self.fault(Reason::NoFrame, &why);
+            return self.give_back(frame);
+        }
+        frame.captured_at = frame.captured_at.or_arrival();
+        self.put(frame, pacing);
     }
 }

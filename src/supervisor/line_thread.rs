@@ -7,7 +7,6 @@ use super::shared::{About, Shared};
 use super::vision::{Shows, Vision};
 use crate::events::{FaultKind, Image, Latency, Remedy, Why};
 use crate::fault::Reason;
-use crate::frame::CapturedAt;
 use crate::line::Moment;
 use crate::sources::FrameBuffer;
 use crate::station::{Input, Over, Ticket};
@@ -17,8 +16,6 @@ use std::sync::atomic::Ordering;
 pub(super) struct LineThread<'s> {
     pub(super) vision: Vision,
     pub(super) shared: &'s Shared,
-    /// The longest time from exposure to arrival, for sources that know only arrival.
-    pub(super) max_latency: Micros,
     pub(super) record: Option<Recorder>,
 }
 
@@ -33,9 +30,9 @@ impl LineThread<'_> {
             shared.beat.store(now.as_micros(), Ordering::Relaxed);
             let wait = shared.time_left(now).unwrap_or(BEAT).min(BEAT).max(Micros(500));
             match shared.exchange.take(wait) {
-                Some(News::Frame(frame, at)) => {
+                Some(News::Frame(frame)) => {
                     last_frame = shared.clock.now();
-                    self.frame(&frame, at);
+                    self.frame(&frame);
                     shared.exchange.give_back(frame);
                 }
                 Some(News::Fault(reason, why)) => self.no_frame(reason, why),
@@ -44,12 +41,15 @@ impl LineThread<'_> {
                     last_frame = shared.clock.now();
                 }
                 Some(News::End) => {
-                    shared.step(Input::SourceEnded);
+                    shared.step(Input::SourceEnded { live: false });
+                }
+                Some(News::Lost) => {
+                    shared.step(Input::SourceEnded { live: true });
                 }
                 None => {}
             }
             let now = shared.clock.now();
-            if now.since(last_frame) > frame_timeout {
+            if now.since(last_frame) > frame_timeout.max(shared.exchange.patience()) {
                 last_frame = now;
                 self.no_frame(Reason::NoFrame, Why::NONE);
             }
@@ -62,13 +62,13 @@ impl LineThread<'_> {
         self.shared.step_about(Input::NoFrame(reason), &About { why, ..About::default() });
     }
 
-    fn frame(&mut self, frame: &FrameBuffer, at: CapturedAt) {
-        let shared = self.shared;
+    fn frame(&mut self, frame: &FrameBuffer) {
+        let (shared, at) = (self.shared, frame.captured_at);
         let begin = shared.clock.now();
         let trigger = |at: Instant| Some(Moment { at, position: shared.belt.position() });
         let shows = match self.vision.look(frame) {
             Ok(Shows::Nothing) => None,
-            Ok(Shows::Part) => trigger(at.exposed_from(self.max_latency)),
+            Ok(Shows::Part) => trigger(at.exposed_from().unwrap_or(at.instant())),
             Ok(Shows::Crossing(crossing)) => {
                 shared.crossed(crossing, self.vision.missed_triggers());
                 trigger(crossing.at)
@@ -123,6 +123,7 @@ impl From<Over> for Ended {
     fn from(over: Over) -> Self {
         match over {
             Over::Done => Self::Done,
+            Over::SourceLost => Self::SourceEnded,
             Over::Held => Self::Held,
         }
     }

@@ -3,7 +3,7 @@
 //! Knows no concrete source, trigger or output. This and `main.rs` are the only places that read the system's clock.
 
 use super::actuation::{self, Actuator, Command, CommandQueue, Watch};
-use super::capture::Exchange;
+use super::capture::{self, Exchange};
 use super::clock::SystemClock;
 use super::inputs;
 use super::line_thread::LineThread;
@@ -59,6 +59,8 @@ pub struct Run {
 pub enum Ended {
     /// So many parts as were wanted, or the source's end.
     Done,
+    /// A live source ended: somebody must start what feeds it again.
+    SourceEnded,
     /// By a signal.
     Signal,
     /// Faults in a row, or an input that failed: held safe.
@@ -74,7 +76,7 @@ impl Ended {
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Done | Self::Signal => 0,
-            Self::Held | Self::Hung => 3,
+            Self::SourceEnded | Self::Held | Self::Hung => 3,
             Self::Panic => 101,
         }
     }
@@ -82,6 +84,7 @@ impl Ended {
     const fn describe(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::SourceEnded => "the live source ended",
             Self::Signal => "signal",
             Self::Held => "held safe after repeated faults",
             Self::Hung => "the line missed its beat",
@@ -124,15 +127,17 @@ pub fn run(run: Run) -> Ended {
         // Left behind at the end: one may wait for a line of text that never comes.
         drop(spawn(&shared, "input", move |shared| inputs::watch(input, shared)));
     }
-    let timeout = settings.frame_timeout.micros().duration();
+    let source_watch = capture::Watch {
+        steady: settings.frame_timeout.micros(),
+        first: settings.first_frame_timeout.micros(),
+        needs_time: settings.needs_time(),
+    };
     let capture = spawn(&shared, "capture", move |shared| {
-        let explain = |why: &dyn std::fmt::Display| shared.events.note(why);
-        shared.exchange.capture(source, &shared.clock, timeout, &explain);
+        shared.exchange.capture(source, &shared.clock, source_watch);
     });
     let frame_timeout = settings.frame_timeout.micros();
-    let max_latency = settings.part.max_latency.micros();
     let line = spawn(&shared, "line", move |shared| {
-        LineThread { vision, shared, max_latency, record }.run(frame_timeout);
+        LineThread { vision, shared, record }.run(frame_timeout);
     });
     drop(spawn(&shared, "board", move |shared| {
         board::watch(&board, &|| shared.exchange.stop.load(Ordering::Relaxed), &|trouble| shared.board_fault(trouble));

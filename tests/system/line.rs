@@ -67,9 +67,19 @@ fn y4m_files_of_three_layouts_and_standard_input_are_read() {
         assert_eq!(summary(&all)["by_tag"]["bracket"], 3, "{chroma}");
         let mut child = tagpin(&["run", "--bundle", PARTS, "--json", "--source", "y4m:-"]);
         let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(&bytes).unwrap();
+        // A pipe is live: its frames are taken as they come, the newest wins, and its end is no success.
+        let mut stdin = child.stdin.take().unwrap();
+        let header = bytes.iter().position(|b| *b == b'\n').unwrap() + 1;
+        stdin.write_all(&bytes[..header]).unwrap();
+        for frame in bytes[header..].chunks((bytes.len() - header) / 3) {
+            stdin.write_all(frame).unwrap();
+            stdin.flush().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(if emulated() { 2000 } else { 400 }));
+        }
+        drop(stdin);
         let out = wait(child, std::time::Duration::from_secs(60));
         assert_eq!(summary(&events(&out))["by_tag"]["bracket"], 3, "{chroma} through standard input");
+        assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
     }
 }
 

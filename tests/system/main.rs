@@ -11,3 +11,4 @@ mod line;
 mod program;
 mod readme;
 mod simulate;
+mod sources;

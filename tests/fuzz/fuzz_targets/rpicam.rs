@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Once};
 use std::time::Duration;
-use tagpin::sources::{self, FrameBuffer};
+use tagpin::sources::{self, FrameBuffer, Limits};
 use tagpin::supervisor::SystemClock;
 
 static SCRIPT: Once = Once::new();
@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let text = format!("rpicam:?width=16&height=16&stride=16&program={}", script.display());
     let Ok(spec) = text.parse() else { return };
-    let Ok(mut source) = sources::open(&spec, &(Arc::new(SystemClock) as _)) else { return };
+    let Ok(mut source) = sources::open(&spec, &(Arc::new(SystemClock) as _), Limits::default()) else { return };
     let mut frame = FrameBuffer::empty();
     for _ in 0..4 {
         if source.next(&mut frame, Duration::from_millis(50)).is_ok() {

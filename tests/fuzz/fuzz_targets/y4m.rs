@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;
 use std::time::Duration;
-use tagpin::sources::{self, FrameBuffer};
+use tagpin::sources::{self, FrameBuffer, Limits};
 use tagpin::supervisor::SystemClock;
 
 fuzz_target!(|data: &[u8]| {
@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     }
     let Ok(spec) = format!("y4m:{}", path.display()).parse() else { return };
-    let Ok(mut source) = sources::open(&spec, &(Arc::new(SystemClock) as _)) else { return };
+    let Ok(mut source) = sources::open(&spec, &(Arc::new(SystemClock) as _), Limits::default()) else { return };
     let mut frame = FrameBuffer::empty();
     for _ in 0..16 {
         if source.next(&mut frame, Duration::from_millis(1)).is_ok() {

@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use tagpin::bundle::{Fit, Hex, sha256};
 use tagpin::decide::Task;
 use tagpin::frame::FrameView;
-use tagpin::pictures::Picture;
+use tagpin::pictures::{Budget, Picture};
 use tagpin::preprocess::{Preprocessor, Target};
 
 /// Fewest pictures of a tag that anything can be learnt from.
@@ -141,7 +141,7 @@ pub fn target(side: usize, fit: Fit) -> Result<Target> {
 
 /// Decodes and resizes one file's bytes by the runtime's preprocessing: `[side, side, 3]`.
 pub fn rgb_of(bytes: &[u8], preprocessor: &mut Preprocessor) -> Result<Vec<u8>> {
-    let picture = Picture::decode(bytes)?;
+    let picture = Picture::decode(bytes, Budget::HOST)?;
     Ok(preprocessor.picture(&FrameView::new(picture.layout(), &picture.rgb)?)?.to_vec())
 }
 

@@ -91,7 +91,8 @@ fn subfolders(path: &Path) -> Result<Vec<(String, PathBuf)>> {
         std::fs::read_dir(path).with_context(|| format!("{}: expected a folder of tagged folders", path.display()))?;
     for entry in entries {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        // A link to a folder is a folder.
+        if entry.path().is_dir() {
             let name = entry.file_name().into_string();
             let name = name.map_err(|n| anyhow::anyhow!("folder {n:?}: its name is not UTF-8"))?;
             if !name.starts_with('.') {
@@ -109,7 +110,9 @@ fn folders(root: &Path) -> Result<Listed> {
     let sided = !top.is_empty() && top.iter().all(|(name, _)| SIDES.contains(&name.to_ascii_lowercase().as_str()));
     let mut rows = Vec::new();
     let mut add = |tag: &str, folder: &Path, side: Option<&str>| -> Result<()> {
-        for file in pictures::list(folder)? {
+        let listing = pictures::list(folder).with_context(|| format!("{} cannot be listed", folder.display()))?;
+        listing.remarks().for_each(|remark| eprintln!("{remark}"));
+        for file in listing.files {
             let path = file.strip_prefix(root).expect("it was listed below the root").to_path_buf();
             let mut columns = BTreeMap::new();
             if let Some(side) = side {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use tagpin::bundle::Fit;
 use tagpin::frame::FrameView;
-use tagpin::pictures::Picture;
+use tagpin::pictures::{Budget, Picture};
 use tagpin::preprocess::{Preprocessor, Target};
 
 /// Side of the thumbnail that settles whether two pictures are alike.
@@ -48,7 +48,7 @@ pub struct Survey {
 }
 
 /// Format of the cache; changed with the meaning of [`Look`].
-const CACHE: &str = "survey-1.bin";
+const CACHE: &str = "survey-2.bin";
 
 /// Looks at all pictures of a dataset.
 pub fn survey(dataset: &Dataset) -> Result<Survey> {
@@ -63,7 +63,7 @@ pub fn survey(dataset: &Dataset) -> Result<Survey> {
             bar.inc(1);
             match known.get(&e.sha256) {
                 Some(look) => Ok(look.clone()),
-                None => std::fs::read(dataset.file(e))
+                None => tagpin::pictures::read(&dataset.file(e), Budget::HOST.0)
                     .map_err(anyhow::Error::from)
                     .and_then(|bytes| looker.look(&bytes))
                     .map_err(|e| e.to_string()),
@@ -108,7 +108,7 @@ impl Looker {
     }
 
     fn look(&mut self, bytes: &[u8]) -> Result<Look> {
-        let picture = Picture::decode(bytes)?;
+        let picture = Picture::decode(bytes, Budget::HOST)?;
         let frame = FrameView::new(picture.layout(), &picture.rgb)?;
         let thumb = self.thumb.picture(&frame)?.to_vec();
         let rgb = self.measured.picture(&frame)?.to_vec();

@@ -389,11 +389,15 @@ fn invalid(c: &Judge<'_>, unseen: Option<&Path>) -> Result<Vec<Invalid>> {
     let mut sets: Vec<(String, Vec<Vec<u8>>)> =
         shifts::invalid(c.run.graph.side).into_iter().map(|(name, p)| (name.to_string(), p)).collect();
     if let Some(folder) = unseen {
-        let files = tagpin::pictures::list(folder).with_context(|| format!("{} cannot be listed", folder.display()))?;
+        let listing = tagpin::pictures::list(folder).with_context(|| format!("{} cannot be listed", folder.display()))?;
+        listing.remarks().for_each(|remark| eprintln!("{remark}"));
         let mut preprocessor = tagpin::preprocess::Preprocessor::new(c.run.target()?);
         let mut pictures = Vec::new();
-        for file in files {
-            match std::fs::read(&file).map_err(anyhow::Error::from).and_then(|b| data::rgb_of(&b, &mut preprocessor)) {
+        for file in listing.files {
+            match tagpin::pictures::read(&file, tagpin::pictures::Budget::HOST.0)
+                .map_err(anyhow::Error::from)
+                .and_then(|b| data::rgb_of(&b, &mut preprocessor))
+            {
                 Ok(rgb) => pictures.push(rgb),
                 Err(e) => eprintln!("skipped {}: {e}", file.display()),
             }

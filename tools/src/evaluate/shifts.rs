@@ -5,7 +5,7 @@
 use crate::train::augment::{blur, sample};
 use anyhow::Result;
 use image::codecs::jpeg::JpegEncoder;
-use tagpin::pictures::Picture;
+use tagpin::pictures::{Budget, Picture};
 use tagpin::random::Random;
 
 /// A change and its three strengths, weakest first.
@@ -59,7 +59,7 @@ fn jpeg(rgb: &[u8], side: usize, quality: f32) -> Result<Vec<u8>> {
         side as u32,
         image::ExtendedColorType::Rgb8,
     )?;
-    Ok(Picture::decode(&bytes)?.rgb)
+    Ok(Picture::decode(&bytes, Budget::HOST)?.rgb)
 }
 
 fn rotation(rgb: &[u8], side: usize, degrees: f32) -> Result<Vec<u8>> {

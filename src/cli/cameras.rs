@@ -1,0 +1,45 @@
+//! `tagpin cameras`: which cameras there are, what each offers, and the source string that opens it.
+
+use super::Refused;
+use crate::sources;
+use std::process::Command;
+
+/// Arguments of `cameras`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Cameras {
+    /// Program that lists CSI cameras
+    #[arg(long, default_value = "rpicam-hello", value_name = "PROGRAM")]
+    rpicam: String,
+}
+
+pub(super) fn run(args: &Cameras) -> Result<u8, Refused> {
+    let mut found = 0;
+    match sources::cameras() {
+        Ok(cameras) => {
+            for camera in &cameras {
+                found += 1;
+                println!("{} ({})", camera.name, camera.path);
+                println!("  source: camera:{}", camera.path);
+                camera.facts.iter().for_each(|fact| println!("  {fact}"));
+            }
+        }
+        Err(why) => println!("USB cameras: {why}"),
+    }
+    // CSI cameras give plain V4L2 clients raw sensor data only; their own program knows them.
+    match Command::new(&args.rpicam).arg("--list-cameras").output() {
+        Ok(out) if out.status.success() => {
+            let text = String::from_utf8_lossy(&out.stdout);
+            if text.contains(" : ") {
+                found += 1;
+                println!("CSI cameras, by {}\n  source: rpicam:?width=640&height=480&fps=30", args.rpicam);
+                text.lines().filter(|l| !l.trim().is_empty()).for_each(|line| println!("  {line}"));
+            }
+        }
+        Ok(out) => println!("CSI cameras: {} ended: {}", args.rpicam, out.status),
+        Err(e) => println!("CSI cameras: {} cannot be started: {e}", args.rpicam),
+    }
+    if found == 0 {
+        println!("no camera found; plug one in, and add the user to the group `video`");
+    }
+    Ok((found == 0) as u8)
+}

@@ -1,0 +1,247 @@
+//! Decodes pictures (JPEG, PNG, BMP, WebP) to RGB8: whole ones only, and none that takes more memory than it may.
+//!
+//! The same for files, cameras that send JPEG, and the tools. Size and memory are judged from the header, before anything is
+//! allocated; wholeness ([`jpeg`], [`png`]) before a pixel is computed, because decoders fill what is missing and call it a
+//! picture. EXIF orientation is applied. Nothing is resized, cropped or normalised: that is preprocessing's.
+
+mod files;
+mod jpeg;
+mod png;
+mod tables;
+
+pub use files::{ENDINGS, LeftOut, Listing, list, read};
+
+use crate::frame::{Colour, Layout, MAX_SIDE, PixelFormat};
+use image::metadata::Orientation;
+use image::{DynamicImage, GenericImageView, ImageDecoder, ImageFormat, ImageReader, Limits};
+use std::io::Cursor;
+use std::path::Path;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+/// The most memory that decoding one picture may take, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget(pub u64);
+
+impl Budget {
+    /// Fits a board of 512 MB beside a model and the frames in flight: 12 megapixels of any kind, 33 of plain JPEG.
+    pub const DEVICE: Self = Self::megabytes(96);
+    /// For the machine that trains.
+    pub const HOST: Self = Self::megabytes(1024);
+
+    /// So many times 2^20 bytes.
+    pub const fn megabytes(n: u64) -> Self {
+        Self(n << 20)
+    }
+
+    fn allow(self, width: u32, height: u32, needed: u64) -> Result<(), PictureError> {
+        if width > MAX_SIDE || height > MAX_SIDE || needed > self.0 {
+            return Err(PictureError::TooLarge { width, height, needed, budget: self });
+        }
+        Ok(())
+    }
+}
+
+/// A decoded picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `[height, width, 3]`.
+    pub rgb: Vec<u8>,
+}
+
+/// Why a file is no picture.
+#[derive(Debug)]
+pub enum PictureError {
+    /// It cannot be read.
+    Read(std::io::Error),
+    /// It is a pipe, a device or a folder.
+    NotAFile,
+    /// The file alone is larger than decoding may take.
+    LargeFile {
+        /// Its bytes.
+        bytes: u64,
+        /// At most so many.
+        limit: u64,
+    },
+    /// A side is longer than [`MAX_SIDE`], or decoding takes too much memory.
+    TooLarge {
+        /// Columns that its header states.
+        width: u32,
+        /// Rows that its header states.
+        height: u32,
+        /// Bytes that decoding takes.
+        needed: u64,
+        /// Bytes that it may take.
+        budget: Budget,
+    },
+    /// A camera sent a frame of another size than was agreed.
+    OtherSize {
+        /// What the frame's header states.
+        found: [u32; 2],
+        /// What was agreed with the camera.
+        expected: [u32; 2],
+    },
+    /// Its bytes are no picture of a known kind, or one that is not whole.
+    Damaged(String),
+}
+
+impl std::fmt::Display for PictureError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mb = |bytes: u64| bytes.div_ceil(1 << 20);
+        match self {
+            Self::Read(e) => write!(f, "cannot be read: {e}"),
+            Self::NotAFile => write!(f, "is a pipe, device or folder; only regular files are read"),
+            Self::LargeFile { bytes, limit } => {
+                write!(f, "is a file of {} MB, at most {} MB are read; make it smaller", mb(*bytes), mb(*limit))
+            }
+            Self::TooLarge { width, height, .. } if *width > MAX_SIDE || *height > MAX_SIDE => {
+                write!(f, "is {width}x{height}, at most {MAX_SIDE} a side; make it smaller")
+            }
+            Self::TooLarge { width, height, needed, budget } => write!(
+                f,
+                "is {width}x{height} and takes {} MB to decode, at most {} MB; make it smaller, or raise picture_mb",
+                mb(*needed),
+                mb(budget.0)
+            ),
+            Self::OtherSize { found: [w, h], expected: [ew, eh] } => {
+                write!(f, "frame of {w}x{h}, the camera was set to {ew}x{eh}")
+            }
+            Self::Damaged(e) => write!(f, "no whole JPEG, PNG, BMP or WebP: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for PictureError {}
+
+impl Picture {
+    /// The frame layout of this picture.
+    pub fn layout(&self) -> Layout {
+        Layout::packed(PixelFormat::Rgb8, Colour::default(), self.width, self.height)
+    }
+
+    /// Decodes a file's bytes. The kind is told from the bytes, not the name. Transparency is laid over grey 128.
+    pub fn decode(bytes: &[u8], budget: Budget) -> Result<Self, PictureError> {
+        if bytes.starts_with(&[0xff, 0xd8, 0xff]) { decode_jpeg(bytes, budget) } else { decode_other(bytes, budget) }
+    }
+
+    /// Decodes one frame of motion JPEG, which must be as large as the camera was set to.
+    pub fn decode_frame(bytes: &[u8], expected: [u32; 2], budget: Budget) -> Result<Self, PictureError> {
+        let header = jpeg::header(bytes).map_err(PictureError::Damaged)?;
+        let found = [header.width, header.height];
+        if found != expected {
+            return Err(PictureError::OtherSize { found, expected });
+        }
+        decode_jpeg(bytes, budget)
+    }
+
+    /// Reads and decodes a regular file.
+    pub fn open(path: &Path, budget: Budget) -> Result<Self, PictureError> {
+        Self::decode(&read(path, budget.0)?, budget)
+    }
+
+    /// Writes an RGB8 picture as PNG. `rgb`: `[height, width, 3]`.
+    pub fn write_png(path: &Path, width: u32, height: u32, rgb: &[u8]) -> Result<(), String> {
+        image::save_buffer_with_format(path, rgb, width, height, image::ColorType::Rgb8, ImageFormat::Png)
+            .map_err(|e| format!("{} cannot be written: {e}", path.display()))
+    }
+
+    /// An RGB8 picture as a JPEG file. `rgb`: `[height, width, 3]`, `quality`: 1..=100.
+    pub fn to_jpeg(width: u32, height: u32, rgb: &[u8], quality: u8) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality)
+            .encode(rgb, width, height, image::ExtendedColorType::Rgb8)
+            .map_err(|e| e.to_string())?;
+        Ok(bytes)
+    }
+
+    fn turned(self, orientation: Orientation) -> Self {
+        if orientation == Orientation::NoTransforms {
+            return self;
+        }
+        let image = image::RgbImage::from_raw(self.width, self.height, self.rgb).expect("a picture has all its bytes");
+        let mut image = DynamicImage::ImageRgb8(image);
+        image.apply_orientation(orientation);
+        Self { width: image.width(), height: image.height(), rgb: image.into_bytes() }
+    }
+}
+
+/// Whether turning needs a second picture.
+fn swaps_sides(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
+}
+
+fn decode_jpeg(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
+    let header = jpeg::header(bytes).map_err(PictureError::Damaged)?;
+    let (width, height) = (header.width, header.height);
+    let pixels = width as u64 * height as u64;
+    // A decoder of 8-bit samples holds coefficients as 16 bits.
+    let coefficients = if header.buffered { 2 * header.components as u64 * pixels } else { 0 };
+    let grey = if header.components == 1 { pixels } else { 0 };
+    budget.allow(width, height, (3 * pixels + grey).max(3 * pixels + coefficients))?;
+    let whole = jpeg::whole(bytes).map_err(PictureError::Damaged)?;
+
+    let failed = |e: zune_jpeg::errors::DecodeErrors| PictureError::Damaged(e.to_string());
+    let side = MAX_SIDE as usize;
+    let options = DecoderOptions::default().set_strict_mode(true).set_max_width(side).set_max_height(side);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*whole), options);
+    decoder.decode_headers().map_err(failed)?;
+    let orientation = decoder.exif().and_then(|e| Orientation::from_exif_chunk(e)).unwrap_or(Orientation::NoTransforms);
+    if swaps_sides(orientation) {
+        budget.allow(width, height, 6 * pixels)?;
+    }
+    let space = if decoder.input_colorspace() == Some(ColorSpace::Luma) { ColorSpace::Luma } else { ColorSpace::RGB };
+    decoder.set_options(options.jpeg_set_out_colorspace(space));
+    let decoded = decoder.decode().map_err(failed)?;
+    let rgb = if space == ColorSpace::Luma { decoded.iter().flat_map(|&y| [y; 3]).collect() } else { decoded };
+    if rgb.len() as u64 != 3 * pixels {
+        return Err(PictureError::Damaged(format!("{} of {} bytes were decoded", rgb.len(), 3 * pixels)));
+    }
+    Ok(Picture { width, height, rgb }.turned(orientation))
+}
+
+fn decode_other(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
+    let failed = |e: image::ImageError| PictureError::Damaged(e.to_string());
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(PictureError::Read)?;
+    match reader.format() {
+        Some(ImageFormat::Png) => png::whole(bytes).map_err(PictureError::Damaged)?,
+        Some(ImageFormat::WebP) => whole_webp(bytes).map_err(PictureError::Damaged)?,
+        _ => {}
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(budget.0);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let orientation = decoder.orientation().map_err(failed)?;
+    let ((width, height), colour) = (decoder.dimensions(), decoder.color_type());
+    let pixels = width as u64 * height as u64;
+    let decoded = pixels * colour.bytes_per_pixel() as u64;
+    let converted = if colour == image::ColorType::Rgb8 { 0 } else { 3 * pixels };
+    let turned = if swaps_sides(orientation) { 6 * pixels } else { 0 };
+    budget.allow(width, height, (decoded + converted).max(turned))?;
+    let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    let rgb = if image.color().has_alpha() { over_grey(&image) } else { image.into_rgb8() };
+    Ok(Picture { width, height, rgb: rgb.into_raw() }.turned(orientation))
+}
+
+/// A WebP states its own length; its decoder does not mind if the end is missing.
+fn whole_webp(bytes: &[u8]) -> Result<(), String> {
+    let stated = bytes.get(4..8).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes) as usize + 8;
+    if stated > bytes.len() { Err(format!("it ends after {} of {stated} bytes", bytes.len())) } else { Ok(()) }
+}
+
+fn over_grey(image: &DynamicImage) -> image::RgbImage {
+    image::RgbImage::from_fn(image.width(), image.height(), |x, y| {
+        let [r, g, b, a] = image.get_pixel(x, y).0.map(u32::from);
+        image::Rgb([r, g, b].map(|v| ((v * a + 128 * (255 - a) + 127) / 255) as u8))
+    })
+}
+
+#[cfg(test)]
+mod tests;

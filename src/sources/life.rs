@@ -1,0 +1,368 @@
+//! The life of a live source, as one small machine: when to ask it for a frame, when it has stalled, when to open it again.
+//!
+//! Pure: it opens nothing and reads no clock. Whoever drives a source asks [`Life::next`] what to do, does it, and tells what
+//! came of it ([`Life::tell`]); what must be told to people comes back from that.
+//!
+//! *First frame*: a camera needs time to start, so the time-out before its first frame is one of its own. *Steady time-out*:
+//! between frames, never shorter than a few of the source's real frame intervals. *Back-off*: the first opening after a fault
+//! follows at once; one that follows within ten seconds waits, twice as long each time, at most a second.
+
+use crate::time::{Instant, Micros};
+
+/// The longest wait before a source is opened again.
+pub const LONGEST_BACK_OFF: Micros = Micros(1_000_000);
+const FIRST_BACK_OFF: Micros = Micros(100_000);
+/// A source that has run for so long is opened again at once.
+const SETTLED: Micros = Micros(10_000_000);
+/// Broken frames in a row after which a source is opened again that could go on by itself.
+const PATIENCE: u32 = 5;
+/// Openings in vain after which every fourth is given the first frame's whole time.
+const IN_VAIN: u32 = 8;
+/// A source that gives no frame for so many of its intervals has stalled.
+const INTERVALS: u64 = 3;
+
+/// Where a source is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It is open and has not given a frame yet.
+    Starting,
+    /// It gives frames.
+    Running,
+    /// It gave none in time and is to be opened again.
+    Stalled,
+    /// It gave damaged frames, or is gone, and is to be opened again.
+    Broken,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Do {
+    /// Ask for a frame, waiting at most so long.
+    Ask(Micros),
+    /// Wait so long: it is too early to open it again.
+    Rest(Micros),
+    /// Open it again.
+    Reopen,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A whole frame.
+    Frame,
+    /// None in the time that was given.
+    Nothing,
+    /// A damaged one; the next may be whole.
+    Damaged,
+    /// It must be opened again: it is gone, changed its format, or lost where frames begin.
+    Lost,
+    /// It was opened again.
+    Opened,
+    /// It could not be opened again.
+    Refused,
+}
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// The time-outs that settings state.
+    steady: Micros,
+    first: Micros,
+    phase: Phase,
+    /// When the phase began or the last frame came.
+    since: Instant,
+    /// From one frame to the next, as it is seen.
+    interval: Micros,
+    last_frame: Option<Instant>,
+    /// Shortest start that was seen.
+    start_seen: Option<Micros>,
+    /// Openings in a row that gave no frame.
+    fruitless: u32,
+    damaged: u32,
+    back_off: Micros,
+    opened_at: Instant,
+    reopen_at: Instant,
+}
+
+impl Life {
+    /// A source that was opened at `now`. `steady`, `first`: time-outs between frames and before the first; `interval`: from
+    /// one frame to the next as the source states it, 0 if it does not.
+    pub fn new(now: Instant, steady: Micros, first: Micros, interval: Micros) -> Self {
+        Self {
+            steady,
+            first,
+            phase: Phase::Starting,
+            since: now,
+            interval,
+            last_frame: None,
+            start_seen: None,
+            fruitless: 0,
+            damaged: 0,
+            back_off: Micros(0),
+            opened_at: now,
+            reopen_at: now,
+        }
+    }
+
+    /// Where it is in its life.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The longest time that it may take to its next frame now.
+    pub fn patience(&self) -> Micros {
+        let steady = Micros(self.steady.0.max(INTERVALS * self.interval.0));
+        match (self.phase, self.start_seen) {
+            (Phase::Starting, None) => Micros(self.first.0.max(steady.0)),
+            // It has shown how long it needs. One that does not come back with that may need longer than ever before.
+            (Phase::Starting, Some(_)) if self.fruitless >= IN_VAIN && self.fruitless.is_multiple_of(4) => {
+                Micros(self.first.0.max(steady.0))
+            }
+            (Phase::Starting, Some(seen)) => Micros((2 * seen.0 + steady.0).min(self.first.0.max(steady.0))),
+            _ => steady,
+        }
+    }
+
+    /// What to do at `now`.
+    pub fn next(&self, now: Instant) -> Do {
+        match self.phase {
+            // Never no time at all: a frame may be there already.
+            Phase::Starting | Phase::Running => Do::Ask(Micros(self.since.plus(self.patience()).since(now).0.max(1_000))),
+            Phase::Stalled | Phase::Broken if now < self.reopen_at => Do::Rest(self.reopen_at.since(now)),
+            Phase::Stalled | Phase::Broken => Do::Reopen,
+        }
+    }
+
+    /// What came of it; true if it is a fault that must be told.
+    pub fn tell(&mut self, now: Instant, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Frame => {
+                if self.phase == Phase::Starting {
+                    let took = now.since(self.opened_at);
+                    // The shortest: a longer one may have had a stall in it.
+                    self.start_seen = Some(self.start_seen.map_or(took, |s| s.min(took)));
+                }
+                if let Some(last) = self.last_frame.filter(|_| self.phase == Phase::Running) {
+                    // Grows at once and shrinks slowly, and one long gap makes it no more than twice as long.
+                    let seen = now.since(last).0.min(2 * self.interval.0.max(10_000));
+                    self.interval = Micros(if seen > self.interval.0 { seen } else { (15 * self.interval.0 + seen) / 16 });
+                }
+                (self.phase, self.since, self.last_frame) = (Phase::Running, now, Some(now));
+                (self.damaged, self.fruitless) = (0, 0);
+                false
+            }
+            Outcome::Nothing if now < self.since.plus(self.patience()) => false,
+            Outcome::Nothing => {
+                self.close(now, Phase::Stalled);
+                true
+            }
+            Outcome::Damaged => {
+                self.damaged += 1;
+                if self.damaged >= PATIENCE {
+                    self.close(now, Phase::Broken);
+                }
+                true
+            }
+            Outcome::Lost => {
+                self.close(now, Phase::Broken);
+                true
+            }
+            Outcome::Opened => {
+                (self.phase, self.since, self.opened_at, self.damaged) = (Phase::Starting, now, now, 0);
+                self.last_frame = None;
+                false
+            }
+            Outcome::Refused => {
+                self.wait(now);
+                true
+            }
+        }
+    }
+
+    /// It must be opened again, whatever it gave: somebody found its frames useless.
+    pub fn restart(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Starting | Phase::Running) {
+            self.close(now, Phase::Broken);
+        }
+    }
+
+    fn close(&mut self, now: Instant, phase: Phase) {
+        self.fruitless += (self.phase == Phase::Starting) as u32;
+        self.phase = phase;
+        if now.since(self.opened_at) >= SETTLED && self.fruitless == 0 {
+            self.back_off = Micros(0);
+        }
+        self.wait(now);
+    }
+
+    fn wait(&mut self, now: Instant) {
+        self.reopen_at = now.plus(self.back_off);
+        self.back_off = Micros((2 * self.back_off.0).clamp(FIRST_BACK_OFF.0, LONGEST_BACK_OFF.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    const MS: u64 = 1000;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_micros(ms * MS)
+    }
+
+    fn life() -> Life {
+        Life::new(at(0), Micros(1000 * MS), Micros(10_000 * MS), Micros(33 * MS))
+    }
+
+    /// A camera whose first frame took 1.6 s was killed and started again for ever.
+    #[test]
+    fn the_first_frame_has_a_time_limit_of_its_own() {
+        let mut life = life();
+        assert_eq!(life.next(at(0)), Do::Ask(Micros(10_000 * MS)));
+        assert!(!life.tell(at(1600), Outcome::Nothing));
+        assert!(!life.tell(at(1700), Outcome::Frame));
+        assert_eq!(life.next(at(1700)), Do::Ask(Micros(1000 * MS)));
+        assert!(life.tell(at(2700), Outcome::Nothing), "a stall is told");
+        assert_eq!(life.next(at(2700)), Do::Reopen);
+        life.tell(at(2701), Outcome::Opened);
+        assert!(life.patience() > Micros(1700 * MS), "it is given the time that it took before");
+    }
+
+    #[test]
+    fn a_slow_camera_is_not_taken_for_a_stalled_one() {
+        let mut life = Life::new(at(0), Micros(1000 * MS), Micros(10_000 * MS), Micros(1000 * MS));
+        for n in 1..20 {
+            assert!(!life.tell(at(n * 1001), Outcome::Frame));
+            assert!(life.patience() >= Micros(3000 * MS));
+        }
+        // One that does not say how slow it is, and becomes slower in the dark.
+        let mut life = Life::new(at(0), Micros(100 * MS), Micros(10_000 * MS), Micros(0));
+        let mut now = 0;
+        for gap in [33, 33, 40, 60, 90, 130, 130, 130] {
+            now += gap;
+            assert!(!life.tell(at(now), Outcome::Frame));
+        }
+        assert!(life.patience() >= Micros(390 * MS), "{:?}", life.patience());
+    }
+
+    #[test]
+    fn a_broken_frame_costs_one_restart_at_once_and_the_next_ones_wait() {
+        let mut life = life();
+        life.tell(at(100), Outcome::Frame);
+        assert!(life.tell(at(20_000), Outcome::Lost));
+        let mut rests = Vec::new();
+        let mut now = 20_000;
+        for _ in 0..8 {
+            if let Do::Rest(span) = life.next(at(now)) {
+                rests.push(span.0 / MS);
+                now += span.0 / MS;
+            } else {
+                rests.push(0);
+            }
+            assert_eq!(life.next(at(now)), Do::Reopen);
+            life.tell(at(now), Outcome::Opened);
+            life.tell(at(now), Outcome::Lost);
+        }
+        assert_eq!(rests, [0, 100, 200, 400, 800, 1000, 1000, 1000]);
+        life.tell(at(now), Outcome::Opened);
+        life.tell(at(now), Outcome::Frame);
+        life.tell(at(now + 11_000), Outcome::Lost);
+        assert_eq!(life.next(at(now + 11_000)), Do::Reopen, "after ten good seconds at once again");
+    }
+
+    #[test]
+    fn damaged_frames_in_a_row_open_it_again_and_single_ones_do_not() {
+        let mut life = life();
+        for n in 0..20 {
+            assert!(life.tell(at(10 * n), Outcome::Damaged));
+            assert!(!life.tell(at(10 * n + 5), Outcome::Frame));
+        }
+        for n in 0..5 {
+            assert_eq!(life.phase(), Phase::Running);
+            life.tell(at(1000 + n), Outcome::Damaged);
+        }
+        assert_eq!(life.phase(), Phase::Broken);
+    }
+
+    /// A camera that stalls, breaks, refuses to open and starts slowly, at random: while the machine waits for it in vain, a
+    /// fault is told within the time-out; and once it is well again, a frame comes within two seconds and its own start.
+    #[test]
+    fn no_stall_goes_untold_and_it_is_back_within_two_seconds() {
+        let number = |key, default| std::env::var(key).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+        let (seed, count) = (number("TAGPIN_TEST_SEED", 5u64), number("TAGPIN_TEST_CASES", 150u64));
+        println!("TAGPIN_TEST_SEED={seed} TAGPIN_TEST_CASES={count}");
+        for case in 0..count {
+            let mut random = Random::new(seed, case);
+            let mut below = |n: u64| random.next() % n;
+            let (interval, start) = (5 + below(100), below(400));
+            let steady = 100 + below(900);
+            let mut life = Life::new(at(0), Micros(steady * MS), Micros(10_000 * MS), Micros(interval * MS * below(2)));
+            // Times in ms between which it is ill, and how.
+            let mut ills: Vec<(u64, u64, u64)> = Vec::new();
+            let mut t = 1500 + below(3000);
+            for _ in 0..6 {
+                let long = below(4000);
+                ills.push((t, t + long, below(4)));
+                t += long + 4000 + below(8000);
+            }
+            let ill = |now: u64| ills.iter().find(|(from, to, _)| (*from..*to).contains(&now)).map(|(_, _, how)| *how);
+            // What was stalled while it was ill stays so until it is opened again.
+            let (mut now, mut opened, mut hung) = (0u64, 0u64, false);
+            let (mut last_frame, mut last_told) = (0u64, 0u64);
+            while now < t {
+                let before = now;
+                let outcome = match life.next(at(now)) {
+                    Do::Rest(span) => {
+                        assert!(span <= LONGEST_BACK_OFF, "case {case}");
+                        now += span.0.div_ceil(MS);
+                        continue;
+                    }
+                    Do::Reopen => {
+                        now += 1;
+                        if ill(now) == Some(0) {
+                            Outcome::Refused
+                        } else {
+                            (opened, hung) = (now, false);
+                            Outcome::Opened
+                        }
+                    }
+                    Do::Ask(span) => {
+                        let limit = now + span.0.div_ceil(MS);
+                        loop {
+                            now += 1;
+                            match ill(now) {
+                                Some(0) => break Outcome::Lost,
+                                Some(1) => hung = true,
+                                Some(2) if now % interval == 0 => break Outcome::Damaged,
+                                Some(3) => {}
+                                _ if !hung && now >= opened + start && now % interval == 0 => break Outcome::Frame,
+                                _ => {}
+                            }
+                            if now >= limit {
+                                break Outcome::Nothing;
+                            }
+                        }
+                    }
+                };
+                let told = life.tell(at(now), outcome);
+                if told {
+                    last_told = now;
+                }
+                if outcome == Outcome::Frame {
+                    last_frame = now;
+                }
+                let quiet = now - last_frame.max(last_told).max(opened);
+                let allowed = (life.patience().0 / MS).max(steady.max(3 * 2 * interval)) + 2 * start + steady;
+                assert!(quiet <= allowed + interval, "case {case}: nothing told for {quiet} ms at {now}");
+                if let Some((_, to, _)) = ills.iter().rev().find(|(_, to, _)| *to <= now) {
+                    let well = now - to;
+                    let late = last_frame < *to && well > 2000 + start + steady.max(6 * interval) && ill(now).is_none();
+                    assert!(!late, "case {case}: no frame {well} ms after it was well, at {now}, {life:?}");
+                }
+                assert!(now > before || outcome != Outcome::Nothing, "case {case}: time stands still");
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A camera program as a child process that never outlives this one, and whose last words are kept.
+//!
+//! It runs in a process group of its own, so that its helpers end with it. A second small process, the *keeper*, waits on a pipe
+//! that only this process holds: however this process ends, the pipe closes and the keeper ends the group.
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Longest line that is kept of what the program says.
+const MAX_WORDS: usize = 300;
+
+pub(super) struct CameraProgram {
+    child: Child,
+    keeper: Option<Child>,
+    /// The last line of its standard error that says something.
+    words: Arc<Mutex<String>>,
+}
+
+impl CameraProgram {
+    /// Starts it; its standard output is the caller's to read.
+    pub(super) fn start(command: &mut Command) -> std::io::Result<(Self, ChildStdout)> {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
+        let words = Arc::new(Mutex::new(String::new()));
+        if let Some(mut stderr) = child.stderr.take() {
+            let words = words.clone();
+            std::thread::spawn(move || listen(&mut stderr, &words));
+        }
+        // Without a keeper only a killed process would leave its child behind.
+        let script = "read _; kill -KILL -- \"-$1\"";
+        let keeper = Command::new("sh")
+            .args(["-c", script, "keeper", &child.id().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .ok();
+        let stdout = child.stdout.take();
+        let program = Self { child, keeper, words };
+        stdout.map(|out| (program, out)).ok_or_else(|| std::io::Error::other("no pipe from the program"))
+    }
+
+    /// Why it gives no more frames: its output has ended.
+    pub(super) fn why_ended(&mut self) -> String {
+        /// How long a program that has closed its output may take to end.
+        const PATIENCE: Duration = Duration::from_millis(300);
+        let begin = Instant::now();
+        let status = loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => break Some(status),
+                Ok(None) if begin.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(5)),
+                Ok(None) | Err(_) => break None,
+            }
+        };
+        // Its last words may still be on their way.
+        std::thread::sleep(Duration::from_millis(20));
+        let how = status.map_or("closed its output but goes on".into(), |s| format!("ended: {s}"));
+        let words = self.words.lock().map(|w| w.clone()).unwrap_or_default();
+        if words.is_empty() { format!("the camera program {how}") } else { format!("the camera program {how}: {words}") }
+    }
+}
+
+impl Drop for CameraProgram {
+    fn drop(&mut self) {
+        // The keeper first: once the group is gone its number may be another's.
+        if let Some(keeper) = &mut self.keeper {
+            let _ = keeper.kill();
+            let _ = keeper.wait();
+        }
+        // The program runs for ever by itself; nothing is lost by ending it.
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps the last line that is not empty, until the program has closed its standard error.
+fn listen(stderr: &mut dyn Read, words: &Mutex<String>) {
+    let (mut bytes, mut line) = ([0; 512], Vec::with_capacity(MAX_WORDS));
+    let keep = |line: &mut Vec<u8>| {
+        let text = String::from_utf8_lossy(line);
+        // Colours and other control characters are for a terminal.
+        let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if !text.is_empty()
+            && let Ok(mut words) = words.lock()
+        {
+            *words = text;
+        }
+        line.clear();
+    };
+    loop {
+        match stderr.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(n) => {
+                for &byte in &bytes[..n] {
+                    match byte {
+                        b'\n' => keep(&mut line),
+                        _ if line.len() < MAX_WORDS => line.push(byte),
+                        _ => {}
+                    }
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    keep(&mut line);
+}

@@ -1,0 +1,284 @@
+//! The Raspberry Pi's camera through its own program, `rpicam-vid`, as a child process: the way that works on every Pi OS.
+//!
+//! Knows no model. A frame is planar YUV 4:2:0, full range BT.601, no header; rows are padded to the stride that the
+//! board's hardware wants. A frame that breaks off or stalls has lost the framing for good: the program is started again. Each
+//! frame's sensor time comes through `--metadata`, as text on a second pipe, behind the frame; [`pairing`] says whose it is.
+
+mod child;
+mod pairing;
+
+use super::pipe::{Pace, Pipe, wait_for};
+use super::spec::ColourOptions;
+use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use crate::frame::{CapturedAt, Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range};
+use crate::time::{Clock, Instant, Micros};
+use child::CameraProgram;
+use pairing::{Paired, Pairing};
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{ChildStdout, Command};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `rpicam:?width=640&height=480&fps=30&stride=640&program=rpicam-vid&metadata=1&matrix=601&range=full`, and the camera's
+/// controls `exposure_us=`, `gain=`, `white_balance=R,B`, `focus=`, `mains=`.
+pub(super) struct RpicamSource {
+    spec: SourceSpec,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    layout: Layout,
+    /// Ended before another is started: a camera has one user at a time.
+    program: Option<CameraProgram>,
+    pipe: Pipe<ChildStdout>,
+    metadata: Option<Metadata>,
+    interval: Micros,
+    sequence: u64,
+    /// When the next frame's first byte came, if it was seen while the last one's time was awaited.
+    next_arrival: Option<Instant>,
+    /// When it was last seen that no frame waited.
+    empty_at: Instant,
+    pace: Pace,
+    broken: bool,
+}
+
+/// Sensor times as `SensorTimestamp=NANOSECONDS` lines, and whose they are.
+struct Metadata {
+    pipe: Pipe<File>,
+    line: heapless::Vec<u8, 256>,
+    pairing: Pairing,
+    /// The program needs our end of the pipe until it has opened its own; then its death shows as the pipe's end.
+    ours: Option<OwnedFd>,
+    ended: bool,
+}
+
+impl Metadata {
+    /// Takes what has come.
+    fn drain(&mut self) {
+        let Self { pipe, line, pairing, ours, .. } = self;
+        let go_on = pipe.drain(&mut |byte| {
+            if byte != b'\n' {
+                // Longer lines are none that matters.
+                let _ = line.push(byte);
+                return;
+            }
+            let number =
+                |key: &[u8]| -> Option<u64> { std::str::from_utf8(line.strip_prefix(key)?).ok()?.trim().parse().ok() };
+            if let Some(nanos) = number(b"SensorTimestamp=") {
+                pairing.stamp(Instant::from_micros(nanos / 1000));
+                *ours = None;
+            } else if let Some(us) = number(b"FrameDuration=") {
+                pairing.set_interval(Micros(us));
+            }
+            line.clear();
+        });
+        self.ended |= !go_on;
+    }
+}
+
+impl RpicamSource {
+    pub(super) fn open(spec: &SourceSpec, clock: &Arc<dyn Clock>, limits: Limits) -> Result<Self, SourceError> {
+        spec.allow(&[
+            "width",
+            "height",
+            "fps",
+            "stride",
+            "program",
+            "metadata",
+            "matrix",
+            "range",
+            "exposure_us",
+            "gain",
+            "white_balance",
+            "focus",
+            "mains",
+        ])?;
+        let width: u32 = spec.number("width", 640, 16..=MAX_SIDE)?;
+        let height: u32 = spec.number("height", 480, 16..=MAX_SIDE)?;
+        let fps: u32 = spec.number("fps", 30, 1..=240)?;
+        if width % 2 == 1 || height % 2 == 1 {
+            return Err(spec.error(format!("{width}x{height}: both sides must be even")));
+        }
+        // Rows are padded to 64 bytes on a Pi 4 and earlier, to 128 on a Pi 5: only multiples of 128 are the same on both.
+        let stride: u32 = spec.number("stride", width.next_multiple_of(64), width..=2 * MAX_SIDE)?;
+        if !width.is_multiple_of(128) && spec.text_option("stride").is_none() {
+            return Err(spec.error(format!(
+                "width {width} is padded differently from board to board; use a multiple of 128 or state stride={} (Pi 4 and earlier) or stride={} (Pi 5)",
+                width.next_multiple_of(64),
+                width.next_multiple_of(128)
+            )));
+        }
+        let colour = ColourOptions::read(spec)?.over(Colour { matrix: Matrix::Bt601, range: Range::Full });
+        let layout = Layout { stride, ..Layout::packed(PixelFormat::I420, colour, width, height) };
+        let name = spec.text_option("program").unwrap_or("rpicam-vid");
+        let mut command = Command::new(name);
+        command.args(["-n", "-t", "0", "--codec", "yuv420", "--flush", "-o", "-"]);
+        command.args(["--width", &width.to_string(), "--height", &height.to_string(), "--framerate", &fps.to_string()]);
+        command.args(controls(spec)?);
+        let interval = Micros(1_000_000 / fps as u64);
+        let metadata = match spec.number("metadata", 1, 0..=1)? {
+            0 => None,
+            _ => {
+                let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+                    .map_err(|e| spec.error(format!("no pipe: {e}")))?;
+                // The child opens the pipe by our descriptor's path, so that none need be inherited.
+                let path = format!("/proc/{}/fd/{}", std::process::id(), write.as_raw_fd());
+                command.args(["--metadata", &path, "--metadata-format", "txt"]);
+                Some(Metadata {
+                    pipe: Pipe::new(File::from(read)),
+                    line: heapless::Vec::new(),
+                    pairing: Pairing::new(interval),
+                    ours: Some(write),
+                    ended: false,
+                })
+            }
+        };
+        let (program, stdout) = CameraProgram::start(&mut command).map_err(|e| {
+            spec.error(format!("`{name}` cannot be started: {e}; install rpicam-apps, or name it with program="))
+        })?;
+        Ok(Self {
+            spec: spec.clone(),
+            clock: clock.clone(),
+            limits,
+            layout,
+            program: Some(program),
+            pipe: Pipe::new(stdout),
+            metadata,
+            interval,
+            sequence: 0,
+            next_arrival: None,
+            empty_at: clock.now(),
+            pace: Pace::new(clock.now()),
+            broken: false,
+        })
+    }
+
+    /// When the next frame's first byte came, and whether that is when it came or only when it was found.
+    fn arrival(&mut self, timeout: Duration) -> Result<(Instant, bool), NoFrame> {
+        if let Some(seen) = self.next_arrival.take() {
+            return Ok((seen, true));
+        }
+        if self.pipe.ready(Duration::ZERO)? {
+            let now = self.clock.now();
+            return Ok((now, now.since(self.empty_at).0 < self.interval.0 / 4));
+        }
+        if !self.pipe.ready(timeout)? {
+            return Err(NoFrame::Timeout);
+        }
+        self.empty_at = self.clock.now();
+        Ok((self.empty_at, true))
+    }
+
+    /// The time of a frame that has just been read: its metadata is awaited for one frame interval at most, and not once the
+    /// next frame has begun.
+    fn time_of(&mut self, arrived: Instant, sharp: bool) -> Result<CapturedAt, NoFrame> {
+        let bound = self.pace.arrival(arrived, sharp, self.interval);
+        let unknown = CapturedAt::arrived(bound, self.limits.latency);
+        let Some(metadata) = &mut self.metadata else { return Ok(unknown) };
+        let end = self.clock.now().plus(metadata.pairing.interval());
+        let mut closed = false;
+        loop {
+            metadata.drain();
+            closed |= metadata.ended;
+            match metadata.pairing.pair(arrived, sharp, closed) {
+                Paired::Known(at) => return Ok(CapturedAt::Exposure { at, uncertainty: Micros(0) }),
+                Paired::Unknown => return Ok(unknown),
+                Paired::Wait => {}
+            }
+            let left = end.since(self.clock.now());
+            if left.0 == 0 {
+                closed = true;
+                continue;
+            }
+            let [next, _] = wait_for([self.pipe.fd(), metadata.pipe.fd()], left.duration())?;
+            self.empty_at = self.clock.now();
+            if next {
+                self.next_arrival = Some(self.empty_at);
+                closed = true;
+            }
+        }
+    }
+
+    fn gone(&mut self) -> NoFrame {
+        self.broken = true;
+        NoFrame::Gone(self.program.as_mut().map_or("the camera program is not running".into(), CameraProgram::why_ended))
+    }
+}
+
+/// What the program is told of exposure, gain, white balance, focus and lamps.
+fn controls(spec: &SourceSpec) -> Result<Vec<String>, SourceError> {
+    let mut arguments = Vec::new();
+    let mut tell = |key: &str, value: String| arguments.extend([key.to_string(), value]);
+    if spec.text_option("exposure_us").is_some() {
+        tell("--shutter", spec.number("exposure_us", 0u32, 1..=10_000_000)?.to_string());
+    }
+    if spec.text_option("gain").is_some() {
+        tell("--gain", spec.number("gain", 1.0, 1.0..=64.0)?.to_string());
+    }
+    if let Some(text) = spec.text_option("white_balance") {
+        let gains = text.split_once(',').and_then(|(r, b)| Some((r.parse::<f64>().ok()?, b.parse::<f64>().ok()?)));
+        match gains {
+            Some((r, b)) if (0.1..=32.0).contains(&r) && (0.1..=32.0).contains(&b) => tell("--awbgains", format!("{r},{b}")),
+            _ => return Err(spec.error(format!("white_balance={text}, expected gains of red and blue, as in 1.8,1.5"))),
+        }
+    }
+    if spec.text_option("focus").is_some() {
+        tell("--autofocus-mode", "manual".into());
+        tell("--lens-position", spec.number("focus", 0.0, 0.0..=32.0)?.to_string());
+    }
+    match spec.text_option("mains") {
+        None => {}
+        // Lamps flicker twice in a period.
+        Some("50") => tell("--flicker-period", "10000us".into()),
+        Some("60") => tell("--flicker-period", "8333us".into()),
+        Some(other) => return Err(spec.error(format!("mains={other}, expected 50 or 60"))),
+    }
+    Ok(arguments)
+}
+
+impl Source for RpicamSource {
+    fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
+        if self.broken {
+            return Err(NoFrame::Gone("the camera program must be started again".into()));
+        }
+        let needed = self.layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
+        let (arrived, sharp) = self.arrival(timeout)?;
+        frame.bytes.resize(needed, 0);
+        match self.pipe.fill(&mut frame.bytes, timeout) {
+            Ok(()) => {}
+            Err(NoFrame::End) => return Err(self.gone()),
+            Err(e) => {
+                // Nothing in the bytes tells where the next frame begins.
+                self.broken = true;
+                return Err(e);
+            }
+        }
+        frame.layout = self.layout;
+        frame.sequence = self.sequence;
+        frame.captured_at = self.time_of(arrived, sharp)?;
+        frame.crossing = None;
+        self.sequence += 1;
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), SourceError> {
+        self.program = None;
+        *self = Self::open(&self.spec, &self.clock, self.limits)?;
+        Ok(())
+    }
+
+    fn pacing(&self) -> Pacing {
+        Pacing::Live
+    }
+
+    fn knows_time(&self) -> bool {
+        self.metadata.is_some() || self.limits.latency.is_some()
+    }
+
+    fn interval(&self) -> Micros {
+        self.metadata.as_ref().map_or(self.interval, |m| m.pairing.interval())
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken
+    }
+}

@@ -1,0 +1,113 @@
+//! Exposure, gain, white balance, focus and mains frequency, as the source string states them.
+//!
+//! They are set at every opening and read back: a camera that forgets or rounds them would shift every score. The automatic
+//! that rules a value is switched off first.
+
+use super::SourceSpec;
+use crate::sources::SourceError;
+use v4l::Device;
+use v4l::control::{Control, Description, Type, Value};
+
+/// Options that [`apply`] reads.
+pub(in crate::sources) const OPTIONS: [&str; 5] = ["exposure_us", "gain", "white_balance", "focus", "mains"];
+
+/// A control of linux/v4l2-controls.h.
+#[derive(Clone, Copy)]
+struct Id(u32, &'static str);
+
+const AUTO_EXPOSURE: Id = Id(0x009a_0901, "automatic exposure");
+const EXPOSURE: Id = Id(0x009a_0902, "exposure time");
+const AUTO_GAIN: Id = Id(0x0098_0912, "automatic gain");
+const GAIN: Id = Id(0x0098_0913, "gain");
+const AUTO_WHITE: Id = Id(0x0098_090c, "automatic white balance");
+const RED: Id = Id(0x0098_090e, "red balance");
+const BLUE: Id = Id(0x0098_090f, "blue balance");
+const AUTO_FOCUS: Id = Id(0x009a_090c, "automatic focus");
+const FOCUS: Id = Id(0x009a_090a, "focus");
+const MAINS: Id = Id(0x0098_0918, "mains frequency");
+
+/// What shall be set: a control, its value, and whether the camera may lack it.
+fn wanted(spec: &SourceSpec) -> Result<Vec<(Id, i64, bool)>, SourceError> {
+    let mut all = Vec::new();
+    let number = |key: &str, least: i64| -> Result<Option<i64>, SourceError> {
+        spec.text_option(key).map(|_| spec.number(key, 0, least..=i64::from(i32::MAX))).transpose()
+    };
+    if let Some(us) = number("exposure_us", 1)? {
+        // Menu entry 1 is manual; the time is in units of 100 us.
+        all.extend([(AUTO_EXPOSURE, 1, true), (EXPOSURE, (us / 100).max(1), false)]);
+    }
+    if let Some(gain) = number("gain", 0)? {
+        all.extend([(AUTO_GAIN, 0, true), (GAIN, gain, false)]);
+    }
+    if let Some(focus) = number("focus", 0)? {
+        all.extend([(AUTO_FOCUS, 0, true), (FOCUS, focus, false)]);
+    }
+    if let Some(text) = spec.text_option("white_balance") {
+        let pair = text.split_once(',').and_then(|(r, b)| Some((r.parse::<i32>().ok()?, b.parse::<i32>().ok()?)));
+        let Some((red, blue)) = pair else {
+            return Err(spec.error(format!("white_balance={text}, expected the camera's red and blue, as in 120,140")));
+        };
+        all.extend([(AUTO_WHITE, 0, true), (RED, red.into(), false), (BLUE, blue.into(), false)]);
+    }
+    match spec.text_option("mains") {
+        None => {}
+        Some("50") => all.push((MAINS, 1, false)),
+        Some("60") => all.push((MAINS, 2, false)),
+        Some(other) => return Err(spec.error(format!("mains={other}, expected 50 or 60"))),
+    }
+    Ok(all)
+}
+
+/// Sets what the source string states; refuses what the camera lacks, cannot hold or does not keep.
+pub(super) fn apply(spec: &SourceSpec, device: &Device) -> Result<(), SourceError> {
+    let wanted = wanted(spec)?;
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let offered = device.query_controls().unwrap_or_default();
+    for (Id(id, name), value, may_lack) in wanted {
+        let Some(control) = offered.iter().find(|c| c.id == id) else {
+            if may_lack {
+                continue;
+            }
+            return Err(spec.error(format!("the camera has no {name}; `tagpin cameras` lists its controls")));
+        };
+        set(spec, device, control, name, value)?;
+    }
+    Ok(())
+}
+
+fn set(spec: &SourceSpec, device: &Device, control: &Description, name: &str, value: i64) -> Result<(), SourceError> {
+    if !(control.minimum..=control.maximum).contains(&value) {
+        return Err(spec.error(format!("{name} {value}: this camera takes {}..={}", control.minimum, control.maximum)));
+    }
+    let typed = if control.typ == Type::Boolean { Value::Boolean(value != 0) } else { Value::Integer(value) };
+    device
+        .set_control(Control { id: control.id, value: typed })
+        .map_err(|e| spec.error(format!("{name} {value} was refused: {e}")))?;
+    let found = match device.control(control.id).map(|c| c.value) {
+        Ok(Value::Integer(found)) => found,
+        Ok(Value::Boolean(found)) => found as i64,
+        Ok(_) => value,
+        Err(e) => return Err(spec.error(format!("{name} cannot be read back: {e}"))),
+    };
+    if found != value {
+        return Err(spec.error(format!("{name} is {found} after {value} was set; state what the camera can hold")));
+    }
+    Ok(())
+}
+
+/// A camera's controls for people: name, range, and the option that sets it.
+pub(in crate::sources) fn list(device: &Device) -> Vec<String> {
+    let option = |id: u32| match id {
+        _ if id == EXPOSURE.0 => " (exposure_us=, in 100 us)",
+        _ if id == GAIN.0 => " (gain=)",
+        _ if id == RED.0 || id == BLUE.0 => " (white_balance=RED,BLUE)",
+        _ if id == FOCUS.0 => " (focus=)",
+        _ if id == MAINS.0 => " (mains=50|60)",
+        _ => "",
+    };
+    let controls = device.query_controls().unwrap_or_default();
+    let shown = controls.iter().filter(|c| c.typ != Type::CtrlClass);
+    shown.map(|c| format!("{} {}..={}{}", c.name, c.minimum, c.maximum, option(c.id))).collect()
+}

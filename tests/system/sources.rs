@@ -1,0 +1,376 @@
+//! Sources that misbehave, through the binary: what is not whole, not in time or of unknown age decides nothing, and is told.
+
+use crate::program::*;
+use serde_json::Value;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+const PART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/part.jpg");
+
+fn verdicts(events: &[Value]) -> usize {
+    of(events, "part").iter().filter(|e| e["verdict"] != "safe").count()
+}
+
+fn faults(events: &[Value], kind: &str) -> u64 {
+    summary(events)["faults"][kind].as_u64().unwrap_or(0)
+}
+
+fn run_folder(folder: &Path) -> (Output, Vec<Value>) {
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--json", "--source", &format!("dir:{}", folder.display())]));
+    let all = events(&out);
+    (out, all)
+}
+
+/// A JPEG that broke off was decoded with grey for the rest, and sorted.
+#[test]
+fn a_picture_that_breaks_off_decides_nothing_and_the_next_one_does() {
+    let folder = folder("cut-jpeg");
+    let whole = std::fs::read(PART).unwrap();
+    std::fs::write(folder.join("a.jpg"), &whole[..whole.len() / 2]).unwrap();
+    let closed = [&whole[..whole.len() / 2], &[0xff, 0xd9]].concat();
+    std::fs::write(folder.join("b.jpg"), closed).unwrap();
+    std::fs::write(folder.join("c.jpg"), &whole).unwrap();
+    let (out, all) = run_folder(&folder);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert_eq!((faults(&all, "corrupt"), verdicts(&all)), (2, 1));
+    let out = finish(tagpin(&["classify", PARTS, folder.to_str().unwrap()]));
+    assert_eq!(out.status.code(), Some(1));
+    assert!(stderr(&out).contains("2 of 3 files were skipped"), "{}", stderr(&out));
+}
+
+#[test]
+fn pictures_beyond_the_budget_are_refused_in_words_and_the_run_goes_on() {
+    let folder = folder("budget");
+    // A PNG that states 5000 x 5000 and holds nothing: 72 MB of pixels.
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    let ihdr = [b"IHDR".as_slice(), &5000u32.to_be_bytes(), &5000u32.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
+    for body in [ihdr.as_slice(), b"IDAT", b"IEND"] {
+        bytes.extend((body.len() as u32 - 4).to_be_bytes());
+        bytes.extend(body);
+        bytes.extend(crc32(body).to_be_bytes());
+    }
+    std::fs::write(folder.join("a.png"), bytes).unwrap();
+    std::fs::copy(PART, folder.join("b.jpg")).unwrap();
+    let out = finish(tagpin(&["classify", PARTS, folder.to_str().unwrap(), "--picture-mb", "64"]));
+    assert_eq!(out.status.code(), Some(1));
+    assert!(stderr(&out).contains("5000x5000") && stderr(&out).contains("at most 64 MB"), "{}", stderr(&out));
+    let text = format!("[source]\nopen = \"dir:{}\"\npicture_mb = 64\n", folder.display());
+    let file = settings("budget-settings", &text);
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--json", "--settings", &file]));
+    let all = events(&out);
+    assert_eq!((out.status.code(), faults(&all, "corrupt"), verdicts(&all)), (Some(0), 1, 1));
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ byte as u32, |c, _| (c >> 1) ^ (0xedb8_8320 * (c & 1))))
+}
+
+#[test]
+fn a_folder_says_what_it_left_out_and_an_empty_one_is_refused() {
+    let root = folder("left-out");
+    let (full, linked) = (root.join("full"), root.join("linked"));
+    std::fs::create_dir(&full).unwrap();
+    std::fs::create_dir(&linked).unwrap();
+    std::fs::copy(PART, linked.join("1.jpg")).unwrap();
+    std::os::unix::fs::symlink(&linked, full.join("link")).unwrap();
+    std::fs::write(full.join("phone.heic"), "").unwrap();
+    let (out, all) = run_folder(&full);
+    assert_eq!((out.status.code(), verdicts(&all)), (Some(0), 1));
+    assert!(stderr(&out).contains("1 .heic file"), "{}", stderr(&out));
+    std::fs::remove_file(full.join("link")).unwrap();
+    let path = full.to_str().unwrap();
+    for args in [vec!["classify", PARTS, path], vec!["run", "--bundle", PARTS, "--source", &format!("dir:{path}")]] {
+        let out = finish(tagpin(&args));
+        assert_eq!(out.status.code(), Some(2), "{args:?}");
+    }
+}
+
+const WIDTH: usize = 320;
+const HEIGHT: usize = 240;
+const HEADER: &[u8] = b"YUV4MPEG2 W320 H240 F20:1 Ip C420\n";
+
+/// A frame of one grey, so that a torn one would hold two.
+fn y4m_frame(n: usize) -> Vec<u8> {
+    let mut frame = b"FRAME\n".to_vec();
+    frame.extend(vec![(40 + 3 * n % 180) as u8; WIDTH * HEIGHT]);
+    frame.extend(vec![128; WIDTH * HEIGHT / 2]);
+    frame
+}
+
+/// Feeds standard input by a list of bytes and pauses; gives the output and the recorded pictures.
+fn feed(name: &str, pieces: Vec<(Vec<u8>, u64)>) -> (Output, Vec<Value>, Vec<Vec<u8>>) {
+    let record = folder(name).join("record");
+    let args = ["run", "--bundle", PARTS, "--json", "--source", "y4m:-", "--record", record.to_str().unwrap()];
+    let mut child = tagpin(&args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        for (bytes, pause) in pieces {
+            if stdin.write_all(&bytes).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(pause));
+        }
+    });
+    let out = wait(child, Duration::from_secs(120));
+    writer.join().unwrap();
+    let all = events(&out);
+    let files = std::fs::read_dir(&record).unwrap().flatten().map(|e| e.path());
+    let pictures = files.filter(|p| p.extension().is_some_and(|e| e == "rgb")).map(|p| std::fs::read(p).unwrap()).collect();
+    (out, all, pictures)
+}
+
+fn assert_none_is_torn(pictures: &[Vec<u8>]) {
+    for picture in pictures {
+        let (least, most) = (picture.iter().min().unwrap(), picture.iter().max().unwrap());
+        assert!(most - least <= 2, "a picture of grey levels {least} to {most}");
+    }
+}
+
+/// A writer's pause inside a frame ended the run with exit 0, and all later frames were lost.
+#[test]
+fn a_pause_inside_a_frame_costs_that_frame_and_no_picture_is_torn() {
+    let mut pieces = vec![(HEADER.to_vec(), 0)];
+    for n in 0..40 {
+        let frame = y4m_frame(n);
+        if n == 12 {
+            pieces.push((frame[..50_000].to_vec(), 1800));
+            pieces.push((frame[50_000..].to_vec(), 50));
+        } else {
+            pieces.push((frame, 50));
+        }
+    }
+    let (out, all, pictures) = feed("y4m-pause", pieces);
+    assert_eq!(out.status.code(), Some(3), "a live stream that ends is no success: {}", stderr(&out));
+    assert!(faults(&all, "truncated") >= 1, "{}", summary(&all));
+    assert!(pictures.len() >= 15, "{} pictures", pictures.len());
+    assert_none_is_torn(&pictures);
+    // It went on behind the pause: the last picture is one of the last frames.
+    let last = (40 + 3 * 39) as f32;
+    let seen = pictures.iter().map(|p| p[0] as f32 / 255.0 * 219.0 + 16.0).fold(0.0, f32::max);
+    assert!(last - seen < 20.0, "the brightest picture is {seen}, the last frame {last}");
+}
+
+#[test]
+fn a_stream_that_breaks_off_or_loses_its_framing_is_told() {
+    let frames = |from: usize, to: usize| (from..to).map(|n| (y4m_frame(n), 50));
+    let start = || vec![(HEADER.to_vec(), 0)].into_iter();
+    let (out, all, pictures) =
+        feed("y4m-cut", start().chain(frames(0, 12)).chain([(y4m_frame(12)[..9_000].to_vec(), 0)]).collect());
+    assert_eq!(out.status.code(), Some(3));
+    assert!(faults(&all, "truncated") + faults(&all, "source_gone") >= 1);
+    assert_none_is_torn(&pictures);
+    // Foreign bytes, then a writer that was started again.
+    let junk = (vec![7; 5_000], 50);
+    let again = (HEADER.to_vec(), 0);
+    let pieces = start().chain(frames(0, 12)).chain([junk]).chain(frames(12, 20)).chain([again]).chain(frames(20, 34));
+    let (out, all, pictures) = feed("y4m-junk", pieces.collect());
+    assert_eq!(out.status.code(), Some(3));
+    assert!(faults(&all, "corrupt") >= 1, "{}", summary(&all));
+    assert!(pictures.len() >= 15, "{} pictures", pictures.len());
+    assert_none_is_torn(&pictures);
+}
+
+#[test]
+fn a_y4m_file_that_is_cut_is_told_and_a_whole_one_ends_well() {
+    let folder = folder("y4m-file");
+    let path = folder.join("cut.y4m");
+    let mut bytes = HEADER.to_vec();
+    (0..4).for_each(|n| bytes.extend(y4m_frame(n)));
+    for (cut, truncated) in [(0, 0), (3_000, 1)] {
+        std::fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
+        let out = finish(tagpin(&["run", "--bundle", PARTS, "--json", "--source", &format!("y4m:{}", path.display())]));
+        let all = events(&out);
+        assert_eq!((out.status.code(), faults(&all, "truncated")), (Some(0), truncated), "{}", stderr(&out));
+        assert_eq!(verdicts(&all) as u64, 4 - truncated);
+    }
+}
+
+/// A pretended camera program; `body` is run for each of its lives, with `$M` the metadata's path.
+fn camera(name: &str, body: &str) -> (PathBuf, String) {
+    let folder = folder(name);
+    let script = folder.join("camera.py");
+    let text = format!(
+        "#!/usr/bin/env python3\nimport os, sys, time\na = sys.argv\n\
+         meta = open(a[a.index('--metadata') + 1], 'wb', buffering=0) if '--metadata' in a else None\n\
+         starts = {starts:?}\nopen(starts, 'a').write('start\\n')\nlives = len(open(starts).read().split())\n\
+         W, H = 128, 96\n\
+         def out(b):\n    v = memoryview(b)\n    while v:\n        v = v[os.write(1, v):]\n\
+         def frame(n):\n    out(bytes([40 + n % 180]) * (W * H) + bytes([128]) * (W * H // 2))\n\
+         def stamp(t):\n    meta.write(b'SensorTimestamp=%d\\n\\n' % int(t * 1e9))\n{body}\n",
+        starts = folder.join("starts").display().to_string(),
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let source = format!("rpicam:?width=128&height=96&fps=20&program={}", script.display());
+    (folder, source)
+}
+
+fn starts(folder: &Path) -> usize {
+    std::fs::read_to_string(folder.join("starts")).unwrap_or_default().lines().count()
+}
+
+fn has_python() -> bool {
+    let found = std::process::Command::new("python3").arg("-c").arg("").status().is_ok_and(|s| s.success());
+    if !found {
+        eprintln!("skipped: the pretended camera needs python3");
+    }
+    found
+}
+
+/// It took longer for its first frame than may pass between two: it was killed and started again for ever.
+#[test]
+fn a_camera_that_starts_slowly_is_waited_for() {
+    if !has_python() {
+        return;
+    }
+    let (folder, source) = camera(
+        "slow-start",
+        "time.sleep(1.5)\nn = 0\nwhile True:\n    frame(n); stamp(time.monotonic() - 0.02); n += 1; time.sleep(0.05)",
+    );
+    let text = format!("[source]\nopen = \"{source}\"\nframe_timeout_ms = 400\n");
+    let file = settings("slow-start-settings", &text);
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--json", "--settings", &file, "--parts", "20"]));
+    assert_eq!((out.status.code(), starts(&folder)), (Some(0), 1), "{}", stderr(&out));
+}
+
+/// A pause inside a frame tore every later picture: nothing in the bytes tells where a frame begins.
+#[test]
+fn a_camera_program_that_pauses_inside_a_frame_is_started_again() {
+    if !has_python() {
+        return;
+    }
+    let body = "n = 0\nwhile True:\n    if lives == 1 and n == 10:\n        out(bytes([200]) * 5000); time.sleep(1.2); out(bytes([200]) * (W * H * 3 // 2 - 5000))\n    else: frame(n)\n    stamp(time.monotonic() - 0.02); n += 1; time.sleep(0.05)";
+    let (folder, source) = camera("pause", body);
+    let record = folder.join("record");
+    let text = format!("[source]\nopen = \"{source}\"\nframe_timeout_ms = 400\n");
+    let file = settings("pause-settings", &text);
+    let args =
+        ["run", "--bundle", PARTS, "--json", "--settings", &file, "--parts", "40", "--record", record.to_str().unwrap()];
+    let out = finish(tagpin(&args));
+    let all = events(&out);
+    assert_eq!((out.status.code(), starts(&folder)), (Some(0), 2), "{}", stderr(&out));
+    assert_eq!(faults(&all, "truncated"), 1);
+    for entry in std::fs::read_dir(&record).unwrap().flatten().filter(|e| e.path().extension().is_some_and(|e| e == "rgb")) {
+        assert_none_is_torn(&[std::fs::read(entry.path()).unwrap()]);
+    }
+}
+
+#[test]
+fn a_camera_programs_last_words_are_told_and_one_that_closes_its_output_is_replaced() {
+    if !has_python() {
+        return;
+    }
+    let body = "if lives == 1:\n    sys.stderr.write('ERROR: no cable\\n'); sys.exit(7)\nn = 0\nwhile True:\n    if lives == 2 and n == 5:\n        os.close(1); time.sleep(1000)\n    frame(n); stamp(time.monotonic() - 0.02); n += 1; time.sleep(0.05)";
+    let (folder, source) = camera("words", body);
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--json", "--source", &source, "--parts", "20"]));
+    assert_eq!((out.status.code(), starts(&folder)), (Some(0), 3), "{}", stderr(&out));
+    assert!(stderr(&out).contains("exit status: 7: ERROR: no cable"), "{}", stderr(&out));
+    assert!(stderr(&out).contains("closed its output"), "{}", stderr(&out));
+}
+
+/// A frame that comes with no time of its own was taken for a part that came after its exposure.
+#[test]
+fn frames_of_unknown_age_are_given_to_no_part_and_known_ones_are() {
+    if !has_python() {
+        return;
+    }
+    let gate = |source: &str, extra: &str| {
+        format!(
+            "[source]\nopen = \"{source}\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 300\n{extra}\n\
+             [outputs.gate]\nmode = \"pulse\"\nwidth_ms = 10\ndelay_ms = 250\non = [\"reject\", \"accept\"]\n"
+        )
+    };
+    for (name, with_stamp) in [("ageless", false), ("stamped", true)] {
+        let stamp = if with_stamp { "stamp(t - 0.02)" } else { "pass" };
+        let body = format!("n = 0\nwhile True:\n    t = time.monotonic(); frame(n); {stamp}; n += 1; time.sleep(0.05)");
+        let (_, source) = camera(name, &body);
+        let file = settings(&format!("{name}-settings"), &gate(&source, ""));
+        let out = finish(tagpin(&["run", "--bundle", PARTS, "--json", "--settings", &file, "--parts", "14"]));
+        let all = events(&out);
+        let with_frames = of(&all, "part").iter().filter(|e| e["frames"].as_u64() > Some(0)).count();
+        if with_stamp {
+            assert!(with_frames >= 10, "{with_frames} parts, {}", stderr(&out));
+        } else {
+            assert_eq!(with_frames, 0, "{}", stderr(&out));
+            assert!(faults(&all, "no_frame") > 0 && stderr(&out).contains("max_latency_ms"), "{}", stderr(&out));
+        }
+    }
+    // A source that can never say is refused at start, unless somebody vouches for it; zero is no statement.
+    let (_, source) = camera("mute", "n = 0\nwhile True:\n    frame(n); n += 1; time.sleep(0.05)");
+    let mute = format!("{source}&metadata=0");
+    for (latency, code) in [("", 2), ("max_latency_ms = 0", 2), ("max_latency_ms = 60", 0)] {
+        let file = settings("mute-settings", &gate(&mute, latency));
+        let out = finish(tagpin(&["run", "--bundle", PARTS, "--json", "--settings", &file, "--parts", "3"]));
+        assert_eq!(out.status.code(), Some(code), "{latency}: {}", stderr(&out));
+    }
+}
+
+/// However the program ends, its camera program ends too, also one that is stuck and writes nothing.
+#[test]
+fn no_camera_program_outlives_the_line() {
+    if !has_python() || emulated() {
+        return;
+    }
+    for signal in ["TERM", "KILL"] {
+        let body = "open(starts + '.pid', 'w').write(str(os.getpid()))\nfor n in range(5):\n    frame(n); time.sleep(0.05)\ntime.sleep(1000)";
+        let (folder, source) = camera(&format!("orphan-{signal}"), body);
+        let mut child = tagpin(&["run", "--bundle", PARTS, "--json", "--source", &source]);
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let pid = (0..200)
+            .find_map(|_| {
+                std::thread::sleep(Duration::from_millis(50));
+                std::fs::read_to_string(folder.join("starts.pid")).ok().filter(|p| !p.is_empty())
+            })
+            .expect("the camera program starts");
+        std::thread::sleep(Duration::from_millis(500));
+        std::process::Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+        child.wait().unwrap();
+        // One that has ended and that nobody has waited for yet has no command line.
+        let alive = || std::fs::read(Path::new("/proc").join(&pid).join("cmdline")).is_ok_and(|line| !line.is_empty());
+        let gone = (0..60).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            !alive()
+        });
+        assert!(gone, "the camera program {pid} goes on after {signal}");
+    }
+}
+
+/// People must train on what their camera sees: full size, by digit into the tag's folder, never beyond the limit.
+#[test]
+fn capture_keeps_pictures_in_tag_folders_and_stops_when_the_folder_is_full() {
+    let out = folder("capture");
+    let path = out.to_str().unwrap();
+    let common = ["capture", "--source", "conveyor?fps=20", "--out", path];
+    let mut child = tagpin(&[&common[..], &["--tags", "good,bad", "--count", "3"]].concat());
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    stdin.write_all(b"1\n2\n2\n").unwrap();
+    let done = wait(child, Duration::from_secs(60));
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let count = |name: &str| std::fs::read_dir(out.join(name)).map_or(0, |d| d.count());
+    assert_eq!((count("good"), count("bad")), (1, 2));
+    let last = tagpin::pictures::Picture::open(&out.join("last.jpg"), tagpin::pictures::Budget::DEVICE).unwrap();
+    assert_eq!((last.width as usize, last.height as usize), (tagpin::scene::WIDTH, tagpin::scene::HEIGHT));
+    let done = finish(tagpin(&[&common[..], &["--every", "0.05", "--max-mb", "1"]].concat()));
+    assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
+    assert!(stderr(&done).contains("--max-mb"), "{}", stderr(&done));
+    let done = finish(tagpin(&[&common[..], &["--tags", "../out"]].concat()));
+    assert_eq!(done.status.code(), Some(2));
+}
+
+#[test]
+fn cameras_says_what_is_there_or_what_is_missing() {
+    let program = folder("cameras").join("list.sh");
+    std::fs::write(&program, "#!/bin/sh\necho 'Available cameras'\necho '0 : imx708 [4608x2592] (/base/soc)'\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let done = finish(tagpin(&["cameras", "--rpicam", program.to_str().unwrap()]));
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(done.status.code(), Some(0), "{text}");
+    assert!(text.contains("imx708") && text.contains("source: rpicam:"), "{text}");
+    let done = finish(tagpin(&["cameras", "--rpicam", "/nowhere/rpicam"]));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("cannot be started"));
+}
