@@ -35,7 +35,7 @@ fn a_format_1_bundle_gives_the_scores_that_it_always_gave() {
     let mut engine = Engine::from_bundle(&bundle).unwrap();
     let input = contract.input;
     let mut preprocessor = Preprocessor::new(Target { width: input.width, height: input.height, fit: input.fit, roi: None });
-    let jpeg = Picture::decode(include_bytes!("../data/part.jpg"), tagpin::pictures::Budget::default()).unwrap();
+    let jpeg = Picture::decode(include_bytes!("../data/part.jpg"), tagpin::pictures::Budget::megabytes(16)).unwrap();
     let mut images = vec![(jpeg.layout(), jpeg.rgb)];
     for (i, kind) in Kind::ALL.into_iter().enumerate() {
         let mut rgb = vec![0; WIDTH * HEIGHT * 3];
