@@ -402,10 +402,12 @@ impl Station {
 
     /// A part's end without a verdict. The votes of another part, which is being decided meanwhile, are kept.
     fn fail(&mut self, now: Instant, part: Part, captured_at: Instant, reason: Reason, effects: &mut dyn FnMut(Effect)) {
-        if !self.routing.is_gated() || self.every_frame || self.deciding == Some(part.id) {
-            self.decider.forget();
-        }
-        self.end(now, part, captured_at, None, Decision::safe(reason), effects);
+        let is_its_own = !self.routing.is_gated() || self.every_frame || self.deciding == Some(part.id);
+        let decision = match is_its_own {
+            true => self.decider.step(now, Observation::Missing(reason)),
+            false => Decision::safe(reason),
+        };
+        self.end(now, part, captured_at, None, decision, effects);
     }
 
     fn part_fault(&self, reason: Reason, part: Option<PartId>, effects: &mut dyn FnMut(Effect)) {
