@@ -166,7 +166,7 @@ fn damaged_bundles_are_refused_and_say_why() {
         ("text", b"hello".to_vec(), "not a tagpin bundle"),
         ("short", good[..good.len() / 2].to_vec(), "its header states"),
         ("flipped", flipped, "SHA-256"),
-        ("future", future, "this build reads 1..=1"),
+        ("future", future, "this build reads 1..=2"),
     ];
     for (name, bytes, why) in cases {
         let path = folder.join(name);
