@@ -82,7 +82,7 @@ impl RotatingFile {
             && let Err(e) = self.rotate()
             && needed > 2 * self.max_bytes
         {
-            return Err(Error::new(e.kind(), format!("{} cannot be rotated: {e}", self.path.display())));
+            return Err(Error::new(e.kind(), format!("cannot be rotated: {e}")));
         }
         match &mut self.open {
             Some(open) => open.append(lines),
@@ -141,6 +141,19 @@ impl Open {
             self.torn = cut.is_err();
         }
         why
+    }
+}
+
+/// Says whether a file could be made or continued at `path`, without touching it.
+pub fn probe(path: &Path) -> Result<String, String> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(format!("folder {} does not exist; make it or change the path", folder.display()));
+    }
+    let place = if path.exists() { path } else { folder };
+    match rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
+        Ok(()) => Ok(format!("file {}", path.display())),
+        Err(e) => Err(format!("{} cannot be written: {e}; change its owner or the path", place.display())),
     }
 }
 

@@ -7,9 +7,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 use tagpin::bundle::Bundle;
-use tagpin::decide::{Role, TagRule};
+use tagpin::decide::{Decision, Role, TagRule, TagSet};
 use tagpin::engine::Engine;
-use tagpin::events::Events;
+use tagpin::events::{Events, Image, Latency, PartEvent, Remedy, TriggerEvent, What, Why};
+use tagpin::fault::Reason;
+use tagpin::head::{Score, TagId};
 use tagpin::line::Moment;
 use tagpin::settings::{ModelTags, Settings};
 use tagpin::sources::{self, FrameBuffer, Limits};
@@ -17,7 +19,7 @@ use tagpin::station::{Effect, Input, Station};
 use tagpin::supervisor::SystemClock;
 use tagpin::supervisor::actuation::{Actuator, Command, EdgeRules};
 use tagpin::supervisor::vision::Vision;
-use tagpin::time::Clock;
+use tagpin::time::{Clock, Instant, Micros};
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
@@ -121,4 +123,37 @@ fn the_steady_frame_loop_allocates_nothing() {
         eprintln!("skipped: v4l2 needs a build with cameras and /dev/video0");
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The queue is full after a thousand of them: what is lost must not allocate either.
+#[test]
+fn telling_what_happens_allocates_nothing() {
+    let events = Events::kept(Arc::new(SystemClock));
+    let image = Image { captured_at: Instant::from_micros(5), sequence: 7 };
+    let part = PartEvent {
+        part: 1,
+        trigger: Instant::from_micros(4),
+        images: [image; 16].into_iter().collect(),
+        captured_at: Instant::from_micros(5),
+        top: [(TagId(0), Score(9)); 3].into_iter().collect(),
+        decision: Decision::safe(Reason::Engine),
+        action: None,
+        late: false,
+        counted: TagSet::EMPTY,
+        age: Micros(6),
+        latency: Latency::default(),
+        truth: None,
+        right: None,
+    };
+    let before = COUNT.get();
+    for number in 0..2000 {
+        let trigger = Instant::from_micros(number);
+        events.tell(What::Trigger(TriggerEvent { part: number, trigger, position: 0, touching: false }));
+        events.part(part.clone(), &[Score(9); 8]);
+        events.fault(Reason::Engine, Some(number), Remedy::Safe, Why::of(&format_args!("number {number}")));
+        events.note(&"a note");
+        events.tick();
+    }
+    assert_eq!(COUNT.get() - before, 0);
+    assert_eq!(events.counters().parts(), 2000);
 }

@@ -108,6 +108,9 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
                 line(&mut problems, "input", found.map_err(|e| e.to_string()));
             }
             board(&mut problems, &Board::default(), &settings);
+            if let Some(log) = &settings.events {
+                line(&mut problems, "events", crate::rotating::probe(&log.path));
+            }
             for o in &settings.outputs {
                 let found = outputs::probe(&o.name, &o.backend).map_err(|e| e.why);
                 line(&mut problems, &format!("output {}", o.name), found);

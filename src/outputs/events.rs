@@ -44,11 +44,3 @@ impl Output for EdgeFile {
         })
     }
 }
-
-pub(super) fn probe(path: &Path) -> Result<String, String> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match std::fs::metadata(folder) {
-        Ok(m) if m.is_dir() => Ok(format!("file {}", path.display())),
-        _ => Err(format!("folder {} does not exist; make it or change the path", folder.display())),
-    }
-}

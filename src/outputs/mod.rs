@@ -122,6 +122,6 @@ pub fn probe(name: &str, backend: &Backend) -> Result<String, OutputError> {
         Backend::Simulated => Ok("simulated".into()),
         Backend::Gpiochip { chip, line } => crate::gpio::probe(chip, line).map_err(error),
         Backend::Rppal { pin } => rppal::probe(*pin).map_err(error),
-        Backend::Events { path, .. } => events::probe(path).map_err(error),
+        Backend::Events { path, .. } => crate::rotating::probe(path).map_err(error),
     }
 }
