@@ -72,9 +72,9 @@ pub enum CapturedAt {
         /// Longest time from exposure to arrival.
         latency: Micros,
     },
-    /// It was here at `at`; nobody knows how old it was then.
+    /// Nobody knows when it was exposed; `at` only orders it among others.
     Unknown {
-        /// When it was here.
+        /// When it was here, or about when it may have been exposed.
         at: Instant,
     },
 }

@@ -112,7 +112,7 @@ impl std::fmt::Display for PictureError {
             Self::OtherSize { found: [w, h], expected: [ew, eh] } => {
                 write!(f, "frame of {w}x{h}, the camera was set to {ew}x{eh}")
             }
-            Self::Damaged(e) => write!(f, "no whole JPEG, PNG, BMP or WebP: {e}"),
+            Self::Damaged(e) => write!(f, "no readable JPEG, PNG, BMP or WebP: {e}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Does not know what the bytes mean.
 
 use super::NoFrame;
+use crate::frame::CapturedAt;
 use crate::time::{Instant, Micros};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::Read;
@@ -109,31 +110,35 @@ impl<R: Read + AsFd> Pipe<R> {
     }
 }
 
-/// When the frames of a pipe arrived, so far as that can be known: not later than is said.
+/// When the frames of a pipe arrived, so far as that can be known.
 ///
 /// A frame that was there already when it was looked for came at any time since the pipe was last empty. And frames that follow
 /// one another faster than the camera makes them come out of somebody's buffer: they are as old as the last that came in step.
+/// That wait is added to the latency that somebody vouches for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// The last frame that came in step.
     in_step: Instant,
     last: Instant,
+    /// The earliest moment that was given to a frame: the next one's is later, as frames follow one another.
+    given: Instant,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { in_step: now, last: now }
+        Self { in_step: now, last: now, given: now }
     }
 
-    /// A frame's first byte was found at `now`; `waited`: the pipe was empty just before. The latest moment that is certainly
-    /// not behind its arrival.
-    pub(super) fn arrival(&mut self, now: Instant, waited: bool, interval: Micros) -> Instant {
+    /// The time of a frame whose first byte was found at `now`. `waited`: the pipe was empty just before. `latency`: longest
+    /// time from exposure to a pipe that is read at once, if it is stated.
+    pub(super) fn captured(&mut self, now: Instant, waited: bool, interval: Micros, latency: Option<Micros>) -> CapturedAt {
         let slow_enough = now.since(self.last).0 >= interval.0 / 4 * 3;
         self.last = now;
         if waited && slow_enough {
             self.in_step = now;
         }
-        self.in_step
+        self.given = self.in_step.max(self.given.plus(Micros(1))).min(now);
+        CapturedAt::arrived(now, latency.map(|l| Micros(l.0 + now.since(self.given).0)))
     }
 }
 
@@ -146,16 +151,25 @@ mod tests {
     fn frames_out_of_a_buffer_are_as_old_as_the_last_in_step() {
         let at = Instant::from_micros;
         let mut pace = Pace::new(at(0));
-        let interval = Micros(33_333);
+        let mut before = at(0);
+        let mut from = |us: u64, waited: bool, interval: u64| {
+            let captured = pace.captured(at(us), waited, Micros(interval), Some(Micros(0)));
+            assert_eq!(captured.instant(), at(us));
+            let from = captured.exposed_from().unwrap();
+            assert!(from > before, "frames follow one another");
+            before = from;
+            from.as_micros()
+        };
         for n in 0..60 {
-            assert_eq!(pace.arrival(at(2_000_000 + 3_000 * n), n > 0, interval), at(0));
+            assert!(from(2_000_000 + 3_000 * n, n > 0, 33_333) < 100, "frame {n}");
         }
         let next = 2_177_000 + 33_000;
-        assert_eq!(pace.arrival(at(next), true, interval), at(next));
-        assert_eq!(pace.arrival(at(next + 50_000), false, interval), at(next), "it had been waiting");
-        assert_eq!(pace.arrival(at(next + 51_000), true, interval), at(next), "and the next came too soon behind it");
-        assert_eq!(pace.arrival(at(next + 90_000), true, interval), at(next + 90_000));
+        assert_eq!(from(next, true, 33_333), next);
+        assert_eq!(from(next + 50_000, false, 33_333), next + 1, "it had been waiting");
+        assert_eq!(from(next + 51_000, true, 33_333), next + 2, "and the next came too soon behind it");
+        assert_eq!(from(next + 90_000, true, 33_333), next + 90_000);
         // Nothing is known of the rate: being waited for is enough.
-        assert_eq!(pace.arrival(at(next + 91_000), true, Micros(0)), at(next + 91_000));
+        assert_eq!(from(next + 91_000, true, 0), next + 91_000);
+        assert_eq!(pace.captured(at(next + 200_000), true, Micros(0), None), CapturedAt::Unknown { at: at(next + 200_000) });
     }
 }

@@ -68,17 +68,17 @@ impl Y4mSource {
         Ok(Self { spec, limits, clock, colour, pipe, live, header, sequence: 0, line, lost: false, pace })
     }
 
-    /// The moment at which the next frame's first byte was here, or an earlier one.
-    fn arrival(&mut self, timeout: Duration) -> Result<Instant, NoFrame> {
+    /// Waits for the next frame's first byte; the frame's time.
+    fn arrival(&mut self, timeout: Duration) -> Result<CapturedAt, NoFrame> {
         if !self.live {
             // A picture from a file is shown when it is wanted.
-            return Ok(self.clock.now());
+            return Ok(CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0) });
         }
         let waited = !self.pipe.ready(Duration::ZERO)?;
         if waited && !self.pipe.ready(timeout)? {
             return Err(NoFrame::Timeout);
         }
-        Ok(self.pace.arrival(self.clock.now(), waited, self.header.interval))
+        Ok(self.pace.captured(self.clock.now(), waited, self.header.interval, self.limits.latency))
     }
 
     fn frame(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
@@ -89,7 +89,7 @@ impl Y4mSource {
             self.lost = false;
         }
         loop {
-            let arrived = self.arrival(timeout)?;
+            let captured_at = self.arrival(timeout)?;
             let n = self.pipe.line(&mut self.line[..], timeout).inspect_err(|e| self.lost |= *e != NoFrame::End)?;
             let line = &self.line[..n];
             if line.starts_with(b"YUV4MPEG2 ") {
@@ -111,10 +111,7 @@ impl Y4mSource {
             self.payload(frame, timeout)?;
             frame.layout = self.header.layout;
             frame.sequence = self.sequence;
-            frame.captured_at = match self.live {
-                true => CapturedAt::arrived(arrived, self.limits.latency),
-                false => CapturedAt::Exposure { at: arrived, uncertainty: Micros(0) },
-            };
+            frame.captured_at = captured_at;
             frame.crossing = None;
             self.sequence += 1;
             return Ok(());

@@ -1,7 +1,8 @@
 //! A camera program as a child process that never outlives this one, and whose last words are kept.
 //!
-//! It runs in a process group of its own, so that its helpers end with it. A second small process, the *keeper*, waits on a pipe
-//! that only this process holds: however this process ends, the pipe closes and the keeper ends the group.
+//! It runs in a process group of its own, so that its helpers end with it. The group is led by a second small process, the
+//! *keeper*, which waits on a pipe that only this process holds: however this process ends, the pipe closes and the keeper ends
+//! the group. It is there before the program is, so there is no moment at which a killed process leaves the program behind.
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::Read;
@@ -23,25 +24,30 @@ pub(super) struct CameraProgram {
 impl CameraProgram {
     /// Starts it; its standard output is the caller's to read.
     pub(super) fn start(command: &mut Command) -> std::io::Result<(Self, ChildStdout)> {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn()?;
-        let words = Arc::new(Mutex::new(String::new()));
-        if let Some(mut stderr) = child.stderr.take() {
-            let words = words.clone();
-            std::thread::spawn(move || listen(&mut stderr, &words));
-        }
-        // Without a keeper only a killed process would leave its child behind.
-        let script = "read _; kill -KILL -- \"-$1\"";
+        // Without a keeper (no shell) only a killed process would leave its program behind.
         let keeper = Command::new("sh")
-            .args(["-c", script, "keeper", &child.id().to_string()])
+            .args(["-c", "read _; kill -KILL 0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
             .ok();
-        let stdout = child.stdout.take();
-        let program = Self { child, keeper, words };
+        let group = keeper.as_ref().and_then(|k| i32::try_from(k.id()).ok()).unwrap_or(0);
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(group);
+        let words = Arc::new(Mutex::new(String::new()));
+        let mut program = match command.spawn() {
+            Ok(child) => Self { child, keeper, words },
+            Err(e) => {
+                end(keeper);
+                return Err(e);
+            }
+        };
+        if let Some(mut stderr) = program.child.stderr.take() {
+            let words = program.words.clone();
+            std::thread::spawn(move || listen(&mut stderr, &words));
+        }
+        let stdout = program.child.stdout.take();
         stdout.map(|out| (program, out)).ok_or_else(|| std::io::Error::other("no pipe from the program"))
     }
 
@@ -67,17 +73,22 @@ impl CameraProgram {
 
 impl Drop for CameraProgram {
     fn drop(&mut self) {
-        // The keeper first: once the group is gone its number may be another's.
-        if let Some(keeper) = &mut self.keeper {
-            let _ = keeper.kill();
-            let _ = keeper.wait();
-        }
-        // The program runs for ever by itself; nothing is lost by ending it.
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+        // The group's number stays its own until its leader has been waited for. The program runs for ever by itself; nothing is
+        // lost by ending it.
+        let leader = self.keeper.as_ref().unwrap_or(&self.child).id();
+        if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        end(self.keeper.take());
+    }
+}
+
+fn end(keeper: Option<Child>) {
+    if let Some(mut keeper) = keeper {
+        let _ = keeper.kill();
+        let _ = keeper.wait();
     }
 }
 

@@ -171,8 +171,7 @@ impl RpicamSource {
     /// The time of a frame that has just been read: its metadata is awaited for one frame interval at most, and not once the
     /// next frame has begun.
     fn time_of(&mut self, arrived: Instant, sharp: bool) -> Result<CapturedAt, NoFrame> {
-        let bound = self.pace.arrival(arrived, sharp, self.interval);
-        let unknown = CapturedAt::arrived(bound, self.limits.latency);
+        let unknown = self.pace.captured(arrived, sharp, self.interval, self.limits.latency);
         let Some(metadata) = &mut self.metadata else { return Ok(unknown) };
         let end = self.clock.now().plus(metadata.pairing.interval());
         let mut closed = false;
@@ -181,7 +180,12 @@ impl RpicamSource {
             closed |= metadata.ended;
             match metadata.pairing.pair(arrived, sharp, closed) {
                 Paired::Known(at) => return Ok(CapturedAt::Exposure { at, uncertainty: Micros(0) }),
-                Paired::Unknown => return Ok(unknown),
+                Paired::Unknown(about) => {
+                    return Ok(match (unknown, about) {
+                        (CapturedAt::Unknown { .. }, Some(at)) => CapturedAt::Unknown { at },
+                        _ => unknown,
+                    });
+                }
                 Paired::Wait => {}
             }
             let left = end.since(self.clock.now());

@@ -23,8 +23,8 @@ pub(super) enum Paired {
     Known(Instant),
     /// Its stamp may still come.
     Wait,
-    /// No stamp is certainly its own.
-    Unknown,
+    /// No stamp is certainly its own; it may have been exposed about then, which orders frames and proves nothing.
+    Unknown(Option<Instant>),
 }
 
 /// Pairs stamps with frames. Pure: time is an argument.
@@ -89,12 +89,13 @@ impl Pairing {
             if !closed && only.is_none() && !more {
                 return Paired::Wait;
             }
+            let about = Some(arrived.minus(expected));
             self.missed += 1;
             if self.missed >= GIVEN_UP {
                 (self.latency, self.agreed, self.missed) = (None, 0, 0);
             }
             self.forget(arrived);
-            return Paired::Unknown;
+            return Paired::Unknown(about);
         }
         // Until the latency is known, a second stamp may come that fits as well.
         if !closed {
@@ -103,7 +104,7 @@ impl Pairing {
         let Some(stamp) = only else {
             (self.latency, self.agreed) = (None, 0);
             self.forget(arrived);
-            return Paired::Unknown;
+            return Paired::Unknown(None);
         };
         match self.latency {
             Some(known) if near(found, known) < self.interval.0 / 4 => self.agreed += 1,
@@ -111,7 +112,7 @@ impl Pairing {
         }
         self.latency = Some(found);
         let paired = self.give(stamp, arrived);
-        if self.agreed >= CONFIRMED { paired } else { Paired::Unknown }
+        if self.agreed >= CONFIRMED { paired } else { Paired::Unknown(Some(stamp)) }
     }
 
     fn give(&mut self, stamp: Instant, arrived: Instant) -> Paired {
@@ -173,7 +174,7 @@ mod tests {
         let mut play = Play::new();
         for n in 0..10 {
             let exposed = play.now + n * D;
-            let expected = if n < 2 { Paired::Unknown } else { Paired::Known(at(exposed)) };
+            let expected = if n < 2 { Paired::Unknown(Some(at(exposed))) } else { Paired::Known(at(exposed)) };
             assert_eq!(play.frame(exposed, 20_000 + 500 * (n % 3), Some(1_000)), expected, "frame {n}");
         }
     }
