@@ -92,7 +92,7 @@ pub enum Reach {
     Short,
     /// The same, and the scaled sum to less than 2^22.
     Float,
-    /// Anywhere in i32: sums are converted.
+    /// Anywhere in i32, or beyond it, where sums wrap around as i32 does: they are converted.
     Any,
 }
 
@@ -114,7 +114,10 @@ impl Reach {
                 products += 128 * (w as i64).abs();
             }
             let scaled = lo.abs().max(hi.abs()) as f64 * *scale as f64;
-            if products >= 1 << 22 || scaled >= (1 << 22) as f64 {
+            // A sum that begins as a float cannot wrap around. The bias less the zero point's share is the sum of values of 0,
+            // which lies between the two.
+            let wraps = [lo, hi].into_iter().any(|sum| i32::try_from(sum).is_err());
+            if wraps || products >= 1 << 22 || scaled >= (1 << 22) as f64 {
                 Self::Any
             } else if scaled >= (1 << 15) as f64 - 256.0 {
                 Self::Float
