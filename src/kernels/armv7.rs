@@ -239,9 +239,9 @@ impl ArmNeon {
         let panel_len = rows.taps().div_ceil(16) * 16 * CHANNELS;
         let mut sums = [[0; LANES]; PIXELS];
         for (panel, first) in panels.chunks_exact(panel_len).zip((0..LANES).step_by(CHANNELS)) {
-            let to = sums[0][first..].as_mut_ptr();
+            let to = sums.as_flattened_mut()[first..].as_mut_ptr();
             // SAFETY: the token proves NEON. `Rows` proves whole loads of 16 of each pixel's taps, the panel is as long as they are,
-            // and `to` lies four sums or more before the end of a row of 16, with the second row behind it.
+            // and behind `to` lie four sums or more of a row of 16, and the second row.
             unsafe { tile(rows.of(0), rows.of(N - 1), panel.as_ptr(), rows.taps().div_ceil(8), to) };
         }
         sums
