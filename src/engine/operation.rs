@@ -3,7 +3,7 @@
 //! Does not know ONNX, nor where tensors lie.
 
 use super::plan::TensorId;
-use crate::kernels::generic::{self, Epilogue, EpilogueBlock, Reach};
+use crate::kernels::generic::{Epilogue, EpilogueBlock, Reach};
 use crate::kernels::glue::{self, Addend};
 use crate::kernels::pool::Pool;
 use crate::kernels::{ConvShape, Kernels, Weights};
@@ -139,8 +139,8 @@ impl Dense {
     }
 
     /// Values of the scratch that it needs.
-    pub(super) fn scratch_len(&self) -> usize {
-        generic::scratch_len(self.inputs)
+    pub(super) fn scratch_len(&self, kernels: Kernels) -> usize {
+        kernels.product_scratch_len(self.inputs)
     }
 
     /// Which kernel computes it, for people.
@@ -249,7 +249,7 @@ impl Operation {
     pub(super) fn scratch_len(&self, kernels: Kernels) -> (usize, usize) {
         match self {
             Self::Conv(c) => (kernels.scratch_len(&c.shape), 0),
-            Self::Dense(d, ..) => (d.scratch_len(), d.outputs()),
+            Self::Dense(d, ..) => (d.scratch_len(kernels), d.outputs()),
             _ => (0, 0),
         }
     }

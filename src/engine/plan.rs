@@ -92,7 +92,7 @@ impl Engine {
             return Err(EngineError::Limit(format!("activations of {arena} bytes")));
         }
         let mut needed = match &lowered.output {
-            Output::Dense(_, d, _) => (d.scratch_len(), logits),
+            Output::Dense(_, d, _) => (d.scratch_len(kernels), logits),
             Output::Quantised(..) => (0, logits),
         };
         for step in &lowered.steps {

@@ -18,6 +18,9 @@ mod dotprod;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "one instruction without a stable intrinsic, and vector loads behind checked lengths")]
 mod dotprod_depthwise;
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "loops in assembly, and vector stores behind checked lengths")]
+mod inorder;
 #[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64")))]
 mod narrow;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
@@ -34,6 +37,9 @@ pub mod pool;
 mod requant;
 #[cfg(feature = "std")]
 pub mod select;
+#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "arm")))]
+#[allow(unsafe_code, reason = "the plan's scratch seen as numbers")]
+mod taps;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "vector stores behind checked lengths")]
 mod tiles;
@@ -51,6 +57,21 @@ mod x86;
 
 #[cfg(feature = "std")]
 pub use select::Kernels;
+
+/// What the kernel says of the CPU: the auxiliary vector's AT_HWCAP (Linux, getauxval(3)).
+#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "arm")))]
+fn capabilities() -> Option<u64> {
+    const AT_HWCAP: usize = 16;
+    const WORD: usize = size_of::<usize>();
+    let words = std::fs::read("/proc/self/auxv").ok()?;
+    let mut words = words.as_chunks::<WORD>().0.iter().map(|word| usize::from_ne_bytes(*word));
+    while let (Some(key), Some(value)) = (words.next(), words.next()) {
+        if key == AT_HWCAP {
+            return Some(value as u64);
+        }
+    }
+    None
+}
 
 /// A convolution's weights, packed for one set of kernels.
 #[cfg(feature = "std")]

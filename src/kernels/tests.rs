@@ -178,7 +178,7 @@ fn every_set_of_kernels_adds_as_defined() {
 #[test]
 fn every_set_of_kernels_computes_the_definition() {
     let sets = Kernels::available();
-    for name in ["x86-avx512vnni", "x86-avx2", "aarch64-neon", "aarch64-dotprod", "armv7-neon"] {
+    for name in ["x86-avx512vnni", "x86-avx2", "aarch64-neon", "aarch64-neon-inorder", "aarch64-dotprod", "armv7-neon"] {
         if !sets.iter().any(|s| s.name() == name) {
             eprintln!("skipped: this CPU has no {name}");
         }
@@ -385,7 +385,7 @@ fn every_set_of_kernels_makes_the_sums_of_a_fully_connected_layer() {
                 let mut folded = bias.clone();
                 let packed = kernels.pack(&weights, outputs, inputs, 1, zp, &mut folded);
                 let (mut sums, input) = (guarded(&vec![7; outputs]), guarded(&input));
-                let mut scratch = guarded(&vec![0x5a5b; generic::scratch_len(inputs)]);
+                let mut scratch = guarded(&vec![0x5a5b; kernels.product_scratch_len(inputs)]);
                 kernels.dense(&input, zp, &packed, &folded, &mut sums, &mut scratch);
                 assert_eq!(sums[..], want, "{} {inputs} inputs, {outputs} outputs", kernels.name());
             }
