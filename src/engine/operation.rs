@@ -143,6 +143,11 @@ impl Dense {
         kernels.product_scratch_len(self.inputs)
     }
 
+    /// Whether it is computed by the plain loops.
+    pub(super) fn is_scalar(&self, kernels: Kernels) -> bool {
+        kernels.is_scalar(&self.weights)
+    }
+
     /// Which kernel computes it, for people.
     pub(super) fn describe(&self) -> String {
         format!("int8 product {}x{}", self.inputs, self.bias.len())
@@ -209,7 +214,11 @@ impl Operation {
                     s if s.is_pointwise() => "pointwise",
                     _ => "convolution",
                 };
-                return format!("int8 {kind} {kh}x{kw}, {:.2} M multiply-adds", c.shape.macs() as f64 / 1e6);
+                let groups = match c.shape.groups {
+                    groups if groups > 1 && !c.shape.is_depthwise() => format!(" in {groups} groups"),
+                    _ => String::new(),
+                };
+                return format!("int8 {kind} {kh}x{kw}{groups}, {:.2} M multiply-adds", c.shape.macs() as f64 / 1e6);
             }
             Self::Dense(d, ..) => return d.describe(),
             Self::Add(..) => "int8 addition",
@@ -225,6 +234,15 @@ impl Operation {
             Self::Pad { .. } => "int8 padding",
         };
         what.into()
+    }
+
+    /// Whether its multiply-adds are computed by the plain loops.
+    pub(super) fn is_scalar(&self, kernels: Kernels) -> bool {
+        match self {
+            Self::Conv(c) => kernels.is_scalar(&c.weights),
+            Self::Dense(d, ..) => d.is_scalar(kernels),
+            _ => false,
+        }
     }
 
     /// Multiply-adds of one run.

@@ -6,11 +6,11 @@
 //! those of `neon` and `depthwise`: two products fit i16 unless weights of -128 meet, and are added to sums of i32. ARM's
 //! 32-bit NEON has one rounding mode, to nearest with ties to even, and takes denormals for zero: a product that small rounds to zero.
 
-use super::ConvShape;
 use super::generic::{Epilogue, EpilogueBlock, LANES};
 use super::narrow::{self, depthwise_firsts};
 use super::patches::{Rows, Tiles, bytes, row};
 use super::taps::Taps;
+use super::{ConvShape, Panels};
 use crate::quant::{Clamp, ROUND_MAGIC};
 use core::arch::naked_asm;
 
@@ -341,12 +341,11 @@ impl ArmNeon {
     }
 
     /// A fully connected layer up to its sums; `bias` holds the zero point's share.
-    pub(super) fn dense(self, input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
+    pub(super) fn dense(self, input: &[i8], weights: &Panels, bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
         let row = row(input, bytes(scratch));
-        let panels = weights.chunks(input.len().div_ceil(16) * 16 * LANES);
-        for ((sums, bias), panels) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
-            // Weights of -128 may meet.
-            let [acc, _] = self.sums(&row, panels, true);
+        let panels = weights.values.chunks(input.len().div_ceil(16) * 16 * LANES).zip(&weights.meet);
+        for ((sums, bias), (panels, apart)) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
+            let [acc, _] = self.sums(&row, panels, *apart);
             for ((sum, bias), acc) in sums.iter_mut().zip(bias).zip(acc) {
                 *sum = acc.wrapping_add(*bias);
             }
@@ -369,9 +368,12 @@ impl ArmNeon {
         assert_eq!(output.len(), oh * ow * c, "output length");
         assert_eq!(weights.len(), c.div_ceil(LANES) * s.patch_len() * LANES, "packed length");
         let rounding = Rounding::of(e.clamp);
-        let mut taps = Taps::new(s, 1, input, zero_point, scratch);
+        let mut taps = Taps::new(s, input, zero_point, scratch);
         for (pixel, out) in output.chunks_exact_mut(c).enumerate() {
-            let (base, list) = taps.of(pixel / ow, pixel % ow);
+            if pixel.is_multiple_of(ow) {
+                taps.row(pixel / ow);
+            }
+            let (base, list) = taps.of(pixel % ow);
             let blocks = depthwise_firsts(c).zip(weights.chunks_exact(list.len() * LANES)).zip(e.blocks);
             for ((first, weights), block) in blocks {
                 let out = &mut out[first..][..LANES.min(c)];

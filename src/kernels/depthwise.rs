@@ -1,49 +1,32 @@
-//! Depthwise convolutions by NEON: any kernel, stride, padding and dilation.
+//! Depthwise convolutions by NEON for cores that reorder instructions: 3x3 and 5x5, any stride, padding and dilation. `listed` takes
+//! the others.
 //!
-//! Two taps make a sum of products that fits i16 (see `neon`), which is added to accumulators of i32 that begin at the bias:
+//! Algorithm: the picture is gone over once for each block of 16 channels, whose 9 or 25 weights stay at hand. Two taps make
+//! a sum of products that fits i16 (see `neon`), which is added to sums of i32 that begin at the bias:
 //!
 //! ```text
 //! t = x[i] * w[i] + x[i + 1] * w[i + 1]     8 lanes of i16: smull, smlal
 //! acc += t                                  4 lanes of i32: saddw
 //! ```
 //!
-//! Multiplying is what bounds it: two multiplies a tap and 16 channels, one a cycle on A72 and A76. There are two ways:
-//!
-//! - 3x3 and 5x5 ([`blocks`]): the image is gone over once for each block of 16 channels, whose 9 or 25 weights stay at hand. Two
-//!   outputs are computed side by side, so that a core that runs in order need not wait for each product. A row outside the image
-//!   is read from a line of padding; columns whose taps all lie within the image's width are done in one go, the others one by one.
-//! - All others ([`any`]): a list says where each tap lies, seen from an output's first one, and four taps at a time are taken from
-//!   there. An output with taps outside the image has a list of its own, for all blocks of channels.
-//!
-//! The last block of a layer whose channels are no multiple of 16 overlaps the one before. Fewer than 16 channels are computed as
-//! 16, of which the others belong to the next column and meet weights of zero.
+//! Multiplying is what bounds it: two multiplies a tap and 16 channels, one a cycle on A72 and A76. A row outside the picture is
+//! read from a line of padding; columns whose taps all lie within the picture's width are done in one go, the others one by one.
+//! The last block of a layer whose channels are no multiple of 16 overlaps the one before.
 
 use super::ConvShape;
 use super::generic::{Epilogue, EpilogueBlock, LANES};
-use super::narrow::{self, depthwise_firsts};
+use super::narrow::depthwise_firsts;
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
-use super::taps::{self, Taps};
 use core::arch::aarch64::*;
 use core::arch::asm;
 use core::ops::Range;
 
-/// Taps that [`any`] takes at a time.
-const FOUR: usize = 4;
-
-/// Packs `[channels][taps]` weights that `narrow::fits` allows, and takes the zero point's share off `bias`. Those of [`any`] are
-/// filled up to four taps, by which the two are known: weights of -128 that meet are for it, too.
-pub(super) fn pack(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
-    let mut at_hand = bias.to_vec();
-    let packed = narrow::pack_depthwise(weights, 1, zero_point, &mut at_hand);
-    let square = s.kernel == [3, 3] || s.kernel == [5, 5];
-    if square && bias.len() >= LANES && !packed.chunks(s.patch_len() * LANES).any(|block| narrow::meet(block, LANES)) {
-        bias.copy_from_slice(&at_hand);
-        return packed;
-    }
-    narrow::pack_depthwise(weights, FOUR, zero_point, bias)
+/// Whether it computes such a layer: 3x3 or 5x5, 16 channels or more, no weights of -128 that meet.
+pub(super) fn takes(s: &ConvShape, blocks: &[EpilogueBlock]) -> bool {
+    (s.kernel == [3, 3] || s.kernel == [5, 5]) && s.input[2] >= LANES && !blocks.iter().any(|block| block.apart)
 }
 
-/// A layer's weights and bias as [`pack`] left them. See `generic::depthwise` for the rest.
+/// A layer that it [`takes`]; `weights` and the bias as `narrow::pack_depthwise` left them. See `generic::depthwise` for the rest.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn depthwise(
     s: &ConvShape,
@@ -54,131 +37,17 @@ pub(super) fn depthwise(
     output: &mut [i8],
     scratch: &mut [i16],
 ) {
-    let at_hand = weights.len() == s.input[2].div_ceil(LANES) * s.patch_len() * LANES;
-    match s.kernel {
-        [3, 3] | [5, 5] if at_hand => {
-            let padding = &mut super::patches::bytes(scratch)[..line_len(s)];
-            padding.fill(zero_point);
-            match s.kernel[0] {
-                3 => for_reach!(e, BY_XTN, blocks::[3, 9](s, input, padding, weights, e, output)),
-                _ => for_reach!(e, BY_XTN, blocks::[5, 25](s, input, padding, weights, e, output)),
-            }
-        }
-        _ => for_reach!(e, BY_XTN, any::[](s, input, zero_point, weights, e, output, scratch)),
+    let padding = &mut super::patches::bytes(scratch)[..padding_len(s)];
+    padding.fill(zero_point);
+    match s.kernel[0] {
+        3 => for_reach!(e, BY_XTN, blocks::[3, 9](s, input, padding, weights, e, output)),
+        _ => for_reach!(e, BY_XTN, blocks::[5, 25](s, input, padding, weights, e, output)),
     }
 }
 
-/// Values in a line of padding: as many as in a row of the image.
-fn line_len(s: &ConvShape) -> usize {
+/// Values in a line of padding: as many as in a row of the picture.
+fn padding_len(s: &ConvShape) -> usize {
     s.input[1] * s.input[2]
-}
-
-/// Length in i16 of the scratch that [`depthwise`] needs.
-pub(super) fn scratch_len(s: &ConvShape) -> usize {
-    line_len(s).div_ceil(2).max(taps::scratch_len(s, FOUR))
-}
-
-/// Any layer, output by output.
-fn any<const REACH: u8>(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
-    output: &mut [i8],
-    scratch: &mut [i16],
-) {
-    let (c, [oh, ow, _]) = (s.input[2], s.output);
-    assert_eq!(output.len(), oh * ow * c, "output length");
-    let len = s.patch_len().next_multiple_of(FOUR) * LANES;
-    assert_eq!(weights.len(), c.div_ceil(LANES) * len, "packed length");
-    let mut taps = Taps::new(s, FOUR, input, zero_point, scratch);
-    let outputs = Outputs::<REACH>::new(&e);
-    for (oy, out) in output.chunks_exact_mut(ow * c).enumerate() {
-        for (ox, out) in out.chunks_exact_mut(c).enumerate() {
-            let (base, list) = taps.of(oy, ox);
-            let blocks = depthwise_firsts(c).zip(weights.chunks_exact(len)).zip(e.blocks);
-            for ((first, weights), block) in blocks {
-                // SAFETY: of each tap 16 values are readable from a block's first channel on, as `Taps` has it.
-                let sums = unsafe {
-                    match block.apart {
-                        false => sum_listed::<false>(base.wrapping_add(first), list, weights, block),
-                        true => sum_listed::<true>(base.wrapping_add(first), list, weights, block),
-                    }
-                };
-                outputs.store(sums, &Numbers::of(block), &mut out[first..][..LANES.min(c)]);
-            }
-        }
-    }
-}
-
-/// Bias and the sum over taps of value times weight of 16 channels, four taps at a time. `list`: where each tap lies, seen from
-/// `base`. `APART`: weights of -128 may meet.
-///
-/// # Safety
-/// 16 values are readable at each tap.
-#[inline(always)]
-unsafe fn sum_listed<const APART: bool>(base: *const i8, list: &[isize], weights: &[i8], block: &EpilogueBlock) -> Sums {
-    assert!(
-        list.len().is_multiple_of(FOUR) && !list.is_empty() && weights.len() == list.len() * LANES,
-        "weights of each tap"
-    );
-    let [mut c0, mut c1, mut c2, mut c3] = begin(&block.begin);
-    macro_rules! run {
-        ($($line:literal)+) => {
-            // SAFETY: the caller's promise, and the list and the weights are as long as each other; the instructions are of
-            // aarch64's baseline.
-            unsafe {
-                asm!(
-                    "2:",
-                    "ldp {o0}, {o1}, [{list}]", "ldp {o2}, {o3}, [{list}, #16]",
-                    "ldr {x0:q}, [{base}, {o0}]", "ldr {x1:q}, [{base}, {o1}]",
-                    "ldp {w0:q}, {w1:q}, [{w}]",
-                    "ldr {x2:q}, [{base}, {o2}]", "ldr {x3:q}, [{base}, {o3}]",
-                    "ldp {w2:q}, {w3:q}, [{w}, #32]",
-                    "add {list}, {list}, #32", "add {w}, {w}, #64", "subs {n}, {n}, #1",
-                    $($line,)+
-                    "b.ne 2b",
-                    base = in(reg) base, list = inout(reg) list.as_ptr() => _, w = inout(reg) weights.as_ptr() => _,
-                    n = inout(reg) list.len() / FOUR => _,
-                    o0 = out(reg) _, o1 = out(reg) _, o2 = out(reg) _, o3 = out(reg) _,
-                    x0 = out(vreg) _, x1 = out(vreg) _, x2 = out(vreg) _, x3 = out(vreg) _,
-                    w0 = out(vreg) _, w1 = out(vreg) _, w2 = out(vreg) _, w3 = out(vreg) _,
-                    t0 = out(vreg) _, t1 = out(vreg) _, t2 = out(vreg) _, t3 = out(vreg) _,
-                    c0 = inout(vreg) c0, c1 = inout(vreg) c1, c2 = inout(vreg) c2, c3 = inout(vreg) c3,
-                    options(readonly, nostack)
-                );
-            }
-        };
-    }
-    if APART {
-        run!(
-            "smull {t0:v}.8h, {x0:v}.8b, {w0:v}.8b" "smull2 {t1:v}.8h, {x0:v}.16b, {w0:v}.16b"
-            "smull {t2:v}.8h, {x1:v}.8b, {w1:v}.8b" "smull2 {t3:v}.8h, {x1:v}.16b, {w1:v}.16b"
-            "saddw {c0:v}.4s, {c0:v}.4s, {t0:v}.4h" "saddw2 {c1:v}.4s, {c1:v}.4s, {t0:v}.8h"
-            "saddw {c2:v}.4s, {c2:v}.4s, {t1:v}.4h" "saddw2 {c3:v}.4s, {c3:v}.4s, {t1:v}.8h"
-            "saddw {c0:v}.4s, {c0:v}.4s, {t2:v}.4h" "saddw2 {c1:v}.4s, {c1:v}.4s, {t2:v}.8h"
-            "saddw {c2:v}.4s, {c2:v}.4s, {t3:v}.4h" "saddw2 {c3:v}.4s, {c3:v}.4s, {t3:v}.8h"
-            "smull {t0:v}.8h, {x2:v}.8b, {w2:v}.8b" "smull2 {t1:v}.8h, {x2:v}.16b, {w2:v}.16b"
-            "smull {t2:v}.8h, {x3:v}.8b, {w3:v}.8b" "smull2 {t3:v}.8h, {x3:v}.16b, {w3:v}.16b"
-            "saddw {c0:v}.4s, {c0:v}.4s, {t0:v}.4h" "saddw2 {c1:v}.4s, {c1:v}.4s, {t0:v}.8h"
-            "saddw {c2:v}.4s, {c2:v}.4s, {t1:v}.4h" "saddw2 {c3:v}.4s, {c3:v}.4s, {t1:v}.8h"
-            "saddw {c0:v}.4s, {c0:v}.4s, {t2:v}.4h" "saddw2 {c1:v}.4s, {c1:v}.4s, {t2:v}.8h"
-            "saddw {c2:v}.4s, {c2:v}.4s, {t3:v}.4h" "saddw2 {c3:v}.4s, {c3:v}.4s, {t3:v}.8h"
-        );
-    } else {
-        run!(
-            "smull {t0:v}.8h, {x0:v}.8b, {w0:v}.8b" "smull2 {t1:v}.8h, {x0:v}.16b, {w0:v}.16b"
-            "smull {t2:v}.8h, {x2:v}.8b, {w2:v}.8b" "smull2 {t3:v}.8h, {x2:v}.16b, {w2:v}.16b"
-            "smlal {t0:v}.8h, {x1:v}.8b, {w1:v}.8b" "smlal2 {t1:v}.8h, {x1:v}.16b, {w1:v}.16b"
-            "smlal {t2:v}.8h, {x3:v}.8b, {w3:v}.8b" "smlal2 {t3:v}.8h, {x3:v}.16b, {w3:v}.16b"
-            "saddw {c0:v}.4s, {c0:v}.4s, {t0:v}.4h" "saddw2 {c1:v}.4s, {c1:v}.4s, {t0:v}.8h"
-            "saddw {c2:v}.4s, {c2:v}.4s, {t1:v}.4h" "saddw2 {c3:v}.4s, {c3:v}.4s, {t1:v}.8h"
-            "saddw {c0:v}.4s, {c0:v}.4s, {t2:v}.4h" "saddw2 {c1:v}.4s, {c1:v}.4s, {t2:v}.8h"
-            "saddw {c2:v}.4s, {c2:v}.4s, {t3:v}.4h" "saddw2 {c3:v}.4s, {c3:v}.4s, {t3:v}.8h"
-        );
-    }
-    [c0, c1, c2, c3]
 }
 
 /// `SIDE`: rows and columns of the kernel, `TAPS`: its square.
@@ -264,42 +133,15 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
         );
         let mut at = rows.map(|row| row[x0 * c + self.first..].as_ptr());
         let mut out = out[from * c + self.first..].as_mut_ptr();
-        for _ in 0..(to - from) / 2 {
-            let next = at.map(|at| at.wrapping_add(step));
+        for _ in from..to {
             // SAFETY: the last column's last tap and its output were checked to be there; all others lie before them.
-            unsafe {
-                let [one, two] = self.sum_two(|t| [at, next].map(|at| load(at[t / SIDE], columns[t % SIDE])));
-                vst1q_s8(out, self.outputs.requant(one, &self.numbers));
-                vst1q_s8(out.add(c), self.outputs.requant(two, &self.numbers));
-            }
-            at = next.map(|at| at.wrapping_add(step));
-            out = out.wrapping_add(2 * c);
-        }
-        if (to - from) % 2 == 1 {
-            // SAFETY: the last column, as above.
             unsafe {
                 let sums = self.sum(|t| load(at[t / SIDE], columns[t % SIDE]));
                 vst1q_s8(out, self.outputs.requant(sums, &self.numbers));
             }
+            at = at.map(|at| at.wrapping_add(step));
+            out = out.wrapping_add(c);
         }
-    }
-
-    /// As [`Place::sum`], of two outputs.
-    #[inline(always)]
-    fn sum_two(&self, x: impl Fn(usize) -> [int8x16_t; 2]) -> [Sums; 2] {
-        let mut acc = [begin(&self.block.begin), begin(&self.block.begin)];
-        macro_rules! pairs {
-            ($($t:literal)+) => {$(
-                if $t + 1 < TAPS {
-                    acc = add_pair_of_two(acc, x($t), self.weights[$t], x($t + 1), self.weights[$t + 1]);
-                } else if $t < TAPS {
-                    let [one, two] = x($t);
-                    acc = [add_one(acc[0], one, self.weights[$t]), add_one(acc[1], two, self.weights[$t])];
-                }
-            )+};
-        }
-        pairs!(0 2 4 6 8 10 12 14 16 18 20 22 24);
-        acc
     }
 
     /// Bias and the sum over taps of value times weight.
@@ -319,46 +161,6 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
         pairs!(0 2 4 6 8 10 12 14 16 18 20 22 24);
         acc
     }
-}
-
-/// `acc[c] += a[c] * wa[c] + b[c] * wb[c]` for 16 channels of two outputs, in the order of an in-order core: nothing waits for what
-/// stands right before it. In assembly for the reasons of [`add_pair`].
-#[inline(always)]
-fn add_pair_of_two(
-    acc: [Sums; 2],
-    [a0, a1]: [int8x16_t; 2],
-    wa: int8x16_t,
-    [b0, b1]: [int8x16_t; 2],
-    wb: int8x16_t,
-) -> [Sums; 2] {
-    let [[mut c0, mut c1, mut c2, mut c3], [mut d0, mut d1, mut d2, mut d3]] = acc;
-    // SAFETY: instructions of aarch64's baseline; registers only.
-    unsafe {
-        asm!(
-            "smull {t0:v}.8h, {a0:v}.8b, {wa:v}.8b",
-            "smull2 {t1:v}.8h, {a0:v}.16b, {wa:v}.16b",
-            "smull {t2:v}.8h, {a1:v}.8b, {wa:v}.8b",
-            "smull2 {t3:v}.8h, {a1:v}.16b, {wa:v}.16b",
-            "smlal {t0:v}.8h, {b0:v}.8b, {wb:v}.8b",
-            "smlal2 {t1:v}.8h, {b0:v}.16b, {wb:v}.16b",
-            "smlal {t2:v}.8h, {b1:v}.8b, {wb:v}.8b",
-            "smlal2 {t3:v}.8h, {b1:v}.16b, {wb:v}.16b",
-            "saddw {c0:v}.4s, {c0:v}.4s, {t0:v}.4h",
-            "saddw2 {c1:v}.4s, {c1:v}.4s, {t0:v}.8h",
-            "saddw {c2:v}.4s, {c2:v}.4s, {t1:v}.4h",
-            "saddw2 {c3:v}.4s, {c3:v}.4s, {t1:v}.8h",
-            "saddw {d0:v}.4s, {d0:v}.4s, {t2:v}.4h",
-            "saddw2 {d1:v}.4s, {d1:v}.4s, {t2:v}.8h",
-            "saddw {d2:v}.4s, {d2:v}.4s, {t3:v}.4h",
-            "saddw2 {d3:v}.4s, {d3:v}.4s, {t3:v}.8h",
-            t0 = out(vreg) _, t1 = out(vreg) _, t2 = out(vreg) _, t3 = out(vreg) _,
-            a0 = in(vreg) a0, a1 = in(vreg) a1, wa = in(vreg) wa, b0 = in(vreg) b0, b1 = in(vreg) b1, wb = in(vreg) wb,
-            c0 = inout(vreg) c0, c1 = inout(vreg) c1, c2 = inout(vreg) c2, c3 = inout(vreg) c3,
-            d0 = inout(vreg) d0, d1 = inout(vreg) d1, d2 = inout(vreg) d2, d3 = inout(vreg) d3,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    [[c0, c1, c2, c3], [d0, d1, d2, d3]]
 }
 
 /// 16 values from `at + offset` on. In assembly, because the compiler counts every tap's pointer on by itself instead of one offset.

@@ -14,12 +14,12 @@
 //! Laying the values out costs a sixth of one panel's multiplies and saves turning them in each. It does not pay on a core that
 //! reorders instructions itself, which `neon` is for. Terms: a panel, a tile: see `tiles`.
 
-use super::ConvShape;
 use super::generic::{Epilogue, LANES};
 use super::narrow;
 use super::patches::Rows;
 use super::requant::{Sums, for_reach, load};
 use super::tiles::{Multiply, PIXELS, STEP, convolve, product};
+use super::{ConvShape, Panels};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -266,14 +266,10 @@ impl Multiply for InOrder {
         unsafe { Self::sums::<N, QUADS, false>(rows, panel, sums) }
     }
 
-    #[inline(never)]
-    unsafe fn tile_apart<const N: usize, const QUADS: usize>(
-        rows: &Rows<'_, N>,
-        panel: *const i8,
-        sums: &[i32; LANES],
-    ) -> [Sums; N] {
+    #[inline(always)]
+    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, sums: &[i32; LANES]) -> [Sums; N] {
         // SAFETY: the caller's promise.
-        unsafe { Self::sums::<N, QUADS, true>(rows, panel, sums) }
+        unsafe { Self::sums::<N, 4, true>(rows, panel, sums) }
     }
 }
 
@@ -288,10 +284,10 @@ pub(super) fn conv(
     output: &mut [i8],
     scratch: &mut [i16],
 ) {
-    for_reach!(e, BY_XTN, convolve::[InOrder](s, input, zero_point, weights, e, output, scratch));
+    for_reach!(e, BY_UZP, convolve::[InOrder](s, input, zero_point, weights, e, output, scratch));
 }
 
 /// See [`product`].
-pub(super) fn dense(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
-    product::<InOrder>(input, weights, bias, sums, scratch);
+pub(super) fn dense(input: &[i8], weights: &Panels, bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
+    product::<InOrder>(input, &weights.values, &weights.meet, bias, sums, scratch);
 }

@@ -21,6 +21,9 @@ mod dotprod_depthwise;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "loops in assembly, and vector stores behind checked lengths")]
 mod inorder;
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "a loop in assembly behind checked lengths")]
+mod listed;
 #[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64")))]
 mod narrow;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
@@ -80,7 +83,17 @@ pub enum Weights {
     /// i16 panels of [`generic::pack`], one group after the other.
     Wide(Vec<i16>),
     /// i8 panels of the kernels for one CPU; the bias holds the zero point's share.
-    Narrow(Vec<i8>),
+    Narrow(Panels),
+}
+
+/// Weights as the kernels for one CPU read them, in blocks of channels.
+#[cfg(feature = "std")]
+#[derive(Clone, Debug)]
+pub struct Panels {
+    values: Vec<i8>,
+    /// Of each block, whether two weights of -128 meet where a kernel adds their products in i16 (`narrow::meet`). Empty for the sets
+    /// that add all products in i32.
+    meet: Vec<bool>,
 }
 
 #[cfg(feature = "std")]
@@ -89,7 +102,7 @@ impl Weights {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Wide(w) => 2 * w.len(),
-            Self::Narrow(w) => w.len(),
+            Self::Narrow(w) => w.values.len(),
         }
     }
 }

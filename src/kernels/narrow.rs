@@ -3,7 +3,7 @@
 //! Knows no instruction set.
 
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
-use super::ConvShape;
+use super::Panels;
 use super::generic::LANES;
 
 /// Whether weights fit i8.
@@ -49,23 +49,17 @@ pub(super) fn meet(packed: &[i8], half: usize) -> bool {
     packed.chunks(2 * half).any(|w| w.iter().zip(w.iter().skip(half)).any(|(a, b)| (*a, *b) == (i8::MIN, i8::MIN)))
 }
 
-/// Whether they [`meet`] in each block of 16 channels of what the sets for ARM packed.
+/// Whether they [`meet`] in each block of 16 channels of what [`pack`] made of so many groups for ARM.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
-pub(super) fn meet_in_blocks(s: &ConvShape, packed: &[i8]) -> impl Iterator<Item = bool> {
-    #[cfg(target_arch = "aarch64")]
-    const PANEL: [usize; 2] = [LANES, 4];
-    #[cfg(target_arch = "arm")]
-    const PANEL: [usize; 2] = [super::armv7::CHANNELS, 16];
-    // A depthwise layer's kernels add the products of two taps, the others those of two halves of 16.
-    let (half, group, block) = match s.is_depthwise() {
-        true => (LANES, packed.len(), packed.len() / s.input[2].div_ceil(LANES)),
-        false => {
-            let (channels, taps) = (s.output[2] / s.groups, s.patch_len());
-            let [group, block] = [channels, LANES].map(|n| packed_len::<{ PANEL[0] }, { PANEL[1] }>(n, taps));
-            (8, group, block)
-        }
-    };
-    packed.chunks(group).take(s.groups).flat_map(move |group| group.chunks(block).map(move |block| meet(block, half)))
+pub(super) fn meet_in_panels<const CHANNELS: usize, const DEPTH: usize>(
+    packed: &[i8],
+    channels: usize,
+    taps: usize,
+    groups: usize,
+) -> Vec<bool> {
+    let [group, block] = [channels, LANES].map(|channels| packed_len::<CHANNELS, DEPTH>(channels, taps));
+    // Each kernel adds the products of the two halves of 16.
+    packed.chunks(group).take(groups).flat_map(|group| group.chunks(block).map(|block| meet(block, 8))).collect()
 }
 
 /// Takes the share of the input's zero point, `zero_point * sum of weights`, off each channel's bias. `weights`:
@@ -82,16 +76,18 @@ pub(super) fn depthwise_firsts(channels: usize) -> impl Iterator<Item = usize> {
     (0..channels).step_by(LANES).map(move |first| first.min(channels.saturating_sub(LANES)))
 }
 
-/// Packs `[channels][taps]` weights that [`fits`] allows as `[block][taps][16]`, with further taps of zero up to a multiple of
-/// `depth`, and takes the zero point's share off `bias`.
+/// Packs `[channels][taps]` weights that [`fits`] allows as `[block][taps][16]`, and takes the zero point's share off `bias`.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
-pub(super) fn pack_depthwise(weights: &[i16], depth: usize, zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
+pub(super) fn pack_depthwise(weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Panels {
     let (channels, taps) = (bias.len(), weights.len() / bias.len());
     take_zero_point(weights, taps, zero_point.into(), bias);
-    let weight = |channel: usize, tap: usize| match channel < channels && tap < taps {
+    let weight = |channel: usize, tap: usize| match channel < channels {
         true => weights[channel * taps + tap] as i8,
         false => 0,
     };
-    let block = |first: usize| (0..taps.next_multiple_of(depth) * LANES).map(move |i| weight(first + i % LANES, i / LANES));
-    depthwise_firsts(channels).flat_map(block).collect()
+    let block = |first: usize| (0..taps * LANES).map(move |i| weight(first + i % LANES, i / LANES));
+    let values: Vec<i8> = depthwise_firsts(channels).flat_map(block).collect();
+    // The kernels add the products of two taps.
+    let meet = values.chunks(taps * LANES).map(|block| meet(block, LANES)).collect();
+    Panels { values, meet }
 }

@@ -15,13 +15,13 @@
 //! Two products fit i16 unless both values and both weights are -128. Where such weights meet (`narrow::meet`, seldom) a product
 //! is added to the accumulators by itself. Multiplying is what bounds it: eight products a cycle on A72.
 
-use super::ConvShape;
 use super::generic::{Epilogue, LANES};
 use super::glue::{self, Addend};
 use super::narrow;
 use super::patches::Rows;
 use super::requant::{Sums, begin, for_reach, load};
 use super::tiles::{Multiply, convolve, product, weights};
+use super::{ConvShape, Panels};
 use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -97,14 +97,10 @@ impl Multiply for Smull {
         unsafe { Self::sums::<N, QUADS, false>(rows, panel, sums) }
     }
 
-    #[inline(never)]
-    unsafe fn tile_apart<const N: usize, const QUADS: usize>(
-        rows: &Rows<'_, N>,
-        panel: *const i8,
-        sums: &[i32; LANES],
-    ) -> [Sums; N] {
+    #[inline(always)]
+    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, sums: &[i32; LANES]) -> [Sums; N] {
         // SAFETY: the caller's promise.
-        unsafe { Self::sums::<N, QUADS, true>(rows, panel, sums) }
+        unsafe { Self::sums::<N, 4, true>(rows, panel, sums) }
     }
 }
 
@@ -160,8 +156,8 @@ pub(super) fn conv(
 }
 
 /// See [`product`].
-pub(super) fn dense(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
-    product::<Smull>(input, weights, bias, sums, scratch);
+pub(super) fn dense(input: &[i8], weights: &Panels, bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
+    product::<Smull>(input, &weights.values, &weights.meet, bias, sums, scratch);
 }
 
 /// See `glue::add`.

@@ -126,6 +126,13 @@ impl<const REACH: u8> Outputs<REACH> {
         if REACH & SHORT != 0 { self.requant_as::<true>(sums, n) } else { self.requant_as::<false>(sums, n) }
     }
 
+    /// The sums of two outputs of a block.
+    #[inline(always)]
+    pub(super) fn requant_two(&self, [a, b]: [Sums; 2], block: &EpilogueBlock) -> [int8x16_t; 2] {
+        let numbers = Numbers::of(block);
+        [self.requant(a, &numbers), self.requant(b, &numbers)]
+    }
+
     /// The same where it is known whether the block is short (`EpilogueBlock::short`).
     #[inline(always)]
     fn requant_as<const IS_SHORT: bool>(&self, sums: Sums, n: &Numbers) -> int8x16_t {
@@ -168,7 +175,12 @@ impl<const REACH: u8> Outputs<REACH> {
     /// The same, stored to `out`: 16 channels, or as many as `out` takes.
     #[inline(always)]
     pub(super) fn store(&self, sums: Sums, n: &Numbers, out: &mut [i8]) {
-        let values = self.requant(sums, n);
+        Self::put(self.requant(sums, n), out);
+    }
+
+    /// Stores as many of 16 outputs as `out` takes.
+    #[inline(always)]
+    pub(super) fn put(values: int8x16_t, out: &mut [i8]) {
         if let Some(out) = out.first_chunk_mut::<LANES>() {
             // SAFETY: the chunk holds 16 bytes.
             unsafe { vst1q_s8(out.as_mut_ptr(), values) };

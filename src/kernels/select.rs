@@ -2,6 +2,8 @@
 //!
 //! Knows no model. Every choice gives the same bits.
 
+#[cfg(any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64"))]
+use super::Panels;
 #[cfg(target_arch = "aarch64")]
 use super::dotprod_depthwise;
 use super::generic::{self, Epilogue, EpilogueBlock, Reach};
@@ -109,31 +111,30 @@ impl Kernels {
     ) -> Weights {
         #[cfg(any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64"))]
         if narrow::fits(weights) {
-            #[cfg(target_arch = "x86_64")]
-            const CHANNELS: usize = generic::LANES;
-            #[cfg(target_arch = "arm")]
-            const CHANNELS: usize = super::armv7::CHANNELS;
             match self {
                 #[cfg(target_arch = "aarch64")]
                 Self::Dotprod(_) => {
-                    return Weights::Narrow(narrow::pack::<16, 4>(weights, channels, taps, zero_point.into(), bias));
+                    let values = narrow::pack::<16, 4>(weights, channels, taps, zero_point.into(), bias);
+                    return Weights::Narrow(Panels { values, meet: Vec::new() });
                 }
                 #[cfg(target_arch = "aarch64")]
-                Self::Neon => {
-                    return Weights::Narrow(super::neon::pack(weights, channels, taps, zero_point.into(), bias));
-                }
-                #[cfg(target_arch = "aarch64")]
-                Self::NeonInOrder => {
-                    return Weights::Narrow(super::inorder::pack(weights, channels, taps, zero_point.into(), bias));
+                Self::Neon | Self::NeonInOrder => {
+                    let pack = if *self == Self::Neon { super::neon::pack } else { super::inorder::pack };
+                    let values = pack(weights, channels, taps, zero_point.into(), bias);
+                    let meet = narrow::meet_in_panels::<16, 4>(&values, channels, taps, groups);
+                    return Weights::Narrow(Panels { values, meet });
                 }
                 #[cfg(target_arch = "arm")]
                 Self::ArmNeon(_) => {
-                    return Weights::Narrow(narrow::pack::<CHANNELS, 16>(weights, channels, taps, zero_point.into(), bias));
+                    const CHANNELS: usize = super::armv7::CHANNELS;
+                    let values = narrow::pack::<CHANNELS, 16>(weights, channels, taps, zero_point.into(), bias);
+                    let meet = narrow::meet_in_panels::<CHANNELS, 16>(&values, channels, taps, groups);
+                    return Weights::Narrow(Panels { values, meet });
                 }
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx512Vnni(_) => {
-                    let zero_point = vnni::zero_point(zero_point);
-                    return Weights::Narrow(narrow::pack::<CHANNELS, 4>(weights, channels, taps, zero_point, bias));
+                    let values = narrow::pack::<16, 4>(weights, channels, taps, vnni::zero_point(zero_point), bias);
+                    return Weights::Narrow(Panels { values, meet: Vec::new() });
                 }
                 _ => {}
             }
@@ -158,7 +159,7 @@ impl Kernels {
         scale: &[f32],
     ) -> Vec<EpilogueBlock> {
         #[cfg(any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64"))]
-        if let Weights::Narrow(packed) = weights {
+        if let Weights::Narrow(panels) = weights {
             // Sums that begin as floats are for 64-bit NEON only.
             let reach = if cfg!(target_arch = "aarch64") { Reach::furthest(reaches) } else { Reach::Any };
             let channels = s.output[2] / s.groups;
@@ -169,11 +170,8 @@ impl Kernels {
                     .collect(),
             };
             let block = |first| EpilogueBlock::of(first, reach, reaches, bias, scale);
-            #[cfg(target_arch = "x86_64")]
-            let meet = std::iter::repeat_n(false, packed.len());
-            #[cfg(not(target_arch = "x86_64"))]
-            let meet = narrow::meet_in_blocks(s, packed);
-            return firsts.into_iter().zip(meet).map(|(first, apart)| EpilogueBlock { apart, ..block(first) }).collect();
+            let apart = panels.meet.iter().copied().chain(std::iter::repeat(false));
+            return firsts.into_iter().zip(apart).map(|(first, apart)| EpilogueBlock { apart, ..block(first) }).collect();
         }
         let _ = (s, weights, reaches, bias, scale);
         Vec::new()
@@ -194,25 +192,27 @@ impl Kernels {
         match (self, weights) {
             #[cfg(target_arch = "aarch64")]
             (Self::Dotprod(token), Weights::Narrow(weights)) => {
-                token.conv(s, input, zero_point, weights, epilogue, output, scratch);
+                token.conv(s, input, zero_point, &weights.values, epilogue, output, scratch);
             }
             #[cfg(target_arch = "aarch64")]
             (Self::Neon, Weights::Narrow(weights)) => {
-                super::neon::conv(s, input, zero_point, weights, epilogue, output, scratch);
+                super::neon::conv(s, input, zero_point, &weights.values, epilogue, output, scratch);
             }
             #[cfg(target_arch = "aarch64")]
             (Self::NeonInOrder, Weights::Narrow(weights)) => {
-                super::inorder::conv(s, input, zero_point, weights, epilogue, output, scratch);
+                super::inorder::conv(s, input, zero_point, &weights.values, epilogue, output, scratch);
             }
             #[cfg(target_arch = "arm")]
-            (Self::ArmNeon(token), Weights::Narrow(w)) => token.conv(s, input, zero_point, w, epilogue, output, scratch),
+            (Self::ArmNeon(token), Weights::Narrow(w)) => {
+                token.conv(s, input, zero_point, &w.values, epilogue, output, scratch);
+            }
             #[cfg(target_arch = "x86_64")]
             (Self::Avx2(token), Weights::Wide(w)) => token.conv(s, input, zero_point, w, epilogue, output, scratch),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Vnni(token), Weights::Wide(w)) => token.conv(s, input, zero_point, w, epilogue, output, scratch),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Vnni(token), Weights::Narrow(w)) => {
-                token.narrow_conv(s, input, zero_point, w, epilogue, output, scratch);
+                token.narrow_conv(s, input, zero_point, &w.values, epilogue, output, scratch);
             }
             (_, Weights::Wide(w)) => generic::conv(s, input, zero_point, w, epilogue, output, scratch),
             (_, Weights::Narrow(_)) => unreachable!("only kernels for one CPU pack narrow"),
@@ -231,7 +231,7 @@ impl Kernels {
     ) {
         match (self, weights) {
             #[cfg(target_arch = "aarch64")]
-            (Self::Dotprod(token), Weights::Narrow(weights)) => token.dense(input, weights, bias, sums, scratch),
+            (Self::Dotprod(token), Weights::Narrow(weights)) => token.dense(input, &weights.values, bias, sums, scratch),
             #[cfg(target_arch = "aarch64")]
             (Self::Neon, Weights::Narrow(weights)) => super::neon::dense(input, weights, bias, sums, scratch),
             #[cfg(target_arch = "aarch64")]
@@ -239,7 +239,7 @@ impl Kernels {
             #[cfg(target_arch = "arm")]
             (Self::ArmNeon(token), Weights::Narrow(w)) => token.dense(input, w, bias, sums, scratch),
             #[cfg(target_arch = "x86_64")]
-            (Self::Avx512Vnni(token), Weights::Narrow(w)) => token.narrow_dense(input, w, bias, sums, scratch),
+            (Self::Avx512Vnni(token), Weights::Narrow(w)) => token.narrow_dense(input, &w.values, bias, sums, scratch),
             (_, Weights::Wide(w)) => generic::dense(input, zero_point, w, bias, sums, scratch),
             (_, Weights::Narrow(_)) => unreachable!("only kernels for one CPU pack narrow"),
         }
@@ -250,28 +250,40 @@ impl Kernels {
         let (channels, taps) = (bias.len(), s.kernel[0] * s.kernel[1]);
         #[cfg(target_arch = "x86_64")]
         if matches!(self, Self::Avx512Vnni(_)) && vnni_depthwise::takes(s, weights) {
-            return Weights::Narrow(vnni_depthwise::pack(weights, s.kernel, zero_point, bias));
+            let values = vnni_depthwise::pack(weights, s.kernel, zero_point, bias);
+            return Weights::Narrow(Panels { values, meet: Vec::new() });
         }
         #[cfg(target_arch = "aarch64")]
         if *self != Self::Generic && narrow::fits(weights) {
             return Weights::Narrow(match self {
-                Self::Dotprod(_) if dotprod_depthwise::takes(s) => dotprod_depthwise::pack(s, weights, zero_point, bias),
-                _ => super::depthwise::pack(s, weights, zero_point, bias),
+                Self::Dotprod(_) if dotprod_depthwise::takes(s) => {
+                    Panels { values: dotprod_depthwise::pack(s, weights, zero_point, bias), meet: Vec::new() }
+                }
+                _ => narrow::pack_depthwise(weights, zero_point, bias),
             });
         }
         #[cfg(target_arch = "arm")]
         if *self != Self::Generic && narrow::fits(weights) {
-            return Weights::Narrow(narrow::pack_depthwise(weights, 1, zero_point, bias));
+            return Weights::Narrow(narrow::pack_depthwise(weights, zero_point, bias));
         }
         let _ = zero_point;
         Weights::Wide((0..taps * channels).map(|i| weights[i % channels * taps + i / channels]).collect())
+    }
+
+    /// Whether layers with such weights are left to [`generic`]'s plain loops, not compiled for more than the target's baseline.
+    pub fn is_scalar(&self, weights: &Weights) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) | Self::Avx512Vnni(_) => false,
+            _ => matches!(weights, Weights::Wide(_)),
+        }
     }
 
     /// Length in i16 of the scratch that a convolution of this shape needs.
     pub fn scratch_len(&self, s: &ConvShape) -> usize {
         #[cfg(target_arch = "aarch64")]
         if s.is_depthwise() && *self != Self::Generic {
-            return dotprod_depthwise::SCRATCH.max(super::depthwise::scratch_len(s));
+            return dotprod_depthwise::SCRATCH.max(super::taps::scratch_len(s));
         }
         #[cfg(target_arch = "x86_64")]
         if s.is_depthwise() && matches!(self, Self::Avx512Vnni(_)) {
@@ -279,7 +291,7 @@ impl Kernels {
         }
         #[cfg(target_arch = "arm")]
         if s.is_depthwise() {
-            return super::taps::scratch_len(s, 1);
+            return super::taps::scratch_len(s);
         }
         self.product_scratch_len(s.patch_len())
     }
@@ -314,18 +326,24 @@ impl Kernels {
             (Self::Avx512Vnni(token), Weights::Wide(w)) => token.depthwise(s, input, zero_point, w, e, output),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Vnni(token), Weights::Narrow(w)) => {
-                token.narrow_depthwise(s, input, zero_point, w, e, output, scratch);
+                token.narrow_depthwise(s, input, zero_point, &w.values, e, output, scratch);
             }
             #[cfg(target_arch = "aarch64")]
             (Self::Dotprod(token), Weights::Narrow(w)) if dotprod_depthwise::takes(s) => {
-                token.depthwise(s, input, zero_point, w, e, output, scratch);
+                token.depthwise(s, input, zero_point, &w.values, e, output, scratch);
+            }
+            #[cfg(target_arch = "aarch64")]
+            (Self::Neon | Self::Dotprod(_), Weights::Narrow(w)) if super::depthwise::takes(s, e.blocks) => {
+                super::depthwise::depthwise(s, input, zero_point, &w.values, e, output, scratch);
             }
             #[cfg(target_arch = "aarch64")]
             (Self::Neon | Self::NeonInOrder | Self::Dotprod(_), Weights::Narrow(w)) => {
-                super::depthwise::depthwise(s, input, zero_point, w, e, output, scratch);
+                super::listed::depthwise(s, input, zero_point, &w.values, e, output, scratch);
             }
             #[cfg(target_arch = "arm")]
-            (Self::ArmNeon(token), Weights::Narrow(w)) => token.depthwise(s, input, zero_point, w, e, output, scratch),
+            (Self::ArmNeon(token), Weights::Narrow(w)) => {
+                token.depthwise(s, input, zero_point, &w.values, e, output, scratch);
+            }
             (_, Weights::Wide(w)) => generic::depthwise(s, input, zero_point, w, e, output),
             (_, Weights::Narrow(_)) => unreachable!("only kernels for one CPU pack narrow"),
         }

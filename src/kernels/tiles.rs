@@ -22,6 +22,8 @@ pub(super) const STEP: usize = 4 * LANES;
 pub(super) trait Multiply {
     /// Bytes behind the last panel that are readable.
     const SLACK: usize = 0;
+    /// Whether it adds products in i16, where weights of -128 may meet.
+    const NARROW: bool = true;
 
     /// Bytes that [`Multiply::arrange`] wants for a tile of so many taps.
     fn room(_taps: usize) -> usize {
@@ -45,17 +47,13 @@ pub(super) trait Multiply {
         sums: &[i32; LANES],
     ) -> [Sums; N];
 
-    /// The same of a panel in which weights of -128 meet (`EpilogueBlock::apart`). Kept out of the loops over tiles.
+    /// The same, of all 16 channels of a panel in which weights of -128 meet (`EpilogueBlock::apart`).
     ///
     /// # Safety
     /// As for [`Multiply::tile`].
-    unsafe fn tile_apart<const N: usize, const QUADS: usize>(
-        rows: &Rows<'_, N>,
-        panel: *const i8,
-        sums: &[i32; LANES],
-    ) -> [Sums; N] {
+    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, sums: &[i32; LANES]) -> [Sums; N] {
         // SAFETY: the caller's promise.
-        unsafe { Self::tile::<N, QUADS>(rows, panel, sums) }
+        unsafe { Self::tile::<N, 4>(rows, panel, sums) }
     }
 }
 
@@ -116,15 +114,28 @@ pub(super) fn convolve<M: Multiply, const REACH: u8>(
     }
 }
 
-/// A fully connected layer up to its sums; `bias` holds the zero point's share. Weights of -128 may meet.
-pub(super) fn product<M: Multiply>(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
+/// A fully connected layer up to its sums; `bias` holds the zero point's share. `meet`: in which panels weights of -128 meet.
+pub(super) fn product<M: Multiply>(
+    input: &[i8],
+    weights: &[i8],
+    meet: &[bool],
+    bias: &[i32],
+    sums: &mut [i32],
+    scratch: &mut [i16],
+) {
     let panel_len = input.len().div_ceil(4) * STEP;
     assert_eq!(weights.len(), sums.len().div_ceil(LANES) * panel_len + M::SLACK, "a panel for each 16 sums");
     let (room, scratch) = bytes(scratch).split_at_mut(M::room(input.len()));
     let row = M::arrange(row(input, scratch), room);
-    for ((sums, bias), panel) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(weights.chunks_exact(panel_len)) {
+    let panels = weights.chunks_exact(panel_len).zip(meet.iter().copied().chain(core::iter::repeat(false)));
+    for ((sums, bias), (panel, apart)) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
         // SAFETY: the panel's length is that of all taps, and it has the others or the slack behind it.
-        let [acc] = unsafe { M::tile_apart::<1, 4>(&row, panel.as_ptr(), &[0; LANES]) };
+        let [acc] = unsafe {
+            match apart {
+                false => M::tile::<1, 4>(&row, panel.as_ptr(), &[0; LANES]),
+                true => M::tile_apart(&row, panel.as_ptr(), &[0; LANES]),
+            }
+        };
         let mut whole = [0; LANES];
         for (q, acc) in acc.into_iter().enumerate() {
             // SAFETY: the array holds 16 values, written four at a time.
@@ -178,24 +189,32 @@ impl<'l, const REACH: u8> Layer<'l, REACH> {
         let (whole, rest) = (self.channels / LANES, self.channels % LANES);
         let (blocks, last) = self.blocks.split_at(whole);
         let mut panel = self.weights.as_ptr();
-        // SAFETY: each pixel's outputs lie in `out`.
-        let mut to: [*mut i8; PIXELS] = core::array::from_fn(|p| unsafe { out.as_mut_ptr().add(p * self.all + self.first) });
-        for block in blocks {
-            // SAFETY: each block has its panel, and each pixel has outputs of as many whole blocks.
-            unsafe {
-                let sums = tile::<M, PIXELS, 4>(rows, panel, block);
-                self.outputs.store_whole(sums, block, &mut to);
+        // Each pixel's outputs from the group's channel `at` on, which lie in `out`.
+        let outputs_from = |out: &mut [i8], at: usize| -> [*mut i8; PIXELS] {
+            core::array::from_fn(|p| out.as_mut_ptr().wrapping_add(p * self.all + self.first + at))
+        };
+        let mut to = outputs_from(out, 0);
+        for (i, block) in blocks.iter().enumerate() {
+            if M::NARROW && block.apart {
+                self.apart::<M, PIXELS>(panel, block, i * LANES, rows, out);
+                to = outputs_from(out, (i + 1) * LANES);
+            } else {
+                // SAFETY: each block has its panel, and each pixel has outputs of as many whole blocks.
+                unsafe {
+                    let sums = M::tile::<PIXELS, 4>(rows, panel, &block.begin);
+                    self.outputs.store_whole(sums, block, &mut to);
+                }
             }
             panel = panel.wrapping_add(self.panel_len);
         }
         match last.first() {
             // SAFETY: the block has its panel, and each pixel has so many outputs behind those of the whole blocks.
-            Some(block) if rest == 8 => unsafe {
-                self.outputs.store_eight(tile::<M, PIXELS, 2>(rows, panel, block), block, &to);
+            Some(block) if rest == 8 && !block.apart => unsafe {
+                self.outputs.store_eight(M::tile::<PIXELS, 2>(rows, panel, &block.begin), block, &to);
             },
             // SAFETY: the same.
-            Some(block) if rest == 4 => unsafe {
-                self.outputs.store_four(tile::<M, PIXELS, 1>(rows, panel, block), block, &to);
+            Some(block) if rest == 4 && !block.apart => unsafe {
+                self.outputs.store_four(M::tile::<PIXELS, 1>(rows, panel, &block.begin), block, &to);
             },
             Some(block) => self.block::<M, PIXELS>(panel, block, whole * LANES, rows, out),
             None => {}
@@ -222,34 +241,34 @@ impl<'l, const REACH: u8> Layer<'l, REACH> {
         rows: &Rows<'_, N>,
         out: &mut [i8],
     ) {
+        if M::NARROW && block.apart {
+            return self.apart::<M, N>(panel, block, at, rows, out);
+        }
         let channels = LANES.min(self.channels - at);
         // SAFETY: the panel has the taps of the layer, as the rows have.
         let sums = unsafe {
             match channels {
-                0..=4 => tile::<M, N, 1>(rows, panel, block),
-                5..=8 => tile::<M, N, 2>(rows, panel, block),
-                _ => tile::<M, N, 4>(rows, panel, block),
+                0..=4 => M::tile::<N, 1>(rows, panel, &block.begin),
+                5..=8 => M::tile::<N, 2>(rows, panel, &block.begin),
+                _ => M::tile::<N, 4>(rows, panel, &block.begin),
             }
         };
         self.outputs.store_part(sums, block, out, self.all, self.first + at..self.first + at + channels);
     }
-}
 
-/// The sums of a block, which begin with its own.
-///
-/// # Safety
-/// As for [`Multiply::tile`].
-#[inline(always)]
-unsafe fn tile<M: Multiply, const N: usize, const QUADS: usize>(
-    rows: &Rows<'_, N>,
-    panel: *const i8,
-    block: &EpilogueBlock,
-) -> [Sums; N] {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match block.apart {
-            false => M::tile::<N, QUADS>(rows, panel, &block.begin),
-            true => M::tile_apart::<N, QUADS>(rows, panel, &block.begin),
-        }
+    /// The same where weights of -128 meet, which is seldom: kept out of the loops, whose sums it would put aside.
+    #[inline(never)]
+    fn apart<M: Multiply, const N: usize>(
+        &self,
+        panel: *const i8,
+        block: &EpilogueBlock,
+        at: usize,
+        rows: &Rows<'_, N>,
+        out: &mut [i8],
+    ) {
+        let channels = LANES.min(self.channels - at);
+        // SAFETY: the panel has the taps of the layer, as the rows have.
+        let sums = unsafe { M::tile_apart(rows, panel, &block.begin) };
+        self.outputs.store_part(sums, block, out, self.all, self.first + at..self.first + at + channels);
     }
 }
