@@ -4,7 +4,7 @@
 
 use super::{Model, Refused, hex};
 use crate::bundle::{Bundle, MAGIC, Tables, sha256};
-use crate::engine::{Engine, MAX_THREADS};
+use crate::engine::{Engine, LayerReport, MAX_THREADS};
 use crate::frame::{Colour, FrameView, Layout, PixelFormat};
 use crate::head::Score;
 use crate::preprocess::{Preprocessor, Target, quantise};
@@ -30,6 +30,9 @@ pub(super) struct Bench {
     /// Write the logits of the last inference as little-endian f32
     #[arg(long, value_name = "OUT.f32")]
     dump: Option<PathBuf>,
+    /// Show each layer: its kernel, multiply-adds and share of the time, and which the plain loops run
+    #[arg(long)]
+    layers: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -74,6 +77,7 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     let mut logits = vec![0; spec.logits];
     let mut scores = vec![Score(0); spec.logits];
     let mut stages: [Vec<u64>; 3] = std::array::from_fn(|_| Vec::with_capacity(args.iters as usize));
+    let mut layers = if args.layers { vec![0; engine.layers().len()] } else { Vec::new() };
     engine.infer(&tensor, &mut logits)?;
     let first = First { ms: begin.elapsed().as_secs_f64() * 1e3, anonymous: memory_kib("RssAnon") };
     for _ in 0..args.iters {
@@ -81,7 +85,10 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
             stages[0].push(camera.preprocess()?);
         }
         let begin = Instant::now();
-        engine.infer(&tensor, &mut logits)?;
+        match args.layers {
+            true => time_layers(&mut engine, &tensor, &mut logits, &mut layers)?,
+            false => engine.infer(&tensor, &mut logits)?,
+        }
         stages[1].push(begin.elapsed().as_nanos() as u64);
         if let Some((task, temperature)) = head {
             let begin = Instant::now();
@@ -93,8 +100,40 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
         let bytes: Vec<u8> = logits.iter().flat_map(|&l| (l as f32 / 65536.0).to_le_bytes()).collect();
         std::fs::write(path, bytes).map_err(|e| format!("--dump {}: {e}", path.display()))?;
     }
-    report(args, &model_sha256, &engine, &mut stages, first);
+    report(args, &model_sha256, &engine, &mut stages, first, &layers);
     Ok(0)
+}
+
+/// Runs one inference and adds to each layer's nanoseconds those that it took.
+fn time_layers(engine: &mut Engine, tensor: &[i8], logits: &mut [i32], spent: &mut [u64]) -> Result<(), Refused> {
+    let mut begin = Instant::now();
+    engine.infer_watched(tensor, logits, |layer| {
+        let now = Instant::now();
+        spent[layer] += (now - begin).as_nanos() as u64;
+        begin = now;
+    })?;
+    Ok(())
+}
+
+/// A table of the layers, one line each.
+fn show_layers(layers: &[LayerReport], spent: &[u64], iters: u32) {
+    let all = spent.iter().sum::<u64>().max(1) as f64;
+    println!("{:>5} {:>8} {:>10} {:>7}  kernel", "layer", "M macs", "ms", "time");
+    for (i, (layer, spent)) in layers.iter().zip(spent).enumerate() {
+        println!(
+            "{i:>5} {:>8.2} {:>10.3} {:>5.1} %  {}{}",
+            layer.macs as f64 / 1e6,
+            *spent as f64 / 1e6 / iters as f64,
+            *spent as f64 / all * 100.0,
+            layer.kernel,
+            if layer.scalar { "  SCALAR" } else { "" }
+        );
+    }
+    let scalar: u64 = layers.iter().zip(spent).filter(|(layer, _)| layer.scalar).map(|(_, spent)| spent).sum();
+    println!(
+        "{:.1} % of the time in scalar layers (weights that do not fit int8, or all by choice)",
+        scalar as f64 / all * 100.0
+    );
 }
 
 /// Preprocessing of a 640x480 YUYV frame, the commonest of USB cameras.
@@ -142,7 +181,7 @@ fn memory_kib(line: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-fn report(args: &Bench, model_sha256: &[u8; 32], engine: &Engine, stages: &mut [Vec<u64>; 3], first: First) {
+fn report(args: &Bench, model_sha256: &[u8; 32], engine: &Engine, stages: &mut [Vec<u64>; 3], first: First, spent: &[u64]) {
     let peak = memory_kib("VmHWM");
     let mut shown = Map::new();
     if !args.json {
@@ -181,15 +220,23 @@ fn report(args: &Bench, model_sha256: &[u8; 32], engine: &Engine, stages: &mut [
             engine.weight_bytes() as f64 / 1048576.0,
             mib(peak)
         );
+        if args.layers {
+            show_layers(&engine.layers(), spent, args.iters);
+        }
     }
     if args.json {
-        println!(
-            "{}",
-            json!({
+        let mut told = json!({
                 "schema": 1, "kernel": engine.kernels().name(), "threads": args.threads, "iters": args.iters, "model_sha256": hex(model_sha256),
                 "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "bytes_written": engine.bytes_written(),
                 "weight_bytes": engine.weight_bytes(), "first_ms": (first.ms * 1e3).round() / 1e3, "anonymous_kib": first.anonymous, "unit": "ms", "stages": shown,
-            })
-        );
+        });
+        if args.layers {
+            let layers = engine.layers().into_iter().zip(spent).map(|(layer, spent)| {
+                let ms = *spent as f64 / 1e6 / args.iters as f64;
+                json!({ "kernel": layer.kernel, "multiply_adds": layer.macs, "ms": ms, "scalar": layer.scalar })
+            });
+            told["layers"] = layers.collect();
+        }
+        println!("{told}");
     }
 }

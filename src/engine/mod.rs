@@ -13,7 +13,7 @@ pub mod proto;
 
 use crate::kernels::Kernels;
 pub use operation::MAX_THREADS;
-pub use plan::{Engine, NodeReport};
+pub use plan::{Engine, LayerReport, NodeReport};
 
 /// What an engine takes and gives.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 //! Does not know ONNX, nor where tensors lie.
 
 use super::plan::TensorId;
-use crate::kernels::generic::{self, Epilogue, EpilogueBlock, Reach};
+use crate::kernels::generic::{Epilogue, EpilogueBlock, Reach};
 use crate::kernels::glue::{self, Addend};
 use crate::kernels::pool::Pool;
 use crate::kernels::{ConvShape, Kernels, Weights};
@@ -139,8 +139,13 @@ impl Dense {
     }
 
     /// Values of the scratch that it needs.
-    pub(super) fn scratch_len(&self) -> usize {
-        generic::scratch_len(self.inputs)
+    pub(super) fn scratch_len(&self, kernels: Kernels) -> usize {
+        kernels.product_scratch_len(self.inputs)
+    }
+
+    /// Whether it is computed by the plain loops.
+    pub(super) fn is_scalar(&self, kernels: Kernels) -> bool {
+        kernels.is_scalar(&self.weights)
     }
 
     /// Which kernel computes it, for people.
@@ -209,7 +214,11 @@ impl Operation {
                     s if s.is_pointwise() => "pointwise",
                     _ => "convolution",
                 };
-                return format!("int8 {kind} {kh}x{kw}, {:.2} M multiply-adds", c.shape.macs() as f64 / 1e6);
+                let groups = match c.shape.groups {
+                    groups if groups > 1 && !c.shape.is_depthwise() => format!(" in {groups} groups"),
+                    _ => String::new(),
+                };
+                return format!("int8 {kind} {kh}x{kw}{groups}, {:.2} M multiply-adds", c.shape.macs() as f64 / 1e6);
             }
             Self::Dense(d, ..) => return d.describe(),
             Self::Add(..) => "int8 addition",
@@ -225,6 +234,15 @@ impl Operation {
             Self::Pad { .. } => "int8 padding",
         };
         what.into()
+    }
+
+    /// Whether its multiply-adds are computed by the plain loops.
+    pub(super) fn is_scalar(&self, kernels: Kernels) -> bool {
+        match self {
+            Self::Conv(c) => kernels.is_scalar(&c.weights),
+            Self::Dense(d, ..) => d.is_scalar(kernels),
+            _ => false,
+        }
     }
 
     /// Multiply-adds of one run.
@@ -249,7 +267,7 @@ impl Operation {
     pub(super) fn scratch_len(&self, kernels: Kernels) -> (usize, usize) {
         match self {
             Self::Conv(c) => (kernels.scratch_len(&c.shape), 0),
-            Self::Dense(d, ..) => (d.scratch_len(), d.outputs()),
+            Self::Dense(d, ..) => (d.scratch_len(kernels), d.outputs()),
             _ => (0, 0),
         }
     }

@@ -59,6 +59,17 @@ pub struct NodeReport {
     pub place: String,
 }
 
+/// One layer of a plan, as [`Engine::layers`] lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerReport {
+    /// The kernel that runs it.
+    pub kernel: String,
+    /// Multiply-adds of one run.
+    pub macs: u64,
+    /// Whether the plain loops run it, several times slower than this CPU's kernels: weights that do not fit int8.
+    pub scalar: bool,
+}
+
 /// A loaded model: weights and the memory that one inference needs.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -92,7 +103,7 @@ impl Engine {
             return Err(EngineError::Limit(format!("activations of {arena} bytes")));
         }
         let mut needed = match &lowered.output {
-            Output::Dense(_, d, _) => (d.scratch_len(), logits),
+            Output::Dense(_, d, _) => (d.scratch_len(kernels), logits),
             Output::Quantised(..) => (0, logits),
         };
         for step in &lowered.steps {
@@ -156,6 +167,22 @@ impl Engine {
         &self.reports
     }
 
+    /// The plan's layers in the order in which they run; the last may be the one that gives the logits.
+    pub fn layers(&self) -> Vec<LayerReport> {
+        let step = |s: &Step| LayerReport {
+            kernel: s.operation.describe(),
+            macs: s.operation.macs(),
+            scalar: s.operation.is_scalar(self.kernels),
+        };
+        let last = match &self.output {
+            Output::Dense(_, d, _) => {
+                Some(LayerReport { kernel: d.describe(), macs: d.macs(), scalar: d.is_scalar(self.kernels) })
+            }
+            Output::Quantised(..) => None,
+        };
+        self.steps.iter().map(step).chain(last).collect()
+    }
+
     /// Multiply-adds of one inference.
     pub fn macs(&self) -> u64 {
         let last = if let Output::Dense(_, d, _) = &self.output { d.macs() } else { 0 };
@@ -182,6 +209,16 @@ impl Engine {
     ///
     /// `input`: NHWC int8, as [`EngineSpec::input`]. `logits`: Q16.16, [`EngineSpec::logits`] of them.
     pub fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), EngineError> {
+        self.infer_watched(input, logits, |_| ())
+    }
+
+    /// As [`Engine::infer`]; `after` is called when each of [`Engine::layers`] has run, with its index.
+    pub fn infer_watched(
+        &mut self,
+        input: &[i8],
+        logits: &mut [i32],
+        mut after: impl FnMut(usize),
+    ) -> Result<(), EngineError> {
         let place = self.places[self.input.0].clone();
         if input.len() != place.len() {
             return Err(EngineError::Length { what: "input", found: input.len(), expected: place.len() });
@@ -191,7 +228,7 @@ impl Engine {
         }
         self.arena[place].copy_from_slice(input);
         let mut scratch = Scratch { values: &mut self.scratch, sums: &mut self.sums };
-        for step in &self.steps {
+        for (index, step) in self.steps.iter().enumerate() {
             let dst = self.places[step.dst.0].clone();
             let place = |i: usize| step.sources.get(i).map(|id| self.places[id.0].clone());
             // The arena's plan keeps a step's inputs apart from its output; two inputs may be one tensor.
@@ -204,6 +241,7 @@ impl Engine {
                     glue::place_channels(part, *channels, table, all, at, out);
                     at += channels;
                 }
+                after(index);
                 continue;
             }
             let a = place(0).expect("every operation has an input");
@@ -213,9 +251,11 @@ impl Engine {
             if let (Some(pool), Operation::Conv(conv)) = (&self.pool, &step.operation)
                 && conv.run_by(pool, self.kernels, a, out, scratch.values)
             {
+                after(index);
                 continue;
             }
             step.operation.run(self.kernels, a, b, out, &mut scratch);
+            after(index);
         }
         match &self.output {
             Output::Quantised(id, quant) => {
@@ -230,6 +270,7 @@ impl Engine {
                 for ((logit, sum), step) in logits.iter_mut().zip(sums).zip(steps) {
                     *logit = logit_q16(*sum, *step);
                 }
+                after(self.steps.len());
             }
         }
         Ok(())

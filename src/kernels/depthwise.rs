@@ -1,6 +1,5 @@
-//! Depthwise convolutions by NEON: 3x3 and 5x5, any stride, padding and dilation.
-//!
-//! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
+//! Depthwise convolutions by NEON for cores that reorder instructions: 3x3 and 5x5, any stride, padding and dilation. `listed` takes
+//! the others.
 //!
 //! Algorithm: the picture is gone over once for each block of 16 channels, whose 9 or 25 weights stay at hand. Two taps make
 //! a sum of products that fits i16 (see `neon`), which is added to sums of i32 that begin at the bias:
@@ -22,7 +21,12 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 use core::ops::Range;
 
-/// A layer that `narrow::takes_depthwise` takes; `weights` and the bias as `narrow::pack_depthwise` left them. See `generic::depthwise` for the rest.
+/// Whether it computes such a layer: 3x3 or 5x5, 16 channels or more, no weights of -128 that meet.
+pub(super) fn takes(s: &ConvShape, blocks: &[EpilogueBlock]) -> bool {
+    (s.kernel == [3, 3] || s.kernel == [5, 5]) && s.input[2] >= LANES && !blocks.iter().any(|block| block.apart)
+}
+
+/// A layer that it [`takes`]; `weights` and the bias as `narrow::pack_depthwise` left them. See `generic::depthwise` for the rest.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn depthwise(
     s: &ConvShape,
@@ -44,11 +48,6 @@ pub(super) fn depthwise(
 /// Values in a line of padding: as many as in a row of the picture.
 fn padding_len(s: &ConvShape) -> usize {
     s.input[1] * s.input[2]
-}
-
-/// Length in i16 of the scratch that [`depthwise`] needs.
-pub(super) fn scratch_len(s: &ConvShape) -> usize {
-    padding_len(s).div_ceil(2)
 }
 
 /// `SIDE`: rows and columns of the kernel, `TAPS`: its square.

@@ -43,6 +43,8 @@ fn sdot<const LANE: i32>(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_
 struct Sdot;
 
 impl Multiply for Sdot {
+    const NARROW: bool = false;
+
     #[inline(always)]
     unsafe fn tile<const N: usize, const QUADS: usize>(
         rows: &Rows<'_, N>,
@@ -145,6 +147,6 @@ impl Dotprod {
 
     /// See [`product`].
     pub(super) fn dense(self, input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
-        product::<Sdot>(input, weights, bias, sums, scratch);
+        product::<Sdot>(input, weights, &[], bias, sums, scratch);
     }
 }

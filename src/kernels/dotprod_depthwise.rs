@@ -39,9 +39,12 @@ type Column = [i8; ROWS * LANES];
 /// Length in i16 of the scratch that it needs: two groups of all columns that a segment sees at stride 2 and 5x5.
 pub(super) const SCRATCH: usize = 2 * ((SEGMENT - 1) * 2 + 5) * ROWS * LANES / 2;
 
-/// Whether it computes layers of such a shape (of those that `depthwise` takes).
+/// Whether it computes layers of such a shape.
 pub(super) fn takes(s: &ConvShape) -> bool {
-    (s.stride == [1, 1] || s.stride == [2, 2]) && s.dilation == [1, 1]
+    (s.kernel == [3, 3] || s.kernel == [5, 5])
+        && (s.stride == [1, 1] || s.stride == [2, 2])
+        && s.dilation == [1, 1]
+        && s.input[2] >= LANES
 }
 
 /// Rows of outputs in a pass.
@@ -92,7 +95,7 @@ fn sdot(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
 }
 
 impl Dotprod {
-    /// A layer that it and `depthwise` take; `weights` and the bias as [`pack`] left them. See `generic::depthwise` for the rest.
+    /// A layer that it [`takes`]; `weights` and the bias as [`pack`] left them. See `generic::depthwise` for the rest.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn depthwise(
         self,

@@ -65,6 +65,8 @@ pub struct EpilogueBlock {
     pub scale: [f32; LANES],
     /// Whether all its channels are [`Reach::Short`].
     pub short: bool,
+    /// Whether two weights of -128 meet where a kernel adds their products in i16: it must keep them apart.
+    pub apart: bool,
 }
 
 impl EpilogueBlock {
@@ -74,6 +76,7 @@ impl EpilogueBlock {
         let split = |l: usize| reach.split(bias.get(first + l).copied().unwrap_or(0));
         Self {
             short: reaches[first..].iter().take(LANES).all(|r| *r == Reach::Short),
+            apart: false,
             begin: core::array::from_fn(|l| split(l).0),
             rest: core::array::from_fn(|l| split(l).1),
             scale: core::array::from_fn(|l| scale.get(first + l).copied().unwrap_or(0.0)),
@@ -92,7 +95,7 @@ pub enum Reach {
     Short,
     /// The same, and the scaled sum to less than 2^22.
     Float,
-    /// Anywhere in i32: sums are converted.
+    /// Anywhere in i32, or beyond it, where sums wrap around as i32 does: they are converted.
     Any,
 }
 
@@ -114,7 +117,10 @@ impl Reach {
                 products += 128 * (w as i64).abs();
             }
             let scaled = lo.abs().max(hi.abs()) as f64 * *scale as f64;
-            if products >= 1 << 22 || scaled >= (1 << 22) as f64 {
+            // A sum that begins as a float cannot wrap around. The bias less the zero point's share is the sum of values of 0,
+            // which lies between the two.
+            let wraps = [lo, hi].into_iter().any(|sum| i32::try_from(sum).is_err());
+            if wraps || products >= 1 << 22 || scaled >= (1 << 22) as f64 {
                 Self::Any
             } else if scaled >= (1 << 15) as f64 - 256.0 {
                 Self::Float
@@ -278,35 +284,13 @@ pub fn depthwise(s: &ConvShape, input: &[i8], zero_point: i8, weights: &[i16], e
     assert_eq!(input.len(), h * w * c, "input length");
     assert_eq!(output.len(), oh * ow * oc, "output length");
     assert_eq!(weights.len(), s.kernel[0] * s.kernel[1] * c, "weights length");
-    let whole = if s.kernel[0] * s.kernel[1] <= BLOCK_TAPS { c / LANES * LANES } else { 0 };
-    for first in (0..whole).step_by(LANES) {
+    // The last block overlaps the one before it; fewer channels than a block has are filled with weights of zero.
+    for first in (0..c).step_by(LANES).map(|first| first.min(c.saturating_sub(LANES))) {
         depthwise_block(s, input, zero_point as i16, weights, epilogue, first, output);
-    }
-    if whole == c {
-        return;
-    }
-    for (pixel, out) in output.chunks_exact_mut(c).enumerate() {
-        for (channel, out) in out.iter_mut().enumerate().skip(whole) {
-            let mut acc = epilogue.bias[channel];
-            for ky in 0..s.kernel[0] {
-                for kx in 0..s.kernel[1] {
-                    let y = (pixel / ow * s.stride[0] + ky * s.dilation[0]).wrapping_sub(s.pad[0]);
-                    let x = (pixel % ow * s.stride[1] + kx * s.dilation[1]).wrapping_sub(s.pad[1]);
-                    if y < h && x < w {
-                        let value = input[(y * w + x) * c + channel] as i32 - zero_point as i32;
-                        acc = acc.wrapping_add(value * weights[(ky * s.kernel[1] + kx) * c + channel] as i32);
-                    }
-                }
-            }
-            *out = requant_rndne(acc, epilogue.scale[channel], epilogue.clamp);
-        }
     }
 }
 
-/// Most taps of a block whose weights are kept at hand: 5x5.
-const BLOCK_TAPS: usize = 25;
-
-/// [`LANES`] channels from `first` on of a depthwise convolution of at most [`BLOCK_TAPS`] taps.
+/// [`LANES`] channels from `first` on of a depthwise convolution, or all, where it has fewer.
 #[inline(always)]
 fn depthwise_block(
     s: &ConvShape,
@@ -320,23 +304,27 @@ fn depthwise_block(
     let [h, w, c] = s.input;
     let [oh, ow, _] = s.output;
     let [kh, kw] = s.kernel;
-    let mut taps = [[0i16; LANES]; BLOCK_TAPS];
-    let mut bias = lanes::<i32>(epilogue.bias, first);
-    for (t, tap) in taps.iter_mut().enumerate().take(kh * kw) {
-        *tap = lanes(weights, t * c + first);
+    let n = LANES.min(c);
+    let tap = |t: usize| filled(&weights[t * c + first..][..n]);
+    let mut bias = filled(&epilogue.bias[first..][..n]);
+    for t in 0..kh * kw {
+        let tap = tap(t);
         for l in 0..LANES {
             bias[l] = bias[l].wrapping_sub(zero_point as i32 * tap[l] as i32);
         }
     }
-    let scale = lanes::<f32>(epilogue.scale, first);
+    let scale = filled(&epilogue.scale[first..][..n]);
     let add = |acc: &mut [i32; LANES], pixel: &[i8; LANES], tap: &[i16; LANES]| {
         for l in 0..LANES {
             acc[l] = acc[l].wrapping_add((pixel[l] as i16) as i32 * tap[l] as i32);
         }
     };
     let padding = [zero_point as i8; LANES];
-    let pixel_at =
-        |y: usize, x: usize| -> &[i8; LANES] { input[(y * w + x) * c + first..].first_chunk().unwrap_or(&padding) };
+    // What lies behind a column's channels meets weights of zero.
+    let pixel_at = |y: usize, x: usize| -> [i8; LANES] {
+        let values = &input[(y * w + x) * c + first..];
+        values.first_chunk().copied().unwrap_or_else(|| filled(values))
+    };
     for oy in 0..oh {
         let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
         let rows_inside = y0 < h && y0 + (kh - 1) * s.dilation[0] < h;
@@ -346,22 +334,33 @@ fn depthwise_block(
             if rows_inside && x0 < w && x0 + (kw - 1) * s.dilation[1] < w {
                 for ky in 0..kh {
                     for kx in 0..kw {
-                        add(&mut acc, pixel_at(y0 + ky * s.dilation[0], x0 + kx * s.dilation[1]), &taps[ky * kw + kx]);
+                        add(&mut acc, &pixel_at(y0 + ky * s.dilation[0], x0 + kx * s.dilation[1]), &tap(ky * kw + kx));
                     }
                 }
             } else {
                 for ky in 0..kh {
                     for kx in 0..kw {
                         let (y, x) = (y0.wrapping_add(ky * s.dilation[0]), x0.wrapping_add(kx * s.dilation[1]));
-                        let pixel = if y < h && x < w { pixel_at(y, x) } else { &padding };
-                        add(&mut acc, pixel, &taps[ky * kw + kx]);
+                        let pixel = if y < h && x < w { pixel_at(y, x) } else { padding };
+                        add(&mut acc, &pixel, &tap(ky * kw + kx));
                     }
                 }
             }
             let out = requant_lanes(&acc, &[0; LANES], &scale, epilogue.clamp);
-            output[(oy * ow + ox) * c + first..][..LANES].copy_from_slice(&out);
+            output[(oy * ow + ox) * c + first..][..n].copy_from_slice(&out[..n]);
         }
     }
+}
+
+/// Up to [`LANES`] values, and nought behind them.
+#[inline(always)]
+fn filled<T: Copy + Default>(values: &[T]) -> [T; LANES] {
+    if let Some(all) = values.first_chunk() {
+        return *all;
+    }
+    let mut all = [T::default(); LANES];
+    all[..values.len()].copy_from_slice(values);
+    all
 }
 
 /// [`LANES`] values from `first` on.

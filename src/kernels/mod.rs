@@ -18,6 +18,12 @@ mod dotprod;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "one instruction without a stable intrinsic, and vector loads behind checked lengths")]
 mod dotprod_depthwise;
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "loops in assembly, and vector stores behind checked lengths")]
+mod inorder;
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+#[allow(unsafe_code, reason = "a loop in assembly behind checked lengths")]
+mod listed;
 #[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64")))]
 mod narrow;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
@@ -34,6 +40,9 @@ pub mod pool;
 mod requant;
 #[cfg(feature = "std")]
 pub mod select;
+#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "arm")))]
+#[allow(unsafe_code, reason = "the plan's scratch seen as numbers")]
+mod taps;
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 #[allow(unsafe_code, reason = "vector stores behind checked lengths")]
 mod tiles;
@@ -52,6 +61,21 @@ mod x86;
 #[cfg(feature = "std")]
 pub use select::Kernels;
 
+/// What the kernel says of the CPU: the auxiliary vector's AT_HWCAP (Linux, getauxval(3)).
+#[cfg(all(feature = "std", any(target_arch = "aarch64", target_arch = "arm")))]
+fn capabilities() -> Option<u64> {
+    const AT_HWCAP: usize = 16;
+    const WORD: usize = size_of::<usize>();
+    let words = std::fs::read("/proc/self/auxv").ok()?;
+    let mut words = words.as_chunks::<WORD>().0.iter().map(|word| usize::from_ne_bytes(*word));
+    while let (Some(key), Some(value)) = (words.next(), words.next()) {
+        if key == AT_HWCAP {
+            return Some(value as u64);
+        }
+    }
+    None
+}
+
 /// A convolution's weights, packed for one set of kernels.
 #[cfg(feature = "std")]
 #[derive(Clone, Debug)]
@@ -59,7 +83,17 @@ pub enum Weights {
     /// i16 panels of [`generic::pack`], one group after the other.
     Wide(Vec<i16>),
     /// i8 panels of the kernels for one CPU; the bias holds the zero point's share.
-    Narrow(Vec<i8>),
+    Narrow(Panels),
+}
+
+/// Weights as the kernels for one CPU read them, in blocks of channels.
+#[cfg(feature = "std")]
+#[derive(Clone, Debug)]
+pub struct Panels {
+    values: Vec<i8>,
+    /// Of each block, whether two weights of -128 meet where a kernel adds their products in i16 (`narrow::meet`). Empty for the sets
+    /// that add all products in i32.
+    meet: Vec<bool>,
 }
 
 #[cfg(feature = "std")]
@@ -68,7 +102,7 @@ impl Weights {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Wide(w) => 2 * w.len(),
-            Self::Narrow(w) => w.len(),
+            Self::Narrow(w) => w.values.len(),
         }
     }
 }

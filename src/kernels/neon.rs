@@ -12,8 +12,8 @@
 //! acc[i] += t[2 i] + t[2 i + 1]      4 lanes of i32, a channel each: sadalp
 //! ```
 //!
-//! Two products fit i16, since values are at least -128 and weights, by symmetry, at least -127: at most 32,512. Weights
-//! outside -127..=127 are left to `generic`. Multiplying is what bounds it: eight products a cycle on A72.
+//! Two products fit i16 unless both values and both weights are -128. Where such weights meet (`narrow::meet`, seldom) a product
+//! is added to the accumulators by itself. Multiplying is what bounds it: eight products a cycle on A72.
 
 use super::generic::{Epilogue, LANES};
 use super::glue::{self, Addend};
@@ -21,27 +21,31 @@ use super::narrow;
 use super::patches::Rows;
 use super::requant::{Sums, begin, for_reach, load};
 use super::tiles::{Multiply, convolve, product, weights};
-use super::{ConvShape, Weights};
+use super::{ConvShape, Panels};
 use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
 /// Packs `[channels][taps]` weights that `narrow::fits` allows, and takes the zero point's share off `bias`.
-pub(super) fn pack(weights: &[i16], channels: usize, taps: usize, zero_point: i32, bias: &mut [i32]) -> Weights {
+pub(super) fn pack(weights: &[i16], channels: usize, taps: usize, zero_point: i32, bias: &mut [i32]) -> Vec<i8> {
     let mut packed = narrow::pack::<LANES, 4>(weights, channels, taps, zero_point, bias);
     for four in packed.as_chunks_mut::<16>().0 {
         let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = *four;
         *four = [a0, a1, b2, b3, c0, c1, d2, d3, a2, a3, b0, b1, c2, c3, d0, d1];
     }
-    Weights::Narrow(packed)
+    packed
 }
 
 /// Multiplies eight products an instruction.
 struct Smull;
 
-impl Multiply for Smull {
+impl Smull {
+    /// As [`Multiply::tile`] says. `APART`: weights of -128 may meet.
+    ///
+    /// # Safety
+    /// As for [`Multiply::tile`].
     #[inline(always)]
-    unsafe fn tile<const N: usize, const QUADS: usize>(
+    unsafe fn sums<const N: usize, const QUADS: usize, const APART: bool>(
         rows: &Rows<'_, N>,
         panel: *const i8,
         sums: &[i32; LANES],
@@ -62,7 +66,13 @@ impl Multiply for Smull {
                 for p in 0..N {
                     let turned = vreinterpretq_s8_s16(vrev32q_s16(vreinterpretq_s16_s8(x[p])));
                     for q in 0..QUADS {
-                        acc[p][q] = add_products(acc[p][q], x[p], turned, w[q]);
+                        acc[p][q] = match APART {
+                            false => add_products(acc[p][q], x[p], turned, w[q]),
+                            true => vpadalq_s16(
+                                vpadalq_s16(acc[p][q], vmull_s8(vget_low_s8(x[p]), vget_low_s8(w[q]))),
+                                vmull_high_s8(turned, w[q]),
+                            ),
+                        };
                     }
                 }
             }
@@ -73,6 +83,24 @@ impl Multiply for Smull {
             step();
         }
         acc
+    }
+}
+
+impl Multiply for Smull {
+    #[inline(always)]
+    unsafe fn tile<const N: usize, const QUADS: usize>(
+        rows: &Rows<'_, N>,
+        panel: *const i8,
+        sums: &[i32; LANES],
+    ) -> [Sums; N] {
+        // SAFETY: the caller's promise.
+        unsafe { Self::sums::<N, QUADS, false>(rows, panel, sums) }
+    }
+
+    #[inline(always)]
+    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, sums: &[i32; LANES]) -> [Sums; N] {
+        // SAFETY: the caller's promise.
+        unsafe { Self::sums::<N, 4, true>(rows, panel, sums) }
     }
 }
 
@@ -128,8 +156,8 @@ pub(super) fn conv(
 }
 
 /// See [`product`].
-pub(super) fn dense(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
-    product::<Smull>(input, weights, bias, sums, scratch);
+pub(super) fn dense(input: &[i8], weights: &Panels, bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
+    product::<Smull>(input, &weights.values, &weights.meet, bias, sums, scratch);
 }
 
 /// See `glue::add`.

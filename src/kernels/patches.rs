@@ -23,6 +23,13 @@ impl<'v, const N: usize> Rows<'v, N> {
         Self { values, taps }
     }
 
+    /// Of values that a multiplication laid out as it reads them, all pixels' from the first value on.
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    pub(super) fn laid_out(values: &'v [i8], taps: usize) -> Self {
+        Self { values, taps }
+    }
+
     /// The first pixels alone.
     #[cfg(target_arch = "aarch64")]
     #[inline(always)]
@@ -68,13 +75,14 @@ pub(super) struct Tiles<'v, const N: usize> {
 
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 impl<'v, const N: usize> Tiles<'v, N> {
-    pub(super) fn new(s: &'v ConvShape, input: &'v [i8], zero_point: i8, scratch: &'v mut [i16]) -> Self {
+    /// Of one group's channels. `scratch`: `N` patches, readable in whole loads.
+    pub(super) fn new(s: &'v ConvShape, group: usize, input: &'v [i8], zero_point: i8, scratch: &'v mut [i8]) -> Self {
         let (pixels, taps) = (s.output[0] * s.output[1], s.patch_len());
-        let in_place = match s.is_pointwise() {
+        let in_place = match s.is_pointwise() && s.groups == 1 {
             true => input.len().checked_sub(readable(taps)).map_or(0, |room| (room / taps + 2).saturating_sub(N)),
             false => 0,
         };
-        Self { gather: Gather::new(s, input, zero_point), patches: bytes(scratch), taps, next: 0, pixels, in_place }
+        Self { gather: Gather::new(s, group, input, zero_point), patches: scratch, taps, next: 0, pixels, in_place }
     }
 
     /// The next tile: its first pixel, how many it has, and their taps. What one that is not full has behind its pixels is anything.
@@ -96,10 +104,9 @@ impl<'v, const N: usize> Tiles<'v, N> {
 
 /// A vector as [`Rows`]: in `scratch`, where there is room to read it in whole loads.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
-pub(super) fn row<'v>(values: &[i8], scratch: &'v mut [i16]) -> Rows<'v, 1> {
-    let copied = bytes(scratch);
-    copied[..values.len()].copy_from_slice(values);
-    Rows::new(copied, values.len())
+pub(super) fn row<'v>(values: &[i8], scratch: &'v mut [i8]) -> Rows<'v, 1> {
+    scratch[..values.len()].copy_from_slice(values);
+    Rows::new(scratch, values.len())
 }
 
 /// The plan's scratch, seen as bytes.
@@ -108,20 +115,24 @@ pub(super) fn bytes(scratch: &mut [i16]) -> &mut [i8] {
     unsafe { core::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), 2 * scratch.len()) }
 }
 
-/// Brings together the values under a convolution's kernel; padding is the zero point.
+/// Brings together one group's values under a convolution's kernel; padding is the zero point.
 pub(super) struct Gather<'v> {
     s: &'v ConvShape,
+    /// From the group's first channel on.
     input: &'v [i8],
+    /// Channels of the group.
+    channels: usize,
     zero_point: i8,
     /// Rows of outputs whose taps all lie in the picture, and columns, if a row of the kernel is one copy there.
     inside: [Range<usize>; 2],
 }
 
 impl<'v> Gather<'v> {
-    /// Of a picture as `s` says.
-    pub(super) fn new(s: &'v ConvShape, input: &'v [i8], zero_point: i8) -> Self {
-        let columns = if s.dilation[1] == 1 { s.inside(1) } else { 0..0 };
-        Self { s, input, zero_point, inside: [s.inside(0), columns] }
+    /// Of an image as `s` says.
+    pub(super) fn new(s: &'v ConvShape, group: usize, input: &'v [i8], zero_point: i8) -> Self {
+        let channels = s.input[2] / s.groups;
+        let columns = if s.dilation[1] == 1 && s.groups == 1 { s.inside(1) } else { 0..0 };
+        Self { s, input: &input[group * channels..], channels, zero_point, inside: [s.inside(0), columns] }
     }
 
     /// Patches of so many outputs from `first` on, counted through the rows, each `stride` values after the other. Kept out of
@@ -160,7 +171,7 @@ impl<'v> Gather<'v> {
     /// The values under the kernel at output (`oy`, `ox`), to the front of `patch`. What lies behind them may be overwritten.
     #[inline(always)]
     fn patch(&self, oy: usize, ox: usize, patch: &mut [i8]) {
-        let Self { s, input, zero_point, inside: [rows, columns] } = self;
+        let Self { s, input, zero_point, channels, inside: [rows, columns] } = self;
         let [h, w, c] = s.input;
         let [kh, kw] = s.kernel;
         let y0 = (oy * s.stride[0]).wrapping_sub(s.pad[0]);
@@ -177,10 +188,10 @@ impl<'v> Gather<'v> {
             let y = y0.wrapping_add(ky * s.dilation[0]);
             for kx in 0..kw {
                 let x = x0.wrapping_add(kx * s.dilation[1]);
-                let to = (ky * kw + kx) * c;
+                let to = (ky * kw + kx) * channels;
                 match y < h && x < w {
-                    true => copy(patch, to, input, (y * w + x) * c, c),
-                    false => patch[to..to + c].fill(*zero_point),
+                    true => copy(patch, to, input, (y * w + x) * c, *channels),
+                    false => patch[to..to + channels].fill(*zero_point),
                 }
             }
         }

@@ -13,6 +13,7 @@ use crate::quant::{Clamp, ROUND_MAGIC};
 use core::arch::aarch64::*;
 use core::arch::asm;
 use core::mem::offset_of;
+use core::ops::Range;
 
 /// Sums of 16 channels.
 pub(super) type Sums = [int32x4_t; 4];
@@ -125,6 +126,13 @@ impl<const REACH: u8> Outputs<REACH> {
         if REACH & SHORT != 0 { self.requant_as::<true>(sums, n) } else { self.requant_as::<false>(sums, n) }
     }
 
+    /// The sums of two outputs of a block.
+    #[inline(always)]
+    pub(super) fn requant_two(&self, [a, b]: [Sums; 2], block: &EpilogueBlock) -> [int8x16_t; 2] {
+        let numbers = Numbers::of(block);
+        [self.requant(a, &numbers), self.requant(b, &numbers)]
+    }
+
     /// The same where it is known whether the block is short (`EpilogueBlock::short`).
     #[inline(always)]
     fn requant_as<const IS_SHORT: bool>(&self, sums: Sums, n: &Numbers) -> int8x16_t {
@@ -167,7 +175,12 @@ impl<const REACH: u8> Outputs<REACH> {
     /// The same, stored to `out`: 16 channels, or as many as `out` takes.
     #[inline(always)]
     pub(super) fn store(&self, sums: Sums, n: &Numbers, out: &mut [i8]) {
-        let values = self.requant(sums, n);
+        Self::put(self.requant(sums, n), out);
+    }
+
+    /// Stores as many of 16 outputs as `out` takes.
+    #[inline(always)]
+    pub(super) fn put(values: int8x16_t, out: &mut [i8]) {
         if let Some(out) = out.first_chunk_mut::<LANES>() {
             // SAFETY: the chunk holds 16 bytes.
             unsafe { vst1q_s8(out.as_mut_ptr(), values) };
@@ -237,21 +250,38 @@ impl<const REACH: u8> Outputs<REACH> {
         }
     }
 
-    /// As [`Outputs::store_whole`], where pixels or channels may be fewer than sums. `out`: the pixels' rows of `channels`, of which
-    /// the block's begin at `first`.
+    /// As [`Outputs::store_whole`] of a block of four channels: the sums of four pixels become outputs together.
+    ///
+    /// # Safety
+    /// Four values are writable at each `to`.
+    #[inline(always)]
+    pub(super) unsafe fn store_four(&self, sums: [Sums; 4], block: &EpilogueBlock, to: &[*mut i8; 4]) {
+        let Numbers { rest, scale } = Numbers::of(block);
+        let values = self.requant(sums.map(|[a, ..]| a), &Numbers { rest: [rest[0]; 4], scale: [scale[0]; 4] });
+        // SAFETY: the caller's promise; registers only otherwise.
+        unsafe {
+            let words = vreinterpretq_s32_s8(values);
+            to[0].cast::<i32>().write_unaligned(vgetq_lane_s32::<0>(words));
+            to[1].cast::<i32>().write_unaligned(vgetq_lane_s32::<1>(words));
+            to[2].cast::<i32>().write_unaligned(vgetq_lane_s32::<2>(words));
+            to[3].cast::<i32>().write_unaligned(vgetq_lane_s32::<3>(words));
+        }
+    }
+
+    /// As [`Outputs::store_whole`], where pixels or channels may be fewer than sums. `out`: the pixels' rows of `all` channels, of
+    /// which the block has `channels`.
     #[inline(always)]
     pub(super) fn store_part<const N: usize>(
         &self,
         sums: [Sums; N],
         block: &EpilogueBlock,
         out: &mut [i8],
-        channels: usize,
-        first: usize,
+        all: usize,
+        channels: Range<usize>,
     ) {
         let numbers = Numbers::of(block);
-        let n = LANES.min(channels - first);
         for (p, sums) in sums.into_iter().enumerate() {
-            if let Some(row) = out.get_mut(p * channels + first..p * channels + first + n) {
+            if let Some(row) = out.get_mut(p * all + channels.start..p * all + channels.end) {
                 self.store(sums, &numbers, row);
             }
         }

@@ -8,27 +8,53 @@
 
 use super::ConvShape;
 use super::generic::{Epilogue, EpilogueBlock, LANES};
-use super::patches::{Rows, Tiles, row};
+use super::patches::{Rows, Tiles, bytes, row};
 use super::requant::{Outputs, Sums};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
 /// Pixels of a tile.
-const PIXELS: usize = 4;
+pub(super) const PIXELS: usize = 4;
 /// Bytes of one step of a panel: four taps of 16 channels.
 pub(super) const STEP: usize = 4 * LANES;
 
 /// Multiplies the taps of a few pixels by one panel.
 pub(super) trait Multiply {
+    /// Bytes behind the last panel that are readable.
+    const SLACK: usize = 0;
+    /// Whether it adds products in i16, where weights of -128 may meet.
+    const NARROW: bool = true;
+
+    /// Bytes that [`Multiply::arrange`] wants for a tile of so many taps.
+    fn room(_taps: usize) -> usize {
+        0
+    }
+
+    /// A tile's rows as [`Multiply::tile`] reads them, for all panels: as they lie, or laid out in `room`.
+    #[inline(always)]
+    fn arrange<'r, const N: usize>(rows: Rows<'r, N>, _room: &'r mut [i8]) -> Rows<'r, N> {
+        rows
+    }
+
     /// `sums`, with which each of `N` pixels' begin, plus their products with the first `4 * QUADS` channels of a panel.
     ///
     /// # Safety
-    /// `panel` points to [`STEP`] bytes for each four taps, begun ones included.
+    /// `panel` points to [`STEP`] bytes for each four taps, begun ones included, and to as many as [`Multiply::SLACK`] says behind
+    /// them. `rows` are as [`Multiply::arrange`] gave them.
     unsafe fn tile<const N: usize, const QUADS: usize>(
         rows: &Rows<'_, N>,
         panel: *const i8,
         sums: &[i32; LANES],
     ) -> [Sums; N];
+
+    /// The same, of all 16 channels of a panel in which weights of -128 meet (`EpilogueBlock::apart`).
+    ///
+    /// # Safety
+    /// As for [`Multiply::tile`].
+    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, sums: &[i32; LANES]) -> [Sums; N] {
+        // SAFETY: the caller's promise.
+        unsafe { Self::tile::<N, 4>(rows, panel, sums) }
+    }
 }
 
 /// A step of a panel, of its first `4 * QUADS` channels; `panel` goes on to the next step.
@@ -37,10 +63,17 @@ pub(super) trait Multiply {
 /// [`STEP`] bytes are readable there.
 #[inline(always)]
 pub(super) unsafe fn weights<const QUADS: usize>(panel: &mut *const i8) -> [int8x16_t; QUADS] {
-    const { assert!(QUADS == 2 || QUADS == 4) };
+    const { assert!(QUADS == 1 || QUADS == 2 || QUADS == 4) };
     // SAFETY: the caller's promise; the instructions are of aarch64's baseline.
     unsafe {
         let mut registers = [vdupq_n_s8(0); QUADS];
+        if QUADS == 1 {
+            asm!(
+                "ldr {a:q}, [{panel}], {on}",
+                a = out(vreg) registers[0], panel = inout(reg) *panel, on = const STEP,
+                options(readonly, nostack, preserves_flags)
+            );
+        }
         for [a, b] in registers.as_chunks_mut::<2>().0 {
             asm!(
                 "ldp {a:q}, {b:q}, [{panel}], {on}",
@@ -52,7 +85,7 @@ pub(super) unsafe fn weights<const QUADS: usize>(panel: &mut *const i8) -> [int8
     }
 }
 
-/// A convolution that is not depthwise and has one group; see `generic::conv` for the arguments.
+/// A convolution that is not depthwise; see `generic::conv` for the arguments. Groups are computed one after the other.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn convolve<M: Multiply, const REACH: u8>(
     s: &ConvShape,
@@ -65,27 +98,44 @@ pub(super) fn convolve<M: Multiply, const REACH: u8>(
 ) {
     let [oh, ow, oc] = s.output;
     assert_eq!(output.len(), oh * ow * oc, "output length");
-    let layer = Layer::<REACH>::new(s, weights, e);
-    let mut tiles = Tiles::<PIXELS>::new(s, input, zero_point, scratch);
-    while let Some((pixel, pixels, rows)) = tiles.next() {
-        let out = &mut output[pixel * oc..(pixel + pixels) * oc];
-        match pixels {
-            PIXELS => layer.whole::<M>(&rows, out),
-            1 => layer.part::<M, 1>(&rows.first(), out),
-            2 => layer.part::<M, 2>(&rows.first(), out),
-            _ => layer.part::<M, PIXELS>(&rows, out),
+    let (room, scratch) = bytes(scratch).split_at_mut(M::room(s.patch_len()));
+    for group in 0..s.groups {
+        let layer = Layer::<REACH>::new::<M>(s, group, weights, e);
+        let mut tiles = Tiles::<PIXELS>::new(s, group, input, zero_point, scratch);
+        while let Some((pixel, pixels, rows)) = tiles.next() {
+            let out = &mut output[pixel * oc..(pixel + pixels) * oc];
+            match pixels {
+                PIXELS => layer.whole::<M>(&M::arrange(rows, room), out),
+                1 => layer.part::<M, 1>(&M::arrange(rows.first(), room), out),
+                2 => layer.part::<M, 2>(&M::arrange(rows.first(), room), out),
+                _ => layer.part::<M, PIXELS>(&M::arrange(rows, room), out),
+            }
         }
     }
 }
 
-/// A fully connected layer up to its sums; `bias` holds the zero point's share.
-pub(super) fn product<M: Multiply>(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
-    let panels = weights.chunks_exact(input.len().div_ceil(4) * STEP);
-    let row = row(input, scratch);
-    assert!(panels.len() >= sums.len().div_ceil(LANES), "a panel for each 16 sums");
-    for ((sums, bias), panel) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
-        // SAFETY: the panel's length is that of all taps.
-        let [acc] = unsafe { M::tile::<1, 4>(&row, panel.as_ptr(), &[0; LANES]) };
+/// A fully connected layer up to its sums; `bias` holds the zero point's share. `meet`: in which panels weights of -128 meet.
+pub(super) fn product<M: Multiply>(
+    input: &[i8],
+    weights: &[i8],
+    meet: &[bool],
+    bias: &[i32],
+    sums: &mut [i32],
+    scratch: &mut [i16],
+) {
+    let panel_len = input.len().div_ceil(4) * STEP;
+    assert_eq!(weights.len(), sums.len().div_ceil(LANES) * panel_len + M::SLACK, "a panel for each 16 sums");
+    let (room, scratch) = bytes(scratch).split_at_mut(M::room(input.len()));
+    let row = M::arrange(row(input, scratch), room);
+    let panels = weights.chunks_exact(panel_len).zip(meet.iter().copied().chain(core::iter::repeat(false)));
+    for ((sums, bias), (panel, apart)) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
+        // SAFETY: the panel's length is that of all taps, and it has the others or the slack behind it.
+        let [acc] = unsafe {
+            match apart {
+                false => M::tile::<1, 4>(&row, panel.as_ptr(), &[0; LANES]),
+                true => M::tile_apart(&row, panel.as_ptr(), &[0; LANES]),
+            }
+        };
         let mut whole = [0; LANES];
         for (q, acc) in acc.into_iter().enumerate() {
             // SAFETY: the array holds 16 values, written four at a time.
@@ -97,51 +147,75 @@ pub(super) fn product<M: Multiply>(input: &[i8], weights: &[i8], bias: &[i32], s
     }
 }
 
-/// One layer's panels, one for each block of channels, and what follows them.
+/// One group of a layer: its panels, one for each block of channels, and what follows them.
 struct Layer<'l, const REACH: u8> {
     weights: &'l [i8],
     blocks: &'l [EpilogueBlock],
     /// Bytes of a panel: those of all taps.
     panel_len: usize,
     outputs: Outputs<REACH>,
-    /// Output channels.
-    oc: usize,
+    /// The group's first output channel, how many it has, and how many the layer.
+    first: usize,
+    channels: usize,
+    all: usize,
 }
 
 impl<'l, const REACH: u8> Layer<'l, REACH> {
-    /// Panics if there are not a block and a panel for each 16 channels.
-    fn new(s: &ConvShape, weights: &'l [i8], e: Epilogue<'l>) -> Self {
-        let (oc, panel_len) = (s.output[2], s.patch_len().div_ceil(4) * STEP);
-        assert_eq!(e.blocks.len(), oc.div_ceil(LANES), "a block for each 16 channels");
-        assert_eq!(weights.len(), e.blocks.len() * panel_len, "a panel for each block");
-        Self { weights, blocks: e.blocks, panel_len, outputs: Outputs::new(&e), oc }
+    /// Panics if there are not a block and a panel for each 16 channels of each group.
+    fn new<M: Multiply>(s: &ConvShape, group: usize, weights: &'l [i8], e: Epilogue<'l>) -> Self {
+        let (all, panel_len) = (s.output[2], s.patch_len().div_ceil(4) * STEP);
+        let channels = all / s.groups;
+        let blocks = channels.div_ceil(LANES);
+        assert_eq!(e.blocks.len(), s.groups * blocks, "a block for each 16 channels");
+        assert_eq!(weights.len(), e.blocks.len() * panel_len + M::SLACK, "a panel for each block");
+        Self {
+            weights: &weights[group * blocks * panel_len..],
+            blocks: &e.blocks[group * blocks..][..blocks],
+            panel_len,
+            outputs: Outputs::new(&e),
+            first: group * channels,
+            channels,
+            all,
+        }
     }
 
-    /// A tile of all its pixels. `out`: `[PIXELS][oc]`.
+    /// A tile of all its pixels. `out`: `[PIXELS]` of all the layer's channels.
     #[inline(always)]
     fn whole<M: Multiply>(&self, rows: &Rows<'_, PIXELS>, out: &mut [i8]) {
-        assert_eq!(out.len(), PIXELS * self.oc, "outputs of a tile");
-        let (whole, rest) = (self.oc / LANES, self.oc % LANES);
+        assert!(
+            out.len() == PIXELS * self.all && self.first + self.channels <= self.all,
+            "outputs of a tile, and the group's among them"
+        );
+        let (whole, rest) = (self.channels / LANES, self.channels % LANES);
         let (blocks, last) = self.blocks.split_at(whole);
         let mut panel = self.weights.as_ptr();
-        // SAFETY: each pixel's outputs lie in `out`.
-        let mut to: [*mut i8; PIXELS] = core::array::from_fn(|p| unsafe { out.as_mut_ptr().add(p * self.oc) });
-        for block in blocks {
-            // SAFETY: each block has its panel, and each pixel has outputs of as many whole blocks.
-            unsafe {
-                let sums = M::tile::<PIXELS, 4>(rows, panel, &block.begin);
-                self.outputs.store_whole(sums, block, &mut to);
+        // Each pixel's outputs from the group's channel `at` on, which lie in `out`.
+        let outputs_from = |out: &mut [i8], at: usize| -> [*mut i8; PIXELS] {
+            core::array::from_fn(|p| out.as_mut_ptr().wrapping_add(p * self.all + self.first + at))
+        };
+        let mut to = outputs_from(out, 0);
+        for (i, block) in blocks.iter().enumerate() {
+            if M::NARROW && block.apart {
+                self.apart::<M, PIXELS>(panel, block, i * LANES, rows, out);
+                to = outputs_from(out, (i + 1) * LANES);
+            } else {
+                // SAFETY: each block has its panel, and each pixel has outputs of as many whole blocks.
+                unsafe {
+                    let sums = M::tile::<PIXELS, 4>(rows, panel, &block.begin);
+                    self.outputs.store_whole(sums, block, &mut to);
+                }
             }
             panel = panel.wrapping_add(self.panel_len);
         }
         match last.first() {
-            Some(block) if rest == 8 => {
-                // SAFETY: each pixel has eight outputs behind those of the whole blocks.
-                unsafe {
-                    let sums = M::tile::<PIXELS, 2>(rows, panel, &block.begin);
-                    self.outputs.store_eight(sums, block, &to);
-                }
-            }
+            // SAFETY: the block has its panel, and each pixel has so many outputs behind those of the whole blocks.
+            Some(block) if rest == 8 && !block.apart => unsafe {
+                self.outputs.store_eight(M::tile::<PIXELS, 2>(rows, panel, &block.begin), block, &to);
+            },
+            // SAFETY: the same.
+            Some(block) if rest == 4 && !block.apart => unsafe {
+                self.outputs.store_four(M::tile::<PIXELS, 1>(rows, panel, &block.begin), block, &to);
+            },
             Some(block) => self.block::<M, PIXELS>(panel, block, whole * LANES, rows, out),
             None => {}
         }
@@ -157,23 +231,44 @@ impl<'l, const REACH: u8> Layer<'l, REACH> {
         }
     }
 
-    /// A block and its panel, where pixels or channels may be fewer than sums.
+    /// A block and its panel, from the group's channel `at` on, where pixels or channels may be fewer than sums.
     #[inline(always)]
     fn block<M: Multiply, const N: usize>(
         &self,
         panel: *const i8,
         block: &EpilogueBlock,
-        first: usize,
+        at: usize,
         rows: &Rows<'_, N>,
         out: &mut [i8],
     ) {
+        if M::NARROW && block.apart {
+            return self.apart::<M, N>(panel, block, at, rows, out);
+        }
+        let channels = LANES.min(self.channels - at);
         // SAFETY: the panel has the taps of the layer, as the rows have.
         let sums = unsafe {
-            match self.oc - first {
-                0..=8 => M::tile::<N, 2>(rows, panel, &block.begin),
+            match channels {
+                0..=4 => M::tile::<N, 1>(rows, panel, &block.begin),
+                5..=8 => M::tile::<N, 2>(rows, panel, &block.begin),
                 _ => M::tile::<N, 4>(rows, panel, &block.begin),
             }
         };
-        self.outputs.store_part(sums, block, out, self.oc, first);
+        self.outputs.store_part(sums, block, out, self.all, self.first + at..self.first + at + channels);
+    }
+
+    /// The same where weights of -128 meet, which is seldom: kept out of the loops, whose sums it would put aside.
+    #[inline(never)]
+    fn apart<M: Multiply, const N: usize>(
+        &self,
+        panel: *const i8,
+        block: &EpilogueBlock,
+        at: usize,
+        rows: &Rows<'_, N>,
+        out: &mut [i8],
+    ) {
+        let channels = LANES.min(self.channels - at);
+        // SAFETY: the panel has the taps of the layer, as the rows have.
+        let sums = unsafe { M::tile_apart(rows, panel, &block.begin) };
+        self.outputs.store_part(sums, block, out, self.all, self.first + at..self.first + at + channels);
     }
 }

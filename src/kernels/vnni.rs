@@ -21,6 +21,7 @@ use super::patches::{Gather, bytes};
 use super::x86::Avx512Vnni;
 use crate::quant::Clamp;
 use core::arch::x86_64::*;
+use core::ops::Range;
 
 const PIXELS: usize = 8;
 /// Added to values.
@@ -116,31 +117,31 @@ pub(super) fn turned_over(rows: __m512i) -> __m512i {
 }
 
 /// Stores what [`requantise`] made of 16 channels of each of four pixels. `out`: the rows of as many pixels as there are, of
-/// `channels`; the 16 begin at `first`, fewer at the end.
+/// `all` channels; the 16 are `channels` of these, or fewer.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) fn store_pixels(packed: __m512i, out: &mut [i8], channels: usize, first: usize) {
+pub(super) fn store_pixels(packed: __m512i, out: &mut [i8], all: usize, channels: Range<usize>) {
     let packed = turned_over(packed);
-    if channels == LANES && out.len() == 4 * LANES {
+    if channels.len() >= LANES && all == LANES && out.len() == 4 * LANES {
         // SAFETY: as many outputs of four pixels side by side.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), packed) };
         return;
     }
-    let mask = ((1u32 << LANES.min(channels - first)) - 1) as __mmask16;
+    let mask = ((1u32 << LANES.min(channels.len())) - 1) as __mmask16;
     let quarters = [
         _mm512_castsi512_si128(packed),
         _mm512_extracti32x4_epi32::<1>(packed),
         _mm512_extracti32x4_epi32::<2>(packed),
         _mm512_extracti32x4_epi32::<3>(packed),
     ];
-    for (quarter, out) in quarters.into_iter().zip(out.chunks_exact_mut(channels)) {
-        // SAFETY: the mask lets through only the channels that the pixel still has.
-        unsafe { _mm_mask_storeu_epi8(out[first..].as_mut_ptr(), mask, quarter) };
+    for (quarter, out) in quarters.into_iter().zip(out.chunks_exact_mut(all)) {
+        // SAFETY: the mask lets through only the channels that are stored, which the pixel has.
+        unsafe { _mm_mask_storeu_epi8(out[channels.clone()].as_mut_ptr(), mask, quarter) };
     }
 }
 
 impl Avx512Vnni {
-    /// A convolution that is not depthwise and has one group; see `generic::conv` for the arguments.
+    /// A convolution that is not depthwise; see `generic::conv` for the arguments.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn narrow_conv(
         self,
@@ -219,41 +220,44 @@ fn conv<const ANY: bool>(
     scratch: &mut [i16],
 ) {
     let [oh, ow, oc] = s.output;
-    let (taps, all) = (s.patch_len(), oh * ow);
-    let (steps, panels) = (taps.div_ceil(4), oc.div_ceil(LANES));
+    let (taps, all, channels) = (s.patch_len(), oh * ow, oc / s.groups);
+    let (steps, panels) = (taps.div_ceil(4), channels.div_ceil(LANES));
     let stride = steps * 4;
     assert_eq!(input.len(), s.input.iter().product::<usize>(), "input length");
     assert_eq!(output.len(), all * oc, "output length");
-    assert_eq!(weights.len(), panels * steps * 64, "packed length");
-    assert_eq!(e.blocks.len(), panels, "blocks of all channels");
-    let gather = Gather::new(s, input, zero_point);
+    assert_eq!(weights.len(), s.groups * panels * steps * 64, "packed length");
+    assert_eq!(e.blocks.len(), s.groups * panels, "blocks of all channels");
     let patches = &mut bytes(scratch)[..PIXELS * stride];
     let limits = limits(&e);
-    for pixel in (0..all).step_by(PIXELS) {
-        let pixels = PIXELS.min(all - pixel);
-        if s.is_pointwise() && stride == taps {
-            biased(&mut patches[..pixels * taps], &input[pixel * taps..][..pixels * taps]);
-        } else {
-            gather.pixels(pixel, pixels, patches, stride);
-            bias_all(&mut patches[..pixels * stride]);
-        }
-        // A tile that is not full repeats its last pixel.
-        let rows = core::array::from_fn(|p| p.min(pixels - 1) * stride);
-        let out = &mut output[pixel * oc..(pixel + pixels) * oc];
-        let mut at = 0;
-        while at < panels {
-            let w = &weights[at * steps * 64..];
-            let blocks = &e.blocks[at..];
-            at += match blocks.len() {
-                1 => columns::<1, ANY>(patches, rows, steps, w, blocks, &limits, oc, at * LANES, out),
-                2 | 4 => columns::<2, ANY>(patches, rows, steps, w, blocks, &limits, oc, at * LANES, out),
-                _ => columns::<3, ANY>(patches, rows, steps, w, blocks, &limits, oc, at * LANES, out),
-            };
+    for group in 0..s.groups {
+        let gather = Gather::new(s, group, input, zero_point);
+        let (blocks, weights) = (&e.blocks[group * panels..][..panels], &weights[group * panels * steps * 64..]);
+        for pixel in (0..all).step_by(PIXELS) {
+            let pixels = PIXELS.min(all - pixel);
+            if s.is_pointwise() && s.groups == 1 && stride == taps {
+                biased(&mut patches[..pixels * taps], &input[pixel * taps..][..pixels * taps]);
+            } else {
+                gather.pixels(pixel, pixels, patches, stride);
+                bias_all(&mut patches[..pixels * stride]);
+            }
+            // A tile that is not full repeats its last pixel.
+            let rows = core::array::from_fn(|p| p.min(pixels - 1) * stride);
+            let out = &mut output[pixel * oc..(pixel + pixels) * oc];
+            let mut at = 0;
+            while at < panels {
+                let w = &weights[at * steps * 64..];
+                let (blocks, left) = (&blocks[at..], group * channels + at * LANES..(group + 1) * channels);
+                at += match blocks.len() {
+                    1 => columns::<1, ANY>(patches, rows, steps, w, blocks, &limits, oc, left, out),
+                    2 | 4 => columns::<2, ANY>(patches, rows, steps, w, blocks, &limits, oc, left, out),
+                    _ => columns::<3, ANY>(patches, rows, steps, w, blocks, &limits, oc, left, out),
+                };
+            }
         }
     }
 }
 
-/// `B` panels of a tile, from channel `first` of `oc` on; returns `B`.
+/// `B` panels of a tile, of `channels` of `oc` those that they reach; returns `B`.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[allow(clippy::too_many_arguments)]
@@ -265,7 +269,7 @@ fn columns<const B: usize, const ANY: bool>(
     blocks: &[EpilogueBlock],
     l: &Limits,
     oc: usize,
-    first: usize,
+    channels: Range<usize>,
     out: &mut [i8],
 ) -> usize {
     let mut bias = [_mm512_setzero_si512(); B];
@@ -279,9 +283,10 @@ fn columns<const B: usize, const ANY: bool>(
     }
     let acc = tile::<PIXELS, B>(values, rows, steps, weights, bias);
     for b in 0..B {
-        let at = first + b * LANES;
+        let channels = channels.start + b * LANES..channels.end;
         for ([w, x, y, z], out) in acc.as_chunks::<4>().0.iter().zip(out.chunks_mut(4 * oc)) {
-            store_pixels(requantise::<ANY>([w[b], x[b], y[b], z[b]], [scale[b]; 4], l), out, oc, at);
+            let values = requantise::<ANY>([w[b], x[b], y[b], z[b]], [scale[b]; 4], l);
+            store_pixels(values, out, oc, channels.clone());
         }
     }
     B

@@ -289,7 +289,7 @@ impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
                     *acc = _mm512_dpbusd_epi32(*acc, seen[(4 * four + i).min(last) * step + k], w);
                 }
             }
-            store_pixels(requantise::<ANY>(acc, [scale; 4], &self.limits), out, self.channels, self.first);
+            store_pixels(requantise::<ANY>(acc, [scale; 4], &self.limits), out, self.channels, self.first..self.channels);
         }
     }
 }
