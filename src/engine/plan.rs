@@ -26,15 +26,18 @@ pub(super) struct Lowered {
     pub(super) tensors: Vec<Tensor>,
     pub(super) steps: Vec<Step>,
     pub(super) input: TensorId,
+    /// Rows, columns and channels of the input.
+    pub(super) image: [usize; 3],
+    /// Whether the file has the input's channels last.
+    pub(super) channels_last: bool,
     pub(super) output: Output,
     pub(super) absorbed: Option<Absorbed>,
     pub(super) reports: Vec<NodeReport>,
 }
 
-/// An activation: NHWC without the batch.
-#[derive(Clone, Debug)]
+/// An activation; an image lies as rows, columns, channels.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Tensor {
-    pub(super) dims: Vec<usize>,
     pub(super) len: usize,
     pub(super) quant: Quant,
 }
@@ -79,9 +82,6 @@ impl Engine {
     /// Gives every activation its place and takes all memory that inference needs.
     pub(super) fn build(kernels: Kernels, lowered: Lowered) -> Result<Self, EngineError> {
         let tensors = &lowered.tensors;
-        let &[h, w, c] = tensors[lowered.input.0].dims.as_slice() else {
-            return Err(EngineError::Limit("the input is no picture".into()));
-        };
         let (logits, last) = match &lowered.output {
             Output::Quantised(id, _) => (tensors[id.0].len, *id),
             Output::Dense(id, d, _) => (d.outputs(), *id),
@@ -101,7 +101,8 @@ impl Engine {
         }
         let quant = tensors[lowered.input.0].quant;
         let spec = EngineSpec {
-            input: [h, w, c],
+            input: lowered.image,
+            channels_last: lowered.channels_last,
             scale: quant.scale,
             zero_point: quant.zero_point,
             logits,
