@@ -55,6 +55,17 @@ pub struct Refusal {
     pub why: String,
 }
 
+/// Text of a file as a terminal may have it: without control characters, and cut.
+fn shown(text: &str) -> String {
+    const MOST: usize = 400;
+    let escaped = |c: char| if c.is_control() { c.escape_default().collect::<String>() } else { c.to_string() };
+    let mut shown: String = text.chars().take(MOST).map(escaped).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// Most refused nodes that one message names.
 const TOLD: usize = 30;
 
@@ -89,14 +100,16 @@ impl std::fmt::Display for EngineError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Parse(why) => write!(f, "not an ONNX model: {why}"),
-            Self::Limit(why) => write!(f, "model refused: {why}"),
+            Self::Limit(why) => write!(f, "model refused: {}", shown(why)),
             Self::Refused { nodes, quantised } => {
                 match nodes.as_slice() {
-                    [Refusal { node, op, why }] => write!(f, "node \"{node}\" ({op}) cannot run in int8: {why}")?,
+                    [Refusal { node, op, why }] => {
+                        write!(f, "node \"{}\" ({}) cannot run in int8: {}", shown(node), shown(op), shown(why))?;
+                    }
                     nodes => {
                         write!(f, "{} nodes cannot run in int8:", nodes.len())?;
                         for Refusal { node, op, why } in nodes.iter().take(TOLD) {
-                            write!(f, "\n  node \"{node}\" ({op}): {why}")?;
+                            write!(f, "\n  node \"{}\" ({}): {}", shown(node), shown(op), shown(why))?;
                         }
                         if nodes.len() > TOLD {
                             write!(f, "\n  and {} more", nodes.len() - TOLD)?;

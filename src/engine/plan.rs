@@ -47,6 +47,8 @@ pub(super) struct Tensor {
 pub(super) enum Output {
     /// An int8 tensor: each logit is a multiple of its step.
     Quantised(TensorId, Quant),
+    /// A function of an int8 tensor: the logit of each code, `values[q as u8]`.
+    Table(TensorId, Box<[i32; 256]>),
     /// A product whose sums are the logits in these steps: nothing is rounded before the head.
     Dense(TensorId, Dense, Vec<f32>),
 }
@@ -83,7 +85,7 @@ impl Engine {
     pub(super) fn build(kernels: Kernels, lowered: Lowered) -> Result<Self, EngineError> {
         let tensors = &lowered.tensors;
         let (logits, last) = match &lowered.output {
-            Output::Quantised(id, _) => (tensors[id.0].len, *id),
+            Output::Quantised(id, _) | Output::Table(id, _) => (tensors[id.0].len, *id),
             Output::Dense(id, d, _) => (d.outputs(), *id),
         };
         let places = places(tensors, &lowered.steps, lowered.input, last);
@@ -93,7 +95,7 @@ impl Engine {
         }
         let mut needed = match &lowered.output {
             Output::Dense(_, d, _) => (d.scratch_len(), logits),
-            Output::Quantised(..) => (0, logits),
+            Output::Quantised(..) | Output::Table(..) => (0, logits),
         };
         for step in &lowered.steps {
             let (values, sums) = step.operation.scratch_len(kernels);
@@ -224,6 +226,10 @@ impl Engine {
                 for (logit, &q) in logits.iter_mut().zip(values) {
                     *logit = logit_q16(q as i32 - quant.zero_point as i32, quant.scale);
                 }
+            }
+            Output::Table(id, table) => {
+                let values = &self.arena[self.places[id.0].clone()];
+                logits.iter_mut().zip(values).for_each(|(logit, &q)| *logit = table[q as u8 as usize]);
             }
             Output::Dense(id, dense, steps) => {
                 let sums = &mut self.sums[..logits.len()];

@@ -230,20 +230,21 @@ impl Drawing {
     fn two(&mut self) {
         let a = self.any();
         let b = self.any();
-        let add = self.number(0, 1) == 0;
+        let sign = self.pick([0, 1, 2]) as f32 - 1.0;
+        let add = sign != 0.0;
         let fits = |i: usize| a.dims[i] == b.dims[i] || a.dims[i] == 1 || b.dims[i] == 1;
         if !(0..3).all(fits) {
             return;
         }
         let dims: [usize; 3] = std::array::from_fn(|i| a.dims[i].max(b.dims[i]));
         let inputs = [self.dequantised(&a), self.dequantised(&b)];
-        let real = self.node(if add { "Add" } else { "Mul" }, &inputs, &[]);
+        let real = self.node(["Sub", "Mul", "Add"][(sign + 1.0) as usize], &inputs, &[]);
         let clip = self.number(0, 2) == 0;
         self.quantised(real, dims, clip, |i, scale, clamp| {
             let [y, x, c] = [i / dims[2] / dims[1], i / dims[2] % dims[1], i % dims[2]];
             let [x, y] = [&a, &b].map(|t| t.at(y % t.dims[0], x % t.dims[1], c % t.dims[2]));
             match add {
-                true => add_rndne(x, a.zero_point, a.scale / scale, y, b.zero_point, b.scale / scale, clamp),
+                true => add_rndne(x, a.zero_point, a.scale / scale, y, b.zero_point, sign * (b.scale / scale), clamp),
                 false => {
                     let product = (x as i32 - a.zero_point as i32) * (y as i32 - b.zero_point as i32);
                     requant_rndne(product, a.scale * b.scale / scale, clamp)

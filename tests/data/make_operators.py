@@ -173,7 +173,7 @@ def broadcasting():
     case("Add_dequantised_by_slices", b, b.out(b.op("Add", b.x(), k)))
     b = B()
     refused("Add_shapes", b, b.out(b.op("Add", b.x(), b.real(2, 3), name="node")), "node")
-    for op in ("Add", "Mul"):
+    for op in ("Add", "Sub", "Mul"):
         for first in (False, True):
             for what in ("pixel", "row", "column", "plane", "vector", "same", "crossed"):
                 b = B((1, 3, 3, 3)) if what in ("vector", "row") else B()
@@ -197,10 +197,9 @@ def broadcasting():
         b = B()
         x = b.x()
         case(f"{op}_itself", b, b.out(b.op(op, x, x)))
-    for op in ("Sub", "Div"):
-        b = B()
-        x = b.x()
-        refused(f"{op}_of_two", b, b.out(b.op(op, x, b.qdq(x, 0.05, 1), name="node")), "node")
+    b = B()
+    x = b.x()
+    refused("Div_of_two", b, b.out(b.op("Div", x, b.qdq(x, 0.05, 1), name="node")), "node")
     for op, k in (("Min", 0.4), ("Max", -0.3), ("Pow", 2.0), ("Pow", 3.0)):
         b = B()
         case(f"{op}_{k}", b, b.out(b.op(op, b.x(), b.f(k))))
@@ -506,6 +505,17 @@ def products():
         kw = {} if axis is None else {"axis": 0}
         w = b.op("DequantizeLinear", b.op("QuantizeLinear", b.real(5, 4, 3, 3), s, z, **kw), s, z, **kw)
         case(f"Conv_weights_quantised_inside_{axis}", b, b.out(b.op("Conv", b.x(), w, b.real(5))))
+    for ty, lo, hi in ((np.int8, -127, 127), (np.uint8, 3, 200)):
+        b = B()
+        s, z = b.f(b.rng.uniform(0.003, 0.005, 5)), b.c(np.full(5, 0 if ty == np.int8 else 128, ty))
+        v = b.op("Clip", b.op("QuantizeLinear", b.real(5, 4, 3, 3), s, z, axis=0), b.c(ty(lo)), b.c(ty(hi)))
+        case(f"Conv_weights_narrowed_{ty.__name__}", b, b.out(b.op("Conv", b.x(), b.op("DequantizeLinear", v, s, z, axis=0))))
+        b = B()
+        y = b.op("Clip", b.q("x", SCALE, 3, ty), b.c(ty(lo // 2)), b.c(ty(hi // 3)))
+        case(f"Clip_codes_{ty.__name__}", b, b.out(b.op("Conv", b.dq(y, SCALE, 3, ty), b.w((5, 4, 1, 1)))))
+        b = B()
+        y = b.op("Clip", b.q("x", SCALE, 3, ty), "", b.c(ty(hi // 3)))
+        case(f"Clip_codes_above_{ty.__name__}", b, b.dq(y, SCALE, 3, ty))
     b = B()
     w = b.op("Transpose", b.w((4, 5, 1, 1), axis=1), perm=[1, 0, 2, 3])
     case("Conv_weights_transposed", b, b.out(b.op("Conv", b.x(), w)))
@@ -597,6 +607,12 @@ def ends():
     b = B()
     y = b.op("Softmax", b.out(b.op("Gemm", b.op("Flatten", b.x()), b.w((5, 48), scale=0.003), transB=1)), name="node")
     refused("Softmax_then_Mul", b, b.op("Mul", y, b.f(2.0)), "node")
+    for op in ("Relu", "HardSwish", "Tanh", "Neg"):
+        b = B()
+        case(f"{op}_at_the_end", b, b.op(op, b.out(b.op("Conv", b.x(), b.w((5, 4, 3, 3))))))
+    b = B()
+    y = b.op("Mul", b.out(b.op("Gemm", b.op("Flatten", b.x()), b.w((5, 48), scale=0.003), transB=1)), b.f(1.7))
+    case("Softmax_of_scaled_logits", b, b.op("Softmax", y), "scores", tol=2e-3)
     b = B()
     refused("output_of_codes", b, b.q("x"), "out", out_type=T.INT8)
     b = B()

@@ -92,9 +92,11 @@ impl<'g> Lowering<'g> {
                 Operation::TakeChannels { all, at, channels }
             }
             _ => {
-                let places = view.axes.places();
-                let from = sliced(&dims, taken).into_iter().map(|i| places[i]).collect();
-                self.moved(self.get(part.id).len, part.axes.places(), from)?
+                let places = || {
+                    let places = view.axes.places();
+                    (part.axes.places(), sliced(&dims, taken).into_iter().map(|i| places[i]).collect())
+                };
+                self.moved(self.get(view.id).len, places)?
             }
         };
         self.push(self.at, operation, vec![view.id], part.id);

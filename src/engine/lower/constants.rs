@@ -3,7 +3,7 @@
 //! A dequantised constant keeps its integers until its reader says what it wants: a convolution the integers, an addition the
 //! real values.
 
-use super::{Axes, Lowering, Value, Why};
+use super::{Axes, Lowering, MAX_MOVED, Value, Why};
 use crate::engine::operators::{picked, turned};
 use crate::engine::proto::{Constant, Node, Values};
 use std::borrow::Cow;
@@ -85,15 +85,30 @@ pub(super) fn reals(value: &Value<'_>) -> Result<Option<Reals>, Why> {
 }
 
 /// What was broadcast to `axes` from `dims`, place by place, without what repeats: entry `p % len` belongs to place `p`.
-pub(super) fn by_place<T: Copy>(values: &[T], dims: &[usize], axes: &Axes, same: impl Fn(T, T) -> bool) -> Vec<T> {
+pub(super) fn by_place<T: Copy>(
+    values: &[T],
+    dims: &[usize],
+    axes: &Axes,
+    same: impl Fn(T, T) -> bool,
+) -> Result<Vec<T>, Why> {
     let to = axes.dims();
+    let missing = to.len() - dims.len();
+    let varying: Vec<usize> = (0..dims.len()).filter(|&i| dims[i] != 1).collect();
+    match varying.as_slice() {
+        [] => return Ok(values.to_vec()),
+        &[axis] if axes.is_innermost(axis + missing) => return Ok(values.to_vec()),
+        _ if to.iter().product::<usize>() > MAX_MOVED => {
+            return Err(format!("constants of shape {dims:?} for {to:?}, at most {MAX_MOVED} values"));
+        }
+        _ => {}
+    }
     let from = Axes::rows(dims).places_in(&to);
     let mut all = vec![values[0]; from.len()];
     axes.places().into_iter().zip(from).for_each(|(place, from)| all[place as usize] = values[from as usize]);
     let repeats = |n: &usize| all.len().is_multiple_of(*n) && all[*n..].iter().zip(&all).all(|(a, b)| same(*a, *b));
     let period = (1..=all.len() / 2).find(repeats).unwrap_or(all.len());
     all.truncate(period);
-    all
+    Ok(all)
 }
 
 pub(super) fn integers(values: &Values) -> Result<Vec<i32>, Why> {

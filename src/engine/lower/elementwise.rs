@@ -79,7 +79,7 @@ impl<'g> Lowering<'g> {
     /// A factor and an addend for each value of a tensor; `dims`: the shape that the lines have.
     fn affine(&mut self, value: Value<'g>, dims: &[usize], lines: &[[f32; 2]]) -> Result<Value<'g>, Why> {
         let same = |a: [f32; 2], b: [f32; 2]| a.map(f32::to_bits) == b.map(f32::to_bits);
-        let placed = |axes: &Axes| match by_place(lines, dims, axes, same) {
+        let placed = |axes: &Axes| match by_place(lines, dims, axes, same)? {
             lines if lines.len() <= MAX_LINES => Ok(lines),
             lines => Err(format!("constants for {} values, at most {MAX_LINES}", lines.len())),
         };
@@ -151,14 +151,14 @@ impl<'g> Lowering<'g> {
         }
         let quant = self.get(view.id).quant;
         let id = self.tensor(count(&to), quant)?;
-        let operation = self.moved(count(&to), axes.places(), view.axes.places_in(&to))?;
+        let operation = self.moved(count(&to), || (axes.places(), view.axes.places_in(&to)))?;
         self.push(self.at, operation, vec![view.id], id);
         Ok(View { id, axes })
     }
 
     /// Two tensors; a small factor may repeat over the other as it lies, everything else is broadcast before.
     fn pair(&mut self, op: &str, a: Value<'g>, b: Value<'g>, to: &[usize]) -> Result<Value<'g>, Why> {
-        if let (Value::Real(a), Value::Real(b), "Add" | "Mul") = (&a, &b, op) {
+        if let (Value::Real(a), Value::Real(b), "Add" | "Sub" | "Mul") = (&a, &b, op) {
             let axes = match (a.axes.dims() == to, b.axes.dims() == to) {
                 (true, _) => a.axes.clone(),
                 (_, true) => b.axes.clone(),
@@ -166,7 +166,8 @@ impl<'g> Lowering<'g> {
             };
             let [a, b] = [a, b].map(|view| self.placed(view, &axes, op == "Mul"));
             let kind = match (a?, b?) {
-                (a, b) if op == "Add" => Kind::Add(a, b),
+                (a, b) if op == "Add" => Kind::Add(a, b, 1.0),
+                (a, b) if op == "Sub" => Kind::Add(a, b, -1.0),
                 (a, b) if self.get(a).len >= self.get(b).len => Kind::Multiply(a, b),
                 (a, b) => Kind::Multiply(b, a),
             };
@@ -194,6 +195,14 @@ impl<'g> Lowering<'g> {
         }
         let len: usize = to.iter().product();
         let own = self.get(view.id).len;
+        let missing = to.len() - from.len();
+        if let (true, &[axis]) = (repeats, (0..from.len()).filter(|&i| from[i] != 1).collect::<Vec<_>>().as_slice())
+            && view.axes.is_innermost(axis)
+            && axes.is_innermost(axis + missing)
+            && from[axis] == to[axis + missing]
+        {
+            return Ok(view.id);
+        }
         if repeats && len <= MAX_MOVED && len.is_multiple_of(own) {
             let repeated = |(place, from): (u32, u32)| place as usize % own == from as usize;
             if axes.places().into_iter().zip(view.axes.places_in(&to)).all(repeated) {

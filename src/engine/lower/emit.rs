@@ -3,11 +3,11 @@
 //! Does not read operators' attributes.
 
 use super::constants::{Weights, integers};
-use super::{Bias, Kind, Lowering, Pending, Value, View, Why};
+use super::{Bias, Kind, Lowering, MAX_SCALES, MAX_WEIGHTS, Pending, Value, View, Why};
 use crate::engine::operation::{Conv, Dense, Operation};
 use crate::engine::operators::axis_of;
 use crate::engine::plan::{Quant, TensorId};
-use crate::engine::proto::{Attribute, Node};
+use crate::engine::proto::{Attribute, Node, Values};
 use crate::kernels::glue::Addend;
 use crate::quant::{Clamp, add_rndne, quantise, requant_rndne};
 use std::borrow::Cow;
@@ -80,6 +80,27 @@ impl<'g> Lowering<'g> {
         }
     }
 
+    /// A clip of the codes themselves, as quantisers write a narrower range; uint8 is re-based.
+    pub(super) fn clip_codes(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
+        let bound = |i: usize, open: i8| match self.name(node, i) {
+            Err(_) => Ok(open),
+            Ok(_) => match &self.constant(node, i)?.values {
+                Values::I8(v) if v.len() == 1 => Ok(v[0]),
+                Values::U8(v) if v.len() == 1 => Ok((v[0] as i16 - 128) as i8),
+                other => Err(format!("a bound of {}, expected one int8 or uint8", other.element())),
+            },
+        };
+        let (lo, hi) = (bound(1, i8::MIN)?, bound(2, i8::MAX)?);
+        match self.take(node, 0)? {
+            Value::Int(view) => {
+                let table = std::array::from_fn(|code| (code as u8 as i8).max(lo).min(hi));
+                let quant = self.get(view.id).quant;
+                Ok(Value::Int(View { id: self.emit_table(view.id, &table, quant)?, ..view }))
+            }
+            other => Err(format!("input is {}, expected an int8 tensor", other.describe())),
+        }
+    }
+
     /// Adds the step that brings a function of a tensor to `quant`.
     pub(super) fn emit_function(&mut self, src: TensorId, values: &[f32; 256], quant: Quant) -> Result<TensorId, Why> {
         if let Some(code) = values.iter().position(|x| x.is_nan()) {
@@ -119,6 +140,10 @@ impl<'g> Lowering<'g> {
         if let Some((_, _, id)) = self.emitted.iter().find(known) {
             return Ok(view(*id));
         }
+        let again = self.emitted.iter().filter(|(other, ..)| other.is(pending)).count();
+        if again >= MAX_SCALES {
+            return Err(format!("its input is brought to more than {MAX_SCALES} scales"));
+        }
         let id = self.computed(pending, quant)?;
         self.emitted.push((pending.clone(), quant, id));
         Ok(view(id))
@@ -148,14 +173,14 @@ impl<'g> Lowering<'g> {
                 let mapped = self.emit_function(src, &values.map(|x| x.max(lo).min(hi)), quant)?;
                 (Operation::MaxPool(shape), vec![mapped])
             }
-            Kind::Add(a, b) | Kind::Multiply(a, b)
+            Kind::Add(a, b, _) | Kind::Multiply(a, b)
                 if self.origin(a).0 == self.origin(b).0 && self.get(a).len == self.get(b).len =>
             {
                 // Sum or product of two tables of one tensor is a table of it.
                 let ((src, fa), (_, fb)) = (self.origin(a), self.origin(b));
                 let (za, zb) = (zero_point(a), zero_point(b));
                 let table: Table = Box::new(std::array::from_fn(|code| match **what {
-                    Kind::Add(..) => add_rndne(fa[code], za, ratio(a), fb[code], zb, ratio(b), clamp),
+                    Kind::Add(_, _, sign) => add_rndne(fa[code], za, ratio(a), fb[code], zb, sign * ratio(b), clamp),
                     _ => {
                         let factors = (fa[code] as i32 - za as i32) * (fb[code] as i32 - zb as i32);
                         requant_rndne(factors, product(a, b), clamp)
@@ -173,7 +198,10 @@ impl<'g> Lowering<'g> {
                 let dense = Dense::new(self.kernels, &m.weights, m.bias.values.clone(), zero_point(m.src));
                 (Operation::Dense(dense, scales, clamp), vec![m.src])
             }
-            Kind::Add(a, b) => (Operation::Add([addend(a), addend(b)], clamp), vec![a, b]),
+            Kind::Add(a, b, sign) => {
+                let subtrahend = Addend { ratio: sign * ratio(b), ..addend(b) };
+                (Operation::Add([addend(a), subtrahend], clamp), vec![a, b])
+            }
             Kind::Multiply(a, b) => (Operation::Multiply([zero_point(a), zero_point(b)], product(a, b), clamp), vec![a, b]),
             Kind::Affine(src, ref lines) => {
                 let lines: Vec<[f32; 2]> = lines.iter().map(|[m, k]| [m * ratio(src), k / quant.scale]).collect();
@@ -207,6 +235,10 @@ impl<'g> Lowering<'g> {
                 (Operation::Concat(parts.iter().map(part).collect()), parts.iter().map(|(id, _)| *id).collect())
             }
         };
+        self.weights += operation.bytes();
+        if self.weights > MAX_WEIGHTS {
+            return Err(format!("more than {MAX_WEIGHTS} bytes of weights"));
+        }
         let dst = self.tensor(pending.axes.dims().iter().product(), quant)?;
         self.push(maker, operation, sources, dst);
         Ok(dst)

@@ -5,6 +5,7 @@ use crate::engine::operation::Dense;
 use crate::engine::plan::{Lowered, NodeReport, Output};
 use crate::engine::proto::{Graph, Node, Type};
 use crate::engine::{EngineError, Refusal};
+use crate::quant::logit_q16;
 
 /// The input's rows, columns and channels, and whether the file has the channels last.
 pub(super) type Shape = ([usize; 3], bool);
@@ -82,7 +83,7 @@ impl Lowering<'_> {
         };
         let report = |n: &Node| NodeReport { name: n.name.clone(), op: n.op.clone(), place: "folded".into() };
         let mut reports: Vec<NodeReport> = graph.nodes.iter().map(report).collect();
-        let (Output::Quantised(needed, _) | Output::Dense(needed, ..)) = &output;
+        let (Output::Quantised(needed, _) | Output::Table(needed, _) | Output::Dense(needed, ..)) = &output;
         let mut read = vec![false; self.tensors.len()];
         read[needed.0] = true;
         let mut steps = Vec::with_capacity(self.steps.len());
@@ -146,6 +147,13 @@ impl Lowering<'_> {
             Value::Real(view) | Value::Int(view) => {
                 let id = self.arrange(&view, Axes::rows(&view.axes.dims()))?;
                 Output::Quantised(id, self.get(id).quant)
+            }
+            Value::Function { view, values } => {
+                if values.iter().any(|x| x.is_nan()) {
+                    return Err("it has no value for some of its int8 inputs".into());
+                }
+                let id = self.arrange(&view, Axes::rows(&view.axes.dims()))?;
+                Output::Table(id, Box::new(values.map(|x| logit_q16(1, x))))
             }
             Value::Pending(p) if p.unclamped() && p.axes == Axes::rows(&p.axes.dims()) => self.unrounded(&p)?,
             Value::Pending(_) => return Err("expected a QuantizeLinear before it".into()),

@@ -32,6 +32,10 @@ use view::Axes;
 const MAX_ACTIVATION: usize = 1 << 26;
 /// Most multiply-adds of one convolution or GEMM.
 const MAX_MACS: u64 = 1 << 34;
+/// Most scales to which one result is brought; each computes it again.
+const MAX_SCALES: usize = 8;
+/// Most bytes of weights, packed, of a whole plan.
+const MAX_WEIGHTS: usize = 1 << 28;
 /// Most values of a tensor whose bytes are moved one by one.
 const MAX_MOVED: usize = 1 << 22;
 
@@ -99,7 +103,8 @@ enum Kind {
         scales: Vec<f32>,
     },
     Dense(Matrix, Vec<f32>),
-    Add(TensorId, TensorId),
+    /// The second times 1, or -1.
+    Add(TensorId, TensorId, f32),
     /// The second's values repeat over the first's.
     Multiply(TensorId, TensorId),
     /// The real value at place p times the first number plus the second of line p modulo their number.
@@ -139,6 +144,8 @@ struct Matrix {
 struct Lowering<'g> {
     reading: &'g Reading<'g>,
     kernels: Kernels,
+    /// The nodes that read a value.
+    readers: HashMap<&'g str, Vec<&'g Node>>,
     values: HashMap<&'g str, Value<'g>>,
     tensors: Vec<Tensor>,
     steps: Vec<Step>,
@@ -153,6 +160,8 @@ struct Lowering<'g> {
     /// Tensors that were laid in another order already.
     arranged: Vec<(View, View)>,
     input: Option<TensorId>,
+    /// Bytes of weights so far.
+    weights: usize,
 }
 
 /// Lowers a whole graph, or names all nodes that cannot be.
@@ -161,6 +170,7 @@ pub(super) fn lower(graph: &Graph, kernels: Kernels) -> Result<Lowered, EngineEr
     let mut l = Lowering {
         reading: &reading,
         kernels,
+        readers: HashMap::new(),
         values: HashMap::new(),
         tensors: Vec::new(),
         steps: Vec::new(),
@@ -170,12 +180,16 @@ pub(super) fn lower(graph: &Graph, kernels: Kernels) -> Result<Lowered, EngineEr
         emitted: Vec::new(),
         arranged: Vec::new(),
         input: None,
+        weights: 0,
     };
     let mut problems: Vec<(usize, Why)> = Vec::new();
     let input = finish::input(graph);
     l.values.insert(&graph.input, input.as_ref().map_or(Value::Unknown, |(value, ..)| value.clone()));
-    let mut readers: HashMap<&str, usize> = HashMap::from([(graph.output.as_str(), 1)]);
-    graph.nodes.iter().flat_map(|n| &n.inputs).for_each(|name| *readers.entry(name).or_default() += 1);
+    for (node, name) in graph.nodes.iter().flat_map(|n| n.inputs.iter().map(move |name| (n, name))) {
+        l.readers.entry(name).or_default().push(node);
+    }
+    let mut left: HashMap<&str, usize> = l.readers.iter().map(|(name, nodes)| (*name, nodes.len())).collect();
+    *left.entry(&graph.output).or_default() += 1;
     for (i, node) in graph.nodes.iter().enumerate() {
         l.at = i;
         let unread = reading.problems.iter().find(|(at, _)| *at == i).map(|(_, why)| why.clone());
@@ -198,13 +212,13 @@ pub(super) fn lower(graph: &Graph, kernels: Kernels) -> Result<Lowered, EngineEr
         }
         // What nobody will read again goes, above all weights that wait for their QuantizeLinear.
         for name in &node.inputs {
-            let left = readers.entry(name).or_default();
+            let left = left.entry(name).or_default();
             *left = left.saturating_sub(1);
             if *left == 0 {
                 l.values.remove(name.as_str());
             }
         }
-        l.emitted.retain(|(pending, ..)| Rc::strong_count(&pending.what) > 1);
+        l.forget();
     }
     l.finish(input, problems)
 }
@@ -228,6 +242,7 @@ impl<'g> Lowering<'g> {
             "MaxPool" | "GlobalMaxPool" => self.max_pool(node),
             "Pad" => self.pad(node),
             "Relu" => self.clip(node, 0.0, f32::INFINITY),
+            "Clip" if self.ty(node, 0)? != Type::F32 => self.clip_codes(node),
             "Clip" => {
                 let lo = self.bound(node, 1, "min", f32::NEG_INFINITY)?;
                 let hi = self.bound(node, 2, "max", f32::INFINITY)?;
@@ -250,6 +265,14 @@ impl<'g> Lowering<'g> {
         value.map(|value| vec![value])
     }
 
+    /// Drops the emitted results of which no value is left.
+    fn forget(&mut self) {
+        let own = |what: &Rc<Kind>| self.emitted.iter().filter(|(p, ..)| Rc::ptr_eq(&p.what, what)).count();
+        let read: Vec<bool> = self.emitted.iter().map(|(p, ..)| Rc::strong_count(&p.what) > own(&p.what)).collect();
+        let mut read = read.into_iter();
+        self.emitted.retain(|_| read.next().unwrap_or(false));
+    }
+
     /// What a node behind a refused one gives: a tensor, if it says its scale and the file its shape. So later problems are
     /// found as well.
     fn behind(&mut self, node: &'g Node) -> Value<'g> {
@@ -266,9 +289,8 @@ impl<'g> Lowering<'g> {
         let [name] = outputs else { return false };
         let (graph, mut name) = (self.reading.graph, name.as_str());
         while name != graph.output {
-            let mut readers = graph.nodes.iter().filter(|n| n.inputs.iter().any(|i| i == name));
-            match (readers.next(), readers.next()) {
-                (Some(n), None) if NO_ARITHMETIC.contains(&n.op.as_str()) => {
+            match self.readers.get(name).map(Vec::as_slice) {
+                Some([n]) if NO_ARITHMETIC.contains(&n.op.as_str()) => {
                     let [next] = n.outputs.as_slice() else { return false };
                     name = next;
                 }
@@ -380,19 +402,20 @@ impl<'g> Lowering<'g> {
             (Some(groups), &[1, channels, h, w]) if axes == Axes::image([h, w, channels]) => {
                 Operation::ShuffleChannels { channels, groups }
             }
-            _ => self.moved(len, axes.places(), view.axes.places())?,
+            _ => self.moved(len, || (axes.places(), view.axes.places()))?,
         };
         self.push(self.at, operation, vec![view.id], dst);
         self.arranged.push((view.clone(), View { id: dst, axes }));
         Ok(dst)
     }
 
-    /// The step that brings the value at `from[i]` to `to[i]`.
-    fn moved(&self, len: usize, to: Vec<u32>, from: Vec<u32>) -> Result<Operation, Why> {
+    /// The step that brings values from the second places to the first; `len`: most places that either of both has.
+    fn moved(&self, len: usize, places: impl FnOnce() -> (Vec<u32>, Vec<u32>)) -> Result<Operation, Why> {
         if len > MAX_MOVED {
             return Err(format!("{len} values would have to be moved one by one, at most {MAX_MOVED}"));
         }
-        let mut order = vec![0; len];
+        let (to, from) = places();
+        let mut order = vec![0; to.len()];
         to.into_iter().zip(from).for_each(|(to, from)| order[to as usize] = from);
         Ok(Operation::Rearrange(order))
     }
@@ -473,7 +496,9 @@ impl<'g> Lowering<'g> {
             return Err(format!("only the last operator may be a {what:?}"));
         }
         match self.take(node, i)? {
-            value @ (Value::Real(_) | Value::Pending(_) | Value::Int(_)) => Ok(Value::Scores(Box::new(value), what)),
+            value @ (Value::Real(_) | Value::Pending(_) | Value::Int(_) | Value::Function { .. }) => {
+                Ok(Value::Scores(Box::new(value), what))
+            }
             other => Err(format!("input is {}, expected logits", other.describe())),
         }
     }

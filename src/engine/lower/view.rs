@@ -95,6 +95,11 @@ impl Axes {
         (exchanged && self.0[0] == image.0[0] && self.0[2..] == image.0[2..]).then_some(outer.n)
     }
 
+    /// Whether neighbours along this axis are neighbours in memory, and everything else repeats over them.
+    pub(super) fn is_innermost(&self, axis: usize) -> bool {
+        matches!(self.0[axis].as_slice(), [f] if f.stride == 1)
+    }
+
     /// The place of each index, in ONNX's order, of this tensor after it was broadcast to `to`.
     pub(super) fn places_in(&self, to: &[usize]) -> Vec<u32> {
         let missing = to.len() - self.0.len();

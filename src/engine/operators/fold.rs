@@ -7,6 +7,9 @@ use super::{Call, Fact, Why, elements, shapes};
 use crate::engine::proto::{Attribute, Constant, Type, Values};
 use crate::quant::quantise;
 
+/// Most values of a result that is made place by place.
+const MAX_PLACED: usize = 1 << 24;
+
 /// Calls a body with the vector of any kind of values.
 macro_rules! each_kind {
     ($values:expr, $v:ident => $made:expr) => {
@@ -41,6 +44,10 @@ pub(super) fn constant(call: &Call<'_>, fact: &Fact) -> Result<Option<Constant>,
         return Ok(None);
     };
     let Some(&data) = inputs.first() else { return Ok(None) };
+    let kept = ["Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout", "QuantizeLinear", "Cast", "Clip"];
+    if elements(&dims).is_none_or(|n| n > MAX_PLACED) && !kept.contains(&call.node.op.as_str()) {
+        return Ok(None);
+    }
     let values = match call.node.op.as_str() {
         "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Dropout" => data.values.clone(),
         "Transpose" => picked(data, &turned(&data.dims, &shapes::permutation(call)?)),
@@ -67,6 +74,10 @@ pub(super) fn constant(call: &Call<'_>, fact: &Fact) -> Result<Option<Constant>,
             None => return Ok(None),
         },
         "QuantizeLinear" => quantised(call, &inputs, fact)?,
+        "Clip" => match clipped(call, &data.values) {
+            Some(values) => values,
+            None => return Ok(None),
+        },
         _ => return Ok(None),
     };
     done(values)
@@ -188,6 +199,27 @@ fn cast(values: &Values, to: Type) -> Option<Values> {
         Type::I64 => Some(Values::I64(wide)),
         Type::F32 => Some(Values::F32(wide.iter().map(|&v| v as f32).collect())),
         Type::I32 => wide.iter().map(|&v| i32::try_from(v).ok()).collect::<Option<_>>().map(Values::I32),
+        _ => None,
+    }
+}
+
+/// As quantisers narrow weights to -127..=127.
+fn clipped(call: &Call<'_>, values: &Values) -> Option<Values> {
+    let bound = |i: usize| call.has(i).then(|| call.constant(i).map(|c| &c.values));
+    macro_rules! clip {
+        ($kind:ident, $v:expr, $ty:ident) => {{
+            let one = |bound: Option<Option<&Values>>, open: $ty| match bound {
+                None => Some(open),
+                Some(Some(Values::$kind(b))) => b.first().copied(),
+                Some(_) => None,
+            };
+            let (lo, hi) = (one(bound(1), $ty::MIN)?, one(bound(2), $ty::MAX)?);
+            Some(Values::$kind($v.iter().map(|v| (*v).max(lo).min(hi)).collect()))
+        }};
+    }
+    match values {
+        Values::I8(v) => clip!(I8, v, i8),
+        Values::U8(v) => clip!(U8, v, u8),
         _ => None,
     }
 }

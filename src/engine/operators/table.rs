@@ -306,7 +306,7 @@ const TABLE: &[Operator] = &[
         6,
         &[required("input"), optional("min").since(11), optional("max").since(11)],
         &[known("min", Says::Bound).until(10), known("max", Says::Bound).until(10)],
-        shapes::real,
+        shapes::clip,
     ),
     onnx("Softmax", 1, X, AXIS, shapes::softmax),
     microsoft(
