@@ -504,7 +504,7 @@ fn setting(name: &str, default: u64) -> u64 {
 /// TAGPIN_TEST_CASES graphs from TAGPIN_TEST_SEED on.
 #[test]
 fn random_graphs_give_what_the_definitions_give() {
-    let (first, cases) = (setting("TAGPIN_TEST_SEED", 0), setting("TAGPIN_TEST_CASES", 400));
+    let (first, cases) = (setting("TAGPIN_TEST_SEED", 0), setting("TAGPIN_TEST_CASES", 2000));
     eprintln!("TAGPIN_TEST_SEED={first} TAGPIN_TEST_CASES={cases}");
     let mut operators: HashMap<String, u64> = HashMap::new();
     for seed in first..first + cases {
