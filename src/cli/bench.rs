@@ -24,7 +24,7 @@ pub(super) struct Bench {
     /// Threads that compute a layer, 1 to 4
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_THREADS as i64))]
     threads: u8,
-    /// Real input, little-endian f32, NCHW, already normalised; without it a fixed pattern
+    /// Real input, little-endian f32 in the order of the model's own input, already normalised; without it a fixed pattern
     #[arg(long, value_name = "RAW.f32")]
     input: Option<PathBuf>,
     /// Write the logits of the last inference as little-endian f32
@@ -71,7 +71,8 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
         }
         let real: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         for (i, q) in tensor.iter_mut().enumerate() {
-            *q = quant::quantise(real[i % c * h * w + i / c], spec.scale, spec.zero_point);
+            let at = if spec.channels_last { i } else { i % c * h * w + i / c };
+            *q = quant::quantise(real[at], spec.scale, spec.zero_point);
         }
     }
     let mut logits = vec![0; spec.logits];

@@ -4,7 +4,7 @@
 
 use super::{Model, Refused, hex};
 use crate::bundle::{Section, sha256};
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -13,6 +13,9 @@ use std::path::PathBuf;
 pub(super) struct Inspect {
     /// Bundle to show, or an int8 model NAME.onnx
     model: PathBuf,
+    /// Output of the ONNX file to look at, where it has several
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -21,7 +24,10 @@ pub(super) struct Inspect {
 pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
     let model = Model::read(&args.model)?;
     if args.model.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-        let engine = Engine::load(&model.bytes).map_err(|e| format!("{}: {e}", model.path.display()))?;
+        let engine = match Engine::load_output(&model.bytes, args.output.as_deref()) {
+            Ok(engine) => engine,
+            Err(e) => return refused(args, &e),
+        };
         match args.json {
             true => println!(
                 "{:#}",
@@ -89,6 +95,15 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
     println!();
     graph(&engine);
     Ok(0)
+}
+
+/// Tells all that stands in the way of a bare model.
+fn refused(args: &Inspect, error: &EngineError) -> Result<u8, Refused> {
+    if let (true, EngineError::Refused { nodes, .. }) = (args.json, error) {
+        let nodes: Vec<_> = nodes.iter().map(|n| json!({ "name": n.node, "op": n.op, "why": n.why })).collect();
+        println!("{:#}", json!({ "schema": 1, "refused": nodes }));
+    }
+    Err(format!("{}: {error}", args.model.display()).into())
 }
 
 /// What became of each node.

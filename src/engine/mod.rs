@@ -7,6 +7,7 @@
 
 mod lower;
 mod operation;
+mod operators;
 pub mod oracle;
 mod plan;
 pub mod proto;
@@ -20,6 +21,8 @@ pub use plan::{Engine, LayerReport, NodeReport};
 pub struct EngineSpec {
     /// Rows, columns and channels of the input, NHWC.
     pub input: [usize; 3],
+    /// Whether the file's own input has its channels last, where others have them first.
+    pub channels_last: bool,
     /// Step of the int8 input.
     pub scale: f32,
     /// Zero point of the int8 input.
@@ -41,6 +44,31 @@ pub enum Absorbed {
     Sigmoid,
 }
 
+/// A node that cannot be run, or the graph's input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The node's name, or its output's.
+    pub node: String,
+    /// The operator, or `input` or `output`.
+    pub op: String,
+    /// What was found and what was expected.
+    pub why: String,
+}
+
+/// Text of a file as a terminal may have it: without control characters, and cut.
+fn shown(text: &str) -> String {
+    const MOST: usize = 400;
+    let escaped = |c: char| if c.is_control() { c.escape_default().collect::<String>() } else { c.to_string() };
+    let mut shown: String = text.chars().take(MOST).map(escaped).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// Most refused nodes that one message names.
+const TOLD: usize = 30;
+
 /// Why a model cannot be run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EngineError {
@@ -48,14 +76,12 @@ pub enum EngineError {
     Parse(String),
     /// The model leaves the limits of [`proto`].
     Limit(String),
-    /// A node cannot be run exactly.
+    /// Nodes cannot be run exactly: all of them.
     Refused {
-        /// The node's name, or its output's.
-        node: String,
-        /// The operator.
-        op: String,
-        /// What was found and what was expected.
-        why: String,
+        /// Each with its reason, in order of execution.
+        nodes: Vec<Refusal>,
+        /// Whether anything of the model is quantised.
+        quantised: bool,
     },
     /// An input or output of another length than [`EngineSpec`] says.
     Length {
@@ -74,9 +100,23 @@ impl std::fmt::Display for EngineError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Parse(why) => write!(f, "not an ONNX model: {why}"),
-            Self::Limit(why) => write!(f, "model refused: {why}"),
-            Self::Refused { node, op, why } => {
-                write!(f, "node \"{node}\" ({op}) cannot run in int8: {why}; quantise the model as static QDQ, int8")
+            Self::Limit(why) => write!(f, "model refused: {}", shown(why)),
+            Self::Refused { nodes, quantised } => {
+                match nodes.as_slice() {
+                    [Refusal { node, op, why }] => {
+                        write!(f, "node \"{}\" ({}) cannot run in int8: {}", shown(node), shown(op), shown(why))?;
+                    }
+                    nodes => {
+                        write!(f, "{} nodes cannot run in int8:", nodes.len())?;
+                        for Refusal { node, op, why } in nodes.iter().take(TOLD) {
+                            write!(f, "\n  node \"{}\" ({}): {}", shown(node), shown(op), shown(why))?;
+                        }
+                        if nodes.len() > TOLD {
+                            write!(f, "\n  and {} more", nodes.len() - TOLD)?;
+                        }
+                    }
+                }
+                if *quantised { Ok(()) } else { write!(f, "; quantise the model as static QDQ, int8") }
             }
             Self::Length { what, found, expected } => write!(f, "{what} of {found} values, the model has {expected}"),
             Self::Contract(why) => write!(f, "contract and graph disagree: {why}; repack with `cargo tools pack`"),
@@ -89,7 +129,13 @@ impl std::error::Error for EngineError {}
 impl Engine {
     /// Loads an ONNX model for the best kernels of this CPU; refuses by name what cannot be run exactly.
     pub fn load(onnx: &[u8]) -> Result<Self, EngineError> {
-        Self::load_for(Kernels::choose().map_err(EngineError::Limit)?, onnx)
+        Self::load_output(onnx, None)
+    }
+
+    /// Loads an ONNX model for one of its outputs, by name; without a name it must have only one.
+    pub fn load_output(onnx: &[u8], output: Option<&str>) -> Result<Self, EngineError> {
+        let kernels = Kernels::choose().map_err(EngineError::Limit)?;
+        Self::build(kernels, lower::lower(&proto::read_output(onnx, output)?, kernels)?)
     }
 
     /// Loads an ONNX model for one set of kernels; the result does not depend on which.
@@ -127,5 +173,7 @@ impl Engine {
 
 #[cfg(test)]
 mod random_graphs;
+#[cfg(test)]
+mod spellings;
 #[cfg(test)]
 mod tests;

@@ -167,7 +167,7 @@ pub(super) enum Operation {
     Add([Addend; 2], Clamp),
     /// Zero points of both factors, s_a * s_b / s_out.
     Multiply([i8; 2], f32, Clamp),
-    /// Zero point, and of each channel s_in / s_out times its factor and its addend in output steps.
+    /// Zero point, and of each of so many neighbours s_in / s_out times its factor and its addend in output steps.
     Affine(i8, Vec<[f32; 2]>, Clamp),
     GlobalAverage(i8, f32, Clamp),
     /// Each code's value in units, and a unit over the output's step and the number of pixels.
@@ -178,7 +178,9 @@ pub(super) enum Operation {
     Map(Box<[i8; 256]>),
     /// Each input's channels and table, one after the other.
     Concat(Vec<(usize, Box<[i8; 256]>)>),
-    /// Of so many channels those from the second number on, so many.
+    /// The values at these places, one after the other.
+    Rearrange(Vec<u32>),
+    /// Copies `channels` channels starting at `at`, out of `all`.
     TakeChannels {
         all: usize,
         at: usize,
@@ -229,6 +231,7 @@ impl Operation {
             Self::AveragePool(..) => "int8 average",
             Self::Map(..) => "int8 table",
             Self::Concat(..) => "int8 concatenation",
+            Self::Rearrange(_) => "int8 values moved",
             Self::TakeChannels { .. } => "int8 channels taken",
             Self::ShuffleChannels { .. } => "int8 channels shuffled",
             Self::Pad { .. } => "int8 padding",
@@ -259,6 +262,8 @@ impl Operation {
         match self {
             Self::Conv(c) => c.weights.bytes() + 8 * c.bias.len() + std::mem::size_of_val(c.blocks.as_slice()),
             Self::Dense(d, scales, _) => d.bytes() + 4 * scales.len(),
+            Self::Affine(_, lines, _) => 8 * lines.len(),
+            Self::Rearrange(order) => 4 * order.len(),
             _ => 0,
         }
     }
@@ -294,6 +299,7 @@ impl Operation {
             }
             Self::Map(table) => glue::map(a, table, output),
             Self::Concat(_) => unreachable!("the plan runs a concatenation part by part"),
+            Self::Rearrange(order) => output.iter_mut().zip(order).for_each(|(out, &from)| *out = a[from as usize]),
             Self::TakeChannels { all, at, channels } => glue::take_channels(a, *all, *at, *channels, output),
             Self::ShuffleChannels { channels, groups } => glue::shuffle_channels(a, *channels, *groups, output),
             Self::Pad { input, before, output: size, value } => glue::pad(a, *input, *before, *size, *value, output),

@@ -26,15 +26,18 @@ pub(super) struct Lowered {
     pub(super) tensors: Vec<Tensor>,
     pub(super) steps: Vec<Step>,
     pub(super) input: TensorId,
+    /// Rows, columns and channels of the input.
+    pub(super) image: [usize; 3],
+    /// Whether the file has the input's channels last.
+    pub(super) channels_last: bool,
     pub(super) output: Output,
     pub(super) absorbed: Option<Absorbed>,
     pub(super) reports: Vec<NodeReport>,
 }
 
-/// An activation: NHWC without the batch.
-#[derive(Clone, Debug)]
+/// An activation; an image lies as rows, columns, channels.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Tensor {
-    pub(super) dims: Vec<usize>,
     pub(super) len: usize,
     pub(super) quant: Quant,
 }
@@ -44,6 +47,8 @@ pub(super) struct Tensor {
 pub(super) enum Output {
     /// An int8 tensor: each logit is a multiple of its step.
     Quantised(TensorId, Quant),
+    /// A function of an int8 tensor: the logit of each code, `values[q as u8]`.
+    Table(TensorId, Box<[i32; 256]>),
     /// A product whose sums are the logits in these steps: nothing is rounded before the head.
     Dense(TensorId, Dense, Vec<f32>),
 }
@@ -90,11 +95,8 @@ impl Engine {
     /// Gives every activation its place and takes all memory that inference needs.
     pub(super) fn build(kernels: Kernels, lowered: Lowered) -> Result<Self, EngineError> {
         let tensors = &lowered.tensors;
-        let &[h, w, c] = tensors[lowered.input.0].dims.as_slice() else {
-            return Err(EngineError::Limit("the input is no picture".into()));
-        };
         let (logits, last) = match &lowered.output {
-            Output::Quantised(id, _) => (tensors[id.0].len, *id),
+            Output::Quantised(id, _) | Output::Table(id, _) => (tensors[id.0].len, *id),
             Output::Dense(id, d, _) => (d.outputs(), *id),
         };
         let places = places(tensors, &lowered.steps, lowered.input, last);
@@ -104,7 +106,7 @@ impl Engine {
         }
         let mut needed = match &lowered.output {
             Output::Dense(_, d, _) => (d.scratch_len(kernels), logits),
-            Output::Quantised(..) => (0, logits),
+            Output::Quantised(..) | Output::Table(..) => (0, logits),
         };
         for step in &lowered.steps {
             let (values, sums) = step.operation.scratch_len(kernels);
@@ -112,7 +114,8 @@ impl Engine {
         }
         let quant = tensors[lowered.input.0].quant;
         let spec = EngineSpec {
-            input: [h, w, c],
+            input: lowered.image,
+            channels_last: lowered.channels_last,
             scale: quant.scale,
             zero_point: quant.zero_point,
             logits,
@@ -178,7 +181,7 @@ impl Engine {
             Output::Dense(_, d, _) => {
                 Some(LayerReport { kernel: d.describe(), macs: d.macs(), scalar: d.is_scalar(self.kernels) })
             }
-            Output::Quantised(..) => None,
+            Output::Quantised(..) | Output::Table(..) => None,
         };
         self.steps.iter().map(step).chain(last).collect()
     }
@@ -263,6 +266,10 @@ impl Engine {
                 for (logit, &q) in logits.iter_mut().zip(values) {
                     *logit = logit_q16(q as i32 - quant.zero_point as i32, quant.scale);
                 }
+            }
+            Output::Table(id, table) => {
+                let values = &self.arena[self.places[id.0].clone()];
+                logits.iter_mut().zip(values).for_each(|(logit, &q)| *logit = table[q as u8 as usize]);
             }
             Output::Dense(id, dense, steps) => {
                 let sums = &mut self.sums[..logits.len()];

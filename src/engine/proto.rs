@@ -1,12 +1,19 @@
 //! Validates an ONNX model before anything trusts it: names, shapes, sizes, limits. Parsing itself is tract's.
 //!
-//! Does not know what an operator computes.
+//! What an operator is, and what may be said about it, is the business of [`super::operators`]. `Constant` nodes become
+//! constants here in every form that ONNX has for them, an unknown batch is 1, and nodes that the output does not need are left out.
 
 use super::EngineError;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework;
 
+/// The oldest version of ONNX's operators that is read.
+pub const OLDEST_OPSET: i64 = 10;
+/// The newest version of ONNX's operators whose changes [`super::operators`] knows.
+pub const NEWEST_OPSET: i64 = 28;
+/// The domain of ONNX Runtime's own operators.
+const MICROSOFT: &str = "com.microsoft";
 /// Most nodes of a graph.
 pub const MAX_NODES: usize = 8192;
 /// Most values of one tensor.
@@ -27,6 +34,84 @@ pub enum Values {
     I32(Vec<i32>),
     /// 64-bit integers.
     I64(Vec<i64>),
+    /// Truth values.
+    Bool(Vec<bool>),
+    /// Values of another type, which no operator here reads.
+    Unread(Type),
+}
+
+impl Values {
+    /// The type of the values.
+    pub fn element(&self) -> Type {
+        match self {
+            Self::F32(_) => Type::F32,
+            Self::I8(_) => Type::I8,
+            Self::U8(_) => Type::U8,
+            Self::I32(_) => Type::I32,
+            Self::I64(_) => Type::I64,
+            Self::Bool(_) => Type::Bool,
+            Self::Unread(t) => *t,
+        }
+    }
+}
+
+/// The type of a tensor's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// 32-bit reals.
+    F32,
+    /// Signed bytes.
+    I8,
+    /// Unsigned bytes.
+    U8,
+    /// 32-bit integers.
+    I32,
+    /// 64-bit integers.
+    I64,
+    /// Truth values.
+    Bool,
+    /// A type that no operator here reads, by ONNX's name.
+    Other(&'static str),
+}
+
+impl Type {
+    /// The type by its number in TensorProto.
+    pub fn of_number(number: i64) -> Self {
+        use pb::tensor_proto::DataType as D;
+        match i32::try_from(number).ok().and_then(|n| D::try_from(n).ok()) {
+            Some(D::Float) => Self::F32,
+            Some(D::Int8) => Self::I8,
+            Some(D::Uint8) => Self::U8,
+            Some(D::Int32) => Self::I32,
+            Some(D::Int64) => Self::I64,
+            Some(D::Bool) => Self::Bool,
+            Some(other) => Self::Other(other.as_str_name()),
+            None => Self::Other("an unknown type"),
+        }
+    }
+}
+
+impl std::fmt::Display for Type {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "float",
+            Self::I8 => "int8",
+            Self::U8 => "uint8",
+            Self::I32 => "int32",
+            Self::I64 => "int64",
+            Self::Bool => "bool",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+/// Type and shape of a value of the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Type of its values.
+    pub ty: Type,
+    /// Shape in ONNX's order; empty for a scalar.
+    pub dims: Vec<usize>,
 }
 
 /// A constant tensor whose length was checked against its shape.
@@ -47,8 +132,12 @@ pub enum Attribute {
     Float(f32),
     /// Integers.
     Ints(Vec<i64>),
+    /// Reals.
+    Floats(Vec<f32>),
     /// Text.
     Text(String),
+    /// A tensor.
+    Tensor(Constant),
     /// Anything else, kept so that an operator can refuse it.
     Other,
 }
@@ -58,8 +147,10 @@ pub enum Attribute {
 pub struct Node {
     /// Its name, or its first output's.
     pub name: String,
-    /// The operator.
+    /// The operator; of a domain other than ONNX's and ONNX Runtime's it is `DOMAIN::OPERATOR`.
     pub op: String,
+    /// Whether it is one of ONNX Runtime's own, of the domain com.microsoft.
+    pub microsoft: bool,
     /// Names of inputs; empty for one left out.
     pub inputs: Vec<String>,
     /// Names of outputs.
@@ -71,37 +162,75 @@ pub struct Node {
 /// A validated graph with one input and one output, nodes in order of execution.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    /// Nodes; each input is a constant, the graph's input or an earlier node's output.
+    /// Version of ONNX's operators.
+    pub opset: i64,
+    /// Nodes that the output needs; each input is a constant, the graph's input or an earlier node's output.
     pub nodes: Vec<Node>,
     /// Constants by name.
     pub constants: HashMap<String, Constant>,
     /// The input's name.
     pub input: String,
-    /// The input's shape; a symbolic batch is 1.
+    /// The input's shape; an unknown batch is 1.
     pub input_dims: Vec<usize>,
+    /// The type of the input's values.
+    pub input_type: Type,
     /// The output's name.
     pub output: String,
+    /// The type that the file says the output has, if it says one.
+    pub output_type: Option<Type>,
+    /// Types and shapes that the file states for values between. Only told, never relied on.
+    pub stated: HashMap<String, Fact>,
 }
 
-/// Reads and validates an ONNX model.
+/// Reads and validates an ONNX model with one output.
 pub fn read(bytes: &[u8]) -> Result<Graph, EngineError> {
+    read_output(bytes, None)
+}
+
+/// Reads and validates an ONNX model for one of its outputs; without a name it must have only one.
+pub fn read_output(bytes: &[u8], output: Option<&str>) -> Result<Graph, EngineError> {
     let model = tract_onnx::onnx()
         .proto_model_for_read(&mut std::io::Cursor::new(bytes))
         .map_err(|e| EngineError::Parse(e.root_cause().to_string()))?;
-    from_proto(model)
+    from_proto(model, output)
 }
 
 fn limit(why: impl Into<String>) -> EngineError {
     EngineError::Limit(why.into())
 }
 
-/// Validates a parsed model.
-pub fn from_proto(model: pb::ModelProto) -> Result<Graph, EngineError> {
-    let standard = model.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
-    let opset = standard.map_or(0, |o| o.version);
-    if !(10..=25).contains(&opset) {
-        return Err(limit(format!("opset {opset}, expected 10..=25")));
+/// The version of ONNX's operators that a model states.
+fn opset_of(model: &pb::ModelProto) -> Result<i64, EngineError> {
+    let mut stated = model.opset_import.iter().filter(|o| matches!(o.domain.as_str(), "" | "ai.onnx")).map(|o| o.version);
+    let opset = stated.next().unwrap_or(0);
+    if stated.any(|other| other != opset) {
+        return Err(limit("it states two versions of ONNX's operators"));
     }
+    if !(OLDEST_OPSET..=NEWEST_OPSET).contains(&opset) {
+        return Err(limit(format!("opset {opset}, expected {OLDEST_OPSET}..={NEWEST_OPSET}")));
+    }
+    let microsoft = model.opset_import.iter().find(|o| o.domain == MICROSOFT).map_or(1, |o| o.version);
+    match microsoft {
+        1 => Ok(opset),
+        other => Err(limit(format!("version {other} of {MICROSOFT}, expected 1"))),
+    }
+}
+
+/// The output that is wanted, or the only one.
+fn output_of<'a>(graph: &'a pb::GraphProto, wanted: Option<&str>) -> Result<&'a pb::ValueInfoProto, EngineError> {
+    let names = || graph.output.iter().map(|o| format!("\"{}\"", o.name)).collect::<Vec<_>>().join(", ");
+    match (graph.output.as_slice(), wanted) {
+        (outputs, Some(name)) => {
+            outputs.iter().find(|o| o.name == name).ok_or_else(|| limit(format!("no output \"{name}\"; it has {}", names())))
+        }
+        ([output], None) => Ok(output),
+        (outputs, None) => Err(limit(format!("{} outputs ({}), expected one; say --output NAME", outputs.len(), names()))),
+    }
+}
+
+/// Validates a parsed model.
+pub fn from_proto(model: pb::ModelProto, output: Option<&str>) -> Result<Graph, EngineError> {
+    let opset = opset_of(&model)?;
     if !model.functions.is_empty() {
         return Err(limit("it defines functions of its own"));
     }
@@ -113,84 +242,154 @@ pub fn from_proto(model: pb::ModelProto) -> Result<Graph, EngineError> {
         return Err(limit("it has sparse initialisers"));
     }
     let mut constants = HashMap::new();
-    let mut known = std::collections::HashSet::new();
+    let mut known = HashSet::new();
     // One after the other goes, so that its bytes are not held twice.
     for tensor in std::mem::take(&mut graph.initializer) {
-        known.insert(tensor.name.clone());
-        constants.insert(tensor.name.clone(), constant(tensor)?);
+        let name = tensor.name.clone();
+        if !known.insert(name.clone()) {
+            return Err(limit(format!("constant \"{name}\" stands there twice")));
+        }
+        constants.insert(name, constant(tensor)?);
     }
     let mut inputs = graph.input.iter().filter(|i| !constants.contains_key(&i.name));
     let (Some(input), None) = (inputs.next(), inputs.next()) else {
         return Err(limit("expected exactly one input"));
     };
-    let [output] = graph.output.as_slice() else {
-        return Err(limit(format!("{} outputs, expected one", graph.output.len())));
-    };
-    let input_dims = dims_of(input)?;
+    let output = output_of(&graph, output)?;
+    let (input_dims, input_type) = (input_dims(input)?, type_of(input));
     let mut nodes = Vec::with_capacity(graph.node.len());
     known.insert(input.name.clone());
     for node in &graph.node {
         let name = if node.name.is_empty() { node.output.first().cloned().unwrap_or_default() } else { node.name.clone() };
-        if !matches!(node.domain.as_str(), "" | "ai.onnx" | "com.microsoft") {
-            return Err(limit(format!("node \"{name}\" is of the unknown domain \"{}\"", node.domain)));
-        }
         if let Some(unknown) = node.input.iter().find(|i| !i.is_empty() && !known.contains(*i)) {
             return Err(limit(format!("node \"{name}\" reads \"{unknown}\" before anything made it")));
         }
-        for out in &node.output {
+        for out in node.output.iter().filter(|out| !out.is_empty()) {
             if !known.insert(out.clone()) {
                 return Err(limit(format!("node \"{name}\" makes \"{out}\" a second time")));
             }
         }
-        if node.op_type == "Constant" {
-            let value = node.attribute.iter().find(|a| a.name == "value").and_then(|a| a.t.as_ref());
-            let (Some(value), [out]) = (value, node.output.as_slice()) else {
-                return Err(limit(format!("node \"{name}\" is a constant without a tensor")));
+        if node.op_type == "Constant" && matches!(node.domain.as_str(), "" | "ai.onnx") {
+            let [out] = node.output.as_slice() else {
+                return Err(limit(format!("node \"{name}\" is a constant with {} outputs", node.output.len())));
             };
-            constants.insert(out.clone(), constant(value.clone())?);
+            constants.insert(out.clone(), constant_node(node, &name)?);
             continue;
         }
-        nodes.push(Node {
-            name,
-            op: node.op_type.clone(),
-            inputs: node.input.clone(),
-            outputs: node.output.clone(),
-            attributes: node.attribute.iter().map(|a| (a.name.clone(), attribute(a))).collect(),
-        });
+        let mut attributes = HashMap::new();
+        for a in &node.attribute {
+            if attributes.insert(a.name.clone(), attribute(a)?).is_some() {
+                return Err(limit(format!("node \"{name}\" says {} twice", a.name)));
+            }
+        }
+        let microsoft = node.domain == MICROSOFT;
+        let op = match node.domain.as_str() {
+            "" | "ai.onnx" | MICROSOFT => node.op_type.clone(),
+            other => format!("{other}::{}", node.op_type),
+        };
+        nodes.push(Node { name, op, microsoft, inputs: node.input.clone(), outputs: node.output.clone(), attributes });
     }
     if !known.contains(&output.name) {
         return Err(limit(format!("nothing makes the output \"{}\"", output.name)));
     }
-    Ok(Graph { nodes, constants, input: input.name.clone(), input_dims, output: output.name.clone() })
+    keep_needed(&mut nodes, &output.name);
+    let stated = graph.value_info.iter().filter_map(|v| Some((v.name.clone(), stated(v)?))).collect();
+    Ok(Graph {
+        opset,
+        nodes,
+        constants,
+        input: input.name.clone(),
+        input_dims,
+        input_type: input_type.unwrap_or(Type::Other("no type")),
+        output: output.name.clone(),
+        output_type: type_of(output),
+        stated,
+    })
 }
 
-fn attribute(a: &pb::AttributeProto) -> Attribute {
+/// Leaves out the nodes whose results nobody reads on the way to the output.
+fn keep_needed(nodes: &mut Vec<Node>, output: &str) {
+    let mut needed: HashSet<&str> = HashSet::from([output]);
+    let mut keep = vec![false; nodes.len()];
+    for (node, keep) in nodes.iter().zip(&mut keep).rev() {
+        *keep = node.outputs.iter().any(|out| needed.contains(out.as_str()));
+        if *keep {
+            needed.extend(node.inputs.iter().map(String::as_str));
+        }
+    }
+    let mut keep = keep.into_iter();
+    nodes.retain(|_| keep.next().unwrap_or(true));
+}
+
+/// The value of a Constant node, whichever of its attributes says it.
+fn constant_node(node: &pb::NodeProto, name: &str) -> Result<Constant, EngineError> {
+    let [a] = node.attribute.as_slice() else {
+        return Err(limit(format!("node \"{name}\" is a constant with {} attributes, expected one", node.attribute.len())));
+    };
+    let list = |values: Values, n: usize| Ok(Constant { dims: vec![n], values });
+    let one = |values: Values| Ok(Constant { dims: vec![], values });
+    match (a.name.as_str(), attribute(a)?) {
+        ("value", Attribute::Tensor(constant)) => Ok(constant),
+        ("value_float", Attribute::Float(v)) => one(Values::F32(vec![v])),
+        ("value_floats", Attribute::Floats(v)) => list(Values::F32(v.clone()), v.len()),
+        ("value_int", Attribute::Int(v)) => one(Values::I64(vec![v])),
+        ("value_ints", Attribute::Ints(v)) => list(Values::I64(v.clone()), v.len()),
+        (other, _) => Err(limit(format!("node \"{name}\" is a constant by {other}, expected a tensor or numbers"))),
+    }
+}
+
+fn attribute(a: &pb::AttributeProto) -> Result<Attribute, EngineError> {
     use pb::attribute_proto::AttributeType as T;
-    match T::try_from(a.r#type) {
-        Ok(T::Int) => Attribute::Int(a.i),
-        Ok(T::Float) => Attribute::Float(a.f),
-        Ok(T::Ints) => Attribute::Ints(a.ints.clone()),
-        Ok(T::String) => Attribute::Text(String::from_utf8_lossy(&a.s).into_owned()),
+    Ok(match (T::try_from(a.r#type), &a.t) {
+        (Ok(T::Int), _) => Attribute::Int(a.i),
+        (Ok(T::Float), _) => Attribute::Float(a.f),
+        (Ok(T::Ints), _) => Attribute::Ints(a.ints.clone()),
+        (Ok(T::Floats), _) => Attribute::Floats(a.floats.clone()),
+        (Ok(T::String), _) => Attribute::Text(String::from_utf8_lossy(&a.s).into_owned()),
+        (Ok(T::Tensor), Some(t)) => Attribute::Tensor(constant(t.clone())?),
         _ => Attribute::Other,
-    }
+    })
 }
 
-fn dims_of(value: &pb::ValueInfoProto) -> Result<Vec<usize>, EngineError> {
+fn tensor_type(value: &pb::ValueInfoProto) -> Option<&pb::type_proto::Tensor> {
+    let pb::type_proto::Value::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()?;
+    Some(tensor)
+}
+
+fn type_of(value: &pb::ValueInfoProto) -> Option<Type> {
+    tensor_type(value).filter(|t| t.elem_type != 0).map(|t| Type::of_number(t.elem_type.into()))
+}
+
+/// The stated dimensions; `None` for one that has no positive number.
+fn dims_of(value: &pb::ValueInfoProto) -> Option<Vec<Option<usize>>> {
     use pb::tensor_shape_proto::dimension::Value as D;
-    use pb::type_proto::Value as T;
-    let Some(T::TensorType(tensor)) = value.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
-        return Err(limit(format!("input \"{}\" is no tensor", value.name)));
+    let number = |d: &pb::tensor_shape_proto::Dimension| match d.value {
+        Some(D::DimValue(n)) if n > 0 => usize::try_from(n).ok(),
+        _ => None,
     };
-    let shape = tensor.shape.as_ref().ok_or_else(|| limit(format!("input \"{}\" has no shape", value.name)))?;
-    if shape.dim.len() > MAX_RANK {
-        return Err(limit(format!("input \"{}\" has {} dimensions", value.name, shape.dim.len())));
+    Some(tensor_type(value)?.shape.as_ref()?.dim.iter().map(number).collect())
+}
+
+/// Type and shape of a value, where the file states all of both.
+fn stated(value: &pb::ValueInfoProto) -> Option<Fact> {
+    let dims: Vec<usize> = dims_of(value)?.into_iter().collect::<Option<_>>()?;
+    let len = dims.iter().try_fold(1usize, |len, d| len.checked_mul(*d).filter(|l| *l <= MAX_ELEMENTS));
+    (dims.len() <= MAX_RANK && len.is_some()).then_some(Fact { ty: type_of(value)?, dims })
+}
+
+/// The input's dimensions; an unknown batch, by name, as 0 or as -1, is 1.
+fn input_dims(value: &pb::ValueInfoProto) -> Result<Vec<usize>, EngineError> {
+    let dims = dims_of(value).ok_or_else(|| limit(format!("input \"{}\" is no tensor with a shape", value.name)))?;
+    if dims.len() > MAX_RANK {
+        return Err(limit(format!("input \"{}\" has {} dimensions, at most {MAX_RANK}", value.name, dims.len())));
     }
-    let one = |(axis, d): (usize, &pb::tensor_shape_proto::Dimension)| match &d.value {
-        Some(D::DimValue(n)) if *n > 0 && *n <= 1 << 16 => Ok(*n as usize),
-        Some(D::DimParam(_)) | None if axis == 0 => Ok(1),
-        other => Err(limit(format!("input \"{}\", dimension {axis}: {other:?}, expected a number", value.name))),
+    let one = |(axis, d): (usize, Option<usize>)| match d {
+        Some(n) if n <= 1 << 16 => Ok(n),
+        None if axis == 0 => Ok(1),
+        Some(n) => Err(limit(format!("input \"{}\", dimension {axis}: {n}, expected at most 65536", value.name))),
+        None => Err(limit(format!("input \"{}\", dimension {axis} is open, expected a number", value.name))),
     };
-    shape.dim.iter().enumerate().map(one).collect()
+    dims.into_iter().enumerate().map(one).collect()
 }
 
 fn constant(t: pb::TensorProto) -> Result<Constant, EngineError> {
@@ -215,8 +414,8 @@ fn constant(t: pb::TensorProto) -> Result<Constant, EngineError> {
         D::Float => (4, t.float_data.len()),
         D::Int32 => (4, t.int32_data.len()),
         D::Int64 => (8, t.int64_data.len()),
-        D::Int8 | D::Uint8 => (1, t.int32_data.len()),
-        other => return Err(refuse(format!("type {other:?}, expected float, int8, uint8, int32 or int64"))),
+        D::Int8 | D::Uint8 | D::Bool => (1, t.int32_data.len()),
+        _ => return Ok(Constant { dims, values: Values::Unread(Type::of_number(t.data_type.into())) }),
     };
     let found = if raw.is_empty() { listed } else { raw.len() / width };
     if found != len || (!raw.is_empty() && raw.len() != len * width) {
@@ -232,6 +431,8 @@ fn constant(t: pb::TensorProto) -> Result<Constant, EngineError> {
         (D::Int64, false) => Values::I64(raw.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
         (D::Int8, true) => Values::I8(t.int32_data.iter().map(|&v| v as i8).collect()),
         (D::Int8, false) => Values::I8(t.raw_data.into_iter().map(|v| v as i8).collect()),
+        (D::Bool, true) => Values::Bool(t.int32_data.iter().map(|&v| v != 0).collect()),
+        (D::Bool, false) => Values::Bool(t.raw_data.iter().map(|&v| v != 0).collect()),
         (_, true) => Values::U8(t.int32_data.iter().map(|&v| v as u8).collect()),
         (_, false) => Values::U8(t.raw_data),
     };

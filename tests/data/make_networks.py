@@ -2,7 +2,7 @@
 
 networks/: the structures of MobileNetV1, V2 and V3, EfficientNet-Lite, ResNet-18, SqueezeNet and ShuffleNetV2, narrow, with seeded
 weights, quantised by ONNX Runtime's own quantiser; and op_*: one operator after a convolution. Beside each NAME.onnx
-lies NAME.expected: f32, NHWC. The input of all is `((i * 7919 + 13) % 511 - 255) / 128` of its NCHW index i.
+lies NAME.expected: f32 in the order of the model's output. The input of all is `((i * 7919 + 13) % 511 - 255) / 128` of its NCHW index i.
 """
 
 import os
@@ -235,8 +235,6 @@ def quantised(model, name, shape, form, activations):
         # As the file says, operator by operator: fused ones round elsewhere.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL if form == QuantFormat.QOperator else ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         out = ort.InferenceSession(target, options).run(None, {"in": pattern(shape)})[0]
-        if out.ndim == 4:
-            out = out.transpose(0, 2, 3, 1)
         out.astype(np.float32).tofile(os.path.join(HERE, name + ".expected"))
         print(f"{name}: {os.path.getsize(target)} bytes, values {out.min():.3f} to {out.max():.3f}")
 

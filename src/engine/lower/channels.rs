@@ -1,178 +1,192 @@
-//! Operators that only move values: channels joined, split and shuffled, shapes changed.
+//! Operators that only move values: tensors joined, split and sliced, axes permuted, shapes changed.
 //!
-//! Computes nothing. A tensor lies as rows, columns, channels whatever ONNX calls its shape.
+//! Most move nothing: they say how the same bytes are to be read.
 
-use super::window::{axis, int};
-use super::{Kind, Lowering, Pending, Shape, Value, Why};
+use super::{Axes, Kind, Lowering, Pending, Value, View, Why};
 use crate::engine::operation::Operation;
-use crate::engine::plan::TensorId;
+use crate::engine::operators::{Taken, axis_of, sliced, taken};
 use crate::engine::proto::{Attribute, Node};
+use std::rc::Rc;
 
-impl<'g> Lowering<'g> {
-    /// Whether an axis is that of the channels.
-    fn is_channel_axis(&self, id: TensorId, axis: i64) -> bool {
-        let vector = self.get(id).dims[..2] == [1, 1];
-        axis == 1 || axis == -3 || (vector && axis == -1)
-    }
-
-    /// An int8 tensor or its real view, and whether it is the latter.
-    fn tensor_or_view(&mut self, node: &'g Node, i: usize) -> Result<(TensorId, bool), Why> {
-        match self.take(node, i)? {
-            Value::Int(id) => Ok((id, false)),
-            Value::Real(id) => Ok((id, true)),
-            other => Err(format!("input {i} is {}, expected an int8 tensor or its real view", other.describe())),
-        }
-    }
-
-    pub(super) fn concat_of(&self, parts: Vec<TensorId>, axis: i64) -> Result<Pending, Why> {
-        let first = &self.get(*parts.first().ok_or("no inputs")?).dims;
-        if !self.is_channel_axis(parts[0], axis) {
-            return Err(format!("along axis {axis}, expected the channels'"));
-        }
-        if let Some(odd) = parts.iter().find(|id| self.get(**id).dims[..2] != first[..2]) {
-            return Err(format!("pictures of {:?} and {:?}", first, self.get(*odd).dims));
-        }
-        let channels = parts.iter().map(|id| self.get(*id).dims[2]).sum();
-        let dims = vec![first[0], first[1], channels];
-        Ok(Pending::new(Kind::Concat(parts), dims))
-    }
-
-    pub(super) fn concat(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
-        let axis = axis(node, "axis", i64::MAX)?;
-        let parts: Vec<TensorId> = (0..node.inputs.len()).map(|i| self.real(node, i)).collect::<Result<_, _>>()?;
-        self.concat_of(parts, axis).map(Value::Pending)
-    }
-
-    fn channels_of(&mut self, (src, real): (TensorId, bool), at: usize, channels: usize) -> Result<Value<'g>, Why> {
-        let &[h, w, all] = self.get(src).dims.as_slice() else { return Err("its input is no picture".into()) };
-        let dst = self.tensor(vec![h, w, channels], self.get(src).quant)?;
-        self.push(Operation::TakeChannels { all, at, channels }, vec![src], dst);
-        Ok(if real { Value::Real(dst) } else { Value::Int(dst) })
-    }
-
-    pub(super) fn split(&mut self, node: &'g Node) -> Result<Vec<Value<'g>>, Why> {
-        let from = self.tensor_or_view(node, 0)?;
-        let axis = axis(node, "axis", 0)?;
-        let all = self.get(from.0).dims[2];
-        let n = node.outputs.len();
-        if !self.is_channel_axis(from.0, axis) || n == 0 {
-            return Err(format!("along axis {axis}, expected the channels'"));
-        }
-        let sizes = match self.whole_numbers(node, 1, "split")? {
-            Some(sizes) => sizes.iter().map(|&s| usize::try_from(s).unwrap_or(0)).collect(),
-            None if all.is_multiple_of(n) => vec![all / n; n],
-            None => return Err(format!("{all} channels in {n} parts")),
-        };
-        let sum = sizes.iter().try_fold(0usize, |sum, s| sum.checked_add(*s));
-        if sizes.len() != n || sizes.contains(&0) || sum != Some(all) {
-            return Err(format!("parts of {sizes:?} for {n} outputs of {all} channels"));
-        }
-        let mut at = 0;
-        let part = |size: &usize| {
-            at += size;
-            self.channels_of(from, at - size, *size)
-        };
-        sizes.iter().map(part).collect()
-    }
-
-    pub(super) fn slice(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
-        let from = self.tensor_or_view(node, 0)?;
-        let all = self.get(from.0).dims[2];
-        let one = |v: Option<Vec<i64>>, default: i64| match v.as_deref() {
-            None => Ok(default),
-            Some(&[v]) => Ok(v),
-            Some(v) => Err(format!("{v:?}, expected one axis")),
-        };
-        let start = one(self.whole_numbers(node, 1, "starts")?, 0)?;
-        let end = one(self.whole_numbers(node, 2, "ends")?, i64::MAX)?;
-        let axis = one(self.whole_numbers(node, 3, "axes")?, 0)?;
-        let step = one(self.whole_numbers(node, 4, "steps")?, 1)?;
-        let place = |v: i64| (if v < 0 { v.saturating_add(all as i64) } else { v }).clamp(0, all as i64) as usize;
-        let (start, end) = (place(start), place(end));
-        if !self.is_channel_axis(from.0, axis) || step != 1 || start >= end {
-            return Err(format!("{start}..{end} by {step} along axis {axis}, expected channels by 1"));
-        }
-        self.channels_of(from, start, end - start)
-    }
-
-    /// The exchange of groups and what is in them, in the middle of a channel shuffle.
-    pub(super) fn transpose(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
-        let perm = match node.attributes.get("perm") {
-            Some(Attribute::Ints(perm)) => perm.as_slice(),
-            other => return Err(format!("perm {other:?}, expected integers")),
-        };
-        match self.take(node, 0)? {
-            Value::Reshaped { id, shape: Shape::Grouped { groups, exchanged: false }, real } if perm == [0, 2, 1, 3, 4] => {
-                Ok(Value::Reshaped { id, shape: Shape::Grouped { groups, exchanged: true }, real })
-            }
-            other => Err(format!("{} by {perm:?}, expected a channel shuffle", other.describe())),
-        }
-    }
-
-    /// Reshape and its kin: nothing to a vector; a picture is flattened, or its channels are put in groups and back.
-    pub(super) fn reshape(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
-        let value = self.take(node, 0)?;
-        let (dims, shape) = match &value {
-            Value::Int(id) | Value::Real(id) | Value::Function { src: id, .. } => (self.get(*id).dims.clone(), None),
-            Value::Reshaped { id, shape, .. } => (self.get(*id).dims.clone(), Some(*shape)),
-            Value::Pending(p) => (p.dims.clone(), None),
-            Value::Scores(..) => return Ok(value),
-            other => return Err(format!("input is {}", other.describe())),
-        };
-        let &[h, w, c] = dims.as_slice() else { return Err("its input is no picture".into()) };
-        let len = h * w * c;
-        let wanted = match node.op.as_str() {
-            "Reshape" => self.whole_numbers(node, 1, "shape")?.ok_or("no shape")?,
-            "Flatten" if int(node, "axis", 1)? == 1 => vec![1, -1],
-            // Only what has one value along an axis can lose or gain it: a vector stays one.
-            "Squeeze" | "Unsqueeze" if h * w == 1 => vec![1, c as i64],
-            _ => return Err(format!("its input has {h}x{w} pixels")),
-        };
-        let to = resolve(&wanted, &[1, c, h, w], len)?;
-        let inner: Vec<usize> = to.iter().copied().filter(|d| *d != 1).collect();
-        match (shape, value) {
-            (None, value) if h * w == 1 && inner.len() <= 1 => Ok(value),
-            (None, value) if to == [1, c, h, w] => Ok(value),
-            (Some(Shape::Flat), value) if inner == [len] => Ok(value),
-            (None, Value::Int(id)) if inner == [len] => Ok(Value::Reshaped { id, shape: Shape::Flat, real: false }),
-            (None, Value::Real(id)) if inner == [len] => Ok(Value::Reshaped { id, shape: Shape::Flat, real: true }),
-            (None, ref from @ (Value::Int(id) | Value::Real(id)))
-                if to.len() == 5 && to[0] == 1 && to[1] > 0 && to[1] * to[2] == c && to[3..] == [h, w] =>
-            {
-                let shape = Shape::Grouped { groups: to[1], exchanged: false };
-                Ok(Value::Reshaped { id, shape, real: matches!(from, Value::Real(_)) })
-            }
-            (Some(Shape::Grouped { groups, exchanged }), Value::Reshaped { id, real, .. }) if to == [1, c, h, w] => {
-                let mut dst = id;
-                if exchanged {
-                    dst = self.tensor(dims, self.get(id).quant)?;
-                    self.push(Operation::ShuffleChannels { channels: c, groups }, vec![id], dst);
-                }
-                Ok(if real { Value::Real(dst) } else { Value::Int(dst) })
-            }
-            (_, value) => Err(format!("{} to {wanted:?}, expected a vector or groups of channels", value.describe())),
-        }
+/// The axis of the input that each axis of a Transpose's output is.
+pub(super) fn permutation(node: &Node, rank: usize) -> Vec<usize> {
+    match node.attributes.get("perm") {
+        Some(Attribute::Ints(perm)) => perm.iter().map(|&p| usize::try_from(p).unwrap_or(usize::MAX)).collect(),
+        _ => (0..rank).rev().collect(),
     }
 }
 
-/// A shape with 0 (as the input has it) and -1 (what is left) filled in.
-fn resolve(wanted: &[i64], input: &[usize; 4], len: usize) -> Result<Vec<usize>, Why> {
-    let refuse = || format!("to shape {wanted:?}, which does not hold {len} values");
-    let mut known = 1usize;
-    let mut to = Vec::with_capacity(wanted.len());
-    for (i, &d) in wanted.iter().enumerate() {
-        let d = match d {
-            0 => *input.get(i).ok_or_else(refuse)?,
-            -1 => 0,
-            d => usize::try_from(d).map_err(|_| refuse())?,
+impl<'g> Lowering<'g> {
+    /// A whole-number attribute.
+    fn axis(&self, node: &'g Node, rank: usize) -> Result<usize, Why> {
+        let axis = if let Some(Attribute::Int(axis)) = node.attributes.get("axis") { *axis } else { 0 };
+        axis_of(axis, rank)
+    }
+
+    /// Parts laid so that a join copies runs, and the length of each one's runs.
+    fn runs(&mut self, parts: &[View], axis: usize, to: &Axes) -> Result<Vec<(super::TensorId, usize)>, Why> {
+        let image = matches!(to.dims().as_slice(), &[1, _, h, w] if *to == Axes::image([h, w, to.dims()[1]]));
+        let mut runs = Vec::with_capacity(parts.len());
+        for part in parts {
+            let dims = part.axes.dims();
+            let (axes, run) = match (image, dims.as_slice()) {
+                (true, &[1, c, h, w]) => {
+                    let run = [h * w * c, c, h * w * c, w * c][axis];
+                    (Axes::image([h, w, c]), run)
+                }
+                _ => (Axes::rows(&dims), dims[axis..].iter().product()),
+            };
+            runs.push((self.arrange(part, axes)?, run));
+        }
+        Ok(runs)
+    }
+
+    pub(super) fn concat_of(&mut self, node: &'g Node, parts: &[View]) -> Result<Pending, Why> {
+        let (_, dims) = self.made(node)?;
+        let (axis, axes) = (self.axis(node, dims.len())?, Axes::natural(dims));
+        let runs = self.runs(parts, axis, &axes)?;
+        Ok(Pending::new(Kind::Concat(runs), axes, self.at))
+    }
+
+    pub(super) fn concat(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
+        if let Value::Int(first) = self.take(node, 0)? {
+            let quant = self.get(first.id).quant;
+            let part = |i| match self.take(node, i)? {
+                Value::Int(view) if self.get(view.id).quant == quant => Ok(view),
+                Value::Int(_) => Err("its int8 parts have other scales or zero points than one another".to_string()),
+                other => Err(format!("input {i} is {}, input 0 an int8 tensor", other.describe())),
+            };
+            let parts: Vec<View> = (0..node.inputs.len()).map(part).collect::<Result<_, _>>()?;
+            let pending = self.concat_of(node, &parts)?;
+            return self.emit(&pending, quant).map(Value::Int);
+        }
+        let parts: Vec<View> = (0..node.inputs.len()).map(|i| self.real(node, i)).collect::<Result<_, _>>()?;
+        self.concat_of(node, &parts).map(Value::Pending)
+    }
+
+    /// What a slice of each axis leaves of a value.
+    fn part(&mut self, value: &Value<'g>, taken: &[Taken]) -> Result<Value<'g>, Why> {
+        match value {
+            Value::Int(view) => self.part_of(view, taken).map(Value::Int),
+            Value::Real(view) => self.part_of(view, taken).map(Value::Real),
+            Value::Function { view, values } => {
+                Ok(Value::Function { view: self.part_of(view, taken)?, values: values.clone() })
+            }
+            other => Err(format!("input is {}, expected an int8 tensor or its real view", other.describe())),
+        }
+    }
+
+    fn part_of(&mut self, view: &View, taken: &[Taken]) -> Result<View, Why> {
+        let dims = view.axes.dims();
+        let whole = |axis: usize| taken[axis] == Taken { start: 0, step: 1, n: dims[axis] };
+        if (0..dims.len()).all(whole) {
+            return Ok(view.clone());
+        }
+        let to: Vec<usize> = taken.iter().map(|t| t.n).collect();
+        let quant = self.get(view.id).quant;
+        let part = self.natural(&to, quant)?;
+        let operation = match (dims.as_slice(), taken) {
+            (&[1, all, h, w], &[_, Taken { start: at, step: 1, n: channels }, ..])
+                if view.axes == Axes::image([h, w, all]) && [0, 2, 3].into_iter().all(whole) =>
+            {
+                Operation::TakeChannels { all, at, channels }
+            }
+            _ => {
+                let places = || {
+                    let places = view.axes.places();
+                    (part.axes.places(), sliced(&dims, taken).into_iter().map(|i| places[i]).collect())
+                };
+                self.moved(self.get(view.id).len, places)?
+            }
         };
-        known = known.checked_mul(d.max(1)).filter(|k| *k <= len).ok_or_else(refuse)?;
-        to.push(d);
+        self.push(self.at, operation, vec![view.id], part.id);
+        Ok(part)
     }
-    match to.iter().filter(|d| **d == 0).count() {
-        0 if known == len => {}
-        1 if len.is_multiple_of(known) => to.iter_mut().filter(|d| **d == 0).for_each(|d| *d = len / known),
-        _ => return Err(refuse()),
+
+    pub(super) fn split(&mut self, node: &'g Node) -> Result<Vec<Value<'g>>, Why> {
+        let (value, dims) = (self.take(node, 0)?, self.dims(node, 0)?);
+        let axis = self.axis(node, dims.len())?;
+        let (mut at, mut parts) = (0, Vec::with_capacity(node.outputs.len()));
+        // The reader's shape rule gave the parts their sizes; one without a name is computed by nobody.
+        for (i, out) in node.outputs.iter().enumerate() {
+            let n = match self.reading.dims(out) {
+                Some(dims) => dims[axis],
+                None => return Err(format!("output {i} is left out")),
+            };
+            let mut taken: Vec<Taken> = dims.iter().map(|&n| Taken { start: 0, step: 1, n }).collect();
+            taken[axis] = Taken { start: at, step: 1, n };
+            parts.push(self.part(&value, &taken)?);
+            at += n;
+        }
+        Ok(parts)
     }
-    Ok(to)
+
+    pub(super) fn slice(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
+        let value = self.take(node, 0)?;
+        let numbers = |i, what| self.whole_numbers(node, i, what);
+        let starts = numbers(1, "starts")?.ok_or("its starts are missing")?;
+        let ends = numbers(2, "ends")?.ok_or("its ends are missing")?;
+        let (axes, steps) = (numbers(3, "axes")?, numbers(4, "steps")?);
+        let taken = taken(self.dims(node, 0)?, [&starts, &ends], axes.as_deref(), steps.as_deref())?;
+        if taken.iter().any(|t| t.n == 0) {
+            return Err("nothing is left of it".into());
+        }
+        self.part(&value, &taken)
+    }
+
+    /// A value whose axes are read in another way; `f` gives the new ones, or `None` where bytes have to be moved for it.
+    fn axes_changed(&mut self, value: Value<'g>, f: impl Fn(&Axes) -> Option<Axes> + Copy) -> Result<Value<'g>, Why> {
+        const WAITS: &str = "its values would have to be moved before they are quantised";
+        let view = |l: &mut Self, view: View| match f(&view.axes) {
+            Some(axes) => Ok(View { axes, ..view }),
+            None => {
+                let rows = Axes::rows(&view.axes.dims());
+                let id = l.arrange(&view, rows.clone())?;
+                f(&rows).map(|axes| View { id, axes }).ok_or_else(|| "its shape does not divide so".to_string())
+            }
+        };
+        Ok(match value {
+            Value::Input(axes) => Value::Input(f(&axes).ok_or(WAITS)?),
+            Value::Codes(axes) => Value::Codes(f(&axes).ok_or(WAITS)?),
+            Value::Int(v) => Value::Int(view(self, v)?),
+            Value::Real(v) => Value::Real(view(self, v)?),
+            Value::Function { view: v, values } => Value::Function { view: view(self, v)?, values },
+            Value::Pending(p) => Value::Pending(Pending { axes: f(&p.axes).ok_or(WAITS)?, ..p }),
+            Value::Scores(inner, what) => Value::Scores(Box::new(self.axes_changed(*inner, f)?), what),
+            other => return Err(format!("input is {}", other.describe())),
+        })
+    }
+
+    pub(super) fn transpose(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
+        let perm = permutation(node, self.dims(node, 0)?.len());
+        match self.take(node, 0)? {
+            Value::Weights(w) => Ok(Value::Weights(Rc::new(w.transposed(&perm)))),
+            value => self.axes_changed(value, |axes| Some(axes.transposed(&perm))),
+        }
+    }
+
+    /// Reshape and its kin.
+    pub(super) fn reshape(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
+        let (_, to) = self.made(node)?;
+        let value = match self.take(node, 0)? {
+            Value::Weights(w) => {
+                let reshaped = w.reshaped(to).ok_or_else(|| format!("to {to:?}, which its scales do not follow"))?;
+                return Ok(Value::Weights(Rc::new(reshaped)));
+            }
+            value => self.axes_changed(value, |axes| axes.reshaped(to))?,
+        };
+        // The end of a channel shuffle: moved here, so that the report shows it at its place.
+        let shuffled = |view: &View| view.axes.shuffled().is_some();
+        match value {
+            Value::Int(view) if shuffled(&view) => self.settled(&view).map(Value::Int),
+            Value::Real(view) if shuffled(&view) => self.settled(&view).map(Value::Real),
+            value => Ok(value),
+        }
+    }
+
+    /// The same tensor as kernels want it.
+    fn settled(&mut self, view: &View) -> Result<View, Why> {
+        let axes = Axes::natural(&view.axes.dims());
+        Ok(View { id: self.arrange(view, axes.clone())?, axes })
+    }
 }

@@ -1,78 +1,96 @@
 //! Recognises a quantised graph on the ONNX proto and turns it into steps of integer kernels.
 //!
-//! Does not run anything and does not choose kernels. A node whose result cannot be computed exactly is refused by name.
-//!
-//! Each value of the graph is followed as what it *means*: a quantised tensor, a real view of one, or a real result that
-//! waits for the QuantizeLinear which says to what step it must be brought. Both forms of ONNX Runtime's quantiser are read:
-//! QDQ, and QLinearConv with its kin. uint8 activations are re-based by 128, which changes no bit of the result.
+//! [`super::operators`] has read the graph before: what arrives here is known to ONNX, with its types and shapes. Each value of
+//! the graph is followed as what it *means*: a quantised tensor, a real view of one, or a real result that waits for the
+//! QuantizeLinear which says to what scale it must be brought. How a tensor lies in memory is a [`view`]. Both forms of ONNX
+//! Runtime's quantiser are read: QDQ, and QLinearConv with its kin. uint8 activations are re-based by 128, which changes no
+//! bit of the result. A node whose result cannot be computed exactly is refused by name, and all of those are found at once.
 
 mod channels;
+mod constants;
 mod elementwise;
 mod emit;
+mod finish;
 mod linear;
 mod pool;
 mod qlinear;
-mod window;
+mod view;
 
-use super::operation::{Dense, Step};
-use super::plan::{Lowered, NodeReport, Output, Quant, Tensor, TensorId};
-use super::proto::{Attribute, Constant, Graph, Node, Values};
+use super::operation::{Operation, Step};
+use super::operators::{self, Reading, Why};
+use super::plan::{Lowered, Quant, Tensor, TensorId};
+use super::proto::{Attribute, Constant, Graph, Node, Type, Values};
 use super::{Absorbed, EngineError};
 use crate::kernels::{ConvShape, Kernels};
+use constants::Weights;
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::rc::Rc;
+use view::Axes;
 
 /// Most bytes of one activation.
 const MAX_ACTIVATION: usize = 1 << 26;
-/// Most multiply-adds of one convolution or matrix product.
+/// Most multiply-adds of one convolution or GEMM.
 const MAX_MACS: u64 = 1 << 34;
-/// Why a reader is refused.
-const OTHER_QUANT: &str = "it reads with another step or zero point than the tensor was made with";
+/// Most scales to which one result is brought; each computes it again.
+const MAX_SCALES: usize = 8;
+/// Most bytes of weights, packed, of a whole plan.
+const MAX_WEIGHTS: usize = 1 << 28;
+/// Most values of a tensor whose bytes are moved one by one.
+const MAX_MOVED: usize = 1 << 22;
 
 /// Operators after which scores are still the scores.
-const NO_ARITHMETIC: [&str; 6] = ["QuantizeLinear", "DequantizeLinear", "Identity", "Reshape", "Flatten", "Squeeze"];
+const NO_ARITHMETIC: [&str; 8] =
+    ["QuantizeLinear", "DequantizeLinear", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"];
+
+/// An ONNX tensor over an activation.
+#[derive(Clone, Debug)]
+struct View {
+    id: TensorId,
+    axes: Axes,
+}
+
+/// A real function of a tensor: its value for each code, `values[q as u8]`.
+type Function = Rc<[f32; 256]>;
 
 /// What a name of the graph stands for.
 #[derive(Clone, Debug)]
 enum Value<'g> {
     /// The graph's real input, before its QuantizeLinear.
-    Input,
+    Input(Axes),
+    /// The graph's int8 or uint8 input, before a reader says its scale.
+    Codes(Axes),
     /// An int8 tensor.
-    Int(TensorId),
+    Int(View),
     /// DequantizeLinear of an int8 tensor.
-    Real(TensorId),
-    /// An int8 tensor, or its real view, in another shape.
-    Reshaped { id: TensorId, shape: Shape, real: bool },
-    /// DequantizeLinear of a constant: zero points and steps, one or one a slice of `axis`.
-    Weights { constant: &'g Constant, zero_points: Vec<i32>, scales: Vec<f32>, axis: usize },
+    Real(View),
+    /// DequantizeLinear of a constant.
+    Weights(Rc<Weights<'g>>),
     /// A real constant.
-    Constant { dims: Vec<usize>, values: Vec<f32> },
-    /// A real function of one int8 tensor: its value for each code, `values[q as u8]`.
-    Function { src: TensorId, values: Box<[f32; 256]> },
+    Constant { dims: Vec<usize>, values: Cow<'g, [f32]> },
+    /// A function of one int8 tensor, value by value.
+    Function { view: View, values: Function },
     /// A real result that waits for its QuantizeLinear.
     Pending(Pending),
-    /// int32 sums of a MatMulInteger.
+    /// int32 accumulators of a MatMulInteger.
     Sums(Matrix),
-    /// The same as real numbers not yet multiplied by their step.
+    /// The same as real numbers not yet multiplied by their scale.
     RealSums(Matrix),
     /// A softmax or sigmoid over logits.
     Scores(Box<Value<'g>>, Absorbed),
+    /// Made by a node that was refused.
+    Unknown,
 }
 
-/// A shape other than a picture's that an int8 tensor may stand for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    /// One vector, channel-major as ONNX flattens a picture of more than one pixel.
-    Flat,
-    /// Channels in so many groups, and whether these were exchanged with what is in them.
-    Grouped { groups: usize, exchanged: bool },
-}
-
+/// A real result that waits for its QuantizeLinear.
 #[derive(Clone, Debug)]
 struct Pending {
-    what: Kind,
-    dims: Vec<usize>,
+    what: Rc<Kind>,
+    axes: Axes,
     lo: f32,
     hi: f32,
+    /// The node that computes it.
+    maker: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -81,78 +99,128 @@ enum Kind {
         src: TensorId,
         shape: ConvShape,
         weights: Vec<i16>,
-        bias: Vec<i32>,
+        bias: Bias,
         scales: Vec<f32>,
     },
     Dense(Matrix, Vec<f32>),
-    Add(TensorId, TensorId),
-    /// The second may be one pixel.
+    /// The second times 1, or -1.
+    Add(TensorId, TensorId, f32),
+    /// The second's values repeat over the first's.
     Multiply(TensorId, TensorId),
-    /// Channel c's real value times the first number plus the second.
+    /// The real value at place p times the first number plus the second of line p modulo their number.
     Affine(TensorId, Vec<[f32; 2]>),
-    GlobalAverage(TensorId),
+    /// Over so many pixels.
+    GlobalAverage(TensorId, usize),
     /// Of a function's values.
-    GlobalAverageOf(TensorId, Box<[f32; 256]>),
-    /// With taps in the padding counted, or not.
-    AveragePool(TensorId, ConvShape, bool),
-    Concat(Vec<TensorId>),
+    GlobalAverageOf(TensorId, Function, usize),
+    AveragePool {
+        src: TensorId,
+        shape: ConvShape,
+        count_padding: bool,
+    },
+    /// Parts, and how many of each one's values stand together.
+    Concat(Vec<(TensorId, usize)>),
     /// The largest of a function's values under the kernel.
-    Max(TensorId, Box<[f32; 256]>, ConvShape),
+    Max(TensorId, Function, ConvShape),
 }
 
-/// A matrix product: `[outputs][inputs]` weights.
+/// Biases in accumulator steps.
+#[derive(Clone, Debug)]
+struct Bias {
+    values: Vec<i32>,
+    /// Whether they were real, and are rounded to these steps.
+    rounded: bool,
+}
+
+/// A GEMM of one row: `[outputs][inputs]` weights.
 #[derive(Clone, Debug)]
 struct Matrix {
     src: TensorId,
     weights: Vec<i16>,
-    bias: Vec<i32>,
+    bias: Bias,
+    axes: Axes,
 }
 
-type Why = String;
-/// Shape, integers less their zero point, steps.
-type ConstantWeights = (Vec<usize>, Vec<i16>, Vec<f32>);
-
 struct Lowering<'g> {
-    graph: &'g Graph,
+    reading: &'g Reading<'g>,
     kernels: Kernels,
+    /// The nodes that read a value.
+    readers: HashMap<&'g str, Vec<&'g Node>>,
     values: HashMap<&'g str, Value<'g>>,
     tensors: Vec<Tensor>,
     steps: Vec<Step>,
+    /// The node that computes each step: the convolution, not the QuantizeLinear that ends it.
+    makers: Vec<usize>,
+    /// The node that is being lowered.
+    at: usize,
     /// The tensors that are a table of another one.
     tables: HashMap<usize, (TensorId, Box<[i8; 256]>)>,
+    /// Results that were brought to a scale already.
+    emitted: Vec<(Pending, Quant, TensorId)>,
+    /// Tensors that were laid in another order already.
+    arranged: Vec<(View, View)>,
     input: Option<TensorId>,
+    /// Bytes of weights so far.
+    weights: usize,
 }
 
-/// Lowers a whole graph, or names the first node that cannot be.
+/// Lowers a whole graph, or names all nodes that cannot be.
 pub(super) fn lower(graph: &Graph, kernels: Kernels) -> Result<Lowered, EngineError> {
+    let reading = operators::read(graph);
     let mut l = Lowering {
-        graph,
+        reading: &reading,
         kernels,
+        readers: HashMap::new(),
         values: HashMap::new(),
         tensors: Vec::new(),
         steps: Vec::new(),
+        makers: Vec::new(),
+        at: 0,
         tables: HashMap::new(),
+        emitted: Vec::new(),
+        arranged: Vec::new(),
         input: None,
+        weights: 0,
     };
-    l.values.insert(&graph.input, Value::Input);
-    // Which node computes a value, and which a step: the convolution, not the QuantizeLinear that ends it.
-    let (mut makers, mut steps) = (HashMap::<&str, usize>::new(), Vec::new());
-    for (i, node) in graph.nodes.iter().enumerate() {
-        let refuse = |why| EngineError::Refused { node: node.name.clone(), op: node.op.clone(), why };
-        let values = l.node(node).map_err(refuse)?;
-        if values.len() != node.outputs.len() {
-            return Err(refuse(format!("{} outputs, expected {}", node.outputs.len(), values.len())));
-        }
-        let maker = node.inputs.first().and_then(|name| makers.get(name.as_str())).copied().unwrap_or(i);
-        for (out, value) in node.outputs.iter().zip(values) {
-            if !matches!(value, Value::Int(_) | Value::Real(_) | Value::Reshaped { .. } | Value::Weights { .. }) {
-                makers.insert(out, maker);
-            }
-            l.values.insert(out, value);
-        }
-        steps.resize(l.steps.len(), maker);
+    let mut problems: Vec<(usize, Why)> = Vec::new();
+    let input = finish::input(graph);
+    l.values.insert(&graph.input, input.as_ref().map_or(Value::Unknown, |(value, ..)| value.clone()));
+    for (node, name) in graph.nodes.iter().flat_map(|n| n.inputs.iter().map(move |name| (n, name))) {
+        l.readers.entry(name).or_default().push(node);
     }
-    l.finish(makers.get(graph.output.as_str()).copied(), steps)
+    let mut left: HashMap<&str, usize> = l.readers.iter().map(|(name, nodes)| (*name, nodes.len())).collect();
+    *left.entry(&graph.output).or_default() += 1;
+    for (i, node) in graph.nodes.iter().enumerate() {
+        l.at = i;
+        let unread = reading.problems.iter().find(|(at, _)| *at == i).map(|(_, why)| why.clone());
+        if unread.is_none() && node.outputs.iter().any(|out| reading.folded.contains_key(out.as_str())) {
+            continue;
+        }
+        let behind = node.inputs.iter().any(|name| matches!(l.values.get(name.as_str()), Some(Value::Unknown)));
+        let values = match unread {
+            Some(why) => Err(why),
+            None if behind => Ok(vec![l.behind(node)]),
+            None => l.node(node),
+        };
+        let values = values.unwrap_or_else(|why| {
+            problems.push((i, why));
+            Vec::new()
+        });
+        let mut values = values.into_iter();
+        for out in node.outputs.iter().filter(|out| !out.is_empty()) {
+            l.values.insert(out, values.next().unwrap_or(Value::Unknown));
+        }
+        // What nobody will read again goes, above all weights that wait for their QuantizeLinear.
+        for name in &node.inputs {
+            let left = left.entry(name).or_default();
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                l.values.remove(name.as_str());
+            }
+        }
+        l.forget();
+    }
+    l.finish(input, problems)
 }
 
 impl<'g> Lowering<'g> {
@@ -165,7 +233,8 @@ impl<'g> Lowering<'g> {
             "Gemm" => self.gemm(node),
             "MatMul" => self.matmul(node),
             "MatMulInteger" => self.matmul_integer(node),
-            "Add" | "Sub" | "Mul" | "Div" => self.binary(node),
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Min" | "Max" => self.binary(node),
+            "PRelu" => self.prelu(node),
             "BatchNormalization" => self.batch_normalization(node),
             "Cast" => self.cast(node),
             "GlobalAveragePool" | "ReduceMean" => self.global_average(node),
@@ -173,14 +242,14 @@ impl<'g> Lowering<'g> {
             "MaxPool" | "GlobalMaxPool" => self.max_pool(node),
             "Pad" => self.pad(node),
             "Relu" => self.clip(node, 0.0, f32::INFINITY),
+            "Clip" if self.ty(node, 0)? != Type::F32 => self.clip_codes(node),
             "Clip" => {
                 let lo = self.bound(node, 1, "min", f32::NEG_INFINITY)?;
                 let hi = self.bound(node, 2, "max", f32::INFINITY)?;
                 self.clip(node, lo, hi)
             }
-            "Softmax" => self.absorb(node, Absorbed::Softmax),
-            "Sigmoid" if self.ends_the_graph(&node.outputs) => self.absorb(node, Absorbed::Sigmoid),
-            "Sigmoid" | "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Elu" | "Tanh" => self.function(node),
+            "Softmax" => self.softmax(node, 0),
+            "Sigmoid" if self.ends_the_graph(&node.outputs) => self.absorb(node, 0, Absorbed::Sigmoid),
             "Concat" => self.concat(node),
             "Split" => return self.split(node),
             "Slice" => self.slice(node),
@@ -188,19 +257,40 @@ impl<'g> Lowering<'g> {
             "Transpose" => self.transpose(node),
             "Identity" | "Dropout" => self.take(node, 0),
             op if op.starts_with("QLinear") || op == "QGemm" => self.qlinear(node),
-            _ => Err("no int8 kernel for this operator in this build".into()),
+            "Shape" | "Size" | "Gather" | "ConstantOfShape" | "Expand" => {
+                Err("it is known for constants only, and its input is none".into())
+            }
+            _ => self.function(node),
         };
         value.map(|value| vec![value])
+    }
+
+    /// Drops the emitted results of which no value is left.
+    fn forget(&mut self) {
+        let own = |what: &Rc<Kind>| self.emitted.iter().filter(|(p, ..)| Rc::ptr_eq(&p.what, what)).count();
+        let read: Vec<bool> = self.emitted.iter().map(|(p, ..)| Rc::strong_count(&p.what) > own(&p.what)).collect();
+        let mut read = read.into_iter();
+        self.emitted.retain(|_| read.next().unwrap_or(false));
+    }
+
+    /// What a node behind a refused one gives: a tensor, if it says its scale and the file its shape. So later problems are
+    /// found as well.
+    fn behind(&mut self, node: &'g Node) -> Value<'g> {
+        let fact = node.outputs.first().and_then(|out| self.reading.facts.get(out.as_str()));
+        let tensor = match (node.op.as_str(), fact) {
+            ("QuantizeLinear", Some(fact)) => self.quant(node, 1, fact.ty).and_then(|quant| self.natural(&fact.dims, quant)),
+            _ => return Value::Unknown,
+        };
+        tensor.map_or(Value::Unknown, Value::Int)
     }
 
     /// Whether nothing but a change of number format or shape lies between these outputs and the graph's.
     fn ends_the_graph(&self, outputs: &[String]) -> bool {
         let [name] = outputs else { return false };
-        let mut name = name.as_str();
-        while name != self.graph.output {
-            let mut readers = self.graph.nodes.iter().filter(|n| n.inputs.iter().any(|i| i == name));
-            match (readers.next(), readers.next()) {
-                (Some(n), None) if NO_ARITHMETIC.contains(&n.op.as_str()) => {
+        let (graph, mut name) = (self.reading.graph, name.as_str());
+        while name != graph.output {
+            match self.readers.get(name).map(Vec::as_slice) {
+                Some([n]) if NO_ARITHMETIC.contains(&n.op.as_str()) => {
                     let [next] = n.outputs.as_slice() else { return false };
                     name = next;
                 }
@@ -211,72 +301,153 @@ impl<'g> Lowering<'g> {
     }
 
     fn name(&self, node: &'g Node, i: usize) -> Result<&'g str, Why> {
-        node.inputs.get(i).map(String::as_str).filter(|n| !n.is_empty()).ok_or(format!("input {i} is missing"))
+        node.inputs.get(i).map(String::as_str).filter(|n| !n.is_empty()).ok_or_else(|| format!("input {i} is missing"))
     }
 
     fn constant(&self, node: &'g Node, i: usize) -> Result<&'g Constant, Why> {
         let name = self.name(node, i)?;
-        self.graph.constants.get(name).ok_or(format!("input {i} (\"{name}\") must be a constant"))
+        self.reading.constant(name).ok_or_else(|| format!("input {i} (\"{name}\") must be a constant"))
     }
 
-    /// The value of input `i`; one that waits for its QuantizeLinear is used up by its first reader.
-    fn take(&mut self, node: &'g Node, i: usize) -> Result<Value<'g>, Why> {
+    /// Type of the values of input `i`.
+    fn ty(&self, node: &'g Node, i: usize) -> Result<Type, Why> {
+        let name = self.name(node, i)?;
+        self.reading.facts.get(name).map(|f| f.ty).ok_or_else(|| format!("type of \"{name}\" is unknown"))
+    }
+
+    /// ONNX shape of input `i`.
+    fn dims(&self, node: &'g Node, i: usize) -> Result<&'g [usize], Why> {
+        let name = self.name(node, i)?;
+        self.reading.dims(name).ok_or_else(|| format!("shape of \"{name}\" is unknown"))
+    }
+
+    /// Type and shape of a node's first output.
+    fn made(&self, node: &'g Node) -> Result<(Type, &'g [usize]), Why> {
+        let fact = node.outputs.first().and_then(|out| self.reading.facts.get(out.as_str()));
+        fact.map(|f| (f.ty, f.dims.as_slice())).ok_or_else(|| "shape of its output is unknown".into())
+    }
+
+    /// The value of input `i`, which is no constant.
+    fn take(&self, node: &'g Node, i: usize) -> Result<Value<'g>, Why> {
         let name = self.name(node, i)?;
         match self.values.get(name) {
-            Some(Value::Pending(_)) => Ok(self.values.remove(name).expect("it was just found")),
             Some(value) => Ok(value.clone()),
-            None if self.graph.constants.contains_key(name) => Err(format!("input {i} (\"{name}\") is a real constant")),
-            None => Err(format!("input {i} (\"{name}\") is a real value with more than one reader")),
+            None => Err(format!("input {i} (\"{name}\") is a constant, expected a tensor")),
         }
     }
 
-    fn real(&mut self, node: &'g Node, i: usize) -> Result<TensorId, Why> {
+    fn real(&self, node: &'g Node, i: usize) -> Result<View, Why> {
         match self.take(node, i)? {
-            Value::Real(id) => Ok(id),
+            Value::Real(view) => Ok(view),
             other => Err(format!("input {i} is {}, expected a dequantised int8 tensor", other.describe())),
         }
     }
 
-    fn int(&mut self, node: &'g Node, i: usize) -> Result<TensorId, Why> {
+    /// An int8 tensor whose scale and zero point are inputs `i + 1` and `i + 2`.
+    fn int(&mut self, node: &'g Node, i: usize) -> Result<View, Why> {
+        let quant = self.quant(node, i + 1, self.ty(node, i)?)?;
         match self.take(node, i)? {
-            Value::Int(id) => Ok(id),
+            Value::Int(view) => Ok(View { id: self.read_as(view.id, quant)?, ..view }),
+            Value::Codes(axes) => self.input_tensor(axes, quant),
             other => Err(format!("input {i} is {}, expected an int8 tensor", other.describe())),
         }
     }
 
-    fn tensor(&mut self, dims: Vec<usize>, quant: Quant) -> Result<TensorId, Why> {
-        let mut len = 1usize;
-        for &d in &dims {
-            len = len
-                .checked_mul(d)
-                .filter(|&l| l > 0 && l <= MAX_ACTIVATION)
-                .ok_or(format!("activation of shape {dims:?}"))?;
+    /// The graph's input at this scale and zero point.
+    fn input_tensor(&mut self, axes: Axes, quant: Quant) -> Result<View, Why> {
+        let id = match self.input {
+            Some(id) if self.get(id).quant == quant => id,
+            Some(_) => return Err("the graph's input is quantised with two scales or zero points".into()),
+            None => self.tensor(axes.dims().iter().product(), quant)?,
+        };
+        self.input = Some(id);
+        Ok(View { id, axes })
+    }
+
+    fn tensor(&mut self, len: usize, quant: Quant) -> Result<TensorId, Why> {
+        if !(1..=MAX_ACTIVATION).contains(&len) {
+            return Err(format!("an activation of {len} values, expected 1 to {MAX_ACTIVATION}"));
         }
-        self.tensors.push(Tensor { dims, len, quant });
+        self.tensors.push(Tensor { len, quant });
         Ok(TensorId(self.tensors.len() - 1))
+    }
+
+    /// A new tensor of this ONNX shape, laid as kernels like it.
+    fn natural(&mut self, dims: &[usize], quant: Quant) -> Result<View, Why> {
+        let id = self.tensor(dims.iter().product(), quant)?;
+        Ok(View { id, axes: Axes::natural(dims) })
     }
 
     fn get(&self, id: TensorId) -> &Tensor {
         &self.tensors[id.0]
     }
 
-    /// Constant steps of input `i`: one, or one a slice.
-    fn steps(&self, node: &'g Node, i: usize) -> Result<Vec<f32>, Why> {
-        match &self.constant(node, i)?.values {
-            Values::F32(s) if !s.is_empty() && s.iter().all(|s| s.is_finite() && *s > 0.0) => Ok(s.clone()),
-            _ => Err("steps must be finite and positive".into()),
+    fn push(&mut self, maker: usize, operation: Operation, sources: Vec<TensorId>, dst: TensorId) {
+        self.steps.push(Step { operation, sources, dst });
+        self.makers.push(maker);
+    }
+
+    /// The same tensor laid by `axes`, which may need a step that moves its values.
+    fn arrange(&mut self, view: &View, axes: Axes) -> Result<TensorId, Why> {
+        if view.axes == axes {
+            return Ok(view.id);
+        }
+        let known = |(from, to): &&(View, View)| from.id == view.id && from.axes == view.axes && to.axes == axes;
+        if let Some((_, to)) = self.arranged.iter().find(known) {
+            return Ok(to.id);
+        }
+        let Tensor { len, quant } = *self.get(view.id);
+        let dst = self.tensor(len, quant)?;
+        let operation = match (view.axes.shuffled(), axes.dims().as_slice()) {
+            (Some(groups), &[1, channels, h, w]) if axes == Axes::image([h, w, channels]) => {
+                Operation::ShuffleChannels { channels, groups }
+            }
+            _ => self.moved(len, || (axes.places(), view.axes.places()))?,
+        };
+        self.push(self.at, operation, vec![view.id], dst);
+        self.arranged.push((view.clone(), View { id: dst, axes }));
+        Ok(dst)
+    }
+
+    /// The step that brings values from the second places to the first; `len`: most places that either of both has.
+    fn moved(&self, len: usize, places: impl FnOnce() -> (Vec<u32>, Vec<u32>)) -> Result<Operation, Why> {
+        if len > MAX_MOVED {
+            return Err(format!("{len} values would have to be moved one by one, at most {MAX_MOVED}"));
+        }
+        let (to, from) = places();
+        let mut order = vec![0; to.len()];
+        to.into_iter().zip(from).for_each(|(to, from)| order[to as usize] = from);
+        Ok(Operation::Rearrange(order))
+    }
+
+    /// A view as an image that lies as kernels want it: rows, columns, channels.
+    fn image(&mut self, view: &View) -> Result<(TensorId, [usize; 3]), Why> {
+        match *view.axes.dims().as_slice() {
+            [1, c, h, w] => Ok((self.arrange(view, Axes::image([h, w, c]))?, [h, w, c])),
+            [n, _, _, _] => Err(format!("a batch of {n}, expected 1")),
+            ref dims => Err(format!("its input is of shape {dims:?}, expected [1, channels, rows, columns]")),
         }
     }
 
-    /// Step and zero point from inputs `i` and `i + 1`; uint8 is re-based.
-    fn quant(&self, node: &'g Node, i: usize) -> Result<Quant, Why> {
-        let scale = match &self.constant(node, i)?.values {
-            Values::F32(v) if v.len() == 1 && v[0].is_finite() && v[0] > 0.0 => v[0],
-            _ => return Err(format!("input {i} must be one finite positive step")),
+    /// Constant scales of input `i`: one, or one a slice.
+    fn scales(&self, node: &'g Node, i: usize) -> Result<Vec<f32>, Why> {
+        match &self.constant(node, i)?.values {
+            Values::F32(s) if !s.is_empty() && s.iter().all(|s| s.is_finite() && *s > 0.0) => Ok(s.clone()),
+            Values::F32(s) => Err(format!("its scales must be finite and positive, the first is {:?}", s.first())),
+            other => Err(format!("input {i} is {}, expected float scales", other.element())),
+        }
+    }
+
+    /// Scale and zero point from inputs `i` and `i + 1`; uint8 is re-based. Without a zero point it is 0 of the tensor's own
+    /// type.
+    fn quant(&self, node: &'g Node, i: usize, ty: Type) -> Result<Quant, Why> {
+        let &[scale] = self.scales(node, i)?.as_slice() else {
+            return Err("an activation with one scale a channel, expected one scale".into());
         };
-        let zero_point = match node.inputs.get(i + 1).filter(|n| !n.is_empty()) {
-            None => -128, // QuantizeLinear without a zero point gives uint8 with zero point 0.
-            Some(_) => match &self.constant(node, i + 1)?.values {
+        let zero_point = match (node.inputs.get(i + 1).filter(|n| !n.is_empty()), ty) {
+            (None, Type::U8) => -128,
+            (None, _) => 0,
+            (Some(_), _) => match &self.constant(node, i + 1)?.values {
                 Values::I8(v) if v.len() == 1 => v[0],
                 Values::U8(v) if v.len() == 1 => (v[0] as i16 - 128) as i8,
                 _ => return Err(format!("input {} must be one int8 or uint8 zero point", i + 1)),
@@ -286,132 +457,82 @@ impl<'g> Lowering<'g> {
     }
 
     fn cast(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
-        match (self.take(node, 0)?, node.attributes.get("to")) {
-            (Value::Sums(m), Some(Attribute::Int(1))) => Ok(Value::RealSums(m)),
-            (other, to) => Err(format!("{} cast to {to:?}, expected int32 sums to float", other.describe())),
-        }
-    }
-
-    fn absorb(&mut self, node: &'g Node, what: Absorbed) -> Result<Value<'g>, Why> {
-        if !self.ends_the_graph(&node.outputs) {
-            return Err("only the last operator may be a softmax".into());
-        }
-        match self.take(node, 0)? {
-            value @ (Value::Real(_) | Value::Pending(_)) => Ok(Value::Scores(Box::new(value), what)),
-            other => Err(format!("input is {}, expected logits", other.describe())),
-        }
-    }
-
-    /// The plan, without steps that nobody reads. `last`: the node that computes the output; `makers`: the one of each step.
-    fn finish(mut self, last: Option<usize>, makers: Vec<usize>) -> Result<Lowered, EngineError> {
-        let refuse = |why: String| EngineError::Refused { node: self.graph.output.clone(), op: "output".into(), why };
-        let (value, absorbed) = match self.values.remove(self.graph.output.as_str()) {
-            Some(Value::Scores(inner, what)) => (Some(*inner), Some(what)),
-            other => (other, None),
-        };
-        let unclamped = |p: &Pending| p.lo == f32::NEG_INFINITY && p.hi == f32::INFINITY;
-        let output = match value {
-            Some(Value::Real(id) | Value::Int(id)) => Output::Quantised(id, self.tensors[id.0].quant),
-            Some(Value::Pending(p)) if unclamped(&p) => match p.what {
-                Kind::Dense(m, steps) => {
-                    let zero_point = self.tensors[m.src.0].quant.zero_point;
-                    Output::Dense(m.src, Dense::new(self.kernels, &m.weights, m.bias, zero_point), steps)
-                }
-                _ => return Err(refuse("expected a Gemm, or a QuantizeLinear before it".into())),
-            },
-            Some(other) => return Err(refuse(format!("it is {}", other.describe()))),
-            None => return Err(refuse("it is a constant or read by other nodes".into())),
-        };
-        let input = self.input.ok_or_else(|| refuse("the input is never quantised".into()))?;
-        let report = |n: &Node| NodeReport { name: n.name.clone(), op: n.op.clone(), place: "folded".into() };
-        let mut reports: Vec<NodeReport> = self.graph.nodes.iter().map(report).collect();
-        let (Output::Quantised(needed, _) | Output::Dense(needed, ..)) = &output;
-        let mut read = vec![false; self.tensors.len()];
-        read[needed.0] = true;
-        let mut steps = Vec::with_capacity(self.steps.len());
-        for (step, maker) in self.steps.into_iter().zip(makers).rev() {
-            if read[step.dst.0] {
-                step.sources.iter().for_each(|id| read[id.0] = true);
-                reports[maker].place = step.operation.describe();
-                steps.push(step);
+        let (to, _) = self.made(node)?;
+        let from = self.ty(node, 0)?;
+        match (self.take(node, 0)?, to) {
+            (Value::Sums(m), Type::F32) => Ok(Value::RealSums(m)),
+            // The codes themselves are the real values.
+            (Value::Codes(axes), Type::F32) => {
+                let zero_point = if from == Type::U8 { -128 } else { 0 };
+                self.input_tensor(axes, Quant { scale: 1.0, zero_point }).map(Value::Real)
+            }
+            (value, to) if to == from => Ok(value),
+            (other, to) => {
+                Err(format!("{} cast to {to}, expected accumulators or the input cast to float", other.describe()))
             }
         }
-        steps.reverse();
-        if let (Some(last), Output::Dense(_, dense, _)) = (last, &output) {
-            reports[last].place = format!("{}, unrounded logits", dense.describe());
+    }
+
+    /// A softmax that the head computes: over all values of the output at once.
+    fn softmax(&mut self, node: &'g Node, i: usize) -> Result<Value<'g>, Why> {
+        let dims = self.dims(node, i)?;
+        let opset = match node.attributes.get("opset") {
+            Some(Attribute::Int(opset)) => *opset,
+            _ => self.reading.graph.opset,
+        };
+        let default = if opset >= 13 || node.op != "Softmax" { -1 } else { 1 };
+        let stated = if let Some(Attribute::Int(axis)) = node.attributes.get("axis") { *axis } else { default };
+        let axis = operators::axis_of(stated, dims.len())?;
+        // Before opset 13 it goes over all axes from this one on.
+        let over: usize = if opset >= 13 { dims[axis] } else { dims[axis..].iter().product() };
+        if over != dims.iter().product::<usize>() {
+            return Err(format!("it goes over axis {stated} of {dims:?}, expected all values of the output"));
         }
-        Ok(Lowered { tensors: self.tensors, steps, input, output, absorbed, reports })
+        self.absorb(node, i, Absorbed::Softmax)
+    }
+
+    fn absorb(&mut self, node: &'g Node, i: usize, what: Absorbed) -> Result<Value<'g>, Why> {
+        if !self.ends_the_graph(&node.outputs) {
+            return Err(format!("only the last operator may be a {what:?}"));
+        }
+        match self.take(node, i)? {
+            value @ (Value::Real(_) | Value::Pending(_) | Value::Int(_) | Value::Function { .. }) => {
+                Ok(Value::Scores(Box::new(value), what))
+            }
+            other => Err(format!("input is {}, expected logits", other.describe())),
+        }
     }
 }
 
 impl Pending {
-    fn new(what: Kind, dims: Vec<usize>) -> Self {
-        Self { what, dims, lo: f32::NEG_INFINITY, hi: f32::INFINITY }
+    fn new(what: Kind, axes: Axes, maker: usize) -> Self {
+        Self { what: Rc::new(what), axes, lo: f32::NEG_INFINITY, hi: f32::INFINITY, maker }
+    }
+
+    fn unclamped(&self) -> bool {
+        self.lo == f32::NEG_INFINITY && self.hi == f32::INFINITY
+    }
+
+    /// Whether both are the same real numbers, place by place.
+    fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.what, &other.what) && self.lo == other.lo && self.hi == other.hi
     }
 }
 
 impl Value<'_> {
     fn describe(&self) -> &'static str {
         match self {
-            Self::Input => "the graph's real input",
+            Self::Input(_) => "the graph's real input",
+            Self::Codes(_) => "the graph's integer input",
             Self::Int(_) => "an int8 tensor",
             Self::Real(_) => "a dequantised tensor",
-            Self::Reshaped { .. } => "a tensor in another shape",
-            Self::Weights { .. } => "a dequantised constant",
+            Self::Weights(_) => "a dequantised constant",
             Self::Constant { .. } => "a real constant",
             Self::Function { .. } => "a function of a tensor, not yet quantised",
             Self::Pending(_) => "a real value not yet quantised",
-            Self::Sums(_) | Self::RealSums(_) => "int32 sums",
+            Self::Sums(_) | Self::RealSums(_) => "int32 accumulators",
             Self::Scores(..) => "scores",
+            Self::Unknown => "unknown",
         }
     }
-}
-
-fn integers(values: &Values) -> Result<Vec<i32>, Why> {
-    Ok(match values {
-        Values::I8(v) => v.iter().map(|&v| v as i32).collect(),
-        Values::U8(v) => v.iter().map(|&v| v as i32).collect(),
-        Values::I32(v) => v.clone(),
-        _ => return Err("expected integers of 8 or 32 bits".into()),
-    })
-}
-
-/// A constant's integers less their zero points, one or one a slice of `axis`.
-fn centred(constant: &Constant, zero_points: &[i32], axis: usize) -> Result<Vec<i32>, Why> {
-    let mut values = integers(&constant.values)?;
-    take_off(&mut values, constant, zero_points, axis, |v, zp| v.wrapping_sub(zp))?;
-    Ok(values)
-}
-
-/// [`centred`] of weights, which have 8 bits, as have their zero points.
-fn centred_weights(constant: &Constant, zero_points: &[i32], axis: usize) -> Result<Vec<i16>, Why> {
-    let mut values: Vec<i16> = match &constant.values {
-        Values::I8(v) => v.iter().map(|&v| v.into()).collect(),
-        Values::U8(v) => v.iter().map(|&v| v.into()).collect(),
-        _ => return Err("expected weights of 8 bits".into()),
-    };
-    if let Some(zp) = zero_points.iter().find(|zp| !(-128..=255).contains(*zp)) {
-        return Err(format!("zero point {zp} of weights of 8 bits"));
-    }
-    take_off(&mut values, constant, zero_points, axis, |v, zp| v - zp as i16)?;
-    Ok(values)
-}
-
-/// Takes zero points off a constant's values, one or one a slice of `axis`.
-fn take_off<T: Copy>(
-    values: &mut [T],
-    constant: &Constant,
-    zero_points: &[i32],
-    axis: usize,
-    less: impl Fn(T, i32) -> T,
-) -> Result<(), Why> {
-    let inner = match zero_points.len() {
-        1 => values.len(),
-        n if constant.dims.get(axis) == Some(&n) => constant.dims[axis + 1..].iter().product(),
-        n => return Err(format!("{n} zero points for axis {axis} of {:?}", constant.dims)),
-    };
-    for (slice, zp) in values.chunks_mut(inner.max(1)).zip(zero_points.iter().cycle()).filter(|(_, zp)| **zp != 0) {
-        slice.iter_mut().for_each(|v| *v = less(*v, *zp));
-    }
-    Ok(())
 }

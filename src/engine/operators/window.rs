@@ -1,20 +1,21 @@
 //! Where a kernel goes over its input: strides, dilations, padding, output size.
 //!
-//! Knows no tensor.
+//! Of convolutions and pools alike; their shape rules and their lowering read it here.
 
 use super::Why;
 use crate::engine::proto::{Attribute, Node};
 
 /// Where a kernel goes over its input.
-pub(super) struct Window {
-    pub(super) output: [usize; 2],
-    pub(super) stride: [usize; 2],
-    pub(super) dilation: [usize; 2],
-    pub(super) pad: [usize; 2],
+pub(in crate::engine) struct Window {
+    pub(in crate::engine) output: [usize; 2],
+    pub(in crate::engine) stride: [usize; 2],
+    pub(in crate::engine) dilation: [usize; 2],
+    pub(in crate::engine) pad: [usize; 2],
 }
 
 impl Window {
-    pub(super) fn read(node: &Node, input: [usize; 2], kernel: [usize; 2], ceil_allowed: bool) -> Result<Self, Why> {
+    /// Reads a node's window over `input` rows and columns; `kernel`: its rows and columns.
+    pub(in crate::engine) fn read(node: &Node, input: [usize; 2], kernel: [usize; 2]) -> Result<Self, Why> {
         let pair = |name: &str| -> Result<[usize; 2], Why> {
             match node.attributes.get(name) {
                 None => Ok([1, 1]),
@@ -40,10 +41,10 @@ impl Window {
             Some(Attribute::Text(t)) => t,
             _ => return Err("auto_pad must be text".into()),
         };
-        let ceil = int(node, "ceil_mode", 0)? != 0;
-        if ceil && !ceil_allowed {
-            return Err("ceil_mode".into());
+        if auto != "NOTSET" && pads != [0; 4] {
+            return Err(format!("auto_pad {auto} beside pads {pads:?}, expected one of both"));
         }
+        let ceil = matches!(node.attributes.get("ceil_mode"), Some(Attribute::Int(1)));
         let (mut output, mut pad) = ([0; 2], [0; 2]);
         for axis in 0..2 {
             let reach = (kernel[axis] - 1) * dilation[axis] + 1;
@@ -70,17 +71,13 @@ impl Window {
     }
 }
 
-/// A whole-number attribute that may be negative.
-pub(super) fn axis(node: &Node, name: &str, default: i64) -> Result<i64, Why> {
-    match node.attributes.get(name) {
-        None => Ok(default),
-        Some(Attribute::Int(v)) => Ok(*v),
-        other => Err(format!("{name} {other:?}, expected a whole number")),
+/// The kernel's rows and columns that a node says.
+pub(in crate::engine) fn kernel_shape(node: &Node) -> Result<Option<[usize; 2]>, Why> {
+    match node.attributes.get("kernel_shape") {
+        None => Ok(None),
+        Some(Attribute::Ints(v)) if v.len() == 2 && v.iter().all(|k| (1..=1024).contains(k)) => {
+            Ok(Some([v[0] as usize, v[1] as usize]))
+        }
+        other => Err(format!("kernel_shape {other:?}, expected two of 1..=1024")),
     }
-}
-
-/// A whole-number attribute that may not.
-pub(super) fn int(node: &Node, name: &str, default: usize) -> Result<usize, Why> {
-    let value = axis(node, name, default as i64)?;
-    usize::try_from(value).map_err(|_| format!("{name} {value}"))
 }

@@ -1,0 +1,181 @@
+//! The two ends of a plan: what the graph's input is, and what its output needs.
+
+use super::{Axes, Bias, Kind, Lowering, Matrix, Pending, Value, Why};
+use crate::engine::operation::Dense;
+use crate::engine::plan::{Lowered, NodeReport, Output};
+use crate::engine::proto::{Graph, Node, Type};
+use crate::engine::{EngineError, Refusal};
+use crate::quant::logit_q16;
+
+/// The input's rows, columns and channels, and whether the file has the channels last.
+pub(super) type Shape = ([usize; 3], bool);
+
+/// What the graph's input stands for.
+pub(super) fn input<'g>(graph: &'g Graph) -> Result<(Value<'g>, Shape), Why> {
+    let &[n, a, b, c] = graph.input_dims.as_slice() else {
+        return Err(format!("input of shape {:?}, expected [1, channels, height, width]", graph.input_dims));
+    };
+    if n != 1 {
+        return Err(format!("a batch of {n}, expected 1; export the model for one image"));
+    }
+    let last = channels_last(graph);
+    let (axes, image) = match last {
+        true => (Axes::rows(&graph.input_dims), [a, b, c]),
+        false => (Axes::image([b, c, a]), [b, c, a]),
+    };
+    let value = match graph.input_type {
+        Type::F32 => Value::Input(axes),
+        Type::I8 | Type::U8 => Value::Codes(axes),
+        other => return Err(format!("input of {other}, expected float, int8 or uint8")),
+    };
+    Ok((value, (image, last)))
+}
+
+/// Whether the first thing that is done with the input's axes is to bring channels to the front. Either way the plan is
+/// exact: this only says what is called a row, a column and a channel.
+fn channels_last(graph: &Graph) -> bool {
+    let mut name = graph.input.as_str();
+    let reader = |name: &str| graph.nodes.iter().find(|n| n.inputs.iter().any(|i| i == name));
+    while let Some(node) = reader(name) {
+        match (node.op.as_str(), node.outputs.as_slice()) {
+            ("Transpose", _) => return super::channels::permutation(node, 4) == [0, 3, 1, 2],
+            ("QuantizeLinear" | "DequantizeLinear" | "Cast" | "Identity" | "Add" | "Sub" | "Mul" | "Div", [out]) => {
+                name = out
+            }
+            _ => return false,
+        }
+    }
+    false
+}
+
+impl Lowering<'_> {
+    /// The plan, without steps that nobody reads; or all that stands in its way.
+    pub(super) fn finish(
+        mut self,
+        input: Result<(Value<'_>, Shape), Why>,
+        problems: Vec<(usize, Why)>,
+    ) -> Result<Lowered, EngineError> {
+        let graph = self.reading.graph;
+        let quantised = graph.nodes.iter().any(|n| n.op.starts_with('Q') || n.op == "MatMulInteger");
+        let refusal = |node: &str, op: &str, why: Why| Refusal { node: node.into(), op: op.into(), why };
+        let mut refused: Vec<Refusal> = Vec::new();
+        let shape = match input {
+            Ok((_, shape)) => Some(shape),
+            Err(why) => {
+                refused.push(refusal(&graph.input, "input", why));
+                None
+            }
+        };
+        for (i, why) in problems {
+            refused.push(refusal(&graph.nodes[i].name, &graph.nodes[i].op, why));
+        }
+        let output = self.output().unwrap_or_else(|why| {
+            refused.push(refusal(&graph.output, "output", why));
+            None
+        });
+        if self.input.is_none() && refused.is_empty() {
+            refused.push(refusal(&graph.input, "input", "it is never quantised".into()));
+        }
+        let (Some((output, absorbed)), Some((image, channels_last)), Some(input), true) =
+            (output, shape, self.input, refused.is_empty())
+        else {
+            return Err(EngineError::Refused { nodes: refused, quantised });
+        };
+        let report = |n: &Node| NodeReport { name: n.name.clone(), op: n.op.clone(), place: "folded".into() };
+        let mut reports: Vec<NodeReport> = graph.nodes.iter().map(report).collect();
+        let (Output::Quantised(needed, _) | Output::Table(needed, _) | Output::Dense(needed, ..)) = &output;
+        let mut read = vec![false; self.tensors.len()];
+        read[needed.0] = true;
+        let mut steps = Vec::with_capacity(self.steps.len());
+        if let Output::Dense(_, dense, _) = &output
+            && let Some(last) = self.last_maker()
+        {
+            reports[last].place = format!("{}, unrounded logits", dense.describe());
+        }
+        for (step, maker) in self.steps.into_iter().zip(self.makers).rev() {
+            if read[step.dst.0] {
+                step.sources.iter().for_each(|id| read[id.0] = true);
+                let place = &mut reports[maker].place;
+                *place = match place.as_str() {
+                    "folded" => step.operation.describe(),
+                    later => format!("{}, then {later}", step.operation.describe()),
+                };
+                steps.push(step);
+            }
+        }
+        steps.reverse();
+        Ok(Lowered { tensors: self.tensors, steps, input, image, channels_last, output, absorbed, reports })
+    }
+
+    /// The node that computes an output that waits for no QuantizeLinear.
+    fn last_maker(&self) -> Option<usize> {
+        match self.values.get(self.reading.graph.output.as_str()) {
+            Some(Value::Pending(p)) => Some(p.maker),
+            Some(Value::Scores(inner, _)) => match &**inner {
+                Value::Pending(p) => Some(p.maker),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Where the logits come from, in ONNX's order; `None` behind a node that was refused.
+    fn output(&mut self) -> Result<Option<(Output, Option<crate::engine::Absorbed>)>, Why> {
+        let graph = self.reading.graph;
+        let found = self.reading.facts.get(graph.output.as_str()).map(|f| f.ty);
+        let (value, absorbed) = match self.values.get(graph.output.as_str()).cloned() {
+            Some(Value::Unknown) => return Ok(None),
+            Some(Value::Scores(inner, what)) => (*inner, Some(what)),
+            Some(value) => (value, None),
+            None => return Err("it is a constant".into()),
+        };
+        if let (Some(stated), Some(found)) = (graph.output_type, found)
+            && stated != found
+        {
+            return Err(format!("the file says that it is {stated}, its node gives {found}"));
+        }
+        match found {
+            Some(Type::F32) => {}
+            Some(other) => {
+                return Err(format!(
+                    "it is {other}, without a scale; end the graph with the DequantizeLinear that belongs to it"
+                ));
+            }
+            None => return Err("its type is unknown".into()),
+        }
+        let output = match value {
+            Value::Real(view) | Value::Int(view) => {
+                let id = self.arrange(&view, Axes::rows(&view.axes.dims()))?;
+                Output::Quantised(id, self.get(id).quant)
+            }
+            Value::Function { view, values } => {
+                if values.iter().any(|x| x.is_nan()) {
+                    return Err("it has no value for some of its int8 inputs".into());
+                }
+                let id = self.arrange(&view, Axes::rows(&view.axes.dims()))?;
+                Output::Table(id, Box::new(values.map(|x| logit_q16(1, x))))
+            }
+            Value::Pending(p) if p.unclamped() && p.axes == Axes::rows(&p.axes.dims()) => self.unrounded(&p)?,
+            Value::Pending(_) => return Err("expected a QuantizeLinear before it".into()),
+            other => return Err(format!("it is {}", other.describe())),
+        };
+        Ok(Some((output, absorbed)))
+    }
+
+    /// A GEMM, or a convolution of one pixel, whose accumulators are the logits.
+    fn unrounded(&self, pending: &Pending) -> Result<Output, Why> {
+        let (matrix, scales) = match &*pending.what {
+            Kind::Dense(m, scales) => (m.clone(), scales),
+            Kind::Conv { src, shape, weights, bias, scales }
+                if shape.input[..2] == [1, 1] && shape.is_pointwise() && shape.groups == 1 =>
+            {
+                let axes = pending.axes.clone();
+                (Matrix { src: *src, weights: weights.clone(), bias: bias.clone(), axes }, scales)
+            }
+            _ => return Err("expected a Gemm, or a QuantizeLinear before it".into()),
+        };
+        let Bias { values, .. } = matrix.bias;
+        let zero_point = self.get(matrix.src).quant.zero_point;
+        Ok(Output::Dense(matrix.src, Dense::new(self.kernels, &matrix.weights, values, zero_point), scales.clone()))
+    }
+}
