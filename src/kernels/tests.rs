@@ -254,7 +254,7 @@ fn drawn_shape(r: &mut Random) -> ConvShape {
         let oc =
             if groups == c && r.range(0, 3) > 0 { c } else { groups * r.range(1, 40 / groups.min(40) as i32 + 1) as usize };
         let s = shape([side[0], side[1], c], oc, kernel, stride, pad, dilation, groups);
-        if let Some(s) = s.filter(|s| c % groups == 0 && s.output[0] * s.output[1] > 0) {
+        if let Some(s) = s.filter(|s| c.is_multiple_of(groups) && s.output[0] * s.output[1] > 0) {
             return s;
         }
     }

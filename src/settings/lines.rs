@@ -5,15 +5,18 @@ use super::read::{TEN_MINUTES_MS, travel};
 use super::reader::Table;
 use super::*;
 
+/// How the rest of an output's table is read for one word.
+type Read<T> = fn(&mut Table<'_>) -> T;
+
 /// How the rest of the table is read for one mode.
-const MODES: [(&str, fn(&mut Table<'_>) -> Mode); 3] = [
+const MODES: [(&str, Read<Mode>); 3] = [
     ("level", |_| Mode::Level),
     ("pulse", |t| Mode::Pulse(Millis(t.integer("width_ms", 100, 1..=TEN_MINUTES_MS) as u32))),
     ("latched", |_| Mode::Latched),
 ];
 
 /// How the rest of the table is read for one backend.
-const BACKENDS: [(&str, fn(&mut Table<'_>) -> Backend); 4] = [
+const BACKENDS: [(&str, Read<Backend>); 4] = [
     ("simulated", |_| Backend::Simulated),
     ("gpiochip", |t| Backend::Gpiochip { chip: t.required("chip"), line: t.required("line") }),
     ("rppal", |t| Backend::Rppal { pin: t.integer("pin", -1, 0..=57).max(0) as u8 }),
@@ -24,8 +27,11 @@ const BACKENDS: [(&str, fn(&mut Table<'_>) -> Backend); 4] = [
     }),
 ];
 
+/// Adds what a word of `on` stands for.
+type Add = fn(&mut Calls);
+
 /// What a word of `on` adds to the verdicts that call for a line.
-const CALLS: [(&str, fn(&mut Calls)); 5] = [
+const CALLS: [(&str, Add); 5] = [
     ("accept", |c| c.on(Action::Accept)),
     ("reject", |c| c.on(Action::Reject)),
     ("review", |c| c.on(Action::Review)),
@@ -34,7 +40,7 @@ const CALLS: [(&str, fn(&mut Calls)); 5] = [
 ];
 
 /// What a word of `on` that stands alone makes of a line.
-const STATUS: [(&str, fn(&mut Table<'_>) -> Drive); 3] = [
+const STATUS: [(&str, Read<Drive>); 3] = [
     ("busy", |_| Drive::Busy),
     ("ready", |_| Drive::Ready),
     ("heartbeat", |t| Drive::Heartbeat(Millis(t.integer("period_ms", 500, 10..=60_000) as u32))),

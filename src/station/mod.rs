@@ -22,8 +22,9 @@ use crate::decide::{Action, Decider, Decision, Observation, Policy, PolicyError,
 use crate::fault::Reason;
 use crate::frame::CapturedAt;
 use crate::head::{Score, TagId, top_k};
-use crate::line::{Admission, Intake, Line, LineMask, Moment, Opened, Part, PartId, PartRules, Spacing, Taken};
+use crate::line::{Admission, Intake, Line, LineMask, MAX_PARTS, Moment, Opened, Part, PartId, PartRules, Spacing, Taken};
 use crate::time::{Instant, Micros};
+use heapless::Deque;
 
 /// What a site and its model decide of the line.
 #[derive(Clone, Debug)]
@@ -117,7 +118,7 @@ pub struct PartDone {
     pub part: Part,
     /// When its last frame was taken; its trigger if it had none.
     pub captured_at: Instant,
-    /// The best tag of its last frame, and its score; absent if nothing was classified.
+    /// The best tag of its last frame that was classified, and its score; absent if none was.
     pub best: Option<(TagId, Score)>,
     /// What its frames said together.
     pub decision: Decision,
@@ -141,6 +142,7 @@ impl PartDone {
 
 /// What follows from an input.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "an effect is handed on at once, and there is no heap to box it on")]
 pub enum Effect {
     /// A part is on its way: outputs schedule its gates, each with the late action until a verdict comes.
     Opened {
@@ -210,6 +212,8 @@ pub struct Station {
     deciding: Option<PartId>,
     /// The part of the ticket that is out.
     classifying: Option<PartId>,
+    /// The best tag of the last frame of parts that wait for more.
+    best: Deque<(PartId, TagId, Score), MAX_PARTS>,
     failed_in_a_row: u32,
     max_faults: u32,
     wanted: u64,
@@ -228,6 +232,7 @@ impl Station {
             first_gate: rules.first_gate,
             deciding: None,
             classifying: None,
+            best: Deque::new(),
             failed_in_a_row: 0,
             max_faults: rules.max_faults,
             wanted: rules.parts,
@@ -356,6 +361,7 @@ impl Station {
         if self.line.waiting(part.id).is_none() {
             return;
         }
+        self.remember_best(part.id, scores);
         let decision = self.decider.step(now, Observation::Scores { captured_at, scores, beyond });
         if !last && !matches!(decision.verdict, Verdict::Safe(_)) {
             if !self.routing.is_gated() {
@@ -363,9 +369,7 @@ impl Station {
             }
             return;
         }
-        let mut best = [(TagId(0), Score(0))];
-        let best = (top_k(scores, &mut best) == 1).then_some(best[0]);
-        self.end(now, part, captured_at, best, decision, effects);
+        self.end(now, part, captured_at, decision, effects);
     }
 
     fn not_classified(&mut self, now: Instant, ticket: Ticket, reason: Reason, effects: &mut dyn FnMut(Effect)) {
@@ -378,6 +382,16 @@ impl Station {
         match self.line.waiting(part.id) {
             Some(part) => self.fail(now, part, captured_at, reason, effects),
             None => self.part_fault(reason, None, effects),
+        }
+    }
+
+    fn remember_best(&mut self, part: PartId, scores: &[Score]) {
+        let mut best = [(TagId(0), Score(0))];
+        if top_k(scores, &mut best) == 1 {
+            let [(tag, score)] = best;
+            self.best.retain(|(id, ..)| *id != part);
+            // No more parts wait than fit, so none is refused.
+            let _ = self.best.push_back((part, tag, score));
         }
     }
 
@@ -407,7 +421,7 @@ impl Station {
             true => self.decider.step(now, Observation::Missing(reason)),
             false => Decision::safe(reason),
         };
-        self.end(now, part, captured_at, None, decision, effects);
+        self.end(now, part, captured_at, decision, effects);
     }
 
     fn part_fault(&self, reason: Reason, part: Option<PartId>, effects: &mut dyn FnMut(Effect)) {
@@ -415,16 +429,10 @@ impl Station {
         effects(Effect::Fault { reason, part, scope });
     }
 
-    fn end(
-        &mut self,
-        now: Instant,
-        part: Part,
-        captured_at: Instant,
-        best: Option<(TagId, Score)>,
-        decision: Decision,
-        effects: &mut dyn FnMut(Effect),
-    ) {
+    fn end(&mut self, now: Instant, part: Part, captured_at: Instant, decision: Decision, effects: &mut dyn FnMut(Effect)) {
         self.line.close(part.id);
+        let best = self.best.iter().find(|(id, ..)| *id == part.id).map(|(_, tag, score)| (*tag, *score));
+        self.best.retain(|(id, ..)| *id != part.id);
         let (late_action, late_calls) = self.routing.late();
         let late = late_action.is_some() && self.first_gate.is_some_and(|gate| now > part.trigger.at.plus(gate));
         let (action, calls) = if late { (late_action, late_calls) } else { self.routing.of(&decision) };

@@ -171,7 +171,9 @@ impl Shared {
         if about.latency.total.0 > 0 {
             self.stats.lock().expect("no thread panics while it holds this").latency.add(about.latency.total.0);
         }
-        let scores = if done.best.is_some() { about.scores } else { &[] };
+        // The scores are of the frame that was just classified, which may be another part's.
+        let is_its_own = !matches!(done.decision.verdict, Verdict::Safe(_));
+        let scores = if is_its_own { about.scores } else { &[] };
         // Both queues are bounded and never wait, so the order is for readers only: the part stands before its edges.
         self.events.part(self.part_event(now, about.latency, scores, done), scores);
         let (part, calls) = (done.part.id, done.calls);
@@ -192,7 +194,11 @@ impl Shared {
             trigger: done.part.trigger.at,
             images: shown.images.take(done.part.id.0),
             captured_at: done.captured_at,
-            top: heapless::Vec::from_iter(best[..found].iter().copied()),
+            top: if found > 0 {
+                heapless::Vec::from_iter(best[..found].iter().copied())
+            } else {
+                done.best.into_iter().collect()
+            },
             decision: done.decision,
             action: done.action,
             late: done.late,

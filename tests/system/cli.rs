@@ -101,7 +101,7 @@ fn classify_names_the_parts_and_shards_cover_all_files_once() {
     let path = folder.to_str().unwrap();
     let out = finish(tagpin(&["classify", PARTS, path, "--json", "--top", "2"]));
     assert_eq!(out.status.code(), Some(1), "a skipped file shows in the exit code");
-    assert!(stderr(&out).contains("broken.jpg: no whole"), "{}", stderr(&out));
+    assert!(stderr(&out).contains("broken.jpg: no readable"), "{}", stderr(&out));
     let all = events(&out);
     assert_eq!(all.len(), 8);
     for e in &all {
