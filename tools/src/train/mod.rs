@@ -179,11 +179,19 @@ pub fn shuffle<T>(items: &mut [T], random: &mut Random) {
 
 /// Trains, and does what follows.
 pub fn run(args: &Train) -> Result<()> {
-    run_folder::refuse_existing(&args.out, args.force)?;
     if !(args.quick || args.advanced || args.small) {
         bail!("say how: --quick or --advanced with --backbone, or --small. {}", backbone::HOW);
     }
     ensure!(args.epochs > 0 && args.batch > 1, "--epochs {} --batch {}: expected at least 1 and 2", args.epochs, args.batch);
+    // Float and int8, and what is kept of them on the way.
+    let networks = args.backbone.as_deref().and_then(|p| std::fs::metadata(p).ok()).map_or(0, |m| 4 * m.len());
+    let _claim = run_folder::Claim::of(&args.out, args.force, networks)?;
+    let left = checkpoint(args);
+    ensure!(
+        args.resume || args.force || !left.exists(),
+        "{}: an interrupted run left this checkpoint; --resume goes on from it, --force begins again",
+        left.display()
+    );
     let device = args.device.open()?;
     let mut stages = Stages::begin();
     let split = the_split(args)?;
@@ -290,16 +298,18 @@ fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Opti
     Ok((trained, computed))
 }
 
+/// Where training in epochs keeps what it has.
+fn checkpoint(args: &Train) -> PathBuf {
+    let mut path = args.out.as_os_str().to_owned();
+    path.push(".checkpoint");
+    path.into()
+}
+
 /// Trains nodes from `first` on in epochs.
 fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: bool, device: Device) -> Result<Trained> {
     let augment = args.domain.augment();
     let suits = if from_nothing { 4e-3 } else { 3e-4 } * if args.optimiser == OptimiserName::Sgd { 10.0 } else { 1.0 };
     let rate = if args.rate > 0.0 { args.rate } else { suits };
-    let mut checkpoint = args.out.as_os_str().to_owned();
-    checkpoint.push(".checkpoint");
-    if let Some(folder) = args.out.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    }
     let plan = Plan {
         first,
         from_nothing,
@@ -313,7 +323,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         views: if first > 0 { args.views.max(1) } else { 0 },
         patience: args.patience,
         seed: args.seed,
-        checkpoint: checkpoint.into(),
+        checkpoint: checkpoint(args),
         resume: args.resume,
     };
     let name = |v: &dyn std::fmt::Debug| format!("{v:?}").to_lowercase();
