@@ -246,6 +246,7 @@ fn the_split(args: &Train) -> Result<Split> {
     if let Some(path) = &args.split {
         let split = Split::read(path)?;
         split.dataset.enough(args.allow_few || split.contract.warnings.iter().any(|w| w.contains("has only")))?;
+        split.news().iter().for_each(|n| eprintln!("warning: {n}"));
         return Ok(split);
     }
     let data = args.data.as_deref().context("name --data or --split")?;
