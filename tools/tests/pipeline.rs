@@ -75,6 +75,8 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     for key in ["tool", "evaluator", "command", "seed", "dataset_sha256", "split_sha256", "backbone_sha256"] {
         assert!(!record[key].is_null(), "run.json has no {key}");
     }
+    let leak = json(at.join("runs/one/leak.json"));
+    assert!(leak["honest"].as_array().unwrap().len() == 10 && leak["leaky_mean"]["low"].is_number(), "{leak}");
     assert_eq!(json(at.join("runs/one/evaluation.json"))["looks"], 1);
 
     let text = run(&["tune", "runs/one", "--cost", "fp=1,fn=20", "--review", "0.1"], &at);

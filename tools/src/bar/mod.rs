@@ -2,6 +2,7 @@
 //!
 //! Each figure is computed from what a user would get; nothing here is used elsewhere.
 
+mod leak;
 mod twins;
 mod worlds;
 
@@ -17,12 +18,14 @@ pub struct Bar {
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Command {
     Twins(twins::Args),
+    Leak(leak::Args),
 }
 
 /// Runs the subcommand.
 pub fn run(args: &Bar) -> Result<()> {
     match &args.command {
         Command::Twins(args) => twins::run(args),
+        Command::Leak(args) => leak::run(args),
     }
 }
 

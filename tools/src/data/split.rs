@@ -298,6 +298,12 @@ pub fn regardless(split: &Split, seed: u64) -> Vec<Side> {
     stratify(&split.dataset.entries, split.dataset.tags.len(), &each, SHARES, seed, &vec![None; each.len()]).0
 }
 
+/// Sides by the split's own clusters, drawn again.
+pub fn again(split: &Split, seed: u64) -> Vec<Side> {
+    let free = vec![None; split.sides.len()];
+    stratify(&split.dataset.entries, split.dataset.tags.len(), &split.clusters, SHARES, seed, &free).0
+}
+
 /// Sides that somebody chose before, by a column; a part of training becomes the validation or test side if there is none.
 fn chosen(
     entries: &[Entry],

@@ -5,6 +5,7 @@
 pub mod augment;
 mod device;
 mod epochs;
+pub mod leak;
 mod ops;
 pub mod optimiser;
 pub mod quick;
@@ -17,7 +18,6 @@ use crate::data::{
 };
 use crate::decision;
 use crate::evaluate;
-use crate::features::Network;
 use crate::graph::{Graph, Normalise};
 use crate::judged::Judged;
 use crate::parity;
@@ -31,6 +31,7 @@ use augment::Domain;
 use burn::tensor::Device;
 use device::DeviceName;
 use epochs::{Balance, Plan};
+use leak::Leak;
 use optimiser::OptimiserName;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -124,7 +125,7 @@ pub struct Train {
     /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
     #[arg(long)]
     pub allow_few: bool,
-    /// Show what a leak would do to the figures of --quick, beside the honest ones.
+    /// Show what a leak would do to the figures of --quick, beside the honest ones, over 10 splits of each kind; leak.json has them.
     #[arg(long, requires = "quick")]
     pub leaky_demo: bool,
     /// Stop after training; `quantise`, `evaluate`, `parity` and `report` do the rest.
@@ -145,6 +146,8 @@ struct Trained {
     settings: Vec<(String, String)>,
     /// Quantised on the way, if the head was learnt on int8 features.
     int8: Option<(Vec<u8>, Quantisation)>,
+    /// What a leak would do, if that was asked for.
+    leak: Option<Leak>,
 }
 
 /// Prints how long each stage took.
@@ -202,6 +205,9 @@ pub fn run(args: &Train) -> Result<()> {
     let validation = trained.validation;
     let run = Run::create(&args.out, args.force, record, trained.graph, split)?;
     let quantised = trained.int8.is_some();
+    if let Some(leak) = &trained.leak {
+        run_folder::write_json(&run.file("leak.json"), leak)?;
+    }
     if let Some((onnx, quantisation)) = &trained.int8 {
         quantise::keep(&run, onnx, quantisation)?;
     }
@@ -272,9 +278,14 @@ fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Opti
         println!("{penalty:>12}{loss:>14.4}{right:>12.4}{mark}");
     }
     let computed = Some(quick.computed);
-    if args.leaky_demo {
-        leaky(split, quick.graph.clone().headless(), args)?;
-    }
+    let leak = if args.leaky_demo {
+        let backbone = quick.graph.clone().headless();
+        let leak = leak::measure(split, &backbone, args.fit.into(), quick.fitted.penalty, 1)?;
+        leak::print(&leak);
+        Some(leak)
+    } else {
+        None
+    };
     let penalties = quick.fitted.tried;
     let int8 = Some((quick.int8, quick.quantisation));
     if args.quick {
@@ -287,6 +298,7 @@ fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Opti
             penalties,
             settings,
             int8,
+            leak,
         };
         return Ok((trained, computed));
     }
@@ -349,6 +361,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         penalties: Vec::new(),
         settings,
         int8: None,
+        leak: None,
     })
 }
 
@@ -380,40 +393,4 @@ fn record(args: &Train, split: &Split, t: &Trained, seconds: f64) -> Result<Reco
         settings: t.settings.clone(),
         warnings: split.contract.warnings.clone(),
     })
-}
-
-/// Trains heads on leaky splits and prints their figures beside the honest one.
-fn leaky(split: &Split, backbone: Graph, args: &Train) -> Result<()> {
-    use crate::head::{self, Examples};
-    use crate::metrics;
-    let task = split.dataset.task;
-    let tags = split.dataset.tags.len();
-    let figure = |split: &Split, copies: bool| -> Result<f64> {
-        let ([mut train, validation, test], _) =
-            quick::sides(split, &Network::Float(&backbone), args.fit.into(), Side::ALL)?;
-        if copies {
-            // Copied often enough to weigh as much as the rest.
-            let times = train.features.len() / test.features.len().max(1) + 1;
-            for _ in 0..times {
-                train.features.extend(test.features.iter().cloned());
-                train.tags.extend(test.tags.iter().cloned());
-            }
-        }
-        let fitted = head::fit(
-            &Examples { features: &train.features, tags: &train.tags },
-            &Examples { features: &validation.features, tags: &validation.tags },
-            tags,
-            task,
-        )?;
-        let logits: Vec<Vec<f32>> = test.features.iter().map(|f| head::apply(&fitted.linear, f)).collect();
-        Ok(metrics::right(&logits, &test.tags, task))
-    };
-    let mut loose = split.clone();
-    loose.clusters = (0..loose.clusters.len()).collect();
-    loose.sides = crate::data::split::regardless(&loose, split.seed);
-    println!("\nwhat a leak does to the figure (share right on \"test\", float):");
-    println!("  {:<66}{:.3}", "clusters kept together: honest", figure(split, false)?);
-    println!("  {:<66}{:.3}", "the same pictures split one by one, duplicates and groups apart", figure(&loose, false)?);
-    println!("  {:<66}{:.3}\n", "test pictures also among the training pictures", figure(split, true)?);
-    Ok(())
 }
