@@ -6,9 +6,9 @@ use crate::data::{self, Entry, hex_hash, read_listed};
 use crate::graph::{self, Graph, Node, Op, Runner};
 use crate::head;
 use crate::predict::{self, Int8};
-use crate::progress::Interrupt;
+use crate::progress::{Interrupt, Interrupted};
 use crate::run_folder;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -167,10 +167,20 @@ pub fn of(root: &Path, entries: &[Entry], network: &Network<'_>, fit: Fit) -> Re
             .collect();
         bar.finish_and_clear();
         let made: Vec<Made> = made.into_iter().collect::<Result<_>>()?;
-        // Only a cache: a folder that cannot be written costs time, not results.
-        let _ = cache.keep(made.into_iter().flatten());
+        let kept = cache.keep(made.into_iter().flatten());
         if interrupt.stopped() {
-            bail!("interrupted; {} pictures' features are kept, the same command goes on from there", done.into_inner());
+            return Err(Interrupted(match kept {
+                Ok(()) => {
+                    let n = done.into_inner();
+                    format!("interrupted; {n} pictures' features are kept, the same command goes on from there")
+                }
+                Err(e) => format!("interrupted; nothing is kept: {e:#}"),
+            })
+            .into());
+        }
+        // Only a cache: a folder that cannot be written costs time, not results.
+        if let Err(e) = kept {
+            eprintln!("warning: features are not kept for the next time: {e:#}");
         }
     }
     Ok((entries.iter().map(|e| cache.known[&e.sha256].clone()).collect(), missing.len()))

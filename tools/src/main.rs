@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod backbone;
+mod bar;
 mod baseline;
 mod data;
 mod decision;
@@ -36,6 +37,9 @@ use std::process::ExitCode;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Folder in which the data's pictures lie now, if it was moved since the split was made.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    root: Option<std::path::PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -54,6 +58,7 @@ enum Command {
     Pack(pack::Pack),
     Synth(synth::Synth),
     Demo(demo::Demo),
+    Bar(bar::Bar),
 }
 
 #[derive(Subcommand)]
@@ -65,7 +70,11 @@ enum Dataset {
 
 fn main() -> ExitCode {
     tagpin::broken_pipe::end_when_reader_leaves();
-    let outcome = match Cli::parse().command {
+    let cli = Cli::parse();
+    if let Some(root) = cli.root {
+        data::split::MOVED.get_or_init(|| root);
+    }
+    let outcome = match cli.command {
         Command::Dataset(Dataset::Check(args)) => data::check::run(&args),
         Command::Dataset(Dataset::Split(args)) => data::split::run(&args),
         Command::Dataset(Dataset::Convert(args)) => data::convert::run(&args),
@@ -84,6 +93,7 @@ fn main() -> ExitCode {
         Command::Pack(args) => pack::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bar(args) => bar::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,7 +26,7 @@ struct Signals {
 }
 
 impl Interrupt {
-    /// Listens for SIGINT and SIGTERM until it is dropped; a second one ends the process at once, as does the first where nobody
+    /// Listens for SIGINT, SIGTERM and SIGHUP until it is dropped; a second one ends the process at once, as does the first where nobody
     /// listens: there nothing is lost by it.
     pub fn listen() -> anyhow::Result<Self> {
         static SIGNALS: OnceLock<Signals> = OnceLock::new();
@@ -37,7 +37,7 @@ impl Interrupt {
             listeners: AtomicUsize::new(0),
         });
         if first {
-            for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
                 signal_hook::flag::register_conditional_shutdown(signal, 130, signals.at_once.clone())?;
                 signal_hook::flag::register(signal, signals.stop.clone())?;
                 signal_hook::flag::register(signal, signals.at_once.clone())?;

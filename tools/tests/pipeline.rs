@@ -1,36 +1,10 @@
 //! The tools as their users run them: from pictures to a proven bundle, on tiny sets.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod support;
 
-fn tools(args: &[&str], folder: &Path) -> Output {
-    // A cache of each test's own: two that run at once would overwrite one another's.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tagpin-tools"));
-    command.args(args).current_dir(folder).env("TAGPIN_CACHE", folder.join("cache")).output().unwrap()
-}
-
-fn run(args: &[&str], folder: &Path) -> String {
-    let out = tools(args, folder);
-    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8_lossy(&out.stdout).into_owned()
-}
-
-fn refused(args: &[&str], folder: &Path) -> String {
-    let out = tools(args, folder);
-    assert_eq!(out.status.code(), Some(2), "{args:?}: {}", String::from_utf8_lossy(&out.stdout));
-    String::from_utf8_lossy(&out.stderr).into_owned()
-}
-
-fn folder(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).unwrap();
-    path
-}
-
-fn json(path: PathBuf) -> serde_json::Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
+use std::path::Path;
+use std::process::Command;
+use support::{folder, json, refused, run, tools};
 
 fn bundle_tags(path: &Path) -> Vec<(String, f32)> {
     let bytes = std::fs::read(path).unwrap();
@@ -113,6 +87,8 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     for key in ["tool", "evaluator", "command", "seed", "dataset_sha256", "split_sha256", "backbone_sha256"] {
         assert!(!record[key].is_null(), "run.json has no {key}");
     }
+    let leak = json(at.join("runs/one/leak.json"));
+    assert!(leak["honest"].as_array().unwrap().len() == 10 && leak["leaky_mean"]["low"].is_number(), "{leak}");
     assert_eq!(json(at.join("runs/one/evaluation.json"))["looks"], 1);
 
     let text = run(&["tune", "runs/one", "--cost", "fp=1,fn=20", "--review", "0.1"], &at);
@@ -316,7 +292,7 @@ fn a_check_finds_what_is_wrong_with_pictures() {
 
     // The twins lie on one side of every split; a split edited by hand is refused.
     for seed in ["1", "2", "3", "4"] {
-        run(&["dataset", "split", "pictures", "--seed", seed, "--force"], &at);
+        run(&["dataset", "split", "pictures", "--seed", seed, "--force", "--anew"], &at);
         let split = json(at.join("split.json"));
         let side = |path: &str| {
             let entries = split["dataset"]["entries"].as_array().unwrap();

@@ -2,10 +2,13 @@
 //!
 //! Does not change the data and does not split it.
 
-use super::survey::{self, Pair};
-use super::{ADVISED, Dataset, FEWEST, TaskName, roles::Roles, sources};
+use super::left_out::{self, LeftOut};
+use super::roles::Roles;
+use super::survey::{self, Look};
+use super::twins::{self, Bound, Pair, Twins};
+use super::{ADVISED, Dataset, FEWEST, TaskName, sources};
 use crate::run_folder;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,10 @@ pub struct Check {
     /// Contract to write.
     #[arg(long, default_value = "contract.json")]
     pub out: PathBuf,
+    /// How alike two pictures must be to be of one part: auto (above what different parts of this set reach), a likeness between
+    /// 0.1 and 1, or exact (the same bytes).
+    #[arg(long, default_value = "auto", value_name = "auto|0..1|exact")]
+    pub alike: Bound,
     /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
     #[arg(long)]
     pub allow_few: bool,
@@ -104,6 +111,8 @@ pub struct Duplicate {
     pub b: PathBuf,
     /// The same bytes, not only the same look.
     pub exact: bool,
+    /// How alike they are, up to 1.
+    pub likeness: f32,
     /// Tags of the first, if they differ from the second's.
     pub tags_a: Vec<String>,
     /// Tags of the second.
@@ -124,6 +133,8 @@ pub struct Contract {
     pub contract: u32,
     /// What a person said.
     pub about: About,
+    /// The folder or list that was given.
+    pub data: PathBuf,
     /// Where it lies.
     pub root: PathBuf,
     /// Whether tags exclude one another.
@@ -140,10 +151,22 @@ pub struct Contract {
     pub untagged: usize,
     /// Of each further column, pictures without a value.
     pub missing: BTreeMap<String, usize>,
-    /// Pairs that show the same.
+    /// Pairs that show the same part.
     pub duplicates: Vec<Duplicate>,
-    /// Files that cannot be used, with the reason.
-    pub skipped: Vec<(PathBuf, String)>,
+    /// Pairs that may show the same part and were not joined, most alike first: for a person to judge.
+    pub doubtful: Vec<Duplicate>,
+    /// How near is near.
+    pub alike: Bound,
+    /// Likeness from which on pictures were joined: outside scenes, then within each scene.
+    pub bounds: Vec<f32>,
+    /// Pictures of each scene that many parts share, as before a fixed camera.
+    pub scenes: Vec<usize>,
+    /// Files that look like data and cannot be used.
+    pub skipped: Vec<LeftOut>,
+    /// Numbers of files that are no data, by kind.
+    pub ignored: BTreeMap<String, usize>,
+    /// How the data was read, where that is not in the form's rules.
+    pub notes: Vec<String>,
     /// What a reader of any later figure must know.
     pub warnings: Vec<String>,
     /// Hash over all tags and files.
@@ -152,34 +175,59 @@ pub struct Contract {
     pub files: BTreeMap<PathBuf, String>,
 }
 
+/// Version of [`Contract`] and of the split that holds it.
+pub const VERSION: u32 = 2;
+
 /// A dataset reduced to its readable pictures, with what was seen of them.
 pub struct Checked {
     /// Readable pictures only.
     pub dataset: Dataset,
+    /// `[entries]`.
+    pub looks: Vec<Look>,
     /// Which show the same.
-    pub pairs: Vec<Pair>,
+    pub twins: Twins,
     /// The contract.
     pub contract: Contract,
 }
 
 /// Opens and checks a dataset. Fails if a tag has fewer than five pictures, unless `allow_few`.
 pub fn check(data: &Path, task: Option<TaskName>, about: Option<&Path>, allow_few: bool) -> Result<Checked> {
+    check_alike(data, task, about, allow_few, Bound::default())
+}
+
+/// The same, with the user's word on how near is near.
+pub fn check_alike(
+    data: &Path,
+    task: Option<TaskName>,
+    about: Option<&Path>,
+    allow_few: bool,
+    alike: Bound,
+) -> Result<Checked> {
     let about = about.map(About::read).transpose()?.unwrap_or_default();
-    let (mut dataset, mut skipped) = sources::open(data, task)?;
+    let sources::Opened { mut dataset, mut skipped, ignored, empty, notes } = sources::open(data, task)?;
     about.roles().of(&dataset.tags).context("about.toml")?;
     let survey = survey::survey(&dataset)?;
-    skipped.extend(survey.skipped.iter().cloned());
+    skipped.extend(survey.skipped);
     skipped.sort();
-    for (path, why) in &skipped {
-        eprintln!("skipped {}: {why}", path.display());
-    }
-    dataset.entries = survey.entries.clone();
-    let mut warnings = dataset.enough(allow_few)?;
-    let pairs = survey::duplicates(&dataset.entries, &survey.looks);
+    left_out::tell(&skipped);
+    dataset.entries = survey.entries;
+    let looks = survey.looks;
+    let mut warnings = without_pictures(&empty, allow_few)?;
+    warnings.extend(dataset.enough(allow_few)?);
+    let twins = twins::of(&dataset, &looks, alike);
     let names = |i: usize| dataset.entries[i].tags.iter().map(|&t| dataset.tags[t].clone()).collect();
     let path = |i: usize| dataset.entries[i].path.clone();
-    let of = |p: &Pair| Duplicate { a: path(p.a), b: path(p.b), exact: p.exact, tags_a: names(p.a), tags_b: names(p.b) };
-    let duplicates: Vec<Duplicate> = pairs.iter().map(of).collect();
+    let of = |p: &Pair| Duplicate {
+        a: path(p.a),
+        b: path(p.b),
+        exact: p.exact,
+        likeness: p.likeness,
+        tags_a: names(p.a),
+        tags_b: names(p.b),
+    };
+    let duplicates: Vec<Duplicate> = twins.pairs.iter().map(of).collect();
+    let mut doubtful: Vec<Duplicate> = twins.doubtful.iter().map(of).collect();
+    doubtful.sort_by(|p, q| q.likeness.total_cmp(&p.likeness));
     let conflicts = duplicates.iter().filter(|d| d.conflicts()).count();
     if conflicts > 0 {
         warnings.push(format!("{conflicts} pairs of duplicates carry different tags; correct them or remove one of each"));
@@ -189,19 +237,21 @@ pub fn check(data: &Path, task: Option<TaskName>, about: Option<&Path>, allow_fe
     if imbalance > 10.0 {
         warnings.push(format!("the most frequent tag has {imbalance:.0} times the pictures of the rarest"));
     }
+    warnings.extend(dark(&looks));
     for (question, answer) in about.answers() {
         if answer.is_none() {
             warnings.push(format!("{question}: not stated; say it in about.toml"));
         }
     }
-    let mut areas: Vec<[u32; 2]> = survey.looks.iter().map(|l| [l.width, l.height]).collect();
+    let mut areas: Vec<[u32; 2]> = looks.iter().map(|l| [l.width, l.height]).collect();
     areas.sort_by_key(|[w, h]| (*w as u64 * *h as u64, *w));
     let middle = areas.get(areas.len() / 2).copied().unwrap_or_default();
     let columns: std::collections::BTreeSet<&String> = dataset.entries.iter().flat_map(|e| e.columns.keys()).collect();
     let without = |c: &String| dataset.entries.iter().filter(|e| !e.columns.contains_key(c)).count();
     let contract = Contract {
-        contract: 1,
+        contract: VERSION,
         about,
+        data: std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned()),
         root: dataset.root.clone(),
         task: dataset.task,
         pictures: dataset.entries.len(),
@@ -211,13 +261,46 @@ pub fn check(data: &Path, task: Option<TaskName>, about: Option<&Path>, allow_fe
         untagged: dataset.entries.iter().filter(|e| e.tags.is_empty()).count(),
         missing: columns.into_iter().map(|c| (c.clone(), without(c))).filter(|(_, n)| *n > 0).collect(),
         duplicates,
+        doubtful,
+        alike,
+        bounds: twins.bounds.clone(),
+        scenes: twins.scenes.clone(),
         skipped,
+        ignored,
+        notes,
         warnings,
         dataset_sha256: dataset.sha256(),
         files: dataset.entries.iter().map(|e| (e.path.clone(), e.sha256.clone())).collect(),
     };
-    Ok(Checked { dataset, pairs, contract })
+    Ok(Checked { dataset, looks, twins, contract })
 }
+
+/// Tags that somebody meant and that have no picture do not vanish: they stop the work, or are told.
+fn without_pictures(empty: &BTreeMap<String, String>, allow_few: bool) -> Result<Vec<String>> {
+    let told: Vec<String> =
+        empty.iter().map(|(tag, found)| format!("tag \"{tag}\" has no picture that can be used: found {found}")).collect();
+    if !told.is_empty() && !allow_few {
+        bail!("{}. Add pictures, or take the folder away; --allow-few goes on without", told.join("; "));
+    }
+    Ok(told)
+}
+
+/// Brightest value of pictures that hold next to nothing.
+const DARK: u8 = 24;
+
+/// Pictures that are all but black, as 12-bit values in 16-bit files are.
+fn dark(looks: &[Look]) -> Option<String> {
+    let n = looks.iter().filter(|l| l.brightest <= DARK).count();
+    (n > 0).then(|| {
+        format!(
+            "{n} pictures are nearly black, with no value above {DARK} of 255; if a camera wrote 10 or 12 bits into 16-bit files, multiply \
+             the values by 64 or 16 before saving, as on the device"
+        )
+    })
+}
+
+/// Pairs that are shown on the terminal; all are in the contract.
+const SHOWN: usize = 12;
 
 /// Shows a contract on the terminal.
 pub fn print(c: &Contract) {
@@ -249,17 +332,37 @@ pub fn print(c: &Contract) {
     }
     let exact = c.duplicates.iter().filter(|d| d.exact).count();
     println!("{:>16}  {exact} exact pairs, {} near pairs", "duplicates", c.duplicates.len() - exact);
-    for d in c.duplicates.iter().filter(|d| d.conflicts()) {
-        println!(
-            "{:>16}  {} ({}) = {} ({})",
-            "conflict",
-            d.a.display(),
-            d.tags_a.join(";"),
-            d.b.display(),
-            d.tags_b.join(";")
-        );
+    let pair = |d: &Duplicate| {
+        let (a, b) = (d.a.display(), d.b.display());
+        format!("{a} ({}) = {b} ({}), likeness {:.2}", d.tags_a.join(";"), d.tags_b.join(";"), d.likeness)
+    };
+    let list = |what: &str, pairs: Vec<&Duplicate>| {
+        pairs.iter().take(SHOWN).for_each(|d| println!("{what:>16}  {}", pair(d)));
+        if pairs.len() > SHOWN {
+            println!("{what:>16}  {} more, all in the contract", pairs.len() - SHOWN);
+        }
+    };
+    list("conflict", c.duplicates.iter().filter(|d| d.conflicts()).collect());
+    for n in &c.scenes {
+        println!("{:>16}  {n} pictures of one scene, compared by what they show beside its background", "fixed camera");
     }
-    println!("{:>16}  {} files", "skipped", c.skipped.len());
+    if !c.doubtful.is_empty() {
+        println!(
+            "{:>16}  {} pairs may be one part and are not joined; judge them, and name --group or --alike",
+            "doubtful",
+            c.doubtful.len()
+        );
+        list("", c.doubtful.iter().collect());
+    }
+    let by_kind = if c.skipped.is_empty() { String::new() } else { format!(": {}", left_out::counts(&c.skipped)) };
+    println!("{:>16}  {} files{by_kind}", "skipped", c.skipped.len());
+    if !c.ignored.is_empty() {
+        let kinds: Vec<String> = c.ignored.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        println!("{:>16}  {}: no pictures", "not counted", kinds.join(", "));
+    }
+    for note in &c.notes {
+        println!("{:>16}  {note}", "note");
+    }
     for w in &c.warnings {
         println!("{:>16}  {w}", "warning");
     }
@@ -268,7 +371,7 @@ pub fn print(c: &Contract) {
 /// Checks, prints and writes the contract.
 pub fn run(args: &Check) -> Result<()> {
     run_folder::refuse_existing(&args.out, args.force)?;
-    let checked = check(&args.data, args.task, args.about.as_deref(), args.allow_few)?;
+    let checked = check_alike(&args.data, args.task, args.about.as_deref(), args.allow_few, args.alike)?;
     print(&checked.contract);
     run_folder::write_json(&args.out, &checked.contract)?;
     println!("{:>16}  {}", "contract", args.out.display());

@@ -2,7 +2,7 @@
 //!
 //! Copies no picture: the list names the files where they lie.
 
-use super::{TaskName, sources};
+use super::{TaskName, left_out, sources};
 use crate::run_folder;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
@@ -26,9 +26,13 @@ pub struct Convert {
 /// Converts and writes.
 pub fn run(args: &Convert) -> Result<()> {
     run_folder::refuse_existing(&args.out, args.force)?;
-    let (data, skipped) = sources::open(&args.data, None)?;
-    for (path, why) in &skipped {
-        eprintln!("skipped {}: {why}", path.display());
+    let sources::Opened { dataset: data, skipped, empty, .. } = sources::open(&args.data, None)?;
+    left_out::tell(&skipped);
+    for (tag, found) in &empty {
+        eprintln!("tag \"{tag}\" has no picture that can be used: found {found}");
+    }
+    if let Some(tag) = data.tags.iter().find(|t| t.contains(';')) {
+        bail!("tag \"{tag}\" has a ;, which stands between the tags of a list; rename it");
     }
     let heading = match args.to {
         TaskName::Multilabel => "tags",

@@ -4,12 +4,18 @@
 
 pub mod check;
 pub mod convert;
+mod files;
+pub mod groups;
+pub mod left_out;
 pub mod roles;
 pub mod sources;
 pub mod split;
 pub mod survey;
+mod taken;
+pub mod twins;
+mod unread;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -177,7 +183,13 @@ pub fn load(root: &Path, entries: &[Entry], target: Target) -> Result<Vec<Vec<u8
 
 /// The bytes of a listed file. Fails if they changed since it was listed.
 pub fn read_listed(root: &Path, entry: &Entry) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(root.join(&entry.path))?;
+    let bytes = std::fs::read(root.join(&entry.path)).with_context(|| {
+        if root.is_dir() {
+            "it cannot be read".to_string()
+        } else {
+            format!("the pictures are no longer in {}; say where they are now with --root FOLDER", root.display())
+        }
+    })?;
     ensure!(hex_hash(&bytes) == entry.sha256, "it changed since the split was made; run `dataset split` again");
     Ok(bytes)
 }

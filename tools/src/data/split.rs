@@ -3,8 +3,9 @@
 //! Does not know models. What shows the same thing never lies on two sides.
 
 use super::check::{self, Checked, Contract};
-use super::survey::{self, Pair};
-use super::{Dataset, Entry, TaskName};
+use super::groups::{self, Wanted};
+use super::twins::{self, Bound, Pair};
+use super::{Dataset, Entry, TaskName, files, survey};
 use crate::run_folder;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -26,9 +27,23 @@ pub struct SplitArgs {
     /// Take the tags as exclusive or not, whatever the form suggests.
     #[arg(long, value_enum)]
     pub task: Option<TaskName>,
-    /// Column whose values stay together: one part, one shift. `folder` is the folder below a tag's.
-    #[arg(long)]
+    /// What stays together: a column of the list, `folder` for the folder below a tag's, or a pattern that finds the part in a file's
+    /// path, with a group in brackets, as in 'part(\d+)'.
+    #[arg(long, value_name = "COLUMN|PATTERN")]
     pub group: Option<String>,
+    /// Pictures stay together that were taken one after the other with no longer gap, by their EXIF times.
+    #[arg(long, value_name = "SECONDS")]
+    pub group_gap: Option<u64>,
+    /// How alike two pictures must be to be of one part: auto (above what different parts of this set reach), a likeness between
+    /// 0.1 and 1, or exact (the same bytes).
+    #[arg(long, default_value = "auto", value_name = "auto|0..1|exact")]
+    pub alike: Bound,
+    /// An earlier split: its pictures keep their side, new ones are shared out. Without it, a split that --force replaces.
+    #[arg(long, value_name = "SPLIT")]
+    pub keep: Option<PathBuf>,
+    /// Column that names the side of each picture (train, val or test); `none` splits anew what lies in folders of these names.
+    #[arg(long, value_name = "COLUMN|none", conflicts_with = "keep")]
+    pub sides: Option<String>,
     /// Parts of training, validation and test.
     #[arg(long, value_delimiter = ',', default_value = "70,15,15")]
     pub shares: Vec<f64>,
@@ -38,9 +53,12 @@ pub struct SplitArgs {
     /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
     #[arg(long)]
     pub allow_few: bool,
-    /// Overwrite an existing split.
+    /// Overwrite an existing split; its pictures keep their side, unless --anew.
     #[arg(long)]
     pub force: bool,
+    /// Forget the sides of the split that --force replaces.
+    #[arg(long, requires = "force")]
+    pub anew: bool,
 }
 
 /// What a picture is for.
@@ -59,6 +77,16 @@ impl Side {
     /// All sides.
     pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
 
+    /// The side that people mean by a folder's or a column's word.
+    pub fn named(word: &str) -> Option<Self> {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "train" | "training" => Some(Self::Train),
+            "val" | "valid" | "validation" | "validate" => Some(Self::Validation),
+            "test" | "testing" => Some(Self::Test),
+            _ => None,
+        }
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -69,6 +97,9 @@ impl Side {
     }
 }
 
+/// Where the pictures of splits lie now, if they were moved: the program's `--root`.
+pub static MOVED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+
 /// A dataset and what each picture of it is for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Split {
@@ -76,8 +107,8 @@ pub struct Split {
     pub split: u32,
     /// Which seed.
     pub seed: u64,
-    /// Column that was kept together.
-    pub group: Option<String>,
+    /// Columns whose values stay together.
+    pub groups: Vec<String>,
     /// The pictures.
     pub dataset: Dataset,
     /// `[entries]`: what each is for.
@@ -91,18 +122,46 @@ pub struct Split {
 impl Split {
     /// Reads a split file.
     pub fn read(path: &Path) -> Result<Self> {
-        let split: Self = run_folder::read_json(path, "dataset split")?;
+        let json: serde_json::Value = run_folder::read_json(path, "dataset split")?;
+        let (name, version) = (path.display(), json["split"].as_u64());
+        if let Some(other) = version.filter(|v| *v != u64::from(check::VERSION)) {
+            bail!("{name} is of version {other}, this program reads {}; run `dataset split` again", check::VERSION);
+        }
+        let damaged = || format!("{name} is damaged; run `dataset split` again");
+        let mut split: Self = serde_json::from_value(json).with_context(damaged)?;
+        if let Some(root) = MOVED.get() {
+            split.dataset.root = root.clone();
+        }
         let n = split.dataset.entries.len();
         let tags = split.dataset.tags.len();
-        ensure!(
-            split.split == 1
-                && split.sides.len() == n
-                && split.clusters.len() == n
-                && split.dataset.entries.iter().flat_map(|e| &e.tags).all(|&t| t < tags),
-            "{} is damaged; run `dataset split` again",
-            path.display()
-        );
+        let of_tags = split.dataset.entries.iter().flat_map(|e| &e.tags).all(|&t| t < tags);
+        ensure!(split.sides.len() == n && split.clusters.len() == n && of_tags, damaged());
         Ok(split)
+    }
+
+    /// What lies in the data's folder now and is in no side, if anything does. A list says by itself what belongs to it.
+    pub fn news(&self) -> Option<String> {
+        let data = &self.contract.data;
+        if !data.is_dir() {
+            return None;
+        }
+        let found = files::below(data, true).ok()?;
+        let known: std::collections::HashSet<PathBuf> = self
+            .dataset
+            .entries
+            .iter()
+            .map(|e| &e.path)
+            .chain(self.contract.skipped.iter().map(|s| &s.path))
+            .map(|p| data.join(p))
+            .collect();
+        let n = found.pictures.iter().filter(|p| !known.contains(*p)).count();
+        (n > 0).then(|| {
+            format!(
+                "{n} pictures in {} are not in this split; `dataset split {} --keep SPLIT` adds them, and the others keep their side",
+                data.display(),
+                data.display()
+            )
+        })
     }
 
     /// The pictures of a side, in the dataset's order.
@@ -115,25 +174,26 @@ impl Split {
     /// hand-edited split or a changed file does not pass.
     pub fn refuse_leaks(&self) -> Result<()> {
         let survey = survey::survey(&self.dataset)?;
-        if let Some((path, why)) = survey.skipped.first() {
-            bail!("{}: {why}; run `dataset split` again", path.display());
+        if let Some(file) = survey.skipped.first() {
+            bail!("{}: {}; run `dataset split` again", self.dataset.root.join(&file.path).display(), file.why);
         }
         let e = &self.dataset.entries;
         let leak = |a: usize, b: usize, why: &str| {
             anyhow::anyhow!(
-                "leak: {} ({}) and {} ({}) {why}; figures would be too good. Run `dataset split` again",
+                "leak: {} ({}) and {} ({}) {why}; figures would be too good. Run `dataset split` again (--sides none, if folders or a column \
+                 name the sides)",
                 e[a].path.display(),
                 self.sides[a].name(),
                 e[b].path.display(),
                 self.sides[b].name()
             )
         };
-        for Pair { a, b, exact } in survey::duplicates(e, &survey.looks) {
+        for Pair { a, b, exact, .. } in twins::of(&self.dataset, &survey.looks, self.contract.alike).pairs {
             if self.sides[a] != self.sides[b] {
                 return Err(leak(a, b, if exact { "are the same file" } else { "show the same" }));
             }
         }
-        if let Some(column) = &self.group {
+        for column in &self.groups {
             let mut first: HashMap<&str, usize> = HashMap::new();
             for (i, entry) in e.iter().enumerate() {
                 let Some(value) = entry.columns.get(column) else { continue };
@@ -148,8 +208,8 @@ impl Split {
 }
 
 /// Pictures that show the same or belong to one group get one number.
-fn clusters(entries: &[Entry], pairs: &[Pair], group: Option<&str>) -> Vec<usize> {
-    let mut parent: Vec<usize> = (0..entries.len()).collect();
+fn clusters(entries: &[Entry], twins: &[usize], groups: &[String]) -> Vec<usize> {
+    let mut parent: Vec<usize> = twins.to_vec();
     fn root(parent: &mut [usize], mut i: usize) -> usize {
         while parent[i] != i {
             parent[i] = parent[parent[i]];
@@ -157,26 +217,30 @@ fn clusters(entries: &[Entry], pairs: &[Pair], group: Option<&str>) -> Vec<usize
         }
         i
     }
-    let mut join = |a: usize, b: usize| {
-        let (a, b) = (root(&mut parent, a), root(&mut parent, b));
-        parent[a.max(b)] = a.min(b);
-    };
-    pairs.iter().for_each(|p| join(p.a, p.b));
-    if let Some(column) = group {
+    for column in groups {
         let mut first: HashMap<&str, usize> = HashMap::new();
         for (i, e) in entries.iter().enumerate() {
             if let Some(value) = e.columns.get(column) {
                 let held = *first.entry(value).or_insert(i);
-                join(held, i);
+                let (a, b) = (root(&mut parent, held), root(&mut parent, i));
+                parent[a.max(b)] = a.min(b);
             }
         }
     }
     (0..entries.len()).map(|i| root(&mut parent, i)).collect()
 }
 
-/// Assigns whole clusters to sides, each to the side that lacks its tags most (iterative stratification: Sechidis et al.,
-/// "On the Stratification of Multi-label Data", 2011; here over clusters instead of single pictures).
-fn stratify(entries: &[Entry], tags: usize, clusters: &[usize], shares: [f64; 3], seed: u64) -> Vec<Side> {
+/// Shares out whole clusters, each to the side that lacks its tags most (iterative stratification: Sechidis et al.,
+/// "On the Stratification of Multi-label Data", 2011; here over clusters instead of single pictures). A cluster with a `fixed` picture
+/// follows it; one with pictures fixed to several sides is trained on, and counted: the second value.
+fn stratify(
+    entries: &[Entry],
+    tags: usize,
+    clusters: &[usize],
+    shares: [f64; 3],
+    seed: u64,
+    fixed: &[Option<Side>],
+) -> (Vec<Side>, usize) {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     clusters.iter().enumerate().for_each(|(i, &c)| members.entry(c).or_default().push(i));
     let counts = super::counts(tags, entries);
@@ -185,15 +249,34 @@ fn stratify(entries: &[Entry], tags: usize, clusters: &[usize], shares: [f64; 3]
     let wanted =
         |share: f64| -> Vec<f64> { counts.iter().chain([&entries.len()]).map(|&n| n as f64 * share / all).collect() };
     let mut lacking: Vec<Vec<f64>> = shares.iter().map(|&s| wanted(s)).collect();
+    let mut sides = vec![Side::Train; entries.len()];
+    let mut put = |m: &[usize], side: Side, lacking: &mut Vec<Vec<f64>>| {
+        for &i in m {
+            sides[i] = side;
+            entries[i].tags.iter().copied().chain([tags]).for_each(|t| lacking[side as usize][t] -= 1.0);
+        }
+    };
+    let (mut order, mut moved): (Vec<&Vec<usize>>, usize) = (Vec::new(), 0);
+    for m in members.values() {
+        let mut of: Vec<Side> = m.iter().filter_map(|&i| fixed[i]).collect();
+        of.sort();
+        of.dedup();
+        match of[..] {
+            [] => order.push(m),
+            [one] => put(m, one, &mut lacking),
+            _ => {
+                moved += m.iter().filter(|&&i| fixed[i].is_some_and(|s| s != Side::Train)).count();
+                put(m, Side::Train, &mut lacking);
+            }
+        }
+    }
     let rank = |m: &[usize]| {
         let mut key = seed.to_le_bytes().to_vec();
         m.iter().for_each(|&i| key.extend(entries[i].sha256.bytes()));
         sha256(&key)
     };
     let rarest = |m: &[usize]| m.iter().flat_map(|&i| &entries[i].tags).map(|&t| counts[t]).min().unwrap_or(usize::MAX);
-    let mut order: Vec<&Vec<usize>> = members.values().collect();
     order.sort_by_cached_key(|m| (std::cmp::Reverse(m.len()), rarest(m), rank(m)));
-    let mut sides = vec![Side::Train; entries.len()];
     for m in order {
         let need = |s: usize| -> f64 {
             let lacks =
@@ -201,54 +284,163 @@ fn stratify(entries: &[Entry], tags: usize, clusters: &[usize], shares: [f64; 3]
             m.iter().flat_map(|&i| entries[i].tags.iter().copied().chain([tags])).map(lacks).sum()
         };
         let best = (0..3).filter(|&s| shares[s] > 0.0).max_by(|&a, &b| need(a).total_cmp(&need(b)).then(b.cmp(&a)));
-        let best = best.expect("a share is above 0");
-        for &i in m {
-            sides[i] = Side::ALL[best];
-            entries[i].tags.iter().copied().chain([tags]).for_each(|t| lacking[best][t] -= 1.0);
-        }
+        put(m, Side::ALL[best.expect("a share is above 0")], &mut lacking);
     }
-    sides
+    (sides, moved)
 }
+
+/// Shares of the sides where nobody says otherwise.
+pub const SHARES: [f64; 3] = [70.0, 15.0, 15.0];
 
 /// Sides for the same pictures as if no two showed the same: what a careless split does, for comparison only.
 pub fn regardless(split: &Split, seed: u64) -> Vec<Side> {
     let each: Vec<usize> = (0..split.sides.len()).collect();
-    stratify(&split.dataset.entries, split.dataset.tags.len(), &each, [70.0, 15.0, 15.0], seed)
+    stratify(&split.dataset.entries, split.dataset.tags.len(), &each, SHARES, seed, &vec![None; each.len()]).0
 }
 
-/// Sides that somebody chose before, by the folders' names; without a validation side, a part of training becomes it.
-fn kept(entries: &[Entry], tags: usize, clusters: &[usize], shares: [f64; 3], seed: u64) -> Option<Vec<Side>> {
-    let side = |e: &Entry| match e.columns.get("side")?.to_ascii_lowercase().as_str() {
-        "train" | "training" => Some(Side::Train),
-        "val" | "valid" | "validation" => Some(Side::Validation),
-        "test" => Some(Side::Test),
-        _ => None,
+/// Sides by the split's own clusters, drawn again.
+pub fn again(split: &Split, seed: u64) -> Vec<Side> {
+    let free = vec![None; split.sides.len()];
+    stratify(&split.dataset.entries, split.dataset.tags.len(), &split.clusters, SHARES, seed, &free).0
+}
+
+/// Sides that somebody chose before, by a column; a part of training becomes the validation or test side if there is none.
+fn chosen(
+    entries: &[Entry],
+    tags: usize,
+    clusters: &[usize],
+    how: &How<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Option<Vec<Side>>> {
+    let column = match how.sides {
+        Some("none") => return Ok(None),
+        Some(column) => column,
+        None => "side",
     };
-    let mut sides: Vec<Side> = entries.iter().map(side).collect::<Option<_>>()?;
+    let named = |e: &Entry| e.columns.get(column).and_then(|v| Side::named(v));
+    let sides: Option<Vec<Side>> = entries.iter().map(named).collect();
+    let Some(mut sides) = sides else {
+        if how.sides.is_some() {
+            let e = entries.iter().find(|e| named(e).is_none()).expect("one has no side");
+            let found = e.columns.get(column).map_or("nothing".into(), |v| format!("\"{v}\""));
+            bail!("--sides {column}: {} has {found} there, expected train, val or test", e.path.display());
+        }
+        return Ok(None);
+    };
+    let lacks = |side: Side| !sides.contains(&side);
+    let shares =
+        [how.shares[0], how.shares[1] * f64::from(lacks(Side::Validation)), how.shares[2] * f64::from(lacks(Side::Test))];
+    let made: Vec<&str> = Side::ALL[1..].iter().filter(|s| lacks(**s)).map(|s| s.name()).collect();
     let train: Vec<usize> = (0..entries.len()).filter(|&i| sides[i] == Side::Train).collect();
-    if !sides.contains(&Side::Validation) {
+    ensure!(
+        !train.is_empty(),
+        "there is no training side: expected a folder train beside the others, or --sides none to split anew"
+    );
+    if !made.is_empty() {
+        notes.push(format!("there is no {} side; a part of the training pictures becomes it", made.join(" and no ")));
         let inner: Vec<Entry> = train.iter().map(|&i| entries[i].clone()).collect();
         let inner_clusters: Vec<usize> = train.iter().map(|&i| clusters[i]).collect();
-        let again = stratify(&inner, tags, &inner_clusters, [shares[0], shares[1], 0.0], seed);
+        let (again, _) = stratify(&inner, tags, &inner_clusters, shares, how.seed, &vec![None; inner.len()]);
         train.iter().zip(again).for_each(|(&i, s)| sides[i] = s);
     }
-    Some(sides)
+    Ok(Some(sides))
+}
+
+/// How a dataset is split.
+#[derive(Clone, Copy, Debug)]
+pub struct How<'a> {
+    /// What stays together beside twins.
+    pub wanted: Wanted<'a>,
+    /// An earlier split whose pictures keep their side.
+    pub keep: Option<&'a Split>,
+    /// Column of sides, or `none`.
+    pub sides: Option<&'a str>,
+    /// Of training, validation and test.
+    pub shares: [f64; 3],
+    /// Of the order in which clusters are shared out.
+    pub seed: u64,
 }
 
 /// Splits a checked dataset.
 pub fn split(checked: Checked, group: Option<&str>, shares: [f64; 3], seed: u64) -> Result<Split> {
-    let Checked { dataset, pairs, contract } = checked;
-    if let Some(column) = group {
-        let with = dataset.entries.iter().filter(|e| e.columns.contains_key(column)).count();
-        ensure!(with > 0, "--group {column}: no picture has this column; name a column of the list, or `folder`");
-    }
-    let clusters = clusters(&dataset.entries, &pairs, group);
+    split_so(checked, &How { wanted: Wanted { group, gap: None }, keep: None, sides: None, shares, seed })
+}
+
+/// Splits a checked dataset, with all that a user may say about it, and tells what that came to.
+pub fn split_so(checked: Checked, how: &How<'_>) -> Result<Split> {
+    let Checked { mut dataset, looks, twins, mut contract } = checked;
+    let (noted, warned) = (contract.notes.len(), contract.warnings.len());
+    let (groups, notes) = groups::give(&mut dataset.entries, &looks, how.wanted)?;
+    contract.notes.extend(notes);
+    let clusters = clusters(&dataset.entries, &twins.clusters, &groups);
     let tags = dataset.tags.len();
-    let sides = match kept(&dataset.entries, tags, &clusters, shares, seed) {
+    let fixed = fixed(&dataset.entries, how.keep, &mut contract.notes);
+    let chosen =
+        if how.keep.is_some() { None } else { chosen(&dataset.entries, tags, &clusters, how, &mut contract.notes)? };
+    let sides = match chosen {
         Some(sides) => sides,
-        None => stratify(&dataset.entries, tags, &clusters, shares, seed),
+        None => {
+            let (sides, moved) = stratify(&dataset.entries, tags, &clusters, how.shares, how.seed, &fixed);
+            if moved > 0 {
+                contract.notes.push(format!(
+                    "{moved} old pictures became training pictures: what they stay together with now is trained on"
+                ));
+            }
+            sides
+        }
     };
-    Ok(Split { split: 1, seed, group: group.map(String::from), dataset, sides, clusters, contract })
+    let split = Split { split: check::VERSION, seed: how.seed, groups, dataset, sides, clusters, contract };
+    let split = split.with_warnings()?;
+    split.contract.notes[noted..].iter().for_each(|n| println!("{:>16}  {n}", "note"));
+    split.contract.warnings[warned..].iter().for_each(|w| println!("{:>16}  {w}", "warning"));
+    Ok(split)
+}
+
+/// The sides of pictures in an earlier split: by their bytes, or by their path.
+fn fixed(entries: &[Entry], keep: Option<&Split>, notes: &mut Vec<String>) -> Vec<Option<Side>> {
+    let Some(old) = keep else { return vec![None; entries.len()] };
+    let (mut by_hash, mut by_path) = (HashMap::new(), HashMap::new());
+    for (e, &side) in old.dataset.entries.iter().zip(&old.sides) {
+        by_hash.insert(e.sha256.as_str(), side);
+        by_path.insert(&e.path, side);
+    }
+    let of = |e: &Entry| by_hash.get(e.sha256.as_str()).or_else(|| by_path.get(&e.path)).copied();
+    let fixed: Vec<Option<Side>> = entries.iter().map(of).collect();
+    let n = fixed.iter().flatten().count();
+    notes.push(format!("{n} pictures keep the side of an earlier split, {} are new", entries.len() - n));
+    fixed
+}
+
+impl Split {
+    /// Refuses a split from which nothing can be learnt or judged; warns where that is so of a tag.
+    fn with_warnings(mut self) -> Result<Self> {
+        let n = Side::ALL.map(|s| self.entries(s).len());
+        if let Some(empty) = (0..3).find(|&s| n[s] == 0) {
+            let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
+            self.clusters.iter().for_each(|c| *sizes.entry(*c).or_default() += 1);
+            bail!(
+                "the {} side got no pictures: there are {} clusters of pictures that stay together, the largest of {}. Add pictures, use a \
+                 finer --group, or say how alike twins are with --alike (dataset check lists the pairs)",
+                Side::ALL[empty].name(),
+                sizes.len(),
+                sizes.values().max().unwrap_or(&0)
+            );
+        }
+        let of_sides = Side::ALL.map(|s| super::counts(self.dataset.tags.len(), &self.entries(s)));
+        for (t, tag) in self.dataset.tags.iter().enumerate() {
+            let all: usize = of_sides.iter().map(|s| s[t]).sum();
+            ensure!(
+                of_sides[0][t] > 0 || all == 0,
+                "tag \"{tag}\" has no training picture, {all} elsewhere: it cannot be learnt. Put some into training, take the tag out, or \
+                 split anew with --sides none"
+            );
+            for (_, side) in of_sides.iter().zip(Side::ALL).skip(1).filter(|(counts, _)| counts[t] == 0) {
+                let side = side.name();
+                self.contract.warnings.push(format!("tag \"{tag}\" has no {side} picture: nothing is known of it there"));
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// Checks, splits, prints and writes.
@@ -261,12 +453,22 @@ pub fn run(args: &SplitArgs) -> Result<()> {
         .ok()
         .filter(|s: &[f64; 3]| s.iter().all(|v| *v > 0.0 && v.is_finite()))
         .context("--shares: expected three numbers above 0, as in 70,15,15")?;
-    let mut checked = check::check(&args.data, args.task, args.about.as_deref(), args.allow_few)?;
+    let replaced = args.out.exists() && !args.anew && args.sides.is_none();
+    let old = match &args.keep {
+        Some(path) => Some(Split::read(path)?),
+        None if replaced => {
+            Some(Split::read(&args.out).context("the split that --force replaces gives its sides, unless --anew is given")?)
+        }
+        None => None,
+    };
+    let mut checked = check::check_alike(&args.data, args.task, args.about.as_deref(), args.allow_few, args.alike)?;
     check::print(&checked.contract);
     // Later commands may be run from anywhere.
     checked.dataset.root = std::fs::canonicalize(&checked.dataset.root)
         .with_context(|| format!("{} cannot be found", checked.dataset.root.display()))?;
-    let split = split(checked, args.group.as_deref(), shares, args.seed)?;
+    let wanted = Wanted { group: args.group.as_deref(), gap: args.group_gap };
+    let how = How { wanted, keep: old.as_ref(), sides: args.sides.as_deref(), shares, seed: args.seed };
+    let split = split_so(checked, &how)?;
     println!("\n{:>16}{:>8}{:>12}{:>8}", "pictures", "train", "validation", "test");
     let of = |side: Side| super::counts(split.dataset.tags.len(), &split.entries(side));
     let sides = Side::ALL.map(of);
@@ -275,7 +477,6 @@ pub fn run(args: &SplitArgs) -> Result<()> {
     }
     let n = Side::ALL.map(|s| split.entries(s).len());
     println!("{:>16}{:>8}{:>12}{:>8}", "all", n[0], n[1], n[2]);
-    ensure!(n.iter().all(|n| *n > 0), "a side got no pictures: too few clusters; add pictures or use a finer --group");
     split.refuse_leaks()?;
     run_folder::write_json(&args.out, &split)?;
     println!("\n{} (seed {}, {} clusters of pictures that stay together)", args.out.display(), args.seed, {

@@ -1,21 +1,22 @@
-//! What can be told of a picture without a model: size, light, sharpness, and marks by which duplicates are found.
+//! What can be told of a picture without a model: size, light, sharpness, when it was taken, and the small pictures by which twins
+//! are found.
 //!
 //! Does not know tags. Results are kept by file hash, so that a second command need not decode again.
 
-use super::{Dataset, Entry};
+use super::left_out::{Kind, LeftOut};
+use super::twins::plane::{self, Plane};
+use super::{Dataset, Entry, taken, unread};
 use crate::run_folder;
 use anyhow::Result;
-use image_hasher::{HashAlg, Hasher, HasherConfig};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use tagpin::bundle::Fit;
 use tagpin::frame::FrameView;
 use tagpin::pictures::{Budget, Picture};
 use tagpin::preprocess::{Preprocessor, Target};
 
-/// Side of the thumbnail that settles whether two pictures are alike.
+/// Side of the thumbnail that colours are taken of.
 const THUMB: u16 = 16;
 /// Side of the picture that light and sharpness are measured on.
 const MEASURED: u16 = 128;
@@ -29,12 +30,47 @@ pub struct Look {
     pub height: u32,
     /// Mean of all channels, 0..=255.
     pub brightness: f32,
+    /// Brightest value of any channel at 128x128.
+    pub brightest: u8,
     /// Variance of the Laplacian of grey at 128x128: small for blurred pictures.
     pub sharpness: f32,
-    /// 64-bit gradient hash.
-    pub hash: u64,
+    /// When it was taken, by its EXIF data: seconds of the camera's clock.
+    pub taken: Option<i64>,
     /// 16x16 RGB.
     pub thumb: Vec<u8>,
+    /// 64x64 grey.
+    pub grey: Vec<u8>,
+}
+
+impl Look {
+    /// Its light, for comparison with any picture.
+    pub fn light(&self) -> Plane {
+        Plane::of_light(&self.grey, self.ratio())
+    }
+
+    /// Its light, for comparison with pictures of the same scene.
+    pub fn grey(&self) -> Plane {
+        Plane::of_grey(&self.grey, self.ratio())
+    }
+
+    fn ratio(&self) -> f32 {
+        self.width as f32 / self.height.max(1) as f32
+    }
+
+    /// Shares of the channels in each of 4x4 cells; nothing where it is too dark to tell.
+    pub fn colours(&self) -> [Option<[f32; 3]>; 16] {
+        let side = THUMB as usize;
+        std::array::from_fn(|cell| {
+            let mut sums = [0.0f32; 3];
+            for i in 0..side * side / 16 {
+                let (x, y) = (cell % 4 * 4 + i % 4, cell / 4 * 4 + i / 4);
+                (0..3).for_each(|c| sums[c] += f32::from(self.thumb[(y * side + x) * 3 + c]));
+            }
+            let all: f32 = sums.iter().sum();
+            // 16 pixels of three channels.
+            (all > 48.0 * 24.0).then(|| sums.map(|s| s / all))
+        })
+    }
 }
 
 /// What of each entry; files that are no readable pictures are left out and listed.
@@ -44,7 +80,7 @@ pub struct Survey {
     /// `[entries]`.
     pub looks: Vec<Look>,
     /// Files that are no pictures, with the reason.
-    pub skipped: Vec<(PathBuf, String)>,
+    pub skipped: Vec<LeftOut>,
 }
 
 /// Format of the cache; changed with the meaning of [`Look`].
@@ -56,18 +92,18 @@ pub fn survey(dataset: &Dataset) -> Result<Survey> {
     let known: HashMap<String, Look> =
         std::fs::read(&path).ok().and_then(|b| postcard::from_bytes(&b).ok()).unwrap_or_default();
     let bar = crate::progress::bar("looking", dataset.entries.len() as u64);
-    let looks: Vec<Result<Look, String>> = dataset
+    let looks: Vec<Result<Look, LeftOut>> = dataset
         .entries
         .par_iter()
         .map_init(Looker::new, |looker, e| {
             bar.inc(1);
-            match known.get(&e.sha256) {
-                Some(look) => Ok(look.clone()),
-                None => tagpin::pictures::read(&dataset.file(e), Budget::HOST.0)
-                    .map_err(anyhow::Error::from)
-                    .and_then(|bytes| looker.look(&bytes))
-                    .map_err(|e| e.to_string()),
+            if let Some(look) = known.get(&e.sha256) {
+                return Ok(look.clone());
             }
+            let bytes = tagpin::pictures::read(&dataset.file(e), Budget::HOST.0)
+                .map_err(|error| LeftOut::new(&e.path, Kind::Unreadable, format!("cannot be read: {error}")))?;
+            let look = looker.look(&bytes).map_err(|error| unread::what_it_is(&bytes, &error.to_string()));
+            look.map_err(|(kind, why)| LeftOut::new(&e.path, kind, why))
         })
         .collect();
     bar.finish_and_clear();
@@ -81,7 +117,7 @@ pub fn survey(dataset: &Dataset) -> Result<Survey> {
                 survey.entries.push(e.clone());
                 survey.looks.push(look);
             }
-            Err(why) => survey.skipped.push((e.path.clone(), why)),
+            Err(file) => survey.skipped.push(file),
         }
     }
     if grown.len() > before {
@@ -94,28 +130,36 @@ pub fn survey(dataset: &Dataset) -> Result<Survey> {
     Ok(survey)
 }
 
-struct Looker {
+/// Looks at pictures, one after the other.
+pub struct Looker {
     thumb: Preprocessor,
+    grey: Preprocessor,
     measured: Preprocessor,
-    hasher: Hasher<[u8; 8]>,
 }
 
 impl Looker {
-    fn new() -> Self {
+    /// One for a thread.
+    pub fn new() -> Self {
         let square = |side| Preprocessor::new(Target { width: side, height: side, fit: Fit::Stretch, roi: None });
-        let hasher = HasherConfig::with_bytes_type::<[u8; 8]>().hash_alg(HashAlg::Gradient).hash_size(8, 8).to_hasher();
-        Self { thumb: square(THUMB), measured: square(MEASURED), hasher }
+        Self { thumb: square(THUMB), grey: square(plane::SIDE as u16), measured: square(MEASURED) }
     }
 
-    fn look(&mut self, bytes: &[u8]) -> Result<Look> {
-        let picture = Picture::decode(bytes, Budget::HOST)?;
+    /// Looks at a file's bytes.
+    pub fn look(&mut self, bytes: &[u8]) -> Result<Look> {
+        Ok(Look { taken: taken::taken(bytes), ..self.picture(&Picture::decode(bytes, Budget::HOST)?)? })
+    }
+
+    /// Looks at a decoded picture.
+    pub fn picture(&mut self, picture: &Picture) -> Result<Look> {
         let frame = FrameView::new(picture.layout(), &picture.rgb)?;
         let thumb = self.thumb.picture(&frame)?.to_vec();
-        let rgb = self.measured.picture(&frame)?.to_vec();
-        let (brightness, sharpness) = light(&rgb, MEASURED as usize);
-        let small = image::RgbImage::from_raw(MEASURED.into(), MEASURED.into(), rgb).expect("it has this size");
-        let hash = u64::from_le_bytes(self.hasher.hash_image(&small).into_inner());
-        Ok(Look { width: picture.width, height: picture.height, brightness, sharpness, hash, thumb })
+        let grey = |p: &[u8]| ((u16::from(p[0]) + u16::from(p[1]) + u16::from(p[2])) / 3) as u8;
+        let grey = self.grey.picture(&frame)?.chunks_exact(3).map(grey).collect();
+        let rgb = self.measured.picture(&frame)?;
+        let brightest = rgb.iter().copied().max().unwrap_or(0);
+        let (brightness, sharpness) = light(rgb, MEASURED as usize);
+        let (width, height) = (picture.width, picture.height);
+        Ok(Look { width, height, brightness, brightest, sharpness, taken: None, thumb, grey })
     }
 }
 
@@ -134,42 +178,4 @@ pub fn light(rgb: &[u8], side: usize) -> (f32, f32) {
         }
     }
     (mean, (squares / n - (sum / n).powi(2)) as f32)
-}
-
-/// Two pictures that show the same.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pair {
-    /// Index of the first.
-    pub a: usize,
-    /// Index of the second, larger.
-    pub b: usize,
-    /// The same bytes.
-    pub exact: bool,
-}
-
-/// Bits in which the hashes of near duplicates may differ, and the mean difference of their thumbnails (0..=255).
-/// Among TrashNet's 2527 photographs this finds, besides three files that are there twice, six pairs: one glass laid anew, and one
-/// bottle; no two different things.
-const BITS: u32 = 5;
-const DIFFERENCE: f32 = 5.0;
-
-/// All pairs of exact or near duplicates.
-pub fn duplicates(entries: &[Entry], looks: &[Look]) -> Vec<Pair> {
-    (0..entries.len())
-        .into_par_iter()
-        .flat_map_iter(|a| {
-            (a + 1..entries.len()).filter_map(move |b| {
-                let exact = entries[a].sha256 == entries[b].sha256;
-                let near = || {
-                    let (x, y) = (&looks[a], &looks[b]);
-                    (x.hash ^ y.hash).count_ones() <= BITS && difference(&x.thumb, &y.thumb) <= DIFFERENCE
-                };
-                (exact || near()).then_some(Pair { a, b, exact })
-            })
-        })
-        .collect()
-}
-
-fn difference(a: &[u8], b: &[u8]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a.abs_diff(*b) as f32).sum::<f32>() / a.len() as f32
 }

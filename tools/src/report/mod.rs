@@ -178,7 +178,7 @@ impl Page<'_> {
                 dt { "sizes" } dd { (side(c.sizes[0])) " to " (side(c.sizes[2])) ", middle " (side(c.sizes[1])) }
                 dt { "imbalance" } dd { (format!("{:.1} to 1", c.imbalance)) }
                 dt { "duplicates" } dd { (exact) " exact pairs, " (c.duplicates.len() - exact) " near pairs; pairs lie on one side of the split" }
-                dt { "skipped" } dd { (c.skipped.len()) " files" }
+                dt { "skipped" } dd { (c.skipped.len()) " files" @if !c.skipped.is_empty() { ": " (crate::data::left_out::counts(&c.skipped)) } }
                 @if c.untagged > 0 { dt { "without a tag" } dd { (c.untagged) } }
                 @for (column, n) in &c.missing { dt { "missing" } dd { "column " (column) " is empty for " (n) } }
             }
@@ -192,7 +192,7 @@ impl Page<'_> {
             }
             @if !c.skipped.is_empty() {
                 h3 { "Files that could not be used" }
-                ul { @for (p, why) in c.skipped.iter().take(20) { li { code { (p.display()) } ": " (why) } } }
+                ul { @for f in c.skipped.iter().take(20) { li { code { (f.path.display()) } ": " (f.why) } } }
             }
         }
     }

@@ -5,6 +5,7 @@
 pub mod augment;
 mod device;
 mod epochs;
+pub mod leak;
 mod ops;
 pub mod optimiser;
 pub mod quick;
@@ -18,7 +19,6 @@ use crate::data::{
 };
 use crate::decision;
 use crate::evaluate;
-use crate::features::Network;
 use crate::graph::{Graph, Normalise};
 use crate::judged::Judged;
 use crate::parity;
@@ -32,6 +32,7 @@ use augment::Domain;
 use burn::tensor::Device;
 use device::DeviceName;
 use epochs::{Balance, Plan};
+use leak::Leak;
 use optimiser::OptimiserName;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -127,7 +128,7 @@ pub struct Train {
     /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
     #[arg(long)]
     pub allow_few: bool,
-    /// Show what a leak would do to the figures of --quick, beside the honest ones.
+    /// Show what a leak would do to the figures of --quick, beside the honest ones, over 10 splits of each kind; leak.json has them.
     #[arg(long, requires = "quick")]
     pub leaky_demo: bool,
     /// Stop after training; `quantise`, `evaluate`, `parity` and `report` do the rest.
@@ -148,6 +149,8 @@ struct Trained {
     settings: Vec<(String, String)>,
     /// Quantised on the way, if the head was learnt on int8 features.
     int8: Option<(Vec<u8>, Quantisation)>,
+    /// What a leak would do, if that was asked for.
+    leak: Option<Leak>,
 }
 
 /// Prints how long each stage took.
@@ -182,11 +185,19 @@ pub fn shuffle<T>(items: &mut [T], random: &mut Random) {
 
 /// Trains, and does what follows.
 pub fn run(args: &Train) -> Result<()> {
-    run_folder::refuse_existing(&args.out, args.force)?;
     if !(args.quick || args.advanced || args.small) {
         bail!("say how: --quick or --advanced with --backbone, or --small. {}", backbone::HOW);
     }
     ensure!(args.epochs > 0 && args.batch > 1, "--epochs {} --batch {}: expected at least 1 and 2", args.epochs, args.batch);
+    // Float and int8, and what is kept of them on the way.
+    let networks = args.backbone.as_deref().and_then(|p| std::fs::metadata(p).ok()).map_or(0, |m| 4 * m.len());
+    let _claim = run_folder::Claim::of(&args.out, args.force, networks)?;
+    let left = checkpoint(args);
+    ensure!(
+        args.resume || args.force || !left.exists(),
+        "{}: an interrupted run left this checkpoint; --resume goes on from it, --force begins again",
+        left.display()
+    );
     let device = args.device.open()?;
     let mut stages = Stages::begin();
     let split = the_split(args)?;
@@ -198,6 +209,9 @@ pub fn run(args: &Train) -> Result<()> {
     let validation = trained.validation;
     let run = Run::create(&args.out, args.force, record, trained.graph, split)?;
     let quantised = trained.int8.is_some();
+    if let Some(leak) = &trained.leak {
+        run_folder::write_json(&run.file("leak.json"), leak)?;
+    }
     if let Some((onnx, quantisation)) = &trained.int8 {
         quantise::keep(&run, onnx, quantisation)?;
     }
@@ -242,6 +256,7 @@ fn the_split(args: &Train) -> Result<Split> {
     if let Some(path) = &args.split {
         let split = Split::read(path)?;
         split.dataset.enough(args.allow_few || split.contract.warnings.iter().any(|w| w.contains("has only")))?;
+        split.news().iter().for_each(|n| eprintln!("warning: {n}"));
         return Ok(split);
     }
     let data = args.data.as_deref().context("name --data or --split")?;
@@ -277,9 +292,14 @@ fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Opti
         println!("{penalty:>12}{loss:>14.4}{right:>12.4}{mark}");
     }
     let computed = Some(quick.computed);
-    if args.leaky_demo {
-        leaky(split, quick.graph.clone().headless(), args)?;
-    }
+    let leak = if args.leaky_demo {
+        let backbone = quick.graph.clone().headless();
+        let leak = leak::measure(split, &backbone, args.fit.into(), quick.fitted.penalty, 1)?;
+        leak::print(&leak);
+        Some(leak)
+    } else {
+        None
+    };
     let penalties = quick.fitted.tried;
     let int8 = Some((quick.int8, quick.quantisation));
     if args.quick {
@@ -292,6 +312,7 @@ fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Opti
             penalties,
             settings,
             int8,
+            leak,
         };
         return Ok((trained, computed));
     }
@@ -304,16 +325,18 @@ fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Opti
     Ok((trained, computed))
 }
 
+/// Where training in epochs keeps what it has.
+fn checkpoint(args: &Train) -> PathBuf {
+    let mut path = args.out.as_os_str().to_owned();
+    path.push(".checkpoint");
+    path.into()
+}
+
 /// Trains nodes from `first` on in epochs.
 fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: bool, device: Device) -> Result<Trained> {
     let augment = args.domain.augment();
     let suits = if from_nothing { 4e-3 } else { 3e-4 } * if args.optimiser == OptimiserName::Sgd { 10.0 } else { 1.0 };
     let rate = if args.rate > 0.0 { args.rate } else { suits };
-    let mut checkpoint = args.out.as_os_str().to_owned();
-    checkpoint.push(".checkpoint");
-    if let Some(folder) = args.out.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    }
     let plan = Plan {
         first,
         from_nothing,
@@ -327,7 +350,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         views: if first > 0 { args.views.max(1) } else { 0 },
         patience: args.patience,
         seed: args.seed,
-        checkpoint: checkpoint.into(),
+        checkpoint: checkpoint(args),
         resume: args.resume,
     };
     let name = |v: &dyn std::fmt::Debug| format!("{v:?}").to_lowercase();
@@ -352,6 +375,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         penalties: Vec::new(),
         settings,
         int8: None,
+        leak: None,
     })
 }
 
@@ -384,40 +408,4 @@ fn record(args: &Train, split: &Split, roles: Roles, t: &Trained, seconds: f64) 
         roles,
         warnings: split.contract.warnings.clone(),
     })
-}
-
-/// Trains heads on leaky splits and prints their figures beside the honest one.
-fn leaky(split: &Split, backbone: Graph, args: &Train) -> Result<()> {
-    use crate::head::{self, Examples};
-    use crate::metrics;
-    let task = split.dataset.task;
-    let tags = split.dataset.tags.len();
-    let figure = |split: &Split, copies: bool| -> Result<f64> {
-        let ([mut train, validation, test], _) =
-            quick::sides(split, &Network::Float(&backbone), args.fit.into(), Side::ALL)?;
-        if copies {
-            // Copied often enough to weigh as much as the rest.
-            let times = train.features.len() / test.features.len().max(1) + 1;
-            for _ in 0..times {
-                train.features.extend(test.features.iter().cloned());
-                train.tags.extend(test.tags.iter().cloned());
-            }
-        }
-        let fitted = head::fit(
-            &Examples { features: &train.features, tags: &train.tags },
-            &Examples { features: &validation.features, tags: &validation.tags },
-            tags,
-            task,
-        )?;
-        let logits: Vec<Vec<f32>> = test.features.iter().map(|f| head::apply(&fitted.linear, f)).collect();
-        Ok(metrics::right(&logits, &test.tags, task))
-    };
-    let mut loose = split.clone();
-    loose.clusters = (0..loose.clusters.len()).collect();
-    loose.sides = crate::data::split::regardless(&loose, split.seed);
-    println!("\nwhat a leak does to the figure (share right on \"test\", float):");
-    println!("  {:<66}{:.3}", "clusters kept together: honest", figure(split, false)?);
-    println!("  {:<66}{:.3}", "the same pictures split one by one, duplicates and groups apart", figure(&loose, false)?);
-    println!("  {:<66}{:.3}\n", "test pictures also among the training pictures", figure(split, true)?);
-    Ok(())
 }

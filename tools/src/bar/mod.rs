@@ -1,0 +1,46 @@
+//! `bar`: figures that the tools are held to, on data that somebody names, for any seeds.
+//!
+//! Each figure is computed from what a user would get; nothing here is used elsewhere.
+
+mod leak;
+mod twins;
+mod worlds;
+
+use anyhow::Result;
+
+/// Print a figure that the tools are held to.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Bar {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Command {
+    Twins(twins::Args),
+    Leak(leak::Args),
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Bar) -> Result<()> {
+    match &args.command {
+        Command::Twins(args) => twins::run(args),
+        Command::Leak(args) => leak::run(args),
+    }
+}
+
+/// Seeds as a range, `A..B` with both ends in it, or one.
+#[derive(Clone, Debug)]
+struct Seeds(std::ops::RangeInclusive<u64>);
+
+impl std::str::FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (from, to) = text.split_once("..").unwrap_or((text, text));
+        match (from.parse(), to.parse()) {
+            (Ok(from), Ok(to)) if from <= to => Ok(Self(from..=to)),
+            _ => Err("expected A..B, as in 1..10, or one number".into()),
+        }
+    }
+}

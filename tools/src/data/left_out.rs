@@ -1,0 +1,100 @@
+//! Files of a dataset that are not used: of what kind, why, and counts of them, so that nothing goes missing silently.
+//!
+//! *Skipped* files look as if they were meant to be used and cannot be; each is listed with its reason. *Ignored* ones (hidden
+//! files, lists, notes) are only counted.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What keeps a file from being used.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A picture or film in a format that is not decoded: its name.
+    Format(String),
+    /// A file without an ending.
+    Unnamed,
+    /// Its bytes are no picture, or a broken one.
+    Damaged,
+    /// A list names it, and it is not there; or a symbolic link leads nowhere.
+    Missing,
+    /// It is there and cannot be read.
+    Unreadable,
+    /// No tag, where each picture has exactly one.
+    Untagged,
+    /// Several tags, where each picture has exactly one.
+    SeveralTags,
+    /// The same file, listed once more with the same tags.
+    ListedAgain,
+    /// A picture beside the tagged folders.
+    Loose,
+    /// A mask or a labelled copy of a picture beside it.
+    Mask,
+    /// A symbolic link to a folder that holds it.
+    Loop,
+    /// Its name is not UTF-8.
+    Name,
+}
+
+impl Kind {
+    /// `n` files of this kind, in words.
+    fn counted(&self, n: usize) -> String {
+        match self {
+            Self::Format(name) => format!("{n} {name}"),
+            Self::Unnamed => format!("{n} without an ending"),
+            Self::Damaged => format!("{n} damaged"),
+            Self::Missing => format!("{n} missing"),
+            Self::Unreadable => format!("{n} unreadable"),
+            Self::Untagged => format!("{n} without a tag"),
+            Self::SeveralTags => format!("{n} with several tags"),
+            Self::ListedAgain => format!("{n} listed again"),
+            Self::Loose => format!("{n} in no tagged folder"),
+            Self::Mask => format!("{n} masks"),
+            Self::Loop => format!("{n} links in a circle"),
+            Self::Name => format!("{n} with names that are not UTF-8"),
+        }
+    }
+}
+
+/// A file that is not used.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Of what kind.
+    pub kind: Kind,
+    /// Relative to the dataset's root.
+    pub path: PathBuf,
+    /// The reason, and what to do, in words.
+    pub why: String,
+}
+
+impl LeftOut {
+    /// One file.
+    pub fn new(path: impl Into<PathBuf>, kind: Kind, why: impl Into<String>) -> Self {
+        Self { kind, path: path.into(), why: why.into() }
+    }
+}
+
+/// Counts by kind, most frequent first: `30 HEIC, 2 damaged`.
+pub fn counts(files: &[LeftOut]) -> String {
+    let mut kinds: BTreeMap<&Kind, usize> = BTreeMap::new();
+    files.iter().for_each(|f| *kinds.entry(&f.kind).or_default() += 1);
+    let mut kinds: Vec<(&Kind, usize)> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    kinds.iter().map(|(kind, n)| kind.counted(*n)).collect::<Vec<_>>().join(", ")
+}
+
+/// Files of one kind that are shown by name; the rest are counted.
+const SHOWN: usize = 3;
+
+/// Tells on standard error which files are skipped: a few of each kind by name, the others by number.
+pub fn tell(files: &[LeftOut]) {
+    let mut kinds: BTreeMap<&Kind, Vec<&LeftOut>> = BTreeMap::new();
+    files.iter().for_each(|f| kinds.entry(&f.kind).or_default().push(f));
+    for (kind, files) in kinds {
+        files.iter().take(SHOWN).for_each(|f| eprintln!("skipped {}: {}", f.path.display(), f.why));
+        if files.len() > SHOWN {
+            eprintln!("skipped {} more of this kind ({} in all)", files.len() - SHOWN, kind.counted(files.len()));
+        }
+    }
+}
