@@ -166,7 +166,8 @@ fn names_of_every_kind_are_right_in_every_sink() {
     std::fs::create_dir(&images).unwrap();
     let image = format!("{HOSTILE}.png");
     draw(&images.join(&image), Kind::Bolt);
-    std::fs::write(images.join(format!("x{HOSTILE}.jpg")), b"broken").unwrap();
+    // Before the good one: a fault right behind it may make the line safe before its edge is done.
+    std::fs::write(images.join(format!("0{HOSTILE}.jpg")), b"broken").unwrap();
     let name = "a\\\"b\\\\c\\n\\u001b[2J\\u0007d";
     let text = format!(
         "[source]\nopen = \"dir:images\"\n[outputs.\"{name}\"]\non = [\"accept\"]\n[events]\npath = \"log.jsonl\"\n"
@@ -195,7 +196,7 @@ fn names_of_every_kind_are_right_in_every_sink() {
     }
     let text = String::from_utf8_lossy(&table.stdout).into_owned();
     assert!(text.lines().any(|l| l.contains("part 1: a\"b\\c\\n\\u{1b}[2J\\u{7}d active")), "{text}");
-    assert!(stderr(&table).lines().any(|l| l.contains("xa\"b\\c\\n\\u{1b}[2J")), "{}", stderr(&table));
+    assert!(stderr(&table).lines().any(|l| l.contains("0a\"b\\c\\n\\u{1b}[2J")), "{}", stderr(&table));
     eprintln!("tags with such names are {}", if hostile_tag { "shown" } else { "refused by the bundle" });
 }
 

@@ -139,6 +139,9 @@ pub struct Contract {
     pub root: PathBuf,
     /// Whether tags exclude one another.
     pub task: TaskName,
+    /// Whether tags with too few images were let pass.
+    #[serde(default)]
+    pub few_allowed: bool,
     /// Readable pictures.
     pub pictures: usize,
     /// Pictures of each tag.
@@ -269,6 +272,7 @@ pub fn check_alike(
         ignored,
         notes,
         warnings,
+        few_allowed: allow_few,
         dataset_sha256: dataset.sha256(),
         files: dataset.entries.iter().map(|e| (e.path.clone(), e.sha256.clone())).collect(),
     };

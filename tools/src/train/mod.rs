@@ -255,7 +255,7 @@ pub fn prove(run: &Run, stages: &mut Stages, options: &evaluate::Options) -> Res
 fn the_split(args: &Train) -> Result<Split> {
     if let Some(path) = &args.split {
         let split = Split::read(path)?;
-        split.dataset.enough(args.allow_few || split.contract.warnings.iter().any(|w| w.contains("has only")))?;
+        split.dataset.enough(args.allow_few || split.contract.few_allowed)?;
         split.news().iter().for_each(|n| eprintln!("warning: {n}"));
         return Ok(split);
     }
