@@ -87,7 +87,7 @@ const LEAST_COARSE: f32 = 0.35;
 const LEAST: f32 = 0.66;
 const LEAST_IN_SCENE: f32 = 0.4;
 /// Largest bound: twins of few pictures, drawn as different parts, do not raise it above what twins reach.
-const MOST: f32 = 0.7;
+const MOST: f32 = 0.8;
 /// How far below the bound a pair is doubtful.
 const DOUBTFUL: f32 = 0.1;
 /// Pairs drawn at random that say how alike different parts are.

@@ -13,7 +13,7 @@ const SAME_SCENE: f32 = 0.9;
 /// Pictures that are tried as the first of a scene.
 const TRIED: usize = 150;
 /// Fewest pictures of a scene that come under several tags, at least two under the second: one part has one tag.
-const FEWEST_OF_TAGS: usize = 8;
+const FEWEST_OF_TAGS: usize = 16;
 /// Fewest pictures of a scene with one tag: fewer may be one part, taken again and again.
 const FEWEST: usize = 20;
 /// Pictures whose median is the background.
