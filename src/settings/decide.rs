@@ -2,8 +2,8 @@
 
 use super::inputs::TriggerTable;
 use super::names::Names;
-use super::read::TEN_MINUTES_MS;
 use super::reader::Table;
+use super::values::TEN_MINUTES_MS;
 use super::*;
 use crate::decide::{Combine, Preference};
 use crate::head::Score;

@@ -1,7 +1,7 @@
 //! [trigger], [encoder] and [acknowledge]: what opens a part, where the belt is, and the button.
 
-use super::read::{DAY_MS, TEN_MINUTES_MS, roi, travel};
 use super::reader::Table;
+use super::values::{DAY_MS, TEN_MINUTES_MS, roi, travel};
 use super::*;
 use crate::gpio::{InputLine, Pull, Slope};
 use crate::line::TooClose;

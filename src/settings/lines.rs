@@ -1,8 +1,8 @@
 //! [outputs.NAME]: where an output line is, how it moves, and what moves it.
 
 use super::names::Names;
-use super::read::{TEN_MINUTES_MS, travel};
 use super::reader::Table;
+use super::values::{TEN_MINUTES_MS, travel};
 use super::*;
 
 /// How the rest of an output's table is read for one word.

@@ -8,6 +8,7 @@ mod lines;
 mod names;
 mod read;
 mod reader;
+mod values;
 mod warnings;
 
 use crate::decide::{Action, Policy, Role, TagPolicy, TagRule, TagSet, Task};

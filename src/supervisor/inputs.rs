@@ -1,7 +1,7 @@
 //! The threads that wait for triggers, encoder and acknowledge, one for each input.
 //!
 use super::actuation::Command;
-use super::run::Ended;
+use super::ended::Ended;
 use super::shared::Shared;
 use crate::events::Why;
 use crate::fault::Reason;

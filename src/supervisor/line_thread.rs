@@ -2,14 +2,13 @@
 
 use super::capture::News;
 use super::record::Recorder;
-use super::run::Ended;
 use super::shared::{About, Shared};
 use super::vision::{Shows, Vision};
 use crate::events::{FaultKind, Image, Latency, Remedy, Why};
 use crate::fault::Reason;
 use crate::line::Moment;
 use crate::sources::FrameBuffer;
-use crate::station::{Input, Over, Ticket};
+use crate::station::{Input, Ticket};
 use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::Ordering;
 
@@ -115,16 +114,6 @@ impl LineThread<'_> {
                 let why = self.vision.why_unusable(frame).map_or(Why::NONE, |unusable| Why::of(&unusable));
                 shared.step_about(Input::NotClassified { ticket, reason }, &About { why, latency, scores: &[] });
             }
-        }
-    }
-}
-
-impl From<Over> for Ended {
-    fn from(over: Over) -> Self {
-        match over {
-            Over::Done => Self::Done,
-            Over::SourceLost => Self::SourceEnded,
-            Over::Held => Self::Held,
         }
     }
 }

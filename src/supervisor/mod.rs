@@ -11,6 +11,7 @@ pub mod actuation;
 mod capture;
 mod clock;
 pub mod drill;
+mod ended;
 mod inputs;
 mod line_thread;
 mod notify;
@@ -21,6 +22,7 @@ mod truth;
 pub mod vision;
 
 pub use clock::SystemClock;
+pub use ended::Ended;
 pub use record::Recorder;
-pub use run::{Ended, Run, run};
+pub use run::{Run, run};
 pub use truth::Truth;

@@ -5,6 +5,7 @@
 use super::actuation::{self, Actuator, Command, CommandQueue, Watch};
 use super::capture::{self, Exchange};
 use super::clock::SystemClock;
+use super::ended::Ended;
 use super::inputs;
 use super::line_thread::LineThread;
 use super::notify::Notify;
@@ -52,45 +53,6 @@ pub struct Run {
     pub record: Option<Recorder>,
     /// The board, watched for low voltage and throttling.
     pub board: Board,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// So many parts as were wanted, or the source's end.
-    Done,
-    /// A live source ended: somebody must start what feeds it again.
-    SourceEnded,
-    /// By a signal.
-    Signal,
-    /// Faults in a row, or an input that failed: held safe.
-    Held,
-    /// The line missed its beat.
-    Hung,
-    /// A thread panicked.
-    Panic,
-}
-
-impl Ended {
-    /// The process's exit code: 0 done or stopped, 3 held, 101 panic.
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Done | Self::Signal => 0,
-            Self::SourceEnded | Self::Held | Self::Hung => 3,
-            Self::Panic => 101,
-        }
-    }
-
-    const fn describe(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::SourceEnded => "the live source ended",
-            Self::Signal => "signal",
-            Self::Held => "held safe after repeated faults",
-            Self::Hung => "the line missed its beat",
-            Self::Panic => "panic",
-        }
-    }
 }
 
 /// Runs until parts, source, signal or faults end it; outputs are safe when it returns.

@@ -3,7 +3,7 @@
 use super::actuation::{Command, CommandQueue};
 use super::capture::Exchange;
 use super::clock::SystemClock;
-use super::run::Ended;
+use super::ended::Ended;
 use super::truth::{Observer, Truth};
 use crate::board::Trouble;
 use crate::decide::{Action, Task, Verdict};

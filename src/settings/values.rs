@@ -1,0 +1,35 @@
+//! Values that several tables state alike: regions of the frame, ways in time or in encoder counts, and longest times.
+
+use super::reader::Table;
+use crate::line::Travel;
+use crate::preprocess::Roi;
+use crate::time::Millis;
+
+/// A day in milliseconds.
+pub(super) const DAY_MS: i64 = 86_400_000;
+/// Ten minutes in milliseconds.
+pub(super) const TEN_MINUTES_MS: i64 = 600_000;
+
+/// A region of the frame.
+pub(super) fn roi(table: &mut Table<'_>, key: &str) -> Option<Roi> {
+    table.has(key).then(|| {
+        let mut t = table.table(key);
+        let mut side = |key: &str, lo: i64| t.integer(key, lo, lo..=8192) as u32;
+        Roi { x: side("x", 0), y: side("y", 0), width: side("width", 1), height: side("height", 1) }
+    })
+}
+
+/// A way that may be given in milliseconds or in encoder counts.
+pub(super) fn travel(table: &mut Table<'_>, name: &str, default_ms: i64, encoder: bool) -> Travel {
+    let (ms, counts) = (format!("{name}_ms"), format!("{name}_counts"));
+    if !table.has(&counts) {
+        return Travel::Time(Millis(table.integer(&ms, default_ms, 0..=DAY_MS) as u32).micros());
+    }
+    if table.has(&ms) {
+        table.problem(&counts, format!("stands beside {ms}; keep one"));
+    }
+    if !encoder {
+        table.problem(&counts, "counts need an [encoder]; add one or give milliseconds".into());
+    }
+    Travel::Counts(table.integer(&counts, 1, 1..=1 << 30) as u32)
+}
