@@ -12,6 +12,9 @@ pub(super) struct Cameras {
     rpicam: String,
 }
 
+/// How a C library or an emulator that starts a program in a child tells that it is not there.
+const NOT_STARTED: i32 = 127;
+
 pub(super) fn run(args: &Cameras) -> Result<u8, Refused> {
     let mut found = 0;
     match sources::cameras() {
@@ -34,6 +37,9 @@ pub(super) fn run(args: &Cameras) -> Result<u8, Refused> {
                 println!("CSI cameras, by {}\n  source: rpicam:?width=640&height=480&fps=30", args.rpicam);
                 text.lines().filter(|l| !l.trim().is_empty()).for_each(|line| println!("  {line}"));
             }
+        }
+        Ok(out) if out.status.code() == Some(NOT_STARTED) => {
+            println!("CSI cameras: {} cannot be started: {}", args.rpicam, out.status)
         }
         Ok(out) => println!("CSI cameras: {} ended: {}", args.rpicam, out.status),
         Err(e) => println!("CSI cameras: {} cannot be started: {e}", args.rpicam),
