@@ -15,6 +15,8 @@ use crate::sources::{self, FrameBuffer, Pacing, SourceSpec};
 use crate::supervisor::SystemClock;
 use crate::time::{Clock, Micros};
 use crate::triggers;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -86,6 +88,9 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         return migrate(file, bundle);
     }
     let Ok(bundle) = &bundle else {
+        if args.migrate {
+            println!("skipped  rewriting the settings: it needs the bundle's tags; name the bundle with --bundle");
+        }
         println!("skipped  settings, source, outputs: they need the bundle's tags");
         return Ok(1);
     };
@@ -121,18 +126,35 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
     Ok((problems > 0) as u8)
 }
 
-/// Rewrites a settings file whose keys were renamed; the new file is whole or the old one stays.
+/// Rewrites a settings file whose keys were renamed, where it lies and with its mode; the new file is whole or the old one
+/// stays.
 fn migrate(file: &Path, bundle: &Bundle<'_>) -> Result<u8, Refused> {
     let settings = super::settings(Some(file), bundle, false).map_err(|e| Refused(e.0))?;
-    let told = |what: &str, e: std::io::Error| format!("{}: cannot be {what}: {e}", file.display());
-    let text = std::fs::read_to_string(file).map_err(|e| told("read", e))?;
-    let new = file.with_extension("toml.new");
     if settings.renamed.is_empty() {
         println!("{}: every key has its present name", file.display());
         return Ok(0);
     }
-    std::fs::write(&new, Settings::migrate(&text, &settings.renamed)).map_err(|e| told("rewritten", e))?;
-    std::fs::rename(&new, file).map_err(|e| told("replaced", e))?;
+    let told = |what: &str, e: std::io::Error| format!("{}: cannot be {what}: {e}", file.display());
+    // The file itself, where a link to it was named.
+    let file = std::fs::canonicalize(file).map_err(|e| told("found", e))?;
+    let text = std::fs::read_to_string(&file).map_err(|e| told("read", e))?;
+    let mode = std::fs::metadata(&file).map_err(|e| told("read", e))?.permissions();
+    let mut new = file.clone().into_os_string();
+    new.push(format!(".{}.new", std::process::id()));
+    let write = || {
+        let mut beside = File::options().write(true).create_new(true).open(&new)?;
+        beside.write_all(Settings::migrate(&text, &settings.renamed).as_bytes())?;
+        beside.set_permissions(mode)?;
+        beside.sync_all()?;
+        std::fs::rename(&new, &file)
+    };
+    write().map_err(|e| {
+        // A file of this name that was there before is not ours to remove.
+        if e.kind() != std::io::ErrorKind::AlreadyExists {
+            _ = std::fs::remove_file(&new);
+        }
+        told("rewritten", e)
+    })?;
     settings.renamed.iter().for_each(|r| println!("renamed  {} to {}", r.path, r.new));
     Ok(0)
 }

@@ -73,17 +73,30 @@ fn a_gate_on_tags_without_roles_is_warned_of() {
 fn an_old_key_runs_is_told_and_is_rewritten_by_check() {
     let text = "[source]\nopen = \"conveyor\"   # the built-in one\n[safety]\nmax_faults = 3   # three\n";
     let file = settings("migrate", text);
+    let link = format!("{file}.link");
+    _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let beside = std::path::Path::new(&file).with_extension("toml.new");
+    std::fs::write(&beside, "the site's own").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--parts", "1"]));
     assert!(
         out.status.success() && stderr(&out).contains("max_faults is now called max_faults_in_a_row"),
         "{}",
         stderr(&out)
     );
-    let migrate = || finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file, "--migrate"]));
+    let no_bundle = finish(tagpin(&["check", "--bundle", "no.tagpin", "--settings", &file, "--migrate"]));
+    let said = String::from_utf8_lossy(&no_bundle.stdout).into_owned();
+    assert!(no_bundle.status.code() == Some(1) && said.contains("skipped  rewriting the settings"), "{said}");
+    let migrate = || finish(tagpin(&["check", "--bundle", PARTS, "--settings", &link, "--migrate"]));
     let out = migrate();
     assert!(String::from_utf8_lossy(&out.stdout).contains("renamed  safety.max_faults"), "{}", stderr(&out));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text.replace("max_faults =", "max_faults_in_a_row ="));
     assert!(String::from_utf8_lossy(&migrate().stdout).contains("every key has its present name"));
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink(), "the link was replaced by a file");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "the file lost its mode");
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), "the site's own", "a file beside it was destroyed");
     let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--parts", "1"]));
     assert!(out.status.success() && !stderr(&out).contains("is now called"), "{}", stderr(&out));
 }
