@@ -45,9 +45,12 @@ struct Mean {
 }
 
 impl Mean {
-    /// Whether this mean is the higher.
+    /// Whether this mean is the higher; that of no frame is below every other.
     fn above(self, other: Self) -> bool {
-        self.sum as u64 * other.count as u64 > other.sum as u64 * self.count as u64
+        match other.count {
+            0 => self.count > 0,
+            _ => self.sum as u64 * other.count as u64 > other.sum as u64 * self.count as u64,
+        }
     }
 }
 
@@ -207,7 +210,7 @@ impl Decider {
     }
 
     /// The mean score over the frames that vote for a tag that holds, or that are in the band of one that does not. With
-    /// [`Combine::Best`] the highest score of the frames that count. Zero where no frame counts, as in a dwell.
+    /// [`Combine::Best`] the highest score of the frames that count. Of no frame where none counts, as in a dwell.
     fn mean(&self, id: TagId) -> Mean {
         let (tag, n) = (id.0 as usize, self.policy.n as usize);
         let state = self.states[tag];
@@ -220,7 +223,7 @@ impl Decider {
                 Combine::Consensus => Mean { sum: mean.sum + score, count: mean.count + 1 },
             };
         }
-        Mean { count: mean.count.max(1), ..mean }
+        mean
     }
 
     fn safe(&mut self, reason: Reason) -> Decision {

@@ -99,16 +99,17 @@ pub fn decide(tags: &[Tag], rule: Rule, frames: &[Seen]) -> Said {
         let enough = if rule.best { reaches(t, low) } else { usable(t).filter(|s| *s >= low).count() >= rule.k };
         !held(t) && enough
     };
-    let mean = |t: usize| -> u64 {
+    // None, which is below every score, for a tag that no frame speaks for: it only dwells.
+    let mean = |t: usize| -> Option<u64> {
         if rule.best {
-            return highest(t).unwrap_or(0) as u64 * ALL;
+            return highest(t).map(|s| s as u64 * ALL);
         }
         let counts = |f: usize| match held(t) {
             true => votes[f][t],
             false => !frames[f].beyond && frames[f].scores[t] >= tags[t].review_low,
         };
         let counted: Vec<u64> = (from..frames.len()).filter(|f| counts(*f)).map(|f| frames[f].scores[t] as u64).collect();
-        if counted.is_empty() { 0 } else { counted.iter().sum::<u64>() * (ALL / counted.len() as u64) }
+        Some(counted.iter().sum::<u64>() * ALL.checked_div(counted.len() as u64)?)
     };
     let name = |of: &dyn Fn(usize) -> bool| -> Option<usize> {
         (0..tags.len()).filter(|&t| of(t)).min_by_key(|&t| (tags[t].place, std::cmp::Reverse(mean(t)), t))
