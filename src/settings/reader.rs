@@ -67,12 +67,13 @@ impl<'t> Table<'t> {
         Self { shared, table: Some(table), path: String::new(), at: 0, known: BTreeSet::new(), open: false }
     }
 
-    /// All problems in the order of their places, after every table said which keys it knows, and the keys under old names.
+    /// All problems in the order of their places, each once, after every table said which keys it knows, and the keys under old names.
     pub(super) fn finish(self) -> (Vec<String>, Vec<Rename>) {
         let shared = self.shared.clone();
         drop(self);
         let mut problems = shared.problems.take();
         problems.sort();
+        problems.dedup();
         let problems = problems.into_iter().map(|(at, why)| place(&shared.text, &shared.name, at) + ": " + &why);
         let mut renamed = shared.renamed.take();
         renamed.sort_by_key(|r| r.at.start);

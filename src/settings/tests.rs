@@ -132,6 +132,25 @@ fn an_output_that_waits_for_what_no_tag_gives_is_warned_of() {
     assert_eq!(warned(&format!("[tags.nut]\nreview_low = 0.2\n{lamp}"), none, true), []);
 }
 
+/// Both keys were taken without a word, and did nothing.
+#[test]
+fn a_key_that_the_highest_scores_do_not_use_is_warned_of() {
+    let part = "[trigger]\nkind = \"barrier\"\nframes = 3\n[decide]\nhysteresis = 0.1\ndwell_ms = 100\n";
+    let warned = |text: &str| parse(text).unwrap().warnings(false);
+    assert_eq!(warned(part), []);
+    let unused = ["hysteresis", "dwell_ms"].map(|key| Warning::NoMeaning { key });
+    assert_eq!(warned(&format!("{part}combine = \"best\"\n")), unused);
+}
+
+/// A wrong `[tags] default` was told once for each tag of the bundle.
+#[test]
+fn a_wrong_default_for_all_tags_is_told_once() {
+    for wrong in ["threshold = 2.0", "review_low = 0.9"] {
+        let told = parse(&format!("[tags]\ndefault = {{ {wrong} }}\n")).unwrap_err();
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
+}
+
 #[test]
 fn a_renamed_key_is_read_told_and_rewritten_with_its_comments() {
     let text = "# the site\'s own\n[safety]  # held\nmax_faults = 3   # three\n";

@@ -1,8 +1,10 @@
 //! What settings say that cannot have been meant: they run, but an output waits for what nothing gives.
 
 use super::{Drive, LineMode, Settings};
-use crate::decide::{Action, Policy};
+use crate::decide::{Action, Combine, Policy};
+use crate::head::Score;
 use crate::station::Calls;
+use crate::time::Millis;
 
 /// Something to think over; it forbids nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,11 @@ pub enum Warning {
     NoDistance {
         /// The output.
         output: String,
+    },
+    /// A key of `[decide]` that the highest scores do not use.
+    NoMeaning {
+        /// The key.
+        key: &'static str,
     },
 }
 
@@ -38,12 +45,15 @@ impl std::fmt::Display for Warning {
                 "output {output} waits for foreign parts, but this bundle has no distance limit, so no part is foreign; remove \
                  \"foreign\" from its `on`, or train with tools that write one"
             ),
+            Self::NoMeaning { key } => {
+                write!(f, "decide.{key} has no effect with combine = \"best\": remove it, or choose \"consensus\"")
+            }
         }
     }
 }
 
 impl Settings {
-    /// What the outputs wait for in vain. `has_distance`: whether the bundle can tell foreign parts.
+    /// What the outputs wait for in vain, and what has no effect. `has_distance`: whether the bundle can tell foreign parts.
     pub fn warnings(&self, has_distance: bool) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for output in &self.outputs {
@@ -55,6 +65,11 @@ impl Settings {
             if calls.foreign && !has_distance {
                 warnings.push(Warning::NoDistance { output: name() });
             }
+        }
+        let Policy { combine, hysteresis, dwell, .. } = self.policy;
+        let unused = [("hysteresis", hysteresis != Score(0)), ("dwell_ms", dwell != Millis(0))];
+        if combine == Combine::Best {
+            warnings.extend(unused.iter().filter(|(_, stated)| *stated).map(|&(key, _)| Warning::NoMeaning { key }));
         }
         warnings
     }

@@ -199,7 +199,7 @@ impl Actuator {
         let ms = late.0 as f64 / 1000.0;
         let (kind, what) = match due.cause {
             Cause::Missed => (FaultKind::MissedEdge, "it would hit the next part, so it did not fire"),
-            Cause::Called if late > self.edges.late => (FaultKind::LateEdge, "it has its full width"),
+            Cause::Called if late > self.edges.late => (FaultKind::LateEdge, "it was done in full"),
             Cause::Called | Cause::Passed | Cause::Ended => return,
         };
         let remedy = match (due.cause, self.edges.missed) {
