@@ -206,6 +206,15 @@ impl Row {
         self.policy.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// The frames that the verdict is of: a gate's part ends at its first missing frame, whatever comes behind it.
+    pub fn judged(&self) -> &[Frame] {
+        let missing = self.frames.iter().position(|f| matches!(f, Frame::Missing { .. }));
+        match missing {
+            Some(at) if self.is_gate() => &self.frames[..=at],
+            _ => &self.frames,
+        }
+    }
+
     /// The policy as stated, the rest as device.toml's defaults with as many frames as [decide] looks back on.
     pub fn policy(&self) -> Result<Policy, String> {
         const KEYS: [&str; 13] = [

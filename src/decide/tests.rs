@@ -159,7 +159,7 @@ fn the_rule_gives_what_the_table_states() {
         let policy = row.policy().unwrap();
         let mut d = Decider::new(row.task, &row.tag_policies().unwrap(), policy).unwrap();
         let mut decision = Decision::safe(Reason::NoFrame);
-        for frame in &row.frames {
+        for frame in row.judged() {
             decision = match frame {
                 table::Frame::Missing { at_ms } => d.step(at(*at_ms), Observation::Missing(Reason::NoFrame)),
                 table::Frame::Scores { at_ms, beyond, scores } => {

@@ -106,7 +106,7 @@ mod tests {
     fn decided(row: &table::Row, settings: &Settings) -> Decision {
         let mut decider = Decider::new(row.task, &settings.tags, settings.policy).unwrap();
         let mut decision = Decision::safe(Reason::NoFrame);
-        for frame in &row.frames {
+        for frame in row.judged() {
             let now = Instant::from_micros(1_000_000 + frame.at_ms() * 1000);
             decision = match frame {
                 table::Frame::Missing { .. } => decider.step(now, Observation::Missing(Reason::NoFrame)),
