@@ -210,7 +210,12 @@ fn decode_other(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
     let failed = |e: image::ImageError| PictureError::Damaged(e.to_string());
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(PictureError::Read)?;
     match reader.format() {
-        Some(ImageFormat::Png) => png::whole(bytes).map_err(PictureError::Damaged)?,
+        Some(ImageFormat::Png) => {
+            png::whole(bytes).map_err(PictureError::Damaged)?;
+            if let Some([width, height]) = png::stated_size(bytes) {
+                budget.allow(width, height, 3 * width as u64 * height as u64)?;
+            }
+        }
         Some(ImageFormat::WebP) => whole_webp(bytes).map_err(PictureError::Damaged)?,
         _ => {}
     }
