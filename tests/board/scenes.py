@@ -45,7 +45,7 @@ def sorting(m: Machine) -> str:
     start(
         m,
         '[source]\nopen = "v4l2:/dev/video0?width=640&height=360"\nframe_timeout_ms = 3000\n[line]\nmode = "gate"\n'
-        '[trigger]\nkind = "gpio"\nchip = "/dev/gpiochip0"\nline = 3\ndebounce_ms = 5\n'
+        '[trigger]\nkind = "gpio"\nchip = "/dev/gpiochip0"\nline = 3\ndebounce_ms = 5\nmax_latency_ms = 100\n'
         + gpiochip("gate", 5, 'mode = "pulse"\nwidth_ms = 200\ndelay_ms = 3000\non = ["accept", "reject", "review", "unknown"]')
         + gpiochip("alive", 6, 'on = ["heartbeat"]\nperiod_ms = 400')
         + gpiochip("ready", 7, 'on = ["ready"]'),
@@ -205,7 +205,7 @@ def faults(m: Machine) -> str:
     m.sh("mkdir -p /tmp/full && mount -t tmpfs -o size=64k none /tmp/full && dd if=/dev/zero of=/tmp/full/filler bs=1k count=60 2>/dev/null; true")
     start(m, guarded(CAMERA, '[events]\npath = "/tmp/full/log"\nmax_kb = 4096\n'))
     works(m, "a full disk")
-    m.sh("for i in $(seq 600); do grep -q 'event log cannot be written' /tmp/err && break; usleep 50000; done; grep -q 'event log cannot be written' /tmp/err")
+    m.sh("for i in $(seq 600); do grep -q 'cannot write: /tmp/full/log' /tmp/err && break; usleep 50000; done; grep -q 'cannot write: /tmp/full/log' /tmp/err")
     expect(m.level(5) == 1, "the line goes on although its log cannot be written")
     stop(m)
     seen.append("full disk")
