@@ -350,13 +350,32 @@ impl Row {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::{Decider, Observation};
     use super::*;
+    use crate::fault::Reason;
+    use crate::time::Instant;
 
     const TABLE: &str = include_str!("../../tests/data/decisions.tsv");
 
     /// The rows of the table in the repository, or of another that is asked for.
     pub(crate) fn rows() -> Vec<Row> {
         stated(TABLE)
+    }
+
+    /// What `decider` makes of the row's frames.
+    pub(crate) fn decided(row: &Row, decider: &mut Decider) -> Decision {
+        let mut decision = Decision::safe(Reason::NoFrame);
+        for frame in row.judged() {
+            let now = Instant::from_micros(1_000_000 + frame.at_ms() * 1000);
+            decision = match frame {
+                Frame::Missing { .. } => decider.step(now, Observation::Missing(Reason::NoFrame)),
+                Frame::Scores { beyond, scores, .. } => {
+                    let scores: Vec<Score> = scores.iter().map(|p| Score::from_probability(*p).unwrap()).collect();
+                    decider.step(now, Observation::Scores { captured_at: now, scores: &scores, beyond: *beyond })
+                }
+            };
+        }
+        decision
     }
 
     #[test]

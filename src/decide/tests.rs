@@ -158,17 +158,7 @@ fn the_rule_gives_what_the_table_states() {
     for row in &rows {
         let policy = row.policy().unwrap();
         let mut d = Decider::new(row.task, &row.tag_policies().unwrap(), policy).unwrap();
-        let mut decision = Decision::safe(Reason::NoFrame);
-        for frame in row.judged() {
-            decision = match frame {
-                table::Frame::Missing { at_ms } => d.step(at(*at_ms), Observation::Missing(Reason::NoFrame)),
-                table::Frame::Scores { at_ms, beyond, scores } => {
-                    let scores: std::vec::Vec<Score> = scores.iter().map(|p| Score::from_probability(*p).unwrap()).collect();
-                    let seen = Observation::Scores { captured_at: at(*at_ms), scores: &scores, beyond: *beyond };
-                    d.step(at(*at_ms), seen)
-                }
-            };
-        }
+        let decision = table::tests::decided(row, &mut d);
         row.check(&decision, decision.action.map(Action::name).unwrap_or(row.late()), "the rule");
     }
 }

@@ -95,29 +95,10 @@ impl Routing {
 #[cfg(all(test, feature = "runtime"))]
 mod tests {
     use super::*;
-    use crate::decide::{Decider, Observation, Role, TagRule, table};
-    use crate::fault::Reason;
+    use crate::decide::{Decider, Role, TagRule, table};
     use crate::head::Score;
     use crate::settings::{ModelTags, Settings};
-    use crate::time::Instant;
     use std::vec::Vec;
-
-    /// What the device makes of a row: its device.toml, the decider and the lines that move.
-    fn decided(row: &table::Row, settings: &Settings) -> Decision {
-        let mut decider = Decider::new(row.task, &settings.tags, settings.policy).unwrap();
-        let mut decision = Decision::safe(Reason::NoFrame);
-        for frame in row.judged() {
-            let now = Instant::from_micros(1_000_000 + frame.at_ms() * 1000);
-            decision = match frame {
-                table::Frame::Missing { .. } => decider.step(now, Observation::Missing(Reason::NoFrame)),
-                table::Frame::Scores { beyond, scores, .. } => {
-                    let scores: Vec<Score> = scores.iter().map(|p| Score::from_probability(*p).unwrap()).collect();
-                    decider.step(now, Observation::Scores { captured_at: now, scores: &scores, beyond: *beyond })
-                }
-            };
-        }
-        decision
-    }
 
     #[test]
     fn the_device_decides_and_moves_lines_as_the_table_states() {
@@ -135,7 +116,8 @@ mod tests {
             let model = ModelTags { names: &names, rules: &rules, roles: &roles };
             let settings =
                 Settings::parse(&text, "device.toml", model).unwrap_or_else(|e| panic!("{}: {e}\n{text}", row.name));
-            let decision = decided(&row, &settings);
+            let mut decider = Decider::new(row.task, &settings.tags, settings.policy).unwrap();
+            let decision = table::tests::decided(&row, &mut decider);
             let (action, mask) = settings.routing(row.task).of(&decision);
             row.check(&decision, action.map_or("-", Action::name), "the device");
             for (i, output) in settings.outputs.iter().enumerate() {
