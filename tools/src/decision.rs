@@ -2,7 +2,7 @@
 //!
 //! Does not choose thresholds itself; the decision is the device's.
 
-use crate::data::TaskName;
+use crate::data::{TaskName, split::Side};
 use crate::judged::Judged;
 use crate::metrics;
 use crate::predict;
@@ -81,13 +81,16 @@ pub struct Decision {
     pub rules: Vec<Rule>,
     /// The aims that the thresholds were tuned for; empty for 0.5 throughout.
     pub aims: Vec<StatedAim>,
+    /// Sides whose images chose a threshold: they no longer judge it.
+    #[serde(default)]
+    pub chosen_on: Vec<Side>,
 }
 
 impl Decision {
     /// Thresholds of 0.5 at a temperature.
     pub fn plain(tags: &[String], temperature: f64) -> Self {
         let rule = |tag: &String| Rule { tag: tag.clone(), threshold: 0.5, review_low: 0.5 };
-        Self { temperature, rules: tags.iter().map(rule).collect(), aims: Vec::new() }
+        Self { temperature, rules: tags.iter().map(rule).collect(), aims: Vec::new(), chosen_on: Vec::new() }
     }
 
     /// Reads a run's decision.
@@ -160,7 +163,12 @@ mod tests {
             };
             let rule = |t: &table::Tag| Rule { tag: t.name.clone(), threshold: t.threshold, review_low: t.review_low };
             let roles: Vec<Role> = row.tags.iter().map(|t| t.role).collect();
-            let decision = Decision { temperature: 1.0, rules: row.tags.iter().map(rule).collect(), aims: Vec::new() };
+            let decision = Decision {
+                temperature: 1.0,
+                rules: row.tags.iter().map(rule).collect(),
+                aims: Vec::new(),
+                chosen_on: Vec::new(),
+            };
             let table::Frame::Scores { scores, .. } = &row.frames[0] else { unreachable!("is_one_image") };
             let scores: Vec<Score> = scores.iter().map(|p| Score::from_probability(*p).unwrap()).collect();
             let decided = &decision.decide(task, &roles, &[scores]).unwrap()[0];

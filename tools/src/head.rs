@@ -3,7 +3,7 @@
 //! Does not know pictures or int8.
 
 use crate::data::TaskName;
-use crate::graph::Linear;
+pub use crate::graph::Linear;
 use crate::metrics;
 use anyhow::{Context, Result, bail};
 use linfa::prelude::*;

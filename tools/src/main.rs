@@ -6,12 +6,14 @@ mod bar;
 mod baseline;
 mod data;
 mod decision;
+mod demand;
 mod demo;
 mod evaluate;
 mod features;
 mod graph;
 mod head;
 mod judged;
+mod latency;
 mod metrics;
 mod pack;
 mod parity;
@@ -89,7 +91,10 @@ fn main() -> ExitCode {
             Err(e) => Err(e),
         },
         Command::Report(args) => report::run(&args),
-        Command::Runs(args) => runs::run(&args),
+        Command::Runs(args) => match runs::run(&args) {
+            Ok(code) => return code,
+            Err(e) => Err(e),
+        },
         Command::Pack(args) => pack::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -113,7 +113,7 @@ pub fn show(x: Option<f64>) -> String {
 }
 
 /// Counts of one tag's decisions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Predicted as the tag, and of it.
     pub true_positives: usize,
@@ -258,20 +258,88 @@ pub fn bootstrap(clusters: &[usize], seed: u64, figure: impl Fn(&[usize]) -> f64
     Interval { value, low: at(0.025), high: at(0.975) }
 }
 
+/// Normal quantile of a 95 % interval.
+const Z95: f64 = 1.959964;
+
 /// A share's Wilson score interval at 95 % (Wilson 1927): right for few pictures and for shares near 0 and 1.
 pub fn wilson(right: usize, n: usize) -> Interval {
+    wilson_at(right, n, Z95)
+}
+
+/// The same at another normal quantile.
+fn wilson_at(right: usize, n: usize, z: f64) -> Interval {
     if n == 0 {
-        return Interval { value: f64::NAN, low: 0.0, high: 1.0 };
+        return Interval { value: 0.0, low: 0.0, high: 1.0 };
     }
-    let (z, n, p) = (1.959964, n as f64, right as f64 / n as f64);
+    let (n, p) = (n as f64, right as f64 / n as f64);
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt() / (1.0 + z * z / n);
     Interval { value: p, low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
 }
 
+/// Fewest images, at the share seen, at which Wilson's interval begins at `least` or above. None where the share seen is not above it.
+pub fn enough(share: f64, least: f64) -> Option<usize> {
+    if share <= least {
+        return None;
+    }
+    // Wilson's lower end reaches `least` where n (p - least)^2 = z^2 least (1 - least): it inverts the score test.
+    let n = Z95 * Z95 * least * (1.0 - least) / (share - least).powi(2);
+    Some(n.ceil() as usize)
+}
+
+/// Two ways to decide the same `n` things: the second minus the first, as a share of them, with a 95 % interval.
+///
+/// Only what differs tells anything: `worse` that only the first gets right, `better` that only the second does (McNemar 1947). Among those,
+/// the share of worse ones has Wilson's interval. `of`: comparisons made at once, each of which then gets its part of the 5 % (Bonferroni).
+pub fn paired(worse: usize, better: usize, n: usize, of: usize) -> Interval {
+    let differing = worse + better;
+    if differing == 0 || n == 0 {
+        return Interval { value: 0.0, low: 0.0, high: 0.0 };
+    }
+    let losing = wilson_at(worse, differing, quantile(0.025 / of.max(1) as f64));
+    let share = |losing: f64| differing as f64 / n as f64 * (1.0 - 2.0 * losing);
+    Interval { value: share(losing.value), low: share(losing.high), high: share(losing.low) }
+}
+
+/// Normal quantile of an upper tail, 0 < tail < 0.5, to 5e-4 (Abramowitz and Stegun 26.2.23).
+fn quantile(tail: f64) -> f64 {
+    let t = (-2.0 * tail.ln()).sqrt();
+    t - (2.515517 + t * (0.802853 + t * 0.010328)) / (1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Five flips of one kind among 60 are harm, three are not: with as many chances each way, three on one side come by chance once in eight.
+    #[test]
+    fn what_differs_in_one_direction_is_told_from_chance() {
+        let harm = |worse, better, of| paired(worse, better, 60, of).high < 0.0;
+        assert!(harm(5, 0, 1) && harm(20, 5, 1), "{} {}", paired(5, 0, 60, 1), paired(20, 5, 60, 1));
+        assert!(!harm(3, 0, 1) && !harm(5, 4, 1) && !harm(0, 5, 1) && !harm(0, 0, 1), "{}", paired(3, 0, 60, 1));
+        assert!(!harm(5, 0, 10), "of ten comparisons one may look so: {}", paired(5, 0, 60, 10));
+        let one = paired(6, 2, 100, 1);
+        assert!((one.value + 0.04).abs() < 1e-12 && one.low < one.value && one.value < one.high, "{one}");
+        assert!((quantile(0.025) - Z95).abs() < 5e-4 && (quantile(0.0005) - 3.2905).abs() < 1e-3);
+    }
+
+    #[test]
+    fn as_many_images_as_are_said_to_be_enough_are_enough_and_one_in_ten_fewer_are_not() {
+        for (right, of, least) in [(9, 10, 0.7), (19, 20, 0.9), (4, 5, 0.7), (1, 1, 0.8)] {
+            let share = right as f64 / of as f64;
+            let n = enough(share, least).unwrap();
+            let low = |n: usize| {
+                let right = share * n as f64;
+                // Wilson by the definition: the least share whose score test does not refuse what was seen.
+                (0..100_000)
+                    .map(|i| f64::from(i) / 1e5)
+                    .find(|p| (right - n as f64 * p).abs() <= Z95 * (n as f64 * p * (1.0 - p)).sqrt())
+            };
+            assert!(low(n).unwrap() >= least - 1e-4, "{right}/{of} {least}: {n}");
+            assert!(low(n * 9 / 10).unwrap() < least, "{right}/{of} {least}: {n}");
+        }
+        assert_eq!(enough(0.7, 0.7), None);
+    }
 
     fn four() -> (Vec<Vec<f32>>, Vec<Vec<usize>>) {
         let scores = [0.9, 0.8, 0.6, 0.3].map(|p| vec![p, 1.0 - p]).to_vec();

@@ -223,7 +223,7 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
         "| int8 against float | {:.2} % agreement on {} pictures, {} |",
         100.0 * parity.agreement,
         parity.pictures,
-        if parity.proven() { "all gates met" } else { "gates NOT met" }
+        if parity.harmed().next().is_none() { "no harm shown" } else { "HARM shown" }
     )?;
     for w in &r.warnings {
         writeln!(s, "| warning | {w} |")?;

@@ -5,6 +5,7 @@
 use crate::data::{self, roles::Roles, split::Split};
 use crate::graph::{self, Graph};
 use crate::run_folder::{self, NewRun, read_file, read_json};
+use crate::train::augment::Domain;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use tagpin::bundle::Fit;
 use tagpin::preprocess::Target;
 
 /// Version of what computes figures; figures of different ones are not compared.
-pub const EVALUATOR: u32 = 1;
+pub const EVALUATOR: u32 = 2;
 
 /// How frames are brought to a network's square, as files and flags name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -101,6 +102,9 @@ pub struct Record {
     /// What tags stand for in the factory.
     #[serde(default)]
     pub roles: Roles,
+    /// What kind of images these are.
+    #[serde(default)]
+    pub domain: Domain,
     /// What a reader of any figure must know.
     pub warnings: Vec<String>,
 }

@@ -10,11 +10,12 @@ use crate::pack;
 use crate::parity;
 use crate::run::{Run, folders_in};
 use crate::run_folder::{self, read_json};
-use crate::verdict::{Objection, Verdict};
-use anyhow::{Result, bail, ensure};
+use crate::verdict::{Answer, Objection, Verdict};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// List, compare and publish runs.
 #[derive(clap::Args, Clone, Debug)]
@@ -38,7 +39,15 @@ enum Command {
         /// The later run.
         b: PathBuf,
     },
-    /// Pack a run for the board, if it beats the baselines and the one published before.
+    /// Whether a run should be shipped, and why: exit 0 for ship, 1 for do not ship, 3 for too few images to say.
+    Verdict {
+        /// The run.
+        run: PathBuf,
+        /// Print it as JSON, every reason a value.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Pack a run for the board, if it should be shipped and beats the one published before; exit codes as of `verdict`.
     Publish(Publish),
 }
 
@@ -93,8 +102,7 @@ fn list(folder: &Path) -> Result<()> {
         let verdict = figures.and_then(|e| verdict(&run, &e).ok());
         let says = match &verdict {
             None => "not proven yet",
-            Some(v) if v.ship() => "ship",
-            Some(_) => "do not ship",
+            Some(v) => v.answer.words(),
         };
         let name = run.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
         println!(
@@ -158,28 +166,29 @@ fn compare(a: &Path, b: &Path) -> Result<()> {
     Ok(())
 }
 
-fn publish(args: &Publish) -> Result<()> {
+fn publish(args: &Publish) -> Result<ExitCode> {
     let run = Run::open(&args.run)?;
     let e = Evaluation::of(&run)?;
-    let verdict = verdict(&run, &e)?;
-    let mut against = verdict.against.clone();
     let path = args.out.with_extension("published.json");
     let mut history: Vec<Published> = if path.exists() { read_json(&path, "runs publish")? } else { Vec::new() };
     let f = &e.sets[0];
-    if let Some(before) = history.last() {
+    let before = history.last().and_then(|before| {
         let (difference, n) = paired(&before.rights, &f.rights);
         if n > 0 && difference.value <= 0.0 {
-            against.push(Objection::Paired { run: before.run.clone(), difference, images: n });
-        } else if n == 0 && f.int8.value <= before.top1.value {
-            against.push(Objection::Published { before: before.top1, int8: f.int8 });
+            return Some(Objection::Paired { run: before.run.clone(), difference, images: n });
         }
-    }
-    if !against.is_empty() && args.force.is_none() {
-        bail!(
+        let worse = n == 0 && f.int8.value <= before.top1.value;
+        worse.then_some(Objection::Published { before: before.top1, int8: f.int8 })
+    });
+    let verdict = verdict(&run, &e)?.and(before);
+    if verdict.answer != Answer::Ship && args.force.is_none() {
+        eprintln!(
             "{} is not published: {}; --force \"REASON\" publishes it all the same",
             args.run.display(),
-            against.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            verdict.line()
         );
+        verdict.against.iter().for_each(|o| eprintln!("  {o}\n    do: {}", o.mend()));
+        return Ok(ExitCode::from(verdict.answer.exit_code()));
     }
     ensure!(
         args.force.as_deref().is_none_or(|r| !r.trim().is_empty()),
@@ -194,19 +203,30 @@ fn publish(args: &Publish) -> Result<()> {
         graph_sha256: crate::data::hex_hash(&run.int8()?),
         top1: f.int8,
         forced: args.force.clone(),
-        against,
+        against: verdict.against,
         rights: f.rights.clone(),
     });
     run_folder::write_json(&path, &history)?;
     verdict.cautions.iter().for_each(|c| println!("note: {c}"));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say(folder: &Path, json: bool) -> Result<ExitCode> {
+    let run = Run::open(folder)?;
+    let verdict = verdict(&run, &Evaluation::of(&run)?)?;
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&verdict)?),
+        false => verdict.print(),
+    }
+    Ok(ExitCode::from(verdict.answer.exit_code()))
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Runs) -> Result<()> {
+pub fn run(args: &Runs) -> Result<ExitCode> {
     match &args.command {
-        Command::List { folder } => list(folder),
-        Command::Compare { a, b } => compare(a, b),
+        Command::List { folder } => list(folder).map(|()| ExitCode::SUCCESS),
+        Command::Compare { a, b } => compare(a, b).map(|()| ExitCode::SUCCESS),
+        Command::Verdict { run, json } => say(run, *json),
         Command::Publish(p) => publish(p),
     }
 }

@@ -7,8 +7,9 @@ use super::roles::Roles;
 use super::survey::{self, Look};
 use super::twins::{self, Bound, Pair, Twins};
 use super::{ADVISED, Dataset, FEWEST, TaskName, sources};
+use crate::demand::Least;
 use crate::run_folder;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,12 @@ pub struct About {
     pub consumer: Option<String>,
     /// Milliseconds after the trigger at which it must be there.
     pub deadline_ms: Option<u32>,
+    /// The board that it must be there on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub board: Option<String>,
+    /// What each tag must reach before a model ships.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aims: BTreeMap<String, Least>,
     /// Tags of defects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub defects: Vec<String>,
@@ -78,6 +85,18 @@ impl About {
         toml::from_str(&text).with_context(|| format!("{}: expected {EXAMPLE}", path.display()))
     }
 
+    /// Refuses aims of tags that are not there, and shares that are none.
+    fn refuse_aims(&self, tags: &[String]) -> Result<()> {
+        for (tag, least) in &self.aims {
+            ensure!(tags.contains(tag), "aims: there is no tag \"{tag}\"; the tags are {}", tags.join(", "));
+            for (what, share) in [("recall", least.recall), ("precision", least.precision)] {
+                let Some(share) = share else { continue };
+                ensure!((0.0..1.0).contains(&share), "aims of \"{tag}\": {what} = {share}, expected 0 or more and below 1");
+            }
+        }
+        Ok(())
+    }
+
     /// The roles that it states, not yet compared with any tags.
     pub fn roles(&self) -> Roles {
         Roles { good: self.good.clone(), defects: self.defects.clone() }
@@ -94,13 +113,18 @@ impl About {
             ("unit", unit),
             ("decision owner", self.decision_owner.clone()),
             ("consumer", self.consumer.clone()),
-            ("deadline", self.deadline_ms.map(|ms| format!("{ms} ms after the trigger"))),
+            ("deadline", self.deadline_ms.map(|ms| format!("{ms} ms after the trigger{}", on(&self.board)))),
         ]
     }
 }
 
+/// Where a deadline holds.
+fn on(board: &Option<String>) -> String {
+    board.as_ref().map_or_else(String::new, |b| format!(", on {b}"))
+}
+
 const EXAMPLE: &str = "target = \"material of the part\", unit = \"part\" or \"image\", decision_owner = \"line lead\", \
-consumer = \"reject gate\", deadline_ms = 120, defects = [\"chipped\"], good = [\"whole\"]";
+consumer = \"reject gate\", deadline_ms = 120, board = \"Raspberry Pi 4\", defects = [\"chipped\"], good = [\"whole\"], and below them [aims.chipped] recall = 0.95";
 
 /// Two pictures that show the same.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -209,6 +233,7 @@ pub fn check_alike(
     let about = about.map(About::read).transpose()?.unwrap_or_default();
     let sources::Opened { mut dataset, mut skipped, ignored, empty, notes } = sources::open(data, task)?;
     about.roles().of(&dataset.tags).context("about.toml")?;
+    about.refuse_aims(&dataset.tags).context("about.toml")?;
     let survey = survey::survey(&dataset)?;
     skipped.extend(survey.skipped);
     skipped.sort();

@@ -9,15 +9,17 @@ use crate::baseline::{self, Tagged};
 use crate::data::{self, TaskName, check, split::Side};
 use crate::decision::{self, Decision};
 use crate::judged::Judged;
+use crate::latency::Latency;
 use crate::metrics::{self, Counts, CurvePoint, Interval};
 use crate::predict;
 use crate::run::{EVALUATOR, Run};
 use crate::run_folder;
+use crate::train::folds::Folds;
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use tagpin::decide::Verdict;
+use tagpin::decide::{self, Action, Verdict};
 
 /// Evaluate a quantised run on its test pictures.
 #[derive(clap::Args, Clone, Debug)]
@@ -72,6 +74,8 @@ pub struct TagFigures {
     pub precision_at: Option<f64>,
     /// Recall of what passes the threshold.
     pub recall_at: Option<f64>,
+    /// What both are made of.
+    pub at: Counts,
     /// Precision against recall, at most 100 points.
     pub curve: Vec<CurvePoint>,
 }
@@ -118,6 +122,10 @@ pub struct Shifted {
     pub right: f64,
     /// What the thresholds make of it.
     pub decided: Decided,
+    /// Share right minus that of the unchanged images, paired.
+    pub change: Interval,
+    /// Whether images of the run's domain may look so.
+    pub within: bool,
 }
 
 /// Pictures that show none of the tags.
@@ -129,6 +137,8 @@ pub struct Invalid {
     pub pictures: usize,
     /// For how many a tag holds: what the thresholds let through.
     pub accepted: usize,
+    /// How many the device would pass as a good part: its action is accept. An image out of focus passes only as what it is not.
+    pub passes: usize,
     /// Highest score of any tag.
     pub highest: f32,
     /// The tag of that score.
@@ -172,6 +182,19 @@ pub struct SetFigures {
     pub rights: Vec<(PathBuf, bool)>,
 }
 
+/// Figures over the folds of a run's data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pooled {
+    /// Parts that the data was cut into.
+    pub folds: usize,
+    /// Images judged.
+    pub images: usize,
+    /// Share right: the top tag, or exactly the right tags.
+    pub right: Interval,
+    /// Per tag, at the thresholds, in the order of logits.
+    pub tags: Vec<Counts>,
+}
+
 /// All figures of a run: `evaluation.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -187,6 +210,10 @@ pub struct Evaluation {
     pub shifted: Vec<Shifted>,
     /// Pictures of none of the tags.
     pub invalid: Vec<Invalid>,
+    /// All images, each judged by a head that was not fitted to it; none where nothing of the kind was made.
+    pub pooled: Option<Pooled>,
+    /// How long an image takes on the machine that evaluated.
+    pub latency: Latency,
     /// Pictures of validation and test whose tag the model doubts most: perhaps tagged wrongly.
     pub suspects: Vec<Mistake>,
 }
@@ -312,6 +339,7 @@ fn figures(
             threshold: c.decision.rules[t].threshold,
             precision_at: at.precision(),
             recall_at: at.recall(),
+            at,
             curve: thin(&curve, 100),
         }
     };
@@ -365,27 +393,71 @@ fn shifted(c: &Judge<'_>, judged: &Judged, most: usize) -> Result<Vec<Shifted>> 
     let truth: Vec<Vec<usize>> = chosen.iter().map(|&i| judged.entries[i].tags.clone()).collect();
     let onnx = c.run.int8()?;
     let side = c.run.graph.side;
-    let judge = |name: String, strength: usize, int8: &[Vec<i32>]| -> Result<Shifted> {
-        let rights = metrics::rights(&c.scores(int8), &truth, c.task, 0.5);
-        let right = rights.iter().filter(|r| **r).count() as f64 / rights.len().max(1) as f64;
-        Ok(Shifted { name, strength, right, decided: c.decided(int8, &truth)? })
-    };
+    let domain = c.run.record.domain.augment();
+    let rights = |int8: &[Vec<i32>]| metrics::rights(&c.scores(int8), &truth, c.task, 0.5);
     let own: Vec<Vec<i32>> = chosen.iter().map(|&i| judged.int8[i].clone()).collect();
-    let mut all = vec![judge("as it is".into(), 0, &own)?];
+    let before = rights(&own);
+    let judge = |name: String, strength: usize, within: bool, int8: &[Vec<i32>]| -> Result<Shifted> {
+        let now = rights(int8);
+        let count = |of: &dyn Fn(bool, bool) -> bool| before.iter().zip(&now).filter(|(b, n)| of(**b, **n)).count();
+        let change = metrics::paired(count(&|b, n| b && !n), count(&|b, n| n && !b), now.len(), 1);
+        let right = count(&|_, n| n) as f64 / now.len().max(1) as f64;
+        Ok(Shifted { name, strength, right, decided: c.decided(int8, &truth)?, change, within })
+    };
+    let mut all = vec![judge("as it is".into(), 0, true, &own)?];
     for shift in &shifts::Shift::ALL {
         for (i, &strength) in shift.strengths.iter().enumerate() {
             let change = |&i: &usize| shift.apply(&judged.rgb[i], side, strength);
             let changed: Vec<Vec<u8>> = chosen.par_iter().map(change).collect::<Result<_>>()?;
             let refs: Vec<&[u8]> = changed.iter().map(Vec::as_slice).collect();
             let int8 = predict::int8(&onnx, c.run.graph.normalise, &refs)?;
-            all.push(judge(format!("{} {strength} {}", shift.name, shift.unit), i + 1, &int8)?);
+            let name = format!("{} {strength} {}", shift.name, shift.unit);
+            all.push(judge(name, i + 1, shift.within(strength, &domain), &int8)?);
         }
     }
     Ok(all)
 }
 
-fn invalid(c: &Judge<'_>, unseen: Option<&Path>) -> Result<Vec<Invalid>> {
-    let onnx = c.run.int8()?;
+/// Test images that are put out of focus.
+const DEFOCUSED: usize = 40;
+
+/// Whether the device would pass it as a good part: a tag holds whose action is accept.
+fn passes(d: &decide::Decision) -> bool {
+    d.verdict == Verdict::Present && d.action == Some(Action::Accept)
+}
+
+/// Test images out of focus: they show no shape. One that still passes as its own good tag is not held against the model.
+fn defocused(c: &Judge<'_>, test: &Judged) -> Result<Invalid> {
+    let chosen: Vec<usize> = data::spread(test.rgb.len(), DEFOCUSED).collect();
+    let images: Vec<Vec<u8>> = chosen.par_iter().map(|&i| shifts::defocused(&test.rgb[i], c.run.graph.side)).collect();
+    let own = |k: usize, d: &decide::Decision| decision::predicted(c.task, d) == test.entries[chosen[k]].tags;
+    nothing(c, "out of focus", &images, own)
+}
+
+/// What the device makes of images that show none of the tags. `own`: whether a decision on one of them is right all the same.
+fn nothing(
+    c: &Judge<'_>,
+    name: &str,
+    images: &[Vec<u8>],
+    own: impl Fn(usize, &decide::Decision) -> bool,
+) -> Result<Invalid> {
+    let refs: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+    let int8 = predict::int8(&c.run.int8()?, c.run.graph.normalise, &refs)?;
+    let scores = predict::scores(c.task, &int8, c.decision.temperature());
+    let decisions = c.decision.decide(c.task, &c.run.roles(), &scores)?;
+    let flat = scores.iter().flat_map(|s| s.iter().enumerate());
+    let (tag, highest) = flat.max_by_key(|(_, s)| **s).map_or((0, 0.0), |(t, s)| (t, s.probability()));
+    Ok(Invalid {
+        name: name.into(),
+        pictures: images.len(),
+        accepted: decisions.iter().filter(|d| d.verdict == Verdict::Present).count(),
+        passes: decisions.iter().enumerate().filter(|(k, d)| passes(d) && !own(*k, d)).count(),
+        highest,
+        tag: c.tags[tag].clone(),
+    })
+}
+
+fn invalid(c: &Judge<'_>, test: &Judged, unseen: Option<&Path>) -> Result<Vec<Invalid>> {
     let mut sets: Vec<(String, Vec<Vec<u8>>)> =
         shifts::invalid(c.run.graph.side).into_iter().map(|(name, p)| (name.to_string(), p)).collect();
     if let Some(folder) = unseen {
@@ -405,23 +477,29 @@ fn invalid(c: &Judge<'_>, unseen: Option<&Path>) -> Result<Vec<Invalid>> {
         ensure!(!pictures.is_empty(), "--unseen {}: no readable pictures", folder.display());
         sets.push(("unseen tag".into(), pictures));
     }
-    let mut found = Vec::new();
-    for (name, pictures) in sets {
-        let refs: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
-        let int8 = predict::int8(&onnx, c.run.graph.normalise, &refs)?;
-        let scores = predict::scores(c.task, &int8, c.decision.temperature());
-        let decisions = c.decision.decide(c.task, &c.run.roles(), &scores)?;
-        let flat = scores.iter().flat_map(|s| s.iter().enumerate());
-        let (tag, highest) = flat.max_by_key(|(_, s)| **s).map_or((0, 0.0), |(t, s)| (t, s.probability()));
-        found.push(Invalid {
-            name,
-            pictures: pictures.len(),
-            accepted: decisions.iter().filter(|d| d.verdict == Verdict::Present).count(),
-            highest,
-            tag: c.tags[tag].clone(),
-        });
-    }
+    let mut found: Vec<Invalid> =
+        sets.iter().map(|(name, images)| nothing(c, name, images, |_, _| false)).collect::<Result<_>>()?;
+    found.push(defocused(c, test)?);
     Ok(found)
+}
+
+/// Figures over the folds that `train` kept, of images that chose no threshold.
+fn pooled(c: &Judge<'_>) -> Result<Option<Pooled>> {
+    let Some(folds) = Folds::of(c.run)? else { return Ok(None) };
+    let split = &c.run.split;
+    let fresh: Vec<usize> = (0..split.sides.len()).filter(|&i| !c.decision.chosen_on.contains(&split.sides[i])).collect();
+    let truth: Vec<Vec<usize>> = fresh.iter().map(|&i| split.dataset.entries[i].tags.clone()).collect();
+    let logits: Vec<Vec<f32>> = fresh.iter().map(|&i| folds.logits[i].clone()).collect();
+    let scores = predict::scores(c.task, &predict::fixed(&logits), c.decision.temperature());
+    let decisions = c.decision.decide(c.task, &c.run.roles(), &scores)?;
+    let passed: Vec<Vec<usize>> = decisions.iter().map(|d| decision::predicted(c.task, d)).collect();
+    let right = metrics::rights(&predict::probabilities(&scores), &truth, c.task, 0.5);
+    Ok(Some(Pooled {
+        folds: folds.folds,
+        images: fresh.len(),
+        right: metrics::wilson(right.iter().filter(|r| **r).count(), right.len()),
+        tags: (0..c.tags.len()).map(|t| metrics::counts(&passed, &truth, t)).collect(),
+    }))
 }
 
 /// Further pictures that somebody names.
@@ -480,7 +558,9 @@ pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options
         sets,
         slices: slices::slices(test, &rights, run.graph.side),
         shifted: shifted(&c, test, options.shifted)?,
-        invalid: invalid(&c, options.unseen.as_deref())?,
+        invalid: invalid(&c, test, options.unseen.as_deref())?,
+        pooled: pooled(&c)?,
+        latency: Latency::of(&run.int8()?)?,
         suspects,
     };
     run_folder::write_json(&path, &evaluation)?;
@@ -546,8 +626,8 @@ fn print(e: &Evaluation, run: &Run) {
     println!("\nnot a picture of any tag");
     for i in &e.invalid {
         println!(
-            "  {:<12}{:>3} of {:<3} pass a threshold   highest {:.3} ({})",
-            i.name, i.accepted, i.pictures, i.highest, i.tag
+            "  {:<12}{:>3} of {:<3} pass a threshold, {:>3} as a good part   highest {:.3} ({})",
+            i.name, i.accepted, i.pictures, i.passes, i.highest, i.tag
         );
     }
     if e.looks > 1 {

@@ -2,7 +2,7 @@
 //!
 //! Does not judge. On the runtime's RGB8 at model size, `[side, side, 3]`.
 
-use crate::train::augment::{blur, sample};
+use crate::train::augment::{Augment, blur, sample};
 use anyhow::Result;
 use image::codecs::jpeg::JpegEncoder;
 use tagpin::pictures::{Budget, Picture};
@@ -17,18 +17,58 @@ pub struct Shift {
     /// Strengths.
     pub strengths: [f32; 3],
     change: fn(&[u8], usize, f32) -> Result<Vec<u8>>,
+    /// Whether a domain's images may look so.
+    within: fn(f32, &Augment) -> bool,
 }
+
+/// How far beyond the range that a domain states a strength still counts as within it: strengths are round numbers.
+const ABOUT: f32 = 1.05;
 
 impl Shift {
     /// All changes.
     pub const ALL: [Self; 6] = [
-        Self { name: "darker", unit: "x", strengths: [0.75, 0.5, 0.3], change: light },
-        Self { name: "brighter", unit: "x", strengths: [1.25, 1.6, 2.0], change: light },
-        Self { name: "blur", unit: "passes", strengths: [1.0, 4.0, 12.0], change: blurred },
-        Self { name: "noise", unit: "of 255", strengths: [8.0, 20.0, 45.0], change: noise },
-        Self { name: "JPEG", unit: "quality", strengths: [60.0, 25.0, 8.0], change: jpeg },
-        Self { name: "rotation", unit: "degrees", strengths: [5.0, 15.0, 45.0], change: rotation },
+        Self {
+            name: "darker",
+            unit: "x",
+            strengths: [0.75, 0.5, 0.3],
+            change: light,
+            within: |s, a| s * (1.0 + a.brightness) * ABOUT >= 1.0,
+        },
+        Self {
+            name: "brighter",
+            unit: "x",
+            strengths: [1.25, 1.6, 2.0],
+            change: light,
+            within: |s, a| s <= (1.0 + a.brightness) * ABOUT,
+        },
+        Self {
+            name: "blur",
+            unit: "passes",
+            strengths: [1.0, 4.0, 12.0],
+            change: blurred,
+            within: |s, a| s <= 1.0 && a.blur > 0.0,
+        },
+        Self {
+            name: "noise",
+            unit: "of 255",
+            strengths: [8.0, 20.0, 45.0],
+            change: noise,
+            within: |s, a| s <= a.noise as f32,
+        },
+        Self { name: "JPEG", unit: "quality", strengths: [60.0, 25.0, 8.0], change: jpeg, within: |s, _| s >= 60.0 },
+        Self {
+            name: "rotation",
+            unit: "degrees",
+            strengths: [5.0, 15.0, 45.0],
+            change: rotation,
+            within: |s, a| s <= a.rotation,
+        },
     ];
+
+    /// Whether a domain's images may look so, changed with this strength.
+    pub fn within(&self, strength: f32, domain: &Augment) -> bool {
+        (self.within)(strength, domain)
+    }
 
     /// A picture changed.
     pub fn apply(&self, rgb: &[u8], side: usize, strength: f32) -> Result<Vec<u8>> {
@@ -70,6 +110,22 @@ fn rotation(rgb: &[u8], side: usize, degrees: f32) -> Result<Vec<u8>> {
         sample(rgb, side, x * cos - y * sin + middle, x * sin + y * cos + middle).map(|v| v as u8)
     };
     Ok((0..side * side).flat_map(at).collect())
+}
+
+/// Blocks of a side that are left of an image out of focus.
+const BLOCKS: usize = 4;
+
+/// An image so far out of focus that no shape is left: blends between the mean colours of 4x4 blocks.
+pub fn defocused(rgb: &[u8], side: usize) -> Vec<u8> {
+    let mut blocks = vec![[0u32; 4]; BLOCKS * BLOCKS];
+    for (i, p) in rgb.chunks_exact(3).enumerate() {
+        let of = &mut blocks[i / side * BLOCKS / side * BLOCKS + i % side * BLOCKS / side];
+        (0..3).for_each(|c| of[c] += u32::from(p[c]));
+        of[3] += 1;
+    }
+    let small: Vec<u8> = blocks.iter().flat_map(|b| [0, 1, 2].map(|c| (b[c] / b[3].max(1)) as u8)).collect();
+    let at = |v: usize| (v as f32 + 0.5) * BLOCKS as f32 / side as f32 - 0.5;
+    (0..side * side).flat_map(|i| sample(&small, BLOCKS, at(i % side), at(i / side)).map(|v| v as u8)).collect()
 }
 
 /// Pictures that show none of the tags.

@@ -8,19 +8,19 @@ mod trade;
 use crate::data::check::Contract;
 use crate::decision::Decision;
 use crate::evaluate::{Decided, Evaluation, Mistake, SetFigures};
+use crate::latency::Latency;
 use crate::metrics::{self, Interval};
 use crate::parity;
 use crate::quantise::Quantisation;
 use crate::run::Run;
 use crate::run_folder::{self, read_json};
-use crate::verdict::Verdict;
+use crate::verdict::{Answer, Verdict};
 use anyhow::Result;
 use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::path::{Path, PathBuf};
 use tagpin::bundle::Fit;
 use tagpin::preprocess::{Preprocessor, Target};
-use trade::Latency;
 
 /// Write a run's report again.
 #[derive(clap::Args, Clone, Debug)]
@@ -47,11 +47,11 @@ pub fn write(run: &Run) -> Result<()> {
     let evaluation = Evaluation::of(run)?;
     let parity: parity::Figures = read_json(&run.file("parity.json"), &format!("parity {of}"))?;
     let decision = Decision::of(run)?;
-    let latency = Latency::of(&run.int8()?)?;
+    let latency = evaluation.latency.clone();
     let page = Page {
         verdict: Verdict::of(run, &evaluation, &parity, &decision),
         quantisation: read_json(&run.file("quantisation.json"), &format!("quantise {of}"))?,
-        trade: trade::beside(run, latency)?,
+        trade: trade::beside(run, &latency)?,
         latency,
         run,
         evaluation,
@@ -60,8 +60,8 @@ pub fn write(run: &Run) -> Result<()> {
     };
     let path = run.file("report.html");
     run_folder::write_file(&path, page.html()?.into_string().as_bytes())?;
-    println!("{}", page.verdict.line());
-    page.verdict.cautions.iter().for_each(|c| println!("note: {c}"));
+    run_folder::write_json(&run.file("verdict.json"), &page.verdict)?;
+    page.verdict.print();
     println!("{}", path.display());
     Ok(())
 }
@@ -97,7 +97,8 @@ fn bar(share: f64) -> Markup {
 impl Page<'_> {
     fn html(&self) -> Result<Markup> {
         let name = self.run.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let ship = self.verdict.ship();
+        let answer = self.verdict.answer;
+        let words = answer.words();
         let sections: [(&str, &str, Markup); 12] = [
             ("data", "Data contract", self.data()),
             ("training", "Training", self.training()?),
@@ -118,16 +119,19 @@ impl Page<'_> {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { (name) ": " @if ship { "ship" } @else { "do not ship" } }
+                    title { (name) ": " (words) }
                     style { (PreEscaped(include_str!("style.css"))) }
                 }
                 body {
                     header {
                         p.dim { "tagpin model report" }
                         h1 { (name) }
-                        div.verdict.ship[ship].stop[!ship] {
-                            strong { @if ship { "Ship" } @else { "Do not ship" } }
-                            @if !ship { ul { @for a in &self.verdict.against { li { "because " (a) } } } }
+                        div.verdict.ship[answer == Answer::Ship].stop[answer == Answer::DoNotShip].few[answer == Answer::TooFew] {
+                            strong { (words[..1].to_uppercase()) (words[1..]) }
+                            ul {
+                                @for a in &self.verdict.against { li { (a) br; span.dim { (a.mend()) } } }
+                                @if answer == Answer::TooFew { @for l in &self.verdict.lacking { li { (l) } } }
+                            }
                         }
                         (self.summary())
                         @if !self.verdict.cautions.is_empty() {
@@ -400,7 +404,10 @@ impl Page<'_> {
             .map(|c| vec![text(c.name()), text(percent(c.agreement)), text(format!("{:.4}", c.mean_dp))])
             .collect();
         html! {
-            ul.gates { @for g in &p.gates { li.met[g.met].missed[!g.met] { (g.text) } } }
+            ul.gates {
+                @for h in p.harmed() { li.missed { (h) } }
+                @if p.harmed().next().is_none() { li.met { "no harm that can be told from chance; " (p.harm[0]) } }
+            }
             dl {
                 dt { "agreement" } dd { (percent(p.agreement)) " of " (p.pictures) " pictures" }
                 dt { "difference of a score" } dd { "mean " (format!("{:.4}", p.mean_dp)) ", largest " (format!("{:.3}", p.largest_dp)) }

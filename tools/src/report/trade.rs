@@ -4,50 +4,12 @@
 
 use super::{plots, table, text, with_interval};
 use crate::evaluate::Evaluation;
+use crate::latency::Latency;
 use crate::metrics::Interval;
 use crate::run::{EVALUATOR, Record, Run, folders_in};
 use anyhow::Result;
 use maud::{Markup, html};
 use std::path::Path;
-use tagpin::engine::Engine;
-
-/// How long one picture takes on this machine.
-#[derive(Clone, Copy)]
-pub struct Latency {
-    /// The set of kernels that ran.
-    pub kernels: &'static str,
-    /// Multiply-adds of a picture.
-    pub macs: u64,
-    /// Bytes of values.
-    pub arena: usize,
-    /// Middle and worst of 15, in milliseconds.
-    pub median_ms: f64,
-    /// The worst.
-    pub worst_ms: f64,
-}
-
-impl Latency {
-    /// Of an int8 graph.
-    pub fn of(int8: &[u8]) -> Result<Self> {
-        let mut engine = Engine::load(int8)?;
-        let spec = engine.spec().clone();
-        let (input, mut logits) = (vec![0; spec.input.iter().product()], vec![0; spec.logits]);
-        let mut times = Vec::new();
-        for _ in 0..15 {
-            let begin = std::time::Instant::now();
-            engine.infer(&input, &mut logits)?;
-            times.push(begin.elapsed().as_secs_f64() * 1e3);
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(Self {
-            kernels: engine.kernels().name(),
-            macs: engine.macs(),
-            arena: engine.arena_bytes(),
-            median_ms: times[times.len() / 2],
-            worst_ms: times[times.len() - 1],
-        })
-    }
-}
 
 /// A run that was judged on the same test pictures, this one among them.
 pub struct Beside {
@@ -61,7 +23,7 @@ pub struct Beside {
 
 /// The proven runs in the folder that holds `run`, whose own latency is known, trained on the same split: fewest multiply-adds
 /// first.
-pub fn beside(run: &Run, latency: Latency) -> Result<Vec<Beside>> {
+pub fn beside(run: &Run, latency: &Latency) -> Result<Vec<Beside>> {
     let own = std::path::absolute(run.folder())?;
     let Some(folder) = own.parent() else { return Ok(Vec::new()) };
     let read = |path: &Path| -> Option<Beside> {
@@ -72,7 +34,7 @@ pub fn beside(run: &Run, latency: Latency) -> Result<Vec<Beside>> {
             return None;
         }
         let (f, own) = (&evaluation.sets[0], path == own);
-        let latency = if own { latency } else { Latency::of(&std::fs::read(path.join("int8.onnx")).ok()?).ok()? };
+        let latency = if own { latency.clone() } else { Latency::of(&std::fs::read(path.join("int8.onnx")).ok()?).ok()? };
         Some(Beside {
             own,
             name: path.file_name()?.to_string_lossy().into_owned(),

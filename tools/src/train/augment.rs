@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use tagpin::random::Random;
 
 /// What kind of pictures these are: which changes keep their meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Domain {
     /// Things photographed upright, in any light.
+    #[default]
     General,
     /// Parts on a belt: any way round, light and focus drift.
     Conveyor,

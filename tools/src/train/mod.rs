@@ -5,7 +5,9 @@
 pub mod augment;
 mod device;
 mod epochs;
+pub mod folds;
 pub mod leak;
+mod nothing;
 mod ops;
 pub mod optimiser;
 pub mod quick;
@@ -108,6 +110,9 @@ pub struct Train {
     /// Changed copies of each picture whose trunk values are computed once and kept in memory.
     #[arg(long, default_value_t = 6)]
     pub views: usize,
+    /// Parts that --quick cuts the data into where test images are few: each is judged by a head fitted to others; 0 for none.
+    #[arg(long, default_value_t = 5, value_name = "PARTS")]
+    pub folds: usize,
     /// Epochs without a better one after which training ends; 0 never does.
     #[arg(long, default_value_t = 8)]
     pub patience: usize,
@@ -151,6 +156,8 @@ struct Trained {
     int8: Option<(Vec<u8>, Quantisation)>,
     /// What a leak would do, if that was asked for.
     leak: Option<Leak>,
+    /// All images judged by heads that were not fitted to them.
+    folds: Option<folds::Folds>,
 }
 
 /// Prints how long each stage took.
@@ -188,6 +195,7 @@ pub fn run(args: &Train) -> Result<()> {
     if !(args.quick || args.advanced || args.small) {
         bail!("say how: --quick or --advanced with --backbone, or --small. {}", backbone::HOW);
     }
+    ensure!(args.folds != 1, "--folds 1: expected 2 or more, or 0 for none");
     ensure!(args.epochs > 0 && args.batch > 1, "--epochs {} --batch {}: expected at least 1 and 2", args.epochs, args.batch);
     // Float and int8, and what is kept of them on the way.
     let networks = args.backbone.as_deref().and_then(|p| std::fs::metadata(p).ok()).map_or(0, |m| 4 * m.len());
@@ -204,13 +212,16 @@ pub fn run(args: &Train) -> Result<()> {
     let roles = the_roles(args, &split)?;
     split.refuse_leaks()?;
     stages.done("data");
-    let (trained, computed) = trained(args, &split, device)?;
+    let (trained, computed) = trained(args, &split, &roles, device)?;
     let record = record(args, &split, roles, &trained, stages.begin.elapsed().as_secs_f64())?;
     let validation = trained.validation;
     let run = Run::create(&args.out, args.force, record, trained.graph, split)?;
     let quantised = trained.int8.is_some();
     if let Some(leak) = &trained.leak {
         run_folder::write_json(&run.file("leak.json"), leak)?;
+    }
+    if let Some(folds) = &trained.folds {
+        run_folder::write_json(&run.file("folds.json"), folds)?;
     }
     if let Some((onnx, quantisation)) = &trained.int8 {
         quantise::keep(&run, onnx, quantisation)?;
@@ -244,7 +255,7 @@ pub fn prove(run: &Run, stages: &mut Stages, options: &evaluate::Options) -> Res
     let test = Judged::both(run, Side::Test)?;
     evaluate::evaluate(run, &validation, &test, options)?;
     stages.done("figures");
-    parity::parity(run, &test, &parity::Gates::default())?;
+    parity::parity(run, &test, &parity::Limits::default())?;
     stages.done("parity");
     run_folder::write_json(&run.file("stages.json"), &stages.seconds)?;
     report::write(run)?;
@@ -277,7 +288,7 @@ fn the_roles(args: &Train, split: &Split) -> Result<Roles> {
     split.contract.about.roles().and(stated, tags)
 }
 
-fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Option<usize>)> {
+fn trained(args: &Train, split: &Split, roles: &Roles, device: Device) -> Result<(Trained, Option<usize>)> {
     if args.small {
         let graph = small::network(split.dataset.tags.len(), args.seed);
         return Ok((tune(args, split, graph, 0, true, device)?, None));
@@ -285,7 +296,8 @@ fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Opti
     let normalise = if args.mean.is_empty() { None } else { Some(Normalise::of(&args.mean, &args.std)?) };
     let path = args.backbone.as_deref().with_context(|| format!("--backbone: there is none; {}", backbone::HOW))?;
     let backbone = backbone::load(path, normalise, args.size)?;
-    let quick = quick::train(split, backbone, args.fit.into())?;
+    let cut = quick::Cut { folds: if args.quick { args.folds } else { 0 }, seed: args.seed };
+    let quick = quick::train(split, backbone, args.fit.into(), &roles.in_order(&split.dataset.tags), cut)?;
     println!("{:>12}{:>14}{:>12}", "penalty", "log loss", "validation");
     for (penalty, loss, right) in &quick.fitted.tried {
         let mark = if *penalty == quick.fitted.penalty { "  taken" } else { "" };
@@ -313,6 +325,7 @@ fn trained(args: &Train, split: &Split, device: Device) -> Result<(Trained, Opti
             settings,
             int8,
             leak,
+            folds: quick.folds,
         };
         return Ok((trained, computed));
     }
@@ -376,6 +389,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         settings,
         int8: None,
         leak: None,
+        folds: None,
     })
 }
 
@@ -406,6 +420,7 @@ fn record(args: &Train, split: &Split, roles: Roles, t: &Trained, seconds: f64) 
         penalties: t.penalties.clone(),
         settings: t.settings.clone(),
         roles,
+        domain: args.domain,
         warnings: split.contract.warnings.clone(),
     })
 }

@@ -2,6 +2,8 @@
 //!
 //! Does not change the backbone.
 
+use super::folds::{self, Folds};
+use super::nothing;
 use crate::data::{
     self, Entry,
     split::{Side, Split},
@@ -12,6 +14,7 @@ use crate::head::{self, Examples, Fitted};
 use crate::quantise::{self, Choice, Pictures, Quantisation};
 use anyhow::Result;
 use tagpin::bundle::Fit;
+use tagpin::decide::Role;
 
 /// A backbone with a head learnt on it.
 pub struct Quick {
@@ -27,6 +30,8 @@ pub struct Quick {
     pub validation: f64,
     /// Pictures whose features were not known yet.
     pub computed: usize,
+    /// All images judged by heads that were not fitted to them, where that was wanted.
+    pub folds: Option<Folds>,
 }
 
 /// Features and tags of one side.
@@ -66,9 +71,38 @@ const PROVISIONAL: f32 = 100.0;
 /// How flat its loss must be: it only serves to compare int8 with float.
 const ROUGHLY: f64 = 100.0 * head::FLAT;
 
+/// Into how many parts the data is cut to judge all of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Parts; 0 for none.
+    pub folds: usize,
+    /// Of who lies in which.
+    pub seed: u64,
+}
+
+impl Cut {
+    fn judge(
+        self,
+        split: &Split,
+        network: &Network<'_>,
+        fit: Fit,
+        penalty: f32,
+        nothing: &SideFeatures,
+    ) -> Result<Option<Folds>> {
+        let test = data::counts(split.dataset.tags.len(), &split.entries(Side::Test));
+        if self.folds == 0 || test.iter().all(|n| *n >= folds::AMPLE) {
+            return Ok(None);
+        }
+        let entries = &split.dataset.entries;
+        let (features, _) = features::of(&split.dataset.root, entries, network, fit)?;
+        let all = SideFeatures { features, tags: entries.iter().map(|e| e.tags.clone()).collect() };
+        folds::judge(split, &all, nothing, penalty, self)
+    }
+}
+
 /// Learns a head for `backbone`: first on float features, by which the network is quantised; then on the features that the
 /// int8 network gives, which are the ones that the device will see.
-pub fn train(split: &Split, backbone: Graph, fit: Fit) -> Result<Quick> {
+pub fn train(split: &Split, backbone: Graph, fit: Fit, roles: &[Role], folds: Cut) -> Result<Quick> {
     let ([train, validation, _], computed) = sides(split, &Network::Float(&backbone), fit, Side::ALL)?;
     let (tags, task) = (split.dataset.tags.len(), split.dataset.task);
     let first = head::fit_one(&train.examples(), tags, task, PROVISIONAL, ROUGHLY)?;
@@ -87,7 +121,9 @@ pub fn train(split: &Split, backbone: Graph, fit: Fit) -> Result<Quick> {
     let chosen = quantise::choose(&whole, task, &calibration, &choice(&first), options.calibrator)?;
     let int8 = chosen.headless()?;
     let ([seen, held], _) = sides(split, &Network::Int8(&int8, &backbone), fit, [Side::Train, Side::Validation])?;
-    let fitted = head::fit(&seen.examples(), &held.examples(), tags, task)?;
+    let nothing = nothing::examples(split, &int8, &backbone, fit, roles, folds.seed)?;
+    let fitted = head::fit(&seen.with(&nothing).examples(), &held.examples(), tags, task)?;
+    let folds = folds.judge(split, &Network::Int8(&int8, &backbone), fit, fitted.penalty, &nothing)?;
     let graph = backbone.with_head(fitted.linear.clone());
     let chosen = chosen.with_head(&fitted.linear, task, &choice(&fitted.linear))?;
     Ok(Quick {
@@ -97,5 +133,6 @@ pub fn train(split: &Split, backbone: Graph, fit: Fit) -> Result<Quick> {
         graph,
         fitted,
         computed,
+        folds,
     })
 }

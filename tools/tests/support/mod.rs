@@ -24,6 +24,14 @@ pub fn refused(args: &[&str], folder: &Path) -> String {
     String::from_utf8_lossy(&out.stderr).into_owned()
 }
 
+/// What it says against; the verdict must end it with this code.
+#[allow(dead_code, reason = "one of the test programs uses it")]
+pub fn not_shipped(args: &[&str], code: i32, folder: &Path) -> String {
+    let out = tools(args, folder);
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&out.stdout));
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
 /// An empty folder of this name.
 pub fn folder(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
