@@ -50,7 +50,7 @@ pub mod rotating;
 pub mod settings;
 #[cfg(feature = "runtime")]
 pub mod simulate;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "sources")]
 pub mod sources;
 #[cfg(feature = "runtime")]
 pub mod supervisor;

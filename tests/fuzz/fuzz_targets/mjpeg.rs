@@ -1,0 +1,15 @@
+//! Bytes as a frame of motion JPEG: an error, or a picture of the size that was agreed, and no more memory than the budget.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tagpin::pictures::Picture;
+use tagpin_fuzz::{BUDGET, within_budget};
+
+fuzz_target!(|data: &[u8]| {
+    for [width, height] in [[45, 29], [320, 240]] {
+        if let Ok(picture) = within_budget(|| Picture::decode_frame(data, [width, height], BUDGET)) {
+            assert_eq!([picture.width, picture.height], [width, height]);
+            assert_eq!(picture.rgb.len(), 3 * width as usize * height as usize);
+        }
+    }
+});
