@@ -1,13 +1,14 @@
 //! Decodes pictures (JPEG, PNG, BMP, WebP) to RGB8: whole ones only, and none that takes more memory than it may.
 //!
 //! The same for files, cameras that send JPEG, and the tools. Size and memory are judged from the header, before anything is
-//! allocated; wholeness ([`jpeg`], [`png`]) before a pixel is computed, because decoders fill what is missing and call it a
+//! allocated; wholeness ([`jpeg`], [`png`], [`webp`]) before a pixel is computed, because decoders fill what is missing and call it a
 //! picture. EXIF orientation is applied. Nothing is resized, cropped or normalised: that is preprocessing's.
 
 mod files;
 mod jpeg;
 mod png;
 mod tables;
+mod webp;
 
 pub use files::{ENDINGS, LeftOut, Listing, list, read};
 
@@ -209,6 +210,8 @@ fn decode_jpeg(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
 fn decode_other(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
     let failed = |e: image::ImageError| PictureError::Damaged(e.to_string());
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(PictureError::Read)?;
+    // What the decoder holds besides the image that it gives.
+    let mut beside = 0;
     match reader.format() {
         Some(ImageFormat::Png) => {
             png::whole(bytes).map_err(PictureError::Damaged)?;
@@ -216,7 +219,11 @@ fn decode_other(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
                 budget.allow(width, height, 3 * width as u64 * height as u64)?;
             }
         }
-        Some(ImageFormat::WebP) => whole_webp(bytes).map_err(PictureError::Damaged)?,
+        Some(ImageFormat::WebP) => {
+            let stated = webp::stated(bytes).map_err(PictureError::Damaged)?;
+            beside = stated.beside;
+            budget.allow(stated.width, stated.height, 3 * stated.width as u64 * stated.height as u64)?;
+        }
         _ => {}
     }
     let mut limits = Limits::default();
@@ -229,16 +236,10 @@ fn decode_other(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
     let decoded = pixels * colour.bytes_per_pixel() as u64;
     let converted = if colour == image::ColorType::Rgb8 { 0 } else { 3 * pixels };
     let turned = if swaps_sides(orientation) { 6 * pixels } else { 0 };
-    budget.allow(width, height, (decoded + converted).max(turned))?;
+    budget.allow(width, height, (decoded + beside).max(decoded + converted).max(turned))?;
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     let rgb = if image.color().has_alpha() { over_grey(&image) } else { image.into_rgb8() };
     Ok(Picture { width, height, rgb: rgb.into_raw() }.turned(orientation))
-}
-
-/// A WebP states its own length; its decoder does not mind if the end is missing.
-fn whole_webp(bytes: &[u8]) -> Result<(), String> {
-    let stated = bytes.get(4..8).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes) as usize + 8;
-    if stated > bytes.len() { Err(format!("it ends after {} of {stated} bytes", bytes.len())) } else { Ok(()) }
 }
 
 fn over_grey(image: &DynamicImage) -> image::RgbImage {

@@ -252,6 +252,31 @@ fn what_takes_too_much_memory_is_refused_by_its_header() {
     assert!(Picture::decode(WHOLE, Budget::megabytes(1)).is_ok());
 }
 
+/// The decoder took memory for the planes that the image's own header states, before it compared that with the canvas, and 16 MB
+/// for a partition that a few bytes stated.
+#[test]
+fn a_webp_that_states_more_than_it_holds_is_refused() {
+    let webp = |name: &str| std::fs::read(folder().join(name)).unwrap();
+    let error = |bytes: &[u8]| Picture::decode(bytes, Budget::DEVICE).map(|_| ()).unwrap_err().to_string();
+    let mut alpha = webp("lossy_alpha.webp");
+    let start = alpha.windows(3).position(|w| w == [0x9d, 0x01, 0x2a]).unwrap();
+    alpha[start + 6] = 0x1f;
+    assert!(error(&alpha).contains("as its canvas of 45x29"), "{}", error(&alpha));
+    let lossy = webp("lossy.webp");
+    let start = lossy.windows(3).position(|w| w == [0x9d, 0x01, 0x2a]).unwrap() + 7;
+    let flipped = (8 * start..8 * (start + 40)).map(|bit| {
+        let mut bytes = lossy.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        Picture::decode(&bytes, Budget::DEVICE).map_or_else(|e| e.to_string(), |_| String::new())
+    });
+    assert!(flipped.filter(|e| e.contains("bytes of its coefficients")).count() > 0, "no bit makes partitions of one");
+    let mut moving = lossy.clone();
+    moving.extend(b"ANIM\0\0\0\0");
+    let length = moving.len() as u32 - 8;
+    moving[4..8].copy_from_slice(&length.to_le_bytes());
+    assert!(error(&moving).contains("an animation"), "{}", error(&moving));
+}
+
 fn scratch(name: &str) -> std::path::PathBuf {
     let path = std::env::temp_dir().join(format!("tagpin-pictures-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);
