@@ -55,6 +55,27 @@ pub struct Colour {
     pub range: Range,
 }
 
+/// A number of a frame's bytes: the same for frames that are equal in every byte, and all but certainly another for others.
+///
+/// A sensor's noise changes every frame, so an equal number means that nothing is exposed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(pub u64);
+
+impl Fingerprint {
+    /// Of all bytes, eight at a time.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
+        for &byte in rest {
+            hash = (hash ^ byte as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        Self(hash)
+    }
+}
+
 /// When a frame was taken, and what that statement is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CapturedAt {

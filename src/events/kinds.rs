@@ -10,6 +10,8 @@ pub enum FaultKind {
     Line(Reason),
     /// A part was at its first gate without a verdict.
     Late,
+    /// A part was sorted on an image that the next one was given too, before that was known.
+    FrozenPassed,
     /// An output moved later than is in time.
     LateEdge,
     /// A pulse would have come so late that it would meet the next part: it did not fire.
@@ -24,7 +26,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Line(Reason::NoFrame),
         Self::Line(Reason::Frozen),
         Self::Line(Reason::Stale),
@@ -41,6 +43,7 @@ impl FaultKind {
         Self::Line(Reason::Panic),
         Self::Line(Reason::Stopped),
         Self::Late,
+        Self::FrozenPassed,
         Self::LateEdge,
         Self::MissedEdge,
         Self::Board(Trouble::UnderVoltage),
@@ -54,6 +57,7 @@ impl FaultKind {
         match self {
             Self::Line(reason) => reason.name(),
             Self::Late => "late",
+            Self::FrozenPassed => "frozen_passed",
             Self::LateEdge => "late_edge",
             Self::MissedEdge => "missed_edge",
             Self::Board(trouble) => trouble.name(),

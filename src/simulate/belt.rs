@@ -10,7 +10,7 @@ use super::view::Row;
 use super::{Outcome, Plan, Script, SimulatedClock};
 use crate::events::{EdgeEvent, Event, Events, Outcome as PinOutcome, Percentiles, What};
 use crate::fault::Reason;
-use crate::frame::CapturedAt;
+use crate::frame::{CapturedAt, Fingerprint};
 use crate::head::Score;
 use crate::line::{MAX_LINES, Moment};
 use crate::outputs::{Output, OutputError, State};
@@ -44,11 +44,13 @@ pub enum Fault {
     Stall,
     /// A part that the model cannot tell: frames beyond the distance limit.
     Foreign,
+    /// The camera gives one frame again and again for up to two seconds.
+    Frozen,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::FrameLost,
         Self::FrameCorrupt,
         Self::CameraGone,
@@ -58,6 +60,7 @@ impl Fault {
         Self::ToldLate,
         Self::Stall,
         Self::Foreign,
+        Self::Frozen,
     ];
 
     /// All kinds, at the rates of the long run: in a million frames, parts or moments.
@@ -72,6 +75,7 @@ impl Fault {
             (Self::ToldLate, 30_000),
             (Self::Stall, 100),
             (Self::Foreign, 5000),
+            (Self::Frozen, 100),
         ]
     }
 
@@ -87,6 +91,7 @@ impl Fault {
             Self::ToldLate => "told_late",
             Self::Stall => "stall",
             Self::Foreign => "foreign",
+            Self::Frozen => "frozen",
         }
     }
 }
@@ -115,6 +120,8 @@ struct Kind {
 #[derive(Clone)]
 struct Frame {
     exposed: Instant,
+    /// Which image it is: frames of a frozen camera are the same.
+    image: u64,
     scores: Vec<u16>,
     beyond: bool,
     corrupt: bool,
@@ -137,6 +144,8 @@ struct Belt {
     next_exposure: Instant,
     exposures: u64,
     gone_until: Instant,
+    /// The image that the camera is stuck at, and until when.
+    frozen: Option<(Instant, Frame)>,
     /// The program does not run until then, and since when.
     stall: Option<(Instant, Instant)>,
     next_press: Instant,
@@ -154,6 +163,8 @@ pub(super) struct Simulated<'s> {
     station: Station,
     to_camera: Micros,
     gated: bool,
+    /// Whether equal frames mean a frozen camera.
+    compares_images: bool,
     actuator: Actuator,
     events: Events,
     drained: Vec<Event>,
@@ -205,6 +216,7 @@ impl<'s> Simulated<'s> {
                 next_exposure: start,
                 exposures: 0,
                 gone_until: Instant::default(),
+                frozen: None,
                 stall: None,
                 next_press: start.plus(Micros(1_500_000)),
                 told: VecDeque::new(),
@@ -213,6 +225,7 @@ impl<'s> Simulated<'s> {
             station,
             to_camera: settings.part.to_camera.due(Moment::default()).map_or(Micros(0), |at| Micros(at.as_micros())),
             gated,
+            compares_images: settings.frozen_after > 0,
             actuator,
             events: Events::kept(clock),
             drained: Vec::new(),
@@ -392,7 +405,16 @@ impl<'s> Simulated<'s> {
         let before = self.belt.passed.iter().rev().find(|(trigger, _)| came(*trigger) <= now);
         let shown = before.filter(|(trigger, _)| now < came(*trigger).plus(self.script.in_view)).map(|(_, kind)| *kind);
         let (scores, beyond) = self.scores(shown);
-        self.arrivals.push_back((arrival, Frame { exposed: now, scores, beyond, corrupt }));
+        let mut frame = Frame { exposed: now, image: self.belt.exposures, scores, beyond, corrupt };
+        if self.strikes(Fault::Frozen) {
+            self.count(Fault::Frozen);
+            let until = now.plus(Micros(self.belt.random.range(1000, 2_000_000) as u64));
+            self.belt.frozen = Some((until, frame.clone()));
+        }
+        if let Some((_, stuck)) = self.belt.frozen.as_ref().filter(|(until, _)| now < *until) {
+            frame = Frame { exposed: now, corrupt, ..stuck.clone() };
+        }
+        self.arrivals.push_back((arrival, frame));
     }
 
     /// What the model will say of a frame: mostly its part's tag for sure, now and then doubtful, near a threshold, or wrong.
@@ -414,8 +436,9 @@ impl<'s> Simulated<'s> {
             return self.step_alone(Input::NoFrame(Reason::Corrupt));
         }
         let captured_at = CapturedAt::Exposure { at: frame.exposed, uncertainty: Micros(0) };
-        let ticket = self.step(Input::Frame { captured_at, shows: None });
-        self.ledger.offered(frame.exposed, now, ticket.as_ref().map(|t| t.part().id.0 - 1));
+        let print = self.compares_images.then_some(Fingerprint(frame.image));
+        let ticket = self.step(Input::Frame { captured_at, shows: None, print });
+        self.ledger.offered(frame.exposed, now, frame.image, ticket.as_ref().map(|t| t.part().id.0 - 1));
         let Some(ticket) = ticket else { return };
         let takes = self.script.inference.draw(&mut self.belt.random);
         let fails = self.strikes(Fault::Engine);
@@ -459,7 +482,7 @@ impl<'s> Simulated<'s> {
         while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Opened { part, trigger, touching } => self.command(Command::Open { part, trigger, touching }),
-                Effect::Doubt(part) => self.command(Command::Doubt(part)),
+                Effect::Doubt { part, reason } => self.command(Command::Doubt { part, reason }),
                 Effect::Decided(done) => self.decided(&done),
                 Effect::Fault { reason, scope: Scope::Line, .. } => self.command(Command::Safe(reason)),
                 Effect::Fault { scope: Scope::Part, .. } | Effect::Over(_) => {}

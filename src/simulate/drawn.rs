@@ -11,6 +11,7 @@ use std::fmt::Write;
 
 /// Every key that is drawn, with its words or the thirds of its range in the key's own unit.
 pub const VALUES: &[(&str, &[&str])] = &[
+    ("source.frozen_after", &["default", "0", "1..100"]),
     ("line.late", &["accept", "reject", "review"]),
     ("line.late_ms", &["default", "0..10", "10..100"]),
     ("line.missed_edge", &["go_on", "safe"]),
@@ -105,6 +106,11 @@ impl Hand {
 pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
     let mut h = Hand { random: Random::new(seed ^ 0xd2a3, index), coverage: Coverage::default() };
     let mut text = String::new();
+    match h.value("source.frozen_after") {
+        0 => {}
+        1 => text += "[source]\nfrozen_after = 0\n",
+        _ => drop(writeln!(text, "[source]\nfrozen_after = {}", h.within(1, 100))),
+    }
     let late = h.word("line.late");
     let missed = h.word("line.missed_edge");
     let _ = writeln!(text, "[line]\nmode = \"gate\"\nlate = \"{late}\"\nmissed_edge = \"{missed}\"");

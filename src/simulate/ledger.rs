@@ -52,6 +52,8 @@ struct Passing {
     touching: bool,
     /// Exposures of the frames taken for it, in order.
     taken: Vec<u64>,
+    /// The images that it was given, also one that was not taken because the part before had it.
+    images: Vec<u64>,
     seen: Vec<Seen>,
     answered: u64,
     failed: bool,
@@ -139,6 +141,7 @@ impl Ledger {
             in_doubt: too_close,
             touching: too_close,
             taken: Vec::new(),
+            images: Vec::new(),
             seen: Vec::new(),
             answered: 0,
             failed: false,
@@ -203,9 +206,15 @@ impl Ledger {
     }
 
     /// A frame exposed at `exposed` came up at `now`, and the line took it for its part `taken`, counted from 0, or for none.
-    pub(super) fn offered(&mut self, exposed: Instant, now: Instant, taken: Option<u64>) {
+    /// `image`: what the frame shows, by number; a camera that is frozen shows one again and again.
+    pub(super) fn offered(&mut self, exposed: Instant, now: Instant, image: u64, taken: Option<u64>) {
         let shown = self.before_camera(exposed);
-        let needs = shown.map_or(Some(false), |part| self.needs(part, now.as_micros()));
+        let mut needs = shown.map_or(Some(false), |part| self.needs(part, now.as_micros()));
+        if let Some(part) = shown.filter(|_| needs == Some(true))
+            && self.is_frozen(part, image, now.as_micros())
+        {
+            needs = Some(false);
+        }
         match (taken, shown) {
             (Some(t), Some(s)) if t != s as u64 => self.verdict.swapped += 1,
             (Some(_), None) => self.verdict.swapped += 1,
@@ -221,6 +230,20 @@ impl Ledger {
                 self.working = Some(part);
             }
         }
+    }
+
+    /// Whether a frame that `part` needs shows what a frame of the last part with frames showed. Then this part gets no frames, and
+    /// that one the late action if it is not at a gate yet.
+    fn is_frozen(&mut self, part: usize, image: u64, now: u64) -> bool {
+        self.parts[part].images.push(image);
+        let last = (0..part).rev().find(|p| !self.parts[*p].images.is_empty());
+        let Some(last) = last.filter(|p| self.site.frozen_is_late && self.parts[*p].images.contains(&image)) else {
+            return false;
+        };
+        self.parts[part].failed = true;
+        let at_gate = self.done(self.parts[last].trigger.saturating_add(self.site.first_gate_us())) < now;
+        self.parts[last].in_doubt |= !at_gate;
+        true
     }
 
     /// The model answered on the frame exposed at `exposed` that it had.

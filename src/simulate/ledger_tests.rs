@@ -21,7 +21,7 @@ fn ledger(text: &str) -> Ledger {
 fn part(ledger: &mut Ledger, trigger: u64, tag: usize, answered: u64) {
     ledger.passes(ms(trigger), ms(trigger));
     let number = ledger.parts() as u64 - 1;
-    ledger.offered(ms(trigger + 5), ms(trigger + 6), Some(number));
+    ledger.offered(ms(trigger + 5), ms(trigger + 6), trigger, Some(number));
     let scores = (0..2).map(|t| if t == tag { 60_000 } else { 0 }).collect();
     ledger.answered(ms(trigger + 5), ms(answered), Answer::Scores { scores, beyond: false });
 }
@@ -92,11 +92,11 @@ fn a_frame_taken_for_another_part_or_for_none_is_found() {
     let mut ledger = ledger(SETTINGS);
     ledger.passes(ms(0), ms(0));
     ledger.passes(ms(50), ms(50));
-    ledger.offered(ms(60), ms(61), Some(0));
+    ledger.offered(ms(60), ms(61), 1, Some(0));
     assert_eq!(ledger.verdict, verdict(0, 1, 0, 0));
     let mut ledger = super::tests::ledger(SETTINGS);
     ledger.passes(ms(0), ms(0));
-    ledger.offered(ms(60), ms(61), None);
+    ledger.offered(ms(60), ms(61), 1, None);
     assert_eq!(ledger.verdict, verdict(1, 0, 0, 0));
 }
 
@@ -147,4 +147,25 @@ fn each_rule_for_parts_that_are_too_close_is_judged() {
     assert!(judged("ignore", &accepted) && !judged("ignore", &both_late));
     assert!(judged("reject", &both_late) && !judged("reject", &accepted));
     assert!(judged("safe", &[]) && !judged("safe", &accepted));
+}
+
+#[test]
+fn two_parts_with_one_image_get_the_late_action_unless_the_first_was_at_its_gate() {
+    let run = |second: u64, image: u64, settings: &str, found: &[Pulse]| {
+        let mut ledger = ledger(settings);
+        part(&mut ledger, 0, 1, 30);
+        ledger.passes(ms(second), ms(second));
+        ledger.offered(ms(second + 5), ms(second + 6), image, None);
+        ledger.judge(&edges(found));
+        ledger.verdict
+    };
+    let both = |second: u64| [("gate", 0, 100, 120), ("gate", 1, second + 100, second + 120)];
+    let accepted = |second: u64| [("good", 0, 150, 170), ("gate", 1, second + 100, second + 120)];
+    assert_eq!(run(80, 0, SETTINGS, &both(80)), verdict(0, 0, 0, 0), "the first part is on its way");
+    assert!(!run(80, 0, SETTINGS, &accepted(80)).is_clean(), "the first part was accepted on a frozen image");
+    assert!(!run(80, 0, SETTINGS, &[("gate", 0, 100, 120), ("good", 1, 230, 250)]).is_clean(), "the second was");
+    assert_eq!(run(1000, 0, SETTINGS, &accepted(1000)), verdict(0, 0, 0, 0), "the first was at its gate before");
+    assert_eq!(run(1000, 7, SETTINGS, &accepted(1000)), verdict(1, 0, 0, 0), "another image must be taken");
+    let off = format!("[source]\nfrozen_after = 0\n{SETTINGS}");
+    assert_eq!(run(1000, 0, &off, &accepted(1000)), verdict(1, 0, 0, 0), "turned off, the frame is needed");
 }

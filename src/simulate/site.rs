@@ -52,6 +52,8 @@ pub(super) struct Site {
     /// Whether a missed edge makes the line safe.
     pub(super) missed_is_safe: bool,
     pub(super) frames: usize,
+    /// Whether a part that is given an image of the part before gets the late action, and that part too.
+    pub(super) frozen_is_late: bool,
     pub(super) deadline_us: u64,
     pub(super) to_camera_us: u64,
     pub(super) min_spacing_us: u64,
@@ -143,6 +145,7 @@ impl Site {
             late: line.action("late"),
             missed_is_safe: line.word("missed_edge", "go_on") == "safe",
             frames,
+            frozen_is_late: table("source").number("frozen_after") != Some(0.0),
             deadline_us,
             to_camera_us: way(&trigger, "to_camera"),
             min_spacing_us: way(&trigger, "min_spacing"),

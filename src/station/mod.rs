@@ -14,16 +14,18 @@
 //!
 //! Terms: *admit*: give a trigger edge a part number. *Give up*: end a part without a verdict.
 
+mod frozen;
 mod routing;
 
 pub use routing::{Calls, Routing};
 
 use crate::decide::{Action, Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagSet, Verdict};
 use crate::fault::Reason;
-use crate::frame::CapturedAt;
+use crate::frame::{CapturedAt, Fingerprint};
 use crate::head::{Score, TagId, top_k};
 use crate::line::{Admission, Intake, Line, LineMask, MAX_PARTS, Moment, Opened, Part, PartId, PartRules, Spacing, Taken};
 use crate::time::{Instant, Micros};
+use frozen::Frozen;
 use heapless::Deque;
 
 /// What a site and its model decide of the line.
@@ -61,6 +63,8 @@ pub enum Input<'a> {
         captured_at: CapturedAt,
         /// A part's trigger that it shows.
         shows: Option<Moment>,
+        /// Of its bytes, where equal frames mean a frozen camera.
+        print: Option<Fingerprint>,
     },
     /// The scores of the frame that a ticket is for.
     Scores {
@@ -164,8 +168,13 @@ pub enum Effect {
     },
     /// A part ended. Where outputs follow parts its gates get its calls; else they move now, unless the verdict is safe.
     Decided(PartDone),
-    /// A part on its way cannot be told from another, whatever was decided of it: the late action.
-    Doubt(PartId),
+    /// What was decided of a part on its way is not to be believed: the late action, unless it has been at a gate.
+    Doubt {
+        /// The part.
+        part: PartId,
+        /// Why: it cannot be told from another, or its frames were of a frozen camera.
+        reason: Reason,
+    },
     /// Something failed; `scope` says what is done about it.
     Fault {
         /// What.
@@ -214,6 +223,7 @@ pub struct Station {
     classifying: Option<PartId>,
     /// The best tag of the last frame of parts that wait for more.
     best: Deque<(PartId, TagId, Score), MAX_PARTS>,
+    frozen: Frozen,
     failed_in_a_row: u32,
     max_faults: u32,
     wanted: u64,
@@ -233,6 +243,7 @@ impl Station {
             deciding: None,
             classifying: None,
             best: Deque::new(),
+            frozen: Frozen::default(),
             failed_in_a_row: 0,
             max_faults: rules.max_faults,
             wanted: rules.parts,
@@ -247,7 +258,7 @@ impl Station {
         self.end_overdue(now.at, effects);
         match input {
             Input::Trigger(trigger) => self.admit(now.at, trigger, effects),
-            Input::Frame { captured_at, shows } => self.frame(now.at, captured_at, shows, effects),
+            Input::Frame { captured_at, shows, print } => self.frame(now.at, captured_at, shows, print, effects),
             Input::Scores { ticket, scores, beyond } => self.scores(now.at, ticket, scores, beyond, effects),
             Input::NotClassified { ticket, reason } => self.not_classified(now.at, ticket, reason, effects),
             Input::NoFrame(reason) => self.no_frame(now.at, reason, effects),
@@ -317,7 +328,8 @@ impl Station {
             }
             // The part before was photographed when this one was already there.
             Opened::Doubt(before) => {
-                effects(Effect::Doubt(before));
+                self.frozen.set_decided(before, false);
+                effects(Effect::Doubt { part: before, reason: Reason::TooClose });
                 self.part_fault(Reason::TooClose, Some(before), effects);
             }
         }
@@ -330,7 +342,14 @@ impl Station {
         }
     }
 
-    fn frame(&mut self, now: Instant, captured_at: CapturedAt, shows: Option<Moment>, effects: &mut dyn FnMut(Effect)) {
+    fn frame(
+        &mut self,
+        now: Instant,
+        captured_at: CapturedAt,
+        shows: Option<Moment>,
+        print: Option<Fingerprint>,
+        effects: &mut dyn FnMut(Effect),
+    ) {
         if let Some(trigger) = shows {
             self.admit(now, trigger, effects);
         } else if self.every_frame {
@@ -345,6 +364,14 @@ impl Station {
             Taken::More(part) => (part, false),
             Taken::Last(part) => (part, true),
         };
+        if let Some(print) = print.filter(|_| self.routing.is_gated())
+            && self.frozen.shows_again(part.id, print)
+        {
+            if let Some(before) = self.frozen.doubtful() {
+                effects(Effect::Doubt { part: before, reason: Reason::Frozen });
+            }
+            return self.fail(now, part, captured_at.instant(), Reason::Frozen, effects);
+        }
         // Where outputs follow parts, a part's votes are its own.
         if self.routing.is_gated() && !self.every_frame && self.deciding != Some(part.id) {
             self.decider.forget();
@@ -436,6 +463,9 @@ impl Station {
         let (late_action, late_calls) = self.routing.late();
         let late = late_action.is_some() && self.first_gate.is_some_and(|gate| now > part.trigger.at.plus(gate));
         let (action, calls) = if late { (late_action, late_calls) } else { self.routing.of(&decision) };
+        if !late && !matches!(decision.verdict, Verdict::Safe(_)) {
+            self.frozen.set_decided(part.id, true);
+        }
         effects(Effect::Decided(PartDone { part, captured_at, best, decision, action, late, calls }));
         if let Verdict::Safe(reason) = decision.verdict {
             self.part_fault(reason, Some(part.id), effects);

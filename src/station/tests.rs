@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::decide::{Role, TagRule, Task};
+use crate::frame::Fingerprint;
 use crate::line::{TooClose, Travel};
 use crate::time::Millis;
 use std::vec::Vec;
@@ -60,7 +61,12 @@ fn told(s: &mut Station, ms: u64, input: Input<'_>) -> (Vec<std::string::String>
 }
 
 fn frame(s: &mut Station, ms: u64) -> Option<Ticket> {
-    told(s, ms, Input::Frame { captured_at: exposed(ms), shows: None }).1
+    told(s, ms, Input::Frame { captured_at: exposed(ms), shows: None, print: None }).1
+}
+
+/// A frame of a live camera whose bytes have this number.
+fn printed(s: &mut Station, ms: u64, print: u64) -> (Vec<std::string::String>, Option<Ticket>) {
+    told(s, ms, Input::Frame { captured_at: exposed(ms), shows: None, print: Some(Fingerprint(print)) })
 }
 
 const GOOD: [Score; 2] = [Score(60_000), Score(5000)];
@@ -142,7 +148,7 @@ fn a_trigger_that_is_told_after_a_frame_that_shows_its_part_puts_the_part_before
     let ticket = frame(&mut s, 110).unwrap();
     scores(&mut s, 115, ticket, &GOOD);
     let (words, _) = told(&mut s, 120, Input::Trigger(at(100)));
-    assert_eq!(words, ["open 2 false", "Doubt(PartId(1))", "too_close Part"]);
+    assert_eq!(words, ["open 2 false", "Doubt { part: PartId(1), reason: TooClose }", "too_close Part"]);
 }
 
 #[test]
@@ -200,4 +206,61 @@ fn the_run_is_over_when_as_many_parts_as_were_wanted_have_ended() {
     assert_eq!(words, ["2 safe reject 0b1", "no_frame Part", "Over(Done)"]);
     let (words, _) = told(&mut gate(1), 0, Input::SourceEnded { live: false });
     assert_eq!(words, ["Over(Done)"]);
+}
+
+/// 32 parts were accepted on one frozen image before anybody told.
+#[test]
+fn two_parts_in_a_row_with_the_same_image_get_the_late_action() {
+    let mut s = gate(1);
+    let mut part = |ms: u64, print: u64| {
+        told(&mut s, ms, Input::Trigger(at(ms)));
+        let (words, ticket) = printed(&mut s, ms + 10, print);
+        ticket.map_or(words, |t| scores(&mut s, ms + 20, t, &GOOD))
+    };
+    const DOUBT: &str = "Doubt { part: PartId(2), reason: Frozen }";
+    assert_eq!(part(0, 1), ["1 present accept 0b10"]);
+    assert_eq!(part(1000, 2), ["2 present accept 0b10"]);
+    assert_eq!(part(1100, 2), [DOUBT, "3 safe reject 0b1", "frozen Part"]);
+    assert_eq!(part(1200, 2), ["4 safe reject 0b1", "frozen Part"], "the one before has had the late action");
+    assert_eq!(part(1300, 3), ["5 present accept 0b10"], "the camera shows something else again");
+    assert_eq!(part(1400, 2), ["6 present accept 0b10"], "only the part before counts");
+}
+
+#[test]
+fn no_image_of_the_part_before_is_a_parts_own_however_many_it_needs() {
+    let mut s = gate(3);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    for (ms, print) in [(10, 1), (30, 2), (50, 2)] {
+        let ticket = printed(&mut s, ms, print).1.expect("within a part equal frames are counted elsewhere");
+        scores(&mut s, ms + 10, ticket, &GOOD);
+    }
+    told(&mut s, 100, Input::Trigger(at(100)));
+    let ticket = printed(&mut s, 110, 4).1.unwrap();
+    scores(&mut s, 120, ticket, &GOOD);
+    let (words, ticket) = printed(&mut s, 130, 1);
+    assert_eq!(ticket, None);
+    assert_eq!(words, ["Doubt { part: PartId(1), reason: Frozen }", "2 safe reject 0b1", "frozen Part"]);
+    assert_eq!(printed(&mut s, 150, 5).1, None, "it has had its end");
+}
+
+#[test]
+fn a_part_that_has_the_late_action_already_is_not_put_in_doubt_again() {
+    let mut s = gate(1);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = printed(&mut s, 10, 1).1.unwrap();
+    told(&mut s, 20, Input::NotClassified { ticket, reason: Reason::Engine });
+    told(&mut s, 100, Input::Trigger(at(100)));
+    assert_eq!(printed(&mut s, 110, 1).0, ["2 safe reject 0b1", "frozen Part"]);
+}
+
+#[test]
+fn in_state_mode_and_without_a_number_no_images_are_compared() {
+    for (mut s, print) in [(station(1, None, |_| {}), Some(Fingerprint(1))), (gate(1), None)] {
+        for ms in [0, 100] {
+            told(&mut s, ms, Input::Trigger(at(ms)));
+            let ticket =
+                told(&mut s, ms + 10, Input::Frame { captured_at: exposed(ms + 10), shows: None, print }).1.unwrap();
+            assert!(scores(&mut s, ms + 20, ticket, &GOOD)[0].ends_with("present accept 0b10"));
+        }
+    }
 }

@@ -65,21 +65,21 @@ impl LineThread<'_> {
         let (shared, at) = (self.shared, frame.captured_at);
         let begin = shared.clock.now();
         let trigger = |at: Instant| Some(Moment { at, position: shared.belt.position() });
-        let shows = match self.vision.look(frame) {
-            Ok(Shows::Nothing) => None,
-            Ok(Shows::Part) => trigger(at.exposed_from().unwrap_or(at.instant())),
-            Ok(Shows::Crossing(crossing)) => {
+        let (shows, print) = match self.vision.look(frame) {
+            Ok((Shows::Nothing, print)) => (None, print),
+            Ok((Shows::Part, print)) => (trigger(at.exposed_from().unwrap_or(at.instant())), print),
+            Ok((Shows::Crossing(crossing), print)) => {
                 shared.crossed(crossing, self.vision.missed_triggers());
-                trigger(crossing.at)
+                (trigger(crossing.at), print)
             }
             Err(reason) => {
-                // A camera that shows one image for ever, or another format, must be opened again.
+                // A camera that gives another format must be opened again, too.
                 shared.exchange.restart.store(true, Ordering::Relaxed);
                 return self.no_frame(reason, Why::NONE);
             }
         };
         shared.camera.store(true, Ordering::Relaxed);
-        if let Some(ticket) = shared.step(Input::Frame { captured_at: at, shows }) {
+        if let Some(ticket) = shared.step(Input::Frame { captured_at: at, shows, print }) {
             shared.add_image(ticket.part().id, Image { captured_at: at.instant(), sequence: frame.sequence });
             self.classify(frame, ticket, begin);
         }

@@ -151,7 +151,12 @@ impl Shared {
                 }
             }
             Effect::Now { part, calls } => self.commands.push(Command::Now { part, calls, at: now }),
-            Effect::Doubt(part) => self.commands.push(Command::Doubt(part)),
+            Effect::Doubt { part, reason } => self.commands.push(Command::Doubt { part, reason }),
+            Effect::Fault { reason: Reason::Frozen, part: part @ Some(_), scope } => {
+                let why = "the part before was given the same image: is the camera stuck, or the light off? frozen_after = 0 \
+                    turns this off";
+                self.fault(Reason::Frozen, part, scope, Why::of(&why));
+            }
             Effect::Fault { reason, part, scope } => self.fault(reason, part, scope, about.why.clone()),
             Effect::Decided(done) => self.decided(now, about, &done),
             Effect::Over(over) => self.end(over.into()),
@@ -160,6 +165,10 @@ impl Shared {
 
     fn fault(&self, reason: Reason, part: Option<PartId>, scope: Scope, why: Why) {
         let late = self.late.filter(|_| scope == Scope::Part);
+        if reason == Reason::Frozen {
+            // A camera that shows one image for ever must be opened again.
+            self.exchange.restart.store(true, Ordering::Relaxed);
+        }
         self.events.fault(reason, part.map(|id| id.0), late.into(), why);
         if late.is_none() {
             self.commands.push(Command::Safe(reason));

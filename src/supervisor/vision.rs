@@ -7,7 +7,7 @@ use super::drill::Classifier;
 use crate::bundle::{Bundle, Tables};
 use crate::decide::Task;
 use crate::fault::Reason;
-use crate::frame::{FrameView, Layout};
+use crate::frame::{Fingerprint, Layout};
 use crate::head::{Score, Temperature};
 use crate::preprocess::{Plan, PlanError, Preprocessor, Target, quantise};
 use crate::scene::Crossing;
@@ -42,7 +42,7 @@ pub struct Vision {
     frozen_after: u32,
     pacing: Pacing,
     layout: Option<Layout>,
-    last_hash: u64,
+    last_print: Option<Fingerprint>,
     same: u32,
     crossing: Option<Crossing>,
     missed_triggers: u64,
@@ -74,7 +74,7 @@ impl Vision {
             frozen_after: settings.frozen_after,
             pacing,
             layout: None,
-            last_hash: 0,
+            last_print: None,
             same: 0,
             crossing: None,
             missed_triggers: 0,
@@ -95,44 +95,42 @@ impl Vision {
         self.missed_triggers
     }
 
-    /// Looks at a frame before it is given to a part: whether it can be used, and whether it shows that a part has come.
-    pub fn look(&mut self, frame: &FrameBuffer) -> Result<Shows, Reason> {
+    /// Looks at a frame before it is given to a part: whether it can be used, and whether it shows that a part has come. Beside
+    /// it the number of its bytes, where equal frames mean a frozen camera: not in files, whose frames are as they are.
+    pub fn look(&mut self, frame: &FrameBuffer) -> Result<(Shows, Option<Fingerprint>), Reason> {
         let view = frame.view().map_err(|e| match e {
             crate::frame::FrameError::Truncated { .. } => Reason::Truncated,
             _ => Reason::FormatChanged,
         })?;
+        let mut print = None;
         if self.pacing == Pacing::Live {
             if self.layout.is_some_and(|l| l != frame.layout) {
                 return Err(Reason::FormatChanged);
             }
             self.layout = Some(frame.layout);
-            if self.frozen_after > 0 && self.is_frozen(&view) {
-                return Err(Reason::Frozen);
+            if self.frozen_after > 0 {
+                print = Some(Fingerprint::of(view.bytes()));
+                if self.is_frozen(print) {
+                    return Err(Reason::Frozen);
+                }
             }
         }
         if self.presence.as_mut().is_some_and(|p| p.appears(&view)) {
-            return Ok(Shows::Part);
+            return Ok((Shows::Part, print));
         }
         let news = frame.crossing.filter(|c| self.barrier && self.crossing.is_none_or(|old| c.number > old.number));
-        Ok(news.map_or(Shows::Nothing, |crossing| {
+        let shows = news.map_or(Shows::Nothing, |crossing| {
             self.missed_triggers += crossing.number - self.crossing.map_or(0, |c| c.number + 1);
             self.crossing = Some(crossing);
             Shows::Crossing(crossing)
-        }))
+        });
+        Ok((shows, print))
     }
 
-    fn is_frozen(&mut self, view: &FrameView<'_>) -> bool {
-        // A camera's noise changes every frame; the same hash of all bytes in a row means that nothing is exposed any more.
-        let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        let (words, rest) = view.bytes().as_chunks::<8>();
-        for word in words {
-            hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-        }
-        for &byte in rest {
-            hash = (hash ^ byte as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        }
-        self.same = if hash == self.last_hash { self.same + 1 } else { 0 };
-        self.last_hash = hash;
+    /// Takes the number of the newest frame; whether as many in a row as the site says were equal.
+    fn is_frozen(&mut self, print: Option<Fingerprint>) -> bool {
+        self.same = if print == self.last_print { self.same + 1 } else { 0 };
+        self.last_print = print;
         self.same >= self.frozen_after
     }
 

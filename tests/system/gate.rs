@@ -209,3 +209,44 @@ fn a_source_that_knows_only_arrival_needs_its_latency_in_gate_mode() {
     let text = stderr(&out);
     assert!(text.contains("counts need an [encoder]") && text.contains("stand alone"), "{text}");
 }
+
+/// Everything is accepted but what has no verdict; from its 60th frame on the camera shows one image until it is opened again.
+fn freezing(name: &str, trigger_ms: u32, delay_ms: u32, extra: &str) -> Vec<Value> {
+    let text = format!(
+        "[source]\nopen = \"faulty(conveyor?seed=21&fps=60)?after=60&freeze=1\"\n{extra}\n[line]\nmode = \"gate\"\n\
+         [trigger]\nkind = \"period\"\nperiod_ms = {trigger_ms}\n\
+         [decide]\nunknown = \"accept\"\naccept = [\"gear_chipped\", \"washer_cracked\"]\n\
+         [outputs.good]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = {delay_ms}\non = [\"accept\"]\n\
+         [outputs.reject_gate]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = {delay_ms}\non = [\"reject\"]\n"
+    );
+    run(&settings(name, &text), &["--parts", "16"])
+}
+
+#[test]
+fn two_parts_with_the_same_image_are_both_rejected_and_the_camera_is_opened_again() {
+    let all = freezing("frozen-gate", 250, 1200, "");
+    let parts = of(&all, "part");
+    let accepted = parts.iter().filter(|p| call(&all, at(p, "part"))["output"] == "good").count();
+    assert!(accepted >= 2, "before it froze parts were accepted: {accepted}");
+    let frozen: Vec<u64> = parts.iter().filter(|p| p["reason"] == "frozen").map(|p| at(p, "part")).collect();
+    assert!(frozen.len() >= 2, "{frozen:?}");
+    for part in frozen {
+        assert_eq!(call(&all, part)["output"], "reject_gate");
+        // Whatever was decided of the part before, unless that had no frame: it was given the same image.
+        let before = parts.iter().rev().find(|p| at(p, "part") < part && at(p, "frames") > 0).unwrap();
+        assert_eq!(call(&all, at(before, "part"))["output"], "reject_gate", "{before}");
+    }
+    let all = freezing("frozen-off", 250, 1200, "frozen_after = 0");
+    assert!(of(&all, "edge").iter().all(|e| e["output"] == "good"), "turned off, all are accepted");
+    assert_eq!(summary(&all)["faults"].get("frozen"), None);
+}
+
+#[test]
+fn a_part_that_was_at_its_gate_before_its_image_came_again_is_told_by_number() {
+    let all = freezing("frozen-passed", 500, 300, "");
+    let told: Vec<&Value> = of(&all, "fault").into_iter().filter(|f| f["kind"] == "frozen_passed").collect();
+    assert!(!told.is_empty(), "{}", summary(&all));
+    for fault in told {
+        assert_eq!((&fault["action"], call(&all, at(fault, "part"))["output"].as_str()), (&"told".into(), Some("good")));
+    }
+}

@@ -12,7 +12,7 @@ pub(super) use thread::{Watch, actuate};
 use crate::decide::Action;
 use crate::events::{EdgeEvent, Events, FaultKind, Outcome, Percentiles, Remedy, What, Why};
 use crate::fault::Reason;
-use crate::line::{Cause, Decided, Gate, GateLine, LineMask, Moment, Move};
+use crate::line::{Cause, Decided, Gate, GateLine, LineMask, Moment, Move, PartId};
 use crate::outputs::{self, Output, OutputError, State};
 use crate::settings::{Drive, MAX_OUTPUTS, MissedEdge, Mode, OutputSettings, Settings};
 use crate::time::{Clock, Instant, Micros};
@@ -133,7 +133,7 @@ impl Actuator {
                     return self.overflow(part.0, clock, events);
                 }
                 if touching {
-                    self.gate.doubt(crate::line::PartId(part.0 - 1));
+                    self.gate.doubt(PartId(part.0 - 1));
                     self.gate.doubt(part);
                 }
             }
@@ -141,8 +141,11 @@ impl Actuator {
                 // A late verdict was counted when the part was at its gate; a part that is gone went with a fault.
                 let _: Decided = self.gate.decide(part, calls);
             }
-            Command::Doubt(part) => {
-                self.gate.doubt(part);
+            Command::Doubt { part, reason } => {
+                let decided = self.gate.doubt(part);
+                if reason == Reason::Frozen {
+                    self.tell_frozen(part, decided, events);
+                }
             }
             Command::Now { part, calls, at } => {
                 if self.gate.open(part, Moment::at(at)).is_err() {
@@ -151,6 +154,17 @@ impl Actuator {
                 self.gate.decide(part, calls);
             }
             Command::Acknowledge(at) => self.gate.acknowledge(at),
+        }
+    }
+
+    /// A part was decided on an image that the next one was given too.
+    fn tell_frozen(&self, part: PartId, decided: Decided, events: &Events) {
+        match decided {
+            Decided::InTime => events.fault(Reason::Frozen, Some(part.0), self.late_action.into(), Why::NONE),
+            Decided::Late | Decided::Gone => {
+                let why = "it was sorted on an image that the next part was given too: look at it again";
+                events.fault(FaultKind::FrozenPassed, Some(part.0), Remedy::Told, Why::of(&why));
+            }
         }
     }
 

@@ -27,8 +27,13 @@ pub enum Command {
         /// Lines called for.
         calls: LineMask,
     },
-    /// A part in flight cannot be told from another, whatever was decided.
-    Doubt(PartId),
+    /// What was decided of a part in flight is not to be believed.
+    Doubt {
+        /// The part.
+        part: PartId,
+        /// Why.
+        reason: Reason,
+    },
     /// Outputs follow the tags: these lines are called for now.
     Now {
         /// The part.

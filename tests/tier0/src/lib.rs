@@ -102,7 +102,7 @@ fn station(scores: &[Score; 8]) -> Option<usize> {
     .ok()?;
     let (mut ticket, mut held) = (None, None);
     station.step(Moment::default(), Input::Trigger(Moment::default()), &mut |_| {});
-    let frame = Input::Frame { captured_at: CapturedAt::Arrival { at: Instant::default().plus(Micros(5)), latency: Micros(0) }, shows: None };
+    let frame = Input::Frame { captured_at: CapturedAt::Arrival { at: Instant::default().plus(Micros(5)), latency: Micros(0) }, shows: None, print: None };
     station.step(Moment::default(), frame, &mut |effect| {
         if let Effect::Classify(wanted) = effect {
             ticket = Some(wanted);
