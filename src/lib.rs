@@ -6,7 +6,7 @@
 //! honest; the *bundle* is what they agreed on.
 //!
 //! Tier 0 (`time`, `fault`, `random`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `decide`, `line`, `station`, `scene`,
-//! `kernels::{blend, generic, glue}`) is core only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0`
+//! `kernels::{blend, elementwise, epilogue, generic}`) is core only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0`
 //! without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`, `events`; `board`,
 //! `gpio`, `rotating` and `broken_pipe` below them) are siblings over it; tier 2 is the `supervisor`, which carries the
 //! station's inputs and effects on a board, and `simulate`, which does so on a simulated belt; tier 3 the command line.

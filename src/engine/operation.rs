@@ -3,10 +3,10 @@
 //! Does not know ONNX, nor where tensors lie.
 
 use super::plan::TensorId;
-use crate::kernels::generic::{Epilogue, EpilogueBlock, Reach};
-use crate::kernels::glue::{self, Addend};
+use crate::kernels::elementwise::{self, Addend};
+use crate::kernels::epilogue::{Epilogue, EpilogueBlock, Reach};
 use crate::kernels::pool::Pool;
-use crate::kernels::{ConvShape, Kernels, Weights};
+use crate::kernels::{ConvShape, Kernels, Layer, WeightShape, Weights};
 use crate::quant::{Clamp, requant_rndne};
 
 /// Most threads of one engine.
@@ -42,8 +42,7 @@ impl Conv {
         let weights = if shape.is_depthwise() {
             kernels.pack_depthwise(&shape, weights, zero_point, &mut bias)
         } else {
-            let channels = shape.output[2] / shape.groups;
-            kernels.pack(weights, channels, shape.patch_len(), shape.groups, zero_point, &mut bias)
+            kernels.pack(weights, shape.weights(), zero_point, &mut bias)
         };
         let blocks = kernels.epilogue_blocks(&shape, &weights, &reaches, &bias, &scale);
         Self { shape, weights, bias, scale, zero_point, clamp, blocks, reach: Reach::furthest(&reaches) }
@@ -57,9 +56,10 @@ impl Conv {
     fn run_as(&self, shape: &ConvShape, kernels: Kernels, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
         let Self { bias, scale, clamp, blocks, reach, .. } = self;
         let epilogue = Epilogue { bias, scale, clamp: *clamp, blocks, reach: *reach };
+        let layer = Layer { shape, zero_point: self.zero_point, weights: &self.weights, epilogue };
         match shape.is_depthwise() {
-            true => kernels.depthwise(shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
-            false => kernels.conv(shape, input, self.zero_point, &self.weights, epilogue, output, scratch),
+            true => kernels.depthwise(layer, input, output, scratch),
+            false => kernels.conv(layer, input, output, scratch),
         }
     }
 
@@ -119,7 +119,8 @@ impl Dense {
     /// `weights`: `[outputs][inputs]`, less their zero point.
     pub(super) fn new(kernels: Kernels, weights: &[i16], mut bias: Vec<i32>, zero_point: i8) -> Self {
         let inputs = weights.len() / bias.len();
-        let weights = kernels.pack(weights, bias.len(), inputs, 1, zero_point, &mut bias);
+        let shape = WeightShape { channels: bias.len(), taps: inputs, groups: 1 };
+        let weights = kernels.pack(weights, shape, zero_point, &mut bias);
         Self { weights, bias, inputs, zero_point }
     }
 
@@ -289,20 +290,20 @@ impl Operation {
                 }
             }
             Self::Add([pa, pb], clamp) => kernels.add(a, *pa, b, *pb, *clamp, output),
-            Self::Multiply(zero_points, scale, clamp) => glue::multiply(a, b, *zero_points, *scale, *clamp, output),
-            Self::Affine(zp, lines, clamp) => glue::affine(a, *zp, lines, *clamp, output),
-            Self::GlobalAverage(zp, scale, clamp) => glue::global_average(a, *zp, *scale, *clamp, output),
-            Self::GlobalAverageOf(table, scale, clamp) => glue::global_average_of(a, table, *scale, *clamp, output),
-            Self::MaxPool(shape) => glue::max_pool(shape, a, output),
+            Self::Multiply(zero_points, scale, clamp) => elementwise::multiply(a, b, *zero_points, *scale, *clamp, output),
+            Self::Affine(zp, lines, clamp) => elementwise::affine(a, *zp, lines, *clamp, output),
+            Self::GlobalAverage(zp, scale, clamp) => elementwise::global_average(a, *zp, *scale, *clamp, output),
+            Self::GlobalAverageOf(table, scale, clamp) => elementwise::global_average_of(a, table, *scale, *clamp, output),
+            Self::MaxPool(shape) => elementwise::max_pool(shape, a, output),
             Self::AveragePool(shape, zp, scale, whole, clamp) => {
-                glue::average_pool(shape, a, *zp, *scale, *whole, *clamp, output);
+                elementwise::average_pool(shape, a, *zp, *scale, *whole, *clamp, output);
             }
-            Self::Map(table) => glue::map(a, table, output),
+            Self::Map(table) => elementwise::map(a, table, output),
             Self::Concat(_) => unreachable!("the plan runs a concatenation part by part"),
             Self::Rearrange(order) => output.iter_mut().zip(order).for_each(|(out, &from)| *out = a[from as usize]),
-            Self::TakeChannels { all, at, channels } => glue::take_channels(a, *all, *at, *channels, output),
-            Self::ShuffleChannels { channels, groups } => glue::shuffle_channels(a, *channels, *groups, output),
-            Self::Pad { input, before, output: size, value } => glue::pad(a, *input, *before, *size, *value, output),
+            Self::TakeChannels { all, at, channels } => elementwise::take_channels(a, *all, *at, *channels, output),
+            Self::ShuffleChannels { channels, groups } => elementwise::shuffle_channels(a, *channels, *groups, output),
+            Self::Pad { input, before, output: size, value } => elementwise::pad(a, *input, *before, *size, *value, output),
         }
     }
 }

@@ -5,7 +5,7 @@
 use super::operation::{Dense, MAX_THREADS, Operation, Scratch, Step};
 use super::{Absorbed, EngineError, EngineSpec};
 use crate::kernels::pool::Pool;
-use crate::kernels::{Kernels, glue};
+use crate::kernels::{Kernels, elementwise};
 use crate::quant::logit_q16;
 use std::ops::Range;
 use std::sync::Arc;
@@ -241,7 +241,7 @@ impl Engine {
                 for (i, (channels, table)) in parts.iter().enumerate() {
                     let part = place(i).expect("a concatenation has a source for each part");
                     let [part, out] = self.arena.get_disjoint_mut([part, dst.clone()]).expect(APART);
-                    glue::place_channels(part, *channels, table, all, at, out);
+                    elementwise::place_channels(part, *channels, table, all, at, out);
                     at += channels;
                 }
                 after(index);

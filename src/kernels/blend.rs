@@ -1,6 +1,6 @@
-//! Weighted sums of a picture's rows and of a row's pixels, and packed rows split into channels: preprocessing's inner loops.
+//! Weighted accumulators of a image's rows and of a row's pixels, and packed rows split into channels: preprocessing's inner loops.
 //!
-//! Knows no frame, colour or filter: what is summed with which weight is the caller's. Core only; on aarch64 with NEON, which every
+//! Core only; on aarch64 with NEON, which every
 //! such CPU has.
 
 /// Entries behind a line's last pixel that [`columns`] may read, with weight zero.
@@ -15,20 +15,20 @@ pub fn rows(rows: &[u8], stride: usize, weights: &[u16], line: &mut [u16]) {
     let mut at = 0;
     while at < line.len() {
         let n = BLOCK.min(line.len() - at);
-        let mut sums = [32u32; BLOCK];
+        let mut accumulators = [32u32; BLOCK];
         for (k, &weight) in weights.iter().enumerate() {
             let pixels = &rows[k * stride + at..][..n];
             if let Ok(pixels) = <&[u8; BLOCK]>::try_from(pixels) {
                 for i in 0..BLOCK {
-                    sums[i] += pixels[i] as u32 * weight as u32;
+                    accumulators[i] += pixels[i] as u32 * weight as u32;
                 }
             } else {
-                for (sum, &p) in sums.iter_mut().zip(pixels) {
+                for (sum, &p) in accumulators.iter_mut().zip(pixels) {
                     *sum += p as u32 * weight as u32;
                 }
             }
         }
-        for (out, sum) in line[at..at + n].iter_mut().zip(sums) {
+        for (out, sum) in line[at..at + n].iter_mut().zip(accumulators) {
             *out = (sum >> 6) as u16;
         }
         at += n;
@@ -95,7 +95,7 @@ pub fn split_yuyv(line: &[u16], luma: &mut [u16], u: &mut [u16], v: &mut [u16]) 
 mod neon {
     use core::arch::aarch64::*;
 
-    /// The products of an entry's weights with what they weigh, in four partial sums.
+    /// The products of an entry's weights with what they weigh, in four partial accumulators.
     #[inline(always)]
     fn products<const N: usize>(line: &[u16], weights: &[u16; N], first: u16) -> uint32x4_t {
         // A first pixel behind the line would be a mistake of the caller's; here it reads the line's end.
@@ -112,7 +112,7 @@ mod neon {
         }
     }
 
-    /// [`super::columns`] of 4 or 8 weights, four outputs at a time: their sums are added in pairs.
+    /// [`super::columns`] of 4 or 8 weights, four outputs at a time: their accumulators are added in pairs.
     pub(super) fn columns_of<const N: usize>(line: &[u16], entries: &[u16], out: &mut [u16]) {
         assert!((N == 4 || N == 8) && line.len() >= N, "whole vectors, and the slack");
         let of = |entry: &[u16]| products::<N>(line, entry[2..].first_chunk().expect("so many weights"), entry[0]);

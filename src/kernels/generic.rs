@@ -1,19 +1,18 @@
 //! The scalar kernels: plain loops over i16 and i32 that any compiler can vectorise. No heap, core only.
 //!
-//! Does not choose itself: the plan calls it where no kernel for the CPU exists.
+//! What every other set falls back on, and what they are all compared with.
 //!
 //! Algorithm of [`conv`]: the values under the kernel, less the zero point, are gathered as i16 for [`PIXELS`] output pixels
 //! (padding gathers zero), then multiplied by weights that lie in panels of [`LANES`] channels, two taps side by side, so
 //! that one pair of products and their sum is one instruction on SSE2 (`pmaddwd`). Integers never saturate: values and weights
 //! less their zero points stay within -255..=255, so a product stays below 2^16 and [`MAX_TAPS`] of them below 2^31.
 
-use super::ConvShape;
+use super::epilogue::{Epilogue, LANES};
+use super::{ConvShape, Layer};
 use crate::quant::{Clamp, ROUND_MAGIC, requant_rndne};
 
 /// Most values under one kernel, so that no accumulator overflows.
 pub const MAX_TAPS: usize = 32_768;
-/// Output channels of a weight panel.
-pub const LANES: usize = 16;
 /// Output pixels computed together.
 pub const PIXELS: usize = 4;
 
@@ -37,112 +36,34 @@ pub fn pack(weights: &[i16], channels: usize, taps: usize, packed: &mut [i16]) {
     }
 }
 
-/// What follows the accumulation of a convolution.
-#[derive(Clone, Copy, Debug)]
-pub struct Epilogue<'a> {
-    /// Added to each channel's sum.
-    pub bias: &'a [i32],
-    /// s_in * s_w / s_out of each channel.
-    pub scale: &'a [f32],
-    /// Range and zero point of the output.
-    pub clamp: Clamp,
-    /// The same bias and scale in blocks, for kernels that want them so; empty for the others.
-    pub blocks: &'a [EpilogueBlock],
-    /// How far the sums of all channels can go: as far as the one that goes furthest.
-    pub reach: Reach,
-}
-
-/// Bias and scale of [`LANES`] channels. The bias is what a sum begins with, plus what is added once the sum is a float: see
-/// [`Reach`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[repr(C)]
-pub struct EpilogueBlock {
-    /// What a channel's sum begins with.
-    pub begin: [i32; LANES],
-    /// Added to the sum as a float.
-    pub rest: [f32; LANES],
-    /// s_in * s_w / s_out of each channel.
-    pub scale: [f32; LANES],
-    /// Whether all its channels are [`Reach::Short`].
-    pub short: bool,
-    /// Whether two weights of -128 meet where a kernel adds their products in i16: it must keep them apart.
-    pub apart: bool,
-}
-
-impl EpilogueBlock {
-    /// Of the channels from `first` on; what lies beyond the last channel is zero. `reach`: the layer's; `reaches`, `bias`,
-    /// `scale`: each channel's.
-    pub fn of(first: usize, reach: Reach, reaches: &[Reach], bias: &[i32], scale: &[f32]) -> Self {
-        let split = |l: usize| reach.split(bias.get(first + l).copied().unwrap_or(0));
-        Self {
-            short: reaches[first..].iter().take(LANES).all(|r| *r == Reach::Short),
-            apart: false,
-            begin: core::array::from_fn(|l| split(l).0),
-            rest: core::array::from_fn(|l| split(l).1),
-            scale: core::array::from_fn(|l| scale.get(first + l).copied().unwrap_or(0.0)),
-        }
+/// Packs the weights of all groups, `[groups][channels][taps]`, one group's panels after the other's. Panics if a length is off.
+#[cfg(feature = "std")]
+pub fn pack_groups(weights: &[i16], shape: super::WeightShape) -> Vec<i16> {
+    let super::WeightShape { channels, taps, groups } = shape;
+    let len = packed_len(channels, taps);
+    let mut packed = vec![0; len * groups];
+    for (group, packed) in weights.chunks_exact(channels * taps).zip(packed.chunks_exact_mut(len)) {
+        pack(group, channels, taps, packed);
     }
+    packed
 }
 
-/// How far sums can go, whatever the values are: what decides by which way they become outputs.
-///
-/// With M = 1.5 * 2^23, the bits of M plus a whole number within -2^22..2^22 are the float M + number; so a sum that begins with
-/// M's bits is a float when read as one, and one addition takes M away and brings the rest of the bias. That addition rounds
-/// once, to what converting the whole sum gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
-    /// Products sum up to less than 2^22, and the scaled sum to less than 2^15 - 256: 16 bits of it are enough.
-    Short,
-    /// The same, and the scaled sum to less than 2^22.
-    Float,
-    /// Anywhere in i32, or beyond it, where sums wrap around as i32 does: they are converted.
-    Any,
+/// Packs the weights of a depthwise convolution, `[channels][taps]`, as `[taps][channels]`.
+#[cfg(feature = "std")]
+pub fn pack_depthwise(weights: &[i16], channels: usize) -> Vec<i16> {
+    let taps = weights.len() / channels;
+    (0..taps * channels).map(|i| weights[i % channels * taps + i / channels]).collect()
 }
 
-impl Reach {
-    /// The part of a bias that begins a sum where the rest is added as a float: the rest is a multiple of this.
-    const LOW: i32 = 256;
+/// The scalar kernels as a set: what a CPU runs that has no other.
+#[cfg(feature = "std")]
+#[derive(Debug)]
+pub struct Generic;
 
-    /// Of each channel of a layer with `weights` `[channels][taps]`, less their zero point; `bias` and `scale`: `[channels]`. Each
-    /// value less the zero point lies between `-128 - zero_point` and `127 - zero_point`; padding counts as nothing.
-    pub fn of_channels(weights: &[i16], zero_point: i8, bias: &[i32], scale: &[f32]) -> impl Iterator<Item = Self> {
-        let taps = (weights.len() / bias.len().max(1)).max(1);
-        let (least, most) = (-128 - zero_point as i64, 127 - zero_point as i64);
-        weights.chunks_exact(taps).zip(bias.iter().zip(scale)).map(move |(row, (bias, scale))| {
-            let (mut lo, mut hi, mut products) = (*bias as i64, *bias as i64, Self::LOW as i64);
-            for &w in row {
-                let (a, b) = (w as i64 * least, w as i64 * most);
-                lo += a.min(b);
-                hi += a.max(b);
-                products += 128 * (w as i64).abs();
-            }
-            let scaled = lo.abs().max(hi.abs()) as f64 * *scale as f64;
-            // A sum that begins as a float cannot wrap around. The bias less the zero point's share is the sum of values of 0,
-            // which lies between the two.
-            let wraps = [lo, hi].into_iter().any(|sum| i32::try_from(sum).is_err());
-            if wraps || products >= 1 << 22 || scaled >= (1 << 22) as f64 {
-                Self::Any
-            } else if scaled >= (1 << 15) as f64 - 256.0 {
-                Self::Float
-            } else {
-                Self::Short
-            }
-        })
-    }
-
-    /// The furthest of all; short, if there are none.
-    pub fn furthest(reaches: &[Self]) -> Self {
-        reaches.iter().copied().max().unwrap_or(Self::Short)
-    }
-
-    /// What a sum begins with and what is added to it as a float, for one channel's bias (the zero point's share taken off).
-    pub fn split(self, bias: i32) -> (i32, f32) {
-        if self == Self::Any {
-            return (bias, 0.0);
-        }
-        let low = bias.rem_euclid(Self::LOW);
-        // A multiple of 256 below 2^32: exact in f32.
-        (ROUND_MAGIC.to_bits() as i32 + low, (bias as f64 - low as f64 - ROUND_MAGIC as f64) as f32)
+#[cfg(feature = "std")]
+impl super::KernelSet for Generic {
+    fn name(&self) -> &'static str {
+        "generic"
     }
 }
 
@@ -194,18 +115,10 @@ pub const fn scratch_len(taps: usize) -> usize {
 
 /// Any convolution: NHWC in, NHWC out.
 ///
-/// `weights`: the packed groups one after the other. `zero_point`: the input's. `scratch`: [`scratch_len`] of the patch.
-/// Panics if a length is off.
+/// Weights: the packed groups one after the other. `scratch`: [`scratch_len`] of the patch. Panics if a length is off.
 #[inline(always)]
-pub fn conv(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i16],
-    epilogue: Epilogue<'_>,
-    output: &mut [i8],
-    scratch: &mut [i16],
-) {
+pub fn conv(layer: Layer<'_, [i16]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+    let Layer { shape: s, zero_point, weights, epilogue } = layer;
     let [oh, ow, oc] = s.output;
     assert_eq!(input.len(), s.input.iter().product::<usize>(), "input length");
     assert_eq!(output.len(), oh * ow * oc, "output length");
@@ -246,26 +159,28 @@ pub(super) fn store(acc: &[i32; LANES], out: &mut [i8], epilogue: Epilogue<'_>, 
     }
 }
 
-/// A fully connected layer up to its accumulators: `sums[c] = bias[c] + sum_t (input[t] - zero_point) * weight[c][t]`.
+/// A fully connected layer up to its accumulators: `accumulators[c] = bias[c] + sum_t (input[t] - zero_point) * weight[c][t]`.
 ///
 /// `weights`: as [`pack`] lays them out. Panics if a length is off.
-pub fn dense(input: &[i8], zero_point: i8, weights: &[i16], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
+pub fn dense(input: &[i8], zero_point: i8, weights: &[i16], bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
     let taps = input.len().next_multiple_of(2);
-    assert_eq!(sums.len(), bias.len(), "one bias a sum");
-    assert_eq!(weights.len(), packed_len(sums.len(), input.len()), "packed length");
+    assert_eq!(accumulators.len(), bias.len(), "one bias a sum");
+    assert_eq!(weights.len(), packed_len(accumulators.len(), input.len()), "packed length");
     let patch = &mut scratch[..taps];
     patch[taps - 1] = 0;
     for (o, &v) in patch.iter_mut().zip(input) {
         *o = v as i16 - zero_point as i16;
     }
-    for ((sums, bias), panel) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(weights.chunks_exact(taps * LANES)) {
+    for ((accumulators, bias), panel) in
+        accumulators.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(weights.chunks_exact(taps * LANES))
+    {
         let mut acc = [0i32; LANES];
         for (x, w) in patch.as_chunks::<2>().0.iter().zip(panel.as_chunks::<{ 2 * LANES }>().0) {
             for l in 0..LANES {
                 acc[l] += x[0] as i32 * w[2 * l] as i32 + x[1] as i32 * w[2 * l + 1] as i32;
             }
         }
-        for ((sum, acc), bias) in sums.iter_mut().zip(acc).zip(bias) {
+        for ((sum, acc), bias) in accumulators.iter_mut().zip(acc).zip(bias) {
             *sum = acc.wrapping_add(*bias);
         }
     }
@@ -273,12 +188,13 @@ pub fn dense(input: &[i8], zero_point: i8, weights: &[i16], bias: &[i32], sums: 
 
 /// A depthwise convolution: channel c of the output from channel c of the input.
 ///
-/// `weights`: `[kernel rows][kernel columns][channels]` i16. Panics if a length is off.
+/// Weights: `[kernel rows][kernel columns][channels]`, see [`pack_depthwise`]. Panics if a length is off.
 ///
-/// Blocks of [`LANES`] channels keep their weights at hand while they go over the picture. Values enter as they are: the zero
+/// Blocks of [`LANES`] channels keep their weights at hand while they go over the image. Values enter as they are: the zero
 /// point's share is taken off the bias once, and a tap in the padding counts as the zero point.
 #[inline(always)]
-pub fn depthwise(s: &ConvShape, input: &[i8], zero_point: i8, weights: &[i16], epilogue: Epilogue<'_>, output: &mut [i8]) {
+pub fn depthwise(layer: Layer<'_, [i16]>, input: &[i8], output: &mut [i8]) {
+    let Layer { shape: s, weights, .. } = layer;
     let [h, w, c] = s.input;
     let [oh, ow, oc] = s.output;
     assert_eq!(input.len(), h * w * c, "input length");
@@ -286,21 +202,15 @@ pub fn depthwise(s: &ConvShape, input: &[i8], zero_point: i8, weights: &[i16], e
     assert_eq!(weights.len(), s.kernel[0] * s.kernel[1] * c, "weights length");
     // The last block overlaps the one before it; fewer channels than a block has are filled with weights of zero.
     for first in (0..c).step_by(LANES).map(|first| first.min(c.saturating_sub(LANES))) {
-        depthwise_block(s, input, zero_point as i16, weights, epilogue, first, output);
+        depthwise_block(layer, input, first, output);
     }
 }
 
 /// [`LANES`] channels from `first` on of a depthwise convolution, or all, where it has fewer.
 #[inline(always)]
-fn depthwise_block(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i16,
-    weights: &[i16],
-    epilogue: Epilogue<'_>,
-    first: usize,
-    output: &mut [i8],
-) {
+fn depthwise_block(layer: Layer<'_, [i16]>, input: &[i8], first: usize, output: &mut [i8]) {
+    let Layer { shape: s, zero_point, weights, epilogue } = layer;
+    let zero_point = zero_point as i16;
     let [h, w, c] = s.input;
     let [oh, ow, _] = s.output;
     let [kh, kw] = s.kernel;

@@ -85,7 +85,8 @@ impl<'v, const N: usize> Tiles<'v, N> {
         Self { gather: Gather::new(s, group, input, zero_point), patches: scratch, taps, next: 0, pixels, in_place }
     }
 
-    /// The next tile: its first pixel, how many it has, and their taps. What one that is not full has behind its pixels is anything.
+    /// The next tile: its first pixel, how many it has, and their taps. What one that is not full
+    /// has behind its pixels is anything.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<(usize, usize, Rows<'_, N>)> {
         let first = self.next;
@@ -123,7 +124,7 @@ pub(super) struct Gather<'v> {
     /// Channels of the group.
     channels: usize,
     zero_point: i8,
-    /// Rows of outputs whose taps all lie in the picture, and columns, if a row of the kernel is one copy there.
+    /// Rows of outputs whose taps all lie in the image, and columns, if a row of the kernel is one copy there.
     inside: [Range<usize>; 2],
 }
 

@@ -1,6 +1,6 @@
 //! A few threads that work on the parts of one layer and wait for the next one.
 //!
-//! Knows no layer. Between two layers lie microseconds, so a worker looks for its next part for a while before it sleeps;
+//! Between two layers lie microseconds, so a worker looks for its next part for a while before it sleeps;
 //! nothing is allocated for a part.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

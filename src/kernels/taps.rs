@@ -6,7 +6,7 @@
 //! from each block's first channel on: where the image ends before that, they are read from a copy of its end.
 
 use super::ConvShape;
-use super::generic::LANES;
+use super::epilogue::LANES;
 use super::patches::bytes;
 use core::ops::Range;
 

@@ -1,6 +1,6 @@
 //! One conformance suite: every set of kernels this CPU has against the dumbest correct convolution.
 
-use super::generic::{Epilogue, Reach};
+use super::epilogue::{Epilogue, Reach};
 use super::*;
 use crate::quant::{Clamp, requant_rndne};
 use crate::random::Random;
@@ -58,9 +58,9 @@ fn values(r: &mut Random, n: usize, kind: usize, lo: i32, hi: i32) -> Vec<i32> {
     (0..n).map(|i| one(r, i)).collect()
 }
 
-/// A layer with its input: what a set of kernels is given.
+/// A layer with its input, drawn by a seed.
 #[derive(Clone, Debug)]
-struct Layer {
+struct Drawn {
     shape: ConvShape,
     input: Vec<i8>,
     zero_point: i8,
@@ -70,9 +70,9 @@ struct Layer {
     clamp: Clamp,
 }
 
-impl Layer {
+impl Drawn {
     /// Values and weights of a `kind` of [`values`], weights from `lo` to `hi`; the rest as a trained network has it.
-    fn drawn(shape: ConvShape, seed: u64, kind: usize, [lo, hi]: [i32; 2]) -> Self {
+    fn of(shape: ConvShape, seed: u64, kind: usize, [lo, hi]: [i32; 2]) -> Self {
         let mut r = Random::new(seed, 1);
         let input = values(&mut r, shape.input.iter().product(), kind, -128, 127).iter().map(|&v| v as i8).collect();
         let oc = shape.output[2];
@@ -83,7 +83,7 @@ impl Layer {
         let clamp = Clamp { lo: -120, hi: 125, zero_point: r.range(-128, 127) as i8 };
         // Often all of i8, which saturation alone clamps to.
         let clamp = if seed.is_multiple_of(2) { Clamp { lo: -128, hi: 127, ..clamp } } else { clamp };
-        // Now and then sums that leave the short way's range, of all channels or of some: it must not be taken.
+        // Now and then accumulators that leave the short way's range, of all channels or of some: it must not be taken.
         let far = |c: usize| seed.is_multiple_of(7) || seed.is_multiple_of(3) && c % 37 == 5;
         let scale: Vec<f32> = scale.iter().enumerate().map(|(c, x)| if far(c) { x * 3e4 } else { *x }).collect();
         // And powers of two, with which every 16th sum lies half-way between two outputs.
@@ -94,7 +94,7 @@ impl Layer {
     /// Runs it by a set of kernels, beside the definition.
     fn check(&self, kernels: Kernels, told: &str) {
         let Self { shape: s, zero_point: zp, weights, scale, clamp, .. } = self;
-        let (zp, clamp, oc) = (*zp, *clamp, s.output[2]);
+        let (zp, clamp) = (*zp, *clamp);
         let reaches: Vec<Reach> = Reach::of_channels(weights, zp, &self.bias, scale).collect();
         let reach = Reach::furthest(&reaches);
         let want = reference(s, &self.input, zp, weights, Epilogue { bias: &self.bias, scale, clamp, blocks: &[], reach });
@@ -108,12 +108,14 @@ impl Layer {
             let packed = kernels.pack_depthwise(s, weights, zp, &mut bias);
             let blocks = kernels.epilogue_blocks(s, &packed, &reaches, &bias, scale);
             let e = Epilogue { bias: &bias, scale, clamp, blocks: &blocks, reach };
-            kernels.depthwise(s, &input, zp, &packed, e, &mut out[inner.clone()], &mut scratch);
+            let layer = Layer { shape: s, zero_point: zp, weights: &packed, epilogue: e };
+            kernels.depthwise(layer, &input, &mut out[inner.clone()], &mut scratch);
         } else {
-            let packed = kernels.pack(weights, oc / s.groups, s.patch_len(), s.groups, zp, &mut bias);
+            let packed = kernels.pack(weights, s.weights(), zp, &mut bias);
             let blocks = kernels.epilogue_blocks(s, &packed, &reaches, &bias, scale);
             let e = Epilogue { bias: &bias, scale, clamp, blocks: &blocks, reach };
-            kernels.conv(s, &input, zp, &packed, e, &mut out[inner.clone()], &mut scratch);
+            let layer = Layer { shape: s, zero_point: zp, weights: &packed, epilogue: e };
+            kernels.conv(layer, &input, &mut out[inner.clone()], &mut scratch);
         }
         assert_eq!(out[inner], want, "{} {s:?} {told}", kernels.name());
         assert!(out[..32].iter().all(|&v| v == 77), "canary of {s:?}");
@@ -121,7 +123,7 @@ impl Layer {
 }
 
 fn check(kernels: Kernels, s: &ConvShape, seed: u64, kind: usize, widest: i32) {
-    Layer::drawn(*s, seed, kind, [-widest, widest]).check(kernels, &format!("seed {seed} kind {kind}"));
+    Drawn::of(*s, seed, kind, [-widest, widest]).check(kernels, &format!("seed {seed} kind {kind}"));
 }
 
 pub(super) fn shape(
@@ -149,7 +151,7 @@ pub(super) fn shape(
 #[test]
 fn every_set_of_kernels_adds_as_defined() {
     use crate::quant::add_rndne;
-    use glue::Addend;
+    use elementwise::Addend;
     let mut r = Random::new(5, 5);
     for kernels in Kernels::available() {
         for n in [0, 1, 7, 15, 16, 17, 31, 64, 97] {
@@ -261,14 +263,14 @@ fn drawn_shape(r: &mut Random) -> ConvShape {
 }
 
 /// Quantisers saturate the bias of a dead channel at the end of i32. Taking the zero point's share off it wraps around, which
-/// the kernels that begin their sums as floats did not allow for: aarch64 gave -43 for 43.
+/// the kernels that begin their accumulators as floats did not allow for: aarch64 gave -43 for 43.
 #[test]
 fn biases_and_zero_points_at_their_ends_give_the_definition() {
     let (seed, cases) = seed_and_cases(300);
     for kernels in Kernels::available() {
         for case in 0..cases {
             let mut r = Random::new(seed, case);
-            let mut layer = Layer::drawn(drawn_shape(&mut r), r.next(), r.range(0, 3) as usize, [-127, 127]);
+            let mut layer = Drawn::of(drawn_shape(&mut r), r.next(), r.range(0, 3) as usize, [-127, 127]);
             layer.zero_point = one_of(&mut r, &[-128, 127]);
             layer.clamp.zero_point = one_of(&mut r, &[-128, 0, 127]);
             let far = one_of(&mut r, &[0, 1, 1000, 4_000_000]);
@@ -293,7 +295,7 @@ fn weights_of_minus_128_give_the_definition() {
         for case in 0..cases {
             let mut r = Random::new(seed, case);
             let shape = drawn_shape(&mut r);
-            let mut layer = Layer::drawn(shape, r.next(), r.range(0, 3) as usize, [-128, 127]);
+            let mut layer = Drawn::of(shape, r.next(), r.range(0, 3) as usize, [-128, 127]);
             // All of them, some of them, or one, with values to meet them.
             let (every, at) =
                 (one_of(&mut r, &[1, 2, 3, 64, usize::MAX]), r.range(0, layer.weights.len() as i32 - 1) as usize);
@@ -319,7 +321,7 @@ fn outputs_are_clamped_before_they_are_converted() {
             for (kernel, groups) in [(1, 1), (3, 1), (3, 33), (7, 33), (3, 3)] {
                 for kind in [0, 2, 3] {
                     let shape = shape([9, 5, 33], 33, kernel, 1, kernel / 2, 1, groups).unwrap();
-                    let mut layer = Layer::drawn(shape, i as u64, kind, [-127, 127]);
+                    let mut layer = Drawn::of(shape, i as u64, kind, [-127, 127]);
                     layer.scale = vec![scale; 33];
                     layer.check(kernels, &format!("scale {scale} kind {kind}"));
                 }
@@ -354,7 +356,7 @@ fn every_remainder_of_two_tiles_gives_the_definition() {
                             groups: channels,
                         }),
                     };
-                    let layer = Layer::drawn(s.unwrap(), n as u64, 0, [-128, 127]);
+                    let layer = Drawn::of(s.unwrap(), n as u64, 0, [-128, 127]);
                     layer.check(kernels, &format!("{pixels} pixels, {channels} channels, {taps} taps"));
                 }
             }
@@ -383,11 +385,12 @@ fn every_set_of_kernels_makes_the_sums_of_a_fully_connected_layer() {
                     })
                     .collect();
                 let mut folded = bias.clone();
-                let packed = kernels.pack(&weights, outputs, inputs, 1, zp, &mut folded);
-                let (mut sums, input) = (guarded(&vec![7; outputs]), guarded(&input));
+                let shape = WeightShape { channels: outputs, taps: inputs, groups: 1 };
+                let packed = kernels.pack(&weights, shape, zp, &mut folded);
+                let (mut accumulators, input) = (guarded(&vec![7; outputs]), guarded(&input));
                 let mut scratch = guarded(&vec![0x5a5b; kernels.product_scratch_len(inputs)]);
-                kernels.dense(&input, zp, &packed, &folded, &mut sums, &mut scratch);
-                assert_eq!(sums[..], want, "{} {inputs} inputs, {outputs} outputs", kernels.name());
+                kernels.dense(&input, zp, &packed, &folded, &mut accumulators, &mut scratch);
+                assert_eq!(accumulators[..], want, "{} {inputs} inputs, {outputs} outputs", kernels.name());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What some outputs of a row see of the picture, for depthwise kernels that interleave four rows of a column.
+//! What some outputs of a row see of the image, for depthwise kernels that interleave four rows of a column.
 //!
 //! Knows no weights and no instruction set.
 
@@ -9,10 +9,10 @@ pub(super) const ROWS: usize = 4;
 /// Most groups of [`ROWS`] rows.
 pub(super) const GROUPS: usize = 2;
 
-/// A row's first value of a column, and how far the next column's is: 0 for a row outside the picture, which is always the padding.
+/// A row's first value of a column, and how far the next column's is: 0 for a row outside the image, which is always the padding.
 pub(super) type Row = (*const i8, usize);
 
-/// Columns that outputs side by side see, `from` to `to` of them in the picture, the others in its padding.
+/// Columns that outputs side by side see, `from` to `to` of them in the image, the others in its padding.
 pub(super) struct Window {
     /// Beginning at column `from`.
     rows: [Row; GROUPS * ROWS],
@@ -51,8 +51,8 @@ impl Window {
         Self { rows, from, to, columns }
     }
 
-    /// A group's rows, from channel `first` on: readable are the channels behind it of each column from `from` to `to`, and of a row
-    /// of padding all of its values.
+    /// A group's rows, from channel `first` on: readable are the channels behind it of each column
+    /// from `from` to `to`, and of a row of padding all of its values.
     #[inline(always)]
     pub(super) fn rows(&self, group: usize, first: usize) -> [Row; ROWS] {
         let mut rows = [self.rows[0]; ROWS];

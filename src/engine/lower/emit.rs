@@ -8,7 +8,7 @@ use crate::engine::operation::{Conv, Dense, Operation};
 use crate::engine::operators::axis_of;
 use crate::engine::plan::{Quant, TensorId};
 use crate::engine::proto::{Attribute, Node, Values};
-use crate::kernels::glue::Addend;
+use crate::kernels::elementwise::Addend;
 use crate::quant::{Clamp, add_rndne, quantise, requant_rndne};
 use std::borrow::Cow;
 use std::rc::Rc;

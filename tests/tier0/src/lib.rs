@@ -7,9 +7,8 @@ use tagpin::bundle::{Bundle, Fit, Section};
 use tagpin::decide::{Action, Policy, TagPolicy, TagRule, Task};
 use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat};
 use tagpin::head::{Score, Temperature, sigmoid, softmax};
-use tagpin::kernels::ConvShape;
-use tagpin::kernels::generic::{self, Epilogue, Reach};
-use tagpin::kernels::glue;
+use tagpin::kernels::epilogue::{Epilogue, Reach};
+use tagpin::kernels::{ConvShape, Layer, elementwise, generic};
 use tagpin::line::{Gate, GateLine, Moment, PartId, PartRules, Shape, Spacing, Travel};
 use tagpin::preprocess::{Plan, Target, quantise};
 use tagpin::quant::Clamp;
@@ -63,9 +62,10 @@ fn run() -> Option<u32> {
     generic::pack(&weights, 8, 27, &mut packed);
     let epilogue = Epilogue { bias: &[100; 8], scale: &[0.002; 8], clamp: Clamp::full(-5), blocks: &[], reach: Reach::Any };
     let (mut features, mut scratch) = ([0i8; 16 * 16 * 8], [0i16; generic::scratch_len(27)]);
-    generic::conv(&shape, &tensor, 3, &packed, epilogue, &mut features, &mut scratch);
+    let layer = Layer { shape: &shape, zero_point: 3, weights: &packed[..], epilogue };
+    generic::conv(layer, &tensor, &mut features, &mut scratch);
     let mut average = [0i8; 8];
-    glue::global_average(&features, -5, 1.0 / 256.0, Clamp::full(0), &mut average);
+    elementwise::global_average(&features, -5, 1.0 / 256.0, Clamp::full(0), &mut average);
 
     let logits = average.map(|v| v as i32 * 8192);
     let (mut scores, mut sigmoids) = ([Score(0); 8], [Score(0); 8]);

@@ -1,9 +1,9 @@
 //! Our convolutions beside tract-linalg's micro-kernels on the same product: `tools/arm-cycles/measure --tiles` counts both.
 //!
-//! Tests only. Knows no model. The other side gets its operands packed and leaves its sums as they are; ours reads the picture
-//! as it lies, and its sums become outputs.
+//! Tests only. The other side gets its operands packed and leaves its accumulators as they are; ours reads the image
+//! as it lies, and its accumulators become outputs.
 
-use super::generic::{Epilogue, Reach};
+use super::epilogue::{Epilogue, Reach};
 use super::*;
 use crate::quant::{Clamp, requant_rndne};
 use crate::random::Random;
@@ -40,21 +40,21 @@ impl Product {
     /// What our kernels make of it, so many times.
     fn ours(&self, times: usize) -> Vec<i8> {
         let (s, k) = (&self.shape, self.kernels);
-        let (outputs, taps) = (s.output[2], s.patch_len());
         let reaches: Vec<Reach> = Reach::of_channels(&self.weights, ZERO_POINT, &self.bias, &self.scale).collect();
         let mut bias = self.bias.clone();
-        let packed = k.pack(&self.weights, outputs, taps, 1, ZERO_POINT, &mut bias);
+        let packed = k.pack(&self.weights, s.weights(), ZERO_POINT, &mut bias);
         let blocks = k.epilogue_blocks(s, &packed, &reaches, &bias, &self.scale);
         let reach = Reach::furthest(&reaches);
         let (mut out, mut scratch) = (vec![0; s.output.iter().product()], vec![0; k.scratch_len(s)]);
         for _ in 0..times {
             let e = Epilogue { bias: &bias, scale: &self.scale, clamp: CLAMP, blocks: &blocks, reach };
-            k.conv(s, &self.input, ZERO_POINT, &packed, e, &mut out, &mut scratch);
+            let layer = Layer { shape: s, zero_point: ZERO_POINT, weights: &packed, epilogue: e };
+            k.conv(layer, &self.input, &mut out, &mut scratch);
         }
         out
     }
 
-    /// tract-linalg's sums over the input as it is, `[pixels][outputs]`, and the kernel's name.
+    /// tract-linalg's accumulators over the input as it is, `[pixels][outputs]`, and the kernel's name.
     fn theirs(&self, times: usize) -> (String, Vec<i32>) {
         let ([pixels, _, k], n) = (self.shape.input, self.shape.output[2]);
         let mmm: Box<dyn MatMatMul> =
@@ -65,20 +65,21 @@ impl Product {
         let b = Tensor::from_shape(&[pixels, k], &self.input).unwrap();
         let packing = &mmm.packings()[index];
         let (a, b) = (packing.0.prepare_one(&a, 1, 0).unwrap(), packing.1.prepare_one(&b, 1, 0).unwrap());
-        let mut sums = Tensor::zero::<i32>(&[pixels, n]).unwrap();
+        let mut accumulators = Tensor::zero::<i32>(&[pixels, n]).unwrap();
         let operand = |v: &dyn MMMInputValue| v.mn();
         assert_eq!((operand(&*a).to_string(), operand(&*b).to_string()), (n.to_string(), pixels.to_string()));
-        // SAFETY: the store covers `sums`, which has as many rows and columns as the product, and lives longer than the runs.
+        // SAFETY: the store covers `accumulators`, which has as many rows and columns as the
+        // product, and lives longer than the runs.
         unsafe {
             let mut scratch = mmm.allocate_scratch_space();
             for _ in 0..times {
                 let product =
                     FusedSpec::AddMatMul { a: AsInputValue::Borrowed(&*a), b: AsInputValue::Borrowed(&*b), packing: index };
-                let store = FusedSpec::Store(mmm.c_view(Some(1), Some(0)).wrap(&sums.view_mut()));
+                let store = FusedSpec::Store(mmm.c_view(Some(1), Some(0)).wrap(&accumulators.view_mut()));
                 mmm.run_with_scratch_space(n, pixels, &mut *scratch, &[product, store]).unwrap();
             }
         }
-        (mmm.name().to_string(), sums.try_as_plain_ram().unwrap().as_slice::<i32>().unwrap().to_vec())
+        (mmm.name().to_string(), accumulators.try_as_plain_ram().unwrap().as_slice::<i32>().unwrap().to_vec())
     }
 }
 
@@ -89,8 +90,8 @@ const PRODUCTS: [(usize, usize, usize); 3] = [(3136, 24, 144), (196, 112, 672), 
 fn both_make_the_same_sums() {
     for (pixels, channels, outputs) in PRODUCTS {
         let p = Product::of(pixels, channels, outputs);
-        let (_, sums) = p.theirs(1);
-        let want = sums.iter().enumerate().map(|(i, sum)| {
+        let (_, accumulators) = p.theirs(1);
+        let want = accumulators.iter().enumerate().map(|(i, sum)| {
             let o = i % outputs;
             let weights: i32 = p.weights[o * channels..][..channels].iter().map(|w| *w as i32).sum();
             requant_rndne(p.bias[o] + sum - ZERO_POINT as i32 * weights, p.scale[o], CLAMP)

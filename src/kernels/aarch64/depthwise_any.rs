@@ -7,46 +7,30 @@
 //! acc += t                                  4 lanes of i32: saddw
 //! ```
 //!
-//! Multiplying is what bounds it: two multiplies a tap and 16 channels, one a cycle on A72 and A76. Lists say where the taps of an
-//! output lie (`taps`), so that every kernel is one loop over four taps at a time. A row of outputs is gone over once for each block
-//! of 16 channels, two outputs side by side: 16 products are made before the first is added up, which is how a core that runs in
-//! order need not wait, and both use the same weights.
+//! Multiplying is what bounds it: two multiplies a tap and 16 channels, one a cycle on A72 and A76.
+//! Lists say where the taps of an output lie (`taps`), so that every kernel is one loop over four
+//! taps at a time. A row of outputs is gone over once for each block of 16 channels, two outputs
+//! side by side: 16 products are made before the first is added up, which is how a core that runs
+//! in order need not wait, and both use the same weights.
 //!
 //! The last block of a layer whose channels are no multiple of 16 overlaps the one before. Fewer than 16 channels are computed as
 //! 16, of which the others belong to the next column and meet weights of zero.
 
-use super::ConvShape;
-use super::generic::{Epilogue, EpilogueBlock, LANES};
-use super::narrow::depthwise_firsts;
 use super::requant::{Outputs, Sums, for_reach};
-use super::taps::Taps;
+use crate::kernels::Layer;
+use crate::kernels::epilogue::{EpilogueBlock, LANES};
+use crate::kernels::panels::depthwise_firsts;
+use crate::kernels::taps::Taps;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// Any layer; `weights` and the bias as `narrow::pack_depthwise` left them. See `generic::depthwise` for the rest. `scratch`:
-/// `taps::scratch_len`.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn depthwise(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
-    output: &mut [i8],
-    scratch: &mut [i16],
-) {
-    for_reach!(e, BY_UZP, layer::[](s, input, zero_point, weights, e, output, scratch));
+/// Any layer; weights and bias as `panels::pack_depthwise` left them. `scratch`: `taps::scratch_len`.
+pub(super) fn depthwise(l: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+    for_reach!(l.epilogue, BY_UZP, layer::[](l, input, output, scratch));
 }
 
-fn layer<const REACH: u8>(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
-    output: &mut [i8],
-    scratch: &mut [i16],
-) {
+fn layer<const REACH: u8>(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+    let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
     let (c, [oh, ow, _], len) = (s.input[2], s.output, s.patch_len() * LANES);
     assert_eq!(output.len(), oh * ow * c, "output length");
     assert_eq!(weights.len(), c.div_ceil(LANES) * len, "packed length");
@@ -77,8 +61,8 @@ fn layer<const REACH: u8>(
                 let b = others.next().unwrap_or(a);
                 let [(base_a, list_a), (base_b, list_b)] = [at(a), at(b)];
                 // SAFETY: the same.
-                let sums = unsafe { sum_two([base_a, base_b], [list_a, list_b], weights, block) };
-                let [one, two] = outputs.requant_two(sums, block);
+                let accumulators = unsafe { sum_two([base_a, base_b], [list_a, list_b], weights, block) };
+                let [one, two] = outputs.requant_two(accumulators, block);
                 put(a, one);
                 put(b, two);
             }
@@ -86,8 +70,8 @@ fn layer<const REACH: u8>(
     }
 }
 
-/// Bias and the sum over taps of value times weight, of 16 channels of two outputs. `lists`: where each output's taps lie, seen from
-/// its base; `weights`: `[taps][16]`.
+/// Bias and the sum over taps of value times weight, of 16 channels of two outputs. `lists`: where
+/// each output's taps lie, seen from its base; `weights`: `[taps][16]`.
 ///
 /// # Safety
 /// 16 values are readable at each tap.

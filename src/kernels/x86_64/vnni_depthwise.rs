@@ -1,18 +1,16 @@
 //! Depthwise convolutions by `vpdpbusd`: kernels of up to eight rows and columns, strides 1 and 2 to the right.
 //!
-//! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
-//!
 //! The instruction adds four products to each lane, so a lane must hold four values of one channel. Four rows of a column are
 //! interleaved by bytes once and serve every output of a row that sees the column; a kernel of more than four rows takes two
 //! such groups, with weights of zero where it has no row. Channels go in blocks of 64, whose four rows are four registers, and
 //! what is left, up to 32 channels, in blocks of 16, whose four rows are one. Values enter with 128 added, as in `vnni`.
 
-use super::ConvShape;
-use super::generic::{Epilogue, LANES, Reach};
-use super::narrow::{fits, take_zero_point};
+use super::Avx512Vnni;
 use super::vnni::{Limits, limits, requantise, store_pixels, turned_over, zero_point};
-use super::window::{self, ROWS, Window};
-use super::x86::Avx512Vnni;
+use crate::kernels::epilogue::{LANES, Reach};
+use crate::kernels::panels::{fits, take_zero_point};
+use crate::kernels::window::{self, ROWS, Window};
+use crate::kernels::{ConvShape, Layer};
 use core::arch::x86_64::*;
 
 /// Channels of a wide block.
@@ -65,25 +63,15 @@ fn interleaved_at(at: usize) -> usize {
 }
 
 impl Avx512Vnni {
-    /// A layer that [`takes`] allows; `scratch`: [`SCRATCH`]; `weights` and the bias as [`pack`] left them. See `generic::depthwise` for the rest.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn narrow_depthwise(
-        self,
-        s: &ConvShape,
-        input: &[i8],
-        zero_point: i8,
-        weights: &[i8],
-        e: Epilogue<'_>,
-        output: &mut [i8],
-        scratch: &mut [i16],
-    ) {
-        // SAFETY: this token is made only where every enabled feature was found on this CPU.
+    /// A layer that [`takes`] allows; `scratch`: [`SCRATCH`]; weights and bias as [`pack`] left them.
+    pub(super) fn narrow_depthwise(&self, layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        // SAFETY: the set is had only where every enabled feature was found on this CPU.
         unsafe {
-            match (s.kernel[0].div_ceil(ROWS), e.reach) {
-                (1, Reach::Any) => depthwise::<1, true>(s, input, zero_point, weights, e, output, scratch),
-                (1, _) => depthwise::<1, false>(s, input, zero_point, weights, e, output, scratch),
-                (_, Reach::Any) => depthwise::<2, true>(s, input, zero_point, weights, e, output, scratch),
-                _ => depthwise::<2, false>(s, input, zero_point, weights, e, output, scratch),
+            match (layer.shape.kernel[0].div_ceil(ROWS), layer.epilogue.reach) {
+                (1, Reach::Any) => depthwise::<1, true>(layer, input, output, scratch),
+                (1, _) => depthwise::<1, false>(layer, input, output, scratch),
+                (_, Reach::Any) => depthwise::<2, true>(layer, input, output, scratch),
+                _ => depthwise::<2, false>(layer, input, output, scratch),
             }
         }
     }
@@ -99,14 +87,12 @@ pub(super) const SCRATCH: usize = (COLUMNS_SEEN * size_of::<Column>() + align_of
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn depthwise<const GROUPS: usize, const ANY: bool>(
-    s: &ConvShape,
+    layer: Layer<'_, [i8]>,
     input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
     output: &mut [i8],
     scratch: &mut [i16],
 ) {
+    let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
     let ([h, w, c], [oh, ow, _], [kh, kw]) = (s.input, s.output, s.kernel);
     assert_eq!(input.len(), h * w * c, "input length");
     assert_eq!(output.len(), oh * ow * c, "output length");
@@ -156,7 +142,7 @@ struct Block<'w, const GROUPS: usize, const ANY: bool> {
     /// Columns of the kernel, and from one output to the next.
     kw: usize,
     stride: usize,
-    /// Of the picture.
+    /// Of the image.
     channels: usize,
     first: usize,
 }

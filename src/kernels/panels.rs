@@ -1,10 +1,9 @@
 //! Weights as i8 panels with the input's zero point taken up by the bias: what the kernels for one CPU share in packing.
-//!
-//! Knows no instruction set.
 
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 use super::Panels;
-use super::generic::LANES;
+use super::WeightShape;
+use super::epilogue::LANES;
 
 /// Whether weights fit i8.
 pub(super) fn fits(weights: &[i16]) -> bool {
@@ -20,8 +19,7 @@ pub(super) const fn packed_len<const LANES: usize, const DEPTH: usize>(channels:
 /// zero-filled, and takes the zero point's share off `bias`.
 pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
     weights: &[i16],
-    channels: usize,
-    taps: usize,
+    WeightShape { channels, taps, .. }: WeightShape,
     zero_point: i32,
     bias: &mut [i32],
 ) -> Vec<i8> {
@@ -49,13 +47,11 @@ pub(super) fn meet(packed: &[i8], half: usize) -> bool {
     packed.chunks(2 * half).any(|w| w.iter().zip(w.iter().skip(half)).any(|(a, b)| (*a, *b) == (i8::MIN, i8::MIN)))
 }
 
-/// Whether they [`meet`] in each block of 16 channels of what [`pack`] made of so many groups for ARM.
+/// Whether they [`meet`] in each block of 16 channels of what [`pack`] made for ARM.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) fn meet_in_panels<const CHANNELS: usize, const DEPTH: usize>(
     packed: &[i8],
-    channels: usize,
-    taps: usize,
-    groups: usize,
+    WeightShape { channels, taps, groups }: WeightShape,
 ) -> Vec<bool> {
     let [group, block] = [channels, LANES].map(|channels| packed_len::<CHANNELS, DEPTH>(channels, taps));
     // Each kernel adds the products of the two halves of 16.

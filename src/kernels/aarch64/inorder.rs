@@ -1,4 +1,5 @@
-//! NEON kernels for aarch64 cores that run instructions in order (Cortex-A53, Cortex-A35): the arithmetic of `neon`, in another order.
+//! NEON kernels for aarch64 cores that run instructions in order (Cortex-A53, Cortex-A35): the
+//! arithmetic of `neon`, in another order.
 //!
 //! Such a core stops at an instruction whose operands are not there yet, and a product takes it several cycles. So eight
 //! accumulators are worked on side by side, for each step of four taps x0 x1 x2 x3 and for each four channels a b c d:
@@ -14,12 +15,14 @@
 //! Laying the values out costs a sixth of one panel's multiplies and saves turning them in each. It does not pay on a core that
 //! reorders instructions itself, which `neon` is for. Terms: a panel, a tile: see `tiles`.
 
-use super::generic::{Epilogue, LANES};
-use super::narrow;
-use super::patches::Rows;
 use super::requant::{Sums, for_reach, load};
 use super::tiles::{Multiply, PIXELS, STEP, convolve, product};
-use super::{ConvShape, Panels};
+use crate::kernels::capabilities::capabilities;
+use crate::kernels::elementwise::Addend;
+use crate::kernels::epilogue::LANES;
+use crate::kernels::patches::Rows;
+use crate::kernels::{ConvShape, KernelSet, Layer, Panels, WeightShape, Weights, generic, panels};
+use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -35,7 +38,7 @@ pub(super) fn runs_here() -> bool {
     /// Cortex-A53 and Cortex-A35 (their Technical Reference Manuals, MIDR_EL1).
     const IN_ORDER: [u64; 2] = [0xd03, 0xd04];
     const ARM: u64 = 0x41;
-    if super::capabilities().is_none_or(|bits| bits & HWCAP_CPUID == 0) {
+    if capabilities().is_none_or(|bits| bits & HWCAP_CPUID == 0) {
         return false;
     }
     let midr: u64;
@@ -44,9 +47,9 @@ pub(super) fn runs_here() -> bool {
     midr >> 24 == ARM && IN_ORDER.contains(&(midr >> 4 & 0xfff))
 }
 
-/// Packs `[channels][taps]` weights that `narrow::fits` allows, and takes the zero point's share off `bias`.
-pub(super) fn pack(weights: &[i16], channels: usize, taps: usize, zero_point: i32, bias: &mut [i32]) -> Vec<i8> {
-    let mut packed = narrow::pack::<LANES, 4>(weights, channels, taps, zero_point, bias);
+/// Packs weights that `panels::fits` allows, and takes the zero point's share off `bias`.
+fn pack(weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
+    let mut packed = panels::pack::<LANES, 4>(weights, shape, zero_point.into(), bias);
     for four in packed.as_chunks_mut::<16>().0 {
         let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = *four;
         *four = [a0, a1, b0, b1, c0, c1, d0, d1, a2, a3, b2, b3, c2, c3, d2, d3];
@@ -56,12 +59,12 @@ pub(super) fn pack(weights: &[i16], channels: usize, taps: usize, zero_point: i3
 }
 
 /// Bytes in which a tile of so many taps is laid out: whole loads of 16, and a step that does not come.
-pub(super) const fn room(taps: usize) -> usize {
+const fn room(taps: usize) -> usize {
     (taps.next_multiple_of(16) / 4 + 1) * PIXELS * LAID
 }
 
 /// Multiplies eight products an instruction, eight accumulators side by side.
-struct InOrder;
+struct Interleaved;
 
 /// The products of some accumulators with one step: of each its number, its temporary's, its values' and its weights', and what
 /// is done after it. `apart`: where two weights of -128 meet, whose products do not fit i16 together.
@@ -171,24 +174,24 @@ macro_rules! single {
     };
 }
 
-impl InOrder {
+impl Interleaved {
     /// As [`Multiply::tile`] says. `APART`: weights of -128 may meet.
     ///
     /// # Safety
     /// As for [`Multiply::tile`].
     #[inline(always)]
-    unsafe fn sums<const N: usize, const QUADS: usize, const APART: bool>(
+    unsafe fn accumulators<const N: usize, const QUADS: usize, const APART: bool>(
         rows: &Rows<'_, N>,
         panel: *const i8,
-        sums: &[i32; LANES],
+        accumulators: &[i32; LANES],
     ) -> [Sums; N] {
         let steps = rows.taps().div_ceil(4);
         if steps == 0 {
-            return [load(sums); N];
+            return [load(accumulators); N];
         }
         // SAFETY: registers only.
         let mut acc = unsafe { [[vdupq_n_s32(0); 4]; N] };
-        let begin = sums.as_ptr();
+        let begin = accumulators.as_ptr();
         macro_rules! run {
             ($text:expr, $($register:tt $p:literal $q:literal)+) => {
                 // SAFETY: 16 words to begin with; for each four taps a step of the panel and of the rows, which were laid out, and
@@ -224,7 +227,7 @@ impl InOrder {
     }
 }
 
-impl Multiply for InOrder {
+impl Multiply for Interleaved {
     const SLACK: usize = SLACK;
 
     fn room(taps: usize) -> usize {
@@ -260,34 +263,76 @@ impl Multiply for InOrder {
     unsafe fn tile<const N: usize, const QUADS: usize>(
         rows: &Rows<'_, N>,
         panel: *const i8,
-        sums: &[i32; LANES],
+        accumulators: &[i32; LANES],
     ) -> [Sums; N] {
         // SAFETY: the caller's promise.
-        unsafe { Self::sums::<N, QUADS, false>(rows, panel, sums) }
+        unsafe { Self::accumulators::<N, QUADS, false>(rows, panel, accumulators) }
     }
 
     #[inline(always)]
-    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, sums: &[i32; LANES]) -> [Sums; N] {
+    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, accumulators: &[i32; LANES]) -> [Sums; N] {
         // SAFETY: the caller's promise.
-        unsafe { Self::sums::<N, 4, true>(rows, panel, sums) }
+        unsafe { Self::accumulators::<N, 4, true>(rows, panel, accumulators) }
     }
 }
 
-/// See [`convolve`].
-#[allow(clippy::too_many_arguments)]
-pub(super) fn conv(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
-    output: &mut [i8],
-    scratch: &mut [i16],
-) {
-    for_reach!(e, BY_UZP, convolve::[InOrder](s, input, zero_point, weights, e, output, scratch));
-}
+/// NEON for cores that run instructions in order; every aarch64 CPU can run it.
+#[derive(Debug)]
+pub(super) struct InOrder;
 
-/// See [`product`].
-pub(super) fn dense(input: &[i8], weights: &Panels, bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
-    product::<InOrder>(input, &weights.values, &weights.meet, bias, sums, scratch);
+impl KernelSet for InOrder {
+    fn name(&self) -> &'static str {
+        "aarch64-neon-inorder"
+    }
+
+    fn pack(&self, weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Weights {
+        if !panels::fits(weights) {
+            return Weights::Wide(generic::pack_groups(weights, shape));
+        }
+        let values = pack(weights, shape, zero_point, bias);
+        let meet = panels::meet_in_panels::<LANES, 4>(&values, shape);
+        Weights::Narrow(Panels { values, meet })
+    }
+
+    fn pack_depthwise(&self, s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
+        super::pack_depthwise(s, weights, zero_point, bias)
+    }
+
+    fn begins_as_float(&self) -> bool {
+        true
+    }
+
+    fn scratch_len(&self, s: &ConvShape) -> usize {
+        match s.is_depthwise() {
+            true => super::depthwise_scratch_len(s),
+            false => self.product_scratch_len(s.patch_len()),
+        }
+    }
+
+    fn product_scratch_len(&self, taps: usize) -> usize {
+        generic::scratch_len(taps) + room(taps) / 2
+    }
+
+    fn conv(&self, layer: Layer<'_, Weights>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        let Weights::Narrow(panels) = layer.weights else { return generic::conv(layer.wide(), input, output, scratch) };
+        let layer = layer.with(panels);
+        for_reach!(layer.epilogue, BY_UZP, convolve::[Interleaved](layer, input, output, scratch));
+    }
+
+    /// By lists of taps alone: the kernel for squares makes an in-order core wait.
+    fn depthwise(&self, layer: Layer<'_, Weights>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        let Weights::Narrow(panels) = layer.weights else { return generic::depthwise(layer.wide(), input, output) };
+        super::depthwise_any::depthwise(layer.with(panels.values.as_slice()), input, output, scratch);
+    }
+
+    fn dense(&self, input: &[i8], zp: i8, weights: &Weights, bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
+        match weights {
+            Weights::Narrow(panels) => product::<Interleaved>(input, panels, bias, accumulators, scratch),
+            Weights::Wide(w) => generic::dense(input, zp, w, bias, accumulators, scratch),
+        }
+    }
+
+    fn add(&self, a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
+        super::neon::add(a, pa, b, pb, clamp, output);
+    }
 }

@@ -1,15 +1,16 @@
 //! Convolutions and products by tiles of four pixels and 16 channels: what the aarch64 sets share, whatever multiplies.
 //!
-//! Knows no multiplication, and no arithmetic of its own: what follows sums is `quant`'s.
+//! What follows the accumulators is `quant`'s.
 //!
-//! Weights lie in panels of 16 channels, `[channels / 16][taps / 4][64]`; how the 64 of a step lie is the multiplication's. 4 x 16
-//! sums take 16 of the 32 registers; they begin at the bias and are requantised where they are. Values enter as they are: the
-//! zero point's share, `zero_point * sum of weights`, is taken off the bias at load, and padding holds the zero point.
+//! Weights lie in panels of 16 channels, `[channels / 16][taps / 4][64]`; how the 64 of a step lie
+//! is the multiplication's. 4 x 16 accumulators take 16 of the 32 registers; they begin at the bias
+//! and are requantised where they are. Values enter as they are: the zero point's share,
+//! `zero_point * sum of weights`, is taken off the bias at load, and padding holds the zero point.
 
-use super::ConvShape;
-use super::generic::{Epilogue, EpilogueBlock, LANES};
-use super::patches::{Rows, Tiles, bytes, row};
 use super::requant::{Outputs, Sums};
+use crate::kernels::epilogue::{EpilogueBlock, LANES};
+use crate::kernels::patches::{Rows, Tiles, bytes, row};
+use crate::kernels::{self, Panels};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -36,7 +37,7 @@ pub(super) trait Multiply {
         rows
     }
 
-    /// `sums`, with which each of `N` pixels' begin, plus their products with the first `4 * QUADS` channels of a panel.
+    /// `accumulators`, with which each of `N` pixels' begin, plus their products with the first `4 * QUADS` channels of a panel.
     ///
     /// # Safety
     /// `panel` points to [`STEP`] bytes for each four taps, begun ones included, and to as many as [`Multiply::SLACK`] says behind
@@ -44,16 +45,16 @@ pub(super) trait Multiply {
     unsafe fn tile<const N: usize, const QUADS: usize>(
         rows: &Rows<'_, N>,
         panel: *const i8,
-        sums: &[i32; LANES],
+        accumulators: &[i32; LANES],
     ) -> [Sums; N];
 
     /// The same, of all 16 channels of a panel in which weights of -128 meet (`EpilogueBlock::apart`).
     ///
     /// # Safety
     /// As for [`Multiply::tile`].
-    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, sums: &[i32; LANES]) -> [Sums; N] {
+    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, accumulators: &[i32; LANES]) -> [Sums; N] {
         // SAFETY: the caller's promise.
-        unsafe { Self::tile::<N, 4>(rows, panel, sums) }
+        unsafe { Self::tile::<N, 4>(rows, panel, accumulators) }
     }
 }
 
@@ -85,22 +86,19 @@ pub(super) unsafe fn weights<const QUADS: usize>(panel: &mut *const i8) -> [int8
     }
 }
 
-/// A convolution that is not depthwise; see `generic::conv` for the arguments. Groups are computed one after the other.
-#[allow(clippy::too_many_arguments)]
+/// A convolution that is not depthwise; see `KernelSet::conv`. Groups are computed one after the other.
 pub(super) fn convolve<M: Multiply, const REACH: u8>(
-    s: &ConvShape,
+    layer: kernels::Layer<'_, Panels>,
     input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
     output: &mut [i8],
     scratch: &mut [i16],
 ) {
+    let kernels::Layer { shape: s, zero_point, .. } = layer;
     let [oh, ow, oc] = s.output;
     assert_eq!(output.len(), oh * ow * oc, "output length");
     let (room, scratch) = bytes(scratch).split_at_mut(M::room(s.patch_len()));
     for group in 0..s.groups {
-        let layer = Layer::<REACH>::new::<M>(s, group, weights, e);
+        let layer = Group::<REACH>::new::<M>(layer, group);
         let mut tiles = Tiles::<PIXELS>::new(s, group, input, zero_point, scratch);
         while let Some((pixel, pixels, rows)) = tiles.next() {
             let out = &mut output[pixel * oc..(pixel + pixels) * oc];
@@ -114,21 +112,20 @@ pub(super) fn convolve<M: Multiply, const REACH: u8>(
     }
 }
 
-/// A fully connected layer up to its sums; `bias` holds the zero point's share. `meet`: in which panels weights of -128 meet.
+/// A fully connected layer up to its accumulators; `bias` holds the zero point's share.
 pub(super) fn product<M: Multiply>(
     input: &[i8],
-    weights: &[i8],
-    meet: &[bool],
+    Panels { values: weights, meet }: &Panels,
     bias: &[i32],
-    sums: &mut [i32],
+    accumulators: &mut [i32],
     scratch: &mut [i16],
 ) {
     let panel_len = input.len().div_ceil(4) * STEP;
-    assert_eq!(weights.len(), sums.len().div_ceil(LANES) * panel_len + M::SLACK, "a panel for each 16 sums");
+    assert_eq!(weights.len(), accumulators.len().div_ceil(LANES) * panel_len + M::SLACK, "a panel for each 16 accumulators");
     let (room, scratch) = bytes(scratch).split_at_mut(M::room(input.len()));
     let row = M::arrange(row(input, scratch), room);
     let panels = weights.chunks_exact(panel_len).zip(meet.iter().copied().chain(core::iter::repeat(false)));
-    for ((sums, bias), (panel, apart)) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
+    for ((accumulators, bias), (panel, apart)) in accumulators.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
         // SAFETY: the panel's length is that of all taps, and it has the others or the slack behind it.
         let [acc] = unsafe {
             match apart {
@@ -141,14 +138,14 @@ pub(super) fn product<M: Multiply>(
             // SAFETY: the array holds 16 values, written four at a time.
             unsafe { vst1q_s32(whole.as_mut_ptr().add(4 * q), acc) };
         }
-        for ((sum, bias), acc) in sums.iter_mut().zip(bias).zip(whole) {
+        for ((sum, bias), acc) in accumulators.iter_mut().zip(bias).zip(whole) {
             *sum = acc.wrapping_add(*bias);
         }
     }
 }
 
 /// One group of a layer: its panels, one for each block of channels, and what follows them.
-struct Layer<'l, const REACH: u8> {
+struct Group<'l, const REACH: u8> {
     weights: &'l [i8],
     blocks: &'l [EpilogueBlock],
     /// Bytes of a panel: those of all taps.
@@ -160,9 +157,10 @@ struct Layer<'l, const REACH: u8> {
     all: usize,
 }
 
-impl<'l, const REACH: u8> Layer<'l, REACH> {
+impl<'l, const REACH: u8> Group<'l, REACH> {
     /// Panics if there are not a block and a panel for each 16 channels of each group.
-    fn new<M: Multiply>(s: &ConvShape, group: usize, weights: &'l [i8], e: Epilogue<'l>) -> Self {
+    fn new<M: Multiply>(layer: kernels::Layer<'l, Panels>, group: usize) -> Self {
+        let kernels::Layer { shape: s, weights: Panels { values: weights, .. }, epilogue: e, .. } = layer;
         let (all, panel_len) = (s.output[2], s.patch_len().div_ceil(4) * STEP);
         let channels = all / s.groups;
         let blocks = channels.div_ceil(LANES);
@@ -201,8 +199,8 @@ impl<'l, const REACH: u8> Layer<'l, REACH> {
             } else {
                 // SAFETY: each block has its panel, and each pixel has outputs of as many whole blocks.
                 unsafe {
-                    let sums = M::tile::<PIXELS, 4>(rows, panel, &block.begin);
-                    self.outputs.store_whole(sums, block, &mut to);
+                    let accumulators = M::tile::<PIXELS, 4>(rows, panel, &block.begin);
+                    self.outputs.store_whole(accumulators, block, &mut to);
                 }
             }
             panel = panel.wrapping_add(self.panel_len);
@@ -231,7 +229,7 @@ impl<'l, const REACH: u8> Layer<'l, REACH> {
         }
     }
 
-    /// A block and its panel, from the group's channel `at` on, where pixels or channels may be fewer than sums.
+    /// A block and its panel, from the group's channel `at` on, where pixels or channels may be fewer than accumulators.
     #[inline(always)]
     fn block<M: Multiply, const N: usize>(
         &self,
@@ -246,17 +244,17 @@ impl<'l, const REACH: u8> Layer<'l, REACH> {
         }
         let channels = LANES.min(self.channels - at);
         // SAFETY: the panel has the taps of the layer, as the rows have.
-        let sums = unsafe {
+        let accumulators = unsafe {
             match channels {
                 0..=4 => M::tile::<N, 1>(rows, panel, &block.begin),
                 5..=8 => M::tile::<N, 2>(rows, panel, &block.begin),
                 _ => M::tile::<N, 4>(rows, panel, &block.begin),
             }
         };
-        self.outputs.store_part(sums, block, out, self.all, self.first + at..self.first + at + channels);
+        self.outputs.store_part(accumulators, block, out, self.all, self.first + at..self.first + at + channels);
     }
 
-    /// The same where weights of -128 meet, which is seldom: kept out of the loops, whose sums it would put aside.
+    /// The same where weights of -128 meet, which is seldom: kept out of the loops, whose accumulators it would put aside.
     #[inline(never)]
     fn apart<M: Multiply, const N: usize>(
         &self,
@@ -268,7 +266,7 @@ impl<'l, const REACH: u8> Layer<'l, REACH> {
     ) {
         let channels = LANES.min(self.channels - at);
         // SAFETY: the panel has the taps of the layer, as the rows have.
-        let sums = unsafe { M::tile_apart(rows, panel, &block.begin) };
-        self.outputs.store_part(sums, block, out, self.all, self.first + at..self.first + at + channels);
+        let accumulators = unsafe { M::tile_apart(rows, panel, &block.begin) };
+        self.outputs.store_part(accumulators, block, out, self.all, self.first + at..self.first + at + channels);
     }
 }

@@ -1,6 +1,6 @@
 //! NEON kernels for every aarch64: convolutions and products without dot product (Cortex-A53, A72).
 //!
-//! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
+//! Accumulators are exact in i32, and what follows them is `quant`'s.
 //!
 //! Algorithm, for a tile of four pixels and 16 channels (`tiles`), four taps x0 x1 x2 x3 of a pixel and four channels a b c d at a
 //! time; a lane of i16 takes two products, a lane of i32 two of those:
@@ -12,23 +12,22 @@
 //! acc[i] += t[2 i] + t[2 i + 1]      4 lanes of i32, a channel each: sadalp
 //! ```
 //!
-//! Two products fit i16 unless both values and both weights are -128. Where such weights meet (`narrow::meet`, seldom) a product
+//! Two products fit i16 unless both values and both weights are -128. Where such weights meet (`panels::meet`, seldom) a product
 //! is added to the accumulators by itself. Multiplying is what bounds it: eight products a cycle on A72.
 
-use super::generic::{Epilogue, LANES};
-use super::glue::{self, Addend};
-use super::narrow;
-use super::patches::Rows;
 use super::requant::{Sums, begin, for_reach, load};
 use super::tiles::{Multiply, convolve, product, weights};
-use super::{ConvShape, Panels};
+use crate::kernels::elementwise::{self, Addend};
+use crate::kernels::epilogue::LANES;
+use crate::kernels::patches::Rows;
+use crate::kernels::{ConvShape, KernelSet, Layer, Panels, WeightShape, Weights, generic, panels};
 use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// Packs `[channels][taps]` weights that `narrow::fits` allows, and takes the zero point's share off `bias`.
-pub(super) fn pack(weights: &[i16], channels: usize, taps: usize, zero_point: i32, bias: &mut [i32]) -> Vec<i8> {
-    let mut packed = narrow::pack::<LANES, 4>(weights, channels, taps, zero_point, bias);
+/// Packs weights that `panels::fits` allows, and takes the zero point's share off `bias`.
+fn pack(weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
+    let mut packed = panels::pack::<LANES, 4>(weights, shape, zero_point.into(), bias);
     for four in packed.as_chunks_mut::<16>().0 {
         let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = *four;
         *four = [a0, a1, b2, b3, c0, c1, d2, d3, a2, a3, b0, b1, c2, c3, d0, d1];
@@ -45,18 +44,18 @@ impl Smull {
     /// # Safety
     /// As for [`Multiply::tile`].
     #[inline(always)]
-    unsafe fn sums<const N: usize, const QUADS: usize, const APART: bool>(
+    unsafe fn accumulators<const N: usize, const QUADS: usize, const APART: bool>(
         rows: &Rows<'_, N>,
         panel: *const i8,
-        sums: &[i32; LANES],
+        accumulators: &[i32; LANES],
     ) -> [Sums; N] {
         let steps = rows.taps().div_ceil(4);
         let mut at: [*const i8; N] = core::array::from_fn(|p| rows.of(p));
         let mut panel = panel;
         if steps == 0 {
-            return [load(sums); N];
+            return [load(accumulators); N];
         }
-        let mut acc = core::array::from_fn(|_| begin(sums));
+        let mut acc = core::array::from_fn(|_| begin(accumulators));
         let mut step = || {
             // SAFETY: each step reads four values of each row, which may be read in whole loads of 16, and a step of the panel,
             // which has one for each four taps: the caller's promise. Behind the taps values meet weights of zero.
@@ -77,7 +76,7 @@ impl Smull {
                 }
             }
         };
-        // Written out, so that what sums begin with is loaded while the first products are made.
+        // Written out, so that what accumulators begin with is loaded while the first products are made.
         step();
         for _ in 1..steps {
             step();
@@ -91,16 +90,16 @@ impl Multiply for Smull {
     unsafe fn tile<const N: usize, const QUADS: usize>(
         rows: &Rows<'_, N>,
         panel: *const i8,
-        sums: &[i32; LANES],
+        accumulators: &[i32; LANES],
     ) -> [Sums; N] {
         // SAFETY: the caller's promise.
-        unsafe { Self::sums::<N, QUADS, false>(rows, panel, sums) }
+        unsafe { Self::accumulators::<N, QUADS, false>(rows, panel, accumulators) }
     }
 
     #[inline(always)]
-    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, sums: &[i32; LANES]) -> [Sums; N] {
+    unsafe fn tile_apart<const N: usize>(rows: &Rows<'_, N>, panel: *const i8, accumulators: &[i32; LANES]) -> [Sums; N] {
         // SAFETY: the caller's promise.
-        unsafe { Self::sums::<N, 4, true>(rows, panel, sums) }
+        unsafe { Self::accumulators::<N, 4, true>(rows, panel, accumulators) }
     }
 }
 
@@ -141,26 +140,63 @@ fn add_products(acc: int32x4_t, x: int8x16_t, turned: int8x16_t, w: int8x16_t) -
     acc
 }
 
-/// See [`convolve`].
-#[allow(clippy::too_many_arguments)]
-pub(super) fn conv(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
-    output: &mut [i8],
-    scratch: &mut [i16],
-) {
-    for_reach!(e, BY_XTN, convolve::[Smull](s, input, zero_point, weights, e, output, scratch));
+/// NEON without dot product, as on a Cortex-A72: every aarch64 CPU has it.
+#[derive(Debug)]
+pub(super) struct Neon;
+
+impl KernelSet for Neon {
+    fn name(&self) -> &'static str {
+        "aarch64-neon"
+    }
+
+    fn pack(&self, weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Weights {
+        if !panels::fits(weights) {
+            return Weights::Wide(generic::pack_groups(weights, shape));
+        }
+        let values = pack(weights, shape, zero_point, bias);
+        let meet = panels::meet_in_panels::<LANES, 4>(&values, shape);
+        Weights::Narrow(Panels { values, meet })
+    }
+
+    fn pack_depthwise(&self, s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
+        super::pack_depthwise(s, weights, zero_point, bias)
+    }
+
+    fn begins_as_float(&self) -> bool {
+        true
+    }
+
+    fn scratch_len(&self, s: &ConvShape) -> usize {
+        match s.is_depthwise() {
+            true => super::depthwise_scratch_len(s),
+            false => self.product_scratch_len(s.patch_len()),
+        }
+    }
+
+    fn conv(&self, layer: Layer<'_, Weights>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        let Weights::Narrow(panels) = layer.weights else { return generic::conv(layer.wide(), input, output, scratch) };
+        let layer = layer.with(panels);
+        for_reach!(layer.epilogue, BY_XTN, convolve::[Smull](layer, input, output, scratch));
+    }
+
+    fn depthwise(&self, layer: Layer<'_, Weights>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        let Weights::Narrow(panels) = layer.weights else { return generic::depthwise(layer.wide(), input, output) };
+        super::depthwise(layer.with(panels), input, output, scratch);
+    }
+
+    fn dense(&self, input: &[i8], zp: i8, weights: &Weights, bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
+        match weights {
+            Weights::Narrow(panels) => product::<Smull>(input, panels, bias, accumulators, scratch),
+            Weights::Wide(w) => generic::dense(input, zp, w, bias, accumulators, scratch),
+        }
+    }
+
+    fn add(&self, a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
+        add(a, pa, b, pb, clamp, output);
+    }
 }
 
-/// See [`product`].
-pub(super) fn dense(input: &[i8], weights: &Panels, bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
-    product::<Smull>(input, &weights.values, &weights.meet, bias, sums, scratch);
-}
-
-/// See `glue::add`.
+/// See `elementwise::add`.
 pub(super) fn add(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
     assert!(a.len() == b.len() && a.len() == output.len(), "addends and sum differ in length");
     let (chunks_a, rest_a) = a.as_chunks::<LANES>();
@@ -187,5 +223,5 @@ pub(super) fn add(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, outp
             vst1q_s8(out.as_mut_ptr(), vminq_s8(vmaxq_s8(vcombine_s8(low, high), lo), hi));
         }
     }
-    glue::add(rest_a, pa, rest_b, pb, clamp, rest);
+    elementwise::add(rest_a, pa, rest_b, pb, clamp, rest);
 }

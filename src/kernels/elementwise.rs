@@ -1,9 +1,10 @@
-//! What lies between convolutions: sums, products, averages, tables, and channels that change their place. No heap, core only.
+//! What lies between convolutions: accumulators, products, averages, tables, and channels that
+//! change their place. No heap, core only.
 //!
-//! Knows no graph: slices in, slices out, NHWC without the batch. The arithmetic is `quant`'s.
+//! The arithmetic is `quant`'s.
 
 use super::ConvShape;
-use super::generic::LANES;
+use super::epilogue::LANES;
 use crate::quant::{Clamp, add_rndne, requant_rndne};
 
 /// One addend of [`add`]: zero point and s_in / s_out.
@@ -88,7 +89,7 @@ pub fn shuffle_channels(input: &[i8], channels: usize, groups: usize, output: &m
     }
 }
 
-/// Surrounds a picture with `value`. `input`: rows, columns, channels of the input; `before`: rows above and columns to the
+/// Surrounds a image with `value`. `input`: rows, columns, channels of the input; `before`: rows above and columns to the
 /// left; `output`: rows and columns of the result. Panics if a length is off.
 pub fn pad(values: &[i8], input: [usize; 3], before: [usize; 2], output: [usize; 2], value: i8, padded: &mut [i8]) {
     let [h, w, c] = input;
@@ -121,7 +122,7 @@ pub fn global_average(input: &[i8], zero_point: i8, scale: f32, clamp: Clamp, ou
 }
 
 /// As [`global_average`], of a function: `requant(sum_p table[input[p][c] as u8], scale)`. Values of the table lie within 2^15, so
-/// that sums of up to 2^16 pixels fit i32. Panics if the lengths do not divide.
+/// that accumulators of up to 2^16 pixels fit i32. Panics if the lengths do not divide.
 pub fn global_average_of(input: &[i8], table: &[i32; 256], scale: f32, clamp: Clamp, output: &mut [i8]) {
     let channels = output.len();
     assert_eq!(input.len() % channels.max(1), 0, "whole pixels");
@@ -131,7 +132,7 @@ pub fn global_average_of(input: &[i8], table: &[i32; 256], scale: f32, clamp: Cl
     }
 }
 
-/// Calls `f` with where each tap of the window at output (`oy`, `ox`) begins in the input, of those that lie in the picture.
+/// Calls `f` with where each tap of the window at output (`oy`, `ox`) begins in the input, of those that lie in the image.
 #[inline(always)]
 fn for_taps(s: &ConvShape, oy: usize, ox: usize, mut f: impl FnMut(usize)) {
     let [h, w, c] = s.input;
@@ -163,7 +164,7 @@ pub fn max_pool(s: &ConvShape, input: &[i8], output: &mut [i8]) {
 
 /// The average under the kernel: `requant(sum (input - zero_point), scale / count)`, scale = s_in / s_out.
 ///
-/// `count`: the taps in the picture, or with `whole` all taps, those in the padding counting as 0. Panics if a length is off.
+/// `count`: the taps in the image, or with `whole` all taps, those in the padding counting as 0. Panics if a length is off.
 pub fn average_pool(s: &ConvShape, input: &[i8], zero_point: i8, scale: f32, whole: bool, clamp: Clamp, output: &mut [i8]) {
     let c = s.input[2];
     assert_eq!(input.len(), s.input.iter().product::<usize>(), "input length");
@@ -171,15 +172,15 @@ pub fn average_pool(s: &ConvShape, input: &[i8], zero_point: i8, scale: f32, who
     for (pixel, out) in output.chunks_exact_mut(c).enumerate() {
         let (oy, ox) = (pixel / s.output[1], pixel % s.output[1]);
         for (block, out) in out.chunks_mut(LANES).enumerate() {
-            let (mut sums, mut count) = ([0i32; LANES], 0);
+            let (mut accumulators, mut count) = ([0i32; LANES], 0);
             for_taps(s, oy, ox, |at| {
                 count += 1;
-                for (sum, &v) in sums.iter_mut().zip(&input[at + block * LANES..][..out.len()]) {
+                for (sum, &v) in accumulators.iter_mut().zip(&input[at + block * LANES..][..out.len()]) {
                     *sum += v as i32 - zero_point as i32;
                 }
             });
             let count = if whole { s.kernel[0] * s.kernel[1] } else { count };
-            for (out, sum) in out.iter_mut().zip(sums) {
+            for (out, sum) in out.iter_mut().zip(accumulators) {
                 *out = requant_rndne(sum, scale / count.max(1) as f32, clamp);
             }
         }

@@ -1,26 +1,35 @@
-//! NEON kernels for 32-bit ARM: convolutions, products and depthwise convolutions (Cortex-A7, and A53 and A72 under a 32-bit system).
+//! NEON kernels for 32-bit ARM: convolutions, products and depthwise convolutions (Cortex-A7, and
+//! A53 and A72 under a 32-bit system).
 //!
-//! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
-//!
-//! In assembly, because Rust has no stable NEON intrinsics for 32-bit ARM, and compiles for ARMv7 without NEON. The algorithms are
-//! those of `neon` and `depthwise`: two products fit i16 unless weights of -128 meet, and are added to sums of i32. ARM's
-//! 32-bit NEON has one rounding mode, to nearest with ties to even, and takes denormals for zero: a product that small rounds to zero.
+//! In assembly, because Rust has no stable NEON intrinsics for 32-bit ARM, and compiles for ARMv7
+//! without NEON. The algorithms are those of aarch64's `neon` and `depthwise_any`: two products fit
+//! i16 unless weights of -128 meet, and are added to accumulators of i32. ARM's 32-bit NEON has one
+//! rounding mode, to nearest with ties to even, and takes denormals for zero: a product that small
+//! rounds to zero.
 
-use super::generic::{Epilogue, EpilogueBlock, LANES};
-use super::narrow::{self, depthwise_firsts};
+use super::capabilities::capabilities;
+use super::epilogue::{EpilogueBlock, LANES};
+use super::panels::{self, depthwise_firsts};
 use super::patches::{Rows, Tiles, bytes, row};
-use super::taps::Taps;
-use super::{ConvShape, Panels};
+use super::taps::{self, Taps};
+use super::{ConvShape, KernelSet, Layer, Panels, WeightShape, Weights, generic};
 use crate::quant::{Clamp, ROUND_MAGIC};
 use core::arch::naked_asm;
 
 const PIXELS: usize = 2;
 /// Channels of a panel.
-pub(super) const CHANNELS: usize = 4;
+const CHANNELS: usize = 4;
 
-/// Proof that the CPU has NEON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ArmNeon(());
+/// The sets that this CPU has.
+pub(super) fn sets() -> Vec<&'static dyn KernelSet> {
+    ArmNeon::found().map(|set| set as &dyn KernelSet).into_iter().collect()
+}
+
+/// NEON on a 32-bit system. Its only value is proof that the CPU has it.
+#[derive(Debug)]
+struct ArmNeon(());
+
+static ARM_NEON: ArmNeon = ArmNeon(());
 
 /// What rounds and clamps: bounds as floats, less the zero point; the magic number; its bits less the zero point.
 #[repr(C)]
@@ -83,12 +92,12 @@ macro_rules! round_and_store {
     };
 }
 
-/// Two channels' products for two pixels, to the sums named: of 16 taps, or of eight, the first half of each channel's 16 weights.
-/// `apart`: of 16 taps, of which two weights of -128 may meet, whose products do not fit i16 together. q0, q1: values; q2, q3:
-/// weights.
+/// Two channels' products for two pixels, to the accumulators named: of 16 taps, or of eight, the
+/// first half of each channel's 16 weights. `apart`: of 16 taps, of which two weights of -128 may
+/// meet, whose products do not fit i16 together. q0, q1: values; q2, q3: weights.
 macro_rules! two_channels {
-    (16 taps, $($sums:literal),+) => {
-        two_channels!(@ "vmlal.s8 q4, d1, d5\nvmlal.s8 q5, d3, d5\nvmlal.s8 q6, d1, d7\nvmlal.s8 q7, d3, d7\n", $($sums),+)
+    (16 taps, $($accumulators:literal),+) => {
+        two_channels!(@ "vmlal.s8 q4, d1, d5\nvmlal.s8 q5, d3, d5\nvmlal.s8 q6, d1, d7\nvmlal.s8 q7, d3, d7\n", $($accumulators),+)
     };
     (apart, $a0:literal, $b0:literal, $a1:literal, $b1:literal) => {
         concat!(
@@ -97,8 +106,8 @@ macro_rules! two_channels {
             "vpadal.s16 ", $a0, ", q4\nvpadal.s16 ", $b0, ", q5\nvpadal.s16 ", $a1, ", q6\nvpadal.s16 ", $b1, ", q7"
         )
     };
-    (8 taps, $($sums:literal),+) => {
-        two_channels!(@ "", $($sums),+)
+    (8 taps, $($accumulators:literal),+) => {
+        two_channels!(@ "", $($accumulators),+)
     };
     (@ $second_half:literal, $a0:literal, $b0:literal, $a1:literal, $b1:literal) => {
         concat!(
@@ -110,15 +119,16 @@ macro_rules! two_channels {
     };
 }
 
-/// Makes a function of the sums of two pixels and four channels, which takes 16 taps in one of the ways of [`two_channels`].
+/// Makes a function of the accumulators of two pixels and four channels, which takes 16 taps in one
+/// of the ways of [`two_channels`].
 macro_rules! tile {
     ($(#[$doc:meta])* $name:ident, $($way:tt)+) => {
         $(#[$doc])*
         /// # Safety
         /// The CPU has NEON. `a`, `b`: `8 * eights` readable values, rounded up to 16 unless `eights` is odd; `panel`:
-        /// `[eights / 2][4][16]`, rounded up; `sums`: four writable sums there and four more 16 further on.
+        /// `[eights / 2][4][16]`, rounded up; `accumulators`: four writable accumulators there and four more 16 further on.
         #[unsafe(naked)]
-        unsafe extern "C" fn $name(a: *const i8, b: *const i8, panel: *const i8, eights: usize, sums: *mut i32) {
+        unsafe extern "C" fn $name(a: *const i8, b: *const i8, panel: *const i8, eights: usize, accumulators: *mut i32) {
             naked_asm!(
                 ".fpu neon",
                 "vpush {{d8-d15}}",
@@ -166,12 +176,12 @@ tile!(
     tile_apart, apart
 );
 
-/// 16 sums and their block to 16 outputs.
+/// 16 accumulators and their block to 16 outputs.
 ///
 /// # Safety
-/// The CPU has NEON. `sums`: 16 readable; `out`: 16 writable.
+/// The CPU has NEON. `accumulators`: 16 readable; `out`: 16 writable.
 #[unsafe(naked)]
-unsafe extern "C" fn requant(sums: *const i32, block: *const EpilogueBlock, rounding: *const Rounding, out: *mut i8) {
+unsafe extern "C" fn requant(accumulators: *const i32, block: *const EpilogueBlock, rounding: *const Rounding, out: *mut i8) {
     naked_asm!(
         ".fpu neon",
         "vld1.32 {{d16-d19}}, [r0]!",
@@ -185,7 +195,7 @@ unsafe extern "C" fn requant(sums: *const i32, block: *const EpilogueBlock, roun
     )
 }
 
-/// Two taps of 16 channels to the sums in q8 to q11, added up in i16 first, or apart. q0, q1: values; q2, q3: weights.
+/// Two taps of 16 channels to the accumulators in q8 to q11, added up in i16 first, or apart. q0, q1: values; q2, q3: weights.
 macro_rules! two_taps {
     (together) => {
         concat!(
@@ -273,64 +283,54 @@ depthwise_pixel!(
 );
 
 impl ArmNeon {
-    /// The token, if the CPU has the instructions.
-    pub fn new() -> Option<Self> {
+    /// The set, if the CPU has the instructions.
+    fn found() -> Option<&'static Self> {
         /// NEON's bit (Linux, asm/hwcap.h).
         const HWCAP_NEON: u64 = 1 << 12;
-        let found = super::capabilities().is_some_and(|bits| bits & HWCAP_NEON != 0);
-        found.then_some(Self(()))
+        capabilities().is_some_and(|bits| bits & HWCAP_NEON != 0).then_some(&ARM_NEON)
     }
 
     /// Sums of up to 16 channels, `[pixel][channel]`. `apart`: weights of -128 may meet.
-    fn sums<const N: usize>(self, rows: &Rows<'_, N>, panels: &[i8], apart: bool) -> [[i32; LANES]; PIXELS] {
+    fn accumulators<const N: usize>(&self, rows: &Rows<'_, N>, panels: &[i8], apart: bool) -> [[i32; LANES]; PIXELS] {
         const { assert!(N <= PIXELS) };
         let panel_len = rows.taps().div_ceil(16) * 16 * CHANNELS;
-        let mut sums = [[0; LANES]; PIXELS];
+        let mut accumulators = [[0; LANES]; PIXELS];
         for (panel, first) in panels.chunks_exact(panel_len).zip((0..LANES).step_by(CHANNELS)) {
-            let to = sums.as_flattened_mut()[first..].as_mut_ptr();
-            // SAFETY: the token proves NEON. `Rows` proves whole loads of 16 of each pixel's taps, the panel is as long as they are,
-            // and behind `to` lie four sums or more of a row of 16, and the second row.
+            let to = accumulators.as_flattened_mut()[first..].as_mut_ptr();
+            // SAFETY: the set proves NEON. `Rows` proves whole loads of 16 of each pixel's taps, the panel is as long as they are,
+            // and behind `to` lie four accumulators or more of a row of 16, and the second row.
             unsafe {
                 let tile = if apart { tile_apart } else { tile };
                 tile(rows.of(0), rows.of(N - 1), panel.as_ptr(), rows.taps().div_ceil(8), to);
             }
         }
-        sums
+        accumulators
     }
 
-    /// A convolution that is not depthwise; see `generic::conv` for the arguments.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn conv(
-        self,
-        s: &ConvShape,
-        input: &[i8],
-        zero_point: i8,
-        weights: &[i8],
-        e: Epilogue<'_>,
-        output: &mut [i8],
-        scratch: &mut [i16],
-    ) {
+    /// A convolution that is not depthwise.
+    fn narrow_conv(&self, layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
         let [oh, ow, oc] = s.output;
         assert_eq!(output.len(), oh * ow * oc, "output length");
         let panels_len = s.patch_len().div_ceil(16) * 16 * LANES;
         let rounding = Rounding::of(e.clamp);
         let channels = oc / s.groups;
-        let (blocks, group_len) = (channels.div_ceil(LANES), narrow::packed_len::<CHANNELS, 16>(channels, s.patch_len()));
+        let (blocks, group_len) = (channels.div_ceil(LANES), panels::packed_len::<CHANNELS, 16>(channels, s.patch_len()));
         let scratch = bytes(scratch);
         for group in 0..s.groups {
             let (blocks, weights) = (&e.blocks[group * blocks..][..blocks], &weights[group * group_len..][..group_len]);
             let mut tiles = Tiles::<PIXELS>::new(s, group, input, zero_point, scratch);
             while let Some((pixel, pixels, rows)) = tiles.next() {
                 for ((i, block), panels) in blocks.iter().enumerate().zip(weights.chunks(panels_len)) {
-                    let sums = self.sums(&rows, panels, block.apart);
-                    for (p, sums) in sums.iter().enumerate().take(pixels) {
+                    let accumulators = self.accumulators(&rows, panels, block.apart);
+                    for (p, accumulators) in accumulators.iter().enumerate().take(pixels) {
                         let first = i * LANES;
                         let to = (pixel + p) * oc + group * channels + first;
                         let out = &mut output[to..][..LANES.min(channels - first)];
                         let mut whole = [0; LANES];
                         let to = if out.len() == LANES { out.as_mut_ptr() } else { whole.as_mut_ptr() };
-                        // SAFETY: the token proves NEON; 16 sums, a block, and 16 outputs there.
-                        unsafe { requant(sums.as_ptr(), block, &rounding, to) };
+                        // SAFETY: the set proves NEON; 16 accumulators, a block, and 16 outputs there.
+                        unsafe { requant(accumulators.as_ptr(), block, &rounding, to) };
                         if out.len() < LANES {
                             out.copy_from_slice(&whole[..out.len()]);
                         }
@@ -340,30 +340,21 @@ impl ArmNeon {
         }
     }
 
-    /// A fully connected layer up to its sums; `bias` holds the zero point's share.
-    pub(super) fn dense(self, input: &[i8], weights: &Panels, bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
+    /// A fully connected layer up to its accumulators; `bias` holds the zero point's share.
+    fn narrow_dense(&self, input: &[i8], weights: &Panels, bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
         let row = row(input, bytes(scratch));
         let panels = weights.values.chunks(input.len().div_ceil(16) * 16 * LANES).zip(&weights.meet);
-        for ((sums, bias), (panels, apart)) in sums.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
-            let [acc, _] = self.sums(&row, panels, *apart);
-            for ((sum, bias), acc) in sums.iter_mut().zip(bias).zip(acc) {
+        for ((accumulators, bias), (panels, apart)) in accumulators.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
+            let [acc, _] = self.accumulators(&row, panels, *apart);
+            for ((sum, bias), acc) in accumulators.iter_mut().zip(bias).zip(acc) {
                 *sum = acc.wrapping_add(*bias);
             }
         }
     }
 
-    /// A depthwise convolution that `narrow` packed; see `generic::depthwise` for the rest. `scratch`: [`taps::scratch_len`].
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn depthwise(
-        self,
-        s: &ConvShape,
-        input: &[i8],
-        zero_point: i8,
-        weights: &[i8],
-        e: Epilogue<'_>,
-        output: &mut [i8],
-        scratch: &mut [i16],
-    ) {
+    /// A depthwise convolution that `panels` packed. `scratch`: [`taps::scratch_len`].
+    fn narrow_depthwise(&self, layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
         let (c, [oh, ow, _]) = (s.input[2], s.output);
         assert_eq!(output.len(), oh * ow * c, "output length");
         assert_eq!(weights.len(), c.div_ceil(LANES) * s.patch_len() * LANES, "packed length");
@@ -380,7 +371,7 @@ impl ArmNeon {
                 let mut whole = [0; LANES];
                 let to = if out.len() == LANES { out.as_mut_ptr() } else { whole.as_mut_ptr() };
                 let base = base.wrapping_add(first);
-                // SAFETY: the token proves NEON. Of each tap 16 values are readable from the block's first channel on (`Taps`), each
+                // SAFETY: the set proves NEON. Of each tap 16 values are readable from the block's first channel on (`Taps`), each
                 // block has 16 weights a tap, and 16 outputs are there.
                 unsafe {
                     let pixel = if block.apart { depthwise_pixel_apart } else { depthwise_pixel };
@@ -390,6 +381,56 @@ impl ArmNeon {
                     out.copy_from_slice(&whole[..out.len()]);
                 }
             }
+        }
+    }
+}
+
+impl KernelSet for ArmNeon {
+    fn name(&self) -> &'static str {
+        "armv7-neon"
+    }
+
+    fn pack(&self, weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Weights {
+        if !panels::fits(weights) {
+            return Weights::Wide(generic::pack_groups(weights, shape));
+        }
+        let values = panels::pack::<CHANNELS, 16>(weights, shape, zero_point.into(), bias);
+        let meet = panels::meet_in_panels::<CHANNELS, 16>(&values, shape);
+        Weights::Narrow(Panels { values, meet })
+    }
+
+    fn pack_depthwise(&self, s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
+        match panels::fits(weights) {
+            true => Weights::Narrow(panels::pack_depthwise(weights, zero_point, bias)),
+            false => Weights::Wide(generic::pack_depthwise(weights, s.output[2])),
+        }
+    }
+
+    fn scratch_len(&self, s: &ConvShape) -> usize {
+        match s.is_depthwise() {
+            true => taps::scratch_len(s),
+            false => self.product_scratch_len(s.patch_len()),
+        }
+    }
+
+    fn conv(&self, layer: Layer<'_, Weights>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        match layer.weights {
+            Weights::Narrow(panels) => self.narrow_conv(layer.with(panels.values.as_slice()), input, output, scratch),
+            Weights::Wide(_) => generic::conv(layer.wide(), input, output, scratch),
+        }
+    }
+
+    fn depthwise(&self, layer: Layer<'_, Weights>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        match layer.weights {
+            Weights::Narrow(panels) => self.narrow_depthwise(layer.with(panels.values.as_slice()), input, output, scratch),
+            Weights::Wide(_) => generic::depthwise(layer.wide(), input, output),
+        }
+    }
+
+    fn dense(&self, input: &[i8], zp: i8, weights: &Weights, bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
+        match weights {
+            Weights::Narrow(panels) => self.narrow_dense(input, panels, bias, accumulators, scratch),
+            Weights::Wide(w) => generic::dense(input, zp, w, bias, accumulators, scratch),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Depthwise convolutions by SDOT: 3x3 and 5x5, strides 1 and 2.
 //!
-//! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
+//! Accumulators are exact in i32, and what follows them is `quant`'s.
 //!
 //! SDOT adds four products to each lane, so a lane must hold four values of one channel. Four rows of a column are interleaved
 //! by bytes once, `[16 channels][4 rows]`, and serve every output that sees them: a pass computes several rows of outputs from
@@ -19,13 +19,13 @@
 //!
 //! against 18 and 50 multiplies of half the pace without the dot product. Columns in the padding hold the zero point.
 
-use super::ConvShape;
 use super::dotprod::Dotprod;
-use super::generic::{Epilogue, EpilogueBlock, LANES};
-use super::narrow::depthwise_firsts;
-use super::narrow::take_zero_point;
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
-use super::window::{ROWS, Row, Window};
+use crate::kernels::epilogue::{EpilogueBlock, LANES};
+use crate::kernels::panels::{depthwise_firsts, take_zero_point};
+use crate::kernels::patches::bytes;
+use crate::kernels::window::{ROWS, Row, Window};
+use crate::kernels::{ConvShape, Layer};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -82,7 +82,7 @@ pub(super) fn pack(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i
 #[inline(always)]
 fn sdot(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     let mut acc = acc;
-    // SAFETY: only a method of `Dotprod` comes here, a token that found the instruction on this CPU; registers only.
+    // SAFETY: only `depthwise` comes here, whose `Dotprod` exists where the instruction was found on this CPU; registers only.
     unsafe {
         asm!(
             ".arch_extension dotprod",
@@ -94,41 +94,25 @@ fn sdot(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     acc
 }
 
-impl Dotprod {
-    /// A layer that it [`takes`]; `weights` and the bias as [`pack`] left them. See `generic::depthwise` for the rest.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn depthwise(
-        self,
-        s: &ConvShape,
-        input: &[i8],
-        zero_point: i8,
-        weights: &[i8],
-        e: Epilogue<'_>,
-        output: &mut [i8],
-        scratch: &mut [i16],
-    ) {
-        let columns = super::patches::bytes(scratch);
-        match (s.kernel[0], s.stride[0]) {
-            (3, 1) => for_reach!(e, BY_UZP, layer::[3, 1, 3](s, input, zero_point, weights, e, output, columns)),
-            (3, _) => for_reach!(e, BY_UZP, layer::[3, 2, 3](s, input, zero_point, weights, e, output, columns)),
-            (_, 1) => {
-                for_reach!(e, BY_UZP, layer::[5, 1, 10](s, input, zero_point, weights, e, output, columns))
-            }
-            _ => for_reach!(e, BY_UZP, layer::[5, 2, 10](s, input, zero_point, weights, e, output, columns)),
-        }
+/// A layer that it [`takes`]; weights and bias as [`pack`] left them. The set proves that the CPU has SDOT.
+pub(super) fn depthwise(_proof: &Dotprod, l: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+    let columns = bytes(scratch);
+    match (l.shape.kernel[0], l.shape.stride[0]) {
+        (3, 1) => for_reach!(l.epilogue, BY_UZP, layer::[3, 1, 3](l, input, output, columns)),
+        (3, _) => for_reach!(l.epilogue, BY_UZP, layer::[3, 2, 3](l, input, output, columns)),
+        (_, 1) => for_reach!(l.epilogue, BY_UZP, layer::[5, 1, 10](l, input, output, columns)),
+        _ => for_reach!(l.epilogue, BY_UZP, layer::[5, 2, 10](l, input, output, columns)),
     }
 }
 
 /// `SIDE`: rows and columns of the kernel. `TAPS`: columns of all groups.
 fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8>(
-    s: &ConvShape,
+    layer: Layer<'_, [i8]>,
     input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
     output: &mut [i8],
     columns: &mut [i8],
 ) {
+    let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
     let [h, w, c] = s.input;
     let [oh, ow, _] = s.output;
     let (rows, groups) = (const { pass_rows(SIDE, STRIDE) }, TAPS / SIDE);
@@ -162,7 +146,7 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
     }
 }
 
-/// Interleaves four rows of 16 channels, of a window that sees as many columns as `columns` in the picture.
+/// Interleaves four rows of 16 channels, of a window that sees as many columns as `columns` in the image.
 #[inline(always)]
 fn interleave([mut a, mut b, mut c, mut d]: [Row; ROWS], columns: &mut [Column]) {
     for out in columns {
@@ -238,7 +222,7 @@ fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: 
         "weights and outputs of the tile"
     );
     assert!(columns.len() >= (TAPS / SIDE - 1) * group + (N - 1) * STRIDE + SIDE, "all columns of all groups");
-    let mut sums: [Sums; N] = core::array::from_fn(|_| begin(&block.begin));
+    let mut accumulators: [Sums; N] = core::array::from_fn(|_| begin(&block.begin));
     macro_rules! quads {
         ($($q:literal)+) => {$({
             // SAFETY: weights were checked to hold 16 bytes for each tap of each of four quads.
@@ -250,7 +234,7 @@ fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: 
                     let x = unsafe { vld1q_s8(columns.as_ptr().add(g * group + column).cast::<i8>().add($q * LANES)) };
                     for p in 0..N {
                         if column >= p * STRIDE && column < p * STRIDE + SIDE {
-                            sums[p][$q] = sdot(sums[p][$q], w[g * SIDE + column - p * STRIDE], x);
+                            accumulators[p][$q] = sdot(accumulators[p][$q], w[g * SIDE + column - p * STRIDE], x);
                         }
                     }
                 }
@@ -258,8 +242,8 @@ fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: 
         })+};
     }
     quads!(0 1 2 3);
-    for (p, sums) in sums.into_iter().enumerate() {
-        let values = outputs.requant(sums, &Numbers::of(block));
+    for (p, accumulators) in accumulators.into_iter().enumerate() {
+        let values = outputs.requant(accumulators, &Numbers::of(block));
         // SAFETY: `out` was checked to hold 16 channels from `first` on of N pixels.
         unsafe { vst1q_s8(out.as_mut_ptr().add(p * c + first), values) };
     }

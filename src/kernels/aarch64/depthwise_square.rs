@@ -1,22 +1,23 @@
-//! Depthwise convolutions by NEON for cores that reorder instructions: 3x3 and 5x5, any stride, padding and dilation. `listed` takes
-//! the others.
+//! Depthwise convolutions by NEON for cores that reorder instructions: 3x3 and 5x5, any stride,
+//! padding and dilation. `listed` takes the others.
 //!
-//! Algorithm: the picture is gone over once for each block of 16 channels, whose 9 or 25 weights stay at hand. Two taps make
-//! a sum of products that fits i16 (see `neon`), which is added to sums of i32 that begin at the bias:
+//! Algorithm: the image is gone over once for each block of 16 channels, whose 9 or 25 weights stay at hand. Two taps make
+//! a sum of products that fits i16 (see `neon`), which is added to accumulators of i32 that begin at the bias:
 //!
 //! ```text
 //! t = x[i] * w[i] + x[i + 1] * w[i + 1]     8 lanes of i16: smull, smlal
 //! acc += t                                  4 lanes of i32: saddw
 //! ```
 //!
-//! Multiplying is what bounds it: two multiplies a tap and 16 channels, one a cycle on A72 and A76. A row outside the picture is
-//! read from a line of padding; columns whose taps all lie within the picture's width are done in one go, the others one by one.
+//! Multiplying is what bounds it: two multiplies a tap and 16 channels, one a cycle on A72 and A76. A row outside the image is
+//! read from a line of padding; columns whose taps all lie within the image's width are done in one go, the others one by one.
 //! The last block of a layer whose channels are no multiple of 16 overlaps the one before.
 
-use super::ConvShape;
-use super::generic::{Epilogue, EpilogueBlock, LANES};
-use super::narrow::depthwise_firsts;
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
+use crate::kernels::epilogue::{EpilogueBlock, LANES};
+use crate::kernels::panels::depthwise_firsts;
+use crate::kernels::patches::bytes;
+use crate::kernels::{ConvShape, Layer};
 use core::arch::aarch64::*;
 use core::arch::asm;
 use core::ops::Range;
@@ -26,39 +27,29 @@ pub(super) fn takes(s: &ConvShape, blocks: &[EpilogueBlock]) -> bool {
     (s.kernel == [3, 3] || s.kernel == [5, 5]) && s.input[2] >= LANES && !blocks.iter().any(|block| block.apart)
 }
 
-/// A layer that it [`takes`]; `weights` and the bias as `narrow::pack_depthwise` left them. See `generic::depthwise` for the rest.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn depthwise(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
-    output: &mut [i8],
-    scratch: &mut [i16],
-) {
-    let padding = &mut super::patches::bytes(scratch)[..padding_len(s)];
-    padding.fill(zero_point);
-    match s.kernel[0] {
-        3 => for_reach!(e, BY_XTN, blocks::[3, 9](s, input, padding, weights, e, output)),
-        _ => for_reach!(e, BY_XTN, blocks::[5, 25](s, input, padding, weights, e, output)),
+/// A layer that it [`takes`]; weights and bias as `panels::pack_depthwise` left them.
+pub(super) fn depthwise(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+    let padding = &mut bytes(scratch)[..padding_len(layer.shape)];
+    padding.fill(layer.zero_point);
+    match layer.shape.kernel[0] {
+        3 => for_reach!(layer.epilogue, BY_XTN, blocks::[3, 9](layer, input, padding, output)),
+        _ => for_reach!(layer.epilogue, BY_XTN, blocks::[5, 25](layer, input, padding, output)),
     }
 }
 
-/// Values in a line of padding: as many as in a row of the picture.
+/// Values in a line of padding: as many as in a row of the image.
 fn padding_len(s: &ConvShape) -> usize {
     s.input[1] * s.input[2]
 }
 
 /// `SIDE`: rows and columns of the kernel, `TAPS`: its square.
 fn blocks<const SIDE: usize, const TAPS: usize, const REACH: u8>(
-    s: &ConvShape,
+    layer: Layer<'_, [i8]>,
     input: &[i8],
     padding: &[i8],
-    weights: &[i8],
-    e: Epilogue<'_>,
     output: &mut [i8],
 ) {
+    let Layer { shape: s, weights, epilogue: e, .. } = layer;
     let [h, w, c] = s.input;
     let [oh, ow, _] = s.output;
     const { assert!(SIDE * SIDE == TAPS) };
@@ -87,9 +78,9 @@ struct Place<'e, const TAPS: usize, const REACH: u8> {
     block: &'e EpilogueBlock,
     numbers: Numbers,
     weights: [int8x16_t; TAPS],
-    /// A row of the picture's length of the zero point.
+    /// A row of the image's length of the zero point.
     padding: &'e [i8],
-    /// Columns whose taps all lie within the picture's width.
+    /// Columns whose taps all lie within the image's width.
     inside: Range<usize>,
     first: usize,
 }
@@ -118,8 +109,8 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
                 None => (self.padding.as_ptr(), 0),
             };
             // SAFETY: rows and padding hold `w` columns of `c` channels, of which there are 16 from `first` on.
-            let sums = self.sum(|t| unsafe { load(at(t).0, at(t).1) });
-            self.outputs.store(sums, &self.numbers, &mut out[ox * c + self.first..][..LANES]);
+            let accumulators = self.sum(|t| unsafe { load(at(t).0, at(t).1) });
+            self.outputs.store(accumulators, &self.numbers, &mut out[ox * c + self.first..][..LANES]);
         }
         if from == to {
             return;
@@ -136,8 +127,8 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
         for _ in from..to {
             // SAFETY: the last column's last tap and its output were checked to be there; all others lie before them.
             unsafe {
-                let sums = self.sum(|t| load(at[t / SIDE], columns[t % SIDE]));
-                vst1q_s8(out, self.outputs.requant(sums, &self.numbers));
+                let accumulators = self.sum(|t| load(at[t / SIDE], columns[t % SIDE]));
+                vst1q_s8(out, self.outputs.requant(accumulators, &self.numbers));
             }
             at = at.map(|at| at.wrapping_add(step));
             out = out.wrapping_add(c);
@@ -163,7 +154,8 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
     }
 }
 
-/// 16 values from `at + offset` on. In assembly, because the compiler counts every tap's pointer on by itself instead of one offset.
+/// 16 values from `at + offset` on. In assembly, because the compiler counts every tap's pointer on
+/// by itself instead of one offset.
 ///
 /// # Safety
 /// 16 values are readable there.

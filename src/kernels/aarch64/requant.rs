@@ -1,14 +1,12 @@
 //! Sums to int8 outputs in NEON registers: bias, scale, rounding and clamp of a block of 16 channels.
 //!
-//! Knows no convolution; the arithmetic is `quant::requant_rndne`'s, to the last bit.
-//!
-//! Converting costs two cycles of one pipe for four values, in either direction, adding half of one. So where sums allow it
-//! (`generic::Reach`) they begin with the bits of M = 1.5 * 2^23 and are floats by themselves, and the bits of the float M + x
+//! Converting costs two cycles of one pipe for four values, in either direction, adding half of one. So where accumulators allow it
+//! (`Reach`) they begin with the bits of M = 1.5 * 2^23 and are floats by themselves, and the bits of the float M + x
 //! less those of M are x rounded ties to even. Of those bits the lower 16 are enough where x is within i16, which holds for most
 //! blocks of a layer even if one of its channels goes further. Narrowing with
 //! saturation keeps order, so that clamping to the output's range at the end gives what clamping before rounding gives.
 
-use super::generic::{Epilogue, EpilogueBlock, LANES};
+use crate::kernels::epilogue::{Epilogue, EpilogueBlock, LANES};
 use crate::quant::{Clamp, ROUND_MAGIC};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -19,7 +17,7 @@ use core::ops::Range;
 pub(super) type Sums = [int32x4_t; 4];
 
 /// What an epilogue allows, as a constant that kernels are compiled for: the sum of what holds of this and the following.
-/// Nothing: sums go anywhere, and are converted.
+/// Nothing: accumulators go anywhere, and are converted.
 pub(super) const ANY: u8 = 0;
 /// Sums are floats by themselves: `Reach::Float`, or further only in some blocks.
 pub(super) const FLOAT: u8 = 1;
@@ -37,7 +35,7 @@ pub(super) const BY_UZP: u8 = 0;
 /// Calls a function that is generic over what an epilogue allows, which comes last. `$by`: [`BY_XTN`] or [`BY_UZP`].
 macro_rules! for_reach {
     ($e:expr, $by:ident, $f:ident::[$($g:tt),*]($($a:expr),* $(,)?)) => {{
-        use $crate::kernels::{generic::Reach, requant::{ALL, ANY, EVEN, FLOAT, SHORT, $by}};
+        use $crate::kernels::{epilogue::Reach, aarch64::requant::{ALL, ANY, EVEN, FLOAT, SHORT, $by}};
         let clamp = $e.clamp;
         match ($e.reach, (clamp.lo, clamp.hi) == (-128, 127), clamp.zero_point % 2 == 0) {
             (Reach::Any, ..) => $f::<$($g,)* ANY>($($a),*),
@@ -90,7 +88,7 @@ impl Numbers {
     }
 }
 
-/// What one layer's sums pass through. `REACH`: how far they go.
+/// What one layer's accumulators pass through. `REACH`: how far they go.
 #[derive(Clone, Copy)]
 pub(super) struct Outputs<const REACH: u8> {
     zero_point: int16x8_t,
@@ -120,13 +118,13 @@ impl<const REACH: u8> Outputs<REACH> {
         }
     }
 
-    /// 16 sums, which began with their block's, to outputs.
+    /// 16 accumulators, which began with their block's, to outputs.
     #[inline(always)]
-    pub(super) fn requant(&self, sums: Sums, n: &Numbers) -> int8x16_t {
-        if REACH & SHORT != 0 { self.requant_as::<true>(sums, n) } else { self.requant_as::<false>(sums, n) }
+    pub(super) fn requant(&self, accumulators: Sums, n: &Numbers) -> int8x16_t {
+        if REACH & SHORT != 0 { self.requant_as::<true>(accumulators, n) } else { self.requant_as::<false>(accumulators, n) }
     }
 
-    /// The sums of two outputs of a block.
+    /// The accumulators of two outputs of a block.
     #[inline(always)]
     pub(super) fn requant_two(&self, [a, b]: [Sums; 2], block: &EpilogueBlock) -> [int8x16_t; 2] {
         let numbers = Numbers::of(block);
@@ -135,17 +133,17 @@ impl<const REACH: u8> Outputs<REACH> {
 
     /// The same where it is known whether the block is short (`EpilogueBlock::short`).
     #[inline(always)]
-    fn requant_as<const IS_SHORT: bool>(&self, sums: Sums, n: &Numbers) -> int8x16_t {
+    fn requant_as<const IS_SHORT: bool>(&self, accumulators: Sums, n: &Numbers) -> int8x16_t {
         // SAFETY: NEON is part of aarch64's baseline; registers only.
         unsafe {
             if REACH & FLOAT == 0 {
-                let q: Sums = core::array::from_fn(|i| vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sums[i]), n.scale[i])));
+                let q: Sums = core::array::from_fn(|i| vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(accumulators[i]), n.scale[i])));
                 let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), self.zero_point);
                 let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[2]), q[3]), self.zero_point);
                 return self.clamp(low, high);
             }
             let rounded: Sums = core::array::from_fn(|i| {
-                let sum = vaddq_f32(vreinterpretq_f32_s32(sums[i]), n.rest[i]);
+                let sum = vaddq_f32(vreinterpretq_f32_s32(accumulators[i]), n.rest[i]);
                 vreinterpretq_s32_f32(vaddq_f32(vmulq_f32(sum, n.scale[i]), self.magic))
             });
             if !IS_SHORT {
@@ -174,8 +172,8 @@ impl<const REACH: u8> Outputs<REACH> {
 
     /// The same, stored to `out`: 16 channels, or as many as `out` takes.
     #[inline(always)]
-    pub(super) fn store(&self, sums: Sums, n: &Numbers, out: &mut [i8]) {
-        Self::put(self.requant(sums, n), out);
+    pub(super) fn store(&self, accumulators: Sums, n: &Numbers, out: &mut [i8]) {
+        Self::put(self.requant(accumulators, n), out);
     }
 
     /// Stores as many of 16 outputs as `out` takes.
@@ -208,39 +206,39 @@ impl<const REACH: u8> Outputs<REACH> {
         let _ = (at, rest);
     }
 
-    /// Stores the sums of a block of 16 channels: a pixel's where its `to` points, which goes on behind them.
+    /// Stores the accumulators of a block of 16 channels: a pixel's where its `to` points, which goes on behind them.
     ///
     /// # Safety
     /// 16 values are writable at each `to`.
     #[inline(always)]
-    pub(super) unsafe fn store_whole<const N: usize>(&self, sums: [Sums; N], block: &EpilogueBlock, to: &mut [*mut i8; N]) {
+    pub(super) unsafe fn store_whole<const N: usize>(&self, accumulators: [Sums; N], block: &EpilogueBlock, to: &mut [*mut i8; N]) {
         // SAFETY: the caller's promise.
         unsafe {
             if REACH & (FLOAT | SHORT) == FLOAT && block.short {
                 let numbers = Numbers::on::<0>(block);
                 for p in 0..N {
-                    store_on(&mut to[p], self.requant_as::<true>(sums[p], &numbers));
+                    store_on(&mut to[p], self.requant_as::<true>(accumulators[p], &numbers));
                 }
             } else {
                 let numbers = Numbers::on::<1>(block);
                 for p in 0..N {
-                    store_on(&mut to[p], self.requant(sums[p], &numbers));
+                    store_on(&mut to[p], self.requant(accumulators[p], &numbers));
                 }
             }
         }
     }
 
-    /// As [`Outputs::store_whole`] of a block of eight channels: the sums of two pixels become outputs together.
+    /// As [`Outputs::store_whole`] of a block of eight channels: the accumulators of two pixels become outputs together.
     ///
     /// # Safety
     /// Eight values are writable at each `to`.
     #[inline(always)]
-    pub(super) unsafe fn store_eight<const N: usize>(&self, sums: [Sums; N], block: &EpilogueBlock, to: &[*mut i8; N]) {
+    pub(super) unsafe fn store_eight<const N: usize>(&self, accumulators: [Sums; N], block: &EpilogueBlock, to: &[*mut i8; N]) {
         const { assert!(N.is_multiple_of(2)) };
         let Numbers { rest, scale } = Numbers::of(block);
         let twice = Numbers { rest: [rest[0], rest[1], rest[0], rest[1]], scale: [scale[0], scale[1], scale[0], scale[1]] };
         for p in (0..N).step_by(2) {
-            let ([a, b, ..], [c, d, ..]) = (sums[p], sums[p + 1]);
+            let ([a, b, ..], [c, d, ..]) = (accumulators[p], accumulators[p + 1]);
             let values = self.requant([a, b, c, d], &twice);
             // SAFETY: the caller's promise.
             unsafe {
@@ -250,14 +248,14 @@ impl<const REACH: u8> Outputs<REACH> {
         }
     }
 
-    /// As [`Outputs::store_whole`] of a block of four channels: the sums of four pixels become outputs together.
+    /// As [`Outputs::store_whole`] of a block of four channels: the accumulators of four pixels become outputs together.
     ///
     /// # Safety
     /// Four values are writable at each `to`.
     #[inline(always)]
-    pub(super) unsafe fn store_four(&self, sums: [Sums; 4], block: &EpilogueBlock, to: &[*mut i8; 4]) {
+    pub(super) unsafe fn store_four(&self, accumulators: [Sums; 4], block: &EpilogueBlock, to: &[*mut i8; 4]) {
         let Numbers { rest, scale } = Numbers::of(block);
-        let values = self.requant(sums.map(|[a, ..]| a), &Numbers { rest: [rest[0]; 4], scale: [scale[0]; 4] });
+        let values = self.requant(accumulators.map(|[a, ..]| a), &Numbers { rest: [rest[0]; 4], scale: [scale[0]; 4] });
         // SAFETY: the caller's promise; registers only otherwise.
         unsafe {
             let words = vreinterpretq_s32_s8(values);
@@ -268,21 +266,21 @@ impl<const REACH: u8> Outputs<REACH> {
         }
     }
 
-    /// As [`Outputs::store_whole`], where pixels or channels may be fewer than sums. `out`: the pixels' rows of `all` channels, of
-    /// which the block has `channels`.
+    /// As [`Outputs::store_whole`], where pixels or channels may be fewer than accumulators. `out`:
+    /// the pixels' rows of `all` channels, of which the block has `channels`.
     #[inline(always)]
     pub(super) fn store_part<const N: usize>(
         &self,
-        sums: [Sums; N],
+        accumulators: [Sums; N],
         block: &EpilogueBlock,
         out: &mut [i8],
         all: usize,
         channels: Range<usize>,
     ) {
         let numbers = Numbers::of(block);
-        for (p, sums) in sums.into_iter().enumerate() {
+        for (p, accumulators) in accumulators.into_iter().enumerate() {
             if let Some(row) = out.get_mut(p * all + channels.start..p * all + channels.end) {
-                self.store(sums, &numbers, row);
+                self.store(accumulators, &numbers, row);
             }
         }
     }
@@ -321,24 +319,24 @@ unsafe fn store_on(to: &mut *mut i8, values: int8x16_t) {
     }
 }
 
-/// What a block's sums begin with, once for all pixels.
+/// What a block's accumulators begin with, once for all pixels.
 #[inline(always)]
-pub(super) fn load(sums: &[i32; LANES]) -> Sums {
+pub(super) fn load(accumulators: &[i32; LANES]) -> Sums {
     // SAFETY: 16 words, read four at a time.
-    core::array::from_fn(|q| unsafe { vld1q_s32(sums.as_ptr().add(4 * q)) })
+    core::array::from_fn(|q| unsafe { vld1q_s32(accumulators.as_ptr().add(4 * q)) })
 }
 
-/// What a block's sums begin with, loaded anew for each pixel: copying registers would take the multipliers' place, so the
+/// What a block's accumulators begin with, loaded anew for each pixel: copying registers would take the multipliers' place, so the
 /// compiler must not see that two loads are the same.
 #[inline(always)]
-pub(super) fn begin(sums: &[i32; LANES]) -> Sums {
+pub(super) fn begin(accumulators: &[i32; LANES]) -> Sums {
     let (a, b, c, d);
     // SAFETY: 16 words; the instructions are of aarch64's baseline.
     unsafe {
         asm!(
             "ldp {a:q}, {b:q}, [{at}]",
             "ldp {c:q}, {d:q}, [{at}, #32]",
-            at = in(reg) sums.as_ptr(),
+            at = in(reg) accumulators.as_ptr(),
             a = out(vreg) a, b = out(vreg) b, c = out(vreg) c, d = out(vreg) d,
             options(readonly, nostack, preserves_flags)
         );

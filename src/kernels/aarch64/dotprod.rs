@@ -1,6 +1,6 @@
 //! Convolutions and products by SDOT, the signed dot product of ARMv8.2 (Cortex-A76, Neoverse-N1).
 //!
-//! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
+//! Accumulators are exact in i32, and what follows them is `quant`'s.
 //!
 //! Algorithm, for a tile of four pixels and 16 channels (`tiles`):
 //!
@@ -11,17 +11,22 @@
 //! A step's weights lie as `[16][4]`: 64 bytes, which four SDOT per pixel use with one lane of the pixel's 16 loaded taps. The
 //! intrinsic is not yet stable in Rust, so the one instruction is inline assembly.
 
-use super::ConvShape;
-use super::generic::{Epilogue, LANES};
-use super::patches::Rows;
 use super::requant::{Sums, begin, for_reach, load};
 use super::tiles::{Multiply, convolve, product, weights};
+use super::{depthwise_dotprod, neon};
+use crate::kernels::elementwise::Addend;
+use crate::kernels::epilogue::LANES;
+use crate::kernels::patches::Rows;
+use crate::kernels::{ConvShape, KernelSet, Layer, WeightShape, Weights, generic, panels};
+use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// Proof that the CPU has SDOT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dotprod(());
+/// Signed dot products (SDOT), as on a Cortex-A76. Its only value is proof that the CPU has the instruction.
+#[derive(Debug)]
+pub(super) struct Dotprod(());
+
+static DOTPROD: Dotprod = Dotprod(());
 
 /// `acc[i] += sum over 4 of w[4i + j] * x[4 LANE + j]`.
 #[inline(always)]
@@ -49,7 +54,7 @@ impl Multiply for Sdot {
     unsafe fn tile<const N: usize, const QUADS: usize>(
         rows: &Rows<'_, N>,
         panel: *const i8,
-        sums: &[i32; LANES],
+        accumulators: &[i32; LANES],
     ) -> [Sums; N] {
         let mut at: [*const i8; N] = core::array::from_fn(|p| rows.of(p));
         let mut panel = panel;
@@ -78,14 +83,14 @@ impl Multiply for Sdot {
         let whole = rows.taps() / 16;
         let rest = rows.taps().div_ceil(4) - 4 * whole;
         if whole > 0 {
-            // The first 16 taps are written out, so that what sums begin with is loaded while they are multiplied.
-            acc = core::array::from_fn(|_| begin(sums));
+            // The first 16 taps are written out, so that what accumulators begin with is loaded while they are multiplied.
+            acc = core::array::from_fn(|_| begin(accumulators));
             sixteen!();
             for _ in 1..whole {
                 sixteen!();
             }
         } else {
-            acc = [load(sums); N];
+            acc = [load(accumulators); N];
         }
         if rest == 0 {
             return acc;
@@ -125,28 +130,64 @@ unsafe fn values(at: &mut *const i8) -> int8x16_t {
 }
 
 impl Dotprod {
-    /// The token, if the CPU has the instruction.
-    pub fn new() -> Option<Self> {
-        std::arch::is_aarch64_feature_detected!("dotprod").then_some(Self(()))
+    /// The set, if the CPU has the instruction.
+    pub(super) fn found() -> Option<&'static Self> {
+        std::arch::is_aarch64_feature_detected!("dotprod").then_some(&DOTPROD)
+    }
+}
+
+impl KernelSet for Dotprod {
+    fn name(&self) -> &'static str {
+        "aarch64-dotprod"
     }
 
-    /// See [`convolve`].
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn conv(
-        self,
-        s: &ConvShape,
-        input: &[i8],
-        zero_point: i8,
-        weights: &[i8],
-        e: Epilogue<'_>,
-        output: &mut [i8],
-        scratch: &mut [i16],
-    ) {
-        for_reach!(e, BY_UZP, convolve::[Sdot](s, input, zero_point, weights, e, output, scratch));
+    fn pack(&self, weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Weights {
+        match panels::fits(weights) {
+            true => Weights::narrow(panels::pack::<LANES, 4>(weights, shape, zero_point.into(), bias)),
+            false => Weights::Wide(generic::pack_groups(weights, shape)),
+        }
     }
 
-    /// See [`product`].
-    pub(super) fn dense(self, input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
-        product::<Sdot>(input, weights, &[], bias, sums, scratch);
+    fn pack_depthwise(&self, s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
+        match panels::fits(weights) && depthwise_dotprod::takes(s) {
+            true => Weights::narrow(depthwise_dotprod::pack(s, weights, zero_point, bias)),
+            false => super::pack_depthwise(s, weights, zero_point, bias),
+        }
+    }
+
+    fn begins_as_float(&self) -> bool {
+        true
+    }
+
+    fn scratch_len(&self, s: &ConvShape) -> usize {
+        match s.is_depthwise() {
+            true => super::depthwise_scratch_len(s),
+            false => self.product_scratch_len(s.patch_len()),
+        }
+    }
+
+    fn conv(&self, layer: Layer<'_, Weights>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        let Weights::Narrow(panels) = layer.weights else { return generic::conv(layer.wide(), input, output, scratch) };
+        let layer = layer.with(panels);
+        for_reach!(layer.epilogue, BY_UZP, convolve::[Sdot](layer, input, output, scratch));
+    }
+
+    fn depthwise(&self, layer: Layer<'_, Weights>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        let Weights::Narrow(panels) = layer.weights else { return generic::depthwise(layer.wide(), input, output) };
+        match depthwise_dotprod::takes(layer.shape) {
+            true => depthwise_dotprod::depthwise(self, layer.with(panels.values.as_slice()), input, output, scratch),
+            false => super::depthwise(layer.with(panels), input, output, scratch),
+        }
+    }
+
+    fn dense(&self, input: &[i8], zp: i8, weights: &Weights, bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
+        match weights {
+            Weights::Narrow(panels) => product::<Sdot>(input, panels, bias, accumulators, scratch),
+            Weights::Wide(w) => generic::dense(input, zp, w, bias, accumulators, scratch),
+        }
+    }
+
+    fn add(&self, a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
+        neon::add(a, pa, b, pb, clamp, output);
     }
 }

@@ -1,7 +1,5 @@
 //! Convolutions and products by `vpdpbusd`, the dot product of AVX-512 VNNI.
 //!
-//! Knows no arithmetic of its own: sums are exact in i32, and what follows them is `quant`'s.
-//!
 //! The instruction multiplies unsigned by signed bytes, so values enter with 128 added (their top bit turned over) and the
 //! bias gives up `(zero_point + 128) * sum of weights` at load; padding holds the zero point. Nothing saturates: four products
 //! of 255 and 127 are added to an i32.
@@ -12,13 +10,13 @@
 //! for each 4 taps:  for each pixel p, channel c:  acc[p][c] += sum over 4 of x[p][tap] * w[c][tap]
 //! ```
 //!
-//! with weights as `[channels / 16][taps / 4][16][4]`: 8 x 3 registers of sums, three of weights and one of a pixel's four
+//! with weights as `[channels / 16][taps / 4][16][4]`: 8 x 3 registers of accumulators, three of weights and one of a pixel's four
 //! taps in all its lanes, of 32.
 
-use super::ConvShape;
-use super::generic::{Epilogue, EpilogueBlock, LANES, Reach};
-use super::patches::{Gather, bytes};
-use super::x86::Avx512Vnni;
+use super::Avx512Vnni;
+use crate::kernels::Layer;
+use crate::kernels::epilogue::{Epilogue, EpilogueBlock, LANES, Reach};
+use crate::kernels::patches::{Gather, bytes};
 use crate::quant::Clamp;
 use core::arch::x86_64::*;
 use core::ops::Range;
@@ -88,21 +86,23 @@ pub(super) fn limits(e: &Epilogue<'_>) -> Limits {
     }
 }
 
-/// 16 sums, scaled and rounded (to nearest, ties to even, as every thread has it). `ANY`: they may go anywhere (`Reach::Any`), and
-/// are clamped before they are rounded; else what is rounded fits i32.
+/// 16 accumulators, scaled and rounded (to nearest, ties to even, as every thread has it). `ANY`:
+/// they may go anywhere (`Reach::Any`), and are clamped before they are rounded; else what is
+/// rounded fits i32.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn rounded<const ANY: bool>(sums: __m512i, scale: __m512, l: &Limits) -> __m512i {
-    let x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale);
+fn rounded<const ANY: bool>(accumulators: __m512i, scale: __m512, l: &Limits) -> __m512i {
+    let x = _mm512_mul_ps(_mm512_cvtepi32_ps(accumulators), scale);
     _mm512_cvtps_epi32(if ANY { _mm512_min_ps(_mm512_max_ps(x, l.low), l.high) } else { x })
 }
 
-/// Four times 16 sums to outputs, `quant::requant_rndne` of each: of each four sums of each of the four, one after the other.
-/// Narrowing with saturation keeps order, so that clamping at the end gives what clamping before rounding gives.
+/// Four times 16 accumulators to outputs, `quant::requant_rndne` of each: of each four accumulators
+/// of each of the four, one after the other. Narrowing with saturation keeps order, so that
+/// clamping at the end gives what clamping before rounding gives.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) fn requantise<const ANY: bool>(sums: [__m512i; 4], scale: [__m512; 4], l: &Limits) -> __m512i {
-    let ([a, b, c, d], [sa, sb, sc, sd]) = (sums, scale);
+pub(super) fn requantise<const ANY: bool>(accumulators: [__m512i; 4], scale: [__m512; 4], l: &Limits) -> __m512i {
+    let ([a, b, c, d], [sa, sb, sc, sd]) = (accumulators, scale);
     let low = _mm512_packs_epi32(rounded::<ANY>(a, sa, l), rounded::<ANY>(b, sb, l));
     let high = _mm512_packs_epi32(rounded::<ANY>(c, sc, l), rounded::<ANY>(d, sd, l));
     let (low, high) = (_mm512_adds_epi16(low, l.zero_point), _mm512_adds_epi16(high, l.zero_point));
@@ -141,31 +141,21 @@ pub(super) fn store_pixels(packed: __m512i, out: &mut [i8], all: usize, channels
 }
 
 impl Avx512Vnni {
-    /// A convolution that is not depthwise; see `generic::conv` for the arguments.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn narrow_conv(
-        self,
-        s: &ConvShape,
-        input: &[i8],
-        zero_point: i8,
-        weights: &[i8],
-        e: Epilogue<'_>,
-        output: &mut [i8],
-        scratch: &mut [i16],
-    ) {
-        // SAFETY: this token is made only where every enabled feature was found on this CPU.
+    /// A convolution that is not depthwise.
+    pub(super) fn narrow_conv(&self, layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+        // SAFETY: the set is had only where every enabled feature was found on this CPU.
         unsafe {
-            match e.reach {
-                Reach::Any => conv::<true>(s, input, zero_point, weights, e, output, scratch),
-                _ => conv::<false>(s, input, zero_point, weights, e, output, scratch),
+            match layer.epilogue.reach {
+                Reach::Any => conv::<true>(layer, input, output, scratch),
+                _ => conv::<false>(layer, input, output, scratch),
             }
         }
     }
 
-    /// A fully connected layer up to its sums; `bias` holds the zero point's share.
-    pub(super) fn narrow_dense(self, input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
-        // SAFETY: this token is made only where every enabled feature was found on this CPU.
-        unsafe { dense(input, weights, bias, sums, scratch) }
+    /// A fully connected layer up to its accumulators; `bias` holds the zero point's share.
+    pub(super) fn narrow_dense(&self, input: &[i8], weights: &[i8], bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
+        // SAFETY: the set is had only where every enabled feature was found on this CPU.
+        unsafe { dense(input, weights, bias, accumulators, scratch) }
     }
 }
 
@@ -210,15 +200,8 @@ fn words(values: &[i32], first: usize) -> __m512i {
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn conv<const ANY: bool>(
-    s: &ConvShape,
-    input: &[i8],
-    zero_point: i8,
-    weights: &[i8],
-    e: Epilogue<'_>,
-    output: &mut [i8],
-    scratch: &mut [i16],
-) {
+fn conv<const ANY: bool>(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+    let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
     let [oh, ow, oc] = s.output;
     let (taps, all, channels) = (s.patch_len(), oh * ow, oc / s.groups);
     let (steps, panels) = (taps.div_ceil(4), channels.div_ceil(LANES));
@@ -293,16 +276,16 @@ fn columns<const B: usize, const ANY: bool>(
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn dense(input: &[i8], weights: &[i8], bias: &[i32], sums: &mut [i32], scratch: &mut [i16]) {
+fn dense(input: &[i8], weights: &[i8], bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
     let steps = input.len().div_ceil(4);
-    assert_eq!(sums.len(), bias.len(), "one bias a sum");
-    assert_eq!(weights.len(), sums.len().div_ceil(LANES) * steps * 64, "packed length");
+    assert_eq!(accumulators.len(), bias.len(), "one bias a sum");
+    assert_eq!(weights.len(), accumulators.len().div_ceil(LANES) * steps * 64, "packed length");
     let values = &mut bytes(scratch)[..steps * 4];
     biased(&mut values[..input.len()], input);
     for (panel, first) in weights.chunks_exact(steps * 64).zip((0..).step_by(LANES)) {
         let [[acc]] = tile::<1, 1>(values, [0], steps, panel, [words(bias, first)]);
-        let n = LANES.min(sums.len() - first);
-        // SAFETY: the mask lets through only the `n` sums that are there.
-        unsafe { _mm512_mask_storeu_epi32(sums[first..].as_mut_ptr(), ((1u32 << n) - 1) as __mmask16, acc) };
+        let n = LANES.min(accumulators.len() - first);
+        // SAFETY: the mask lets through only the `n` accumulators that are there.
+        unsafe { _mm512_mask_storeu_epi32(accumulators[first..].as_mut_ptr(), ((1u32 << n) - 1) as __mmask16, acc) };
     }
 }

@@ -1,0 +1,118 @@
+//! What follows the accumulators of a convolution: the bias, the scale and the output's range, and how far the accumulators can go.
+//!
+//! A sum becomes an output by `quant::requant_rndne`. A kernel that has a shorter way to the same bits asks [`Reach`] whether the
+//! layer's accumulators allow it. No heap, core only.
+
+use crate::quant::{Clamp, ROUND_MAGIC};
+
+/// Output channels of a block: what a panel of weights and an [`EpilogueBlock`] hold.
+pub const LANES: usize = 16;
+
+/// What follows the accumulation of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue<'a> {
+    /// Added to each channel's sum.
+    pub bias: &'a [i32],
+    /// s_in * s_w / s_out of each channel.
+    pub scale: &'a [f32],
+    /// Range and zero point of the output.
+    pub clamp: Clamp,
+    /// The same bias and scale in blocks, for kernels that want them so; empty for the others.
+    pub blocks: &'a [EpilogueBlock],
+    /// How far the accumulators of all channels can go: as far as the one that goes furthest.
+    pub reach: Reach,
+}
+
+/// Bias and scale of [`LANES`] channels. The bias is what a sum begins with, plus what is added once the sum is a float: see
+/// [`Reach`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct EpilogueBlock {
+    /// What a channel's sum begins with.
+    pub begin: [i32; LANES],
+    /// Added to the sum as a float.
+    pub rest: [f32; LANES],
+    /// s_in * s_w / s_out of each channel.
+    pub scale: [f32; LANES],
+    /// Whether all its channels are [`Reach::Short`].
+    pub short: bool,
+    /// Whether two weights of -128 meet where a kernel adds their products in i16: it must keep them apart.
+    pub apart: bool,
+}
+
+impl EpilogueBlock {
+    /// Of the channels from `first` on; what lies beyond the last channel is zero. `reach`: the layer's; `reaches`, `bias`,
+    /// `scale`: each channel's.
+    pub fn of(first: usize, reach: Reach, reaches: &[Reach], bias: &[i32], scale: &[f32]) -> Self {
+        let split = |l: usize| reach.split(bias.get(first + l).copied().unwrap_or(0));
+        Self {
+            short: reaches[first..].iter().take(LANES).all(|r| *r == Reach::Short),
+            apart: false,
+            begin: core::array::from_fn(|l| split(l).0),
+            rest: core::array::from_fn(|l| split(l).1),
+            scale: core::array::from_fn(|l| scale.get(first + l).copied().unwrap_or(0.0)),
+        }
+    }
+}
+
+/// How far accumulators can go, whatever the values are: what decides by which way they become outputs.
+///
+/// With M = 1.5 * 2^23, the bits of M plus a whole number within -2^22..2^22 are the float M + number; so a sum that begins with
+/// M's bits is a float when read as one, and one addition takes M away and brings the rest of the bias. That addition rounds
+/// once, to what converting the whole sum gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Products sum up to less than 2^22, and the scaled sum to less than 2^15 - 256: 16 bits of it are enough.
+    Short,
+    /// The same, and the scaled sum to less than 2^22.
+    Float,
+    /// Anywhere in i32, or beyond it, where accumulators wrap around as i32 does: they are converted.
+    Any,
+}
+
+impl Reach {
+    /// The part of a bias that begins a sum where the rest is added as a float: the rest is a multiple of this.
+    const LOW: i32 = 256;
+
+    /// Of each channel of a layer with `weights` `[channels][taps]`, less their zero point; `bias` and `scale`: `[channels]`. Each
+    /// value less the zero point lies between `-128 - zero_point` and `127 - zero_point`; padding counts as nothing.
+    pub fn of_channels(weights: &[i16], zero_point: i8, bias: &[i32], scale: &[f32]) -> impl Iterator<Item = Self> {
+        let taps = (weights.len() / bias.len().max(1)).max(1);
+        let (least, most) = (-128 - zero_point as i64, 127 - zero_point as i64);
+        weights.chunks_exact(taps).zip(bias.iter().zip(scale)).map(move |(row, (bias, scale))| {
+            let (mut lo, mut hi, mut products) = (*bias as i64, *bias as i64, Self::LOW as i64);
+            for &w in row {
+                let (a, b) = (w as i64 * least, w as i64 * most);
+                lo += a.min(b);
+                hi += a.max(b);
+                products += 128 * (w as i64).abs();
+            }
+            let scaled = lo.abs().max(hi.abs()) as f64 * *scale as f64;
+            // A sum that begins as a float cannot wrap around. The bias less the zero point's share is the sum of values of 0,
+            // which lies between the two.
+            let wraps = [lo, hi].into_iter().any(|sum| i32::try_from(sum).is_err());
+            if wraps || products >= 1 << 22 || scaled >= (1 << 22) as f64 {
+                Self::Any
+            } else if scaled >= (1 << 15) as f64 - 256.0 {
+                Self::Float
+            } else {
+                Self::Short
+            }
+        })
+    }
+
+    /// The furthest of all; short, if there are none.
+    pub fn furthest(reaches: &[Self]) -> Self {
+        reaches.iter().copied().max().unwrap_or(Self::Short)
+    }
+
+    /// What a sum begins with and what is added to it as a float, for one channel's bias (the zero point's share taken off).
+    pub fn split(self, bias: i32) -> (i32, f32) {
+        if self == Self::Any {
+            return (bias, 0.0);
+        }
+        let low = bias.rem_euclid(Self::LOW);
+        // A multiple of 256 below 2^32: exact in f32.
+        (ROUND_MAGIC.to_bits() as i32 + low, (bias as f64 - low as f64 - ROUND_MAGIC as f64) as f32)
+    }
+}
