@@ -117,7 +117,10 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
                 line(&mut problems, "events", crate::rotating::probe(&log.path));
             }
             for o in &settings.outputs {
-                let found = outputs::probe(&o.name, &o.backend).map_err(|e| e.why);
+                let found = match &o.log {
+                    Some(log) => crate::rotating::probe(&log.path),
+                    None => outputs::probe(&o.name, &o.backend).map_err(|e| e.why),
+                };
                 line(&mut problems, &format!("output {}", o.name), found);
             }
         }
@@ -239,6 +242,10 @@ pub(super) fn safe(args: &Safe) -> Result<u8, Refused> {
     // Requesting a line drives it to its initial (safe) state, so request all we can even if some fail.
     let mut done = Vec::new();
     for line in &lines {
+        if let Some(log) = &line.log {
+            done.push(format!("skipped  {}: {} is a file, not a pin", line.name, log.path.display()));
+            continue;
+        }
         match outputs::open(&line.name, &line.backend, line.polarity, line.safe) {
             Ok(_) => done.push(format!("safe     {} ({}): {:?}", line.name, line.backend, line.safe)),
             Err(e) => problems.push(e.to_string()),

@@ -4,12 +4,13 @@
 
 use super::{Model, PARTS, Refused, hex, opening};
 use crate::board::{AfterDeath, Board};
+use crate::bundle::Section;
 use crate::engine::Engine;
-use crate::events::Sinking;
 use crate::events::sinks::{Drilled as DrilledSink, Explanations, JsonLines, Log, Sink, Table};
-use crate::outputs::Backend;
+use crate::events::{Sinking, What};
+use crate::outputs::{self, Backend};
 use crate::rotating::RotatingFile;
-use crate::settings::{EventLog, LineMode};
+use crate::settings::{EventLog, LineMode, OutputSettings};
 use crate::sources::{self, SourceSpec};
 use crate::station::Station;
 use crate::supervisor::actuation::{Actuator, EdgeRules};
@@ -44,7 +45,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "FOLDER")]
     record: Option<PathBuf>,
     /// Let the program itself fail at inference N, to see that outputs go safe: panic@N, hang@N, engine@N, rails@N, abort@N;
-    /// sink@N: the sink on standard output panics at event N, to see that the line goes on
+    /// sink@N: the sink on standard output panics at event N, to see that the line goes on; unwritable:OUTPUT@N, stuck:OUTPUT@N:
+    /// that output's write N and all after it fail, or do not come back
     #[arg(long)]
     drill: Option<Drill>,
 }
@@ -79,12 +81,25 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         let inputs: Vec<_> =
             settings.inputs.iter().filter_map(|i| triggers::open(i, &clock).map_err(|e| keep(e.into())).ok()).collect();
         let (late, late_calls) = settings.routing(bundle.contract.task).late();
-        let actuator = Actuator::open(&settings.outputs, late_calls, late, EdgeRules::of(&settings));
+        let open = |o: &OutputSettings| {
+            let output = outputs::open(&o.name, &o.backend, o.polarity, o.safe)?;
+            Ok(args.drill.iter().fold(output, |output, drill| drill.of_output(&o.name, output)))
+        };
+        let names: Vec<&str> = settings.outputs.iter().map(|o| o.name.as_str()).collect();
+        if let Some(Err(why)) = args.drill.as_ref().map(|drill| drill.check_outputs(&names)) {
+            keep(format!("--drill: {why}").into());
+        }
+        let actuator = Actuator::with(&settings.outputs, late_calls, late, EdgeRules::of(&settings), open);
         let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
         let log = settings.events.as_ref().map(|log| {
             RotatingFile::open(&log.path, log.max_bytes, log.files)
                 .map_err(|e| keep(format!("[events] {}: cannot be opened: {e}", log.path.display()).into()))
         });
+        for (output, log) in settings.outputs.iter().filter_map(|o| Some((&o.name, o.log.as_ref()?))) {
+            if let Err(why) = crate::rotating::probe(&log.path) {
+                keep(format!("output \"{output}\": {why}").into());
+            }
+        }
         let record = args.record.map(|folder| {
             supervisor::Recorder::new(folder.clone(), &hex(&bundle.sha256))
                 .map_err(|e| keep(format!("--record {}: {e}", folder.display()).into()))
@@ -99,6 +114,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let engine = engine.with_threads(settings.threads).map_err(|e| format!("[engine] threads: {e}"))?;
 
     let kernels = engine.kernels();
+    let sink_event = args.drill.as_ref().and_then(Drill::sink_event);
     let classifier: Box<dyn Classifier> = match args.drill {
         Some(drill) => Box::new(Drilled::new(engine, drill)),
         None => Box::new(engine),
@@ -115,7 +131,12 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let opening = opening::of(&bundle, &settings, &board, kernels.name(), source.files());
     let tags = bundle.contract.tags.iter().map(|t| t.name.to_string()).collect();
     let log = log.and_then(Result::ok).zip(settings.events.clone());
-    let sinks = sinks(args.json, args.drill.and_then(Drill::sink_event), log);
+    let mut sinks = sinks(args.json, sink_event, log);
+    for (i, output) in settings.outputs.iter().enumerate() {
+        sinks.extend(output.log.clone().map(|log| edges(i, log)));
+    }
+    let has_distance = bundle.section(Section::Distance).is_some();
+    settings.warnings(has_distance).iter().for_each(|w| eprintln!("tagpin: warning: {w}"));
     let record = record.and_then(Result::ok);
     let kernel_drives = settings.outputs.iter().any(|o| matches!(o.backend, Backend::Gpiochip { .. }));
     if settings.mode != LineMode::State && kernel_drives && board.after_death() == AfterDeath::Persists {
@@ -151,8 +172,8 @@ fn sinks(json: bool, drill: Option<u64>, log: Option<(RotatingFile, EventLog)>) 
     };
     let stderr = || Box::new(Explanations) as Box<dyn Sink>;
     let mut sinks = vec![
-        Sinking { name: "stdout", wants: |_| true, make: Box::new(stdout) },
-        Sinking { name: "stderr", wants: Explanations::wants, make: Box::new(stderr) },
+        Sinking { name: "stdout", wants: Box::new(|_| true), make: Box::new(stdout) },
+        Sinking { name: "stderr", wants: Box::new(Explanations::wants), make: Box::new(stderr) },
     ];
     if let Some((file, log)) = log {
         let mut first = Some(file);
@@ -160,7 +181,17 @@ fn sinks(json: bool, drill: Option<u64>, log: Option<(RotatingFile, EventLog)>) 
             let file = first.take().unwrap_or_else(|| RotatingFile::at(&log.path, log.max_bytes, log.files));
             Box::new(Log::new(file, log.bytes_per_day)) as Box<dyn Sink>
         };
-        sinks.push(Sinking { name: "log", wants: |_| true, make: Box::new(file) });
+        sinks.push(Sinking { name: "log", wants: Box::new(|_| true), make: Box::new(file) });
     }
     sinks
+}
+
+/// The file of one output's edges. It is opened on the sink's own thread: opening a pipe without a reader does not come back.
+fn edges(output: usize, log: EventLog) -> Sinking {
+    let make = move || {
+        let file = RotatingFile::at(&log.path, log.max_bytes, log.files);
+        Box::new(Log::new(file, log.bytes_per_day)) as Box<dyn Sink>
+    };
+    let wants = move |what: &What| matches!(what, What::Edge(edge) if edge.output as usize == output);
+    Sinking { name: "edges", wants: Box::new(wants), make: Box::new(make) }
 }

@@ -29,21 +29,23 @@ const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs
 /// Makes a sink; called again after a panic.
 type Make = Box<dyn FnMut() -> Box<dyn Sink> + Send>;
 
+/// Whether a sink wants to be told.
+pub type Wants = Box<dyn Fn(&What) -> bool + Send + Sync>;
+
 /// A sink to be started.
 pub struct Sinking {
     /// Its name in events.
     pub name: &'static str,
     /// What it wants to be told.
-    pub wants: fn(&What) -> bool,
+    pub wants: Wants,
     /// Makes it.
     pub make: Make,
 }
 
 /// How a sink does.
-#[derive(Debug)]
 pub struct SinkState {
     name: &'static str,
-    wants: fn(&What) -> bool,
+    wants: Wants,
     queue: ArrayQueue<Event>,
     written: AtomicU64,
     lost: AtomicU64,
@@ -51,7 +53,7 @@ pub struct SinkState {
 }
 
 impl SinkState {
-    fn new(name: &'static str, wants: fn(&What) -> bool) -> Self {
+    fn new(name: &'static str, wants: Wants) -> Self {
         let zero = || AtomicU64::new(0);
         Self { name, wants, queue: ArrayQueue::new(CAPACITY), written: zero(), lost: zero(), restarts: zero() }
     }
@@ -96,11 +98,12 @@ impl Events {
 
     /// Starts each sink on a thread of its own and tells them that the run begins.
     pub fn start(clock: Arc<dyn Clock>, opening: Opening, sinks: Vec<Sinking>) -> std::io::Result<(Arc<Self>, SinkThreads)> {
-        let states = sinks.iter().map(|s| SinkState::new(s.name, s.wants)).collect();
+        let (states, makes): (Vec<_>, Vec<_>) =
+            sinks.into_iter().map(|s| (SinkState::new(s.name, s.wants), (s.name, s.make))).unzip();
         let events = Arc::new(Self::with(clock, opening, states));
         events.tell(What::Start);
         let mut threads = Vec::new();
-        for (i, Sinking { name, make, .. }) in sinks.into_iter().enumerate() {
+        for (i, (name, make)) in makes.into_iter().enumerate() {
             let events = events.clone();
             let body = move || events.drive(&events.sinks[i], make);
             threads.push(std::thread::Builder::new().name(format!("sink {name}")).spawn(body)?);
@@ -110,7 +113,7 @@ impl Events {
 
     /// Events that are kept until [`Events::take_all`]: for simulations and tests.
     pub fn kept(clock: Arc<dyn Clock>) -> Self {
-        Self::with(clock, Opening::default(), vec![SinkState::new("memory", |_| true)])
+        Self::with(clock, Opening::default(), vec![SinkState::new("memory", Box::new(|_| true))])
     }
 
     /// Moves all events that were kept into `events`.

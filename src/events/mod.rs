@@ -20,7 +20,7 @@ mod snapshot;
 mod wall;
 
 pub use counters::{Counters, Figures};
-pub use fanout::{Events, SinkState, Sinking};
+pub use fanout::{Events, SinkState, Sinking, Wants};
 pub use kinds::FaultKind;
 pub use percentiles::Percentiles;
 pub use snapshot::{Snapshot, View};

@@ -1,8 +1,7 @@
-//! What a verdict moves: simulated lines, GPIO lines by character device or registers, and files of edges.
+//! What a verdict moves: simulated lines, and GPIO lines by character device or registers.
 //!
 //! Knows no model, score or part; active and inactive here, high and low only inside a backend.
 
-mod events;
 mod gpiochip;
 mod rppal;
 mod simulated;
@@ -43,15 +42,6 @@ pub enum Backend {
         /// BCM number.
         pin: u8,
     },
-    /// A file that gets one JSON line an edge.
-    Events {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Size at which it is rotated.
-        max_bytes: u64,
-        /// Rotated files that are kept.
-        files: u32,
-    },
 }
 
 impl Backend {
@@ -61,7 +51,6 @@ impl Backend {
             Self::Simulated => "simulated",
             Self::Gpiochip { .. } => "gpiochip",
             Self::Rppal { .. } => "rppal",
-            Self::Events { .. } => "events",
         }
     }
 }
@@ -72,7 +61,6 @@ impl std::fmt::Display for Backend {
             Self::Simulated => f.write_str("simulated"),
             Self::Gpiochip { chip, line } => write!(f, "gpiochip {chip} line {line}"),
             Self::Rppal { pin } => write!(f, "rppal pin {pin}"),
-            Self::Events { path, .. } => write!(f, "events {}", path.display()),
         }
     }
 }
@@ -109,9 +97,6 @@ pub fn open(name: &str, backend: &Backend, polarity: Polarity, first: State) -> 
             gpiochip::Gpiochip::open(name, chip, line, polarity, first).map(|o| Box::new(o) as _).map_err(error)
         }
         Backend::Rppal { pin } => rppal::Rppal::open(*pin, polarity, first).map(|o| Box::new(o) as _).map_err(error),
-        Backend::Events { path, max_bytes, files } => {
-            events::EdgeFile::open(name, path, *max_bytes, *files, first).map(|o| Box::new(o) as _).map_err(error)
-        }
     }
 }
 
@@ -122,6 +107,5 @@ pub fn probe(name: &str, backend: &Backend) -> Result<String, OutputError> {
         Backend::Simulated => Ok("simulated".into()),
         Backend::Gpiochip { chip, line } => crate::gpio::probe(chip, line).map_err(error),
         Backend::Rppal { pin } => rppal::probe(*pin).map_err(error),
-        Backend::Events { path, .. } => crate::rotating::probe(path).map_err(error),
     }
 }

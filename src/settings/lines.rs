@@ -16,16 +16,29 @@ const MODES: [(&str, Read<Mode>); 3] = [
 ];
 
 /// How the rest of the table is read for one backend.
-const BACKENDS: [(&str, Read<Backend>); 4] = [
-    ("simulated", |_| Backend::Simulated),
-    ("gpiochip", |t| Backend::Gpiochip { chip: t.required("chip"), line: t.required("line") }),
-    ("rppal", |t| Backend::Rppal { pin: t.integer("pin", -1, 0..=57).max(0) as u8 }),
-    ("events", |t| Backend::Events {
-        path: t.required("path").into(),
-        max_bytes: t.integer("max_kb", 1024, 1..=1 << 22) as u64 * 1024,
-        files: t.integer("files", 4, 0..=100) as u32,
+const BACKENDS: [(&str, Read<Place>); 4] = [
+    ("simulated", |_| (Backend::Simulated, None)),
+    ("gpiochip", |t| (Backend::Gpiochip { chip: t.required("chip"), line: t.required("line") }, None)),
+    ("rppal", |t| (Backend::Rppal { pin: t.integer("pin", -1, 0..=57).max(0) as u8 }, None)),
+    // Read for one release: a line that is nowhere, with a file that its edges are told to.
+    ("events", |t| {
+        let path = t.required("path");
+        (Backend::Simulated, Some(event_file(t, path.into())))
     }),
 ];
+
+/// Where a line is, and a file that gets its edges.
+type Place = (Backend, Option<EventLog>);
+
+/// A file of events: `max_kb`, `files` and `max_mb_per_day` beside its path.
+pub(super) fn event_file(t: &mut Table<'_>, path: PathBuf) -> EventLog {
+    EventLog {
+        path,
+        max_bytes: t.integer("max_kb", 1024, 1..=1 << 22) as u64 * 1024,
+        files: t.integer("files", 4, 0..=100) as u32,
+        bytes_per_day: t.integer("max_mb_per_day", 800, 1..=1_000_000) as u64 * 1_000_000,
+    }
+}
 
 /// Adds what a word of `on` stands for.
 type Add = fn(&mut Calls);
@@ -57,12 +70,16 @@ pub struct SafeLine {
     pub polarity: Polarity,
     /// Its safe state.
     pub safe: State,
+    /// A file that gets its edges, in place of a pin.
+    pub log: Option<EventLog>,
 }
 
 fn safe_line(name: String, t: &mut Table<'_>) -> SafeLine {
+    let (backend, log) = t.choice("backend", &BACKENDS)(t);
     SafeLine {
         name,
-        backend: t.choice("backend", &BACKENDS)(t),
+        backend,
+        log,
         polarity: t.choice("active", &[("high", Polarity::ActiveHigh), ("low", Polarity::ActiveLow)]),
         safe: t.choice("safe", &[("inactive", State::Inactive), ("active", State::Active)]),
     }
@@ -156,12 +173,13 @@ pub(super) fn outputs(
     let mut tables = root.table("outputs");
     for name in tables.names() {
         let mut t = tables.table(&name);
-        let SafeLine { backend, polarity, safe, .. } = safe_line(name.clone(), &mut t);
-        if backend != Backend::Simulated
-            && let Some(other) = outputs.iter().find(|o| o.backend == backend)
-        {
-            let why = format!("{backend}, which \"{}\" already holds; free it or choose another", other.name);
-            tables.problem(&name, why);
+        let SafeLine { backend, polarity, safe, log, .. } = safe_line(name.clone(), &mut t);
+        let same_pin = |o: &OutputSettings| backend != Backend::Simulated && o.backend == backend;
+        let same_file =
+            |o: &OutputSettings| log.is_some() && o.log.as_ref().map(|l| &l.path) == log.as_ref().map(|l| &l.path);
+        if let Some(other) = outputs.iter().find(|o| same_pin(o) || same_file(o)) {
+            let what = log.as_ref().map_or(backend.to_string(), |log| log.path.display().to_string());
+            tables.problem(&name, format!("{what}, which \"{}\" already holds; free it or choose another", other.name));
         }
         let drive = drive(&mut t, names);
         let (mut mode, mut delay, mut window) = (Mode::Level, Travel::NONE, edges.late);
@@ -190,7 +208,7 @@ pub(super) fn outputs(
             let way = travel(&mut t, "delay", 0, has_encoder);
             delay = if gated { way } else { Travel::NONE };
         }
-        outputs.push(OutputSettings { name, backend, polarity, safe, mode, delay, window, drive });
+        outputs.push(OutputSettings { name, backend, log, polarity, safe, mode, delay, window, drive });
     }
     if outputs.len() > MAX_OUTPUTS {
         tables.problem("", format!("{} outputs, at most {MAX_OUTPUTS}", outputs.len()));

@@ -105,6 +105,8 @@ pub struct OutputSettings {
     pub name: String,
     /// Where it is.
     pub backend: Backend,
+    /// A file that gets its edges, in place of a pin (`backend = "events"`, read for one release).
+    pub log: Option<EventLog>,
     /// Which voltage is active.
     pub polarity: Polarity,
     /// Its state whenever anything is wrong, and before and after a run.
@@ -131,7 +133,7 @@ impl OutputSettings {
     }
 }
 
-/// The site's event log.
+/// A file of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventLog {
     /// The file.

@@ -37,11 +37,9 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
     let outputs = lines::outputs(root, &names, gated, has_encoder, edges);
 
     let mut log = root.table("events");
-    let events = log.has("path").then(|| EventLog {
-        path: log.text("path", "").into(),
-        max_bytes: log.integer("max_kb", 1024, 1..=1 << 22) as u64 * 1024,
-        files: log.integer("files", 4, 0..=100) as u32,
-        bytes_per_day: log.integer("max_mb_per_day", 800, 1..=1_000_000) as u64 * 1_000_000,
+    let events = log.has("path").then(|| {
+        let path = log.text("path", "").into();
+        lines::event_file(&mut log, path)
     });
     let threads = root.table("engine").integer("threads", 1, 1..=4) as usize;
     let mut safety = root.table("safety");

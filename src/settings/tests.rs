@@ -170,7 +170,8 @@ fn a_renamed_key_is_read_told_and_rewritten_with_its_comments() {
 #[test]
 fn the_lines_safe_states_are_read_whatever_is_wrong_with_the_rest() {
     let outputs = "[outputs.gate]\nactive = \"low\"\non = [\"tag:no_such\"]\n[outputs.lamp]\nsafe = \"active\"\n";
-    let line = |name: &str, polarity, safe| SafeLine { name: name.into(), backend: Backend::Simulated, polarity, safe };
+    let line =
+        |name: &str, polarity, safe| SafeLine { name: name.into(), backend: Backend::Simulated, polarity, safe, log: None };
     let both = [line("gate", Polarity::ActiveLow, State::Inactive), line("lamp", Polarity::ActiveHigh, State::Active)];
     for (rest, told) in [
         ("", false),

@@ -21,6 +21,11 @@ pub enum Warning {
         /// The output.
         output: String,
     },
+    /// An output is a file of edges, which is read for one release.
+    EdgesInFile {
+        /// The output.
+        output: String,
+    },
     /// A key of `[decide]` that the highest scores do not use.
     NoMeaning {
         /// The key.
@@ -45,6 +50,11 @@ impl std::fmt::Display for Warning {
                 "output {output} waits for foreign parts, but this bundle has no distance limit, so no part is foreign; remove \
                  \"foreign\" from its `on`, or train with tools that write one"
             ),
+            Self::EdgesInFile { output } => write!(
+                f,
+                "output {output} has backend = \"events\", which the next release refuses: the log of [events] holds its edges; \
+                 remove the output, or make it \"simulated\""
+            ),
             Self::NoMeaning { key } => {
                 write!(f, "decide.{key} has no effect with combine = \"best\": remove it, or choose \"consensus\"")
             }
@@ -57,6 +67,9 @@ impl Settings {
     pub fn warnings(&self, has_distance: bool) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for output in &self.outputs {
+            if output.log.is_some() {
+                warnings.push(Warning::EdgesInFile { output: output.name.clone() });
+            }
             let Drive::Calls(calls) = &output.drive else { continue };
             let name = || output.name.clone();
             for action in calls.actions().filter(|a| !self.gives(*a, calls, has_distance)) {

@@ -1,8 +1,9 @@
 //! Drills: faults of the program itself at a chosen part, to see on the real line that outputs go safe.
 //!
-//! Knows no output; it wraps the classifier.
+//! They wrap the classifier or one output; what is around it takes them for the real one.
 
 use crate::engine::{Engine, EngineError};
+use crate::outputs::{Output, OutputError, State};
 
 /// What turns a picture into logits.
 pub trait Classifier: Send {
@@ -16,10 +17,12 @@ impl Classifier for Engine {
     }
 }
 
-/// What goes wrong, and at which inference or event (counted from 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What goes wrong, and at which inference, event or write (counted from 1).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drill {
     kind: Kind,
+    /// The output, of drills that concern one.
+    output: Option<String>,
     at: u64,
 }
 
@@ -31,21 +34,46 @@ enum Kind {
     Rails,
     Abort,
     Sink,
+    Unwritable,
+    Stuck,
 }
 
-const KINDS: [(&str, Kind); 6] = [
+const KINDS: [(&str, Kind); 8] = [
     ("panic", Kind::Panic),
     ("hang", Kind::Hang),
     ("engine", Kind::Engine),
     ("rails", Kind::Rails),
     ("abort", Kind::Abort),
     ("sink", Kind::Sink),
+    ("unwritable", Kind::Unwritable),
+    ("stuck", Kind::Stuck),
 ];
 
 impl Drill {
     /// The event at which the sink on standard output panics; `None` for drills of the classifier.
-    pub fn sink_event(self) -> Option<u64> {
+    pub fn sink_event(&self) -> Option<u64> {
         (self.kind == Kind::Sink).then_some(self.at)
+    }
+
+    /// Whether the output that the drill concerns, if it concerns one, is among `names`; else why not.
+    pub fn check_outputs(&self, names: &[&str]) -> Result<(), String> {
+        match &self.output {
+            Some(wanted) if !names.contains(&wanted.as_str()) => {
+                let names: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
+                Err(format!("no output \"{wanted}\"; expected one of {}", names.join(", ")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The output `name`, failing as the drill says if it concerns that one.
+    pub fn of_output(&self, name: &str, output: Box<dyn Output>) -> Box<dyn Output> {
+        match &self.output {
+            Some(wanted) if wanted == name => {
+                Box::new(DrilledOutput { inner: output, name: name.into(), kind: self.kind, left: self.at })
+            }
+            _ => output,
+        }
     }
 }
 
@@ -53,11 +81,15 @@ impl std::str::FromStr for Drill {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = "expected panic@N, hang@N, engine@N, rails@N, abort@N or sink@N";
-        let (name, at) = text.split_once('@').ok_or(expected)?;
+        let expected = "expected panic@N, hang@N, engine@N, rails@N, abort@N, sink@N, unwritable:OUTPUT@N or stuck:OUTPUT@N";
+        let (what, at) = text.rsplit_once('@').ok_or(expected)?;
+        let (name, output) = what.split_once(':').map_or((what, None), |(name, output)| (name, Some(output.to_string())));
         let kind = KINDS.iter().find(|(n, _)| *n == name).ok_or(expected)?.1;
         let at = at.parse().ok().filter(|n| *n > 0).ok_or(expected)?;
-        Ok(Self { kind, at })
+        if output.is_some() != matches!(kind, Kind::Unwritable | Kind::Stuck) {
+            return Err(expected.into());
+        }
+        Ok(Self { kind, output, at })
     }
 }
 
@@ -83,7 +115,7 @@ impl<C: Classifier> Classifier for Drilled<C> {
         }
         match self.drill.kind {
             Kind::Panic => panic!("a drill: the classifier panics"),
-            Kind::Sink => self.inner.infer(input, logits),
+            Kind::Sink | Kind::Unwritable | Kind::Stuck => self.inner.infer(input, logits),
             Kind::Abort => std::process::abort(),
             Kind::Hang => loop {
                 std::thread::park();
@@ -94,5 +126,29 @@ impl<C: Classifier> Classifier for Drilled<C> {
                 Ok(())
             }
         }
+    }
+}
+
+/// An output that fails as the drill says, from its write of that number on.
+struct DrilledOutput {
+    inner: Box<dyn Output>,
+    name: String,
+    kind: Kind,
+    /// Writes up to the first that fails, this one included.
+    left: u64,
+}
+
+impl Output for DrilledOutput {
+    fn apply(&mut self, state: State) -> Result<(), OutputError> {
+        if self.left > 1 {
+            self.left -= 1;
+            return self.inner.apply(state);
+        }
+        if self.kind == Kind::Stuck {
+            loop {
+                std::thread::park();
+            }
+        }
+        Err(OutputError { output: self.name.clone(), why: "cannot be written: a drill".into() })
     }
 }

@@ -117,6 +117,7 @@ fn a_missing_camera_program_is_refused_at_start() {
     assert!(stderr(&out).contains("install rpicam-apps"), "{}", stderr(&out));
 }
 
+/// A file of edges was an output that the line waited for. Now it is a copy of what the log holds, and told as on its way out.
 #[test]
 fn edges_go_into_a_file_and_the_event_log_is_kept() {
     let folder = folder("files");
@@ -130,14 +131,60 @@ fn edges_go_into_a_file_and_the_event_log_is_kept() {
     let file = settings("files-settings", &text);
     let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--parts", "3"]));
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
-    let states: Vec<String> = std::fs::read_to_string(edges)
-        .unwrap()
-        .lines()
-        .map(|l| serde_json::from_str::<Value>(l).unwrap()["state"].as_str().unwrap().to_string())
-        .collect();
-    assert_eq!(states, ["inactive", "active", "inactive", "active", "inactive", "active", "inactive"]);
-    let log = std::fs::read_to_string(log).unwrap();
-    assert!(log.lines().next().unwrap().contains("\"start\"") && log.lines().last().unwrap().contains("\"summary\""));
+    let lines = |path: &std::path::Path| -> Vec<Value> {
+        std::fs::read_to_string(path).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    };
+    let edges = lines(&edges);
+    let states: Vec<&str> = edges.iter().map(|e| e["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["active", "inactive", "active", "inactive", "active", "inactive"]);
+    let log = lines(&log);
+    assert!(log[0]["event"] == "start" && summary(&log)["parts"] == 3);
+    assert_eq!(edges.iter().collect::<Vec<_>>(), of(&log, "edge"), "the same lines, schema and all");
+    let checked = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
+    assert_eq!(checked.status.code(), Some(0), "{}", String::from_utf8_lossy(&checked.stdout));
+    for told in [stderr(&out), String::from_utf8_lossy(&checked.stdout).into_owned()] {
+        assert!(told.contains("output any has backend = \"events\"") && told.contains("[events]"), "{told}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--parts", "3"]));
+    assert_eq!(out.status.code(), Some(2), "a folder that is not there is told before anything moves");
+    assert!(stderr(&out).contains("output \"any\": folder"), "{}", stderr(&out));
+}
+
+/// A pipe that nobody read on stopped every pin of the line, unseen: its writes were the outputs' own.
+#[test]
+fn a_file_of_edges_that_blocks_or_is_full_costs_its_own_events_and_no_edge() {
+    let fifo = folder("edges-blocked").join("edges");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (name, path) in [("edges-blocked", fifo.as_path()), ("edges-full", "/dev/full".as_ref())] {
+        let text = format!(
+            "[source]\nopen = \"conveyor?seed=7&fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 40\n\
+             [decide]\nunknown = \"accept\"\n[outputs.any]\nmode = \"pulse\"\nwidth_ms = 8\ndelay_ms = 400\non = [\"accept\", \"reject\"]\n\
+             [outputs.file]\nbackend = \"events\"\npath = \"{}\"\nmode = \"pulse\"\nwidth_ms = 8\ndelay_ms = 400\non = [\"accept\", \"reject\"]\n",
+            path.display()
+        );
+        let file = settings(&format!("{name}-settings"), &text);
+        let command = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file, "--parts", "60"]);
+        let reader = fifo.clone();
+        let holds = (name == "edges-blocked").then(|| {
+            std::thread::spawn(move || {
+                // Opens when the first edge is written, and reads nothing: one page holds some 16 edges of 240.
+                let pipe = std::fs::File::open(reader).unwrap();
+                rustix::pipe::fcntl_setpipe_size(&pipe, 4096).unwrap();
+                pipe
+            })
+        });
+        let out = finish(command);
+        drop(holds.map(|h| h.join().unwrap()));
+        let all = events(&out);
+        assert_eq!((out.status.code(), summary(&all)["outputs_safe"].as_bool()), (Some(0), Some(true)), "{}", stderr(&out));
+        for line in ["any", "file"] {
+            let pulses = of(&all, "edge").into_iter().filter(|e| e["line"] == line && e["state"] == "active").count();
+            assert_eq!(pulses, 60, "{name}: {line}");
+        }
+        assert!(name == "edges-blocked" || stderr(&out).contains("the sink \"edges\" cannot write"), "{}", stderr(&out));
+        assert_eq!(summary(&all)["faults"]["output"], Value::Null, "{}", summary(&all));
+    }
 }
 
 #[test]

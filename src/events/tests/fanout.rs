@@ -39,7 +39,7 @@ fn sink<F: FnMut(&str) -> std::io::Result<()> + Send + Clone + 'static>(name: &'
     let seen = Seen::default();
     let kept = seen.clone();
     let make = move || Box::new(Keeps { seen: kept.clone(), act: act.clone() }) as Box<dyn Sink>;
-    (seen, Sinking { name, wants: |_| true, make: Box::new(make) })
+    (seen, Sinking { name, wants: Box::new(|_| true), make: Box::new(make) })
 }
 
 fn trigger(part: u64) -> What {
