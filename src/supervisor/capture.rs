@@ -87,6 +87,12 @@ impl Exchange {
         self.taken.notify_one();
     }
 
+    /// The slot's lock, as a thread holds it that is stopped within it.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> impl Sized + '_ {
+        self.slot.lock().expect("no thread panics while it holds this")
+    }
+
     /// Frames that were replaced by a newer one before the line took them.
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)

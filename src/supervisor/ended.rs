@@ -1,6 +1,27 @@
 //! How a run ended, and the exit code that says so.
 
 use crate::station::Over;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// The first reason to end, told by any thread without a lock.
+#[derive(Debug, Default)]
+pub(super) struct End(AtomicU8);
+
+impl End {
+    /// Ends the run for `why`, unless it has ended; returns why it has.
+    pub(super) fn first(&self, why: Ended) -> Ended {
+        let place = Ended::ALL.iter().position(|e| *e == why).expect("the list holds every end") as u8 + 1;
+        match self.0.compare_exchange(0, place, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => why,
+            Err(before) => Ended::ALL[before as usize - 1],
+        }
+    }
+
+    /// Why the run has ended; `None` while it goes on.
+    pub(super) fn why(&self) -> Option<Ended> {
+        self.0.load(Ordering::Acquire).checked_sub(1).map(|place| Ended::ALL[place as usize])
+    }
+}
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +41,8 @@ pub enum Ended {
 }
 
 impl Ended {
+    const ALL: [Self; 6] = [Self::Done, Self::SourceEnded, Self::Signal, Self::Held, Self::Hung, Self::Panic];
+
     /// The process's exit code: 0 done or stopped, 3 held, 101 panic.
     pub const fn exit_code(self) -> u8 {
         match self {

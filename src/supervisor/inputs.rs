@@ -17,7 +17,7 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
             Ok(Some(Input::Trigger { at, position })) => shared.trigger(at, position),
             Ok(Some(Input::Position(position))) => {
                 shared.belt.set(position);
-                shared.commands.moved();
+                shared.commands.wake();
             }
             Ok(Some(Input::Acknowledge(at))) => shared.commands.push(Command::Acknowledge(at)),
             Ok(Some(Input::Lost(edges))) => {

@@ -18,6 +18,8 @@ mod notify;
 mod record;
 mod run;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod truth;
 pub mod vision;
 

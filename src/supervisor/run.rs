@@ -2,15 +2,15 @@
 //!
 //! Knows no concrete source, trigger or output. This and `main.rs` are the only places that read the system's clock.
 
-use super::actuation::{self, Actuator, Command, CommandQueue, Watch};
-use super::capture::{self, Exchange};
+use super::actuation::{self, Actuator, Command, Commands, Watch};
+use super::capture;
 use super::clock::SystemClock;
 use super::ended::Ended;
 use super::inputs;
 use super::line_thread::LineThread;
 use super::notify::Notify;
 use super::record::Recorder;
-use super::shared::{Belt, Shared, Shown, Stats};
+use super::shared::{OutputsEnd, Shared};
 use super::truth::Observer;
 use super::vision::Vision;
 use crate::board::{self, Board};
@@ -20,11 +20,11 @@ use crate::fault::Reason;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
 use crate::station::Station;
-use crate::time::{Clock, Instant, Micros};
+use crate::time::{Clock, Micros};
 use crate::triggers::Trigger;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Everything a run needs, opened and checked.
@@ -62,29 +62,14 @@ pub fn run(run: Run) -> Ended {
     let gated = settings.mode != LineMode::State;
     let (late, _) = settings.routing(station.task()).late();
     let (events, sinking) = Events::start(Arc::new(clock), opening, sinks).expect("the system gives a thread at start");
-    let shared = Arc::new(Shared {
-        clock,
-        exchange: Exchange::default(),
-        commands: CommandQueue::default(),
-        events,
-        belt: Belt::default(),
-        task: station.task(),
-        station: Mutex::new(station),
-        shown: Mutex::new(Shown::new(Observer::new(tags.iter().map(String::as_str)))),
-        late,
-        beat: AtomicU64::new(clock.now().as_micros()),
-        camera: AtomicBool::new(true),
-        drain: AtomicBool::new(false),
-        over: AtomicBool::new(false),
-        ended: Mutex::new(None),
-        hung: OnceLock::new(),
-        news: Condvar::new(),
-        stats: Mutex::new(Stats::default()),
-    });
+    let truth = Observer::new(tags.iter().map(String::as_str));
+    let (shared, commands) = Shared::new(station, events, late, truth);
+    let shared = Arc::new(shared);
 
     let drain = Actuator::longest_way(&settings.outputs);
     let watch = Watch { watchdog: settings.watchdog.micros(), max_faults: settings.max_faults, gated, drain };
-    let actuation = spawn(&shared, "actuation", move |shared| own_outputs(actuator, shared, watch));
+    let actuation = spawn(&shared, "actuation", move |shared| own_outputs(actuator, commands, shared, watch));
+    shared.commands.taken_by(actuation.thread().clone());
     for input in inputs {
         // Left behind at the end: one may wait for a line of text that never comes.
         drop(spawn(&shared, "input", move |shared| inputs::watch(input, shared)));
@@ -121,14 +106,15 @@ pub fn run(run: Run) -> Ended {
     join(capture, Duration::from_millis(if ended == Ended::Hung { 0 } else { 300 }));
     shared.count_frames();
     let closing = {
-        let stats = shared.stats.lock().expect("no thread panics while it holds this");
+        let latency = shared.latency.lock().expect("no thread panics while it holds this");
+        let outputs = shared.outputs_end.get();
         let hung = shared.hung.get().filter(|_| ended == Ended::Hung);
         Closing {
             ended: hung.map_or(ended.describe(), Why::as_str).into(),
-            outputs_safe: answered && stats.outputs_safe,
-            latency: stats.latency.at([500, 990]),
-            edge_jitter: stats.edge_jitter,
-            realtime: stats.realtime.clone(),
+            outputs_safe: answered && outputs.is_some_and(|o| o.safe),
+            latency: latency.at([500, 990]),
+            edge_jitter: outputs.map_or([0; 4], |o| o.edge_jitter),
+            realtime: shared.realtime.get().cloned(),
         }
     };
     shared.events.close(closing);
@@ -138,15 +124,13 @@ pub fn run(run: Run) -> Ended {
 }
 
 /// The actuation thread's life; whatever happens in it, the last word is the safe state.
-fn own_outputs(mut actuator: Actuator, shared: &Shared, watch: Watch) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| actuation::actuate(&mut actuator, shared, watch)));
+pub(super) fn own_outputs(mut actuator: Actuator, mut commands: Commands, shared: &Shared, watch: Watch) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| actuation::actuate(&mut actuator, &mut commands, shared, watch)));
     actuator.go_safe(Reason::Stopped, &shared.clock, &shared.events);
     let jitter = actuator.jitter();
     let [a, b, c] = jitter.at([500, 990, 999]);
-    let mut stats = shared.stats.lock().expect("no thread panics while it holds this");
-    stats.edge_jitter = [a, b, c, jitter.max()];
-    stats.outputs_safe = actuator.is_all_safe();
-    drop(stats);
+    // There is one such thread, and this is its end.
+    let _ = shared.outputs_end.set(OutputsEnd { edge_jitter: [a, b, c, jitter.max()], safe: actuator.is_all_safe() });
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }
@@ -176,21 +160,20 @@ fn join<T>(thread: std::thread::JoinHandle<T>, patience: Duration) -> Option<T> 
     thread.join().ok()
 }
 
-/// Waits for the end; as long as the line beats, the service manager hears of it.
+/// Waits for the end; as long as the line and the outputs beat, the service manager hears of it.
 fn wait(shared: &Shared, signalled: &AtomicBool, watchdog: Micros, notify: &mut Notify) -> Ended {
     /// How often the figures are told.
     const TICK: Micros = Micros(1_000_000);
     let mut next_tick = shared.clock.now().plus(TICK);
-    let mut ended = shared.ended.lock().expect("no thread panics while it holds this");
     loop {
-        if let Some(why) = *ended {
+        if let Some(why) = shared.ended.why() {
             return why;
         }
         if signalled.load(Ordering::Relaxed) {
             return Ended::Signal;
         }
         let now = shared.clock.now();
-        if now.since(Instant::from_micros(shared.beat.load(Ordering::Relaxed))) <= watchdog {
+        if shared.is_alive(now, watchdog) {
             notify.alive(now);
         }
         if now >= next_tick {
@@ -198,7 +181,6 @@ fn wait(shared: &Shared, signalled: &AtomicBool, watchdog: Micros, notify: &mut 
             shared.count_frames();
             shared.events.tick();
         }
-        let wait = shared.news.wait_timeout(ended, Duration::from_millis(20));
-        ended = wait.expect("no thread panics while it holds this").0;
+        std::thread::park_timeout(Duration::from_millis(20));
     }
 }

@@ -1,9 +1,9 @@
 //! What the threads of a run share: the station, and where its effects go: outputs, events, figures, the run's end.
 
-use super::actuation::{Command, CommandQueue};
+use super::actuation::{Command, CommandQueue, Commands};
 use super::capture::Exchange;
 use super::clock::SystemClock;
-use super::ended::Ended;
+use super::ended::{End, Ended};
 use super::truth::{Observer, Truth};
 use crate::board::Trouble;
 use crate::decide::{Action, Task, Verdict};
@@ -17,7 +17,8 @@ use crate::scene::Crossing;
 use crate::station::{Effect, Input, PartDone, Scope, Station, Ticket};
 use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::Thread;
 
 /// The belt's position in encoder counts.
 #[derive(Debug, Default)]
@@ -33,14 +34,13 @@ impl Belt {
     }
 }
 
-/// What only the summary tells.
-#[derive(Default)]
-pub(super) struct Stats {
-    /// From capture to scores.
-    pub(super) latency: Percentiles,
+/// What the outputs' thread leaves behind.
+#[derive(Debug)]
+pub(super) struct OutputsEnd {
+    /// From an edge's due time until it was done, in microseconds: p50, p99, p99.9, largest.
     pub(super) edge_jitter: [u32; 4],
-    pub(super) outputs_safe: bool,
-    pub(super) realtime: Option<String>,
+    /// Whether each line's last write was done, and brought it to its safe state.
+    pub(super) safe: bool,
 }
 
 /// What an event of a part shows besides its decision.
@@ -79,28 +79,73 @@ pub(super) struct Shared {
     pub(super) shown: Mutex<Shown>,
     /// What a part without a verdict gets where outputs follow parts.
     pub(super) late: Option<Action>,
+    /// When the line's thread last beat.
     pub(super) beat: AtomicU64,
+    /// When the outputs' thread last beat.
+    pub(super) outputs_beat: AtomicU64,
     /// Whether the last that came from the camera was a frame.
     pub(super) camera: AtomicBool,
     /// Set when the outputs may end once what is in flight has passed.
     pub(super) drain: AtomicBool,
     /// Set when they have.
     pub(super) over: AtomicBool,
-    pub(super) ended: Mutex<Option<Ended>>,
+    pub(super) ended: End,
+    /// The thread that waits for the end.
+    pub(super) waiting: Thread,
     /// How the line hung, if it did.
     pub(super) hung: OnceLock<Why>,
-    pub(super) news: Condvar,
-    pub(super) stats: Mutex<Stats>,
+    /// From capture to scores.
+    pub(super) latency: Mutex<Percentiles>,
+    /// Priority and memory lock of the outputs' thread.
+    pub(super) realtime: OnceLock<String>,
+    pub(super) outputs_end: OnceLock<OutputsEnd>,
 }
 
 impl Shared {
+    /// What a run shares that is about to begin, and the end of its commands that the outputs' thread takes. The calling
+    /// thread is woken when the run ends.
+    pub(super) fn new(station: Station, events: Arc<Events>, late: Option<Action>, truth: Observer) -> (Self, Commands) {
+        let clock = SystemClock;
+        let (commands, taken) = CommandQueue::new();
+        let beat = || AtomicU64::new(clock.now().as_micros());
+        let shared = Self {
+            clock,
+            exchange: Exchange::default(),
+            commands,
+            events,
+            belt: Belt::default(),
+            task: station.task(),
+            station: Mutex::new(station),
+            shown: Mutex::new(Shown::new(truth)),
+            late,
+            beat: beat(),
+            outputs_beat: beat(),
+            camera: AtomicBool::new(true),
+            drain: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            ended: End::default(),
+            waiting: std::thread::current(),
+            hung: OnceLock::new(),
+            latency: Mutex::default(),
+            realtime: OnceLock::new(),
+            outputs_end: OnceLock::new(),
+        };
+        (shared, taken)
+    }
+
+    /// Whether the line and the outputs have both beaten within `watchdog` of `now`.
+    pub(super) fn is_alive(&self, now: Instant, watchdog: Micros) -> bool {
+        let beats = |beat: &AtomicU64| now.since(Instant::from_micros(beat.load(Ordering::Relaxed))) <= watchdog;
+        beats(&self.beat) && beats(&self.outputs_beat)
+    }
+
     /// The first reason to end counts.
     pub(super) fn end(&self, why: Ended) {
-        let first = *self.ended.lock().expect("no thread panics while it holds this").get_or_insert(why);
+        let first = self.ended.first(why);
         // Before anything stops, so that the outputs never see a stop that is none.
         self.drain.fetch_or(first == Ended::Done, Ordering::Relaxed);
         self.exchange.stop.store(true, Ordering::Relaxed);
-        self.news.notify_all();
+        self.waiting.unpark();
     }
 
     /// Gives the station one input now and carries out what follows; the frame that it wants classified comes back.
@@ -178,7 +223,7 @@ impl Shared {
     /// A part's end: told and commanded.
     fn decided(&self, now: Instant, about: &About<'_>, done: &PartDone) {
         if about.latency.total.0 > 0 {
-            self.stats.lock().expect("no thread panics while it holds this").latency.add(about.latency.total.0);
+            self.latency.lock().expect("no thread panics while it holds this").add(about.latency.total.0);
         }
         // The scores are of the frame that was just classified, which may be another part's.
         let is_its_own = !matches!(done.decision.verdict, Verdict::Safe(_));
@@ -252,6 +297,7 @@ impl Shared {
     }
 
     pub(super) fn set_realtime(&self, got: String) {
-        self.stats.lock().expect("no thread panics while it holds this").realtime = Some(got);
+        // One thread asks for it, once.
+        let _ = self.realtime.set(got);
     }
 }

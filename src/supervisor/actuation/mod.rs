@@ -6,7 +6,7 @@ mod queue;
 mod realtime;
 mod thread;
 
-pub use queue::{Command, CommandQueue};
+pub use queue::{CAPACITY, Command, CommandQueue, Commands};
 pub(super) use thread::{Watch, actuate};
 
 use crate::decide::Action;

@@ -1,12 +1,17 @@
-//! Commands on their way to the thread that owns the outputs; fixed capacity, nobody waits to add one.
+//! Commands on their way to the thread that owns the outputs: a ring of fixed capacity; nobody waits to send, the taker waits
+//! for nobody.
 //!
-//! Knows no output.
+//! Senders take turns by a lock that only they use, so a sender that is stopped half-way through delays other senders and
+//! never the outputs. The taker sleeps by parking its thread: the word that wakes it is the thread's own, so that no lock and
+//! no descriptor is shared, and a wake-up that comes before the sleep is kept.
 
 use crate::fault::Reason;
 use crate::line::{LineMask, Moment, PartId};
-use crate::time::{Instant, Micros};
-use heapless::Deque;
-use std::sync::{Condvar, Mutex};
+use crate::time::Instant;
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::Thread;
 
 /// What the outputs are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,46 +54,116 @@ pub enum Command {
     Safe(Reason),
 }
 
-#[derive(Default)]
-struct Waiting {
-    commands: Deque<Command, 256>,
-    /// The belt moved.
-    moved: bool,
+/// Most commands on their way.
+pub const CAPACITY: usize = 256;
+
+/// The senders' end.
+pub struct CommandQueue {
+    sender: Mutex<Producer<Command>>,
+    refused: Arc<AtomicBool>,
+    taker: OnceLock<Thread>,
 }
 
-/// Commands on their way.
-#[derive(Default)]
-pub struct CommandQueue {
-    waiting: Mutex<Waiting>,
-    news: Condvar,
+/// The taker's end.
+pub struct Commands {
+    ring: Consumer<Command>,
+    refused: Arc<AtomicBool>,
 }
 
 impl CommandQueue {
+    /// Both ends of an empty queue.
+    pub fn new() -> (Self, Commands) {
+        let (mut sender, mut ring) = RingBuffer::new(CAPACITY);
+        // Every place is written once, so that no page of it is met for the first time on the line.
+        while sender.push(Command::Acknowledge(Instant::default())).is_ok() {}
+        while ring.pop().is_ok() {}
+        let refused = Arc::new(AtomicBool::new(false));
+        let queue = Self { sender: Mutex::new(sender), refused: refused.clone(), taker: OnceLock::new() };
+        (queue, Commands { ring, refused })
+    }
+
+    /// Tells which thread takes the commands. To be called once, before any other thread sends.
+    pub fn taken_by(&self, thread: Thread) {
+        self.taker.set(thread).expect("one thread takes commands");
+    }
+
     /// Adds a command; a full queue means that outputs are stuck: what waits there gives way to safety.
     pub fn push(&self, command: Command) {
-        let mut waiting = self.waiting.lock().expect("no thread panics while it holds this");
-        if waiting.commands.is_full() {
-            waiting.commands.clear();
-            let _ = waiting.commands.push_back(Command::Safe(Reason::Output));
+        let pushed = self.sender.lock().expect("no thread panics while it holds this").push(command);
+        if pushed.is_err() {
+            self.refused.store(true, Ordering::Release);
         }
-        let _ = waiting.commands.push_back(command);
-        self.news.notify_one();
+        self.wake();
     }
 
-    /// Wakes the thread that waits: the belt has moved.
-    pub fn moved(&self) {
-        self.waiting.lock().expect("no thread panics while it holds this").moved = true;
-        self.news.notify_one();
+    /// Wakes the thread that takes: a command came, or the belt has moved.
+    pub fn wake(&self) {
+        if let Some(thread) = self.taker.get() {
+            thread.unpark();
+        }
     }
 
-    /// Takes the oldest command, waiting at most `span` for one or for the belt.
-    pub fn pop(&self, span: Micros) -> Option<Command> {
-        let waiting = self.waiting.lock().expect("no thread panics while it holds this");
-        let (mut waiting, _) = self
-            .news
-            .wait_timeout_while(waiting, span.duration(), |w| w.commands.is_empty() && !w.moved)
-            .expect("no thread panics while it holds this");
-        waiting.moved = false;
-        waiting.commands.pop_front()
+    /// The senders' lock, as a sender holds it that is stopped half-way through.
+    #[cfg(test)]
+    pub(in crate::supervisor) fn hold(&self) -> impl Sized + '_ {
+        self.sender.lock().expect("no thread panics while it holds this")
+    }
+}
+
+impl Commands {
+    /// Takes the oldest command. Once a command was refused, all that wait are dropped, and the next is [`Command::Safe`].
+    pub fn pop(&mut self) -> Option<Command> {
+        if self.refused.swap(false, Ordering::Acquire) {
+            for _ in 0..CAPACITY {
+                _ = self.ring.pop();
+            }
+            return Some(Command::Safe(Reason::Output));
+        }
+        self.ring.pop().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(part: u64) -> Command {
+        Command::Now { part: PartId(part), calls: 1, at: Instant::default() }
+    }
+
+    #[test]
+    fn commands_come_in_their_order_and_a_full_queue_gives_way_to_safety() {
+        let (queue, mut commands) = CommandQueue::new();
+        assert_eq!(commands.pop(), None, "what touched the memory is gone");
+        for round in 0..3 {
+            (0..CAPACITY as u64).for_each(|i| queue.push(now(round * 1000 + i)));
+            for i in 0..CAPACITY as u64 {
+                assert_eq!(commands.pop(), Some(now(round * 1000 + i)));
+            }
+            assert_eq!(commands.pop(), None);
+        }
+        (0..=CAPACITY as u64).for_each(|i| queue.push(now(i)));
+        assert_eq!((commands.pop(), commands.pop()), (Some(Command::Safe(Reason::Output)), None), "one too many");
+        queue.push(now(7));
+        assert_eq!((commands.pop(), commands.pop()), (Some(now(7)), None), "and it goes on");
+    }
+
+    #[test]
+    fn the_taker_is_woken_by_a_command_and_by_the_belt_and_a_wake_up_before_its_sleep_is_kept() {
+        const LONG: std::time::Duration = std::time::Duration::from_secs(20);
+        let (queue, mut commands) = CommandQueue::new();
+        queue.taken_by(std::thread::current());
+        let begin = std::time::Instant::now();
+        queue.push(now(1));
+        std::thread::park_timeout(LONG);
+        assert_eq!(commands.pop(), Some(now(1)));
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                queue.wake();
+            });
+            std::thread::park_timeout(LONG);
+        });
+        assert!(begin.elapsed() < LONG / 2, "{:?}", begin.elapsed());
     }
 }

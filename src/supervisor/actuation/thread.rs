@@ -1,8 +1,10 @@
-//! The actuation thread: commands, gates, pulses, retries, and the watch over the line's beat.
+//! The actuation thread: commands, gates, pulses, retries, a beat of its own, and the watch over the line's.
 //!
-//! Knows no camera and no model.
+//! After its start it allocates nothing and takes no lock: what it shares with other threads are atomics, the ring of commands
+//! and the queues of events.
 
-use super::{Actuator, Health, realtime};
+use super::{Actuator, Commands, Health, realtime};
+use crate::events::Remedy;
 use crate::fault::Reason;
 use crate::supervisor::Ended;
 use crate::supervisor::shared::Shared;
@@ -23,7 +25,7 @@ pub(in crate::supervisor) struct Watch {
 }
 
 /// Runs until the run ends and nothing is in flight, or the line missed its beat.
-pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, shared: &Shared, watch: Watch) {
+pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: &Shared, watch: Watch) {
     /// Longest sleep: retries and the watch over the beat.
     const NAP: Micros = Micros(20_000);
     /// A sleeping thread wakes this much before an edge and waits for it awake.
@@ -35,22 +37,27 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, shared: &Shared, w
         }
         shared.set_realtime(realtime.got);
     }
+    realtime::touch_stack();
     let (clock, events) = (&shared.clock, &*shared.events);
     let mut end: Option<Instant> = None;
     loop {
         let now = clock.now();
+        shared.outputs_beat.store(now.as_micros(), Ordering::Relaxed);
         let next = actuator.next_due();
         let wait = next.map_or(NAP, |at| at.minus(LEAD).since(now)).min(NAP);
-        let first = shared.commands.pop(wait);
-        if let (None, Some(at)) = (first, next) {
+        let mut command = commands.pop();
+        if command.is_none() && wait.0 > 0 {
+            std::thread::park_timeout(wait.duration());
+            command = commands.pop();
+        }
+        if let (None, Some(at)) = (command, next) {
             while clock.now() < at && at.since(clock.now()) <= LEAD {
                 std::hint::spin_loop();
             }
         }
-        let mut command = first.or_else(|| shared.commands.pop(Micros(0)));
-        while let Some(c) = command {
+        while let Some(c) = command.or_else(|| commands.pop()) {
             actuator.apply(c, clock, events);
-            command = shared.commands.pop(Micros(0));
+            command = None;
         }
         let beat = Instant::from_micros(shared.beat.load(Ordering::Relaxed));
         let stopped = shared.exchange.stop.load(Ordering::Relaxed);
@@ -70,9 +77,9 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, shared: &Shared, w
         if !stopped && !alive {
             actuator.go_safe(Reason::MissedBeat, clock, events);
             let why = shared.how_it_hung(clock.now().since(beat));
-            // The first time counts.
-            let _ = shared.hung.set(why.clone());
-            shared.line_fault(Reason::MissedBeat, why);
+            events.fault(Reason::MissedBeat, None, Remedy::Safe, why.clone());
+            // Nobody else sets it.
+            let _ = shared.hung.set(why);
             shared.end(Ended::Hung);
             return;
         }

@@ -1,0 +1,116 @@
+//! The outputs' thread beside threads that stand still.
+
+use super::actuation::{Actuator, Command, Commands, EdgeRules, Watch};
+use super::ended::Ended;
+use super::run::own_outputs;
+use super::shared::Shared;
+use super::truth::Observer;
+use crate::decide::{Role, TagRule, Task};
+use crate::events::Events;
+use crate::line::{Moment, PartId};
+use crate::outputs::{Output, OutputError, State};
+use crate::settings::{ModelTags, Settings};
+use crate::station::Station;
+use crate::supervisor::SystemClock;
+use crate::time::{Clock, Instant, Micros, Millis};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, mpsc};
+
+/// What a pin did, and when.
+type Timeline = Arc<Mutex<Vec<(Instant, State)>>>;
+
+struct Pin(Timeline);
+
+impl Output for Pin {
+    fn apply(&mut self, state: State) -> Result<(), OutputError> {
+        self.0.lock().unwrap().push((SystemClock.now(), state));
+        Ok(())
+    }
+}
+
+/// A gate 200 ms behind its trigger with pulses of 50 ms, as it is before its threads start, and the pin's timeline.
+fn gate() -> (Shared, Commands, Actuator, Timeline) {
+    let text = "[line]\nmode = \"gate\"\nlate_ms = 60000\n[trigger]\nkind = \"stdin\"\n\
+        [outputs.gate]\nmode = \"pulse\"\nwidth_ms = 50\nwindow_ms = 60000\ndelay_ms = 200\non = [\"accept\"]\n";
+    let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good] };
+    let settings = Settings::parse(text, "test", tags).unwrap();
+    let station = Station::new(settings.station(Task::Multiclass, 0)).unwrap();
+    let events = Arc::new(Events::kept(Arc::new(SystemClock)));
+    let (late, _) = settings.routing(Task::Multiclass).late();
+    let (shared, commands) = Shared::new(station, events, late, Observer::default());
+    let timeline = Timeline::default();
+    let pin = |_: &_| Ok(Box::new(Pin(timeline.clone())) as Box<dyn Output>);
+    let actuator = Actuator::with(&settings.outputs, 0, late, EdgeRules::of(&settings), pin).unwrap();
+    (shared, commands, actuator, timeline)
+}
+
+/// One condition variable and its lock stood between the outputs and everybody who had something for them; at the run's end
+/// and at a fault there were two more.
+#[test]
+fn a_thread_that_stops_within_every_lock_delays_no_edge_and_no_way_to_safety() {
+    let (shared, commands, actuator, timeline) = gate();
+    let clock = SystemClock;
+    let watch = Watch { watchdog: Micros(600_000), max_faults: 10, gated: false, drain: Micros(1) };
+    let trigger = clock.now();
+    for (part, after) in [(1, 0), (2, 100_000)] {
+        let trigger = Moment::at(trigger.plus(Micros(after)));
+        shared.commands.push(Command::Open { part: PartId(part), trigger, touching: false });
+        shared.commands.push(Command::Verdict { part: PartId(part), calls: 1 });
+    }
+    shared.commands.push(Command::Open {
+        part: PartId(3),
+        trigger: Moment::at(trigger.plus(Micros(9_000_000))),
+        touching: false,
+    });
+    std::thread::scope(|scope| {
+        let (held, is_held) = mpsc::channel();
+        let (release, may_release) = mpsc::channel::<()>();
+        let shared = &shared;
+        scope.spawn(move || {
+            let _all = (
+                shared.exchange.hold(),
+                shared.commands.hold(),
+                shared.station.lock().unwrap(),
+                shared.shown.lock().unwrap(),
+                shared.latency.lock().unwrap(),
+            );
+            held.send(()).unwrap();
+            may_release.recv().unwrap();
+        });
+        is_held.recv().unwrap();
+        let outputs = scope.spawn(move || own_outputs(actuator, commands, shared, watch));
+        let begin = std::time::Instant::now();
+        while !outputs.is_finished() && begin.elapsed().as_secs() < 20 {
+            std::thread::sleep(Millis(5).micros().duration());
+        }
+        let ended = outputs.is_finished();
+        release.send(()).unwrap();
+        assert!(ended, "the outputs wait for somebody");
+    });
+    // The line beat never again: safe after its watchdog, told and ended, with all locks held.
+    assert_eq!(shared.ended.why(), Some(Ended::Hung));
+    assert!(shared.outputs_end.get().is_some_and(|end| end.safe));
+    let seen = timeline.lock().unwrap().clone();
+    let expected = [(200, State::Active), (250, State::Inactive), (300, State::Active), (350, State::Inactive)];
+    assert_eq!(seen.iter().map(|(_, state)| *state).collect::<Vec<_>>(), expected.map(|(_, state)| state), "{seen:?}");
+    for ((at, _), (ms, _)) in seen.iter().zip(expected) {
+        // Most machines are there within a millisecond; a busy one within this.
+        let late = at.since(trigger.plus(Millis(ms).micros()));
+        assert!(late.0 < 100_000 && *at >= trigger.plus(Millis(ms).micros()), "{late:?} after {ms} ms");
+    }
+}
+
+#[test]
+fn the_run_is_alive_only_while_line_and_outputs_both_beat() {
+    let (shared, _, _, _) = gate();
+    let now = shared.clock.now();
+    let old = now.minus(Micros(500_001)).as_micros();
+    let watchdog = Micros(500_000);
+    assert!(shared.is_alive(now, watchdog));
+    for stops in [&shared.beat, &shared.outputs_beat] {
+        let before = stops.swap(old, Ordering::Relaxed);
+        assert!(!shared.is_alive(now, watchdog), "one of them stopped");
+        stops.store(before, Ordering::Relaxed);
+    }
+    assert!(shared.is_alive(now, watchdog));
+}
