@@ -5,21 +5,27 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use tagpin::board::Board;
 use tagpin::bundle::Bundle;
 use tagpin::decide::{Decision, Role, TagRule, TagSet};
 use tagpin::engine::Engine;
-use tagpin::events::{Events, Image, Latency, PartEvent, Remedy, TriggerEvent, What, Why};
+use tagpin::events::record::Opening;
+use tagpin::events::sinks::Sink;
+use tagpin::events::{Event, Events, Image, Latency, PartEvent, Remedy, Sinking, TriggerEvent, What, Why};
 use tagpin::fault::Reason;
 use tagpin::head::{Score, TagId};
 use tagpin::line::Moment;
+use tagpin::outputs::{Output, State, WriteError};
 use tagpin::settings::{ModelTags, Settings};
 use tagpin::sources::{self, FrameBuffer, Limits};
 use tagpin::station::{Effect, Input, Station};
-use tagpin::supervisor::SystemClock;
 use tagpin::supervisor::actuation::{Actuator, Command, EdgeRules};
 use tagpin::supervisor::vision::Vision;
+use tagpin::supervisor::{Run, SystemClock, run};
 use tagpin::time::{Clock, Instant, Micros};
+use tagpin::triggers;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
@@ -45,6 +51,102 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Most edges that are looked at.
+const LOOKS: usize = 4000;
+/// What the thread that moved a pin had allocated by each of its edges.
+static ALLOCATED: [AtomicU64; LOOKS] = [const { AtomicU64::new(0) }; LOOKS];
+static EDGES: AtomicUsize = AtomicUsize::new(0);
+
+/// A pin that looks at the thread that moves it. Each fiftieth write fails, so that ways to safety are among the edges.
+struct Looking;
+
+impl Output for Looking {
+    fn apply(&mut self, _: State) -> Result<(), WriteError> {
+        let edge = EDGES.fetch_add(1, Ordering::Relaxed);
+        if let Some(place) = ALLOCATED.get(edge) {
+            place.store(COUNT.get(), Ordering::Relaxed);
+        }
+        if edge % 50 == 49 { Err(WriteError::Drill) } else { Ok(()) }
+    }
+
+    fn second(&self) -> Box<dyn Output> {
+        Box::new(Self)
+    }
+}
+
+/// A pin that is nowhere.
+struct Still;
+
+impl Output for Still {
+    fn apply(&mut self, _: State) -> Result<(), WriteError> {
+        Ok(())
+    }
+
+    fn second(&self) -> Box<dyn Output> {
+        Box::new(Self)
+    }
+}
+
+/// A sink that takes everything.
+struct Taking;
+
+impl Sink for Taking {
+    fn write(&mut self, _: &Events, _: &Event) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The real thread in a real run: pulses, levels, lines of health and their heartbeat, late parts, failed writes.
+#[test]
+fn the_thread_of_the_outputs_allocates_nothing_while_edges_move() {
+    let bytes = include_bytes!("../models/parts.tagpin");
+    let bundle = Bundle::read(bytes).unwrap();
+    let names: Vec<&str> = bundle.contract.tags.iter().map(|t| t.name).collect();
+    let rules: Vec<TagRule> = bundle.contract.tags.iter().map(|t| t.rule).collect();
+    let roles: Vec<Role> = bundle.contract.tags.iter().map(|t| t.role).collect();
+    let every = "on = [\"accept\", \"reject\", \"review\", \"unknown\"]";
+    let text = format!(
+        "[source]\nopen = \"conveyor?seed=7&fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 20\n\
+         [outputs.pulse]\nmode = \"pulse\"\nwidth_ms = 8\ndelay_ms = 200\n{every}\n[outputs.level]\ndelay_ms = 60\n{every}\n\
+         [outputs.early]\nmode = \"pulse\"\nwidth_ms = 1\ndelay_ms = 1\n{every}\n\
+         [outputs.busy]\non = [\"busy\"]\n[outputs.ready]\non = [\"ready\"]\n[outputs.alive]\non = [\"heartbeat\"]\nperiod_ms = 20\n"
+    );
+    let settings = Settings::parse(&text, "test", ModelTags { names: &names, rules: &rules, roles: &roles }).unwrap();
+    let clock = Arc::new(SystemClock) as Arc<dyn Clock>;
+    let source = sources::open(&settings.source.parse().unwrap(), &clock, Limits::default()).unwrap();
+    let (late, late_calls) = settings.routing(bundle.contract.task).late();
+    let signalled = Arc::new(AtomicBool::new(false));
+    let stop = signalled.clone();
+    let watcher = std::thread::spawn(move || {
+        let begin = std::time::Instant::now();
+        while EDGES.load(Ordering::Relaxed) < 600 && begin.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let ended = run(Run {
+        vision: Vision::new(&bundle, Box::new(Engine::from_bundle(&bundle).unwrap()), &settings, source.pacing()),
+        station: Station::new(settings.station(bundle.contract.task, 0)).unwrap(),
+        tags: names.iter().map(ToString::to_string).collect(),
+        source,
+        inputs: settings.inputs.iter().map(|i| triggers::open(i, &clock).unwrap()).collect(),
+        actuator: Actuator::open(&settings.outputs, late_calls, late, EdgeRules::of(&settings), |_| Ok(Box::new(Looking)))
+            .unwrap(),
+        settings,
+        opening: Opening::default(),
+        sinks: vec![Sinking { name: "all", wants: Box::new(|_| true), make: Box::new(|| Box::new(Taking)) }],
+        signalled,
+        record: None,
+        board: Board::default(),
+    });
+    watcher.join().unwrap();
+    assert_eq!(ended.map(|e| e.exit_code()), Ok(0));
+    let edges = EDGES.load(Ordering::Relaxed).min(LOOKS);
+    assert!(edges >= 600, "{edges} edges");
+    let allocated: Vec<u64> = ALLOCATED[..edges].iter().map(|n| n.load(Ordering::Relaxed)).collect();
+    assert!(allocated.iter().all(|n| *n == allocated[0]), "the first edge and what follows: {allocated:?}");
+}
+
 /// Allocations of the whole line over `frames` frames, after as many to warm up.
 fn allocations(source: &str, frames: usize) -> u64 {
     let bundle = Bundle::read(include_bytes!("../models/parts.tagpin")).unwrap();
@@ -59,7 +161,8 @@ fn allocations(source: &str, frames: usize) -> u64 {
     let engine = Engine::from_bundle(&bundle).unwrap();
     let mut vision = Vision::new(&bundle, Box::new(engine), &settings, source.pacing());
     let mut station = Station::new(settings.station(bundle.contract.task, 0)).unwrap();
-    let mut actuator = Actuator::open(&settings.outputs, 0, None, EdgeRules::of(&settings)).unwrap();
+    let mut actuator =
+        Actuator::open(&settings.outputs, 0, None, EdgeRules::of(&settings), |_| Ok(Box::new(Still))).unwrap();
     let events = Events::kept(Arc::new(clock));
     let mut frame = FrameBuffer::empty();
     let mut before = 0;

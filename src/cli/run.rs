@@ -19,7 +19,7 @@ use crate::supervisor::vision::Vision;
 use crate::supervisor::{self, SystemClock};
 use crate::triggers;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -53,7 +53,9 @@ pub(super) struct Run {
 
 pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let demo = args.settings.is_none() && args.bundle.is_none() && args.source.is_none();
-    let model = Model::read(args.bundle.as_deref().unwrap_or(PARTS.as_ref()))?;
+    let path = args.bundle.as_deref().unwrap_or(PARTS.as_ref());
+    check_memory(path)?;
+    let model = Model::read(path)?;
     let bundle = model.bundle()?;
     let engine = Engine::from_bundle(&bundle).map_err(|e| format!("bundle {}: {e}", model.path.display()));
 
@@ -89,7 +91,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         if let Some(Err(why)) = args.drill.as_ref().map(|drill| drill.check_outputs(&names)) {
             keep(format!("--drill: {why}").into());
         }
-        let actuator = Actuator::with(&settings.outputs, late_calls, late, EdgeRules::of(&settings), open);
+        let actuator = Actuator::open(&settings.outputs, late_calls, late, EdgeRules::of(&settings), open);
         let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
         let log = settings.events.as_ref().map(|log| {
             RotatingFile::open(&log.path, log.max_bytes, log.files)
@@ -159,7 +161,25 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         record,
         board,
     };
-    Ok(supervisor::run(run).exit_code())
+    Ok(supervisor::run(run)?.exit_code())
+}
+
+/// Refuses to start where the memory that a run takes cannot be had: later, the first allocation that fails would end the
+/// program half-way through its start.
+fn check_memory(bundle: &Path) -> Result<(), Refused> {
+    /// The stacks of a run's threads, 2 MiB each, and what its frames and queues take.
+    const ROOM: u64 = 20 << 20;
+    let needed = ROOM + 4 * std::fs::metadata(bundle).map_or(0, |about| about.len());
+    let mut room = Vec::<u8>::new();
+    let had = room.try_reserve_exact(usize::try_from(needed).unwrap_or(usize::MAX));
+    std::hint::black_box(&room);
+    let told = |_| {
+        let mb = needed.div_ceil(1 << 20);
+        format!(
+            "too little memory: a run with this bundle takes {mb} MB more than it has; allow more (ulimit -v, MemoryMax)"
+        )
+    };
+    Ok(had.map_err(told)?)
 }
 
 /// Standard output, standard error and the site's log.

@@ -142,6 +142,8 @@ pub struct PartEvent {
 pub enum Outcome {
     /// It is in the state that was due.
     Done,
+    /// It is, and a pulse ended before its time: the line went safe.
+    Cut,
     /// It could not be written; its state is unknown.
     Failed,
 }

@@ -106,8 +106,8 @@ pub struct OutputRecord {
 pub struct Closing {
     /// Why the run ended.
     pub ended: String,
-    /// Whether every output is known to be in its safe state.
-    pub outputs_safe: bool,
+    /// Outputs that are not known to be in their safe state.
+    pub outputs_unknown: Vec<String>,
     /// Time from capture to scores in microseconds: p50, p99.
     pub latency: [u32; 2],
     /// Time from an edge's due time until it was done in microseconds: p50, p99, p99.9, largest.
@@ -294,6 +294,8 @@ struct SummaryRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     realtime: Option<&'a str>,
     outputs_safe: bool,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    outputs_unknown: &'a [String],
     ended: &'a str,
 }
 
@@ -428,8 +430,13 @@ impl Counts {
 
 impl<'a> SummaryRecord<'a> {
     fn new(events: &'a Events) -> Self {
-        const NOT_CLOSED: &Closing =
-            &Closing { ended: String::new(), outputs_safe: false, latency: [0; 2], edge_jitter: [0; 4], realtime: None };
+        const NOT_CLOSED: &Closing = &Closing {
+            ended: String::new(),
+            outputs_unknown: Vec::new(),
+            latency: [0; 2],
+            edge_jitter: [0; 4],
+            realtime: None,
+        };
         let closing = events.closing().unwrap_or(NOT_CLOSED);
         let [p50, p99] = closing.latency;
         let [j50, j99, j999, max] = closing.edge_jitter;
@@ -440,7 +447,8 @@ impl<'a> SummaryRecord<'a> {
             latency: Middle { p50, p99 },
             edge_jitter: Tail { p50: j50, p99: j99, p999: j999, max },
             realtime: closing.realtime.as_deref(),
-            outputs_safe: closing.outputs_safe,
+            outputs_safe: events.closing().is_some() && closing.outputs_unknown.is_empty(),
+            outputs_unknown: &closing.outputs_unknown,
             ended: &closing.ended,
         }
     }

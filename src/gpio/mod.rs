@@ -12,6 +12,7 @@ pub use inputs::{Edge, InputLine, InputLines, Pull, Slope};
 use gpiocdev::Request;
 use gpiocdev::line::Value;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where a line is, and who holds it.
 struct Found {
@@ -76,9 +77,11 @@ pub fn probe(chip: &str, line: &str) -> Result<String, String> {
     }
 }
 
-/// A line that this process drives.
+/// A line that this process drives. Each is a request of its own, which any thread may write: while it does, the kernel locks
+/// that request only, so that a write which does not come back holds up no other line but by its chip's driver.
+#[derive(Clone)]
 pub struct OutputLine {
-    request: Request,
+    request: Arc<Request>,
     offset: u32,
 }
 
@@ -96,12 +99,18 @@ impl OutputLine {
             builder.as_active_low();
         }
         let request = builder.request().map_err(|e| found.refused(&e))?;
-        Ok(Self { request, offset: found.offset })
+        Ok(Self { request: Arc::new(request), offset: found.offset })
     }
 
-    /// Drives the line.
-    pub fn set(&mut self, active: bool) -> Result<(), String> {
+    /// Its offset on its chip.
+    pub const fn offset(&self) -> u32 {
+        self.offset
+    }
+
+    /// Drives the line; the system's error number if that fails. Takes no lock and no memory of this process.
+    pub fn set(&self, active: bool) -> Result<(), i32> {
         let done = self.request.set_value(self.offset, value(active));
-        done.map(drop).map_err(|e| format!("line {} cannot be set: {e}", self.offset))
+        // Of a call that failed before it was made the system knows nothing.
+        done.map(drop).map_err(|_| std::io::Error::last_os_error().raw_os_error().unwrap_or_default())
     }
 }

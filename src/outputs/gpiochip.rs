@@ -2,23 +2,25 @@
 //!
 //! Knows no register.
 
-use super::{Output, OutputError, Polarity, State};
+use super::{Output, Polarity, State, WriteError};
 use crate::gpio::OutputLine;
 
-pub(super) struct Gpiochip {
-    name: String,
-    line: OutputLine,
-}
+pub(super) struct Gpiochip(OutputLine);
 
 impl Gpiochip {
-    pub(super) fn open(name: &str, chip: &str, line: &str, polarity: Polarity, first: State) -> Result<Self, String> {
+    pub(super) fn open(chip: &str, line: &str, polarity: Polarity, first: State) -> Result<Self, String> {
         let line = OutputLine::open(chip, line, polarity == Polarity::ActiveLow, first == State::Active)?;
-        Ok(Self { name: name.into(), line })
+        Ok(Self(line))
     }
 }
 
 impl Output for Gpiochip {
-    fn apply(&mut self, state: State) -> Result<(), OutputError> {
-        self.line.set(state == State::Active).map_err(|why| OutputError { output: self.name.clone(), why })
+    fn apply(&mut self, state: State) -> Result<(), WriteError> {
+        let (line, set) = (self.0.offset(), self.0.set(state == State::Active));
+        set.map_err(|code| WriteError::System { line, code })
+    }
+
+    fn second(&self) -> Box<dyn Output> {
+        Box::new(Self(self.0.clone()))
     }
 }

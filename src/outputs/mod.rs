@@ -82,10 +82,41 @@ impl std::fmt::Display for OutputError {
 
 impl std::error::Error for OutputError {}
 
+/// Why a line could not be written. It is made and shown without the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// The kernel refused.
+    System {
+        /// The line's offset on its chip.
+        line: u32,
+        /// The system's error number.
+        code: i32,
+    },
+    /// A drill.
+    Drill,
+}
+
+impl std::fmt::Display for WriteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self::System { line, code } = self else { return f.write_str("cannot be written: a drill") };
+        let mend = match code {
+            // ENXIO, ENODEV
+            6 | 19 => "; its chip is gone: bring its driver or its bus back",
+            // EIO, ETIMEDOUT, EREMOTEIO
+            5 | 110 | 121 => "; its chip does not answer: look at its bus and supply",
+            _ => "",
+        };
+        write!(f, "line {line} cannot be set: error {code} of the system{mend}")
+    }
+}
+
 /// One line.
 pub trait Output: Send {
-    /// Brings the line to `state`; on return it is there.
-    fn apply(&mut self, state: State) -> Result<(), OutputError>;
+    /// Brings the line to `state`; on return it is there. Allocates nothing.
+    fn apply(&mut self, state: State) -> Result<(), WriteError>;
+
+    /// A second way to the same line, for a thread that makes it safe while a write to another line does not come back.
+    fn second(&self) -> Box<dyn Output>;
 }
 
 /// Takes the line `name` at `backend` and brings it to `first` without a glitch.
@@ -94,7 +125,7 @@ pub fn open(name: &str, backend: &Backend, polarity: Polarity, first: State) -> 
     match backend {
         Backend::Simulated => Ok(Box::new(simulated::Simulated::open())),
         Backend::Gpiochip { chip, line } => {
-            gpiochip::Gpiochip::open(name, chip, line, polarity, first).map(|o| Box::new(o) as _).map_err(error)
+            gpiochip::Gpiochip::open(chip, line, polarity, first).map(|o| Box::new(o) as _).map_err(error)
         }
         Backend::Rppal { pin } => rppal::Rppal::open(*pin, polarity, first).map(|o| Box::new(o) as _).map_err(error),
     }

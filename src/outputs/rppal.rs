@@ -2,11 +2,13 @@
 //!
 //! Knows no other board. A pin keeps its last level when the process dies: see the failure table of the README.
 
-use super::{Output, OutputError, Polarity, State};
+use super::{Output, Polarity, State, WriteError};
 use rppal::gpio::{Gpio, Level, OutputPin};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub(super) struct Rppal {
-    pin: OutputPin,
+    /// Held for one store to a register, which cannot hang; the second way is taken only while the first stands elsewhere.
+    pin: Arc<Mutex<OutputPin>>,
     polarity: Polarity,
 }
 
@@ -34,14 +36,18 @@ impl Rppal {
         };
         // The supervisor brings lines to their safe state; letting go must not float a pin that holds a gate.
         pin.set_reset_on_drop(false);
-        Ok(Self { pin, polarity })
+        Ok(Self { pin: Arc::new(Mutex::new(pin)), polarity })
     }
 }
 
 impl Output for Rppal {
-    fn apply(&mut self, state: State) -> Result<(), OutputError> {
-        self.pin.write(level(self.polarity, state));
+    fn apply(&mut self, state: State) -> Result<(), WriteError> {
+        self.pin.lock().unwrap_or_else(PoisonError::into_inner).write(level(self.polarity, state));
         Ok(())
+    }
+
+    fn second(&self) -> Box<dyn Output> {
+        Box::new(Self { pin: self.pin.clone(), polarity: self.polarity })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing; it cannot fail.
 
-use super::{Output, OutputError, State};
+use super::{Output, State, WriteError};
 
 pub(super) struct Simulated;
 
@@ -13,7 +13,11 @@ impl Simulated {
 }
 
 impl Output for Simulated {
-    fn apply(&mut self, _: State) -> Result<(), OutputError> {
+    fn apply(&mut self, _: State) -> Result<(), WriteError> {
         Ok(())
+    }
+
+    fn second(&self) -> Box<dyn Output> {
+        Box::new(Self)
     }
 }

@@ -13,7 +13,7 @@ use crate::fault::Reason;
 use crate::frame::{CapturedAt, Fingerprint};
 use crate::head::Score;
 use crate::line::{MAX_LINES, Moment};
-use crate::outputs::{Output, OutputError, State};
+use crate::outputs::{Output, State, WriteError};
 use crate::random::Random;
 use crate::settings::{LineMode, Settings};
 use crate::station::{Effect, Input, PartDone, Scope, Station, Ticket};
@@ -100,11 +100,12 @@ impl Fault {
 struct Flaky(Arc<AtomicBool>);
 
 impl Output for Flaky {
-    fn apply(&mut self, _: State) -> Result<(), OutputError> {
-        if self.0.swap(false, Ordering::Relaxed) {
-            return Err(OutputError { output: "simulated".into(), why: "a fault of the script".into() });
-        }
-        Ok(())
+    fn apply(&mut self, _: State) -> Result<(), WriteError> {
+        if self.0.swap(false, Ordering::Relaxed) { Err(WriteError::Drill) } else { Ok(()) }
+    }
+
+    fn second(&self) -> Box<dyn Output> {
+        Box::new(Self(self.0.clone()))
     }
 }
 
@@ -195,7 +196,7 @@ impl<'s> Simulated<'s> {
         let station = Station::new(settings.station(plan.task, 0)).map_err(|e| e.to_string())?;
         let (late, late_calls) = settings.routing(plan.task).late();
         let flaky = write_fails.clone();
-        let actuator = Actuator::with(&settings.outputs, late_calls, late, EdgeRules::of(settings), |_| {
+        let actuator = Actuator::open(&settings.outputs, late_calls, late, EdgeRules::of(settings), |_| {
             Ok(Box::new(Flaky(flaky.clone())) as Box<dyn Output>)
         });
         let actuator = actuator.map_err(|e| e.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
@@ -525,7 +526,7 @@ impl<'s> Simulated<'s> {
         for event in self.drained.drain(..) {
             let What::Edge(edge) = event.what else { continue };
             let EdgeEvent { part, output: line, state, done, outcome, .. } = edge;
-            if outcome != PinOutcome::Done {
+            if outcome == PinOutcome::Failed {
                 continue;
             }
             self.outcome.edges += 1;

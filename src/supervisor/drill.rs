@@ -3,7 +3,7 @@
 //! They wrap the classifier or one output; what is around it takes them for the real one.
 
 use crate::engine::{Engine, EngineError};
-use crate::outputs::{Output, OutputError, State};
+use crate::outputs::{Output, State, WriteError};
 
 /// What turns a picture into logits.
 pub trait Classifier: Send {
@@ -69,9 +69,7 @@ impl Drill {
     /// The output `name`, failing as the drill says if it concerns that one.
     pub fn of_output(&self, name: &str, output: Box<dyn Output>) -> Box<dyn Output> {
         match &self.output {
-            Some(wanted) if wanted == name => {
-                Box::new(DrilledOutput { inner: output, name: name.into(), kind: self.kind, left: self.at })
-            }
+            Some(wanted) if wanted == name => Box::new(DrilledOutput { inner: output, kind: self.kind, left: self.at }),
             _ => output,
         }
     }
@@ -132,14 +130,13 @@ impl<C: Classifier> Classifier for Drilled<C> {
 /// An output that fails as the drill says, from its write of that number on.
 struct DrilledOutput {
     inner: Box<dyn Output>,
-    name: String,
     kind: Kind,
     /// Writes up to the first that fails, this one included.
     left: u64,
 }
 
 impl Output for DrilledOutput {
-    fn apply(&mut self, state: State) -> Result<(), OutputError> {
+    fn apply(&mut self, state: State) -> Result<(), WriteError> {
         if self.left > 1 {
             self.left -= 1;
             return self.inner.apply(state);
@@ -149,6 +146,10 @@ impl Output for DrilledOutput {
                 std::thread::park();
             }
         }
-        Err(OutputError { output: self.name.clone(), why: "cannot be written: a drill".into() })
+        Err(WriteError::Drill)
+    }
+
+    fn second(&self) -> Box<dyn Output> {
+        self.inner.second()
     }
 }

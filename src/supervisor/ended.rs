@@ -36,18 +36,20 @@ pub enum Ended {
     Held,
     /// The line missed its beat.
     Hung,
+    /// A write to an output did not come back.
+    Stuck,
     /// A thread panicked.
     Panic,
 }
 
 impl Ended {
-    const ALL: [Self; 6] = [Self::Done, Self::SourceEnded, Self::Signal, Self::Held, Self::Hung, Self::Panic];
+    const ALL: [Self; 7] = [Self::Done, Self::SourceEnded, Self::Signal, Self::Held, Self::Hung, Self::Stuck, Self::Panic];
 
     /// The process's exit code: 0 done or stopped, 3 held, 101 panic.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Done | Self::Signal => 0,
-            Self::SourceEnded | Self::Held | Self::Hung => 3,
+            Self::SourceEnded | Self::Held | Self::Hung | Self::Stuck => 3,
             Self::Panic => 101,
         }
     }
@@ -59,6 +61,7 @@ impl Ended {
             Self::Signal => "signal",
             Self::Held => "held safe after repeated faults",
             Self::Hung => "the line missed its beat",
+            Self::Stuck => "an output hung",
             Self::Panic => "panic",
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Knows no concrete source, trigger or output. This and `main.rs` are the only places that read the system's clock.
 
-use super::actuation::{self, Actuator, Command, Commands, Watch};
+use super::actuation::{self, Actuator, Command, Commands, Stand, Watch};
 use super::capture;
 use super::clock::SystemClock;
 use super::ended::Ended;
@@ -25,6 +25,7 @@ use crate::triggers::Trigger;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Everything a run needs, opened and checked.
@@ -55,44 +56,62 @@ pub struct Run {
     pub board: Board,
 }
 
-/// Runs until parts, source, signal or faults end it; outputs are safe when it returns.
-pub fn run(run: Run) -> Ended {
-    let Run { vision, station, source, inputs, actuator, settings, opening, sinks, tags, signalled, record, board } = run;
+/// Runs until parts, source, signal or faults end it. When it returns, each output is safe or was told as unknown. An error: the
+/// system gave too few threads, and nothing has moved.
+pub fn run(run: Run) -> Result<Ended, String> {
+    let Run { vision, station, source, inputs, mut actuator, settings, opening, sinks, tags, signalled, record, board } =
+        run;
     let clock = SystemClock;
     let gated = settings.mode != LineMode::State;
     let (late, _) = settings.routing(station.task()).late();
-    let (events, sinking) = Events::start(Arc::new(clock), opening, sinks).expect("the system gives a thread at start");
+    let (events, sinking) = Events::start(Arc::new(clock), opening, sinks).map_err(|e| no_thread(&e))?;
     let truth = Observer::new(tags.iter().map(String::as_str));
     let (shared, commands) = Shared::new(station, events, late, truth);
     let shared = Arc::new(shared);
 
     let drain = Actuator::longest_way(&settings.outputs);
-    let watch = Watch { watchdog: settings.watchdog.micros(), max_faults: settings.max_faults, gated, drain };
-    let actuation = spawn(&shared, "actuation", move |shared| own_outputs(actuator, commands, shared, watch));
-    shared.commands.taken_by(actuation.thread().clone());
-    for input in inputs {
-        // Left behind at the end: one may wait for a line of text that never comes.
-        drop(spawn(&shared, "input", move |shared| inputs::watch(input, shared)));
-    }
+    let watchdog = settings.watchdog.micros();
+    let watch = Watch { watchdog, max_faults: settings.max_faults, gated, drain };
+    let (rescue, stand) = (actuator.take_rescue(), actuator.stand());
     let source_watch = capture::Watch {
         steady: settings.frame_timeout.micros(),
         first: settings.first_frame_timeout.micros(),
         needs_time: settings.needs_time(),
     };
-    let capture = spawn(&shared, "capture", move |shared| {
-        shared.exchange.capture(source, &shared.clock, source_watch);
-    });
     let frame_timeout = settings.frame_timeout.micros();
-    let line = spawn(&shared, "line", move |shared| {
-        LineThread { vision, shared, record }.run(frame_timeout);
-    });
-    drop(spawn(&shared, "board", move |shared| {
-        board::watch(&board, &|| shared.exchange.stop.load(Ordering::Relaxed), &|trouble| shared.board_fault(trouble));
-    }));
+    let mut actuation = None;
+    let start = || {
+        let thread = spawn(&shared, "actuation", move |shared| own_outputs(actuator, commands, shared, watch))?;
+        shared.commands.taken_by(thread.thread().clone());
+        actuation = Some(thread);
+        if let Some(rescue) = rescue {
+            // It ends with the outputs, or when it has done its work.
+            drop(spawn(&shared, "rescue", move |shared| rescue.watch(shared, watchdog, gated))?);
+        }
+        for input in inputs {
+            // Left behind at the end: one may wait for a line of text that never comes.
+            drop(spawn(&shared, "input", move |shared| inputs::watch(input, shared))?);
+        }
+        let board = spawn(&shared, "board", move |shared| {
+            board::watch(&board, &|| shared.exchange.stop.load(Ordering::Relaxed), &|trouble| shared.board_fault(trouble));
+        })?;
+        drop(board);
+        let capture = spawn(&shared, "capture", move |shared| {
+            shared.exchange.capture(source, &shared.clock, source_watch);
+        })?;
+        let line = spawn(&shared, "line", move |shared| LineThread { vision, shared, record }.run(frame_timeout))?;
+        Ok((capture, line))
+    };
+    let started: std::io::Result<_> = start();
 
     let mut notify = Notify::from_environment();
-    notify.ready();
-    let ended = wait(&shared, &signalled, settings.watchdog.micros(), &mut notify);
+    let ended = match &started {
+        Ok(_) => {
+            notify.ready();
+            wait(&shared, &signalled, watchdog, &mut notify)
+        }
+        Err(_) => Ended::Signal,
+    };
     notify.stopping();
     shared.exchange.stop.store(true, Ordering::Relaxed);
     if ended != Ended::Done {
@@ -100,18 +119,36 @@ pub fn run(run: Run) -> Ended {
     }
     // Parts on their way keep their gates and pulses; everything else ends at once.
     shared.drain.store(true, Ordering::Relaxed);
-    let answered = join(actuation, drain.duration() + Duration::from_secs(1)).is_some();
+    let patience = drain.duration() + watchdog.duration() + Duration::from_secs(1);
+    let answered = actuation.is_some_and(|thread| outputs_answer(&thread, &shared, &stand, patience, watchdog));
     shared.over.store(true, Ordering::Relaxed);
-    join(line, Duration::from_millis(if ended == Ended::Hung { 0 } else { 1000 }));
-    join(capture, Duration::from_millis(if ended == Ended::Hung { 0 } else { 300 }));
+    let ended = if stand.is_rescued() { Ended::Stuck } else { ended };
+    let failed = match started {
+        Ok((capture, line)) => {
+            join(line, Duration::from_millis(if ended == Ended::Hung { 0 } else { 1000 }));
+            join(capture, Duration::from_millis(if ended == Ended::Hung { 0 } else { 300 }));
+            None
+        }
+        Err(e) => Some(no_thread(&e)),
+    };
     shared.count_frames();
     let closing = {
         let latency = shared.latency.lock().expect("no thread panics while it holds this");
         let outputs = shared.outputs_end.get();
-        let hung = shared.hung.get().filter(|_| ended == Ended::Hung);
+        let hung = match ended {
+            Ended::Hung => shared.hung.get(),
+            Ended::Stuck => shared.stuck.get(),
+            _ => None,
+        };
+        let unknown = match outputs {
+            Some(outputs) if answered => outputs.not_safe,
+            _ => !stand.confirmed(),
+        };
+        let is_unknown = |i: &usize| unknown >> i & 1 == 1;
+        let outputs_unknown = (0..settings.outputs.len()).filter(is_unknown).map(|i| settings.outputs[i].name.clone());
         Closing {
-            ended: hung.map_or(ended.describe(), Why::as_str).into(),
-            outputs_safe: answered && outputs.is_some_and(|o| o.safe),
+            ended: failed.clone().unwrap_or(hung.map_or(ended.describe(), Why::as_str).into()),
+            outputs_unknown: outputs_unknown.collect(),
             latency: latency.at([500, 990]),
             edge_jitter: outputs.map_or([0; 4], |o| o.edge_jitter),
             realtime: shared.realtime.get().cloned(),
@@ -120,7 +157,29 @@ pub fn run(run: Run) -> Ended {
     shared.events.close(closing);
     // A reader that does not read may not keep a stopped line alive.
     sinking.join(Duration::from_secs(5));
-    ended
+    failed.map_or(Ok(ended), Err)
+}
+
+fn no_thread(why: &std::io::Error) -> String {
+    format!("the system gives no thread ({why}); allow more memory and processes: ulimit -v and -u, MemoryMax, TasksMax")
+}
+
+/// Waits for the outputs' thread, or for the rescue in its place; whether the thread answered. At most `patience`, and half of
+/// `watchdog` once the rescue has begun.
+fn outputs_answer(thread: &JoinHandle<()>, shared: &Shared, stand: &Stand, patience: Duration, watchdog: Micros) -> bool {
+    let mut end = std::time::Instant::now() + patience;
+    let mut is_rescued = false;
+    while !thread.is_finished() {
+        if !is_rescued && stand.is_rescued() {
+            is_rescued = true;
+            end = end.min(std::time::Instant::now() + watchdog.duration() / 2);
+        }
+        if shared.rescue_over.load(Ordering::Acquire) || std::time::Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
 }
 
 /// The actuation thread's life; whatever happens in it, the last word is the safe state.
@@ -130,13 +189,13 @@ pub(super) fn own_outputs(mut actuator: Actuator, mut commands: Commands, shared
     let jitter = actuator.jitter();
     let [a, b, c] = jitter.at([500, 990, 999]);
     // There is one such thread, and this is its end.
-    let _ = shared.outputs_end.set(OutputsEnd { edge_jitter: [a, b, c, jitter.max()], safe: actuator.is_all_safe() });
+    let _ = shared.outputs_end.set(OutputsEnd { edge_jitter: [a, b, c, jitter.max()], not_safe: actuator.not_safe() });
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }
 }
 
-fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce(&Shared) + Send + 'static) -> std::thread::JoinHandle<()> {
+fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce(&Shared) + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     let shared = shared.clone();
     let thread = name.to_string();
     let body = move || {
@@ -145,11 +204,11 @@ fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce(&Shared) + Send + '
             shared.end(Ended::Panic);
         }
     };
-    std::thread::Builder::new().name(name.into()).spawn(body).expect("the system gives a thread at start")
+    std::thread::Builder::new().name(name.into()).spawn(body)
 }
 
 /// Joins a thread that should end by itself; leaves it behind if it does not.
-fn join<T>(thread: std::thread::JoinHandle<T>, patience: Duration) -> Option<T> {
+fn join<T>(thread: JoinHandle<T>, patience: Duration) -> Option<T> {
     let begin = std::time::Instant::now();
     while !thread.is_finished() {
         if begin.elapsed() >= patience {

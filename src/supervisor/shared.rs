@@ -12,7 +12,7 @@ use crate::events::{
 };
 use crate::fault::Reason;
 use crate::head::{Score, TagId, top_k};
-use crate::line::{Moment, PartId};
+use crate::line::{LineMask, Moment, PartId};
 use crate::scene::Crossing;
 use crate::station::{Effect, Input, PartDone, Scope, Station, Ticket};
 use crate::time::{Clock, Instant, Micros};
@@ -39,8 +39,8 @@ impl Belt {
 pub(super) struct OutputsEnd {
     /// From an edge's due time until it was done, in microseconds: p50, p99, p99.9, largest.
     pub(super) edge_jitter: [u32; 4],
-    /// Whether each line's last write was done, and brought it to its safe state.
-    pub(super) safe: bool,
+    /// Lines whose last write failed, or did not bring them to their safe state.
+    pub(super) not_safe: LineMask,
 }
 
 /// What an event of a part shows besides its decision.
@@ -90,6 +90,10 @@ pub(super) struct Shared {
     /// Set when they have.
     pub(super) over: AtomicBool,
     pub(super) ended: End,
+    /// Which output hung, if one did.
+    pub(super) stuck: OnceLock<Why>,
+    /// Set when the others were made safe thereupon.
+    pub(super) rescue_over: AtomicBool,
     /// The thread that waits for the end.
     pub(super) waiting: Thread,
     /// How the line hung, if it did.
@@ -126,6 +130,8 @@ impl Shared {
             ended: End::default(),
             waiting: std::thread::current(),
             hung: OnceLock::new(),
+            stuck: OnceLock::new(),
+            rescue_over: AtomicBool::new(false),
             latency: Mutex::default(),
             realtime: OnceLock::new(),
             outputs_end: OnceLock::new(),

@@ -8,7 +8,7 @@ use super::truth::Observer;
 use crate::decide::{Role, TagRule, Task};
 use crate::events::Events;
 use crate::line::{Moment, PartId};
-use crate::outputs::{Output, OutputError, State};
+use crate::outputs::{Output, State, WriteError};
 use crate::settings::{ModelTags, Settings};
 use crate::station::Station;
 use crate::supervisor::SystemClock;
@@ -22,9 +22,13 @@ type Timeline = Arc<Mutex<Vec<(Instant, State)>>>;
 struct Pin(Timeline);
 
 impl Output for Pin {
-    fn apply(&mut self, state: State) -> Result<(), OutputError> {
+    fn apply(&mut self, state: State) -> Result<(), WriteError> {
         self.0.lock().unwrap().push((SystemClock.now(), state));
         Ok(())
+    }
+
+    fn second(&self) -> Box<dyn Output> {
+        Box::new(Self(self.0.clone()))
     }
 }
 
@@ -40,7 +44,7 @@ fn gate() -> (Shared, Commands, Actuator, Timeline) {
     let (shared, commands) = Shared::new(station, events, late, Observer::default());
     let timeline = Timeline::default();
     let pin = |_: &_| Ok(Box::new(Pin(timeline.clone())) as Box<dyn Output>);
-    let actuator = Actuator::with(&settings.outputs, 0, late, EdgeRules::of(&settings), pin).unwrap();
+    let actuator = Actuator::open(&settings.outputs, 0, late, EdgeRules::of(&settings), pin).unwrap();
     (shared, commands, actuator, timeline)
 }
 
@@ -89,7 +93,7 @@ fn a_thread_that_stops_within_every_lock_delays_no_edge_and_no_way_to_safety() {
     });
     // The line beat never again: safe after its watchdog, told and ended, with all locks held.
     assert_eq!(shared.ended.why(), Some(Ended::Hung));
-    assert!(shared.outputs_end.get().is_some_and(|end| end.safe));
+    assert!(shared.outputs_end.get().is_some_and(|end| end.not_safe == 0));
     let seen = timeline.lock().unwrap().clone();
     let expected = [(200, State::Active), (250, State::Inactive), (300, State::Active), (350, State::Inactive)];
     assert_eq!(seen.iter().map(|(_, state)| *state).collect::<Vec<_>>(), expected.map(|(_, state)| state), "{seen:?}");

@@ -252,3 +252,38 @@ fn a_build_without_cameras_says_so() {
         assert!(stderr(&out).contains("cargo device"), "{}", stderr(&out));
     }
 }
+
+/// With too little memory for its threads the program ended in a panic, an abort or a signal.
+#[test]
+fn too_little_memory_is_refused_with_words() {
+    if emulated() {
+        eprintln!("skipped: the limit would be the emulator's");
+        return;
+    }
+    let limited = |kib: u32, args: &[&str]| {
+        let inner = tagpin(args);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("ulimit -v {kib}; exec \"$@\""), "sh"]).arg(inner.get_program()).args(inner.get_args());
+        shell.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(std::process::Stdio::null());
+        finish(shell)
+    };
+    let mut refused = 0;
+    // With less than the first the system cannot load the program at all.
+    let loads = |kib: &u32| limited(*kib, &["--version"]).status.success();
+    for kib in (20_000..200_000).step_by(2500).skip_while(|kib| !loads(kib)) {
+        let out = limited(kib, &["run", "--parts", "1"]);
+        match out.status.code() {
+            Some(2) => {
+                let told = stderr(&out);
+                assert!(told.contains("too little memory") || told.contains("gives no thread"), "{kib} KiB: {told}");
+                refused += 1;
+            }
+            code => {
+                assert_eq!(code, Some(0), "{kib} KiB: {}", stderr(&out));
+                assert!(refused > 2, "{kib} KiB: only {refused} limits were too little");
+                return;
+            }
+        }
+    }
+    panic!("no limit was enough");
+}

@@ -143,6 +143,137 @@ fn an_output_that_cannot_be_written_makes_the_others_safe_and_exits_3() {
     }
 }
 
+/// A gate whose pulse is under way when the output beside it hangs, and a line whose safe state is active.
+fn beside_a_jam(name: &str, watchdog_ms: u32) -> String {
+    let every = "on = [\"accept\", \"reject\", \"review\"]";
+    let text = format!(
+        "[source]\nopen = \"conveyor?seed=7&fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 100\n\
+         [decide]\nunknown = \"accept\"\n[safety]\nwatchdog_ms = {watchdog_ms}\n\
+         [outputs.gate]\nmode = \"pulse\"\nwidth_ms = 80\ndelay_ms = 400\n{every}\n\
+         [outputs.jam]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 420\n{every}\n\
+         [outputs.stop]\nsafe = \"active\"\ndelay_ms = 400\non = [\"tag:gear\"]\n\
+         [outputs.alive]\non = [\"heartbeat\"]\nperiod_ms = 50\n[outputs.ready]\non = [\"ready\"]\n"
+    );
+    settings(name, &text)
+}
+
+/// An output that hung stopped every pin, unseen: the service manager was told that all was well, and the last words were that
+/// all outputs were in their safe state.
+#[test]
+fn an_output_that_hangs_leaves_the_others_safe_within_the_watchdogs_time() {
+    let watchdog_ms = if emulated() { 20_000 } else { 2000 };
+    let file = beside_a_jam("jam", watchdog_ms);
+    let path = folder("jam-notify").join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut command = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file, "--drill", "stuck:jam@21"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+    let reader = std::thread::spawn(move || {
+        let (mut bytes, mut words) = ([0; 64], Vec::new());
+        while let Ok(n) = socket.recv(&mut bytes) {
+            words.push(String::from_utf8_lossy(&bytes[..n]).into_owned());
+            if words.last().is_some_and(|w| w == "STOPPING=1") {
+                break;
+            }
+        }
+        words
+    });
+    let out = finish(command);
+    let all = events(&out);
+    let s = summary(&all);
+    assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
+    assert_eq!((s["outputs_safe"].as_bool(), &s["outputs_unknown"]), (Some(false), &serde_json::json!(["jam"])), "{s}");
+    assert!(s["ended"].as_str().unwrap().starts_with("output \"jam\" hung for"), "{s}");
+    assert!(stderr(&out).contains("output \"jam\": a write has not come back"), "{}", stderr(&out));
+    // Until the hang the line sorted: ten pulses of the output that hangs, and at least as many of the one beside it.
+    let edges = of(&all, "edge");
+    let of_line = |line: &str| edges.iter().filter(|e| e["line"] == line).copied().collect::<Vec<_>>();
+    assert_eq!(of_line("jam").len(), 20);
+    assert!(of_line("gate").iter().filter(|e| e["outcome"] == "done" && e["state"] == "active").count() >= 10);
+    // Every other line is safe within the watchdog's time of the last edge before the hang; the pulse under way was cut.
+    let last = |line: &str| *of_line(line).last().unwrap();
+    let cut = last("gate");
+    assert_eq!((cut["outcome"].as_str(), cut["state"].as_str()), (Some("cut"), Some("inactive")), "{cut}");
+    assert_eq!(final_state(&all, "ready"), "inactive");
+    // A heartbeat is told only where the rescue ended it.
+    assert_ne!(final_state(&all, "alive"), "active");
+    assert_ne!(final_state(&all, "stop"), "inactive");
+    let called = of_line("gate").into_iter().rfind(|e| e["state"] == "active").unwrap();
+    assert_eq!(cut["part"], called["part"]);
+    let hung_at = called["done"].as_u64().unwrap() + 20_000;
+    for line in ["gate", "ready"] {
+        let after = last(line)["done"].as_u64().unwrap() - hung_at;
+        assert!(after <= u64::from(watchdog_ms) * 1000, "{line} was safe {after} us after the hang");
+    }
+    // One word in 50 ms while it lives: no more than until the hang and one watchdog.
+    let words = reader.join().unwrap();
+    let lived = (hung_at - all[0]["at"].as_u64().unwrap()) / 1000 + u64::from(watchdog_ms);
+    assert!((words.len() as u64) < lived / 50 + 10, "{} words in {lived} ms", words.len());
+    let text = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--drill", "stuck:jam@21"]));
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(
+        text.contains("Unknown is the state of: jam") && !text.contains("all outputs are in their safe state"),
+        "{text}"
+    );
+    // The nearest good line: nothing hangs, nothing is rescued.
+    let out = finish(tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file, "--parts", "20"]));
+    let all = events(&out);
+    assert_eq!((out.status.code(), summary(&all)["outputs_safe"].as_bool()), (Some(0), Some(true)));
+    assert_eq!(summary(&all)["outputs_unknown"], Value::Null);
+    assert!(of(&all, "edge").iter().filter(|e| e["line"] == "jam" && e["state"] == "active").count() >= 20);
+}
+
+/// The write that hangs may be the last of all: the one that makes the line safe.
+#[test]
+fn an_output_that_hangs_at_the_end_is_named_and_costs_the_exit_code() {
+    let file = beside_a_jam("jam-end", if emulated() { 10_000 } else { 1000 });
+    for (drill, code, unknown) in [("stuck:ready@2", 3, serde_json::json!(["ready"])), ("stuck:ready@9", 0, Value::Null)] {
+        let mut child = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file, "--drill", drill]);
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.by_ref().map(Result::unwrap).any(|l| l.contains("\"line\":\"gate\"") && l.contains("\"active\"")));
+        let killed = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        let rest: Vec<Value> = lines.map(|l| serde_json::from_str(&l.unwrap()).unwrap()).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{drill}");
+        assert_eq!(summary(&rest)["outputs_unknown"], unknown, "{drill}: {}", summary(&rest));
+        assert_ne!(final_state(&rest, "gate"), "active", "{drill}");
+        // The pulse that the signal met ended with it.
+        let cut = of(&rest, "edge").into_iter().find(|e| e["outcome"] == "cut");
+        assert_eq!(
+            cut.map(|e| (e["line"].as_str(), e["state"].as_str())),
+            Some((Some("gate"), Some("inactive"))),
+            "{drill}"
+        );
+    }
+}
+
+/// A process that was stopped hangs in no write: when it goes on, nothing is rescued.
+#[test]
+fn a_process_that_was_stopped_for_less_than_its_watchdog_goes_on() {
+    let file = beside_a_jam("stopped", if emulated() { 20_000 } else { 3000 });
+    let mut child = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file, "--parts", "60"]);
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let signal = |name: &str| {
+        assert!(std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+    };
+    std::thread::sleep(Duration::from_millis(1500));
+    signal("-STOP");
+    std::thread::sleep(Duration::from_millis(2000));
+    signal("-CONT");
+    let out = wait(child, Duration::from_secs(60));
+    let all = events(&out);
+    assert_eq!((out.status.code(), summary(&all)["outputs_safe"].as_bool()), (Some(0), Some(true)), "{}", stderr(&out));
+    assert_eq!(summary(&all)["faults"]["output"], Value::Null, "{}", summary(&all));
+    // No pulse shorter than it should be, whatever the stall.
+    let gate: Vec<_> = of(&all, "edge").into_iter().filter(|e| e["line"] == "gate").collect();
+    assert!(gate.len() > 20);
+    for pair in gate.chunks_exact(2) {
+        let width = pair[1]["done"].as_u64().unwrap() - pair[0]["done"].as_u64().unwrap();
+        assert!(pair[0]["state"] == "active" && pair[1]["state"] == "inactive" && width >= 79_000, "{width}: {pair:?}");
+    }
+}
+
 #[test]
 fn a_reader_that_does_not_read_costs_events_but_never_the_line() {
     // An engine that always fails is fast: each frame is a part and a fault.

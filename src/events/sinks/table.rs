@@ -106,6 +106,7 @@ impl Table {
         let word = match (edge.outcome, edge.state) {
             (Outcome::Done, State::Active) => "active",
             (Outcome::Done, State::Inactive) => "inactive",
+            (Outcome::Cut, _) => "cut",
             (Outcome::Failed, _) => "FAILED",
         };
         let at = edge.done.since(*self.origin.get_or_insert(edge.scheduled)).0 as f64 / 1e6;
@@ -167,12 +168,13 @@ impl Table {
         if !troubles.is_empty() {
             text += &list("faults:", &troubles, COLUMNS);
         }
-        let state = if closing.outputs_safe {
-            "all outputs are in their safe state"
+        if closing.outputs_unknown.is_empty() {
+            text += &list("ended:", &[format!("{}; all outputs are in their safe state", closing.ended)], COLUMNS);
         } else {
-            "NOT ALL OUTPUTS ARE KNOWN TO BE SAFE"
-        };
-        text += &list("ended:", &[format!("{}; {state}", closing.ended)], COLUMNS);
+            text += &list("ended:", std::slice::from_ref(&closing.ended), COLUMNS);
+            text +=
+                &list("NOT ALL OUTPUTS ARE KNOWN TO BE SAFE. Unknown is the state of:", &closing.outputs_unknown, COLUMNS);
+        }
         text
     }
 }

@@ -148,7 +148,7 @@ impl Draw {
                 state: self.of(&[State::Active, State::Inactive]),
                 scheduled: self.instant(),
                 done: self.instant(),
-                outcome: self.of(&[Outcome::Done, Outcome::Failed]),
+                outcome: self.of(&[Outcome::Done, Outcome::Cut, Outcome::Failed]),
             }),
             4 => What::Fault(FaultEvent {
                 kind: self.of(&FaultKind::ALL),
@@ -191,11 +191,11 @@ fn drawn_events_are_what_the_schema_states() {
             if draw.below(2) == 0 {
                 let ended = draw.of(&NAMES).into();
                 let realtime = draw.maybe(|d| d.of(&NAMES).into());
-                let outputs_safe = draw.below(2) == 0;
+                let outputs_unknown = (0..draw.below(3)).map(|_| draw.of(&NAMES).into()).collect();
                 events.close(Closing {
                     ended,
                     realtime,
-                    outputs_safe,
+                    outputs_unknown,
                     latency: [1, u32::MAX],
                     edge_jitter: [0, 1, 2, u32::MAX],
                 });

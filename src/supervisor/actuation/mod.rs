@@ -4,18 +4,24 @@
 
 mod queue;
 mod realtime;
+mod rescue;
+mod stand;
 mod thread;
 
 pub use queue::{CAPACITY, Command, CommandQueue, Commands};
+pub use rescue::Rescue;
+use rescue::Second;
+pub use stand::Stand;
 pub(super) use thread::{Watch, actuate};
 
 use crate::decide::Action;
 use crate::events::{EdgeEvent, Events, FaultKind, Outcome, Percentiles, Remedy, What, Why};
 use crate::fault::Reason;
 use crate::line::{Cause, Decided, Gate, GateLine, LineMask, Moment, Move, PartId};
-use crate::outputs::{self, Output, OutputError, State};
+use crate::outputs::{Output, OutputError, State};
 use crate::settings::{Drive, MAX_OUTPUTS, MissedEdge, Mode, OutputSettings, Settings};
 use crate::time::{Clock, Instant, Micros};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 struct Driven {
@@ -23,6 +29,7 @@ struct Driven {
     output: Box<dyn Output>,
     safe: State,
     drive: Drive,
+    is_pulse: bool,
     /// Unknown after a write that failed.
     state: Option<State>,
     failed_in_a_row: u32,
@@ -49,6 +56,9 @@ pub struct Actuator {
     /// What a part gets that is at its gate without a verdict.
     late_action: Option<Action>,
     edges: EdgeRules,
+    stand: Arc<Stand>,
+    /// The second ways to the lines, until the rescue takes them.
+    rescue: Option<Rescue>,
 }
 
 /// What an output that moves too late means.
@@ -72,20 +82,9 @@ fn state(active: bool) -> State {
 }
 
 impl Actuator {
-    /// Takes all lines, each in its safe state; reports every line that cannot be had. `late_calls`: the lines of what a
-    /// part without a verdict gets, `late_action`: that action.
+    /// Takes all lines from `open`, each in its safe state; reports every line that cannot be had. `late_calls`: the lines of
+    /// what a part without a verdict gets, `late_action`: that action.
     pub fn open(
-        settings: &[OutputSettings],
-        late_calls: LineMask,
-        late_action: Option<Action>,
-        edges: EdgeRules,
-    ) -> Result<Self, Vec<OutputError>> {
-        let open = |s: &OutputSettings| outputs::open(&s.name, &s.backend, s.polarity, s.safe);
-        Self::with(settings, late_calls, late_action, edges, open)
-    }
-
-    /// The same with lines from `open`.
-    pub fn with(
         settings: &[OutputSettings],
         late_calls: LineMask,
         late_action: Option<Action>,
@@ -93,18 +92,26 @@ impl Actuator {
         open: impl Fn(&OutputSettings) -> Result<Box<dyn Output>, OutputError>,
     ) -> Result<Self, Vec<OutputError>> {
         assert!(settings.len() <= MAX_OUTPUTS, "settings hold at most {MAX_OUTPUTS} outputs");
-        let (mut lines, mut errors) = (Vec::new(), Vec::new());
-        for s in settings {
+        let (mut lines, mut seconds, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        let stand = Arc::new(Stand::default());
+        for (i, s) in settings.iter().enumerate() {
+            let is_pulse = matches!((&s.drive, s.mode), (Drive::Calls(_), Mode::Pulse(_)));
             match open(s) {
-                Ok(output) => lines.push(Driven {
-                    name: s.name.clone(),
-                    output,
-                    safe: s.safe,
-                    drive: s.drive.clone(),
-                    state: Some(s.safe),
-                    failed_in_a_row: 0,
-                    wanted: s.safe,
-                }),
+                Ok(output) => {
+                    let (name, backend, safe) = (s.name.clone(), s.backend.clone(), s.safe);
+                    seconds.push(Second { name, output: output.second(), backend, safe, is_pulse });
+                    stand.set(i, safe, 0);
+                    lines.push(Driven {
+                        name: s.name.clone(),
+                        output,
+                        safe,
+                        drive: s.drive.clone(),
+                        is_pulse,
+                        state: Some(safe),
+                        failed_in_a_row: 0,
+                        wanted: safe,
+                    });
+                }
                 Err(e) => errors.push(e),
             }
         }
@@ -121,7 +128,19 @@ impl Actuator {
             is_safe: true,
             late_action,
             edges,
+            rescue: Some(Rescue { lines: seconds, stand: stand.clone() }),
+            stand,
         })
+    }
+
+    /// The second ways to the lines, for a thread of its own; `None` the second time.
+    pub fn take_rescue(&mut self) -> Option<Rescue> {
+        self.rescue.take()
+    }
+
+    /// Where this actuator stands, for other threads.
+    pub fn stand(&self) -> Arc<Stand> {
+        self.stand.clone()
     }
 
     /// Carries a command out; what it makes due moves with the next [`Actuator::tick`].
@@ -203,7 +222,7 @@ impl Actuator {
         }
         self.show_health(now.at);
         if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
-            self.settle(0, now.at, clock, events);
+            self.settle(0, now.at, false, clock, events);
         }
     }
 
@@ -232,7 +251,7 @@ impl Actuator {
         if cause != Cause::Ended {
             self.is_safe = false;
         }
-        self.settle(part.0, scheduled, clock, events)
+        self.settle(part.0, scheduled, false, clock, events)
     }
 
     /// Busy, ready and heartbeat lines.
@@ -281,19 +300,30 @@ impl Actuator {
             line.wanted = line.safe;
         }
         self.is_safe = true;
-        self.settle(0, clock.now(), clock, events);
+        self.settle(0, clock.now(), true, clock, events);
     }
 
     /// Brings every line to its wanted state. If one fails, the others go safe and it is tried again later; false then.
-    fn settle(&mut self, part: u64, scheduled: Instant, clock: &dyn Clock, events: &Events) -> bool {
+    /// `cuts`: pulses that end thereby end before their time.
+    fn settle(&mut self, part: u64, scheduled: Instant, cuts: bool, clock: &dyn Clock, events: &Events) -> bool {
         let mut failed = false;
         for (i, line) in self.lines.iter_mut().enumerate() {
+            if self.stand.is_rescued() {
+                line.wanted = line.safe;
+            }
             if line.state == Some(line.wanted) {
                 continue;
             }
+            self.stand.begin(i);
             let written = line.output.apply(line.wanted);
+            self.stand.end();
             let done = clock.now();
-            let outcome = if written.is_ok() { Outcome::Done } else { Outcome::Failed };
+            let is_cut = cuts && line.is_pulse && (line.state, line.wanted) == (Some(State::Active), State::Inactive);
+            let (outcome, part) = match (&written, is_cut) {
+                (Ok(()), true) => (Outcome::Cut, self.stand.line(i).1),
+                (Ok(()), false) => (Outcome::Done, part),
+                (Err(_), _) => (Outcome::Failed, part),
+            };
             // A heartbeat would drown everything else in the log.
             if !matches!(line.drive, Drive::Heartbeat(_)) {
                 let (output, state) = (i as u8, line.wanted);
@@ -303,6 +333,7 @@ impl Actuator {
                 Ok(()) => {
                     line.state = Some(line.wanted);
                     line.failed_in_a_row = 0;
+                    self.stand.set(i, line.wanted, part);
                     if !matches!(line.drive, Drive::Heartbeat(_)) {
                         self.jitter.add(done.since(scheduled).0);
                     }
@@ -311,8 +342,8 @@ impl Actuator {
                     failed = true;
                     line.state = None;
                     line.failed_in_a_row += 1;
-                    let part = (part > 0).then_some(part);
-                    events.fault(Reason::Output, part, Remedy::Safe, Why::of(&error));
+                    let (part, name) = ((part > 0).then_some(part), &line.name);
+                    events.fault(Reason::Output, part, Remedy::Safe, Why::of(&format_args!("output \"{name}\": {error}")));
                 }
             }
         }
@@ -322,9 +353,10 @@ impl Actuator {
         !failed
     }
 
-    /// Whether every line is known to be in its safe state.
-    pub fn is_all_safe(&self) -> bool {
-        self.lines.iter().all(|l| l.state == Some(l.safe))
+    /// Lines that are not known to be in their safe state: their last write failed, or brought them to the other.
+    pub fn not_safe(&self) -> LineMask {
+        let lines = self.lines.iter().enumerate();
+        lines.filter(|(_, l)| l.state != Some(l.safe)).fold(0, |mask, (i, _)| mask | 1 << i)
     }
 
     /// Writes in a row that failed, of the line that fails most.

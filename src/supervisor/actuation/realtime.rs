@@ -20,15 +20,18 @@ pub(super) struct Realtime {
 /// SCHED_FIFO at this priority: above all that is not real-time, below the kernel's own interrupt threads (50).
 const PRIORITY: u8 = 40;
 
+/// Asks for the priority alone.
+pub(super) fn schedule() -> Result<(), String> {
+    let priority = PRIORITY.try_into().map_err(|e| format!("{e:?}"))?;
+    let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    let asked = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(priority), fifo);
+    asked.map_err(|e| e.to_string())
+}
+
 /// Asks for both; says what was given, and what is missing with the way to allow it.
 pub(super) fn take() -> Realtime {
     let (mut got, mut missing) = (Vec::new(), Vec::new());
-    let priority = PRIORITY.try_into().map_err(|e| format!("{e:?}"));
-    let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
-    let scheduled = priority.and_then(|p| {
-        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(p), fifo).map_err(|e| e.to_string())
-    });
-    match scheduled {
+    match schedule() {
         Ok(()) => got.push(format!("SCHED_FIFO {PRIORITY}")),
         Err(e) => {
             got.push("no real-time priority".into());

@@ -65,6 +65,10 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Com
         let draining = shared.drain.load(Ordering::Relaxed);
         actuator.set_health(Health { alive: draining || alive && !stopped, camera: shared.camera.load(Ordering::Relaxed) });
         actuator.tick(shared.belt.position(), clock, events);
+        if actuator.stand.is_rescued() {
+            // A write came back that was given up.
+            return;
+        }
         if draining {
             let end = *end.get_or_insert(clock.now().plus(watch.drain));
             if !actuator.is_busy() || clock.now() >= end {
