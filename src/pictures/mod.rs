@@ -128,17 +128,18 @@ impl Picture {
 
     /// Decodes a file's bytes. The kind is told from the bytes, not the name. Transparency is laid over grey 128.
     pub fn decode(bytes: &[u8], budget: Budget) -> Result<Self, PictureError> {
-        if bytes.starts_with(&[0xff, 0xd8, 0xff]) { decode_jpeg(bytes, budget) } else { decode_other(bytes, budget) }
+        if bytes.starts_with(&[0xff, 0xd8, 0xff]) { decode_jpeg(bytes, budget, true) } else { decode_other(bytes, budget) }
     }
 
-    /// Decodes one frame of motion JPEG, which must be as large as the camera was set to.
+    /// Decodes one frame of motion JPEG, which must be as large as the camera was set to. It is taken as it lies: a camera that
+    /// writes an orientation beside it would change the size that was agreed.
     pub fn decode_frame(bytes: &[u8], expected: [u32; 2], budget: Budget) -> Result<Self, PictureError> {
         let header = jpeg::header(bytes).map_err(PictureError::Damaged)?;
         let found = [header.width, header.height];
         if found != expected {
             return Err(PictureError::OtherSize { found, expected });
         }
-        decode_jpeg(bytes, budget)
+        decode_jpeg(bytes, budget, false)
     }
 
     /// Reads and decodes a regular file.
@@ -178,7 +179,8 @@ fn swaps_sides(orientation: Orientation) -> bool {
     matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
 }
 
-fn decode_jpeg(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
+/// `turns`: whether the orientation that it states is applied.
+fn decode_jpeg(bytes: &[u8], budget: Budget, turns: bool) -> Result<Picture, PictureError> {
     let header = jpeg::header(bytes).map_err(PictureError::Damaged)?;
     let (width, height) = (header.width, header.height);
     let pixels = width as u64 * height as u64;
@@ -193,7 +195,8 @@ fn decode_jpeg(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
     let options = DecoderOptions::default().set_strict_mode(true).set_max_width(side).set_max_height(side);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*whole), options);
     decoder.decode_headers().map_err(failed)?;
-    let orientation = decoder.exif().and_then(|e| Orientation::from_exif_chunk(e)).unwrap_or(Orientation::NoTransforms);
+    let stated = decoder.exif().filter(|_| turns).and_then(|exif| Orientation::from_exif_chunk(exif));
+    let orientation = stated.unwrap_or(Orientation::NoTransforms);
     if swaps_sides(orientation) {
         budget.allow(width, height, 6 * pixels)?;
     }

@@ -76,6 +76,7 @@ fn pictures_in_46_forms_are_those_of_the_reference_decoder() {
         assert_eq!((got.width, got.height), (reference.width, reference.height), "{name}");
         let apart = got.rgb.iter().zip(&reference.rgb).map(|(a, b)| a.abs_diff(*b) as u32);
         let (most, mean) = (apart.clone().max().unwrap(), apart.sum::<u32>() as f64 / got.rgb.len() as f64);
+        println!("{name}: apart by {most} at most, {mean:.3} in the mean");
         // Two decoders round the conversion of colours differently, and more so where chroma is interpolated.
         let most_allowed = if name.ends_with(".jpg") { 3 } else { 0 };
         assert!(most <= most_allowed && mean < 0.5, "{name}: apart by {most} at most, {mean:.3} in the mean");
@@ -206,6 +207,17 @@ fn the_end_marker_of_a_thumbnail_is_not_the_pictures() {
     let with_thumbnail = [&WHOLE[..2], &app1, &WHOLE[2..]].concat();
     assert!(frame(&with_thumbnail, WHOLE).is_ok());
     assert!(frame(&with_thumbnail[..with_thumbnail.len() * 3 / 4], WHOLE).is_err());
+}
+
+/// A frame whose camera wrote "turn me" was turned, and then had another size than was agreed: every frame was refused.
+#[test]
+fn a_frame_of_motion_jpeg_is_taken_as_it_lies() {
+    let turned = std::fs::read(folder().join("exif6.jpg")).unwrap();
+    let plain = std::fs::read(folder().join("exif1.jpg")).unwrap();
+    let frame = Picture::decode_frame(&turned, [45, 29], Budget::DEVICE).unwrap();
+    assert!(frame == Picture::decode_frame(&plain, [45, 29], Budget::DEVICE).unwrap());
+    let file = Picture::decode(&turned, Budget::DEVICE).unwrap();
+    assert_eq!([file.width, file.height], [29, 45], "a file is turned");
 }
 
 #[test]
