@@ -1,4 +1,4 @@
-//! What the fuzz targets share: the budget of pictures and who holds them to it, and a clock that needs no waiting.
+//! What the fuzz targets share: the budget of images and who holds them to it, and a clock that needs no waiting.
 
 use peak_alloc::PeakAlloc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use tagpin::time::{Clock, Instant};
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// What decoding a picture may take.
+/// What decoding an image may take.
 pub const BUDGET: Budget = Budget::megabytes(16);
 /// Tables, rows and messages of a decoder, which its budget does not count.
 const BESIDE: usize = 1 << 20;
