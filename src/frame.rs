@@ -76,6 +76,37 @@ impl Fingerprint {
     }
 }
 
+/// How a frame's time was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimedBy {
+    /// It is shown when it is wanted, or drawn for that moment.
+    Shown,
+    /// The driver stamped it: at the start of its exposure, or at its end, which the uncertainty says.
+    Driver,
+    /// The sensor's stamp, in metadata that names the frame.
+    Metadata,
+    /// Its arrival, and the longest way here that the settings state.
+    Setting,
+    /// Its arrival alone.
+    Arrival,
+}
+
+impl TimedBy {
+    /// All ways.
+    pub const ALL: [Self; 5] = [Self::Shown, Self::Driver, Self::Metadata, Self::Setting, Self::Arrival];
+
+    /// The name used in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shown => "shown",
+            Self::Driver => "driver",
+            Self::Metadata => "metadata",
+            Self::Setting => "setting",
+            Self::Arrival => "arrival",
+        }
+    }
+}
+
 /// When a frame was taken, and what that statement is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CapturedAt {
@@ -85,6 +116,8 @@ pub enum CapturedAt {
         at: Instant,
         /// By how much it may be wrong.
         uncertainty: Micros,
+        /// Who says so.
+        by: TimedBy,
     },
     /// It reached this process at `at`, and somebody vouches that it was exposed no more than `latency` before.
     Arrival {
@@ -92,6 +125,8 @@ pub enum CapturedAt {
         at: Instant,
         /// Longest time from exposure to arrival.
         latency: Micros,
+        /// Who says so; [`TimedBy::Arrival`] where it does not matter.
+        by: TimedBy,
     },
     /// Nobody knows when it was exposed; `at` only orders it among others.
     Unknown {
@@ -104,8 +139,8 @@ impl CapturedAt {
     /// No part of the frame was exposed before this; nothing is known if nobody knows its age.
     pub const fn exposed_from(self) -> Option<Instant> {
         match self {
-            Self::Exposure { at, uncertainty } => Some(at.minus(uncertainty)),
-            Self::Arrival { at, latency } => Some(at.minus(latency)),
+            Self::Exposure { at, uncertainty, .. } => Some(at.minus(uncertainty)),
+            Self::Arrival { at, latency, .. } => Some(at.minus(latency)),
             Self::Unknown { .. } => None,
         }
     }
@@ -120,7 +155,7 @@ impl CapturedAt {
     /// An arrival, known as well as `latency` allows.
     pub const fn arrived(at: Instant, latency: Option<Micros>) -> Self {
         match latency {
-            Some(latency) => Self::Arrival { at, latency },
+            Some(latency) => Self::Arrival { at, latency, by: TimedBy::Setting },
             None => Self::Unknown { at },
         }
     }
@@ -128,8 +163,25 @@ impl CapturedAt {
     /// For lines where no trigger from outside could take a frame for another part's: an unknown age counts as none.
     pub const fn or_arrival(self) -> Self {
         match self {
-            Self::Unknown { at } => Self::Arrival { at, latency: Micros(0) },
+            Self::Unknown { at } => Self::Arrival { at, latency: Micros(0), by: TimedBy::Arrival },
             known => known,
+        }
+    }
+
+    /// How it was found.
+    pub const fn timed_by(self) -> TimedBy {
+        match self {
+            Self::Exposure { by, .. } | Self::Arrival { by, .. } => by,
+            Self::Unknown { .. } => TimedBy::Arrival,
+        }
+    }
+
+    /// How long before the stated moment it may have been exposed; `None` if nobody knows.
+    pub const fn uncertainty(self) -> Option<Micros> {
+        match self {
+            Self::Exposure { uncertainty, .. } => Some(uncertainty),
+            Self::Arrival { latency, by: TimedBy::Setting, .. } => Some(latency),
+            Self::Arrival { .. } | Self::Unknown { .. } => None,
         }
     }
 }

@@ -15,6 +15,7 @@ use tagpin::events::record::Opening;
 use tagpin::events::sinks::Sink;
 use tagpin::events::{Event, Events, Image, Latency, PartEvent, Remedy, Sinking, TriggerEvent, What, Why};
 use tagpin::fault::Reason;
+use tagpin::frame::CapturedAt;
 use tagpin::head::{Score, TagId};
 use tagpin::line::Moment;
 use tagpin::outputs::{Output, State, WriteError};
@@ -232,7 +233,7 @@ fn the_steady_frame_loop_allocates_nothing() {
 #[test]
 fn telling_what_happens_allocates_nothing() {
     let events = Events::kept(Arc::new(SystemClock));
-    let image = Image { captured_at: Instant::from_micros(5), sequence: 7 };
+    let image = Image { captured_at: CapturedAt::Unknown { at: Instant::from_micros(5) }, sequence: 7 };
     let part = PartEvent {
         part: 1,
         trigger: Instant::from_micros(4),

@@ -6,12 +6,12 @@ use super::{Model, PARTS, Refused, hex};
 use crate::board::{AfterDeath, Board, Power};
 use crate::bundle::{Bundle, Input, Section};
 use crate::engine::Engine;
-use crate::frame::CapturedAt;
+use crate::frame::{CapturedAt, TimedBy};
 use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
 use crate::settings::{EXAMPLE, LineMode, Settings, safe_lines};
-use crate::sources::{self, FrameBuffer, Pacing, SourceSpec};
+use crate::sources::{self, Automatic, FrameBuffer, Pacing, SourceSpec};
 use crate::supervisor::SystemClock;
 use crate::time::{Clock, Micros};
 use crate::triggers;
@@ -107,7 +107,14 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             settings.renamed.iter().for_each(|r| println!("warning  settings: {r}"));
             let has_distance = bundle.section(Section::Distance).is_some();
             settings.warnings(has_distance).iter().for_each(|w| println!("warning  settings: {w}"));
-            line(&mut problems, "source", source(&settings, &bundle.contract.input));
+            match source(&settings, &bundle.contract.input) {
+                Err(why) => line(&mut problems, "source", Err(why)),
+                Ok((found, automatics)) => {
+                    line(&mut problems, "source", Ok(found));
+                    let gated = settings.mode != LineMode::State;
+                    automatics.iter().filter(|_| gated).for_each(|a| println!("warning  source: {}", a.mend()));
+                }
+            }
             for input in &settings.inputs {
                 let found = triggers::probe(input);
                 line(&mut problems, "input", found.map_err(|e| e.to_string()));
@@ -194,15 +201,16 @@ fn board(problems: &mut usize, board: &Board, settings: &Settings) {
     }
 }
 
-/// Opens the source and takes some frames: what they are, how long the first took, and what their time is worth.
-fn source(settings: &Settings, input: &Input<'_>) -> Result<String, String> {
+/// Opens the source and takes some frames: what they are, how long the first took, and what their time is worth. Beside it what
+/// the camera decides by itself.
+fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<Automatic>), String> {
     /// A camera's time may be learnt from its first frames.
     const FRAMES: u32 = 8;
     let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
     let clock = SystemClock;
     let begin = clock.now();
     let mut source = sources::open(&spec, &(Arc::new(clock) as _), settings.source_limits()).map_err(|e| e.to_string())?;
-    settings.check_source(source.has_barrier(), source.knows_time())?;
+    settings.check_source(source.has_barrier(), source.timed_by())?;
     let mut frame = FrameBuffer::empty();
     let failed = |e: sources::NoFrame| format!("\"{}\" opened, but {e}", spec.text());
     source.next(&mut frame, settings.first_frame_timeout.micros().duration()).map_err(failed)?;
@@ -217,9 +225,24 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<String, String> {
     let target = Target::of(input, settings.roi);
     Plan::taps_len(l, target).map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     let time = match frame.captured_at {
-        CapturedAt::Exposure { uncertainty: Micros(0), .. } => "exposure known".to_string(),
-        CapturedAt::Exposure { uncertainty, .. } => format!("exposure known to {:.1} ms", uncertainty.0 as f64 / 1e3),
-        CapturedAt::Arrival { latency, .. } => format!("exposed at most {} ms before it arrives", latency.0 / 1000),
+        CapturedAt::Exposure { uncertainty, by, .. } => {
+            let who = match by {
+                TimedBy::Shown => "frames are shown when they are wanted",
+                TimedBy::Driver if uncertainty.0 > 0 => "the driver stamps the end of a frame",
+                TimedBy::Driver => "the driver stamps the start of exposure",
+                TimedBy::Metadata | TimedBy::Setting | TimedBy::Arrival => "the sensor's stamp in the metadata",
+            };
+            match uncertainty {
+                Micros(0) => format!("exposure known: {who}"),
+                Micros(us) => format!("exposure known to {:.1} ms: {who}", us as f64 / 1e3),
+            }
+        }
+        CapturedAt::Arrival { latency, .. } => {
+            format!(
+                "exposed at most {} ms before it arrives: [trigger] max_latency_ms and the wait in its pipe",
+                latency.0 / 1000
+            )
+        }
         CapturedAt::Unknown { .. } if settings.needs_time() => {
             return Err(format!(
                 "\"{}\": nobody knows how old its frames are, so none is used; state [trigger] max_latency_ms",
@@ -231,7 +254,8 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<String, String> {
     let colour = format!("{:?} {:?}", l.colour.matrix, l.colour.range).to_lowercase();
     let start = if live { format!(", first frame after {} ms", first.0 / 1000) } else { String::new() };
     let remarks: String = source.remarks().iter().map(|r| format!("; {r}")).collect();
-    Ok(format!("{}: {}x{} {:?} {colour}, {time}{start}{remarks}", spec.text(), l.width, l.height, l.format))
+    let found = format!("{}: {}x{} {:?} {colour}, {time}{start}{remarks}", spec.text(), l.width, l.height, l.format);
+    Ok((found, source.automatics()))
 }
 
 /// Every output line that device.toml states to its safe state, whatever is wrong with the rest of the file or the bundle.

@@ -6,18 +6,17 @@ use crate::bundle::Bundle;
 use crate::events::record::{BundleRecord, Device, Opening, OutputRecord, TagRecord, probability, task_name};
 use crate::line::Travel;
 use crate::settings::{Drive, Mode, OutputSettings, Settings};
-use std::path::PathBuf;
-use std::sync::Arc;
+use crate::sources::{Automatic, Source};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The run's opening. `files`: names of the source's images, where it has them.
+/// The run's opening.
 pub(super) fn of(
     bundle: &Bundle<'_>,
     settings: &Settings,
     board: &Board,
     kernels: &'static str,
-    files: Option<Arc<[PathBuf]>>,
+    source: &dyn Source,
 ) -> Opening {
     let contract = &bundle.contract;
     let tags = contract.tags.iter().zip(&settings.tags).map(|(tag, policy)| TagRecord {
@@ -32,12 +31,14 @@ pub(super) fn of(
         version: VERSION,
         device: Device { board: board.model(), kernels, version: VERSION },
         source: settings.source.clone(),
+        time: source.timed_by().name(),
+        automatic: source.automatics().into_iter().map(Automatic::name).collect(),
         kernel: kernels,
         bundle_sha256: sha256.clone(),
         bundle: BundleRecord { name: contract.name.into(), sha256, format: bundle.format, task: task_name(contract.task) },
         tags: tags.collect(),
         outputs: settings.outputs.iter().map(output).collect(),
-        files,
+        files: source.files(),
     }
 }
 

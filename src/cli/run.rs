@@ -77,7 +77,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         let clock = Arc::new(SystemClock) as _;
         let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
         let source = source.map_err(|e| keep(e.into())).ok();
-        if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.knows_time())) {
+        if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.timed_by())) {
             keep(why.into());
         }
         let inputs: Vec<_> =
@@ -129,8 +129,10 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         signal_hook::flag::register(signal, signalled.clone())?;
     }
     source.remarks().iter().for_each(|remark| eprintln!("tagpin: {remark}"));
+    let automatics = if settings.mode == LineMode::State { Vec::new() } else { source.automatics() };
+    automatics.iter().for_each(|automatic| eprintln!("tagpin: {}", automatic.mend()));
     let board = Board::default();
-    let opening = opening::of(&bundle, &settings, &board, kernels.name(), source.files());
+    let opening = opening::of(&bundle, &settings, &board, kernels.name(), &*source);
     let tags = bundle.contract.tags.iter().map(|t| t.name.to_string()).collect();
     let log = log.and_then(Result::ok).zip(settings.events.clone());
     let mut sinks = sinks(args.json, sink_event, log);

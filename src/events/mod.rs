@@ -26,6 +26,7 @@ pub use percentiles::Percentiles;
 pub use snapshot::{Snapshot, View};
 
 use crate::decide::{Action, Decision};
+use crate::frame::CapturedAt;
 use crate::head::{Score, TagId};
 use crate::outputs::State;
 use crate::scene::Kind;
@@ -88,8 +89,8 @@ pub struct TriggerEvent {
 /// An image that counts for a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Its stamp: start of exposure, or arrival where the source states only that.
-    pub captured_at: Instant,
+    /// Its time, and what that is worth.
+    pub captured_at: CapturedAt,
     /// The source's number for it.
     pub sequence: u64,
 }

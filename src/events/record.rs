@@ -18,6 +18,10 @@ pub struct Opening {
     pub device: Device,
     /// The source string.
     pub source: String,
+    /// How the time of its frames is found.
+    pub time: &'static str,
+    /// What the camera decides by itself.
+    pub automatic: Vec<&'static str>,
     /// The kernels in use.
     pub kernel: &'static str,
     /// SHA-256 of the bundle, in hexadecimal.
@@ -165,6 +169,8 @@ struct TriggerRecord {
 #[derive(Serialize)]
 struct ImageRecord {
     captured_at: u64,
+    time: &'static str,
+    uncertainty: Option<u64>,
     sequence: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
@@ -363,7 +369,9 @@ impl<'a> PartRecord<'a> {
         let decision = &part.decision;
         let best = part.top.first().map(|(_, score)| *score);
         let image = |i: &super::Image| ImageRecord {
-            captured_at: i.captured_at.as_micros(),
+            captured_at: i.captured_at.instant().as_micros(),
+            time: i.captured_at.timed_by().name(),
+            uncertainty: i.captured_at.uncertainty().map(|span| span.0),
             sequence: i.sequence,
             file: opening.file(i.sequence),
         };

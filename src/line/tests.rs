@@ -1,7 +1,7 @@
 //! Intake, line and gate: what is promised, as examples, as properties over random lines, and over all lines of a small kind.
 
 use super::*;
-use crate::frame::CapturedAt;
+use crate::frame::{CapturedAt, TimedBy};
 use crate::time::Millis;
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ const fn after(n: u32) -> Travel {
 }
 
 fn exposed(n: u64) -> CapturedAt {
-    CapturedAt::Exposure { at: ms(n), uncertainty: Micros(0) }
+    CapturedAt::Exposure { at: ms(n), uncertainty: Micros(0), by: TimedBy::Shown }
 }
 
 fn pulse(delay: u32, width: u32) -> Option<GateLine> {
@@ -51,8 +51,14 @@ fn a_part_takes_only_frames_exposed_after_its_trigger() {
 fn an_arrival_stamp_is_put_back_by_the_stated_latency() {
     let mut line = Line::new(PartRules::default());
     line.trigger(PartId(1), moment(100));
-    assert_eq!(line.frame(CapturedAt::Arrival { at: ms(139), latency: Millis(40).micros() }), Taken::NotOurs);
-    assert!(matches!(line.frame(CapturedAt::Arrival { at: ms(140), latency: Millis(40).micros() }), Taken::Last(_)));
+    assert_eq!(
+        line.frame(CapturedAt::Arrival { at: ms(139), latency: Millis(40).micros(), by: TimedBy::Setting }),
+        Taken::NotOurs
+    );
+    assert!(matches!(
+        line.frame(CapturedAt::Arrival { at: ms(140), latency: Millis(40).micros(), by: TimedBy::Setting }),
+        Taken::Last(_)
+    ));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod values;
 mod warnings;
 
 use crate::decide::{Action, Policy, Role, TagPolicy, TagRule, TagSet, Task};
+use crate::frame::TimedBy;
 use crate::line::{GateLine, MAX_LINES, PartRules, Shape, Spacing, Travel};
 use crate::outputs::{Backend, Polarity, State};
 use crate::preprocess::Roi;
@@ -285,11 +286,11 @@ impl Settings {
     }
 
     /// Whether the source can give what trigger and mode need: a light barrier, and a time at which a frame was exposed.
-    pub fn check_source(&self, has_barrier: bool, knows_time: bool) -> Result<(), String> {
+    pub fn check_source(&self, has_barrier: bool, timed_by: TimedBy) -> Result<(), String> {
         if self.trigger == TriggerKind::Barrier && !has_barrier {
             return Err(format!("source \"{}\" has no light barrier; choose another [trigger] kind", self.source));
         }
-        if self.needs_time() && !knows_time {
+        if self.needs_time() && timed_by == TimedBy::Arrival {
             return Err(format!(
                 "source \"{}\" knows only when a frame arrived; in gate mode state the longest time from exposure to arrival \
                  as [trigger] max_latency_ms (0 is not a statement), so that no frame of the part before is taken",

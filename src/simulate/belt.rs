@@ -10,7 +10,7 @@ use super::view::Row;
 use super::{Outcome, Plan, Script, SimulatedClock};
 use crate::events::{EdgeEvent, Event, Events, Outcome as PinOutcome, Percentiles, What};
 use crate::fault::Reason;
-use crate::frame::{CapturedAt, Fingerprint};
+use crate::frame::{CapturedAt, Fingerprint, TimedBy};
 use crate::head::Score;
 use crate::line::{MAX_LINES, Moment};
 use crate::outputs::{Output, State, WriteError};
@@ -436,7 +436,7 @@ impl<'s> Simulated<'s> {
         if frame.corrupt {
             return self.step_alone(Input::NoFrame(Reason::Corrupt));
         }
-        let captured_at = CapturedAt::Exposure { at: frame.exposed, uncertainty: Micros(0) };
+        let captured_at = CapturedAt::Exposure { at: frame.exposed, uncertainty: Micros(0), by: TimedBy::Shown };
         let print = self.compares_images.then_some(Fingerprint(frame.image));
         let ticket = self.step(Input::Frame { captured_at, shows: None, print });
         self.ledger.offered(frame.exposed, now, frame.image, ticket.as_ref().map(|t| t.part().id.0 - 1));

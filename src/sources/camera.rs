@@ -5,7 +5,8 @@
 //! so the stream itself is that of [`super::v4l2`], and all that is said of its time, colour and recovery holds here too.
 
 use super::v4l2::{V4l2Source, Wanted};
-use super::{CameraInfo, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use super::{Automatic, CameraInfo, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use crate::frame::TimedBy;
 use crate::time::{Clock, Micros};
 use nokhwa::Camera;
 use nokhwa::utils::{ApiBackend, CameraFormat, CameraIndex, FrameFormat, RequestedFormat, RequestedFormatType, Resolution};
@@ -80,8 +81,12 @@ impl Source for CameraSource {
         Pacing::Live
     }
 
-    fn knows_time(&self) -> bool {
-        self.stream.knows_time()
+    fn timed_by(&self) -> TimedBy {
+        self.stream.timed_by()
+    }
+
+    fn automatics(&self) -> Vec<Automatic> {
+        self.stream.automatics()
     }
 
     fn interval(&self) -> Micros {

@@ -3,7 +3,7 @@
 //! Knows no model; what it knows of the truth travels beside the frame for the summary only.
 
 use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec};
-use crate::frame::{CapturedAt, Colour, Layout, PixelFormat};
+use crate::frame::{CapturedAt, Colour, Layout, PixelFormat, TimedBy};
 use crate::scene::{Conditions, Conveyor, HEIGHT, WIDTH};
 use crate::time::{Clock, Instant, Micros};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Source for ConveyorSource {
         frame.bytes.resize(WIDTH * HEIGHT * 3, 0);
         self.conveyor.render(elapsed, &mut frame.bytes);
         frame.sequence = self.frame;
-        frame.captured_at = CapturedAt::Exposure { at, uncertainty: Micros(0) };
+        frame.captured_at = CapturedAt::Exposure { at, uncertainty: Micros(0), by: TimedBy::Shown };
         frame.crossing = self.conveyor.last_crossing(self.start, elapsed);
         self.frame += 1;
         Ok(())
@@ -66,8 +66,8 @@ impl Source for ConveyorSource {
         Pacing::Live
     }
 
-    fn knows_time(&self) -> bool {
-        true
+    fn timed_by(&self) -> TimedBy {
+        TimedBy::Shown
     }
 
     fn interval(&self) -> Micros {

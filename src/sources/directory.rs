@@ -3,7 +3,7 @@
 //! Knows no tag: a folder's name means nothing here.
 
 use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec};
-use crate::frame::CapturedAt;
+use crate::frame::{CapturedAt, TimedBy};
 use crate::pictures::{self, Budget, Picture};
 use crate::time::{Clock, Micros};
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ impl Source for DirectorySource {
         let Some(path) = self.files.get(self.next) else { return Err(NoFrame::End) };
         frame.sequence = self.next as u64;
         // A picture from a file is shown when it is wanted.
-        frame.captured_at = CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0) };
+        frame.captured_at = CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0), by: TimedBy::Shown };
         frame.crossing = None;
         self.next += 1;
         // Let go before decoding, so that two pictures are never held for one.
@@ -67,8 +67,8 @@ impl Source for DirectorySource {
         Some(self.files.clone())
     }
 
-    fn knows_time(&self) -> bool {
-        true
+    fn timed_by(&self) -> TimedBy {
+        TimedBy::Shown
     }
 
     fn allocates(&self) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Knows nothing of the source it wraps. For drills on the real line as much as for tests.
 
-use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use crate::frame::TimedBy;
 use crate::random::Random;
 use crate::time::{Clock, Micros};
 use std::sync::Arc;
@@ -107,8 +108,12 @@ impl Source for FaultySource {
         self.inner.pacing()
     }
 
-    fn knows_time(&self) -> bool {
-        self.inner.knows_time()
+    fn timed_by(&self) -> TimedBy {
+        self.inner.timed_by()
+    }
+
+    fn automatics(&self) -> Vec<Automatic> {
+        self.inner.automatics()
     }
 
     fn interval(&self) -> Micros {

@@ -16,7 +16,7 @@ mod v4l2;
 mod y4m;
 
 use crate::fault::Reason;
-use crate::frame::{CapturedAt, Colour, FrameError, FrameView, Layout, PixelFormat};
+use crate::frame::{CapturedAt, Colour, FrameError, FrameView, Layout, PixelFormat, TimedBy};
 use crate::pictures::Budget;
 use crate::scene::Crossing;
 use crate::time::{Clock, Instant, Micros};
@@ -116,6 +116,39 @@ pub enum Pacing {
     Pulled,
 }
 
+/// What a camera may decide by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Automatic {
+    /// How long it exposes.
+    Exposure,
+    /// How much red and blue count.
+    WhiteBalance,
+}
+
+impl Automatic {
+    /// The name used in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exposure => "exposure",
+            Self::WhiteBalance => "white_balance",
+        }
+    }
+
+    /// What it does to parts, and what to state instead.
+    pub const fn mend(self) -> &'static str {
+        match self {
+            Self::Exposure => {
+                "the camera sets its exposure by itself: parts on a moving belt blur, and scores shift with the light; state \
+                 exposure_us= in the source"
+            }
+            Self::WhiteBalance => {
+                "the camera sets its white balance by itself: scores shift with the colour of what is in view; state \
+                 white_balance=R,B in the source"
+            }
+        }
+    }
+}
+
 /// A source of frames.
 pub trait Source: Send {
     /// Fills `frame` with the next frame, waiting at most `timeout` where the source can.
@@ -132,10 +165,13 @@ pub trait Source: Send {
     fn has_barrier(&self) -> bool {
         false
     }
-    /// Whether it is known when its frames were exposed: by a stamp, by a stated bound on their way here, or because they are
-    /// only shown when they are wanted.
-    fn knows_time(&self) -> bool {
-        false
+    /// How it is found when its frames were exposed; a single frame may be worth less.
+    fn timed_by(&self) -> TimedBy {
+        TimedBy::Arrival
+    }
+    /// What the camera decides by itself, because the source string does not.
+    fn automatics(&self) -> Vec<Automatic> {
+        Vec::new()
     }
     /// From one frame to the next as the source states it; 0 if it does not.
     fn interval(&self) -> Micros {

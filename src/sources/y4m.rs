@@ -11,7 +11,7 @@
 use super::pipe::{Pace, Pipe};
 use super::spec::ColourOptions;
 use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
-use crate::frame::{CapturedAt, Colour, Layout, Matrix, PixelFormat, Range};
+use crate::frame::{CapturedAt, Colour, Layout, Matrix, PixelFormat, Range, TimedBy};
 use crate::time::{Clock, Instant, Micros};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -72,7 +72,7 @@ impl Y4mSource {
     fn arrival(&mut self, timeout: Duration) -> Result<CapturedAt, NoFrame> {
         if !self.live {
             // A picture from a file is shown when it is wanted.
-            return Ok(CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0) });
+            return Ok(CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0), by: TimedBy::Shown });
         }
         let waited = !self.pipe.ready(Duration::ZERO)?;
         if waited && !self.pipe.ready(timeout)? {
@@ -231,8 +231,12 @@ impl Source for Y4mSource {
         if self.live { Pacing::Live } else { Pacing::Pulled }
     }
 
-    fn knows_time(&self) -> bool {
-        !self.live || self.limits.latency.is_some()
+    fn timed_by(&self) -> TimedBy {
+        match self.live {
+            false => TimedBy::Shown,
+            true if self.limits.latency.is_some() => TimedBy::Setting,
+            true => TimedBy::Arrival,
+        }
     }
 
     fn interval(&self) -> Micros {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decide::{Role, TagRule, Task};
-use crate::frame::Fingerprint;
+use crate::frame::{Fingerprint, TimedBy};
 use crate::line::{TooClose, Travel};
 use crate::time::Millis;
 use std::vec::Vec;
@@ -12,7 +12,7 @@ fn at(ms: u64) -> Moment {
 }
 
 fn exposed(ms: u64) -> CapturedAt {
-    CapturedAt::Exposure { at: at(ms).at, uncertainty: Micros(0) }
+    CapturedAt::Exposure { at: at(ms).at, uncertainty: Micros(0), by: TimedBy::Shown }
 }
 
 /// One line on reject, one on accept; a good tag and a defect.

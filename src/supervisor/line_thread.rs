@@ -80,7 +80,7 @@ impl LineThread<'_> {
         };
         shared.camera.store(true, Ordering::Relaxed);
         if let Some(ticket) = shared.step(Input::Frame { captured_at: at, shows, print }) {
-            shared.add_image(ticket.part().id, Image { captured_at: at.instant(), sequence: frame.sequence });
+            shared.add_image(ticket.part().id, Image { captured_at: at, sequence: frame.sequence });
             self.classify(frame, ticket, begin);
         }
     }

@@ -308,6 +308,51 @@ fn frames_of_unknown_age_are_given_to_no_part_and_known_ones_are() {
     }
 }
 
+/// Nobody could see afterwards why a frame had been believed, nor that the camera's automatics had shifted the scores.
+#[test]
+fn how_a_frames_time_was_found_and_what_the_camera_decides_itself_is_told() {
+    if !has_python() {
+        return;
+    }
+    let body = "n = 0\nwhile True:\n    t = time.monotonic(); frame(n); stamp(t - 0.02); n += 1; time.sleep(0.05)";
+    let (_, source) = camera("provenance", body);
+    let free = "metadata=1";
+    let fixed = "exposure_us=2000&white_balance=1.8,1.5";
+    for (mode, options, automatics) in [("gate", free, 2), ("gate", fixed, 0), ("state", free, 0)] {
+        let gate = if mode == "gate" { "mode = \"pulse\"\nwidth_ms = 10\ndelay_ms = 250\n" } else { "" };
+        let text = format!(
+            "[source]\nopen = \"{source}&{options}\"\n[line]\nmode = \"{mode}\"\n[trigger]\nkind = \"period\"\nperiod_ms = 300\n\
+             [outputs.gate]\n{gate}on = [\"reject\", \"accept\"]\n"
+        );
+        let file = settings("provenance-settings", &text);
+        let out = finish(tagpin(&["run", "--bundle", PARTS, "--json", "--settings", &file, "--parts", "6"]));
+        let all = events(&out);
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        assert_eq!(stderr(&out).matches("by itself").count(), automatics, "{mode} {options}: {}", stderr(&out));
+        let start = of(&all, "start")[0];
+        assert_eq!(start["time"], "metadata");
+        assert_eq!(start["automatic"].as_array().unwrap().len(), if options == free { 2 } else { 0 });
+        let images: Vec<&Value> = of(&all, "part").iter().flat_map(|p| p["images"].as_array().unwrap()).collect();
+        assert!(images.iter().any(|i| i["time"] == "metadata" && i["uncertainty"] == 0), "{images:?}");
+        let check = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
+        let text = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert!(text.contains("the sensor's stamp in the metadata"), "{text}");
+        assert_eq!(text.matches("warning  source: the camera sets").count(), automatics, "{mode} {options}: {text}");
+    }
+    // A setting vouches for the time of a source that states none; its frames say so.
+    let (_, source) = camera("vouched", "n = 0\nwhile True:\n    frame(n); n += 1; time.sleep(0.05)");
+    let text = format!(
+        "[source]\nopen = \"{source}&metadata=0\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 300\n\
+         max_latency_ms = 60\n[outputs.gate]\nmode = \"pulse\"\nwidth_ms = 10\ndelay_ms = 250\non = [\"reject\", \"accept\"]\n"
+    );
+    let file = settings("vouched-settings", &text);
+    let all = events(&finish(tagpin(&["run", "--bundle", PARTS, "--json", "--settings", &file, "--parts", "6"])));
+    assert_eq!(of(&all, "start")[0]["time"], "setting");
+    let images: Vec<&Value> = of(&all, "part").iter().flat_map(|p| p["images"].as_array().unwrap()).collect();
+    let vouched = |i: &&Value| i["time"] == "setting" && i["uncertainty"].as_u64() >= Some(60_000);
+    assert!(!images.is_empty() && images.iter().all(vouched), "{images:?}");
+}
+
 /// However the program ends, its camera program ends too, also one that is stuck and writes nothing.
 #[test]
 fn no_camera_program_outlives_the_line() {

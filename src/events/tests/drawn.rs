@@ -4,6 +4,7 @@ use super::schema;
 use super::*;
 use crate::decide::{TagSet, Verdict};
 use crate::events::record::{BundleRecord, Closing, Opening, OutputRecord, Record, TagRecord};
+use crate::frame::TimedBy;
 use crate::random::{Random, drawn_cases};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -79,8 +80,10 @@ impl Draw {
     fn opening(&mut self) -> Opening {
         let name = |d: &mut Self| d.of(&NAMES).to_string();
         let sha256 = "0f".repeat(32);
-        let mut opening = Opening { source: name(self), bundle_sha256: sha256.clone(), ..Opening::default() };
+        let time = self.of(&TimedBy::ALL).name();
+        let mut opening = Opening { source: name(self), time, bundle_sha256: sha256.clone(), ..Opening::default() };
         opening.device.board = self.maybe(name);
+        opening.automatic = ["exposure", "white_balance"].into_iter().filter(|_| self.below(2) == 0).collect();
         let task = self.of(&["multiclass", "multilabel"]);
         opening.bundle = BundleRecord { name: name(self), sha256, format: 2, task };
         for _ in 0..self.below(9) {
@@ -115,7 +118,15 @@ impl Draw {
         let action = self.maybe(|d| d.of(&Action::ALL));
         let tag = self.maybe(|d| TagId(d.below(12) as u16));
         let decision = Decision { verdict, action, tag, held: self.tags(), band: self.tags() };
-        let image = |d: &mut Self| Image { captured_at: d.instant(), sequence: d.number() };
+        let image = |d: &mut Self| {
+            let (at, span, by) = (d.instant(), Micros(d.number()), d.of(&TimedBy::ALL));
+            let captured_at = d.of(&[
+                CapturedAt::Exposure { at, uncertainty: span, by },
+                CapturedAt::Arrival { at, latency: span, by },
+                CapturedAt::Unknown { at },
+            ]);
+            Image { captured_at, sequence: d.number() }
+        };
         let score = |d: &mut Self| (TagId(d.below(12) as u16), Score(d.number() as u16));
         PartEvent {
             part: self.number(),

@@ -62,7 +62,7 @@ fn an_explanation_that_is_too_long_is_cut_at_a_character() {
 
 #[test]
 fn images_stay_with_their_part_and_memory_is_bounded() {
-    let image = |n| Image { captured_at: Instant::from_micros(n), sequence: n };
+    let image = |n| Image { captured_at: CapturedAt::Unknown { at: Instant::from_micros(n) }, sequence: n };
     let mut images = Images::default();
     for part in 1..=200 {
         images.add(part, image(part));

@@ -9,8 +9,8 @@ mod pairing;
 
 use super::pipe::{Pace, Pipe, wait_for};
 use super::spec::ColourOptions;
-use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
-use crate::frame::{CapturedAt, Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range};
+use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use crate::frame::{CapturedAt, Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range, TimedBy};
 use crate::time::{Clock, Instant, Micros};
 use child::CameraProgram;
 use pairing::{Paired, Pairing};
@@ -179,7 +179,7 @@ impl RpicamSource {
             metadata.drain();
             closed |= metadata.ended;
             match metadata.pairing.pair(arrived, sharp, closed) {
-                Paired::Known(at) => return Ok(CapturedAt::Exposure { at, uncertainty: Micros(0) }),
+                Paired::Known(at) => return Ok(CapturedAt::Exposure { at, uncertainty: Micros(0), by: TimedBy::Metadata }),
                 Paired::Unknown(about) => {
                     return Ok(match (unknown, about) {
                         (CapturedAt::Unknown { .. }, Some(at)) => CapturedAt::Unknown { at },
@@ -274,8 +274,18 @@ impl Source for RpicamSource {
         Pacing::Live
     }
 
-    fn knows_time(&self) -> bool {
-        self.metadata.is_some() || self.limits.latency.is_some()
+    fn timed_by(&self) -> TimedBy {
+        match self.metadata {
+            Some(_) => TimedBy::Metadata,
+            None if self.limits.latency.is_some() => TimedBy::Setting,
+            None => TimedBy::Arrival,
+        }
+    }
+
+    fn automatics(&self) -> Vec<Automatic> {
+        let stated = |key: &str| self.spec.text_option(key).is_some();
+        let exposure = (!stated("exposure_us")).then_some(Automatic::Exposure);
+        exposure.into_iter().chain((!stated("white_balance")).then_some(Automatic::WhiteBalance)).collect()
     }
 
     fn interval(&self) -> Micros {

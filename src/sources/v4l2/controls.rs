@@ -4,7 +4,7 @@
 //! that rules a value is switched off first.
 
 use super::SourceSpec;
-use crate::sources::SourceError;
+use crate::sources::{Automatic, SourceError};
 use v4l::Device;
 use v4l::control::{Control, Description, Type, Value};
 
@@ -95,6 +95,18 @@ fn set(spec: &SourceSpec, device: &Device, control: &Description, name: &str, va
         return Err(spec.error(format!("{name} is {found} after {value} was set; state what the camera can hold")));
     }
     Ok(())
+}
+
+/// What the camera decides by itself now. A camera without the control decides nothing that could be changed.
+pub(super) fn automatics(device: &Device) -> Vec<Automatic> {
+    let is_on = |Id(id, _): Id, off: i64| match device.control(id).map(|c| c.value) {
+        Ok(Value::Integer(found)) => found != off,
+        Ok(Value::Boolean(found)) => found,
+        _ => false,
+    };
+    // Menu entry 1 of exposure is manual.
+    let exposure = is_on(AUTO_EXPOSURE, 1).then_some(Automatic::Exposure);
+    exposure.into_iter().chain(is_on(AUTO_WHITE, 0).then_some(Automatic::WhiteBalance)).collect()
 }
 
 /// A camera's controls for people: name, range, and the option that sets it.

@@ -7,8 +7,8 @@
 pub(super) mod controls;
 
 use super::spec::ColourOptions;
-use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
-use crate::frame::{CapturedAt, Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range};
+use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use crate::frame::{CapturedAt, Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range, TimedBy};
 use crate::pictures::Picture;
 use crate::time::{Clock, Instant, Micros};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -283,10 +283,10 @@ fn captured_at(meta: &Metadata, interval: Micros, now: Instant, latency: Option<
         return CapturedAt::arrived(now, latency);
     }
     if meta.flags.contains(Flags::TSTAMP_SRC_SOE) {
-        return CapturedAt::Exposure { at, uncertainty: Micros(0) };
+        return CapturedAt::Exposure { at, uncertainty: Micros(0), by: TimedBy::Driver };
     }
     let half = Micros(interval.0.div_ceil(2));
-    CapturedAt::Exposure { at: at.minus(half), uncertainty: half }
+    CapturedAt::Exposure { at: at.minus(half), uncertainty: half, by: TimedBy::Driver }
 }
 
 impl V4l2Source {
@@ -338,8 +338,12 @@ impl Source for V4l2Source {
         Pacing::Live
     }
 
-    fn knows_time(&self) -> bool {
-        true
+    fn timed_by(&self) -> TimedBy {
+        TimedBy::Driver
+    }
+
+    fn automatics(&self) -> Vec<Automatic> {
+        self.open.as_ref().map_or(Vec::new(), |open| controls::automatics(&open.device))
     }
 
     fn interval(&self) -> Micros {

@@ -5,7 +5,7 @@
 
 use tagpin::bundle::{Bundle, Fit, Section};
 use tagpin::decide::{Action, Policy, TagPolicy, TagRule, Task};
-use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat};
+use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat, TimedBy};
 use tagpin::head::{Score, Temperature, sigmoid, softmax};
 use tagpin::kernels::epilogue::{Epilogue, Reach};
 use tagpin::kernels::{ConvShape, Layer, elementwise, generic};
@@ -102,7 +102,15 @@ fn station(scores: &[Score; 8]) -> Option<usize> {
     .ok()?;
     let (mut ticket, mut held) = (None, None);
     station.step(Moment::default(), Input::Trigger(Moment::default()), &mut |_| {});
-    let frame = Input::Frame { captured_at: CapturedAt::Arrival { at: Instant::default().plus(Micros(5)), latency: Micros(0) }, shows: None, print: None };
+    let frame = Input::Frame {
+        captured_at: CapturedAt::Arrival {
+            at: Instant::default().plus(Micros(5)),
+            latency: Micros(0),
+            by: TimedBy::Setting,
+        },
+        shows: None,
+        print: None,
+    };
     station.step(Moment::default(), frame, &mut |effect| {
         if let Effect::Classify(wanted) = effect {
             ticket = Some(wanted);
