@@ -223,6 +223,76 @@ def faults(m: Machine) -> str:
     return ", ".join(seen)
 
 
+def pulsing(watchdog_ms: int, width_ms: int, window_ms: int) -> str:
+    """Pin 5 pulses once in two seconds, as long as pin 6 beats every 0.2 s; pin 7 is a second gate behind it."""
+    every = 'on = ["accept", "reject", "review", "unknown"]'
+    gate = f'mode = "pulse"\nwidth_ms = {width_ms}\nwindow_ms = {window_ms}\n{every}\n'
+    return (
+        '[source]\nopen = "conveyor?fps=10"\nframe_timeout_ms = 8000\n[line]\nmode = "gate"\nlate_ms = 100\n'
+        f'[trigger]\nkind = "period"\nperiod_ms = 2000\n[safety]\nwatchdog_ms = {watchdog_ms}\n'
+        + gpiochip("gate", 5, gate + "delay_ms = 1500")
+        + gpiochip("alive", 6, 'on = ["heartbeat"]\nperiod_ms = 400')
+        + gpiochip("second", 7, gate + "delay_ms = 1600")
+    )
+
+
+def in_pulse(m: Machine, pin: int, what: str) -> float:
+    """Waits for a pulse to begin; when it did."""
+    m.wait_level(pin, 0, 20, f"{what}: no pulse before it")
+    begin = time.time()
+    m.wait_level(pin, 1, 20, what)
+    return [e.at for e in m.edges(pin, begin) if e.level == 1][-1]
+
+
+def stopped(m: Machine) -> str:
+    """virt: SIGSTOP in a pulse, and kill -9 in one: the pin stays, the heartbeat stops; then SIGCONT, and `tagpin safe`."""
+    # The stall is longer than pulse and window, and shorter than the watchdog.
+    width, window, stall = 1.0, 0.3, 3.0
+    start(m, pulsing(20_000, 1000, 300))
+    in_pulse(m, 5, "the first pulse")
+    rise = in_pulse(m, 5, "the pulse to be stopped in")
+    m.sh("kill -STOP $(cat /tmp/pid)")
+    halted = time.time()
+    time.sleep(stall)
+    held, beats = m.edges(5, halted), m.edges(6, halted)
+    expect(m.level(5) == 1 and not held, f"the pin stays as it is while the process is stopped: {held}")
+    # The signal takes effect before the shell answers: no beat after that, so its last was within half a period before.
+    expect(not beats, f"the heartbeat has stopped: {beats}")
+    # The signal takes effect before the shell answers.
+    m.sh("kill -CONT $(cat /tmp/pid)")
+    resumed = time.time()
+    m.wait_level(5, 0, 10, "the pulse ends after SIGCONT")
+    time.sleep(4.5)
+    fall = next(e.at for e in m.edges(5, halted) if e.level == 0)
+    expect(fall - resumed < 0.02, f"the pulse ends within 20 ms of SIGCONT: {fall - resumed:.3f} s")
+    expect(len(m.edges(6, resumed)) > 10, "the heartbeat beats again")
+    # The period goes on from trigger to trigger: no pulse begins later than its window after its due time.
+    period = 2.0
+    rises = [e.at for e in m.edges(5, halted) if e.level == 1]
+    late = [(at - rise + period / 2) % period - period / 2 for at in rises]
+    expect(len(rises) >= 1 and all(-TOLERANCE_S < x < window + TOLERANCE_S for x in late), f"no edge beyond its window: {late}")
+    widths = [b.at - a.at for a, b in zip(m.edges(5, halted)[1:], m.edges(5, halted)[2:]) if a.level == 1]
+    expect(widths and all(abs(w - width) < TOLERANCE_S for w in widths), f"whole pulses afterwards: {widths}")
+    summary = stop(m)[-1]
+    expect(summary["outputs_safe"] and m.level(5) == 0, str(summary))
+    shown = f"stopped for {stall:.0f} s in a pulse: held, ended {(fall - resumed) * 1000:.1f} ms after the shell had sent SIGCONT, {summary['faults']}"
+
+    # Killed in a pulse: what ExecStopPost runs makes it safe.
+    start(m, pulsing(20_000, 1000, 300))
+    in_pulse(m, 5, "the pulse to be killed in")
+    m.sh("kill -9 $(cat /tmp/pid)")
+    killed_at = time.time()
+    m.sh("wait $(cat /tmp/pid)", status=137)
+    time.sleep(0.5)
+    expect(m.level(5) == 1 and not m.edges(6, killed_at), f"the pin stays, the heartbeat stops: {m.edges(6, killed_at)}")
+    begin = time.time()
+    m.sh("tagpin safe --settings /job/device.toml")
+    m.wait_level(5, 0, 5, "tagpin safe")
+    safe = m.edges(5, begin)[-1].at - begin
+    expect(safe < 2.0, f"safe after {safe:.2f} s")
+    return shown + f"; killed in one: `tagpin safe` within {safe:.2f} s"
+
+
 REPLUG_CYCLES = 100
 
 
