@@ -1,4 +1,4 @@
-//! The outputs' thread beside threads that stand still.
+//! The outputs' thread beside threads that stand still, and what it tells of pulses.
 
 use super::actuation::{Actuator, Command, Commands, EdgeRules, Watch};
 use super::ended::Ended;
@@ -6,10 +6,12 @@ use super::run::own_outputs;
 use super::shared::Shared;
 use super::truth::Observer;
 use crate::decide::{Role, TagRule, Task};
-use crate::events::Events;
+use crate::events::{Events, Outcome, What};
+use crate::fault::Reason;
 use crate::line::{Moment, PartId};
 use crate::outputs::{Output, State, WriteError};
 use crate::settings::{ModelTags, Settings};
+use crate::simulate::SimulatedClock;
 use crate::station::Station;
 use crate::supervisor::SystemClock;
 use crate::time::{Clock, Instant, Micros, Millis};
@@ -117,4 +119,86 @@ fn the_run_is_alive_only_while_line_and_outputs_both_beat() {
         stops.store(before, Ordering::Relaxed);
     }
     assert!(shared.is_alive(now, watchdog));
+}
+
+/// What was told of each edge: part, output, state, when it was done in ms, outcome.
+type Told = (u64, u8, State, u64, Outcome);
+
+/// A pulse, a pulse whose safe state is active, a level and a latched line, all at the trigger, on a clock that is set.
+struct Line {
+    clock: Arc<SimulatedClock>,
+    events: Events,
+    actuator: Actuator,
+}
+
+impl Line {
+    fn new() -> Self {
+        let every = "on = [\"accept\"]\n";
+        let text = format!(
+            "[line]\nmode = \"gate\"\n[trigger]\nkind = \"stdin\"\n[outputs.a]\nmode = \"pulse\"\nwidth_ms = 50\ndelay_ms = 0\n{every}\
+             [outputs.b]\nsafe = \"active\"\nmode = \"pulse\"\nwidth_ms = 50\ndelay_ms = 0\n{every}\
+             [outputs.c]\ndelay_ms = 0\n{every}[outputs.d]\nmode = \"latched\"\ndelay_ms = 0\n{every}"
+        );
+        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good] };
+        let settings = Settings::parse(&text, "test", tags).unwrap();
+        let clock = Arc::new(SimulatedClock::default());
+        let open = |_: &_| Ok(Box::new(Pin(Timeline::default())) as Box<dyn Output>);
+        let actuator = Actuator::open(&settings.outputs, 0, None, EdgeRules::of(&settings), open).unwrap();
+        Self { events: Events::kept(clock.clone()), clock, actuator }
+    }
+
+    /// Goes on to `ms`, millisecond by millisecond; a part at each of `parts` calls for these lines.
+    fn until(&mut self, ms: u64, parts: &[(u64, u64, u32)]) -> Vec<Told> {
+        let now = |clock: &SimulatedClock| clock.now().as_micros() / 1000;
+        while now(&self.clock) < ms {
+            let next = now(&self.clock) + 1;
+            self.clock.wait_until(Instant::from_micros(next * 1000));
+            for (_, part, calls) in parts.iter().filter(|(at, ..)| *at == next) {
+                let (part, trigger) = (PartId(*part), Moment::at(self.clock.now()));
+                self.actuator.apply(Command::Open { part, trigger, touching: false }, &*self.clock, &self.events);
+                self.actuator.apply(Command::Verdict { part, calls: *calls }, &*self.clock, &self.events);
+            }
+            self.actuator.tick(0, &*self.clock, &self.events);
+        }
+        self.told()
+    }
+
+    fn told(&mut self) -> Vec<Told> {
+        let mut events = Vec::new();
+        self.events.take_all(&mut events);
+        let edge = |e: crate::events::Event| match e.what {
+            What::Edge(e) => Some((e.part, e.output, e.state, e.done.as_micros() / 1000, e.outcome)),
+            _ => None,
+        };
+        events.into_iter().filter_map(edge).collect()
+    }
+}
+
+#[test]
+fn pulses_that_meet_are_one_until_the_later_end_and_an_end_in_time_is_no_cut() {
+    use State::{Active, Inactive};
+    let mut line = Line::new();
+    let told = line.until(400, &[(100, 1, 0b1), (130, 2, 0b1), (180, 3, 0b1), (300, 4, 0b1)]);
+    let a: Vec<Told> = told.into_iter().filter(|(_, output, ..)| *output == 0).collect();
+    let done = |part, state, at| (part, 0, state, at, Outcome::Done);
+    // 100 to 150, 130 to 180, 180 to 230: one. 300 to 350: another.
+    assert_eq!(a, [done(1, Active, 100), done(3, Inactive, 230), done(4, Active, 300), done(4, Inactive, 350)]);
+}
+
+#[test]
+fn a_pulse_under_way_when_the_line_goes_safe_is_cut_at_once_with_its_part_and_nothing_else_is() {
+    use State::{Active, Inactive};
+    let mut line = Line::new();
+    let before = line.until(120, &[(100, 7, 0b1111)]);
+    assert_eq!(before.iter().filter(|(.., outcome)| *outcome != Outcome::Done).count(), 0, "{before:?}");
+    line.actuator.go_safe(Reason::Engine, &*line.clock, &line.events);
+    let told = line.told();
+    let expected =
+        [(7, 0, Inactive, 120, Outcome::Cut), (0, 2, Inactive, 120, Outcome::Done), (0, 3, Inactive, 120, Outcome::Done)];
+    assert_eq!(told, expected, "the second pulse is where safety wants it: {before:?}");
+    assert_eq!(line.actuator.not_safe(), 0);
+    // Nothing of it comes afterwards, and the next part has its whole pulse.
+    let after = line.until(300, &[(200, 8, 0b1)]);
+    let a: Vec<Told> = after.into_iter().filter(|(_, output, ..)| *output == 0).collect();
+    assert_eq!(a, [(8, 0, Active, 200, Outcome::Done), (8, 0, Inactive, 250, Outcome::Done)]);
 }
