@@ -9,7 +9,8 @@
 //! `kernels::{blend, elementwise, epilogue, generic}`) is core only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0`
 //! without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`, `events`; `board`,
 //! `gpio`, `rotating` and `broken_pipe` below them) are siblings over it; tier 2 is the `supervisor`, which carries the
-//! station's inputs and effects on a board, and `simulate`, which does so on a simulated belt; tier 3 the command line.
+//! station's inputs and effects on a board, `simulate`, which does so on a simulated belt, `classify`, one image by itself, and
+//! `site`, what other machines see; tier 3 the command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;
@@ -37,6 +38,8 @@ pub mod pictures;
 #[cfg(feature = "runtime")]
 pub mod board;
 #[cfg(feature = "runtime")]
+pub mod classify;
+#[cfg(feature = "runtime")]
 pub mod cli;
 #[cfg(feature = "runtime")]
 pub mod events;
@@ -50,6 +53,8 @@ pub mod rotating;
 pub mod settings;
 #[cfg(feature = "runtime")]
 pub mod simulate;
+#[cfg(feature = "site")]
+pub mod site;
 #[cfg(feature = "sources")]
 pub mod sources;
 #[cfg(feature = "runtime")]

@@ -8,8 +8,12 @@ mod capture;
 mod check;
 mod classify;
 mod inspect;
+#[cfg(feature = "site")]
+mod key;
 mod opening;
 mod run;
+#[cfg(feature = "site")]
+mod serve;
 mod simulate;
 
 use crate::bundle::{Bundle, Hex};
@@ -43,6 +47,12 @@ enum Command {
     Bench(bench::Bench),
     /// Run device.toml on a simulated belt: timeline, utilisation, and the fastest line that this model can sort
     Simulate(simulate::Simulate),
+    /// Serve predictions by HTTP: Custom Vision's and Computer Vision's clients, and POST /classify
+    #[cfg(feature = "site")]
+    Serve(serve::Serve),
+    /// Draw a key for who may ask, and print the hash that is kept of it
+    #[cfg(feature = "site")]
+    Key(key::Key),
     /// List the cameras of this machine: formats, sizes, controls, and the source string to use
     Cameras(cameras::Cameras),
     /// Take pictures to tag from a source, full size, as JPEG
@@ -130,6 +140,10 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        #[cfg(feature = "site")]
+        Command::Serve(args) => serve::run(&args),
+        #[cfg(feature = "site")]
+        Command::Key(args) => key::run(&args),
         Command::Cameras(args) => cameras::run(&args),
         Command::Capture(args) => capture::run(&args),
         Command::Safe(args) => check::safe(&args),

@@ -10,5 +10,7 @@ mod gate;
 mod line;
 mod program;
 mod readme;
+#[cfg(feature = "site")]
+mod serve;
 mod simulate;
 mod sources;

@@ -1,0 +1,213 @@
+//! One image by itself: scores and decision by the line's own preprocessing, engine, head and rule.
+//!
+//! An image is a part of one frame. [`ImageClassifier`] owns the model and all memory that one image needs, so that a copy of
+//! it works on a thread of its own. `tagpin classify` and the prediction endpoint write what it finds as [`ImageRecord`].
+
+use crate::bundle::Bundle;
+use crate::decide::{Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagSet, Task};
+use crate::engine::{Engine, EngineError};
+use crate::frame::{FrameError, FrameView};
+use crate::head::{Score, TagId, Temperature, top_k};
+use crate::pictures::Picture;
+use crate::preprocess::{PlanError, Preprocessor, Target, quantise};
+use crate::settings::Settings;
+use crate::time::Instant;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Version of [`ImageRecord`]. Fields are only added.
+const SCHEMA: u32 = 2;
+
+/// The rule for images by themselves.
+#[derive(Clone, Debug)]
+pub struct Rule(Decider);
+
+impl Rule {
+    /// One frame decides; what the policy says of several frames has no meaning here.
+    pub fn new(task: Task, tags: &[TagPolicy], policy: Policy) -> Result<Self, PolicyError> {
+        let Policy { unknown, foreign, .. } = policy;
+        Ok(Self(Decider::new(task, tags, Policy { unknown, foreign, ..Policy::default() })?))
+    }
+
+    /// The decision on one image. `scores`: one a tag.
+    pub fn decide(&mut self, scores: &[Score]) -> Decision {
+        let at = Instant::default();
+        self.0.forget();
+        self.0.step(at, Observation::Scores { captured_at: at, scores, beyond: false })
+    }
+}
+
+/// Why an image was not classified.
+#[derive(Debug)]
+pub enum ClassifyError {
+    /// The decoded image is no frame.
+    Frame(FrameError),
+    /// It cannot be brought to the model's input.
+    Plan(PlanError),
+    /// The model failed.
+    Engine(EngineError),
+}
+
+impl std::fmt::Display for ClassifyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Frame(e) => e.fmt(f),
+            Self::Plan(e) => e.fmt(f),
+            Self::Engine(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ClassifyError {}
+
+/// A model and the memory that classifying one image takes.
+#[derive(Clone, Debug)]
+pub struct ImageClassifier {
+    names: Arc<[String]>,
+    task: Task,
+    temperature: Temperature,
+    table: Arc<[u8]>,
+    engine: Engine,
+    preprocessor: Preprocessor,
+    rule: Rule,
+    tensor: Vec<i8>,
+    logits: Vec<i32>,
+    scores: Vec<Score>,
+}
+
+impl ImageClassifier {
+    /// For the bundle's model and the site's region of interest, tags and policy. `engine`: the bundle's.
+    pub fn new(bundle: &Bundle<'_>, engine: Engine, settings: &Settings) -> Result<Self, PolicyError> {
+        let contract = &bundle.contract;
+        let (tensor, logits) = (engine.spec().input.iter().product(), engine.spec().logits);
+        Ok(Self {
+            names: contract.tags.iter().map(|t| t.name.to_string()).collect(),
+            task: contract.task,
+            temperature: contract.temperature(),
+            table: contract.input.tables.int8.into(),
+            engine,
+            preprocessor: Preprocessor::new(Target::of(&contract.input, settings.roi)),
+            rule: Rule::new(contract.task, &settings.tags, settings.policy)?,
+            tensor: vec![0; tensor],
+            logits: vec![0; logits],
+            scores: vec![Score(0); logits],
+        })
+    }
+
+    /// Names of the tags, in the bundle's order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Scores and decision of one image.
+    pub fn classify(&mut self, image: &Picture) -> Result<Classified<'_>, ClassifyError> {
+        let view = FrameView::new(image.layout(), &image.rgb).map_err(ClassifyError::Frame)?;
+        let rgb = self.preprocessor.picture(&view).map_err(ClassifyError::Plan)?;
+        quantise(rgb, &self.table, &mut self.tensor);
+        self.engine.infer(&self.tensor, &mut self.logits).map_err(ClassifyError::Engine)?;
+        self.task.score(&self.logits, self.temperature, &mut self.scores);
+        let decision = self.rule.decide(&self.scores);
+        Ok(Classified { names: &self.names, scores: &self.scores, decision })
+    }
+}
+
+/// What was found in one image.
+#[derive(Clone, Copy, Debug)]
+pub struct Classified<'a> {
+    /// Names of the tags, in the bundle's order.
+    names: &'a [String],
+    /// One score a tag.
+    scores: &'a [Score],
+    /// What follows from them.
+    pub decision: Decision,
+}
+
+impl<'a> Classified<'a> {
+    /// A tag's name.
+    pub fn name(&self, id: TagId) -> &'a str {
+        &self.names[id.0 as usize]
+    }
+
+    /// The best `count` tags, at least one, best first; ties by the bundle's order.
+    pub fn best(&self, count: usize) -> Vec<(TagId, Score)> {
+        let mut best = vec![(TagId(0), Score(0)); count.clamp(1, self.scores.len())];
+        let found = top_k(self.scores, &mut best);
+        best.truncate(found);
+        best
+    }
+
+    /// What a tag's own line says of it: `present` if it holds, `review` if it lies in its band, else empty.
+    pub fn standing(&self, id: TagId) -> &'static str {
+        let stands = |set: &TagSet| set.contains(id);
+        match (stands(&self.decision.held), stands(&self.decision.band)) {
+            (true, _) => "present",
+            (_, true) => "review",
+            _ => "",
+        }
+    }
+
+    /// The image as JSON, with its best `top` tags.
+    pub fn record(&self, path: String, top: usize) -> ImageRecord<'a> {
+        let tag = |(id, score): (TagId, Score)| TagRecord {
+            tag: self.name(id),
+            score: score.probability(),
+            score_raw: score.0,
+            verdict: self.standing(id),
+        };
+        ImageRecord {
+            schema: SCHEMA,
+            path,
+            verdict: self.decision.verdict.name(),
+            action: self.decision.action.map(crate::decide::Action::name),
+            tag: self.decision.tag.map(|id| self.name(id)),
+            held: self.decision.held.iter().map(|id| self.name(id)).collect(),
+            tags: self.best(top).into_iter().map(tag).collect(),
+        }
+    }
+}
+
+/// One tag of one image, as JSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct TagRecord<'a> {
+    tag: &'a str,
+    score: f32,
+    score_raw: u16,
+    /// As [`Classified::standing`] gives it.
+    verdict: &'static str,
+}
+
+/// One image, as JSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageRecord<'a> {
+    schema: u32,
+    path: String,
+    verdict: &'static str,
+    action: Option<&'static str>,
+    /// The tag that names the verdict.
+    tag: Option<&'a str>,
+    /// Every tag that holds.
+    held: Vec<&'a str>,
+    /// The best tags.
+    tags: Vec<TagRecord<'a>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::{Action, table};
+
+    #[test]
+    fn one_image_is_decided_as_the_table_states() {
+        let rows = table::tests::rows();
+        let mut run = 0;
+        for row in rows.iter().filter(|r| r.is_one_image()) {
+            let mut rule = Rule::new(row.task, &row.tag_policies().unwrap(), Policy::default()).unwrap();
+            let table::Frame::Scores { scores, .. } = &row.frames[0] else { unreachable!("is_one_image") };
+            let scores: Vec<Score> = scores.iter().map(|p| Score::from_probability(*p).unwrap()).collect();
+            let decision = rule.decide(&scores);
+            row.check(&decision, decision.action.map_or("-", Action::name), "classify");
+            run += 1;
+        }
+        assert!(run >= 25 || std::env::var_os("TAGPIN_DECISIONS").is_some(), "{run} rows need one image alone");
+    }
+}

@@ -1,0 +1,166 @@
+//! Accepts connections and carries requests to the handler and its answers back.
+
+use super::wire::Wire;
+use super::{BadHead, Body, Limits, Request, Response};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{ErrorKind, Result};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a client that still sends may take to read its answer, and how much of what it sends is thrown away meanwhile.
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 64 << 20);
+/// How soon a stop is seen.
+const STOP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Answers requests, on the thread of their connection.
+pub trait Handler: Send + Sync + 'static {
+    /// The answer. A panic is answered with 500 and ends that connection only.
+    fn answer(&self, request: &Request, body: &mut Body<'_>) -> Response;
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    limits: Limits,
+}
+
+/// Counts a connection as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Server {
+    /// Listens at `address`; port 0 is a free one.
+    pub fn bind(address: SocketAddr, limits: Limits) -> Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, limits })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is set, then waits up to five seconds for the answers that are on their way. The threads of
+    /// connections inherit the priority of the caller's.
+    pub fn serve(self, handler: Arc<dyn Handler>, stop: &Arc<AtomicBool>) {
+        let open = Arc::new(AtomicUsize::new(0));
+        let busy = Arc::new(AtomicUsize::new(0));
+        while !stop.load(Ordering::Acquire) {
+            let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
+            if poll(&mut fds, Some(&STOP)).unwrap_or(0) == 0 {
+                continue;
+            }
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => continue,
+                // Out of descriptors or memory: those that are open go on, and some of them will close.
+                Err(_) => {
+                    std::thread::sleep(Duration::from_millis(50));
+                    continue;
+                }
+            };
+            let counted = Counted(open.clone());
+            if open.fetch_add(1, Ordering::AcqRel) >= self.limits.connections {
+                full(stream);
+                continue;
+            }
+            let (handler, busy, stop, limits) = (handler.clone(), busy.clone(), stop.clone(), self.limits);
+            let body = move || {
+                let _counted = counted;
+                connection(stream, &*handler, limits, &busy, &stop);
+            };
+            // Without a thread the connection closes.
+            drop(std::thread::Builder::new().name("http".into()).stack_size(512 * 1024).spawn(body));
+        }
+        let end = Instant::now() + Duration::from_secs(5);
+        while busy.load(Ordering::Acquire) > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// One connection too many: told without a thread and without waiting.
+fn full(stream: TcpStream) {
+    let response = Response::text(503, "too many connections").with("Retry-After", "1");
+    let _ = stream.set_nonblocking(true);
+    let mut wire = Wire::new(stream);
+    let deadline = Instant::now() + Duration::from_millis(1);
+    let _ = wire.send(&[response.head(false), response.content].concat(), deadline);
+    wire.close(Duration::from_millis(1), 1 << 20);
+}
+
+/// Waits for a head. `Err(None)`: the client left or said nothing.
+fn head(wire: &mut Wire, limits: Limits) -> std::result::Result<Request, Option<Response>> {
+    let mut deadline = Instant::now() + limits.idle;
+    let mut begun = false;
+    loop {
+        match Request::parse(wire.waiting()) {
+            Ok(Some((request, taken))) => {
+                wire.take(taken);
+                return Ok(request);
+            }
+            Ok(None) => {}
+            Err(BadHead::Malformed(why)) => return Err(Some(Response::text(400, why))),
+            Err(BadHead::TooLarge) => return Err(Some(Response::text(431, "the head is too large"))),
+        }
+        if !begun && !wire.waiting().is_empty() {
+            begun = true;
+            deadline = Instant::now() + limits.head;
+        }
+        match wire.fill(deadline) {
+            Ok(0) => return Err(None),
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::TimedOut && begun => {
+                return Err(Some(Response::text(408, "the head did not come in time")));
+            }
+            Err(_) => return Err(None),
+        }
+    }
+}
+
+fn connection(stream: TcpStream, handler: &dyn Handler, limits: Limits, busy: &AtomicUsize, stop: &AtomicBool) {
+    let _ = stream.set_nodelay(true);
+    let mut wire = Wire::new(stream);
+    loop {
+        let request = match head(&mut wire, limits) {
+            Ok(request) => request,
+            Err(None) => return,
+            Err(Some(refusal)) => {
+                let _ = send(&mut wire, refusal, false, true, limits);
+                break;
+            }
+        };
+        busy.fetch_add(1, Ordering::AcqRel);
+        let mut body = Body::new(&mut wire, request.length, request.expects_continue, limits.body);
+        let answer = catch_unwind(AssertUnwindSafe(|| handler.answer(&request, &mut body)));
+        let keep_alive = request.keep_alive && body.is_whole() && answer.is_ok() && !stop.load(Ordering::Acquire);
+        let response = answer.unwrap_or_else(|_| Response::text(500, "an error within the server"));
+        let sent = send(&mut wire, response, keep_alive, request.method != "HEAD", limits);
+        busy.fetch_sub(1, Ordering::AcqRel);
+        match sent {
+            Ok(()) if keep_alive => {}
+            Ok(()) => break,
+            Err(_) => return,
+        }
+    }
+    wire.close(LINGER.0, LINGER.1);
+}
+
+/// Sends an answer.
+fn send(wire: &mut Wire, response: Response, keep_alive: bool, has_body: bool, limits: Limits) -> Result<()> {
+    let mut bytes = response.head(keep_alive);
+    if has_body {
+        bytes.extend_from_slice(&response.content);
+    }
+    wire.send(&bytes, Instant::now() + limits.answer)
+}

@@ -1,0 +1,264 @@
+//! Heads and bodies as they should not be, and a server whose clients misbehave, over real sockets.
+
+use super::*;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+fn parse(head: &str) -> Result<Option<(Request, usize)>, BadHead> {
+    Request::parse(head.as_bytes())
+}
+
+fn read(head: &str) -> Request {
+    parse(head).unwrap().unwrap_or_else(|| panic!("no end: {head}")).0
+}
+
+#[test]
+fn a_head_is_read_whole_or_not_at_all() {
+    let head = "POST /a/%42%20c//d?x=1&Y=a%2Bb+c HTTP/1.1\r\nHost: box:80\r\nContent-Length: 3\r\n\r\nabc";
+    let (request, taken) = parse(head).unwrap().unwrap();
+    assert_eq!((request.method.as_str(), taken), ("POST", head.len() - 3));
+    assert_eq!(request.path, ["a", "B c", "d"]);
+    assert_eq!((request.query("X"), request.query("y"), request.query("z")), (Some("1"), Some("a+b c"), None));
+    assert_eq!(request.header("host"), Some("box:80"));
+    for cut in 0..taken {
+        assert_eq!(parse(&head[..cut]), Ok(None), "{cut}");
+    }
+    assert_eq!(read("GET http://box/a?b HTTP/1.1\r\nHost: box\r\n\r\n").path, ["a"]);
+}
+
+/// Each of these is how one request is hidden in another, or how a path leads out of a folder.
+#[test]
+fn ambiguous_heads_and_paths_that_lead_elsewhere_are_refused() {
+    let body = |headers: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n");
+    for good in ["A: b", "Content-Length: 0", "Content-Length: 12", "Transfer-Encoding: Chunked"] {
+        read(&body(good));
+    }
+    for bad in [
+        "Content-Length: 1\r\nContent-Length: 1",
+        "Content-Length: 1\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Content-Length: +1",
+        "Content-Length: -1",
+        "Content-Length: 1, 1",
+        "Content-Length: 99999999999999999999999",
+        "Content-Length:",
+        "Host: b",
+        " folded: 1",
+        "a b: 1",
+        "Content-Length : 1",
+    ] {
+        assert!(matches!(parse(&body(bad)), Err(BadHead::Malformed(_))), "{bad}: {:?}", parse(&body(bad)));
+    }
+    let path = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    for bad in
+        ["/../etc/passwd", "/a/%2e%2e/b", "/a/..%2fb", "/%5c..", "/a%00", "/%zz", "/%f", "/%ff", "a", "*", "/.", "/?%f"]
+    {
+        assert!(matches!(parse(&path(bad)), Err(BadHead::Malformed(_))), "{bad}: {:?}", parse(&path(bad)));
+    }
+    assert!(parse("GET / HTTP/1.1\r\n\r\n").is_err() && parse("GET / HTTP/2.0\r\nHost: a\r\n\r\n").is_err());
+    assert!(parse(&format!("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n")).is_err());
+    let many: String = (0..=MAX_HEADERS).map(|i| format!("x{i}: 1\r\n")).collect();
+    assert_eq!(parse(&format!("GET / HTTP/1.1\r\n{many}\r\n")), Err(BadHead::TooLarge));
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}", "y".repeat(MAX_HEAD));
+    assert_eq!(parse(&long), Err(BadHead::TooLarge));
+}
+
+#[test]
+fn no_bytes_make_the_reader_of_heads_panic() {
+    let head = "POST /a/%42?x=%41 HTTP/1.1\r\nHost: box:80\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    let (seed, cases) = crate::random::drawn_cases(20_000);
+    let mut read = 0;
+    for case in 0..cases {
+        let mut random = crate::random::Random::new(seed, case);
+        let mut bytes = head.as_bytes().to_vec();
+        for _ in 0..random.range(1, 4) {
+            let at = random.range(0, bytes.len() as i32 - 1) as usize;
+            bytes[at] = random.next() as u8;
+        }
+        if let Ok(Some((request, taken))) = Request::parse(&bytes) {
+            read += 1;
+            assert!(taken <= bytes.len() && request.path.iter().all(|s| s != ".." && !s.contains('/')), "{request:?}");
+        }
+    }
+    assert!(read > cases / 10, "{read} of {cases} heads were read");
+}
+
+#[test]
+fn a_name_that_was_not_given_and_a_page_of_another_site_are_strangers() {
+    let hosts = ["sorter.example".to_string()];
+    let ask =
+        |method: &str, headers: &str| check_origin(&read(&format!("{method} / HTTP/1.1\r\n{headers}\r\n\r\n")), &hosts);
+    for host in ["127.0.0.1:80", "192.168.1.9", "[::1]:8080", "[fe80::1]", "localhost:1", "LOCALHOST", "Sorter.example:80"] {
+        assert_eq!(ask("GET", &format!("Host: {host}")), Ok(()), "{host}");
+    }
+    for host in ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
+        assert_eq!(ask("GET", &format!("Host: {host}")), Err(Stranger::Host), "{host}");
+    }
+    let own = "Host: 127.0.0.1:80\r\nOrigin: http://127.0.0.1:80";
+    assert_eq!(ask("POST", own), Ok(()));
+    assert_eq!(ask("POST", &format!("{own}\r\nSec-Fetch-Site: same-origin")), Ok(()));
+    for other in [
+        "Host: 127.0.0.1:80\r\nOrigin: http://evil.example",
+        "Host: 127.0.0.1:80\r\nOrigin: null",
+        "Host: 127.0.0.1:80\r\nSec-Fetch-Site: cross-site",
+        "Host: 127.0.0.1:80\r\nSec-Fetch-Site: same-site",
+        "Host: 127.0.0.1:80\r\nOrigin: http://127.0.0.1:81",
+    ] {
+        assert_eq!(ask("POST", other), Err(Stranger::CrossSite), "{other}");
+    }
+}
+
+/// Answers with the body's length; panics at /panic; refuses without reading at /refuse.
+struct Echo;
+
+impl Handler for Echo {
+    fn answer(&self, request: &Request, body: &mut Body<'_>) -> Response {
+        match request.segments().as_slice() {
+            ["panic"] => panic!("a drill: the handler panics"),
+            ["refuse"] => Response::text(403, "no"),
+            _ => match body.read(1000) {
+                Ok(bytes) => Response::text(200, &format!("{} {}", bytes.len(), String::from_utf8_lossy(&bytes))),
+                Err(BodyError::TooLarge) => Response::text(413, "large"),
+                Err(BodyError::Slow) => Response::text(408, "slow"),
+                Err(e) => Response::text(400, &format!("{e:?}")),
+            },
+        }
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(limits: Limits) -> Self {
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+        let (address, stop) = (server.address().unwrap(), Arc::new(AtomicBool::new(false)));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || server.serve(Arc::new(Echo), &stopped));
+        Self { address, stop, thread: Some(thread) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// Everything that comes until the server closes.
+    fn ask(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn limits() -> Limits {
+    let ms = Duration::from_millis;
+    Limits { connections: 8, idle: ms(1500), head: ms(300), body: ms(300), answer: ms(2000) }
+}
+
+#[test]
+fn bodies_come_whole_in_pieces_and_on_request_over_one_connection() {
+    let running = Running::start(limits());
+    let requests = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc\
+        POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\nA\r\n0123456789\r\n0\r\nt: 1\r\n\r\n\
+        GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = running.ask(requests.as_bytes());
+    let last: Vec<&str> = answer.split("HTTP/1.1 200 OK").skip(1).map(|a| a.lines().last().unwrap()).collect();
+    assert_eq!(last, ["3 abc", "12 ab0123456789", "0 "], "{answer}");
+    // A client that waits to be asked is asked.
+    let mut stream = running.connect();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").unwrap();
+    let mut first = [0; 25];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"ok").unwrap();
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+}
+
+#[test]
+fn what_is_too_large_too_slow_or_wrong_is_told_and_the_next_client_is_served() {
+    let running = Running::start(limits());
+    let post = |rest: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{rest}").into_bytes();
+    let large = [post("Content-Length: 300000\r\n\r\n"), vec![b'x'; 300_000]].concat();
+    let endless =
+        [post("Transfer-Encoding: chunked\r\n\r\n"), b"100\r\n".to_vec(), vec![b'x'; 256], b"\r\n".to_vec()].concat();
+    let endless = [endless.as_slice(), &format!("200000\r\n{}", "y".repeat(200_000)).into_bytes()].concat();
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (large, "413 "),
+        (endless, "413 "),
+        (post("Content-Length: 5\r\n\r\nab"), "408 "),
+        (post("Transfer-Encoding: chunked\r\n\r\n5\r\nab"), "408 "),
+        (post("Transfer-Encoding: chunked\r\n\r\nzz\r\n"), "400 "),
+        (post("Transfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n"), "400 "),
+        (post("Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"), "400 "),
+        (b"GET / HTTP/1.1\r\nHost:".to_vec(), "408 "),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n".to_vec(), "400 "),
+        (b"GET /panic HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), "500 "),
+        (format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(2 * MAX_HEAD)).into_bytes(), "431 "),
+        (
+            [b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n".to_vec(), vec![b'x'; 500_000]].concat(),
+            "403 ",
+        ),
+    ];
+    for (bytes, status) in cases {
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
+        let answer = running.ask(&bytes);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{shown}: {answer}");
+        assert!(answer.contains("Connection: close"), "{shown}: {answer}");
+        assert!(running.ask(b"GET / HTTP/1.0\r\n\r\n").contains("200 OK"), "after {shown}");
+    }
+}
+
+/// A client that sends a byte now and then never runs into a time-out of each read.
+#[test]
+fn a_head_and_a_body_that_drip_are_cut_off() {
+    let running = Running::start(limits());
+    for begin in ["GET / HTTP/1.1\r\nHost: a\r\nx: ", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\n"] {
+        let mut stream = running.connect();
+        stream.write_all(begin.as_bytes()).unwrap();
+        let begun = Instant::now();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let mut answer = [0; 12];
+        let got = loop {
+            let _ = stream.write_all(b"y");
+            match stream.read(&mut answer) {
+                Ok(n) => break n,
+                Err(_) => assert!(begun.elapsed() < Duration::from_secs(10), "{begin}: still served"),
+            }
+        };
+        assert_eq!(&answer[..got], b"HTTP/1.1 408", "{begin}");
+    }
+}
+
+#[test]
+fn one_connection_too_many_is_told_503_and_silent_ones_leave_room_again() {
+    let running = Running::start(Limits { connections: 3, idle: Duration::from_millis(400), ..limits() });
+    let silent: Vec<TcpStream> = (0..3).map(|_| running.connect()).collect();
+    std::thread::sleep(Duration::from_millis(150));
+    let answer = running.ask(b"");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Retry-After: 1"), "{answer}");
+    let begun = Instant::now();
+    while !running.ask(b"GET / HTTP/1.0\r\n\r\n").contains("200 OK") {
+        assert!(begun.elapsed() < Duration::from_secs(10), "silent connections are held");
+    }
+    drop(silent);
+}
