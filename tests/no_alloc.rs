@@ -136,6 +136,7 @@ fn the_thread_of_the_outputs_allocates_nothing_while_edges_move() {
         settings,
         opening: Opening::default(),
         sinks: vec![Sinking { name: "all", wants: Box::new(|_| true), make: Box::new(|| Box::new(Taking)) }],
+        clients: Vec::new(),
         signalled,
         record: None,
         board: Board::default(),

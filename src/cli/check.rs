@@ -123,6 +123,16 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             if let Some(log) = &settings.events {
                 line(&mut problems, "events", crate::rotating::probe(&log.path));
             }
+            #[cfg(feature = "site")]
+            for (table, at, who) in settings.site.listening() {
+                let found = match std::net::TcpListener::bind(at) {
+                    Ok(_) => Ok(format!("{at}, {who}")),
+                    // By the line itself, where it runs already.
+                    Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Ok(format!("{at}, {who}; in use now")),
+                    Err(e) => Err(format!("{at}: {e}; choose another address or port")),
+                };
+                line(&mut problems, table, found);
+            }
             for o in &settings.outputs {
                 let found = match &o.log {
                     Some(log) => crate::rotating::probe(&log.path),

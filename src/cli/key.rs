@@ -1,7 +1,7 @@
 //! `tagpin key new`: a key for a client, and its hash for device.toml or `serve --key`.
 
 use super::Refused;
-use crate::site::keys::{KeyHash, new_key};
+use crate::keys::{KeyHash, new_key};
 
 /// Arguments of `key`.
 #[derive(clap::Args, Debug)]

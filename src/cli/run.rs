@@ -113,6 +113,12 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     }
     let Some((settings, Some(source), inputs, Some(actuator), log, record)) = opened else { return Err(Refused(problems)) };
     let Some(engine) = engine else { return Err(Refused(problems)) };
+    // Before the engine gets its threads, which are the line's alone.
+    #[cfg(feature = "site")]
+    let crate::site::line::Opened { sinks: site_sinks, clients } =
+        crate::site::line::open(&settings, &bundle, &engine).map_err(Refused)?;
+    #[cfg(not(feature = "site"))]
+    let (site_sinks, clients) = (Vec::new(), Vec::new());
     let engine = engine.with_threads(settings.threads).map_err(|e| format!("[engine] threads: {e}"))?;
 
     let kernels = engine.kernels();
@@ -139,6 +145,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     for (i, output) in settings.outputs.iter().enumerate() {
         sinks.extend(output.log.clone().map(|log| edges(i, log)));
     }
+    sinks.extend(site_sinks);
     let has_distance = bundle.section(Section::Distance).is_some();
     settings.warnings(has_distance).iter().for_each(|w| eprintln!("tagpin: warning: {w}"));
     let record = record.and_then(Result::ok);
@@ -158,6 +165,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         settings,
         opening,
         sinks,
+        clients,
         tags,
         signalled,
         record,

@@ -3,9 +3,10 @@
 use super::{Model, Refused};
 use crate::classify::ImageClassifier;
 use crate::engine::Engine;
+use crate::keys::{KeyHash, Keys};
 use crate::pictures::Budget;
+use crate::site::access::Access;
 use crate::site::http::{Limits, Server};
-use crate::site::keys::{KeyHash, Keys};
 use crate::site::predict::{Endpoint, Rules, Served};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -98,8 +99,7 @@ pub(super) fn run(args: &Serve) -> Result<u8, Refused> {
     let models = models(args, engines)?;
     let names: Vec<String> = models.iter().map(|m| m.name().to_string()).collect();
     let rules = Rules {
-        keys: Keys(args.keys.clone()),
-        hosts: args.hosts.clone(),
+        access: Access { keys: Keys(args.keys.clone()), hosts: args.hosts.clone() },
         image_bytes: (args.image_mb as usize) << 20,
         decode: Budget::megabytes(args.picture_mb),
         engines,

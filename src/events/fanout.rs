@@ -24,7 +24,13 @@ const SPARE: usize = 32;
 /// How long a sink sleeps when it has nothing to write: nobody wakes it, so that telling is no system call.
 const NAP: Duration = Duration::from_millis(10);
 /// The first pause after a panic, and the longest.
-const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
+pub(super) const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message")
+}
 
 /// Makes a sink; called again after a panic.
 type Make = Box<dyn FnMut() -> Box<dyn Sink> + Send>;
@@ -206,11 +212,10 @@ impl Events {
             let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve(state, &mut *make()))) else { return };
             state.lost.fetch_add(1, Relaxed);
             let restarts = state.restarts.fetch_add(1, Relaxed) + 1;
-            let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
             let why = format!(
                 "the sink \"{}\" panicked ({}); it is started again in {:.1} s, {restarts} so far; the line goes on",
                 state.name,
-                text.unwrap_or("no message"),
+                panic_text(&*panic),
                 back_off.as_secs_f64()
             );
             self.fault(FaultKind::Sink, None, Remedy::Told, Why::of(&why));

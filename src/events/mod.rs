@@ -10,6 +10,7 @@
 //! Terms: *event*: something that happened, with its time. *Tell*: hand an event to all sinks. *Sink*: where events are
 //! written. *Lost*: an event that a sink could not take or write.
 
+mod clients;
 mod counters;
 mod fanout;
 mod kinds;
@@ -19,6 +20,7 @@ pub mod sinks;
 mod snapshot;
 mod wall;
 
+pub use clients::{Client, ClientThreads};
 pub use counters::{Counters, Figures};
 pub use fanout::{Events, SinkState, Sinking, Wants};
 pub use kinds::FaultKind;

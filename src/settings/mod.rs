@@ -8,6 +8,8 @@ mod lines;
 mod names;
 mod read;
 mod reader;
+#[cfg(feature = "site")]
+mod site;
 mod values;
 mod warnings;
 
@@ -22,6 +24,8 @@ use crate::triggers::{PresenceRules, TriggerSpec};
 pub use lines::{SafeLine, safe_lines};
 pub use reader::Rename;
 use reader::Table;
+#[cfg(feature = "site")]
+pub use site::{Listening, Polling, Predicting, Site};
 use std::path::{Path, PathBuf};
 pub use warnings::Warning;
 
@@ -186,6 +190,9 @@ pub struct Settings {
     pub outputs: Vec<OutputSettings>,
     /// Where events are written besides the terminal.
     pub events: Option<EventLog>,
+    /// What other machines may see and ask.
+    #[cfg(feature = "site")]
+    pub site: Site,
     /// Threads that compute a layer, 1 to 4.
     pub threads: usize,
     /// Longest time without a beat of the supervisor.

@@ -41,6 +41,12 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         let path = log.text("path", "").into();
         lines::event_file(&mut log, path)
     });
+    #[cfg(feature = "site")]
+    let site = super::site::site(root, mode);
+    #[cfg(not(feature = "site"))]
+    for table in ["predict", "metrics", "modbus"].into_iter().filter(|t| root.has(t)).collect::<Vec<_>>() {
+        root.problem(table, "this build has no `site`; rebuild with --features site, or remove the table".into());
+    }
     let threads = root.table("engine").integer("threads", 1, 1..=4) as usize;
     let mut safety = root.table("safety");
     let max_faults = safety.renamed("max_faults", "max_faults_in_a_row");
@@ -63,6 +69,8 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         tags,
         outputs,
         events,
+        #[cfg(feature = "site")]
+        site,
         threads,
         watchdog: Millis(safety.integer("watchdog_ms", 2000, 50..=TEN_MINUTES_MS) as u32),
         max_faults: safety.integer(max_faults, 10, 1..=1_000_000) as u32,

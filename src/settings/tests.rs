@@ -208,3 +208,42 @@ fn no_bytes_make_the_reader_panic() {
         let _ = safe_lines(text, "device.toml");
     }
 }
+
+/// Nothing may listen that nobody asked for, and nothing beyond this machine without a key.
+#[cfg(feature = "site")]
+#[test]
+fn nothing_listens_unless_stated_and_beyond_loopback_a_key_is_asked_for() {
+    let hash = crate::keys::KeyHash::of("a key").to_string();
+    assert_eq!(parse("[predict]\nimage_mb = 2\n[metrics]\nkeys = []\n").unwrap().site, Site::default());
+    let predict = |text: &str| parse(&format!("[predict]\n{text}\n")).map(|s| s.site.predict.unwrap());
+    let p = predict(&format!("listen = \"0.0.0.0:8080\"\nkeys = [\"{hash}\"]\nhosts = [\"sorter\"]\nimage_mb = 2")).unwrap();
+    assert_eq!(
+        (p.listening.keys.0.len(), p.listening.hosts.as_slice(), p.image_bytes),
+        (1, &["sorter".to_string()][..], 2 << 20)
+    );
+    assert!(predict("listen = \"127.0.0.1:8080\"").is_ok() && predict("listen = \"[::1]:8080\"").is_ok());
+    for (text, told) in [
+        ("listen = \"0.0.0.0:8080\"", "device.toml:2:10: predict.listen: other machines reach this address"),
+        ("listen = \"0.0.0.0:8080\"\nkeys = []", "other machines reach this address"),
+        ("listen = \"localhost\"", "\"localhost\", expected an address and a port"),
+        ("keys = [\"a key\"]", "predict: keys: expected sha256: and 64 hexadecimal digits"),
+        ("listn = \"127.0.0.1:1\"", "did you mean \"listen\"?"),
+    ] {
+        let problems = predict(text).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(told), "{text}: {problems:?}");
+    }
+    let open = "[metrics]\nlisten = \"192.168.1.2:9464\"\n";
+    assert!(parse(open).unwrap_err()[0].contains("metrics.listen: other machines"), "{:?}", parse(open));
+    let same = "[predict]\nlisten = \"127.0.0.1:1\"\n[metrics]\nlisten = \"127.0.0.1:1\"\n";
+    assert!(parse(same).unwrap_err()[0].contains("device.toml:4:10: metrics.listen: 127.0.0.1:1, where [predict] listens"));
+    let modbus =
+        |text: &str| parse(&format!("[modbus]\nlisten = \"0.0.0.0:1502\"\n{text}\n")).map(|s| s.site.modbus.unwrap());
+    assert_eq!(modbus("allow = [\"10.0.0.2\"]").unwrap().writers, [] as [std::net::IpAddr; 0], "write is off");
+    assert_eq!(modbus("write = \"yes\"\nallow = [\"10.0.0.2\", \"::1\"]").unwrap().writers.len(), 2);
+    assert!(modbus("write = \"yes\"").unwrap_err()[0].contains("nobody may; state allow"));
+    assert!(modbus("allow = [\"plc:502\"]").unwrap_err()[0].contains("\"plc:502\", expected the address of a peer"));
+    let gate =
+        "[line]\nmode = \"gate\"\n[outputs.a]\ndelay_ms = 9\non = [\"reject\"]\n[predict]\nlisten = \"127.0.0.1:1\"\n";
+    assert!(parse(gate).unwrap_err()[0].contains("state in_gate_mode = \"yes\""));
+    assert!(parse(&format!("{gate}in_gate_mode = \"yes\"\n")).unwrap().site.predict.is_some());
+}

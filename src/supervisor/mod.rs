@@ -16,6 +16,8 @@ mod ended;
 mod inputs;
 mod line_thread;
 mod notify;
+#[cfg(feature = "site")]
+mod priority;
 mod record;
 mod run;
 mod shared;
@@ -26,6 +28,8 @@ pub mod vision;
 
 pub use clock::SystemClock;
 pub use ended::Ended;
+#[cfg(feature = "site")]
+pub use priority::lowest_priority;
 pub use record::Recorder;
 pub use run::{Run, run};
 pub use truth::Truth;

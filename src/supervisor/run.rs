@@ -15,7 +15,7 @@ use super::truth::Observer;
 use super::vision::Vision;
 use crate::board::{self, Board};
 use crate::events::record::{Closing, Opening};
-use crate::events::{Events, Sinking, Why};
+use crate::events::{Client, ClientThreads, Events, Sinking, Why};
 use crate::fault::Reason;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
@@ -48,6 +48,8 @@ pub struct Run {
     pub opening: Opening,
     /// Where events are written.
     pub sinks: Vec<Sinking>,
+    /// Who looks at figures and snapshot.
+    pub clients: Vec<Client>,
     /// Set by a signal.
     pub signalled: Arc<AtomicBool>,
     /// Folder that gets each classified frame.
@@ -59,12 +61,26 @@ pub struct Run {
 /// Runs until parts, source, signal or faults end it. When it returns, each output is safe or was told as unknown. An error: the
 /// system gave too few threads, and nothing has moved.
 pub fn run(run: Run) -> Result<Ended, String> {
-    let Run { vision, station, source, inputs, mut actuator, settings, opening, sinks, tags, signalled, record, board } =
-        run;
+    let Run {
+        vision,
+        station,
+        source,
+        inputs,
+        mut actuator,
+        settings,
+        opening,
+        sinks,
+        clients,
+        tags,
+        signalled,
+        record,
+        board,
+    } = run;
     let clock = SystemClock;
     let gated = settings.mode != LineMode::State;
     let (late, _) = settings.routing(station.task()).late();
     let (events, sinking) = Events::start(Arc::new(clock), opening, sinks).map_err(|e| no_thread(&e))?;
+    let clients = ClientThreads::start(&events, clients).map_err(|e| no_thread(&e))?;
     let truth = Observer::new(tags.iter().map(String::as_str));
     let (shared, commands) = Shared::new(station, events, late, truth);
     let shared = Arc::new(shared);
@@ -155,6 +171,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
         }
     };
     shared.events.close(closing);
+    clients.stop(Duration::from_millis(300));
     // A reader that does not read may not keep a stopped line alive.
     sinking.join(Duration::from_secs(5));
     failed.map_or(Ok(ended), Err)

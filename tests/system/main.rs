@@ -13,4 +13,6 @@ mod readme;
 #[cfg(feature = "site")]
 mod serve;
 mod simulate;
+#[cfg(feature = "site")]
+mod site;
 mod sources;

@@ -1,7 +1,7 @@
 //! A request's body, read when its handler asks for it.
 
 use super::request::Length;
-use super::wire::Wire;
+use crate::site::wire::Wire;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 

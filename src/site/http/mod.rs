@@ -12,7 +12,6 @@ mod origin;
 mod request;
 mod response;
 mod server;
-mod wire;
 
 pub use body::{Body, BodyError};
 pub use origin::{Stranger, check as check_origin};

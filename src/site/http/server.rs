@@ -1,10 +1,10 @@
 //! Accepts connections and carries requests to the handler and its answers back.
 
-use super::wire::Wire;
 use super::{BadHead, Body, Limits, Request, Response};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crate::site::listener::Listener;
+use crate::site::wire::Wire;
 use std::io::{ErrorKind, Result};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,76 +12,36 @@ use std::time::{Duration, Instant};
 
 /// How long a client that still sends may take to read its answer, and how much of what it sends is thrown away meanwhile.
 const LINGER: (Duration, usize) = (Duration::from_secs(2), 64 << 20);
-/// How soon a stop is seen.
-const STOP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-
 /// Answers requests, on the thread of their connection.
 pub trait Handler: Send + Sync + 'static {
     /// The answer. A panic is answered with 500 and ends that connection only.
     fn answer(&self, request: &Request, body: &mut Body<'_>) -> Response;
 }
 
-/// A socket that listens.
+/// An HTTP server.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
     limits: Limits,
-}
-
-/// Counts a connection as long as it lives.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Server {
     /// Listens at `address`; port 0 is a free one.
     pub fn bind(address: SocketAddr, limits: Limits) -> Result<Self> {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener, limits })
+        Ok(Self { listener: Listener::bind(address, limits.connections)?, limits })
     }
 
     /// Where it listens.
     pub fn address(&self) -> Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listener.address()
     }
 
-    /// Serves until `stop` is set, then waits up to five seconds for the answers that are on their way. The threads of
-    /// connections inherit the priority of the caller's.
-    pub fn serve(self, handler: Arc<dyn Handler>, stop: &Arc<AtomicBool>) {
-        let open = Arc::new(AtomicUsize::new(0));
+    /// Serves until `stop` is set, then waits up to five seconds for the answers that are on their way.
+    pub fn serve(&self, handler: Arc<dyn Handler>, stop: &Arc<AtomicBool>) {
         let busy = Arc::new(AtomicUsize::new(0));
-        while !stop.load(Ordering::Acquire) {
-            let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
-            if poll(&mut fds, Some(&STOP)).unwrap_or(0) == 0 {
-                continue;
-            }
-            let stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => continue,
-                // Out of descriptors or memory: those that are open go on, and some of them will close.
-                Err(_) => {
-                    std::thread::sleep(Duration::from_millis(50));
-                    continue;
-                }
-            };
-            let counted = Counted(open.clone());
-            if open.fetch_add(1, Ordering::AcqRel) >= self.limits.connections {
-                full(stream);
-                continue;
-            }
-            let (handler, busy, stop, limits) = (handler.clone(), busy.clone(), stop.clone(), self.limits);
-            let body = move || {
-                let _counted = counted;
-                connection(stream, &*handler, limits, &busy, &stop);
-            };
-            // Without a thread the connection closes.
-            drop(std::thread::Builder::new().name("http".into()).stack_size(512 * 1024).spawn(body));
-        }
+        let (counted, stopped, limits) = (busy.clone(), stop.clone(), self.limits);
+        let serve = move |stream| connection(stream, &*handler, limits, &counted, &stopped);
+        self.listener.serve("http", &(Arc::new(serve) as _), full, stop);
         let end = Instant::now() + Duration::from_secs(5);
         while busy.load(Ordering::Acquire) > 0 && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));

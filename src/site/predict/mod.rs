@@ -12,8 +12,8 @@ mod upload;
 use crate::bundle::{Bundle, Hex};
 use crate::classify::ImageClassifier;
 use crate::pictures::{Budget, Picture, PictureError};
-use crate::site::http::{self, Body, BodyError, Handler, Request, Response};
-use crate::site::keys::Keys;
+use crate::site::access::{Access, Barred};
+use crate::site::http::{Body, BodyError, Handler, Request, Response};
 use dialect::{Ask, Dialect};
 use queue::Queue;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,10 +26,8 @@ const MULTIPART: usize = 64 * 1024;
 /// What an endpoint takes.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Hashes of the keys; none opens it to everybody who can reach it.
-    pub keys: Keys,
-    /// Names, besides addresses and `localhost`, that clients without a key may know it by.
-    pub hosts: Vec<String>,
+    /// Who may ask.
+    pub access: Access,
     /// Most bytes of an uploaded image.
     pub image_bytes: usize,
     /// Most memory that decoding one image may take.
@@ -85,10 +83,8 @@ impl Drop for Borrowed<'_> {
 /// Why a request has no prediction.
 #[derive(Debug)]
 enum Refusal {
-    /// No key, or a wrong one.
-    Key,
-    /// It is not meant for this server.
-    Stranger(http::Stranger),
+    /// Who asks may not.
+    Barred(Barred),
     /// There is no such path.
     Path,
     /// The path is there, with another method: the one to use.
@@ -143,14 +139,6 @@ impl Endpoint {
         &self.answered
     }
 
-    fn admit(&self, request: &Request) -> Result<(), Refusal> {
-        // A page that a visitor's browser shows has no key.
-        if self.rules.keys.is_open() {
-            http::check_origin(request, &self.rules.hosts).map_err(Refusal::Stranger)?;
-        }
-        if self.rules.keys.admit(request) { Ok(()) } else { Err(Refusal::Key) }
-    }
-
     /// The model of that name, or the first where a client names none.
     fn model(&self, name: Option<&str>) -> Result<&Served, Refusal> {
         let Some(name) = name else { return Ok(&self.models[0]) };
@@ -161,7 +149,7 @@ impl Endpoint {
     }
 
     fn predict(&self, request: &Request, body: &mut Body<'_>, ask: &Ask<'_>) -> Result<Response, Refusal> {
-        self.admit(request)?;
+        self.rules.access.admit(request).map_err(Refusal::Barred)?;
         let (dialect, model) = match *ask {
             Ask::Image { dialect, model } => (dialect, self.model(model)?),
             // A project is a number that a bundle has not: only a name that is there counts.

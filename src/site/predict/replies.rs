@@ -6,7 +6,8 @@ use crate::bundle::sha256;
 use crate::classify::{Classified, ClassifyError};
 use crate::head::{Score, TagId};
 use crate::pictures::PictureError;
-use crate::site::http::{BodyError, Response, Stranger};
+use crate::site::access::Barred;
+use crate::site::http::{BodyError, Response};
 use serde::Serialize;
 use serde_json::json;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -178,14 +179,12 @@ struct Words {
 fn words(refusal: &Refusal, limit: usize) -> Words {
     let invalid = |inner| ("InvalidRequest", inner);
     let (status, custom, vision, message) = match refusal {
-        Refusal::Key => {
-            let why =
-                "no key, or a wrong one; send it as Prediction-Key, Ocp-Apim-Subscription-Key or Authorization: Bearer";
-            (401, "Unauthorized", ("Unauthorized", "Unspecified"), why.into())
-        }
-        Refusal::Stranger(stranger) => {
-            let status = if *stranger == Stranger::Host { 421 } else { 403 };
-            (status, "ForbiddenInvalid", ("Forbidden", "Unspecified"), stranger.why().into())
+        Refusal::Barred(barred) => {
+            let (custom, vision) = match barred {
+                Barred::Key => ("Unauthorized", "Unauthorized"),
+                Barred::Stranger(_) => ("ForbiddenInvalid", "Forbidden"),
+            };
+            (barred.status(), custom, (vision, "Unspecified"), barred.why().into())
         }
         Refusal::Path => {
             let why = "no such path; POST an image to /classify, or use a Custom Vision or Computer Vision client";

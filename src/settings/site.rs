@@ -1,0 +1,135 @@
+//! What other machines of a site may see and ask: [predict], [metrics], [modbus]. A table without `listen` listens nowhere.
+
+use super::LineMode;
+use super::reader::Table;
+use crate::keys::{KeyHash, Keys};
+use std::net::{IpAddr, SocketAddr};
+
+/// Where a server listens, and who may ask it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Its table in device.toml.
+    pub table: &'static str,
+    /// Address and port.
+    pub at: SocketAddr,
+    /// Hashes of the keys; none opens it to everybody who can reach it, which is this machine alone.
+    pub keys: Keys,
+    /// Names, besides addresses and `localhost`, that clients without a key may know it by.
+    pub hosts: Vec<String>,
+}
+
+/// The prediction endpoint of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predicting {
+    /// Where, and who may ask.
+    pub listening: Listening,
+    /// Most bytes of an uploaded image.
+    pub image_bytes: usize,
+    /// Requests that wait, at most.
+    pub queue: usize,
+}
+
+/// Registers for a PLC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Polling {
+    /// Address and port.
+    pub at: SocketAddr,
+    /// Results that wait at most, where the PLC buffers them.
+    pub results: usize,
+    /// Peers that may write; none where nobody may.
+    pub writers: Vec<IpAddr>,
+}
+
+/// What other machines may see and ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// The prediction endpoint.
+    pub predict: Option<Predicting>,
+    /// Figures for Prometheus.
+    pub metrics: Option<Listening>,
+    /// Registers for a PLC.
+    pub modbus: Option<Polling>,
+}
+
+impl Site {
+    /// Everything that listens: its table, its address, and who may ask.
+    pub fn listening(&self) -> impl Iterator<Item = (&'static str, SocketAddr, &'static str)> {
+        let http = self.predict.iter().map(|p| &p.listening).chain(&self.metrics);
+        let http = http.map(|l| (l.table, l.at, if l.keys.is_open() { "no key needed" } else { "with a key" }));
+        let who = |p: &Polling| if p.writers.is_empty() { "read only" } else { "with writers" };
+        http.chain(self.modbus.iter().map(move |p| ("modbus", p.at, who(p))))
+    }
+}
+
+/// Reads the tables of this file. `mode`: what outputs follow.
+pub(super) fn site(root: &mut Table<'_>, mode: LineMode) -> Site {
+    let mut t = root.table("predict");
+    let in_gate_mode = t.choice("in_gate_mode", &[("no", false), ("yes", true)]);
+    let image_bytes = (t.integer("image_mb", 4, 1..=256) as usize) << 20;
+    let queue = t.integer("queue", 8, 0..=1024) as usize;
+    let predict = listening(&mut t, "predict").map(|listening| Predicting { listening, image_bytes, queue });
+    if predict.is_some() && mode != LineMode::State && !in_gate_mode {
+        let why =
+            "in gate mode predictions take time that the line may need; state in_gate_mode = \"yes\", or remove [predict]";
+        t.problem("listen", why.into());
+    }
+    let mut t = root.table("metrics");
+    let metrics = listening(&mut t, "metrics");
+    drop(t);
+    let modbus = modbus(&mut root.table("modbus"));
+    let site = Site { predict, metrics, modbus };
+    let all: Vec<_> = site.listening().collect();
+    for (i, (table, at, _)) in all.iter().enumerate() {
+        if let Some((other, ..)) = all[..i].iter().find(|(_, taken, _)| taken == at && at.port() != 0) {
+            let mut t = root.table(table);
+            t.allow_all();
+            t.problem("listen", format!("{at}, where [{other}] listens already; choose another port"));
+        }
+    }
+    site
+}
+
+fn modbus(t: &mut Table<'_>) -> Option<Polling> {
+    let results = t.integer("results", 8, 1..=64) as usize;
+    let write = t.choice("write", &[("no", false), ("yes", true)]);
+    let mut writers = Vec::new();
+    for (text, at) in t.texts("allow") {
+        match text.parse::<IpAddr>() {
+            Ok(peer) => writers.push(peer),
+            Err(_) => t.problem_at(at, format!("allow: \"{text}\", expected the address of a peer, without a port")),
+        }
+    }
+    if write && writers.is_empty() {
+        t.problem("write", "\"yes\", but nobody may; state allow = [\"ADDRESS\"]".into());
+    }
+    let at = address(t)?;
+    Some(Polling { at, results, writers: if write { writers } else { Vec::new() } })
+}
+
+/// `listen`; none where it is not stated, or wrong.
+fn address(t: &mut Table<'_>) -> Option<SocketAddr> {
+    let text = t.text("listen", "");
+    let at = text.parse::<SocketAddr>().ok();
+    if at.is_none() && t.has("listen") {
+        t.problem("listen", format!("\"{text}\", expected an address and a port, for example \"127.0.0.1:8080\""));
+    }
+    at
+}
+
+/// `listen`, `keys` and `hosts`.
+fn listening(t: &mut Table<'_>, table: &'static str) -> Option<Listening> {
+    let hosts = t.texts("hosts").into_iter().map(|(host, _)| host).collect();
+    let mut keys = Vec::new();
+    for (hash, at) in t.texts("keys") {
+        match hash.parse::<KeyHash>() {
+            Ok(hash) => keys.push(hash),
+            Err(e) => t.problem_at(at, format!("keys: {e}")),
+        }
+    }
+    let at = address(t)?;
+    if keys.is_empty() && !at.ip().is_loopback() {
+        let why = "other machines reach this address, so it needs keys = [\"sha256:...\"]; `tagpin key new` draws one";
+        t.problem("listen", why.into());
+    }
+    Some(Listening { table, at, keys: Keys(keys), hosts })
+}

@@ -1,0 +1,61 @@
+//! Who may ask: whoever shows a key, or where none is asked for whoever is no stranger to the machine.
+
+use super::http::{Request, Response, Stranger, check_origin};
+use crate::keys::Keys;
+
+/// Who may ask a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Hashes of the keys; none opens it to everybody who can reach it.
+    pub keys: Keys,
+    /// Names, besides addresses and `localhost`, that clients without a key may know the machine by.
+    pub hosts: Vec<String>,
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barred {
+    /// No key, or a wrong one.
+    Key,
+    /// It is not meant for this server.
+    Stranger(Stranger),
+}
+
+impl Barred {
+    /// The status of the answer.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Key => 401,
+            Self::Stranger(Stranger::Host) => 421,
+            Self::Stranger(Stranger::CrossSite) => 403,
+        }
+    }
+
+    /// What to do about it.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Key => {
+                "no key, or a wrong one; send it as Prediction-Key, Ocp-Apim-Subscription-Key or Authorization: Bearer"
+            }
+            Self::Stranger(stranger) => stranger.why(),
+        }
+    }
+
+    /// The same as an answer of text.
+    pub fn response(self) -> Response {
+        Response::text(self.status(), self.why())
+    }
+}
+
+impl Access {
+    /// Whether the request may be answered.
+    pub fn admit(&self, request: &Request) -> Result<(), Barred> {
+        // A page that a visitor's browser shows has no key.
+        if self.keys.is_open() {
+            return check_origin(request, &self.hosts).map_err(Barred::Stranger);
+        }
+        let bearer = request.header("authorization").and_then(|v| v.strip_prefix("Bearer "));
+        let shown = [request.header("prediction-key"), request.header("ocp-apim-subscription-key"), bearer];
+        if shown.into_iter().flatten().any(|key| self.keys.opens(key.trim())) { Ok(()) } else { Err(Barred::Key) }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a run shows to other machines: opened before anything runs, started with it, and kept going.
+
+use super::access::Access;
+use super::http::{Handler, Limits, Server};
+use super::metrics::{self, Collector, Histograms, Metrics};
+use super::modbus::{self, Filler, Modbus, Registers, Writers};
+use super::predict::{Endpoint, Rules, Served};
+use crate::bundle::Bundle;
+use crate::classify::ImageClassifier;
+use crate::engine::Engine;
+use crate::events::sinks::Sink;
+use crate::events::{Client, Events, Sinking};
+use crate::settings::{Listening, Settings};
+use crate::supervisor::lowest_priority;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// What a run has of this, open.
+#[derive(Default)]
+pub struct Opened {
+    /// Sinks of its events.
+    pub sinks: Vec<Sinking>,
+    /// Clients of its events.
+    pub clients: Vec<Client>,
+}
+
+/// Opens everything that device.toml states, or tells every problem. `engine`: the bundle's.
+pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine) -> Result<Opened, Vec<String>> {
+    let (mut opened, mut problems) = (Opened::default(), Vec::new());
+    let site = &settings.site;
+    // A board has few clients, and each connection takes memory.
+    let limits = Limits { connections: 16, ..Limits::default() };
+    let taken = |table: &str, at, e| format!("[{table}] listen: {at}: {e}; choose another address or port");
+    let mut bind =
+        |l: &Listening| Server::bind(l.at, limits).map_err(|e: std::io::Error| problems.push(taken(l.table, l.at, e))).ok();
+    let metrics = site.metrics.as_ref().and_then(|l| Some((l, bind(l)?)));
+    let predict = site.predict.as_ref().and_then(|p| Some((p, bind(&p.listening)?)));
+    if let Some((l, server)) = metrics {
+        let times = Arc::new(Histograms::default());
+        let access = access(l);
+        let shown = times.clone();
+        let make = move || Box::new(Collector(times.clone())) as Box<dyn Sink>;
+        opened.sinks.push(Sinking { name: "metrics", wants: Box::new(metrics::wants), make: Box::new(make) });
+        opened.clients.push(client("metrics server", server, move |events| {
+            Arc::new(Metrics { events: events.clone(), times: shown.clone(), access: access.clone() })
+        }));
+    }
+    if let Some(p) = &site.modbus {
+        let registers = Registers::new(p.results);
+        match Modbus::bind(p.at, registers.clone(), Writers(p.writers.clone())) {
+            Ok(server) => {
+                let make = move || Box::new(Filler(registers.clone())) as Box<dyn Sink>;
+                opened.sinks.push(Sinking { name: "modbus", wants: Box::new(modbus::wants), make: Box::new(make) });
+                let serve = move |events: &Arc<Events>, stop: &Arc<AtomicBool>| {
+                    lowest_priority();
+                    server.serve(events, stop);
+                };
+                opened.clients.push(Client { name: "modbus server", run: Box::new(serve) });
+            }
+            Err(e) => problems.push(taken("modbus", p.at, e)),
+        }
+    }
+    if let Some((p, server)) = predict {
+        match ImageClassifier::new(bundle, engine.clone(), settings) {
+            Ok(classifier) => {
+                let rules = Rules {
+                    access: access(&p.listening),
+                    image_bytes: p.image_bytes,
+                    decode: settings.picture_budget,
+                    engines: 1,
+                    queue: p.queue,
+                    patience: Duration::from_secs(10),
+                };
+                let served = Served::new(bundle.contract.name.into(), bundle, classifier, 1);
+                let endpoint = Arc::new(Endpoint::new(vec![served], rules));
+                opened.clients.push(client("predict", server, move |_| endpoint.clone()));
+            }
+            Err(e) => problems.push(format!("[predict]: {e}")),
+        }
+    }
+    if problems.is_empty() { Ok(opened) } else { Err(problems) }
+}
+
+fn access(l: &Listening) -> Access {
+    Access { keys: l.keys.clone(), hosts: l.hosts.clone() }
+}
+
+/// A server as a client of the run's events, below everything that the line does.
+fn client<H: Handler>(
+    name: &'static str,
+    server: Server,
+    handler: impl Fn(&Arc<Events>) -> Arc<H> + Send + 'static,
+) -> Client {
+    let serve = move |events: &Arc<Events>, stop: &Arc<AtomicBool>| {
+        lowest_priority();
+        server.serve(handler(events), stop);
+    };
+    Client { name, run: Box::new(serve) }
+}
