@@ -4,11 +4,10 @@
 
 use super::{Model, Refused, hex};
 use crate::bundle::{Bundle, MAGIC, Tables, sha256};
-use crate::engine::{Engine, LayerReport, MAX_THREADS};
+use crate::engine::{Engine, EngineError, LayerReport, MAX_THREADS};
 use crate::frame::{Colour, FrameView, Layout, PixelFormat};
 use crate::head::Score;
 use crate::preprocess::{Preprocessor, Target, quantise};
-use crate::quant;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -27,6 +26,9 @@ pub(super) struct Bench {
     /// Real input, little-endian f32 in the order of the model's own input, already normalised; without it a fixed pattern
     #[arg(long, value_name = "RAW.f32")]
     input: Option<PathBuf>,
+    /// Output of the ONNX file to run, where it has several
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
     /// Write the logits of the last inference as little-endian f32
     #[arg(long, value_name = "OUT.f32")]
     dump: Option<PathBuf>,
@@ -44,7 +46,7 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     let bundle = model.bytes.starts_with(&MAGIC).then(|| model.bundle()).transpose()?;
     let engine = match &bundle {
         Some(bundle) => Engine::from_bundle(bundle),
-        None => Engine::load(&model.bytes),
+        None => Engine::load_output(&model.bytes, args.output.as_deref()),
     };
     let model_sha256 = bundle.as_ref().map_or_else(|| sha256(&model.bytes), |b| b.sha256);
     // With a bare model there is no contract, so nothing says how to preprocess, or what follows its logits.
@@ -57,29 +59,22 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     let mut engine = engine.map_err(|e| format!("{}: {e}", args.model.display()))?;
     let spec = engine.spec().clone();
     let [h, w, c] = spec.input;
-    let mut tensor: Vec<i8> = (0..h * w * c).map(|i| (i * 89 % 251) as u8 as i8).collect();
-    if let Some(path) = &args.input {
-        let bytes = std::fs::read(path).map_err(|e| format!("--input {}: {e}", path.display()))?;
-        if bytes.len() != 4 * tensor.len() {
-            return Err(format!(
-                "--input {}: {} bytes, the model takes {} (1x{c}x{h}x{w} f32)",
-                path.display(),
-                bytes.len(),
-                4 * tensor.len()
-            )
-            .into());
+    let input = match &args.input {
+        None => Tensor::Codes((0..h * w * c).map(|i| (i * 89 % 251) as u8 as i8).collect()),
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|e| format!("--input {}: {e}", path.display()))?;
+            if bytes.len() != 4 * h * w * c {
+                let needed = format!("the model takes {} (1x{c}x{h}x{w} f32)", 4 * h * w * c);
+                return Err(format!("--input {}: {} bytes, {needed}", path.display(), bytes.len()).into());
+            }
+            Tensor::Reals(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
         }
-        let real: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        for (i, q) in tensor.iter_mut().enumerate() {
-            let at = if spec.channels_last { i } else { i % c * h * w + i / c };
-            *q = quant::quantise(real[at], spec.scale, spec.zero_point);
-        }
-    }
+    };
     let mut logits = vec![0; spec.logits];
     let mut scores = vec![Score(0); spec.logits];
     let mut stages: [Vec<u64>; 3] = std::array::from_fn(|_| Vec::with_capacity(args.iters as usize));
     let mut layers = if args.layers { vec![0; engine.layers().len()] } else { Vec::new() };
-    engine.infer(&tensor, &mut logits)?;
+    input.run(&mut engine, &mut logits, |_| ())?;
     let first = First { ms: begin.elapsed().as_secs_f64() * 1e3, anonymous: memory_kib("RssAnon") };
     for _ in 0..args.iters {
         if let Some(camera) = &mut camera {
@@ -87,8 +82,8 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
         }
         let begin = Instant::now();
         match args.layers {
-            true => time_layers(&mut engine, &tensor, &mut logits, &mut layers)?,
-            false => engine.infer(&tensor, &mut logits)?,
+            true => time_layers(&mut engine, &input, &mut logits, &mut layers)?,
+            false => input.run(&mut engine, &mut logits, |_| ())?,
         }
         stages[1].push(begin.elapsed().as_nanos() as u64);
         if let Some((task, temperature)) = head {
@@ -105,10 +100,25 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     Ok(0)
 }
 
+/// What is given to the model: a fixed pattern of codes, or a file's values.
+enum Tensor {
+    Codes(Vec<i8>),
+    Reals(Vec<f32>),
+}
+
+impl Tensor {
+    fn run(&self, engine: &mut Engine, logits: &mut [i32], after: impl FnMut(usize)) -> Result<(), EngineError> {
+        match self {
+            Self::Codes(codes) => engine.infer_watched(codes, logits, after),
+            Self::Reals(values) => engine.infer_reals(values, logits, after),
+        }
+    }
+}
+
 /// Runs one inference and adds to each layer's nanoseconds those that it took.
-fn time_layers(engine: &mut Engine, tensor: &[i8], logits: &mut [i32], spent: &mut [u64]) -> Result<(), Refused> {
+fn time_layers(engine: &mut Engine, input: &Tensor, logits: &mut [i32], spent: &mut [u64]) -> Result<(), Refused> {
     let mut begin = Instant::now();
-    engine.infer_watched(tensor, logits, |layer| {
+    input.run(engine, logits, |layer| {
         let now = Instant::now();
         spent[layer] += (now - begin).as_nanos() as u64;
         begin = now;

@@ -83,6 +83,12 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             (Err(e), _) | (_, Err(e)) => Err(e.clone()),
         },
     );
+    if let Some(islands) = engine.as_ref().ok().map(|e| e.spec().islands).filter(|n| *n > 0) {
+        println!(
+            "warning  bundle: mixed: part of it runs in f32, in {islands} islands, which allocate memory at every inference; \
+             `tagpin inspect` shows which"
+        );
+    }
     line(&mut problems, "kernels", Kernels::choose().map(|k| k.name().into()));
     if let (true, Some(file), Ok(bundle)) = (args.migrate, &args.settings, &bundle) {
         return migrate(file, bundle);

@@ -1,12 +1,13 @@
 //! `tagpin inspect`: a bundle's contract, and where each node of its graph, or of a bare ONNX file, runs.
 //!
-//! Runs nothing.
+//! Runs a graph only where part of it runs in islands, to tell each one's share of the time.
 
 use super::{Model, Refused, hex};
 use crate::bundle::{Section, sha256};
 use crate::engine::{Engine, EngineError};
 use serde_json::json;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Arguments of `inspect`.
 #[derive(clap::Args, Debug)]
@@ -33,10 +34,10 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
                 "{:#}",
                 json!({
                     "schema": 1, "graph_sha256": hex(&sha256(&model.bytes)), "multiply_adds": engine.macs(),
-                    "arena_bytes": engine.arena_bytes(), "nodes": nodes(&engine),
+                    "arena_bytes": engine.arena_bytes(), "nodes": nodes(&engine), "islands": islands_json(&engine)?,
                 })
             ),
-            false => graph(&engine),
+            false => graph(&engine)?,
         }
         return Ok(0);
     }
@@ -57,7 +58,7 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
                 "dataset_sha256": hex(&c.dataset_sha256), "run_sha256": hex(&c.run_sha256), "task": format!("{:?}", c.task).to_lowercase(),
                 "tags": tags, "temperature": c.temperature_q16 as f64 / 65536.0, "mixed": c.mixed,
                 "input": { "width": c.input.width, "height": c.input.height, "fit": c.input.fit.name(), "scale": c.input.scale, "zero_point": c.input.zero_point },
-                "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "nodes": nodes(&engine),
+                "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "nodes": nodes(&engine), "islands": islands_json(&engine)?,
             })
         );
         return Ok(0);
@@ -93,7 +94,7 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
         }
     }
     println!();
-    graph(&engine);
+    graph(&engine)?;
     Ok(0)
 }
 
@@ -111,18 +112,63 @@ fn nodes(engine: &Engine) -> Vec<serde_json::Value> {
     engine.nodes().iter().map(|n| json!({ "name": n.name, "op": n.op, "place": n.place })).collect()
 }
 
-fn graph(engine: &Engine) {
+/// An island of a graph and its share of an inference's time.
+struct Island {
+    kernel: String,
+    share: f64,
+}
+
+/// The islands, timed over a few inferences of a fixed pattern; none of a graph that runs wholly in int8.
+fn islands(engine: &Engine) -> Result<Vec<Island>, EngineError> {
+    const RUNS: usize = 3;
+    let layers = engine.layers();
+    if engine.spec().islands == 0 {
+        return Ok(Vec::new());
+    }
+    let (mut engine, spec) = (engine.clone(), engine.spec().clone());
+    let input: Vec<i8> = (0..spec.input.iter().product::<usize>()).map(|i| (i * 89 % 251) as u8 as i8).collect();
+    let (mut logits, mut spent) = (vec![0; spec.logits], vec![0.0; layers.len()]);
+    for _ in 0..RUNS {
+        let mut begin = Instant::now();
+        engine.infer_watched(&input, &mut logits, |layer| {
+            spent[layer] += begin.elapsed().as_secs_f64();
+            begin = Instant::now();
+        })?;
+    }
+    let all: f64 = spent.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+    let timed = layers.into_iter().zip(spent).filter(|(layer, _)| layer.island);
+    Ok(timed.map(|(layer, spent)| Island { kernel: layer.kernel, share: spent / all }).collect())
+}
+
+fn islands_json(engine: &Engine) -> Result<Vec<serde_json::Value>, EngineError> {
+    let island = |(i, island): (usize, Island)| json!({ "island": i + 1, "kernel": island.kernel, "time_share": (island.share * 1e4).round() / 1e4 });
+    Ok(islands(engine)?.into_iter().enumerate().map(island).collect())
+}
+
+fn graph(engine: &Engine) -> Result<(), EngineError> {
     let run: Vec<_> = engine.nodes().iter().filter(|n| n.place != "folded").collect();
+    let islands = islands(engine)?;
+    let outside = engine.nodes().iter().filter(|n| n.place.starts_with("f32 island")).count();
     println!(
-        "engine   {:.2} M multiply-adds, {} KiB of activations; all {} nodes in int8, {} steps\n",
+        "engine   {:.2} M multiply-adds, {} KiB of activations; {}, {} steps\n",
         engine.macs() as f64 / 1e6,
         engine.arena_bytes().div_ceil(1024),
-        engine.nodes().len(),
-        run.len()
+        match islands.len() {
+            0 => format!("all {} nodes in int8", engine.nodes().len()),
+            _ => format!("{} of {} nodes in int8, {outside} in f32", engine.nodes().len() - outside, engine.nodes().len()),
+        },
+        engine.layers().len()
     );
     println!("{:<28} {:<18} runs as", "node", "operator");
     for n in &run {
         println!("{:<28} {:<18} {}", n.name, n.op, n.place);
     }
     println!("and {} nodes folded into these", engine.nodes().len() - run.len());
+    for (i, island) in islands.iter().enumerate() {
+        println!("island {}: {:.1} % of the time, {}", i + 1, island.share * 100.0, island.kernel);
+    }
+    if !islands.is_empty() {
+        println!("mixed: islands allocate memory while they run, so an inference may take longer now and then");
+    }
+    Ok(())
 }

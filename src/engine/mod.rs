@@ -1,10 +1,12 @@
-//! The int8 engine: an ONNX graph, lowered to one plan of integer kernels, run on one picture at a time.
+//! The int8 engine: an ONNX graph, lowered to one plan of integer kernels, run on one picture at a time. Nodes that have no
+//! int8 kernel run in f32, by tract, in islands of the plan.
 //!
 //! Knows no camera, pin, threshold, nor what a tag means.
 //!
-//! [`proto`] validates what tract's parser read, [`lower`] recognises the quantised graph, [`plan`] runs it. What cannot be
-//! run exactly is refused with the node's name. [`oracle`] runs the same file through tract in f32, for tests and tools.
+//! [`proto`] validates what tract's parser read, [`lower`] recognises the quantised graph, [`plan`] runs it, an [`island`] what
+//! is left. What neither can run as ONNX defines it is refused with the node's name. [`oracle`] runs the same file through tract in f32, for tests and tools.
 
+mod island;
 mod lower;
 mod operation;
 mod operators;
@@ -23,6 +25,11 @@ pub struct EngineSpec {
     pub input: [usize; 3],
     /// Whether the file's own input has its channels last, where others have them first.
     pub channels_last: bool,
+    /// Whether the graph reads its input in f32. The int8 input is then codes: each stands for the value that the bundle's
+    /// contract has for the image's byte, which is the code plus 128; without a contract for that byte over 255.
+    pub real_input: bool,
+    /// Islands: groups of nodes that tract runs in f32. With none, inference allocates nothing.
+    pub islands: usize,
     /// Step of the int8 input.
     pub scale: f32,
     /// Zero point of the int8 input.
@@ -94,6 +101,8 @@ pub enum EngineError {
     },
     /// The bundle's contract and the graph disagree.
     Contract(String),
+    /// An island failed while it ran.
+    Island(String),
 }
 
 impl std::fmt::Display for EngineError {
@@ -104,10 +113,10 @@ impl std::fmt::Display for EngineError {
             Self::Refused { nodes, quantised } => {
                 match nodes.as_slice() {
                     [Refusal { node, op, why }] => {
-                        write!(f, "node \"{}\" ({}) cannot run in int8: {}", shown(node), shown(op), shown(why))?;
+                        write!(f, "node \"{}\" ({}) cannot run: {}", shown(node), shown(op), shown(why))?;
                     }
                     nodes => {
-                        write!(f, "{} nodes cannot run in int8:", nodes.len())?;
+                        write!(f, "{} nodes cannot run:", nodes.len())?;
                         for Refusal { node, op, why } in nodes.iter().take(TOLD) {
                             write!(f, "\n  node \"{}\" ({}): {}", shown(node), shown(op), shown(why))?;
                         }
@@ -119,6 +128,7 @@ impl std::fmt::Display for EngineError {
                 if *quantised { Ok(()) } else { write!(f, "; quantise the model as static QDQ, int8") }
             }
             Self::Length { what, found, expected } => write!(f, "{what} of {found} values, the model has {expected}"),
+            Self::Island(why) => write!(f, "{}", shown(why)),
             Self::Contract(why) => write!(f, "contract and graph disagree: {why}; repack with `cargo tools pack`"),
         }
     }
@@ -132,7 +142,7 @@ impl Engine {
         Self::load_output(onnx, None)
     }
 
-    /// Loads an ONNX model for one of its outputs, by name; without a name it must have only one.
+    /// Loads an ONNX model for one of its outputs, by name; without a name it must have only one, or only one of float.
     pub fn load_output(onnx: &[u8], output: Option<&str>) -> Result<Self, EngineError> {
         let kernels = Kernels::choose().map_err(EngineError::Limit)?;
         Self::build(kernels, lower::lower(&proto::read_output(onnx, output)?, kernels)?)
@@ -146,7 +156,19 @@ impl Engine {
     /// Loads the graph of a bundle and checks it against the bundle's contract.
     pub fn from_bundle(bundle: &crate::bundle::Bundle<'_>) -> Result<Self, EngineError> {
         use crate::decide::Task;
-        let engine = Self::load(bundle.graph)?;
+        let mut engine = Self::load(bundle.graph)?;
+        if engine.spec().real_input {
+            let tables = bundle.contract.input.tables;
+            let code = |i: usize| tables.int8.get(i).map(|&q| q as i8);
+            if let Some(i) = (0..tables.int8.len()).find(|&i| code(i) != Some((i % 256) as u8 as i8 ^ -128)) {
+                let why = format!("input code {i} is {:?}; of an input in f32 it is the byte less 128", code(i));
+                return Err(EngineError::Contract(why));
+            }
+            let real = tables.real.as_chunks::<4>().0;
+            engine.read_input_as(|channel, code| {
+                real.get(256 * channel + (code as u8 ^ 128) as usize).map_or(f32::NAN, |b| f32::from_le_bytes(*b))
+            });
+        }
         let (spec, contract) = (engine.spec(), &bundle.contract);
         let input = &contract.input;
         let expected = [input.height as usize, input.width as usize, 3];
@@ -162,6 +184,9 @@ impl Engine {
         if spec.logits != contract.tags.len() {
             return disagree("tags", &spec.logits, &contract.tags.len());
         }
+        if (spec.islands > 0) != contract.mixed {
+            return disagree("mixed", &(spec.islands > 0), &contract.mixed);
+        }
         match (spec.absorbed, contract.task) {
             (Some(Absorbed::Softmax), Task::Multilabel) | (Some(Absorbed::Sigmoid), Task::Multiclass) => {
                 disagree("task", &spec.absorbed, &contract.task)
@@ -173,6 +198,8 @@ impl Engine {
 
 #[cfg(test)]
 mod random_graphs;
+#[cfg(test)]
+mod random_islands;
 #[cfg(test)]
 mod spellings;
 #[cfg(test)]

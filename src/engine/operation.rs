@@ -2,12 +2,13 @@
 //!
 //! Does not know ONNX, nor where tensors lie.
 
+use super::island::{Island, real};
 use super::plan::TensorId;
 use crate::kernels::elementwise::{self, Addend};
 use crate::kernels::epilogue::{Epilogue, EpilogueBlock, Reach};
 use crate::kernels::pool::Pool;
 use crate::kernels::{ConvShape, Kernels, Layer, WeightShape, Weights};
-use crate::quant::{Clamp, requant_rndne};
+use crate::quant::{Clamp, quantise, requant_rndne};
 
 /// Most threads of one engine.
 pub const MAX_THREADS: usize = 4;
@@ -198,6 +199,10 @@ pub(super) enum Operation {
         output: [usize; 2],
         value: i8,
     },
+    /// What tract runs; reads any number of activations.
+    Island(Box<Island>),
+    /// The f32 at these places to int8: scale and zero point.
+    Quantise(Vec<u32>, f32, i8),
 }
 
 /// Memory that operators use while they run.
@@ -236,6 +241,8 @@ impl Operation {
             Self::TakeChannels { .. } => "int8 channels taken",
             Self::ShuffleChannels { .. } => "int8 channels shuffled",
             Self::Pad { .. } => "int8 padding",
+            Self::Island(island) => return island.describe(),
+            Self::Quantise(..) => "int8 from f32",
         };
         what.into()
     }
@@ -264,7 +271,8 @@ impl Operation {
             Self::Conv(c) => c.weights.bytes() + 8 * c.bias.len() + std::mem::size_of_val(c.blocks.as_slice()),
             Self::Dense(d, scales, _) => d.bytes() + 4 * scales.len(),
             Self::Affine(_, lines, _) => 8 * lines.len(),
-            Self::Rearrange(order) => 4 * order.len(),
+            Self::Rearrange(order) | Self::Quantise(order, ..) => 4 * order.len(),
+            Self::Island(island) => island.bytes(),
             _ => 0,
         }
     }
@@ -300,6 +308,12 @@ impl Operation {
             }
             Self::Map(table) => elementwise::map(a, table, output),
             Self::Concat(_) => unreachable!("the plan runs a concatenation part by part"),
+            Self::Island(_) => unreachable!("the plan runs an island by itself"),
+            Self::Quantise(order, scale, zero_point) => {
+                for (out, &at) in output.iter_mut().zip(order) {
+                    *out = quantise(real(a, at as usize), *scale, *zero_point);
+                }
+            }
             Self::Rearrange(order) => output.iter_mut().zip(order).for_each(|(out, &from)| *out = a[from as usize]),
             Self::TakeChannels { all, at, channels } => elementwise::take_channels(a, *all, *at, *channels, output),
             Self::ShuffleChannels { channels, groups } => elementwise::shuffle_channels(a, *channels, *groups, output),

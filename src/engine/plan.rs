@@ -1,12 +1,15 @@
-//! The plan: packed weights, one arena, steps run in order. No allocation and no dispatch on names while it runs.
+//! The plan: packed weights, one arena, steps run in order. No dispatch on names while it runs, and no allocation but in
+//! [`super::island`].
 //!
 //! Does not know ONNX.
 
+use super::island::{real, store};
 use super::operation::{Dense, MAX_THREADS, Operation, Scratch, Step};
+use super::proto::Type;
 use super::{Absorbed, EngineError, EngineSpec};
 use crate::kernels::pool::Pool;
 use crate::kernels::{Kernels, elementwise};
-use crate::quant::logit_q16;
+use crate::quant::{logit_q16, quantise};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,9 +33,24 @@ pub(super) struct Lowered {
     pub(super) image: [usize; 3],
     /// Whether the file has the input's channels last.
     pub(super) channels_last: bool,
+    /// Whether the input is an activation of f32, in ONNX's order.
+    pub(super) real_input: bool,
     pub(super) output: Output,
     pub(super) absorbed: Option<Absorbed>,
     pub(super) reports: Vec<NodeReport>,
+    /// The graph's int8 tensors, where they were asked for.
+    pub(super) traces: Vec<Trace>,
+}
+
+/// Where a named int8 tensor of the graph lies.
+pub(super) struct Trace {
+    pub(super) name: String,
+    pub(super) tensor: TensorId,
+    /// The place of each value, in ONNX's order.
+    pub(super) order: Vec<u32>,
+    /// Type in the file: int8, or uint8, which is re-based here.
+    pub(super) ty: Type,
+    pub(super) dims: Vec<usize>,
 }
 
 /// An activation; an image lies as rows, columns, channels.
@@ -51,6 +69,8 @@ pub(super) enum Output {
     Table(TensorId, Box<[i32; 256]>),
     /// A product whose sums are the logits in these steps: nothing is rounded before the head.
     Dense(TensorId, Dense, Vec<f32>),
+    /// The f32 at these places of an activation.
+    Reals(TensorId, Vec<u32>),
 }
 
 /// What became of one node of the graph.
@@ -73,6 +93,8 @@ pub struct LayerReport {
     pub macs: u64,
     /// Whether the plain loops run it, several times slower than this CPU's kernels: weights that do not fit int8.
     pub scalar: bool,
+    /// Whether tract runs it in f32.
+    pub island: bool,
 }
 
 /// A loaded model: weights and the memory that one inference needs.
@@ -84,9 +106,13 @@ pub struct Engine {
     output: Output,
     places: Vec<Range<usize>>,
     input: TensorId,
+    /// Of an input in f32, the value of each code of each channel.
+    tables: Vec<[f32; 256]>,
     arena: Vec<i8>,
     scratch: Vec<i16>,
     sums: Vec<i32>,
+    /// Results of the island that ran last.
+    results: Vec<f32>,
     reports: Vec<NodeReport>,
     pool: Option<Arc<Pool>>,
 }
@@ -94,10 +120,32 @@ pub struct Engine {
 impl Engine {
     /// Gives every activation its place and takes all memory that inference needs.
     pub(super) fn build(kernels: Kernels, lowered: Lowered) -> Result<Self, EngineError> {
+        Self::build_by(kernels, lowered, places)
+    }
+
+    /// As [`Self::build`], but with a place of its own for every activation, so that all are there after a run.
+    pub(super) fn build_apart(kernels: Kernels, lowered: Lowered) -> Result<Self, EngineError> {
+        Self::build_by(kernels, lowered, |tensors, _, _, _| {
+            let mut end = 0;
+            let place = |t: &Tensor| {
+                let start = end;
+                end = start + t.len.next_multiple_of(64);
+                start..start + t.len
+            };
+            tensors.iter().map(place).collect()
+        })
+    }
+
+    fn build_by(
+        kernels: Kernels,
+        lowered: Lowered,
+        places: impl Fn(&[Tensor], &[Step], TensorId, TensorId) -> Vec<Range<usize>>,
+    ) -> Result<Self, EngineError> {
         let tensors = &lowered.tensors;
         let (logits, last) = match &lowered.output {
             Output::Quantised(id, _) | Output::Table(id, _) => (tensors[id.0].len, *id),
             Output::Dense(id, d, _) => (d.outputs(), *id),
+            Output::Reals(id, order) => (order.len(), *id),
         };
         let places = places(tensors, &lowered.steps, lowered.input, last);
         let arena = places.iter().map(|p| p.end).max().unwrap_or(0);
@@ -106,7 +154,7 @@ impl Engine {
         }
         let mut needed = match &lowered.output {
             Output::Dense(_, d, _) => (d.scratch_len(kernels), logits),
-            Output::Quantised(..) | Output::Table(..) => (0, logits),
+            Output::Quantised(..) | Output::Table(..) | Output::Reals(..) => (0, logits),
         };
         for step in &lowered.steps {
             let (values, sums) = step.operation.scratch_len(kernels);
@@ -119,11 +167,17 @@ impl Engine {
             scale: quant.scale,
             zero_point: quant.zero_point,
             logits,
+            real_input: lowered.real_input,
+            islands: lowered.steps.iter().filter(|s| matches!(s.operation, Operation::Island(_))).count(),
             absorbed: lowered.absorbed,
             output_step: if let Output::Quantised(_, q) = &lowered.output { Some(q.scale) } else { None },
         };
+        let value = |code: usize| (code as u8 as i8 as f32 - quant.zero_point as f32) * quant.scale;
+        let channels = if lowered.real_input { lowered.image[2] } else { 0 };
+        let tables = vec![std::array::from_fn(value); channels];
         Ok(Self {
             spec,
+            tables,
             kernels,
             steps: lowered.steps,
             output: lowered.output,
@@ -132,6 +186,7 @@ impl Engine {
             arena: vec![0; arena],
             scratch: vec![0; needed.0],
             sums: vec![0; needed.1],
+            results: Vec::new(),
             reports: lowered.reports,
             pool: None,
         })
@@ -176,12 +231,13 @@ impl Engine {
             kernel: s.operation.describe(),
             macs: s.operation.macs(),
             scalar: s.operation.is_scalar(self.kernels),
+            island: matches!(s.operation, Operation::Island(_)),
         };
         let last = match &self.output {
             Output::Dense(_, d, _) => {
-                Some(LayerReport { kernel: d.describe(), macs: d.macs(), scalar: d.is_scalar(self.kernels) })
+                Some(LayerReport { kernel: d.describe(), macs: d.macs(), scalar: d.is_scalar(self.kernels), island: false })
             }
-            Output::Quantised(..) | Output::Table(..) => None,
+            Output::Quantised(..) | Output::Table(..) | Output::Reals(..) => None,
         };
         self.steps.iter().map(step).chain(last).collect()
     }
@@ -208,32 +264,98 @@ impl Engine {
         self.steps.iter().map(|s| s.operation.bytes()).sum::<usize>() + last
     }
 
-    /// Runs one inference. Allocates nothing.
+    /// Says what a code of an input in f32 stands for, channel by channel; does nothing where the input is int8.
+    pub(super) fn read_input_as(&mut self, value: impl Fn(usize, i8) -> f32) {
+        for (channel, table) in self.tables.iter_mut().enumerate() {
+            *table = std::array::from_fn(|code| value(channel, code as u8 as i8));
+        }
+    }
+
+    /// What an activation holds after a run, if it has a place of its own.
+    pub(super) fn values(&self, id: TensorId) -> &[i8] {
+        &self.arena[self.places[id.0].clone()]
+    }
+
+    /// The graph's real input of the last run in the file's order: as it is or, of int8, what its codes stand for.
+    pub(super) fn reals(&self) -> Vec<f32> {
+        let ([h, w, c], values) = (self.spec.input, self.values(self.input));
+        let value = |i: usize| match self.spec.real_input {
+            true => real(values, i),
+            false => {
+                let at = if self.spec.channels_last { i } else { i % (h * w) * c + i / (h * w) };
+                (values[at] as f32 - self.spec.zero_point as f32) * self.spec.scale
+            }
+        };
+        (0..h * w * c).map(value).collect()
+    }
+
+    /// Runs one inference. Allocates nothing where [`EngineSpec::islands`] is 0.
     ///
-    /// `input`: NHWC int8, as [`EngineSpec::input`]. `logits`: Q16.16, [`EngineSpec::logits`] of them.
+    /// `input`: NHWC int8, as [`EngineSpec::input`]. `logits`: Q16.16, [`EngineSpec::logits`] of them. An error, if lengths differ, if
+    /// an island fails, or if a logit that was computed in f32 is no number.
     pub fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), EngineError> {
         self.infer_watched(input, logits, |_| ())
     }
 
     /// As [`Engine::infer`]; `after` is called when each of [`Engine::layers`] has run, with its index.
-    pub fn infer_watched(
-        &mut self,
-        input: &[i8],
-        logits: &mut [i32],
-        mut after: impl FnMut(usize),
-    ) -> Result<(), EngineError> {
-        let place = self.places[self.input.0].clone();
-        if input.len() != place.len() {
-            return Err(EngineError::Length { what: "input", found: input.len(), expected: place.len() });
+    pub fn infer_watched(&mut self, input: &[i8], logits: &mut [i32], after: impl FnMut(usize)) -> Result<(), EngineError> {
+        let [h, w, c] = self.spec.input;
+        if input.len() != h * w * c {
+            return Err(EngineError::Length { what: "input", found: input.len(), expected: h * w * c });
         }
+        let place = self.places[self.input.0].clone();
+        match self.spec.real_input {
+            false => self.arena[place].copy_from_slice(input),
+            true => {
+                let (tables, last) = (&self.tables, self.spec.channels_last);
+                let value = |i: usize| {
+                    let at = if last { i } else { i % (h * w) * c + i / (h * w) };
+                    tables[at % c][input[at] as u8 as usize]
+                };
+                store((0..h * w * c).map(value), &mut self.arena[place]);
+            }
+        }
+        self.run(logits, after)
+    }
+
+    /// As [`Engine::infer_watched`], for an input in f32 in the file's own order; an int8 input is quantised.
+    pub fn infer_reals(&mut self, input: &[f32], logits: &mut [i32], after: impl FnMut(usize)) -> Result<(), EngineError> {
+        let [h, w, c] = self.spec.input;
+        if input.len() != h * w * c {
+            return Err(EngineError::Length { what: "input", found: input.len(), expected: h * w * c });
+        }
+        let place = self.places[self.input.0].clone();
+        let EngineSpec { real_input, channels_last, scale, zero_point, .. } = self.spec;
+        if real_input {
+            store(input.iter().copied(), &mut self.arena[place]);
+        } else {
+            for (i, q) in self.arena[place].iter_mut().enumerate() {
+                let at = if channels_last { i } else { i % c * h * w + i / c };
+                *q = quantise(input[at], scale, zero_point);
+            }
+        }
+        self.run(logits, after)
+    }
+
+    /// Runs all steps on the input that lies in the arena.
+    fn run(&mut self, logits: &mut [i32], mut after: impl FnMut(usize)) -> Result<(), EngineError> {
         if logits.len() != self.spec.logits {
             return Err(EngineError::Length { what: "logits", found: logits.len(), expected: self.spec.logits });
         }
-        self.arena[place].copy_from_slice(input);
         let mut scratch = Scratch { values: &mut self.scratch, sums: &mut self.sums };
         for (index, step) in self.steps.iter().enumerate() {
             let dst = self.places[step.dst.0].clone();
             let place = |i: usize| step.sources.get(i).map(|id| self.places[id.0].clone());
+            if let Operation::Island(island) = &step.operation {
+                self.results.clear();
+                let (arena, results) = (&self.arena, &mut self.results);
+                island
+                    .run(|i| place(i).map_or(&[][..], |range| &arena[range]), |values| results.extend_from_slice(values))
+                    .map_err(|why| EngineError::Island(format!("{}: {why}", island.describe())))?;
+                store(results.iter().copied(), &mut self.arena[dst]);
+                after(index);
+                continue;
+            }
             // The arena's plan keeps a step's inputs apart from its output; two inputs may be one tensor.
             const APART: &str = "places of one step are disjoint";
             if let Operation::Concat(parts) = &step.operation {
@@ -270,6 +392,16 @@ impl Engine {
             Output::Table(id, table) => {
                 let values = &self.arena[self.places[id.0].clone()];
                 logits.iter_mut().zip(values).for_each(|(logit, &q)| *logit = table[q as u8 as usize]);
+            }
+            Output::Reals(id, order) => {
+                let values = &self.arena[self.places[id.0].clone()];
+                for (i, (logit, &at)) in logits.iter_mut().zip(order).enumerate() {
+                    let x = real(values, at as usize);
+                    if x.is_nan() {
+                        return Err(EngineError::Island(format!("logit {i} is no number")));
+                    }
+                    *logit = logit_q16(1, x);
+                }
             }
             Output::Dense(id, dense, steps) => {
                 let sums = &mut self.sums[..logits.len()];

@@ -79,7 +79,8 @@ impl Type {
     pub fn of_number(number: i64) -> Self {
         use pb::tensor_proto::DataType as D;
         match i32::try_from(number).ok().and_then(|n| D::try_from(n).ok()) {
-            Some(D::Float) => Self::F32,
+            // Halves are read as what they stand for and computed in f32: more exactly than the file asks for.
+            Some(D::Float | D::Float16) => Self::F32,
             Some(D::Int8) => Self::I8,
             Some(D::Uint8) => Self::U8,
             Some(D::Int32) => Self::I32,
@@ -87,6 +88,22 @@ impl Type {
             Some(D::Bool) => Self::Bool,
             Some(other) => Self::Other(other.as_str_name()),
             None => Self::Other("an unknown type"),
+        }
+    }
+}
+
+impl Type {
+    /// Its number in TensorProto; 0 for one that no operator here reads.
+    pub fn number(self) -> i32 {
+        use pb::tensor_proto::DataType as D;
+        match self {
+            Self::F32 => D::Float as i32,
+            Self::I8 => D::Int8 as i32,
+            Self::U8 => D::Uint8 as i32,
+            Self::I32 => D::Int32 as i32,
+            Self::I64 => D::Int64 as i32,
+            Self::Bool => D::Bool as i32,
+            Self::Other(_) => D::Undefined as i32,
         }
     }
 }
@@ -182,12 +199,12 @@ pub struct Graph {
     pub stated: HashMap<String, Fact>,
 }
 
-/// Reads and validates an ONNX model with one output.
+/// Reads and validates an ONNX model with one output, or one of float.
 pub fn read(bytes: &[u8]) -> Result<Graph, EngineError> {
     read_output(bytes, None)
 }
 
-/// Reads and validates an ONNX model for one of its outputs; without a name it must have only one.
+/// Reads and validates an ONNX model for one of its outputs; without a name it must have only one, or only one of float.
 pub fn read_output(bytes: &[u8], output: Option<&str>) -> Result<Graph, EngineError> {
     let model = tract_onnx::onnx()
         .proto_model_for_read(&mut std::io::Cursor::new(bytes))
@@ -216,10 +233,13 @@ fn opset_of(model: &pb::ModelProto) -> Result<i64, EngineError> {
     }
 }
 
-/// The output that is wanted, or the only one.
+/// The output that is wanted, or the only one of float, or the only one.
 fn output_of<'a>(graph: &'a pb::GraphProto, wanted: Option<&str>) -> Result<&'a pb::ValueInfoProto, EngineError> {
     let names = || graph.output.iter().map(|o| format!("\"{}\"", o.name)).collect::<Vec<_>>().join(", ");
+    let floats: Vec<_> = graph.output.iter().filter(|o| type_of(o) == Some(Type::F32)).collect();
     match (graph.output.as_slice(), wanted) {
+        // Beside scores exporters give the index of the best of them.
+        (_, None) if floats.len() == 1 => Ok(floats[0]),
         (outputs, Some(name)) => {
             outputs.iter().find(|o| o.name == name).ok_or_else(|| limit(format!("no output \"{name}\"; it has {}", names())))
         }
@@ -308,7 +328,7 @@ pub fn from_proto(model: pb::ModelProto, output: Option<&str>) -> Result<Graph, 
 }
 
 /// Leaves out the nodes whose results nobody reads on the way to the output.
-fn keep_needed(nodes: &mut Vec<Node>, output: &str) {
+pub(super) fn keep_needed(nodes: &mut Vec<Node>, output: &str) {
     let mut needed: HashSet<&str> = HashSet::from([output]);
     let mut keep = vec![false; nodes.len()];
     for (node, keep) in nodes.iter().zip(&mut keep).rev() {
@@ -392,6 +412,18 @@ fn input_dims(value: &pb::ValueInfoProto) -> Result<Vec<usize>, EngineError> {
     dims.into_iter().enumerate().map(one).collect()
 }
 
+/// The value of a 16-bit real by its bits (IEEE 754-2019, binary16).
+fn half(bits: u16) -> f32 {
+    let (exponent, fraction) = ((bits >> 10 & 31) as i32, (bits & 1023) as f32);
+    let size = match exponent {
+        0 => fraction * 2f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1024.0 + fraction) * 2f32.powi(exponent - 25),
+    };
+    if bits >> 15 == 1 { -size } else { size }
+}
+
 fn constant(t: pb::TensorProto) -> Result<Constant, EngineError> {
     use pb::tensor_proto::DataType as D;
     let refuse = |why: String| limit(format!("constant \"{}\": {why}", t.name));
@@ -415,6 +447,7 @@ fn constant(t: pb::TensorProto) -> Result<Constant, EngineError> {
         D::Int32 => (4, t.int32_data.len()),
         D::Int64 => (8, t.int64_data.len()),
         D::Int8 | D::Uint8 | D::Bool => (1, t.int32_data.len()),
+        D::Float16 => (2, t.int32_data.len()),
         _ => return Ok(Constant { dims, values: Values::Unread(Type::of_number(t.data_type.into())) }),
     };
     let found = if raw.is_empty() { listed } else { raw.len() / width };
@@ -425,6 +458,8 @@ fn constant(t: pb::TensorProto) -> Result<Constant, EngineError> {
     let values = match (ty, raw.is_empty()) {
         (D::Float, true) => Values::F32(t.float_data),
         (D::Float, false) => Values::F32(words().map(|b| f32::from_le_bytes(*b)).collect()),
+        (D::Float16, true) => Values::F32(t.int32_data.iter().map(|&bits| half(bits as u16)).collect()),
+        (D::Float16, false) => Values::F32(raw.as_chunks::<2>().0.iter().map(|b| half(u16::from_le_bytes(*b))).collect()),
         (D::Int32, true) => Values::I32(t.int32_data),
         (D::Int32, false) => Values::I32(words().map(|b| i32::from_le_bytes(*b)).collect()),
         (D::Int64, true) => Values::I64(t.int64_data),
@@ -437,4 +472,18 @@ fn constant(t: pb::TensorProto) -> Result<Constant, EngineError> {
         (_, false) => Values::U8(t.raw_data),
     };
     Ok(Constant { dims, values })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The examples of IEEE 754-2019 and its edges.
+    #[test]
+    fn halves_are_what_they_stand_for() {
+        let known = [(0x3c00, 1.0), (0xc000, -2.0), (0x7bff, 65504.0), (0x0400, 6.103_515_6e-5), (0x0001, 5.960_464_5e-8)];
+        assert!(known.iter().all(|(bits, x)| half(*bits) == *x));
+        assert_eq!((half(0x3555), half(0x7c00), half(0xfc00)), (0.333_251_95, f32::INFINITY, f32::NEG_INFINITY));
+        assert!(half(0x7e00).is_nan() && half(0x8000) == 0.0);
+    }
 }

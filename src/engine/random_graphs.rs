@@ -497,7 +497,7 @@ fn drawn(seed: u64) -> (Graph, Vec<i8>, Vec<i32>) {
 }
 
 /// A number from the environment.
-fn setting(name: &str, default: u64) -> u64 {
+pub(super) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 

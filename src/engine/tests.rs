@@ -5,6 +5,7 @@ use super::*;
 use crate::kernels::Kernels;
 use crate::quant::quantise;
 use std::path::PathBuf;
+use tract_onnx::pb;
 use tract_onnx::prelude::Framework;
 
 /// Models that are measured with but not part of the project; tests that need them say so and pass when they are absent.
@@ -252,7 +253,7 @@ fn a_clip_with_an_infinite_bound_as_attribute_is_a_relu() {
 
 #[test]
 fn an_operator_without_a_kernel_is_refused_by_name() {
-    let onnx = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny_lrn.onnx")).unwrap();
+    let onnx = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny_refused.onnx")).unwrap();
     match Engine::load(&onnx) {
         Err(EngineError::Refused { nodes, .. }) => {
             assert_eq!((nodes[0].node.as_str(), nodes[0].op.as_str()), ("normalise", "LRN"));
@@ -268,7 +269,7 @@ fn every_refused_node_is_named_at_once() {
     let mut graph = proto::read(&onnx).unwrap();
     let convolutions: Vec<usize> = (0..graph.nodes.len()).filter(|&i| graph.nodes[i].op == "Conv").collect();
     let (unknown, said) = (convolutions[1], convolutions[4]);
-    graph.nodes[unknown].op = "ConvTranspose".into();
+    graph.nodes[unknown].op = "QLinearLRN".into();
     graph.nodes[said].attributes.insert("speed".into(), proto::Attribute::Int(3));
     // What an exporter states about the values between keeps the shapes known behind a refused node.
     let names = [unknown, said].map(|i| graph.nodes[i].name.clone());
@@ -298,6 +299,16 @@ fn one_of_several_outputs_is_chosen_by_name() {
         ..Default::default()
     };
     graph.node.push(node);
+    // An index beside the scores is no choice.
+    let mut index = second.clone();
+    if let Some(pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(t)), .. }) = &mut index.r#type {
+        t.elem_type = pb::tensor_proto::DataType::Int64 as i32;
+    }
+    let mut beside = graph.clone();
+    beside.output.push(index);
+    let beside = proto::from_proto(pb::ModelProto { graph: Some(beside), ..model.clone() }, None).unwrap();
+    assert_eq!(beside.output, logits);
+    let graph = model.graph.as_mut().unwrap();
     graph.output.push(second);
     let kernels = Kernels::choose().unwrap();
     let load = |output| {

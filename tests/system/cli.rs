@@ -53,7 +53,7 @@ fn inspect_shows_where_a_bare_model_runs_or_what_of_it_does_not() {
     for part in ["int8 table", "int8 multiplication", "int8 depthwise 5x5"] {
         assert!(table.contains(part), "{part}: {table}");
     }
-    let out = finish(tagpin(&["inspect", &format!("{data}/tiny_lrn.onnx")]));
+    let out = finish(tagpin(&["inspect", &format!("{data}/tiny_refused.onnx")]));
     assert_eq!(out.status.code(), Some(2));
     assert!(stderr(&out).contains("\"normalise\" (LRN)"), "{}", stderr(&out));
 }

@@ -152,6 +152,7 @@ impl<'g> Lowering<'g> {
             Value::Real(v) => Value::Real(view(self, v)?),
             Value::Function { view: v, values } => Value::Function { view: view(self, v)?, values },
             Value::Pending(p) => Value::Pending(Pending { axes: f(&p.axes).ok_or(WAITS)?, ..p }),
+            Value::Float { name, axes } => Value::Float { name, axes: f(&axes).ok_or(WAITS)? },
             Value::Scores(inner, what) => Value::Scores(Box::new(self.axes_changed(*inner, f)?), what),
             other => return Err(format!("input is {}", other.describe())),
         })

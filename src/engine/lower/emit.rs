@@ -3,7 +3,7 @@
 //! Does not read operators' attributes.
 
 use super::constants::{Weights, integers};
-use super::{Bias, Kind, Lowering, MAX_SCALES, MAX_WEIGHTS, Pending, Value, View, Why};
+use super::{Axes, Bias, Kind, Lowering, MAX_SCALES, MAX_WEIGHTS, Pending, Value, View, Why};
 use crate::engine::operation::{Conv, Dense, Operation};
 use crate::engine::operators::axis_of;
 use crate::engine::plan::{Quant, TensorId};
@@ -30,10 +30,23 @@ impl<'g> Lowering<'g> {
                 Ok(Value::Int(View { id: self.emit_function(view.id, &values, quant)?, ..view }))
             }
             Value::Pending(pending) => self.emit(&pending, quant).map(Value::Int),
+            Value::Float { name, axes } => self.quantised_reals(name, &axes, quant).map(Value::Int),
             // The head computes them from the logits: quantising them before would only lose.
             scores @ Value::Scores(..) => Ok(scores),
             other => Err(format!("input is {}, expected a real value", other.describe())),
         }
+    }
+
+    /// Adds the step that quantises what was computed in f32.
+    fn quantised_reals(&mut self, name: &'g str, axes: &Axes, quant: Quant) -> Result<View, Why> {
+        let view = self.natural(&axes.dims(), quant)?;
+        let (source, at) = self.real_place(name)?;
+        let mut order = vec![0; self.get(view.id).len];
+        for (to, from) in view.axes.places().into_iter().zip(axes.places()) {
+            order[to as usize] = at as u32 + from;
+        }
+        self.push(self.at, Operation::Quantise(order, quant.scale, quant.zero_point), vec![source], view.id);
+        Ok(view)
     }
 
     pub(super) fn dequantize(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
@@ -103,9 +116,9 @@ impl<'g> Lowering<'g> {
 
     /// Adds the step that brings a function of a tensor to `quant`.
     pub(super) fn emit_function(&mut self, src: TensorId, values: &[f32; 256], quant: Quant) -> Result<TensorId, Why> {
-        if let Some(code) = values.iter().position(|x| x.is_nan()) {
-            let x = self.identity(src)[code];
-            return Err(format!("a function of its input has no value at {x}, which the input may be"));
+        // What has no value at some of its inputs, as a root, becomes the lowest code there, as with ONNX Runtime.
+        if values.iter().all(|x| x.is_nan()) {
+            return Err("a function of its input has a value nowhere".into());
         }
         let table = std::array::from_fn(|code| quantise(values[code], quant.scale, quant.zero_point));
         self.emit_table(src, &table, quant)

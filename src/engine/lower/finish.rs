@@ -1,14 +1,18 @@
 //! The two ends of a plan: what the graph's input is, and what its output needs.
 
 use super::{Axes, Bias, Kind, Lowering, Matrix, Pending, Value, Why};
-use crate::engine::operation::Dense;
+use crate::engine::operation::{Dense, Operation};
+use crate::engine::operators::axis_of;
 use crate::engine::plan::{Lowered, NodeReport, Output};
-use crate::engine::proto::{Graph, Node, Type};
-use crate::engine::{EngineError, Refusal};
+use crate::engine::proto::{Attribute, Graph, Node, Type};
+use crate::engine::{Absorbed, EngineError, Refusal};
 use crate::quant::logit_q16;
 
 /// The input's rows, columns and channels, and whether the file has the channels last.
 pub(super) type Shape = ([usize; 3], bool);
+
+/// Where the logits come from, and what was left to the head; `None` where a node before was refused.
+pub(super) type Ending = Option<(Output, Option<Absorbed>)>;
 
 /// What the graph's input stands for.
 pub(super) fn input<'g>(graph: &'g Graph) -> Result<(Value<'g>, Shape), Why> {
@@ -48,19 +52,52 @@ fn channels_last(graph: &Graph) -> bool {
     false
 }
 
+impl<'g> Lowering<'g> {
+    /// A softmax that the head computes: over all values of the output at once.
+    pub(super) fn softmax(&mut self, node: &'g Node, i: usize) -> Result<Value<'g>, Why> {
+        let dims = self.dims(node, i)?;
+        let opset = match node.attributes.get("opset") {
+            Some(Attribute::Int(opset)) => *opset,
+            _ => self.reading.graph.opset,
+        };
+        let default = if opset >= 13 || node.op != "Softmax" { -1 } else { 1 };
+        let stated = if let Some(Attribute::Int(axis)) = node.attributes.get("axis") { *axis } else { default };
+        let axis = axis_of(stated, dims.len())?;
+        // Before opset 13 it goes over all axes from this one on.
+        let over: usize = if opset >= 13 { dims[axis] } else { dims[axis..].iter().product() };
+        if over != dims.iter().product::<usize>() {
+            return Err(format!("it goes over axis {stated} of {dims:?}, expected all values of the output"));
+        }
+        self.absorb(node, i, Absorbed::Softmax)
+    }
+
+    pub(super) fn absorb(&mut self, node: &'g Node, i: usize, what: Absorbed) -> Result<Value<'g>, Why> {
+        if !self.ends_the_graph(&node.outputs) {
+            return Err(format!("only the last operator may be a {what:?}"));
+        }
+        match self.take(node, i)? {
+            value @ (Value::Real(_) | Value::Pending(_) | Value::Int(_) | Value::Function { .. } | Value::Float { .. }) => {
+                Ok(Value::Scores(Box::new(value), what))
+            }
+            other => Err(format!("input is {}, expected logits", other.describe())),
+        }
+    }
+}
+
 impl Lowering<'_> {
     /// The plan, without steps that nobody reads; or all that stands in its way.
     pub(super) fn finish(
-        mut self,
-        input: Result<(Value<'_>, Shape), Why>,
+        self,
+        shape: Result<Shape, Why>,
         problems: Vec<(usize, Why)>,
+        output: Result<Ending, Why>,
     ) -> Result<Lowered, EngineError> {
         let graph = self.reading.graph;
         let quantised = graph.nodes.iter().any(|n| n.op.starts_with('Q') || n.op == "MatMulInteger");
         let refusal = |node: &str, op: &str, why: Why| Refusal { node: node.into(), op: op.into(), why };
         let mut refused: Vec<Refusal> = Vec::new();
-        let shape = match input {
-            Ok((_, shape)) => Some(shape),
+        let shape = match shape {
+            Ok(shape) => Some(shape),
             Err(why) => {
                 refused.push(refusal(&graph.input, "input", why));
                 None
@@ -69,7 +106,7 @@ impl Lowering<'_> {
         for (i, why) in problems {
             refused.push(refusal(&graph.nodes[i].name, &graph.nodes[i].op, why));
         }
-        let output = self.output().unwrap_or_else(|why| {
+        let output = output.unwrap_or_else(|why| {
             refused.push(refusal(&graph.output, "output", why));
             None
         });
@@ -83,9 +120,16 @@ impl Lowering<'_> {
         };
         let report = |n: &Node| NodeReport { name: n.name.clone(), op: n.op.clone(), place: "folded".into() };
         let mut reports: Vec<NodeReport> = graph.nodes.iter().map(report).collect();
-        let (Output::Quantised(needed, _) | Output::Table(needed, _) | Output::Dense(needed, ..)) = &output;
+        for (i, report) in reports.iter_mut().enumerate() {
+            if let Some(island) = self.islands.at(i) {
+                report.place = format!("f32 island {}", island + 1);
+            }
+        }
+        let (Output::Quantised(needed, _) | Output::Table(needed, _) | Output::Dense(needed, ..) | Output::Reals(needed, _)) =
+            &output;
         let mut read = vec![false; self.tensors.len()];
         read[needed.0] = true;
+        self.traces.iter().flatten().for_each(|trace| read[trace.tensor.0] = true);
         let mut steps = Vec::with_capacity(self.steps.len());
         if let Output::Dense(_, dense, _) = &output
             && let Some(last) = self.last_maker()
@@ -96,15 +140,19 @@ impl Lowering<'_> {
             if read[step.dst.0] {
                 step.sources.iter().for_each(|id| read[id.0] = true);
                 let place = &mut reports[maker].place;
-                *place = match place.as_str() {
-                    "folded" => step.operation.describe(),
-                    later => format!("{}, then {later}", step.operation.describe()),
+                let what = step.operation.describe();
+                *place = match (place.as_str(), &step.operation) {
+                    (island, Operation::Island(_)) => island.into(),
+                    ("folded", _) => what,
+                    (later, _) => format!("{what}, then {later}"),
                 };
                 steps.push(step);
             }
         }
         steps.reverse();
-        Ok(Lowered { tensors: self.tensors, steps, input, image, channels_last, output, absorbed, reports })
+        let real_input = self.islands.real_input;
+        let (tensors, traces) = (self.tensors, self.traces.unwrap_or_default());
+        Ok(Lowered { tensors, steps, input, image, channels_last, real_input, output, absorbed, reports, traces })
     }
 
     /// The node that computes an output that waits for no QuantizeLinear.
@@ -119,8 +167,13 @@ impl Lowering<'_> {
         }
     }
 
+    /// Where the logits come from, or what has to run in f32 for it.
+    pub(super) fn output_or_wanted(&mut self) -> Result<Ending, Why> {
+        self.output().or_else(|why| if self.want_output() { Ok(None) } else { Err(why) })
+    }
+
     /// Where the logits come from, in ONNX's order; `None` behind a node that was refused.
-    fn output(&mut self) -> Result<Option<(Output, Option<crate::engine::Absorbed>)>, Why> {
+    fn output(&mut self) -> Result<Ending, Why> {
         let graph = self.reading.graph;
         let found = self.reading.facts.get(graph.output.as_str()).map(|f| f.ty);
         let (value, absorbed) = match self.values.get(graph.output.as_str()).cloned() {
@@ -154,6 +207,10 @@ impl Lowering<'_> {
                 }
                 let id = self.arrange(&view, Axes::rows(&view.axes.dims()))?;
                 Output::Table(id, Box::new(values.map(|x| logit_q16(1, x))))
+            }
+            Value::Float { name, axes } => {
+                let (id, at) = self.real_place(name)?;
+                Output::Reals(id, axes.places().into_iter().map(|place| at as u32 + place).collect())
             }
             Value::Pending(p) if p.unclamped() && p.axes == Axes::rows(&p.axes.dims()) => self.unrounded(&p)?,
             Value::Pending(_) => return Err("expected a QuantizeLinear before it".into()),

@@ -4,27 +4,32 @@
 //! the graph is followed as what it *means*: a quantised tensor, a real view of one, or a real result that waits for the
 //! QuantizeLinear which says to what scale it must be brought. How a tensor lies in memory is a [`view`]. Both forms of ONNX
 //! Runtime's quantiser are read: QDQ, and QLinearConv with its kin. uint8 activations are re-based by 128, which changes no
-//! bit of the result. A node whose result cannot be computed exactly is refused by name, and all of those are found at once.
+//! bit of the result. What has no int8 kernel goes to [`islands`] that run in f32. A node that can run in neither way is refused
+//! by name, and all of those are found at once.
 
 mod channels;
 mod constants;
 mod elementwise;
 mod emit;
 mod finish;
+mod islands;
 mod linear;
 mod pool;
 mod qlinear;
+mod spoken;
 mod view;
 
 use super::operation::{Operation, Step};
 use super::operators::{self, Reading, Why};
-use super::plan::{Lowered, Quant, Tensor, TensorId};
-use super::proto::{Attribute, Constant, Graph, Node, Type, Values};
+use super::plan::{Lowered, Quant, Tensor, TensorId, Trace};
+use super::proto::{Constant, Graph, Node, Type, Values};
 use super::{Absorbed, EngineError};
 use crate::kernels::{ConvShape, Kernels};
 use constants::Weights;
+use islands::{Islands, Wanted};
+pub(super) use spoken::value_info;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use view::Axes;
 
@@ -38,6 +43,9 @@ const MAX_SCALES: usize = 8;
 const MAX_WEIGHTS: usize = 1 << 28;
 /// Most values of a tensor whose bytes are moved one by one.
 const MAX_MOVED: usize = 1 << 22;
+
+/// Most times that a graph is gone over to find what runs in islands.
+const MAX_PASSES: usize = 64;
 
 /// Operators after which scores are still the scores.
 const NO_ARITHMETIC: [&str; 8] =
@@ -76,6 +84,9 @@ enum Value<'g> {
     Sums(Matrix),
     /// The same as real numbers not yet multiplied by their scale.
     RealSums(Matrix),
+    /// A real value that an island computes under this name, or the graph's input in f32, in ONNX's order of then; read by
+    /// `axes`.
+    Float { name: &'g str, axes: Axes },
     /// A softmax or sigmoid over logits.
     Scores(Box<Value<'g>>, Absorbed),
     /// Made by a node that was refused.
@@ -162,70 +173,151 @@ struct Lowering<'g> {
     input: Option<TensorId>,
     /// Bytes of weights so far.
     weights: usize,
+    islands: Islands<'g>,
+    wanted: Wanted,
+    /// The node that makes each value.
+    makers_of: HashMap<&'g str, usize>,
+    /// Names of values that an island can read.
+    in_f32: HashSet<&'g str>,
+    /// The activation of each island's results.
+    results: HashMap<usize, TensorId>,
+    /// The graph's int8 tensors, if they are wanted.
+    traces: Option<Vec<Trace>>,
 }
 
 /// Lowers a whole graph, or names all nodes that cannot be.
 pub(super) fn lower(graph: &Graph, kernels: Kernels) -> Result<Lowered, EngineError> {
+    lower_by(graph, kernels, false)
+}
+
+/// As [`lower`], with every int8 tensor that the graph names, whether the plan needs it or not.
+pub(super) fn lower_traced(graph: &Graph, kernels: Kernels) -> Result<Lowered, EngineError> {
+    lower_by(graph, kernels, true)
+}
+
+fn lower_by(graph: &Graph, kernels: Kernels, traced: bool) -> Result<Lowered, EngineError> {
     let reading = operators::read(graph);
-    let mut l = Lowering {
-        reading: &reading,
-        kernels,
-        readers: HashMap::new(),
-        values: HashMap::new(),
-        tensors: Vec::new(),
-        steps: Vec::new(),
-        makers: Vec::new(),
-        at: 0,
-        tables: HashMap::new(),
-        emitted: Vec::new(),
-        arranged: Vec::new(),
-        input: None,
-        weights: 0,
-    };
-    let mut problems: Vec<(usize, Why)> = Vec::new();
-    let input = finish::input(graph);
-    l.values.insert(&graph.input, input.as_ref().map_or(Value::Unknown, |(value, ..)| value.clone()));
-    for (node, name) in graph.nodes.iter().flat_map(|n| n.inputs.iter().map(move |name| (n, name))) {
-        l.readers.entry(name).or_default().push(node);
+    let (mut nodes, mut real_input) = (BTreeSet::new(), false);
+    for _ in 0..MAX_PASSES {
+        let none = nodes.is_empty() && !real_input;
+        let islands = if none { Islands::default() } else { Islands::of(&reading, &nodes, real_input) };
+        let mut l = Lowering::new(&reading, kernels, islands);
+        l.traces = traced.then(Vec::new);
+        let (input, problems) = l.pass(&nodes);
+        let output = l.output_or_wanted();
+        if l.wanted.is_empty() {
+            return l.finish(input, problems, output);
+        }
+        nodes.append(&mut l.wanted.nodes);
+        real_input |= l.wanted.real_input;
     }
-    let mut left: HashMap<&str, usize> = l.readers.iter().map(|(name, nodes)| (*name, nodes.len())).collect();
-    *left.entry(&graph.output).or_default() += 1;
-    for (i, node) in graph.nodes.iter().enumerate() {
-        l.at = i;
-        let unread = reading.problems.iter().find(|(at, _)| *at == i).map(|(_, why)| why.clone());
-        if unread.is_none() && node.outputs.iter().any(|out| reading.folded.contains_key(out.as_str())) {
-            continue;
-        }
-        let behind = node.inputs.iter().any(|name| matches!(l.values.get(name.as_str()), Some(Value::Unknown)));
-        let values = match unread {
-            Some(why) => Err(why),
-            None if behind => Ok(vec![l.behind(node)]),
-            None => l.node(node),
-        };
-        let values = values.unwrap_or_else(|why| {
-            problems.push((i, why));
-            Vec::new()
-        });
-        let mut values = values.into_iter();
-        for out in node.outputs.iter().filter(|out| !out.is_empty()) {
-            l.values.insert(out, values.next().unwrap_or(Value::Unknown));
-        }
-        // What nobody will read again goes, above all weights that wait for their QuantizeLinear.
-        for name in &node.inputs {
-            let left = left.entry(name).or_default();
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                l.values.remove(name.as_str());
-            }
-        }
-        l.forget();
-    }
-    l.finish(input, problems)
+    Err(EngineError::Limit(format!("its float nodes are found only after {MAX_PASSES} passes")))
 }
 
 impl<'g> Lowering<'g> {
+    fn new(reading: &'g Reading<'g>, kernels: Kernels, islands: Islands<'g>) -> Self {
+        let graph = reading.graph;
+        let mut readers: HashMap<&str, Vec<&Node>> = HashMap::new();
+        for (node, name) in graph.nodes.iter().flat_map(|n| n.inputs.iter().map(move |name| (n, name))) {
+            readers.entry(name).or_default().push(node);
+        }
+        let made = |(i, n): (usize, &'g Node)| n.outputs.iter().map(move |out| (out.as_str(), i));
+        Self {
+            reading,
+            kernels,
+            readers,
+            values: HashMap::new(),
+            tensors: Vec::new(),
+            steps: Vec::new(),
+            makers: Vec::new(),
+            at: 0,
+            tables: HashMap::new(),
+            emitted: Vec::new(),
+            arranged: Vec::new(),
+            input: None,
+            weights: 0,
+            islands,
+            wanted: Wanted::default(),
+            makers_of: graph.nodes.iter().enumerate().flat_map(made).collect(),
+            in_f32: HashSet::new(),
+            results: HashMap::new(),
+            traces: None,
+        }
+    }
+
+    /// Lowers node by node; what was found of the input, and why nodes can run neither in int8 nor in an island.
+    fn pass(&mut self, in_islands: &BTreeSet<usize>) -> (Result<finish::Shape, Why>, Vec<(usize, Why)>) {
+        let (reading, graph) = (self.reading, self.reading.graph);
+        let mut problems: Vec<(usize, Why)> = Vec::new();
+        let input = finish::input(graph);
+        let first = match &input {
+            Ok((Value::Input(_), _)) if self.islands.real_input => {
+                Value::Float { name: &graph.input, axes: Axes::rows(&graph.input_dims) }
+            }
+            Ok((value, _)) => value.clone(),
+            Err(_) => Value::Unknown,
+        };
+        self.values.insert(&graph.input, first);
+        let mut left: HashMap<&str, usize> = self.readers.iter().map(|(name, nodes)| (*name, nodes.len())).collect();
+        *left.entry(&graph.output).or_default() += 1;
+        let order = std::mem::take(&mut self.islands.order);
+        for i in (0..graph.nodes.len()).map(|at| order.get(at).copied().unwrap_or(at)) {
+            let node = &graph.nodes[i];
+            self.at = i;
+            let unread = reading.problems.iter().find(|(at, _)| *at == i).map(|(_, why)| why.clone());
+            if unread.is_none() && node.outputs.iter().any(|out| reading.folded.contains_key(out.as_str())) {
+                continue;
+            }
+            let behind = node.inputs.iter().any(|name| matches!(self.values.get(name.as_str()), Some(Value::Unknown)));
+            let values = match unread {
+                Some(why) => Err(why),
+                None if behind => Ok(vec![self.behind(node)]),
+                None if in_islands.contains(&i) => self.floats(node),
+                None => self.node(node).or_else(|why| if self.want(i) { self.floats(node) } else { Err(why) }),
+            };
+            let values = values.unwrap_or_else(|why| {
+                problems.push((i, why));
+                Vec::new()
+            });
+            let mut values = values.into_iter();
+            for out in node.outputs.iter().filter(|out| !out.is_empty()) {
+                let value = values.next().unwrap_or(Value::Unknown);
+                if matches!(value, Value::Real(_) | Value::Function { .. } | Value::Weights(_) | Value::Float { .. }) {
+                    self.in_f32.insert(out);
+                }
+                if let Value::Int(view) = &value {
+                    self.trace(out, view);
+                }
+                self.values.insert(out, value);
+            }
+            if in_islands.contains(&i)
+                && problems.is_empty()
+                && self.wanted.is_empty()
+                && let Err(problem) = self.island(i)
+            {
+                problems.push(problem);
+            }
+            // What nobody will read again goes, above all weights that wait for their QuantizeLinear.
+            // An island reads its inputs when its last node is reached.
+            for name in node.inputs.iter().filter(|_| !in_islands.contains(&i)) {
+                let left = left.entry(name).or_default();
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    self.values.remove(name.as_str());
+                }
+            }
+            self.forget();
+        }
+        (input.map(|(_, shape)| shape), problems)
+    }
+
     /// What a node's outputs stand for.
     fn node(&mut self, node: &'g Node) -> Result<Vec<Value<'g>>, Why> {
+        let real = |name: &String| matches!(self.values.get(name.as_str()), Some(Value::Float { .. }));
+        let last = matches!(node.op.as_str(), "Softmax" | "Sigmoid") && self.ends_the_graph(&node.outputs);
+        if node.op != "QuantizeLinear" && !last && node.inputs.iter().any(real) {
+            return Err("its input is computed in f32".into());
+        }
         let value = match node.op.as_str() {
             "QuantizeLinear" => self.quantize(node),
             "DequantizeLinear" => self.dequantize(node),
@@ -361,7 +453,13 @@ impl<'g> Lowering<'g> {
             None => self.tensor(axes.dims().iter().product(), quant)?,
         };
         self.input = Some(id);
-        Ok(View { id, axes })
+        let view = View { id, axes };
+        let graph = self.reading.graph;
+        let known = self.traces.iter().flatten().any(|t| t.name == graph.input);
+        if graph.input_type != Type::F32 && !known && view.axes.dims() == graph.input_dims {
+            self.trace(&graph.input, &view);
+        }
+        Ok(view)
     }
 
     fn tensor(&mut self, len: usize, quant: Quant) -> Result<TensorId, Why> {
@@ -472,36 +570,6 @@ impl<'g> Lowering<'g> {
             }
         }
     }
-
-    /// A softmax that the head computes: over all values of the output at once.
-    fn softmax(&mut self, node: &'g Node, i: usize) -> Result<Value<'g>, Why> {
-        let dims = self.dims(node, i)?;
-        let opset = match node.attributes.get("opset") {
-            Some(Attribute::Int(opset)) => *opset,
-            _ => self.reading.graph.opset,
-        };
-        let default = if opset >= 13 || node.op != "Softmax" { -1 } else { 1 };
-        let stated = if let Some(Attribute::Int(axis)) = node.attributes.get("axis") { *axis } else { default };
-        let axis = operators::axis_of(stated, dims.len())?;
-        // Before opset 13 it goes over all axes from this one on.
-        let over: usize = if opset >= 13 { dims[axis] } else { dims[axis..].iter().product() };
-        if over != dims.iter().product::<usize>() {
-            return Err(format!("it goes over axis {stated} of {dims:?}, expected all values of the output"));
-        }
-        self.absorb(node, i, Absorbed::Softmax)
-    }
-
-    fn absorb(&mut self, node: &'g Node, i: usize, what: Absorbed) -> Result<Value<'g>, Why> {
-        if !self.ends_the_graph(&node.outputs) {
-            return Err(format!("only the last operator may be a {what:?}"));
-        }
-        match self.take(node, i)? {
-            value @ (Value::Real(_) | Value::Pending(_) | Value::Int(_) | Value::Function { .. }) => {
-                Ok(Value::Scores(Box::new(value), what))
-            }
-            other => Err(format!("input is {}, expected logits", other.describe())),
-        }
-    }
 }
 
 impl Pending {
@@ -531,6 +599,7 @@ impl Value<'_> {
             Self::Function { .. } => "a function of a tensor, not yet quantised",
             Self::Pending(_) => "a real value not yet quantised",
             Self::Sums(_) | Self::RealSums(_) => "int32 accumulators",
+            Self::Float { .. } => "computed in f32",
             Self::Scores(..) => "scores",
             Self::Unknown => "unknown",
         }

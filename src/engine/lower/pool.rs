@@ -127,6 +127,9 @@ impl<'g> Lowering<'g> {
     }
 
     pub(super) fn pad(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
+        if matches!(node.attributes.get("mode"), Some(Attribute::Text(mode)) if mode != "constant") {
+            return Err("no int8 kernel for padding by other values of its input".into());
+        }
         let value = self.take(node, 0)?;
         let (Value::Real(view) | Value::Int(view)) = &value else {
             return Err(format!("input is {}, expected an int8 tensor or its real view", value.describe()));

@@ -78,7 +78,14 @@ struct Operator {
     /// Most outputs.
     outputs: usize,
     attributes: &'static [Known],
+    /// Whether it works on real values, so that it may run in an island.
+    real: bool,
     shape: fn(&Call<'_>) -> Result<Vec<Fact>, Why>,
+}
+
+/// Whether a node may run in f32, in an island.
+pub(super) fn runs_in_f32(node: &Node) -> bool {
+    table::find(node).is_ok_and(|operator| operator.real)
 }
 
 /// A node with what is known of its inputs.

@@ -56,15 +56,27 @@ const fn onnx(
     attributes: &'static [Known],
     shape: Rule,
 ) -> Operator {
-    Operator { name, microsoft: false, since, inputs, outputs: 1, attributes, shape }
+    Operator { name, microsoft: false, since, inputs, outputs: 1, attributes, real: true, shape }
 }
 
 const fn microsoft(name: &'static str, inputs: &'static [Input], attributes: &'static [Known], shape: Rule) -> Operator {
-    Operator { name, microsoft: true, since: 0, inputs, outputs: 1, attributes, shape }
+    Operator { name, microsoft: true, since: 0, inputs, outputs: 1, attributes, real: false, shape }
 }
 
 const fn outputs(mut operator: Operator, most: usize) -> Operator {
     operator.outputs = most;
+    operator
+}
+
+/// One that works on integers and their scales: it is either lowered to int8 or refused.
+const fn quantised(mut operator: Operator) -> Operator {
+    operator.real = false;
+    operator
+}
+
+/// One of ONNX Runtime's own that works on real values.
+const fn in_f32(mut operator: Operator) -> Operator {
+    operator.real = true;
     operator
 }
 
@@ -110,7 +122,7 @@ const QUANTISED_POOL: &[Known] = &[
 
 /// Every operator that is known here.
 const TABLE: &[Operator] = &[
-    onnx(
+    quantised(onnx(
         "QuantizeLinear",
         10,
         &[required("x"), required("y_scale"), optional("y_zero_point")],
@@ -124,14 +136,14 @@ const TABLE: &[Operator] = &[
             known("precision", Says::Int(0, 1)).since(23),
         ],
         shapes::quantize,
-    ),
+    )),
     microsoft(
         "QuantizeLinear",
         &[required("x"), required("y_scale"), optional("y_zero_point")],
         &[known("axis", ANY)],
         shapes::quantize,
     ),
-    onnx(
+    quantised(onnx(
         "DequantizeLinear",
         10,
         &[required("x"), required("x_scale"), optional("x_zero_point")],
@@ -141,7 +153,7 @@ const TABLE: &[Operator] = &[
             known("output_dtype", Says::Int(0, 1)).since(23),
         ],
         shapes::dequantize,
-    ),
+    )),
     microsoft(
         "DequantizeLinear",
         &[required("x"), required("x_scale"), optional("x_zero_point")],
@@ -149,7 +161,7 @@ const TABLE: &[Operator] = &[
         shapes::dequantize,
     ),
     onnx("Conv", 1, &[required("X"), required("W"), optional("B")], WINDOW, shapes::conv),
-    onnx(
+    quantised(onnx(
         "QLinearConv",
         10,
         &[
@@ -165,7 +177,7 @@ const TABLE: &[Operator] = &[
         ],
         WINDOW,
         shapes::qlinear_conv,
-    ),
+    )),
     onnx(
         "Gemm",
         7,
@@ -190,14 +202,14 @@ const TABLE: &[Operator] = &[
         shapes::qgemm,
     ),
     onnx("MatMul", 1, AB, NONE, shapes::matmul),
-    onnx(
+    quantised(onnx(
         "MatMulInteger",
         10,
         &[required("A"), required("B"), optional("a_zero_point"), optional("b_zero_point")],
         NONE,
         shapes::matmul_integer,
-    ),
-    onnx(
+    )),
+    quantised(onnx(
         "QLinearMatMul",
         10,
         &[
@@ -212,7 +224,7 @@ const TABLE: &[Operator] = &[
         ],
         NONE,
         shapes::qlinear_matmul,
-    ),
+    )),
     onnx("Add", 7, AB, NONE, shapes::binary),
     onnx("Sub", 7, AB, NONE, shapes::binary),
     onnx("Mul", 7, AB, NONE, shapes::binary),
@@ -254,7 +266,7 @@ const TABLE: &[Operator] = &[
         1,
         &[required("data"), optional("axes").since(18)],
         &[known("axes", Says::Ints).until(17), known("keepdims", FLAG), known("noop_with_empty_axes", FLAG).since(18)],
-        shapes::reduce_mean,
+        shapes::reduced,
     ),
     onnx(
         "AveragePool",
@@ -294,7 +306,7 @@ const TABLE: &[Operator] = &[
         2,
         &[required("data"), required("pads").since(11), optional("constant_value").since(11), optional("axes").since(18)],
         &[
-            known("mode", Says::Text(&["constant"])),
+            known("mode", Says::Text(&["constant", "reflect", "edge"])),
             known("pads", Says::Ints).until(10).must(),
             known("value", Says::Real).until(10),
         ],
@@ -327,7 +339,7 @@ const TABLE: &[Operator] = &[
     onnx("Softplus", 1, X, NONE, shapes::real),
     onnx("Softsign", 1, X, NONE, shapes::real),
     onnx("Gelu", 20, X, &[known("approximate", Says::Text(&["none", "tanh"]))], shapes::real),
-    microsoft("Gelu", X, NONE, shapes::real),
+    in_f32(microsoft("Gelu", X, NONE, shapes::real)),
     onnx("Mish", 18, X, NONE, shapes::real),
     onnx("Swish", 24, X, &[known("alpha", Says::Real)], shapes::real),
     onnx("Erf", 9, X, NONE, shapes::real),
@@ -399,12 +411,151 @@ const TABLE: &[Operator] = &[
     onnx("Expand", 8, &[required("input"), required("shape")], NONE, shapes::expand),
 ];
 
+/// Axes are an attribute up to this opset, then an input.
+const fn reduction(name: &'static str) -> Operator {
+    onnx(name, 1, REDUCED, REDUCTION, shapes::reduced)
+}
+
+const REDUCED: &[Input] = &[required("data"), optional("axes").since(18)];
+const REDUCTION: &[Known] =
+    &[known("axes", Says::Ints).until(17), known("keepdims", FLAG), known("noop_with_empty_axes", FLAG).since(18)];
+const ARG: &[Known] = &[known("axis", ANY), known("keepdims", FLAG), known("select_last_index", FLAG).since(12)];
+
+/// Operators without an int8 kernel: they run in islands.
+const IN_F32: &[Operator] = &[
+    onnx(
+        "Resize",
+        10,
+        // In opset 10 the second input is the scales.
+        &[required("X"), optional("roi"), optional("scales").since(11), optional("sizes").since(11)],
+        &[
+            known("mode", Says::Text(&["nearest", "linear", "cubic"])),
+            known(
+                "coordinate_transformation_mode",
+                Says::Text(&["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]),
+            )
+            .since(11),
+            known("nearest_mode", Says::Text(&["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])).since(11),
+            known("cubic_coeff_a", Says::Real).since(11),
+            known("exclude_outside", Says::Int(0, 0)).since(11),
+            // Of a mode that is not known here.
+            known("extrapolation_value", Says::Real).since(11),
+            known("antialias", Says::Int(0, 0)).since(18),
+            known("axes", Says::Ints).since(18),
+            known("keep_aspect_ratio_policy", Says::Text(&["stretch"])).since(18),
+        ],
+        shapes::resize,
+    ),
+    onnx(
+        "LayerNormalization",
+        17,
+        &[required("X"), required("Scale"), optional("B")],
+        // The type in which it computes is float either way.
+        &[known("axis", ANY), known("epsilon", Says::Real), known("stash_type", Says::Int(1, 1))],
+        shapes::layer_normalization,
+    ),
+    onnx(
+        "InstanceNormalization",
+        6,
+        &[required("input"), required("scale"), required("B")],
+        &[known("epsilon", Says::Real)],
+        shapes::channel_normalization,
+    ),
+    onnx(
+        "GroupNormalization",
+        // Before, scale and bias were one a group.
+        21,
+        &[required("X"), required("scale"), required("bias")],
+        &[
+            known("epsilon", Says::Real),
+            known("num_groups", Says::Int(1, 1 << 16)).must(),
+            known("stash_type", Says::Int(1, 1)),
+        ],
+        shapes::channel_normalization,
+    ),
+    onnx(
+        "LRN",
+        1,
+        X,
+        &[
+            known("alpha", Says::Real),
+            known("beta", Says::Real),
+            known("bias", Says::Real),
+            known("size", Says::Int(1, 1 << 10)).must(),
+        ],
+        shapes::local_response,
+    ),
+    onnx("LpNormalization", 1, X, &[known("axis", ANY), known("p", Says::Int(1, 2))], shapes::along_axis),
+    onnx("MeanVarianceNormalization", 9, X, &[known("axes", Says::Ints)], shapes::mean_variance),
+    onnx("LogSoftmax", 1, X, AXIS, shapes::softmax),
+    onnx("Hardmax", 1, X, AXIS, shapes::softmax),
+    onnx("ArgMax", 1, &[required("data")], ARG, shapes::arg),
+    onnx("ArgMin", 1, &[required("data")], ARG, shapes::arg),
+    onnx(
+        "ConvTranspose",
+        1,
+        &[required("X"), required("W"), optional("B")],
+        &[
+            known("auto_pad", Says::Text(&["NOTSET"])),
+            known("dilations", Says::Ints),
+            known("group", Says::Int(1, 1 << 16)),
+            known("kernel_shape", Says::Ints),
+            known("output_padding", Says::Ints),
+            known("pads", Says::Ints),
+            known("strides", Says::Ints),
+        ],
+        shapes::conv_transpose,
+    ),
+    onnx(
+        "ReduceSum",
+        1,
+        &[required("data"), optional("axes").since(13)],
+        &[known("axes", Says::Ints).until(12), known("keepdims", FLAG), known("noop_with_empty_axes", FLAG).since(13)],
+        shapes::reduced,
+    ),
+    reduction("ReduceMax"),
+    reduction("ReduceMin"),
+    reduction("ReduceProd"),
+    reduction("ReduceL1"),
+    reduction("ReduceL2"),
+    reduction("ReduceSumSquare"),
+    reduction("ReduceLogSum"),
+    reduction("ReduceLogSumExp"),
+    onnx("Floor", 6, X, NONE, shapes::real),
+    onnx("Ceil", 6, X, NONE, shapes::real),
+    onnx("Round", 11, X, NONE, shapes::real),
+    onnx("Sign", 9, X, NONE, shapes::real),
+    onnx("Sin", 7, X, NONE, shapes::real),
+    onnx("Cos", 7, X, NONE, shapes::real),
+    onnx("Atan", 7, X, NONE, shapes::real),
+    onnx("Sum", 8, &[many("data_0")], NONE, shapes::variadic),
+    onnx("Mean", 8, &[many("data_0")], NONE, shapes::variadic),
+    onnx("Equal", 7, AB, NONE, shapes::compared),
+    onnx("Greater", 7, AB, NONE, shapes::compared),
+    onnx("Less", 7, AB, NONE, shapes::compared),
+    onnx("GreaterOrEqual", 12, AB, NONE, shapes::compared),
+    onnx("LessOrEqual", 12, AB, NONE, shapes::compared),
+    onnx("And", 7, AB, NONE, shapes::logical),
+    onnx("Or", 7, AB, NONE, shapes::logical),
+    onnx("Not", 1, X, NONE, shapes::not),
+    onnx("Where", 9, &[required("condition"), required("X"), required("Y")], NONE, shapes::chosen),
+    onnx(
+        "DepthToSpace",
+        1,
+        &[required("input")],
+        &[known("blocksize", Says::Int(1, 64)).must(), known("mode", Says::Text(&["DCR", "CRD"])).since(11)],
+        shapes::blocks,
+    ),
+    onnx("SpaceToDepth", 1, &[required("input")], &[known("blocksize", Says::Int(1, 64)).must()], shapes::blocks),
+    onnx("Tile", 6, &[required("input"), required("repeats")], NONE, shapes::tile),
+];
+
 /// The entry of a node's operator.
 pub(super) fn find(node: &Node) -> Result<&'static Operator, Why> {
-    let entry = TABLE.iter().find(|o| o.name == node.op && o.microsoft == node.microsoft);
+    let entry = TABLE.iter().chain(IN_F32).find(|o| o.name == node.op && o.microsoft == node.microsoft);
     entry.ok_or_else(|| match node.op.split_once("::") {
         Some((domain, _)) => format!("its domain \"{domain}\" is unknown"),
-        None => "no int8 kernel for this operator in this build".into(),
+        None => "this operator is unknown here".into(),
     })
 }
 
@@ -415,14 +566,15 @@ mod tests {
     /// The table is searched by name and domain: a second entry would never be found.
     #[test]
     fn no_operator_stands_there_twice() {
-        for (i, a) in TABLE.iter().enumerate() {
-            assert!(!TABLE[..i].iter().any(|b| a.name == b.name && a.microsoft == b.microsoft), "{}", a.name);
+        let all: Vec<&Operator> = TABLE.iter().chain(IN_F32).collect();
+        for (i, a) in all.iter().enumerate() {
+            assert!(!all[..i].iter().any(|b| a.name == b.name && a.microsoft == b.microsoft), "{}", a.name);
         }
     }
 
     #[test]
     fn only_the_last_input_may_be_many() {
-        for operator in TABLE {
+        for operator in TABLE.iter().chain(IN_F32) {
             let before = operator.inputs.len().saturating_sub(1);
             assert!(operator.inputs[..before].iter().all(|i| i.kind != Presence::Many), "{}", operator.name);
         }

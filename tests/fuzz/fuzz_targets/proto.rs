@@ -9,6 +9,8 @@ fuzz_target!(|data: &[u8]| {
     if engine.macs() < 1 << 22 && engine.arena_bytes() < 1 << 20 {
         let input = vec![7; engine.spec().input.iter().product()];
         let mut logits = vec![0; engine.spec().logits];
-        engine.infer(&input, &mut logits).expect("lengths are the model's own");
+        // An island's numbers may leave what f32 holds.
+        let ran = engine.infer(&input, &mut logits);
+        assert!(ran.is_ok() || engine.spec().islands > 0, "lengths are the model's own: {ran:?}");
     }
 });

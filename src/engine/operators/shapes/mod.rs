@@ -4,11 +4,13 @@
 //! operators that treat each value by itself.
 
 mod moves;
+mod reals;
 mod sums;
 
 use super::{Call, Fact, Why, broadcast, elements};
 use crate::engine::proto::{Type, Values};
 pub(super) use moves::*;
+pub(super) use reals::*;
 pub(super) use sums::*;
 pub(in crate::engine) use {
     moves::{Taken, taken},

@@ -231,6 +231,10 @@ pub(in crate::engine::operators) fn size(_: &Call<'_>) -> Facts {
 pub(in crate::engine::operators) fn gather(call: &Call<'_>) -> Facts {
     let Fact { ty, dims } = call.fact(0)?;
     let axis = call.axis("axis", 0, dims.len())?;
+    let indices = call.constant(1).and_then(Constant::integers).unwrap_or_default();
+    if let Some(beyond) = indices.iter().find(|i| axis_of(**i, dims[axis]).is_err()) {
+        return Err(format!("index {beyond} of {}", dims[axis]));
+    }
     one(*ty, [&dims[..axis], call.dims(1)?, &dims[axis + 1..]].concat())
 }
 

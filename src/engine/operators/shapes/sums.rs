@@ -187,7 +187,7 @@ pub(in crate::engine) fn reduced_axes(
     }
 }
 
-pub(in crate::engine::operators) fn reduce_mean(call: &Call<'_>) -> Facts {
+pub(in crate::engine::operators) fn reduced(call: &Call<'_>) -> Facts {
     call.real(0)?;
     let dims = call.dims(0)?;
     let axes = reduced_axes(call.numbers(1, "axes")?, dims.len(), call.int("noop_with_empty_axes", 0) != 0)?;

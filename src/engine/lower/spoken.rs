@@ -1,0 +1,184 @@
+//! How an island is said to tract: its nodes, constants and values as ONNX messages.
+//!
+//! Where tract reads an operator in another way than ONNX defines it, the node is written in operators that both read alike, or
+//! refused.
+
+use super::Why;
+use crate::engine::operators::{Reading, spread_pads};
+use crate::engine::proto::{Attribute, Constant, Node, Type, Values};
+use tract_onnx::pb;
+
+/// A value's name, type and shape.
+pub(in crate::engine) fn value_info(name: &str, ty: Type, dims: &[usize]) -> pb::ValueInfoProto {
+    use pb::tensor_shape_proto::{Dimension, dimension::Value as D};
+    let dim = dims.iter().map(|&d| Dimension { value: Some(D::DimValue(d as i64)), ..Default::default() }).collect();
+    let tensor = pb::type_proto::Tensor { elem_type: ty.number(), shape: Some(pb::TensorShapeProto { dim }) };
+    let ty = pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
+    pb::ValueInfoProto { name: name.into(), r#type: Some(ty), ..Default::default() }
+}
+
+/// A constant.
+pub(super) fn tensor(name: &str, constant: &Constant) -> Result<pb::TensorProto, Why> {
+    use pb::tensor_proto::DataType as D;
+    let (ty, raw_data) = match &constant.values {
+        Values::F32(v) => (D::Float, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        Values::I32(v) => (D::Int32, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        Values::I64(v) => (D::Int64, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        Values::Bool(v) => (D::Bool, v.iter().map(|&x| x.into()).collect()),
+        other => return Err(format!("it reads a constant of {}", other.element())),
+    };
+    let dims = constant.dims.iter().map(|&d| d as i64).collect();
+    Ok(pb::TensorProto { name: name.into(), dims, data_type: ty as i32, raw_data, ..Default::default() })
+}
+
+/// A node's name in its island: the file's may stand there twice, and be of any length.
+pub(super) fn name_of(i: usize) -> String {
+    format!("node{i}")
+}
+
+/// Adds node `i` to an island's graph.
+pub(super) fn say(reading: &Reading<'_>, i: usize, graph: &mut pb::GraphProto) -> Result<(), Why> {
+    let node = &reading.graph.nodes[i];
+    let real = |name: &str, default: f32| match node.attributes.get(name) {
+        Some(Attribute::Float(x)) => *x,
+        _ => default,
+    };
+    let mut said = Said { i, node, graph, inner: 0 };
+    match node.op.as_str() {
+        // Tract has it with another argument of its exponential.
+        "Celu" => {
+            let alpha = said.constant(real("alpha", 1.0))?;
+            let scaled = said.inner("Div", vec![node.inputs[0].clone(), alpha.clone()]);
+            let curved = said.inner("Elu", vec![scaled]);
+            said.last("Mul", vec![curved, alpha]);
+        }
+        // Tract takes no notice of alpha.
+        "Swish" if real("alpha", 1.0) != 1.0 => {
+            let alpha = said.constant(real("alpha", 1.0))?;
+            let scaled = said.inner("Mul", vec![node.inputs[0].clone(), alpha]);
+            let gate = said.inner("Sigmoid", vec![scaled]);
+            said.last("Mul", vec![node.inputs[0].clone(), gate]);
+        }
+        op => {
+            known_as_defined(reading, node)?;
+            said.graph.node.push(pb::NodeProto {
+                name: name_of(i),
+                op_type: op.into(),
+                input: node.inputs.clone(),
+                output: node.outputs.clone(),
+                attribute: attributes(node),
+                ..Default::default()
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what tract and ONNX, or ONNX's own evaluators among themselves, read differently.
+fn known_as_defined(reading: &Reading<'_>, node: &Node) -> Result<(), Why> {
+    let dims = |i: usize| node.inputs.get(i).and_then(|name| reading.dims(name)).unwrap_or_default();
+    let constant = |i: usize| node.inputs.get(i).and_then(|name| reading.constant(name));
+    match (node.op.as_str(), node.attributes.get("coordinate_transformation_mode")) {
+        ("Resize", Some(Attribute::Text(mode))) if mode == "align_corners" => {
+            let sides = constant(2).map(|c| &c.values);
+            let Some(Values::F32(scales)) = sides else { return Ok(()) };
+            let axes: Vec<usize> = match node.attributes.get("axes") {
+                Some(Attribute::Ints(axes)) => axes.iter().map(|&a| a.rem_euclid(dims(0).len() as i64) as usize).collect(),
+                _ => (0..dims(0).len()).collect(),
+            };
+            let whole = |(axis, scale): (&usize, &f32)| (dims(0)[*axis] as f32 * scale).fract() == 0.0;
+            match axes.iter().zip(scales).all(whole) {
+                true => Ok(()),
+                false => Err(format!("align_corners with scales {scales:?} of {:?}, which give no whole sides", dims(0))),
+            }
+        }
+        ("Gather", _) if constant(1).is_none() => Err("its indices are computed, expected constants".into()),
+        ("Pad", _) => {
+            let stated = match node.attributes.get("pads") {
+                Some(Attribute::Ints(pads)) => Some(pads.clone()),
+                _ => constant(1).and_then(Constant::integers),
+            };
+            let axes = constant(3).and_then(Constant::integers);
+            let pads = spread_pads(&stated.unwrap_or_default(), axes.as_deref(), dims(0).len())?;
+            match pads.as_flattened().iter().any(|p| *p < 0) {
+                true => Err(format!("pads {pads:?}, expected none below 0")),
+                false => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A node that is being said in several.
+struct Said<'a> {
+    i: usize,
+    node: &'a Node,
+    graph: &'a mut pb::GraphProto,
+    inner: usize,
+}
+
+impl Said<'_> {
+    fn constant(&mut self, x: f32) -> Result<String, Why> {
+        let name = format!("{}.constant", name_of(self.i));
+        self.graph.initializer.push(tensor(&name, &Constant { dims: Vec::new(), values: Values::F32(vec![x]) })?);
+        Ok(name)
+    }
+
+    fn inner(&mut self, op: &str, input: Vec<String>) -> String {
+        self.inner += 1;
+        let name = format!("{}.{}", name_of(self.i), self.inner);
+        self.push(name.clone(), op, input, vec![name.clone()]);
+        name
+    }
+
+    fn last(&mut self, op: &str, input: Vec<String>) {
+        self.push(name_of(self.i), op, input, self.node.outputs.clone());
+    }
+
+    fn push(&mut self, name: String, op: &str, input: Vec<String>, output: Vec<String>) {
+        self.graph.node.push(pb::NodeProto { name, op_type: op.into(), input, output, ..Default::default() });
+    }
+}
+
+fn attributes(node: &Node) -> Vec<pb::AttributeProto> {
+    let mut all: Vec<pb::AttributeProto> = node.attributes.iter().filter_map(|(k, v)| attribute(k, v)).collect();
+    // Halves are f32 everywhere here.
+    let to = all.iter_mut().filter(|a| node.op == "Cast" && a.name == "to");
+    to.for_each(|a| a.i = Type::of_number(a.i).number().into());
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
+fn attribute(name: &str, value: &Attribute) -> Option<pb::AttributeProto> {
+    use pb::attribute_proto::AttributeType as T;
+    let mut a = pb::AttributeProto { name: name.into(), ..Default::default() };
+    let ty = match value {
+        Attribute::Int(v) => {
+            a.i = *v;
+            T::Int
+        }
+        Attribute::Float(v) => {
+            a.f = *v;
+            T::Float
+        }
+        Attribute::Ints(v) => {
+            a.ints = v.clone();
+            T::Ints
+        }
+        Attribute::Floats(v) => {
+            a.floats = v.clone();
+            T::Floats
+        }
+        Attribute::Text(v) => {
+            a.s = v.clone().into_bytes();
+            T::String
+        }
+        Attribute::Tensor(c) => {
+            a.t = tensor("", c).ok();
+            T::Tensor
+        }
+        Attribute::Other => return None,
+    };
+    a.r#type = ty as i32;
+    Some(a)
+}
