@@ -12,6 +12,8 @@ mod operation;
 mod operators;
 pub mod oracle;
 mod plan;
+pub mod proof;
+mod proof_spelling;
 pub mod proto;
 
 use crate::kernels::Kernels;

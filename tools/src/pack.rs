@@ -8,7 +8,7 @@ use crate::data::{
 };
 use crate::decision::Decision;
 use crate::evaluate::Evaluation;
-use crate::graph::Normalise;
+use crate::graph::{Normalise, with_outputs};
 use crate::metrics;
 use crate::parity;
 use crate::run::{FitName, Run};
@@ -18,7 +18,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use tagpin::bundle::{self, Bundle, Contract, Fit, Hex, Input, Tables, Tag, sha256};
 use tagpin::decide::{TagRule, Task};
-use tagpin::engine::{Absorbed, Engine};
+use tagpin::engine::{Absorbed, Engine, Refusal, proof};
+use tagpin::preprocess::{Preprocessor, Target};
 use tagpin::quant;
 
 /// Pack a run folder, or an int8 ONNX file, into a bundle.
@@ -48,6 +49,12 @@ pub struct Pack {
     /// Roles of tags; over what a run says of the same tags.
     #[command(flatten)]
     pub roles: RoleFlags,
+    /// The output that has the scores, where the ONNX file has several; the others are left out.
+    #[arg(long, value_name = "NAME", requires = "onnx")]
+    pub output: Option<String>,
+    /// Folder of images with which the bundle is proved against its file; without it inputs are drawn.
+    #[arg(long)]
+    pub images: Option<PathBuf>,
     /// Bundle to write; its card gets the same name with `.md`.
     #[arg(long)]
     pub out: PathBuf,
@@ -93,7 +100,12 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
         bail!("the graph ends in {:?}, the task is {:?}; change --task", spec.absorbed, i.task);
     }
     let real = i.normalise.table();
-    let int8: Vec<u8> = real.iter().map(|&x| quant::quantise(x, spec.scale, spec.zero_point) as u8).collect();
+    // An input in f32 is given as codes: the byte less 128, which the engine looks up in the real table.
+    let code = |(i, &x): (usize, &f32)| match spec.real_input {
+        true => (i % 256) as u8 ^ 128,
+        false => quant::quantise(x, spec.scale, spec.zero_point) as u8,
+    };
+    let int8: Vec<u8> = real.iter().enumerate().map(code).collect();
     let real: Vec<u8> = real.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut tags = heapless::Vec::new();
     for ((name, rule), role) in i.tags.iter().zip(&i.rules).zip(i.roles.in_order(&i.tags)) {
@@ -115,11 +127,70 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
         graph_sha256: sha256(onnx),
         dataset_sha256: i.dataset_sha256,
         run_sha256: i.run_sha256,
-        mixed: false,
+        mixed: spec.islands > 0,
     };
     let bytes = bundle::write(&contract, onnx, &[])?;
     Engine::from_bundle(&Bundle::read(&bytes)?)?;
     Ok(bytes)
+}
+
+/// Inputs with which a plan is proved where no images are given, and the most that are taken of those.
+const DRAWN: usize = 2;
+const IMAGES: usize = 4;
+const SEED: u64 = 1;
+
+/// Runs the plan and, by tract in f32, the file itself on a few inputs; refuses where they part by more than rounding. `images`: a
+/// folder of images, fitted as the bundle says; without one the inputs are drawn.
+pub fn prove(onnx: &[u8], i: &Ingredients, images: Option<&Path>) -> Result<()> {
+    let engine = Engine::load(onnx)?;
+    let spec = engine.spec();
+    let [h, w, c] = spec.input;
+    let real = i.normalise.table();
+    let value = |channel: usize, code: i8| real[256 * channel + (code as u8 ^ 128) as usize];
+    let inputs = match images {
+        None => proof::drawn(h * w * c, DRAWN, SEED),
+        Some(folder) => images_of(folder, (h, w), i.fit)?
+            .iter()
+            .map(|rgb| {
+                let code = |(at, &byte): (usize, &u8)| match spec.real_input {
+                    true => (byte ^ 128) as i8,
+                    false => quant::quantise(real[256 * (at % 3) + byte as usize], spec.scale, spec.zero_point),
+                };
+                rgb.iter().enumerate().map(code).collect()
+            })
+            .collect(),
+    };
+    let found = proof::prove(onnx, &inputs, Some(&value))?;
+    if let Some(Refusal { node, op, why }) = found.parted {
+        bail!("node \"{node}\" ({op}): {why}; not packed, because the bundle would not give the file's scores");
+    }
+    println!("proved: {} tensors agree with the file run by tract in f32 on {} inputs", found.agree, inputs.len());
+    for Refusal { node, op, why } in found.unread.iter().take(10) {
+        println!("note: node \"{node}\" ({op}) was not compared: {why}");
+    }
+    Ok(())
+}
+
+/// The first images of a folder, as the device prepares them: `[h, w, 3]` each.
+fn images_of(folder: &Path, (h, w): (usize, usize), fit: Fit) -> Result<Vec<Vec<u8>>> {
+    let listing =
+        tagpin::pictures::list(folder).with_context(|| format!("--images {} cannot be listed", folder.display()))?;
+    let mut preprocessor = Preprocessor::new(Target { width: w as u16, height: h as u16, fit, roi: None });
+    let mut all = Vec::new();
+    for file in &listing.files {
+        if let Ok(bytes) = tagpin::pictures::read(file, tagpin::pictures::Budget::HOST.0)
+            && let Ok(rgb) = crate::data::rgb_of(&bytes, &mut preprocessor)
+        {
+            all.push(rgb);
+        }
+        if all.len() == IMAGES {
+            break;
+        }
+    }
+    match all.is_empty() {
+        true => bail!("--images {}: no image could be decoded there", folder.display()),
+        false => Ok(all),
+    }
 }
 
 fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
@@ -277,7 +348,12 @@ pub fn run(args: &Pack) -> Result<()> {
         (Some(folder), _) => pack_run(&Run::open(folder)?, &args.out, args.force, &args.roles),
         (None, Some(onnx)) => {
             let bytes = std::fs::read(onnx).with_context(|| format!("{} cannot be read", onnx.display()))?;
+            let bytes = match &args.output {
+                Some(name) => with_outputs(&bytes, std::slice::from_ref(name))?,
+                None => bytes,
+            };
             let ingredients = foreign(args, &bytes)?;
+            prove(&bytes, &ingredients, args.images.as_deref())?;
             write(&args.out, args.force, &bytes, &ingredients, None)
         }
         (None, None) => bail!("name a run folder, or --onnx FILE"),
@@ -288,7 +364,9 @@ pub fn run(args: &Pack) -> Result<()> {
 pub fn pack_run(run: &Run, out: &Path, force: bool, roles: &RoleFlags) -> Result<()> {
     let made =
         Made { run, evaluation: Evaluation::of(run)?, parity: run_folder::read_json(&run.file("parity.json"), "parity")? };
-    write(out, force, &run.int8()?, &of_run(run, roles)?, Some(&made))
+    let (onnx, ingredients) = (run.int8()?, of_run(run, roles)?);
+    prove(&onnx, &ingredients, None)?;
+    write(out, force, &onnx, &ingredients, Some(&made))
 }
 
 fn write(out: &Path, force: bool, onnx: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> Result<()> {

@@ -431,8 +431,30 @@ fn somebody_elses_onnx_file_is_packed_or_refused_with_a_reason() {
     assert!(
         refused(&["pack", "--onnx", &tiny, "--tags", "tags.txt", "--out", "x.tagpin"], &at).contains("2 tags for 4 logits")
     );
-    let text = refused(&["pack", "--onnx", &data("tiny_lrn.onnx"), "--tags", "numbered", "--out", "x.tagpin"], &at);
+    let text = refused(&["pack", "--onnx", &data("tiny_refused.onnx"), "--tags", "numbered", "--out", "x.tagpin"], &at);
     assert!(text.contains("node \"normalise\" (LRN)"), "{text}");
+}
+
+/// A graph with a float operator inside is packed with the contract's `mixed` set; without it the bundle is refused.
+#[test]
+fn a_mixed_graph_is_packed_as_mixed() {
+    use tagpin::bundle::{self, Bundle};
+    use tagpin::engine::Engine;
+    let at = folder("mixed");
+    let tiny = |name: &str| format!("{}/../tests/data/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+    for (name, mixed) in [("tiny_lrn", true), ("tiny_qdq", false)] {
+        let said = run(&["pack", "--onnx", &tiny(name), "--tags", "numbered", "--out", &format!("{name}.tagpin")], &at);
+        assert!(said.contains("proved"), "{said}");
+        let bytes = std::fs::read(at.join(name).with_extension("tagpin")).unwrap();
+        let bundle = Bundle::read(&bytes).unwrap();
+        assert_eq!(bundle.contract.mixed, mixed, "{name}");
+        assert_eq!(Engine::from_bundle(&bundle).unwrap().spec().islands, usize::from(mixed), "{name}");
+        let mut contract = bundle.contract.clone();
+        contract.mixed = !mixed;
+        let lying = bundle::write(&contract, bundle.graph, &[]).unwrap();
+        let why = Engine::from_bundle(&Bundle::read(&lying).unwrap()).unwrap_err().to_string();
+        assert!(why.contains("mixed"), "{why}");
+    }
 }
 
 #[test]

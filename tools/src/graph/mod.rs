@@ -8,7 +8,7 @@ mod write;
 
 pub use read::read;
 pub use run::Runner;
-pub use write::{Quant, QuantWeights, Quantised, write};
+pub use write::{Quant, QuantWeights, Quantised, with_outputs, write};
 
 use anyhow::{Result, bail, ensure};
 
