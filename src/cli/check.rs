@@ -113,6 +113,9 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             settings.renamed.iter().for_each(|r| println!("warning  settings: {r}"));
             let has_distance = bundle.section(Section::Distance).is_some();
             settings.warnings(has_distance).iter().for_each(|w| println!("warning  settings: {w}"));
+            if let Some(why) = settings.unguarded() {
+                line(&mut problems, "belt", Err(why.to_string()));
+            }
             match source(&settings, &bundle.contract.input) {
                 Err(why) => line(&mut problems, "source", Err(why)),
                 Ok((found, automatics)) => {

@@ -46,14 +46,17 @@ fn output(o: &OutputSettings) -> OutputRecord {
     let (mode, width) = match (&o.drive, o.mode) {
         (Drive::Busy, _) => ("busy", None),
         (Drive::Ready, _) => ("ready", None),
+        (Drive::Fault, _) => ("fault", None),
+        (Drive::Trigger, Mode::Pulse(width)) => ("trigger", Some(width.micros().0)),
+        (Drive::Trigger, Mode::Level | Mode::Latched) => ("trigger", None),
         (Drive::Heartbeat(period), _) => ("heartbeat", Some(period.micros().0 / 2)),
         (Drive::Calls(_), Mode::Level) => ("level", None),
         (Drive::Calls(_), Mode::Pulse(width)) => ("pulse", Some(width.micros().0)),
         (Drive::Calls(_), Mode::Latched) => ("latched", None),
     };
     let (delay, delay_counts) = match (&o.drive, o.delay) {
-        (Drive::Calls(_), Travel::Time(span)) => (Some(span.0), None),
-        (Drive::Calls(_), Travel::Counts(counts)) => (None, Some(counts)),
+        (Drive::Calls(_) | Drive::Trigger, Travel::Time(span)) => (Some(span.0), None),
+        (Drive::Calls(_) | Drive::Trigger, Travel::Counts(counts)) => (None, Some(counts)),
         _ => (None, None),
     };
     OutputRecord {

@@ -153,6 +153,9 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     if settings.mode != LineMode::State && kernel_drives && board.after_death() == AfterDeath::Persists {
         eprintln!("tagpin: lines keep their last level if this program is killed; `tagpin check` says how to change that");
     }
+    if let Some(why) = settings.unguarded() {
+        eprintln!("tagpin: warning: {why}");
+    }
     // Vision holds what it needs of it; the graph's bytes are as many again as the engine's weights.
     drop(bundle);
     drop(model);

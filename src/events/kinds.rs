@@ -16,6 +16,10 @@ pub enum FaultKind {
     LateEdge,
     /// A pulse would have come so late that it would meet the next part: it did not fire.
     MissedEdge,
+    /// A part that a pulse threw out was not seen behind the gate.
+    NotRejected,
+    /// Something was seen behind the gate, and no pulse had thrown it out.
+    UnexpectedConfirmation,
     /// The board is in trouble.
     Board(Trouble),
     /// `--record` cannot write.
@@ -26,7 +30,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Line(Reason::NoFrame),
         Self::Line(Reason::Frozen),
         Self::Line(Reason::Stale),
@@ -46,6 +50,8 @@ impl FaultKind {
         Self::FrozenPassed,
         Self::LateEdge,
         Self::MissedEdge,
+        Self::NotRejected,
+        Self::UnexpectedConfirmation,
         Self::Board(Trouble::UnderVoltage),
         Self::Board(Trouble::Throttled),
         Self::Record,
@@ -60,6 +66,8 @@ impl FaultKind {
             Self::FrozenPassed => "frozen_passed",
             Self::LateEdge => "late_edge",
             Self::MissedEdge => "missed_edge",
+            Self::NotRejected => "not_rejected",
+            Self::UnexpectedConfirmation => "unexpected_confirmation",
             Self::Board(trouble) => trouble.name(),
             Self::Record => "record",
             Self::Sink => "sink",

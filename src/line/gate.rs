@@ -8,6 +8,7 @@
 //! A pulse has its full width from the moment at which it was done. One that could not be done within its line's window
 //! is missed: it would hit the next part, so it does not fire at all. A level or latched line takes its newest due state.
 
+use super::confirm::{ConfirmRules, Confirmations};
 use super::{LineMask, MAX_LINES, MAX_PARTS, Moment, PartId, Travel};
 use crate::time::{Instant, Micros};
 use heapless::{Deque, Vec};
@@ -23,6 +24,15 @@ pub enum Shape {
     Latched,
 }
 
+/// What calls for a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalledBy {
+    /// A part whose verdict does.
+    Verdict,
+    /// Each part, whatever becomes of it: a flash, or a camera's trigger.
+    Trigger,
+}
+
 /// One output line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateLine {
@@ -32,6 +42,8 @@ pub struct GateLine {
     pub shape: Shape,
     /// How late a pulse may begin; later it does not fire.
     pub window: Micros,
+    /// What calls for it.
+    pub by: CalledBy,
 }
 
 /// [`MAX_PARTS`] parts are in flight already.
@@ -96,6 +108,9 @@ pub struct Gate {
     parts: Deque<InFlight, MAX_PARTS>,
     ends: [Option<(Instant, PartId)>; MAX_LINES],
     late: u64,
+    confirmations: Confirmations,
+    /// Whether something failed that nobody has acknowledged.
+    fault: bool,
 }
 
 impl Gate {
@@ -103,7 +118,46 @@ impl Gate {
     /// Panics if there are more lines.
     pub fn new(lines: &[Option<GateLine>], late_calls: LineMask) -> Self {
         let lines = Vec::from_slice(lines).expect("settings hold at most MAX_LINES outputs");
-        Self { lines, late_calls, parts: Deque::new(), ends: [None; MAX_LINES], late: 0 }
+        Self {
+            lines,
+            late_calls,
+            parts: Deque::new(),
+            ends: [None; MAX_LINES],
+            late: 0,
+            confirmations: Confirmations::new(None),
+            fault: false,
+        }
+    }
+
+    /// The same gate with an input behind it that sees what a line throws out.
+    pub fn confirming(self, rules: Option<ConfirmRules>) -> Self {
+        Self { confirmations: Confirmations::new(rules), ..self }
+    }
+
+    /// The input behind the gate saw something at `at`; the part that it is. Where none is waited for, that is a fault.
+    pub fn confirm(&mut self, at: Instant) -> Option<PartId> {
+        let part = self.confirmations.seen(at);
+        self.fault |= part.is_none();
+        part
+    }
+
+    /// The next part that a pulse was for and that was not seen behind the gate in time: a fault; call until there is none.
+    pub fn not_rejected(&mut self, now: Instant) -> Option<PartId> {
+        let part = self.confirmations.not_seen(now);
+        self.fault |= part.is_some();
+        part
+    }
+
+    /// Whether there was a fault that nobody has acknowledged: the line went safe, an edge was missed, or what was seen behind
+    /// the gate is not what was thrown out.
+    pub const fn has_fault(&self) -> bool {
+        self.fault
+    }
+
+    /// Lines that verdicts call for.
+    fn by_verdict(&self) -> LineMask {
+        let by = |l: &Option<GateLine>| l.is_some_and(|l| l.by == CalledBy::Verdict);
+        self.lines.iter().enumerate().fold(0, |mask, (i, l)| mask | (by(l) as LineMask) << i)
     }
 
     /// A part's trigger; parts come in the order of their triggers.
@@ -126,9 +180,10 @@ impl Gate {
 
     /// A part that cannot be told from another gets the late action, decided or not, unless it has been at a gate.
     pub fn doubt(&mut self, id: PartId) -> Decided {
+        let by_verdict = self.by_verdict();
         match self.parts.iter_mut().find(|p| p.id == id) {
             None => Decided::Gone,
-            Some(part) if part.settled || part.passed != 0 => Decided::Late,
+            Some(part) if part.settled || part.passed & by_verdict != 0 => Decided::Late,
             Some(part) => {
                 part.calls = Some(self.late_calls);
                 part.settled = true;
@@ -183,13 +238,16 @@ impl Gate {
         let late_calls = self.late_calls;
         let part = self.parts.get_mut(at).expect("the place was just found");
         part.passed |= 1 << line;
-        if part.calls.is_none() {
+        let GateLine { shape, window, by, .. } = self.lines[line as usize].expect("absent lines are never due");
+        if by == CalledBy::Verdict && part.calls.is_none() {
             part.settled = true;
             self.late += 1;
         }
-        let called = *part.calls.get_or_insert(late_calls) >> line & 1 == 1;
+        let called = match by {
+            CalledBy::Verdict => *part.calls.get_or_insert(late_calls) >> line & 1 == 1,
+            CalledBy::Trigger => true,
+        };
         let id = part.id;
-        let GateLine { shape, window, .. } = self.lines[line as usize].expect("absent lines are never due");
         let missed = called && matches!(shape, Shape::Pulse(_)) && now.since(due) > window;
         let active = match shape {
             Shape::Level => called,
@@ -197,6 +255,7 @@ impl Gate {
             Shape::Pulse(width) => {
                 let end = &mut self.ends[line as usize];
                 if called && !missed {
+                    self.confirmations.await_part(line, id, now);
                     let until = now.plus(width);
                     *end = Some(end.filter(|(at, _)| *at > until).unwrap_or((until, id)));
                 }
@@ -209,6 +268,7 @@ impl Gate {
             *end = end.filter(|(at, _)| *at == NEVER).or(Some((NEVER, id)));
         }
         self.leave();
+        self.fault |= missed;
         let cause = match (called, missed) {
             (_, true) => Cause::Missed,
             (true, false) => Cause::Called,
@@ -219,14 +279,16 @@ impl Gate {
 
     /// Parts that have passed all gates leave.
     fn leave(&mut self) {
+        let by_verdict = self.by_verdict();
         let all = self.lines.iter().enumerate().fold(0, |mask, (i, l)| mask | (l.is_some() as LineMask) << i);
-        while self.parts.front().is_some_and(|p| p.passed == all && (all != 0 || p.calls.is_some())) {
+        while self.parts.front().is_some_and(|p| p.passed == all && (by_verdict != 0 || p.calls.is_some())) {
             self.parts.pop_front();
         }
     }
 
-    /// Latched lines may go to rest.
+    /// Latched lines may go to rest, and what failed is known.
     pub fn acknowledge(&mut self, now: Instant) {
+        self.fault = false;
         for end in &mut self.ends {
             if let Some((at, part)) = *end
                 && at == NEVER
@@ -242,14 +304,25 @@ impl Gate {
             let part = self.parts.iter().find(|p| p.passed >> i & 1 == 0)?;
             (*line)?.delay.due(part.trigger)
         });
-        gates.chain(self.ends.iter().flatten().map(|(at, _)| *at).filter(|at| *at != NEVER)).min()
+        let ends = self.ends.iter().flatten().map(|(at, _)| *at).filter(|at| *at != NEVER);
+        gates.chain(ends).chain(self.confirmations.next_due()).min()
     }
 
-    /// Forgets all parts and pulses: the line went safe. Returns how many parts were in flight.
+    /// Forgets all parts and pulses: the line went safe. Returns how many parts were in flight. What was thrown out by then may
+    /// still be seen.
     pub fn clear(&mut self) -> usize {
         let parts = self.parts.len();
         self.parts.clear();
         self.ends = [None; MAX_LINES];
+        self.fault = true;
+        parts
+    }
+
+    /// The same at the run's end: nothing is waited for any more, and nothing has failed.
+    pub fn stop(&mut self) -> usize {
+        let parts = self.clear();
+        self.confirmations.clear();
+        self.fault = false;
         parts
     }
 

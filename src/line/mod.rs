@@ -9,13 +9,15 @@
 //! with the belt's position. *Travel*: how far a part goes, in time or in encoder counts. *Late*: no verdict when the part is
 //! at its first gate.
 
+mod confirm;
 mod encoder;
 mod gate;
 mod intake;
 mod parts;
 
+pub use confirm::ConfirmRules;
 pub use encoder::{Channel, Encoder};
-pub use gate::{Cause, Decided, Full, Gate, GateLine, Move, Shape};
+pub use gate::{CalledBy, Cause, Decided, Full, Gate, GateLine, Move, Shape};
 pub use intake::{Admission, Intake, Spacing, TooClose};
 pub use parts::{Line, Opened, Part, PartRules, Taken};
 

@@ -22,7 +22,12 @@ fn exposed(n: u64) -> CapturedAt {
 }
 
 fn pulse(delay: u32, width: u32) -> Option<GateLine> {
-    Some(GateLine { delay: after(delay), shape: Shape::Pulse(Millis(width).micros()), window: Millis(width).micros() })
+    Some(GateLine {
+        delay: after(delay),
+        shape: Shape::Pulse(Millis(width).micros()),
+        window: Millis(width).micros(),
+        by: CalledBy::Verdict,
+    })
 }
 
 /// All moves due by `until`, each done when it is due, as (ms, line, active, part).
@@ -31,6 +36,7 @@ fn moves(gate: &mut Gate, until: u64) -> std::vec::Vec<(u64, u8, bool, u64)> {
     while let Some(due) = gate.next_due().filter(|due| *due <= ms(until)) {
         let done = std::iter::from_fn(|| gate.step(Moment::at(due)));
         all.extend(done.map(|m| (m.due.as_micros() / 1000, m.line, m.active, m.part.0)));
+        while gate.not_rejected(due).is_some() {}
     }
     all
 }
@@ -183,7 +189,7 @@ fn a_late_pulse_has_its_full_width_within_its_window_and_is_missed_beyond_it() {
 
 #[test]
 fn a_latched_line_stays_until_it_is_acknowledged() {
-    let line = Some(GateLine { delay: after(10), shape: Shape::Latched, window: Micros(0) });
+    let line = Some(GateLine { delay: after(10), shape: Shape::Latched, window: Micros(0), by: CalledBy::Verdict });
     let mut gate = Gate::new(&[line], 0);
     for (id, at, calls) in [(1, 0, 1), (2, 50, 0)] {
         gate.open(PartId(id), moment(at)).unwrap();
@@ -195,9 +201,132 @@ fn a_latched_line_stays_until_it_is_acknowledged() {
     assert_eq!(moves(&mut gate, 1000), [(1000, 0, false, 1)]);
 }
 
+/// A pulse on each trigger and one on a reject, with a sensor behind the second that must see a part within 50 ms.
+fn confirmed() -> Gate {
+    let flash = GateLine { by: CalledBy::Trigger, ..pulse(10, 5).unwrap() };
+    Gate::new(&[Some(flash), pulse(100, 20)], 0b10).confirming(Some(ConfirmRules { line: 1, within: Millis(50).micros() }))
+}
+
+#[test]
+fn a_trigger_line_moves_for_each_part_at_its_own_moment_whatever_is_decided() {
+    let mut gate = confirmed();
+    for (id, at) in [(1, 0), (2, 30)] {
+        gate.open(PartId(id), moment(at)).unwrap();
+    }
+    // It says nothing of a verdict: the part is neither late nor beyond doubt when only this line was passed.
+    assert_eq!(moves(&mut gate, 50), [(10, 0, true, 1), (15, 0, false, 1), (40, 0, true, 2), (45, 0, false, 2)]);
+    assert_eq!((gate.late(), gate.undecided(), gate.in_flight()), (0, 2, 2));
+    assert_eq!((gate.decide(PartId(1), 0), gate.doubt(PartId(2))), (Decided::InTime, Decided::InTime));
+    let rest = moves(&mut gate, 200);
+    assert_eq!(rest[..3], [(100, 1, false, 1), (130, 1, true, 2), (150, 1, false, 2)]);
+    // A line of triggers alone keeps a part until it has its verdict.
+    let mut gate = Gate::new(&[Some(GateLine { by: CalledBy::Trigger, ..pulse(10, 5).unwrap() })], 0);
+    gate.open(PartId(1), moment(0)).unwrap();
+    moves(&mut gate, 50);
+    assert_eq!((gate.in_flight(), gate.decide(PartId(1), 0)), (1, Decided::InTime));
+    gate.step(moment(51));
+    assert_eq!(gate.in_flight(), 0);
+}
+
+#[test]
+fn a_part_that_was_thrown_out_must_be_seen_within_its_time_by_the_moment_of_the_sensor() {
+    const US: u64 = 1000;
+    let at = |us: u64| Instant::from_micros(us);
+    // Seen at, told at, in microseconds after the pulse's start: is it the part, and is the part found missing?
+    for (seen, told, expected) in [
+        (0, 1, true),
+        (50 * US, 50 * US, true),
+        (50 * US + 1, 50 * US + 1, false),
+        (50 * US, 70 * US + 1, true),
+        (50 * US, 70 * US + 2, false),
+    ] {
+        let mut gate = confirmed();
+        gate.open(PartId(1), moment(0)).unwrap();
+        moves(&mut gate, 100);
+        let start = 100 * US;
+        let mut missing = None;
+        // The owner of the outputs wakes whenever something is due.
+        let mut wake = |gate: &mut Gate, until: u64| {
+            while let Some(due) = gate.next_due().filter(|due| *due <= at(until)) {
+                while gate.step(Moment::at(due)).is_some() {}
+                missing = missing.or_else(|| gate.not_rejected(due).map(|part| (part, due)));
+            }
+        };
+        wake(&mut gate, start + told - 1);
+        let found = gate.confirm(at(start + seen));
+        wake(&mut gate, start + 1000 * US);
+        assert_eq!(found, expected.then_some(PartId(1)), "seen {seen}, told {told}");
+        let told_missing = (PartId(1), at(start + 70 * US + 1));
+        assert_eq!(missing, (!expected).then_some(told_missing), "seen {seen}, told {told}");
+        assert_eq!(gate.has_fault(), !expected);
+    }
+    let mut gate = confirmed();
+    assert_eq!((gate.confirm(ms(5)), gate.has_fault()), (None, true), "nothing was thrown out");
+    gate.acknowledge(ms(6));
+    assert!(!gate.has_fault());
+}
+
+#[test]
+fn pulses_that_meet_are_each_seen_and_a_pulse_that_was_missed_or_of_another_line_waits_for_nothing() {
+    let mut gate = confirmed();
+    for (id, at) in [(1, 0), (2, 10), (3, 500)] {
+        gate.open(PartId(id), moment(at)).unwrap();
+    }
+    gate.decide(PartId(3), 0b01);
+    moves(&mut gate, 130);
+    assert_eq!([120, 121, 122].map(|at| gate.confirm(ms(at)).map(|p| p.0)), [Some(1), Some(2), None]);
+    gate.acknowledge(ms(123));
+    moves(&mut gate, 1000);
+    assert_eq!((gate.not_rejected(ms(2000)), gate.has_fault()), (None, false));
+    // Beyond its window the pulse is missed: that is the fault, and nobody is looked for.
+    gate.open(PartId(4), moment(2000)).unwrap();
+    while gate.step(moment(2200)).is_some() {}
+    assert!(gate.has_fault(), "a missed edge is a fault");
+    assert_eq!((gate.not_rejected(ms(3000)), gate.not_rejected(ms(3030)), gate.next_due()), (None, None, None));
+}
+
+#[test]
+fn a_line_that_went_safe_is_a_fault_until_acknowledged_and_what_was_thrown_out_before_may_still_be_seen() {
+    let mut gate = confirmed();
+    gate.open(PartId(1), moment(0)).unwrap();
+    moves(&mut gate, 100);
+    assert!(!gate.has_fault());
+    gate.clear();
+    assert!(gate.has_fault());
+    gate.acknowledge(ms(101));
+    assert_eq!((gate.has_fault(), gate.confirm(ms(110))), (false, Some(PartId(1))));
+    gate.open(PartId(2), moment(200)).unwrap();
+    moves(&mut gate, 300);
+    gate.stop();
+    assert_eq!((gate.has_fault(), gate.next_due(), gate.not_rejected(ms(9000))), (false, None, None), "the run is over");
+}
+
+/// More parts than fit wait for the sensor: the oldest counts as not seen at once, and none is forgotten.
+#[test]
+fn parts_that_are_not_seen_are_told_one_by_one_however_many_they_are() {
+    let within = Millis(60_000).micros();
+    let mut gate = Gate::new(&[pulse(1, 1)], 1).confirming(Some(ConfirmRules { line: 0, within }));
+    const PARTS: u64 = MAX_PARTS as u64 + 3;
+    for id in 1..=PARTS {
+        gate.open(PartId(id), moment(10 * id)).unwrap();
+        while gate.step(moment(10 * id + 1)).is_some() {}
+    }
+    let missing = |gate: &mut Gate, at: Instant| {
+        std::iter::from_fn(|| gate.not_rejected(at)).map(|p| p.0).collect::<std::vec::Vec<_>>()
+    };
+    assert_eq!(missing(&mut gate, ms(10 * PARTS)), [1, 2, 3]);
+    assert!(missing(&mut gate, ms(100_000)).is_empty(), "over time only now, and a sighting may be on its way");
+    assert_eq!(missing(&mut gate, ms(100_020)), (4..=PARTS).collect::<std::vec::Vec<_>>());
+}
+
 #[test]
 fn a_belt_that_stops_keeps_its_parts_and_one_that_creeps_delays_them() {
-    let line = Some(GateLine { delay: Travel::Counts(50), shape: Shape::Pulse(Micros(1000)), window: Micros(1000) });
+    let line = Some(GateLine {
+        delay: Travel::Counts(50),
+        shape: Shape::Pulse(Micros(1000)),
+        window: Micros(1000),
+        by: CalledBy::Verdict,
+    });
     let mut gate = Gate::new(&[line], 0);
     gate.open(PartId(1), Moment { at: ms(0), position: 7 }).unwrap();
     gate.decide(PartId(1), 1);
@@ -375,7 +504,12 @@ fn all_interleavings_of_three_parts_and_two_outputs() {
 
 fn walk(given: &[(Fate, u64); 3], fault: u64, triggers: &[u64; 3], delays: &[u64; 2], late: LineMask) {
     let lines = [0, 1].map(|i| {
-        Some(GateLine { delay: Travel::Time(Micros(delays[i])), shape: Shape::Pulse(Micros(1)), window: Micros(0) })
+        Some(GateLine {
+            delay: Travel::Time(Micros(delays[i])),
+            shape: Shape::Pulse(Micros(1)),
+            window: Micros(0),
+            by: CalledBy::Verdict,
+        })
     });
     let mut gate = Gate::new(&lines, late);
     let mut calls = [[0u8; 2]; 3];

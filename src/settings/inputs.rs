@@ -1,4 +1,5 @@
-//! [trigger], [encoder] and [acknowledge]: what opens a part, where the belt is, and the button.
+//! [trigger], [encoder], [acknowledge] and [confirm]: what opens a part, where the belt is, the button, and what is seen
+//! behind the gate.
 
 use super::reader::Table;
 use super::values::{DAY_MS, TEN_MINUTES_MS, roi, travel};
@@ -99,6 +100,36 @@ pub(super) fn trigger(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_e
         rule: t.choice("too_close", &[("reject", TooClose::Reject), ("ignore", TooClose::Ignore), ("safe", TooClose::Safe)]),
     };
     TriggerTable { kind, part, spacing, max_latency, has_deadline }
+}
+
+/// Reads [confirm]: an input of its own, or the trigger's words.
+pub(super) fn confirm(
+    root: &mut Table<'_>,
+    inputs: &mut Vec<TriggerSpec>,
+    outputs: &[OutputSettings],
+) -> Option<ConfirmRules> {
+    if !root.has("confirm") {
+        return None;
+    }
+    let mut t = root.table("confirm");
+    let name = t.required("output");
+    let found = outputs.iter().position(|o| o.name == name);
+    let pulses = |o: &OutputSettings| matches!((&o.drive, o.mode), (Drive::Calls(_), Mode::Pulse(_)));
+    match found.map(|i| &outputs[i]) {
+        None => t.problem("output", format!("there is no [outputs.{name}]; name the output whose pulses throw parts out")),
+        Some(o) if !pulses(o) => {
+            t.problem("output", format!("{name} gives no pulse for single parts; name one with mode = \"pulse\""));
+        }
+        Some(_) => {}
+    }
+    let within = Millis(t.integer("within_ms", 200, 1..=60_000) as u32).micros();
+    let has_words = inputs.iter().any(|i| matches!(i, TriggerSpec::Stdin | TriggerSpec::Socket(_)));
+    if t.has("line") || t.has("chip") || !has_words {
+        let slope = slope(&mut t);
+        let line = input_line(&mut t, "line", slope, 1);
+        add_line(inputs, t.required("chip"), Role::Confirm, line);
+    }
+    Some(ConfirmRules { line: found? as u8, within })
 }
 
 /// Reads [encoder] and [acknowledge].

@@ -53,9 +53,11 @@ const CALLS: [(&str, Add); 5] = [
 ];
 
 /// What a word of `on` that stands alone makes of a line.
-const STATUS: [(&str, Read<Drive>); 3] = [
+const STATUS: [(&str, Read<Drive>); 5] = [
+    ("trigger", |_| Drive::Trigger),
     ("busy", |_| Drive::Busy),
     ("ready", |_| Drive::Ready),
+    ("fault", |_| Drive::Fault),
     ("heartbeat", |t| Drive::Heartbeat(Millis(t.integer("period_ms", 500, 10..=60_000) as u32))),
 ];
 
@@ -183,8 +185,11 @@ pub(super) fn outputs(
         }
         let drive = drive(&mut t, names);
         let (mut mode, mut delay, mut window) = (Mode::Level, Travel::NONE, edges.late);
-        if let Drive::Calls(_) = drive {
-            mode = t.choice("mode", &MODES)(&mut t);
+        if let Drive::Calls(_) | Drive::Trigger = drive {
+            let by_trigger = drive == Drive::Trigger;
+            // A trigger is a moment, so all that it can give is a pulse.
+            let modes = if by_trigger { &MODES[1..2] } else { &MODES[..] };
+            mode = t.choice("mode", modes)(&mut t);
             if !matches!(mode, Mode::Pulse(_)) && t.has("width_ms") {
                 t.problem("width_ms", "belongs to mode = \"pulse\" only; remove it or change the mode".into());
             }
@@ -199,7 +204,10 @@ pub(super) fn outputs(
                 }
                 Mode::Level | Mode::Latched => {}
             }
-            if gated && !t.has("delay_ms") && !t.has("delay_counts") {
+            if !gated && by_trigger {
+                t.problem("on", "\"trigger\" belongs to a gate; set [line] mode = \"gate\"".into());
+            }
+            if gated && !by_trigger && !t.has("delay_ms") && !t.has("delay_counts") {
                 t.problem("delay_ms", "is missing: how long a part needs from the trigger to this output's gate".into());
             }
             if !gated && (t.has("delay_ms") || t.has("delay_counts")) {
@@ -241,7 +249,8 @@ fn drive(t: &mut Table<'_>, names: &Names<'_>) -> Drive {
         }
     }
     if alone.is_some() && words.len() > 1 {
-        t.problem("on", "\"busy\", \"ready\" and \"heartbeat\" stand alone; use one output for each".into());
+        let status: Vec<_> = STATUS.iter().map(|(w, _)| format!("\"{w}\"")).collect();
+        t.problem("on", format!("{} stand alone; use one output for each", status.join(", ")));
     }
     if words.is_empty() {
         t.problem("on", "nothing calls for this output; name at least one action or tag".into());

@@ -15,7 +15,7 @@ mod warnings;
 
 use crate::decide::{Action, Policy, Role, TagPolicy, TagRule, TagSet, Task};
 use crate::frame::TimedBy;
-use crate::line::{GateLine, MAX_LINES, PartRules, Shape, Spacing, Travel};
+use crate::line::{CalledBy, ConfirmRules, GateLine, MAX_LINES, PartRules, Shape, Spacing, Travel};
 use crate::outputs::{Backend, Polarity, State};
 use crate::preprocess::Roi;
 use crate::station::{Calls, Routing, StationRules};
@@ -27,7 +27,7 @@ use reader::Table;
 #[cfg(feature = "site")]
 pub use site::{Listening, Polling, Predicting, Site};
 use std::path::{Path, PathBuf};
-pub use warnings::Warning;
+pub use warnings::{Unguarded, Warning};
 
 /// The complete, commented example: the specification of the file.
 pub const EXAMPLE: &str = include_str!("device.toml");
@@ -95,10 +95,14 @@ pub enum Mode {
 pub enum Drive {
     /// Verdicts that call for it.
     Calls(Calls),
+    /// Each trigger, whatever becomes of the part.
+    Trigger,
     /// A part is in flight that has no verdict yet.
     Busy,
     /// The next part can be taken: camera, model and outputs work.
     Ready,
+    /// Something failed that nobody has acknowledged.
+    Fault,
     /// It changes its state twice in a period as long as everything works.
     Heartbeat(Millis),
 }
@@ -134,7 +138,12 @@ impl OutputSettings {
             Mode::Pulse(width) => Shape::Pulse(width.micros()),
             Mode::Latched => Shape::Latched,
         };
-        matches!(self.drive, Drive::Calls(_)).then_some(GateLine { delay: self.delay, shape, window: self.window })
+        let by = match self.drive {
+            Drive::Calls(_) => CalledBy::Verdict,
+            Drive::Trigger => CalledBy::Trigger,
+            Drive::Busy | Drive::Ready | Drive::Fault | Drive::Heartbeat(_) => return None,
+        };
+        Some(GateLine { delay: self.delay, shape, window: self.window, by })
     }
 }
 
@@ -172,9 +181,11 @@ pub struct Settings {
     pub late_edge: Micros,
     /// What a pulse that could not be done within its window does to the line.
     pub missed_edge: MissedEdge,
+    /// What must be seen behind the gate, if anything looks there.
+    pub confirm: Option<ConfirmRules>,
     /// What opens a part.
     pub trigger: TriggerKind,
-    /// Inputs that are waited for: trigger, encoder, acknowledge.
+    /// Inputs that are waited for: trigger, encoder, acknowledge, confirm.
     pub inputs: Vec<TriggerSpec>,
     /// Least distance of parts.
     pub spacing: Spacing,
@@ -249,7 +260,7 @@ impl Settings {
     pub fn routing(&self, task: Task) -> Routing {
         let calls = |o: &OutputSettings| match o.drive {
             Drive::Calls(calls) => Some(calls),
-            Drive::Busy | Drive::Ready | Drive::Heartbeat(_) => None,
+            Drive::Trigger | Drive::Busy | Drive::Ready | Drive::Fault | Drive::Heartbeat(_) => None,
         };
         let late = match self.mode {
             LineMode::State => None,
@@ -316,13 +327,14 @@ impl Settings {
         }
     }
 
-    /// The shortest time from a trigger to a gate; none where the belt's speed decides or no output has a gate.
+    /// The shortest time from a trigger to a gate that a verdict moves; none where no such gate is a time away.
     pub fn first_gate(&self) -> Option<Micros> {
-        let delays = self.outputs.iter().filter_map(|o| o.gate_line()).map(|g| match g.delay {
+        let gates = self.outputs.iter().filter_map(|o| o.gate_line()).filter(|g| g.by == CalledBy::Verdict);
+        let delays = gates.filter_map(|g| match g.delay {
             Travel::Time(span) => Some(span),
             Travel::Counts(_) => None,
         });
-        delays.min().flatten()
+        delays.min()
     }
 
     /// The settings of the demonstration, for the shipped parts model.

@@ -36,6 +36,8 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
     let edges = lines::Edges { late: late_edge, min_spacing: trigger.spacing.min };
     let outputs = lines::outputs(root, &names, gated, has_encoder, edges);
 
+    let confirm = inputs::confirm(root, &mut inputs, &outputs);
+
     let mut log = root.table("events");
     let events = log.has("path").then(|| {
         let path = log.text("path", "").into();
@@ -60,6 +62,7 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         mode,
         late_edge,
         missed_edge,
+        confirm,
         trigger: trigger.kind,
         inputs,
         spacing: trigger.spacing,

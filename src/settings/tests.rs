@@ -132,6 +132,96 @@ fn an_output_that_waits_for_what_no_tag_gives_is_warned_of() {
     assert_eq!(warned(&format!("[tags.nut]\nreview_low = 0.2\n{lamp}"), none, true), []);
 }
 
+#[test]
+fn outputs_on_triggers_and_faults_stand_alone_and_a_trigger_gives_a_pulse_at_a_gate() {
+    let gate = "[line]\nmode = \"gate\"\n[outputs.good]\ndelay_ms = 900\non = [\"accept\"]\n";
+    let flash = "[outputs.flash]\non = [\"trigger\"]\n";
+    let s = parse(&format!("{gate}{flash}width_ms = 3\nwindow_ms = 7\ndelay_ms = 2\n[outputs.lamp]\non = [\"fault\"]\n"))
+        .unwrap();
+    let lines: Vec<_> = s.outputs.iter().map(OutputSettings::gate_line).collect();
+    let flash_line = GateLine {
+        delay: Travel::Time(Micros(2000)),
+        shape: Shape::Pulse(Micros(3000)),
+        window: Micros(7000),
+        by: CalledBy::Trigger,
+    };
+    assert_eq!((lines[0], lines[2]), (Some(flash_line), None));
+    assert_eq!(
+        (s.outputs[2].drive.clone(), s.first_gate()),
+        (Drive::Fault, Some(Micros(900_000))),
+        "no verdict moves a flash"
+    );
+    assert_eq!(parse(&format!("{gate}{flash}")).unwrap().outputs[0].delay, Travel::NONE, "at the trigger by default");
+    for (text, told) in [
+        (flash.into(), "\"trigger\" belongs to a gate"),
+        (format!("{gate}{flash}mode = \"level\"\n"), "\"level\", expected pulse"),
+        (format!("{gate}[outputs.a]\non = [\"fault\", \"reject\"]\ndelay_ms = 1\n"), "stand alone"),
+    ] {
+        let problems = parse(&text).unwrap_err();
+        assert!(problems[0].contains(told), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_first_gate_by_time_counts_where_others_are_by_encoder_counts() {
+    let text = "[line]\nmode = \"gate\"\n[encoder]\nchip = \"header\"\na = 22\n\
+        [outputs.a]\ndelay_counts = 5\non = [\"accept\"]\n";
+    assert_eq!(parse(text).unwrap().first_gate(), None);
+    let both = format!("{text}[outputs.b]\ndelay_ms = 700\non = [\"reject\"]\n");
+    assert_eq!(parse(&both).unwrap().first_gate(), Some(Micros(700_000)));
+}
+
+#[test]
+fn a_confirmation_names_an_output_with_pulses_and_an_input_of_its_own_or_words() {
+    let gate = |kind: &str, mode: &str| {
+        format!(
+            "[line]\nmode = \"gate\"\n[trigger]\nkind = \"{kind}\"\n[outputs.good]\ndelay_ms = 1\non = [\"accept\"]\n\
+             [outputs.reject]\ndelay_ms = 1\nmode = \"{mode}\"\non = [\"reject\"]\n[confirm]\noutput = \"reject\"\n"
+        )
+    };
+    let s = parse(&format!("{}within_ms = 70\n", gate("stdin", "pulse"))).unwrap();
+    assert_eq!((s.confirm, s.inputs.len()), (Some(ConfirmRules { line: 1, within: Micros(70_000) }), 1));
+    let own = parse(&format!("{}chip = \"header\"\nline = 25\n", gate("barrier", "pulse"))).unwrap();
+    let TriggerSpec::Gpio(input) = &own.inputs[0] else { panic!("{:?}", own.inputs) };
+    assert!(matches!(input.lines[..], [(crate::triggers::Role::Confirm, _)]), "{input:?}");
+    for (text, told) in [
+        (gate("barrier", "pulse"), "confirm.chip: is missing"),
+        (gate("stdin", "latched"), "reject gives no pulse"),
+        (gate("stdin", "pulse").replace("output = \"reject\"", "output = \"rejct\""), "there is no [outputs.rejct]"),
+    ] {
+        let problems = parse(&text).unwrap_err();
+        assert!(problems.iter().any(|p| p.contains(told)), "{problems:?}");
+    }
+    assert_eq!(parse("").unwrap().confirm, None);
+}
+
+/// Parts between trigger and gate when the program starts or the line went safe pass the gate, and nobody was told.
+#[test]
+fn a_reject_pulse_that_nothing_guards_is_reported_on_real_pins_only() {
+    let text = |backend: &str, rest: &str| {
+        format!(
+            "[line]\nmode = \"gate\"\n[decide]\nreject = [\"nut\"]\n[outputs.gate]\n{backend}\nmode = \"pulse\"\n\
+             delay_ms = 850\non = [\"reject\"]\n{rest}"
+        )
+    };
+    let pin = |line: u8| format!("backend = \"gpiochip\"\nchip = \"header\"\nline = {line}");
+    let told = |text: &str| parse(text).unwrap().unguarded().map(|why| why.to_string());
+    let why = told(&text(&pin(17), "")).unwrap();
+    assert!(why.contains("pass unsorted for 850 ms") && why.contains("wire one of these to the belt"), "{why}");
+    assert!(told(&text("backend = \"rppal\"\npin = 17", "")).is_some());
+    assert_eq!(told(&text("", "")), None, "no pin");
+    assert_eq!(told(&text(&format!("{}\nsafe = \"active\"", pin(17)), "")), None, "all is thrown out");
+    for word in ["ready", "fault", "heartbeat"] {
+        assert_eq!(told(&text(&pin(17), &format!("[outputs.b]\n{}\non = [\"{word}\"]\n", pin(22)))), None, "{word}");
+        assert!(told(&text(&pin(17), &format!("[outputs.b]\non = [\"{word}\"]\n"))).is_some(), "{word} without a pin");
+    }
+    let busy = format!("[outputs.b]\n{}\non = [\"busy\"]\n", pin(22));
+    assert!(told(&text(&pin(17), &busy)).is_some());
+    let counts = format!("[encoder]\nchip = \"header\"\na = 5\n{}", text(&pin(17), ""))
+        .replace("delay_ms = 850", "delay_counts = 90");
+    assert!(told(&counts).unwrap().contains("for 90 encoder counts"));
+}
+
 /// Both keys were taken without a word, and did nothing.
 #[test]
 fn a_key_that_the_highest_scores_do_not_use_is_warned_of() {

@@ -1,8 +1,10 @@
 //! What settings say that cannot have been meant: they run, but an output waits for what nothing gives.
 
-use super::{Drive, LineMode, Settings};
+use super::{Drive, LineMode, Mode, OutputSettings, Settings};
 use crate::decide::{Action, Combine, Policy};
 use crate::head::Score;
+use crate::line::Travel;
+use crate::outputs::{Backend, State};
 use crate::station::Calls;
 use crate::time::Millis;
 
@@ -62,7 +64,53 @@ impl std::fmt::Display for Warning {
     }
 }
 
+/// A reject pulse on a real pin without anything that stops the belt when it cannot come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unguarded {
+    /// The output.
+    pub output: String,
+    /// From the trigger to its gate.
+    pub way: Travel,
+}
+
+impl std::fmt::Display for Unguarded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let way = match self.way {
+            Travel::Time(span) => format!("{} ms", span.0 / 1000),
+            Travel::Counts(counts) => format!("{counts} encoder counts"),
+        };
+        write!(
+            f,
+            "no output shows ready, fault or heartbeat: after a fault or restart the parts on the belt pass unsorted for {way} \
+             ({}); wire one of these to the belt",
+            self.output
+        )
+    }
+}
+
+fn is_pin(output: &OutputSettings) -> bool {
+    matches!(output.backend, Backend::Gpiochip { .. } | Backend::Rppal { .. })
+}
+
 impl Settings {
+    /// The farthest reject pulse on a real pin that lets parts pass when the line is safe, if nothing tells the belt.
+    pub fn unguarded(&self) -> Option<Unguarded> {
+        let guards = |o: &OutputSettings| matches!(o.drive, Drive::Ready | Drive::Fault | Drive::Heartbeat(_));
+        if self.mode == LineMode::State || self.outputs.iter().any(|o| guards(o) && is_pin(o)) {
+            return None;
+        }
+        let rejects = |o: &&OutputSettings| match (&o.drive, o.mode) {
+            (Drive::Calls(calls), Mode::Pulse(_)) => calls.has(Action::Reject) && o.safe == State::Inactive && is_pin(o),
+            _ => false,
+        };
+        let length = |o: &&OutputSettings| match o.delay {
+            Travel::Time(span) => (0, span.0),
+            Travel::Counts(counts) => (1, counts as u64),
+        };
+        let farthest = self.outputs.iter().filter(rejects).max_by_key(length)?;
+        Some(Unguarded { output: farthest.name.clone(), way: farthest.delay })
+    }
+
     /// What the outputs wait for in vain, and what has no effect. `has_distance`: whether the bundle can tell foreign parts.
     pub fn warnings(&self, has_distance: bool) -> Vec<Warning> {
         let mut warnings = Vec::new();

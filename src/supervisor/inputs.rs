@@ -1,4 +1,4 @@
-//! The threads that wait for triggers, encoder and acknowledge, one for each input.
+//! The threads that wait for triggers, encoder, acknowledge and confirmations, one for each input.
 //!
 use super::actuation::Command;
 use super::ended::Ended;
@@ -20,6 +20,7 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
                 shared.commands.wake();
             }
             Ok(Some(Input::Acknowledge(at))) => shared.commands.push(Command::Acknowledge(at)),
+            Ok(Some(Input::Confirm(at))) => shared.commands.push(Command::Confirm(at)),
             Ok(Some(Input::Lost(edges))) => {
                 let why = Why::of(&format_args!("{edges} edges of an input were lost: parts may have passed unseen"));
                 shared.line_fault(Reason::Trigger, why);

@@ -85,7 +85,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
     let (shared, commands) = Shared::new(station, events, late, truth);
     let shared = Arc::new(shared);
 
-    let drain = Actuator::longest_way(&settings.outputs);
+    let drain = Actuator::longest_way(&settings);
     let watchdog = settings.watchdog.micros();
     let watch = Watch { watchdog, max_faults: settings.max_faults, gated, drain };
     let (rescue, stand) = (actuator.take_rescue(), actuator.stand());

@@ -1,4 +1,4 @@
-//! Input lines of one GPIO chip: the trigger, an encoder, a button to acknowledge.
+//! Input lines of one GPIO chip: the trigger, an encoder, a button to acknowledge, a sensor behind the gate.
 //!
 //! They are taken together: the kernel keeps their edges in order, so the belt's position at a trigger is exact.
 
@@ -18,6 +18,8 @@ pub enum Role {
     EncoderB,
     /// A person acknowledges.
     Acknowledge,
+    /// A part is behind the gate.
+    Confirm,
 }
 
 /// Input lines of one chip.
@@ -41,6 +43,7 @@ fn table(inputs: &GpioInputs) -> &'static str {
     match inputs.lines.first() {
         Some((Role::EncoderA | Role::EncoderB, _)) => "encoder",
         Some((Role::Acknowledge, _)) => "acknowledge",
+        Some((Role::Confirm, _)) => "confirm",
         _ => "trigger",
     }
 }
@@ -87,6 +90,7 @@ impl Trigger for GpioTrigger {
         Ok(match self.roles[edge.line] {
             Role::Trigger => Some(Input::Trigger { at: edge.at, position }),
             Role::Acknowledge => Some(Input::Acknowledge(edge.at)),
+            Role::Confirm => Some(Input::Confirm(edge.at)),
             Role::EncoderA => moved(&mut self.encoder, Channel::A),
             Role::EncoderB => moved(&mut self.encoder, Channel::B),
         })

@@ -29,6 +29,8 @@ pub enum Input {
     Position(i64),
     /// A person acknowledged what is latched.
     Acknowledge(Instant),
+    /// Something was seen behind the gate.
+    Confirm(Instant),
     /// Edges were lost between the kernel and this process: so many.
     Lost(u32),
 }
@@ -53,11 +55,12 @@ impl std::error::Error for TriggerError {}
 /// Inputs that a thread of their own waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TriggerSpec {
-    /// Lines of a GPIO chip: trigger, encoder, acknowledge.
+    /// Lines of a GPIO chip: trigger, encoder, acknowledge, confirm.
     Gpio(GpioInputs),
     /// A part in every period.
     Period(Millis),
-    /// A line of text on standard input: `trigger` or nothing for a part, `ack` to acknowledge.
+    /// A line of text on standard input: `trigger` or nothing for a part, `ack` to acknowledge, `confirm` for what is
+    /// seen behind the gate.
     Stdin,
     /// The same words as datagrams to a Unix socket.
     Socket(PathBuf),

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-/// The meaning of a word: nothing or `trigger` opens a part, `ack` acknowledges.
+/// The meaning of a word: nothing or `trigger` opens a part, `ack` acknowledges, `confirm` is a part behind the gate.
 fn meaning(word: &str, at: Instant) -> Option<Input> {
     match word.trim() {
         "" | "trigger" => Some(Input::Trigger { at, position: None }),
         "ack" => Some(Input::Acknowledge(at)),
+        "confirm" => Some(Input::Confirm(at)),
         _ => None,
     }
 }

@@ -130,6 +130,51 @@ fn lines_on_standard_input_open_parts_and_acknowledge() {
     assert_eq!(of_line("alive"), 0, "a heartbeat is not logged");
 }
 
+/// A pulse for each part, a sensor behind it that is told by word, a flash a trigger, and a lamp that shows what went wrong.
+#[test]
+fn a_part_that_is_not_seen_behind_its_gate_is_told_and_the_fault_output_stays_until_acknowledged() {
+    let text = "[source]\nopen = \"conveyor?seed=21&fps=60\"\n[line]\nmode = \"gate\"\nlate_ms = 100\n[trigger]\nkind = \"stdin\"\n\
+        [outputs.any]\nmode = \"pulse\"\nwidth_ms = 10\nwindow_ms = 300\ndelay_ms = 300\non = [\"accept\", \"reject\"]\n\
+        [outputs.flash]\nwidth_ms = 5\nwindow_ms = 300\ndelay_ms = 20\non = [\"trigger\"]\n[outputs.lamp]\non = [\"fault\"]\n\
+        [confirm]\noutput = \"any\"\nwithin_ms = 600\n";
+    let mut child = start(&settings("confirm", text), "2", Stdio::piped());
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::sleep(Duration::from_millis(if emulated() { 3000 } else { 500 }));
+    let mut say = |word: &str, ms: u64| {
+        writeln!(stdin, "{word}").unwrap();
+        stdin.flush().unwrap();
+        std::thread::sleep(Duration::from_millis(ms));
+    };
+    say("trigger", 500);
+    say("confirm", 600); // the first part, 0.2 s after its pulse: as it should be
+    say("confirm", 300); // nothing was thrown out
+    say("ack", 300);
+    say("trigger", 1500); // and nobody sees the second part
+    let out = wait(child, Duration::from_secs(60));
+    let all = events(&out);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let told: Vec<(&str, Option<u64>, &str)> = of(&all, "fault")
+        .iter()
+        .map(|f| (f["kind"].as_str().unwrap(), f["part"].as_u64(), f["action"].as_str().unwrap()))
+        .filter(|(kind, ..)| *kind != "late_edge")
+        .collect();
+    assert_eq!(told, [("unexpected_confirmation", None, "told"), ("not_rejected", Some(2), "told")]);
+    assert_eq!(
+        (&summary(&all)["faults"]["not_rejected"], &summary(&all)["faults"]["unexpected_confirmation"]),
+        (&1.into(), &1.into())
+    );
+    let lamp: Vec<&str> =
+        of(&all, "edge").iter().filter(|e| e["output"] == "lamp").map(|e| e["state"].as_str().unwrap()).collect();
+    assert_eq!(lamp, ["active", "inactive", "active", "inactive"], "acknowledged once, and safe at the end");
+    for part in of(&all, "part") {
+        let flash = of(&all, "edge").into_iter().find(|e| e["output"] == "flash" && e["part"] == part["part"]).unwrap();
+        assert_eq!(at(flash, "scheduled"), at(part, "trigger") + 20_000);
+    }
+    let start = of(&all, "start")[0];
+    let modes: Vec<&str> = start["outputs"].as_array().unwrap().iter().map(|o| o["mode"].as_str().unwrap()).collect();
+    assert_eq!(modes, ["pulse", "trigger", "fault"]);
+}
+
 #[test]
 fn a_socket_opens_parts_and_its_name_is_freed_again() {
     let path = folder("socket").join("trigger.sock");

@@ -96,7 +96,7 @@ impl Draw {
                 output: name(self),
                 backend: self.of(&["simulated", "gpiochip", "rppal", "events"]),
                 place: name(self),
-                mode: self.of(&["level", "pulse", "latched", "busy", "ready", "heartbeat"]),
+                mode: self.of(&["level", "pulse", "latched", "trigger", "busy", "ready", "fault", "heartbeat"]),
                 width: self.maybe(Self::number),
                 delay: self.maybe(Self::number),
                 delay_counts: self.maybe(|d| d.number() as u32),

@@ -17,7 +17,7 @@ pub(super) use thread::{Watch, actuate};
 use crate::decide::Action;
 use crate::events::{EdgeEvent, Events, FaultKind, Outcome, Percentiles, Remedy, What, Why};
 use crate::fault::Reason;
-use crate::line::{Cause, Decided, Gate, GateLine, LineMask, Moment, Move, PartId};
+use crate::line::{Cause, ConfirmRules, Decided, Gate, GateLine, LineMask, Moment, Move, PartId};
 use crate::outputs::{Output, OutputError, State};
 use crate::settings::{Drive, MAX_OUTPUTS, MissedEdge, Mode, OutputSettings, Settings};
 use crate::time::{Clock, Instant, Micros};
@@ -53,6 +53,8 @@ pub struct Actuator {
     beat_at: Instant,
     jitter: Percentiles,
     is_safe: bool,
+    /// Whether the run has ended: lines stay safe.
+    stopped: bool,
     /// What a part gets that is at its gate without a verdict.
     late_action: Option<Action>,
     edges: EdgeRules,
@@ -68,12 +70,14 @@ pub struct EdgeRules {
     pub late: Micros,
     /// What a missed edge does to the line.
     pub missed: MissedEdge,
+    /// What must be seen behind the gate, if anything looks there.
+    pub confirm: Option<ConfirmRules>,
 }
 
 impl EdgeRules {
     /// The site's.
     pub fn of(settings: &Settings) -> Self {
-        Self { late: settings.late_edge, missed: settings.missed_edge }
+        Self { late: settings.late_edge, missed: settings.missed_edge, confirm: settings.confirm }
     }
 }
 
@@ -121,11 +125,12 @@ impl Actuator {
         let gates: Vec<Option<GateLine>> = settings.iter().map(OutputSettings::gate_line).collect();
         Ok(Self {
             lines,
-            gate: Gate::new(&gates, late_calls),
+            gate: Gate::new(&gates, late_calls).confirming(edges.confirm),
             health: Health { alive: true, camera: true },
             beat_at: Instant::default(),
             jitter: Percentiles::default(),
             is_safe: true,
+            stopped: false,
             late_action,
             edges,
             rescue: Some(Rescue { lines: seconds, stand: stand.clone() }),
@@ -173,6 +178,12 @@ impl Actuator {
                 self.gate.decide(part, calls);
             }
             Command::Acknowledge(at) => self.gate.acknowledge(at),
+            Command::Confirm(at) => {
+                if self.gate.confirm(at).is_none() {
+                    let why = Why::of(&"something was seen behind the gate, but no part was thrown out there just before");
+                    events.fault(FaultKind::UnexpectedConfirmation, None, Remedy::Told, why);
+                }
+            }
         }
     }
 
@@ -217,6 +228,9 @@ impl Actuator {
                 break;
             }
         }
+        while let Some(part) = self.gate.not_rejected(now.at) {
+            self.note_not_rejected(part.0, events);
+        }
         if missed && self.edges.missed == MissedEdge::Safe {
             self.go_safe(Reason::Output, clock, events);
         }
@@ -244,6 +258,16 @@ impl Actuator {
         events.fault(kind, Some(due.part.0), remedy, why);
     }
 
+    fn note_not_rejected(&self, part: u64, events: &Events) {
+        let Some(ConfirmRules { line, within }) = self.edges.confirm else { return };
+        let (name, ms) = (&self.lines[line as usize].name, within.0 / 1000);
+        let why = Why::of(&format_args!(
+            "part {part} was not seen behind the gate within {ms} ms of the pulse of output {name}: look for it among the good \
+             ones, then at the gate"
+        ));
+        events.fault(FaultKind::NotRejected, Some(part), Remedy::Told, why);
+    }
+
     /// Moves a line; false if that failed, and all lines went safe.
     fn carry_out(&mut self, due: Move, clock: &dyn Clock, events: &Events) -> bool {
         let Move { part, line, active, due: scheduled, cause } = due;
@@ -254,14 +278,19 @@ impl Actuator {
         self.settle(part.0, scheduled, false, clock, events)
     }
 
-    /// Busy, ready and heartbeat lines.
+    /// Busy, ready, fault and heartbeat lines.
     fn show_health(&mut self, now: Instant) {
+        if self.stopped {
+            return;
+        }
+        let fault = self.gate.has_fault();
         let Health { alive, camera } = self.health;
         let busy = self.gate.undecided() > 0;
         let ready = alive && camera && self.gate.has_room();
         for line in &mut self.lines {
             line.wanted = match line.drive {
-                Drive::Calls(_) => continue,
+                Drive::Calls(_) | Drive::Trigger => continue,
+                Drive::Fault => state(fault),
                 Drive::Busy => state(busy),
                 Drive::Ready => state(ready),
                 Drive::Heartbeat(_) if !alive => line.safe,
@@ -292,12 +321,14 @@ impl Actuator {
 
     /// All lines to their safe state; parts in flight are given up.
     pub fn go_safe(&mut self, reason: Reason, clock: &dyn Clock, events: &Events) {
-        events.counters().given_up.fetch_add(self.gate.clear() as u64, Ordering::Relaxed);
-        if reason == Reason::Stopped {
-            self.health.alive = false;
-        }
+        self.stopped |= reason == Reason::Stopped;
+        let given_up = if self.stopped { self.gate.stop() } else { self.gate.clear() };
+        events.counters().given_up.fetch_add(given_up as u64, Ordering::Relaxed);
         for line in &mut self.lines {
-            line.wanted = line.safe;
+            line.wanted = match line.drive {
+                Drive::Fault if !self.stopped => State::Active,
+                _ => line.safe,
+            };
         }
         self.is_safe = true;
         self.settle(0, clock.now(), true, clock, events);
@@ -379,9 +410,9 @@ impl Actuator {
         &self.jitter
     }
 
-    /// The longest time from a part's trigger until all its pulses have ended, with half a second to spare; a minute where the
+    /// The longest time from a part's trigger until all its pulses have ended and it was seen behind its gate, with half a second to spare; a minute where the
     /// belt's speed decides.
-    pub fn longest_way(settings: &[OutputSettings]) -> Micros {
+    pub fn longest_way(settings: &Settings) -> Micros {
         const SPARE: u64 = 500_000;
         const ANY_BELT: u64 = 60_000_000;
         let way = |o: &OutputSettings| {
@@ -392,6 +423,7 @@ impl Actuator {
             };
             delay + width
         };
-        Micros(settings.iter().map(way).max().unwrap_or(0) + SPARE)
+        let seen = settings.confirm.map_or(0, |c| c.within.0);
+        Micros(settings.outputs.iter().map(way).max().unwrap_or(0) + seen + SPARE)
     }
 }

@@ -50,6 +50,8 @@ pub enum Command {
     },
     /// Latched lines may go to rest.
     Acknowledge(Instant),
+    /// The input behind the gate saw something.
+    Confirm(Instant),
     /// All lines to their safe state; parts in flight are given up.
     Safe(Reason),
 }

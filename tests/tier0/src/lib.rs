@@ -9,7 +9,7 @@ use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat, TimedBy}
 use tagpin::head::{Score, Temperature, sigmoid, softmax};
 use tagpin::kernels::epilogue::{Epilogue, Reach};
 use tagpin::kernels::{ConvShape, Layer, elementwise, generic};
-use tagpin::line::{Gate, GateLine, Moment, PartId, PartRules, Shape, Spacing, Travel};
+use tagpin::line::{CalledBy, Gate, GateLine, Moment, PartId, PartRules, Shape, Spacing, Travel};
 use tagpin::preprocess::{Plan, Target, quantise};
 use tagpin::quant::Clamp;
 use tagpin::scene::{Conditions, Conveyor, HEIGHT, WIDTH};
@@ -71,7 +71,7 @@ fn run() -> Option<u32> {
     let (mut scores, mut sigmoids) = ([Score(0); 8], [Score(0); 8]);
     softmax(&logits, Temperature::ONE, &mut scores);
     sigmoid(&logits, Temperature::ONE, &mut sigmoids);
-    let mut gate = Gate::new(&[Some(GateLine { delay: Travel::NONE, shape: Shape::Level, window: Micros(0) })], 0);
+    let mut gate = Gate::new(&[Some(GateLine { delay: Travel::NONE, shape: Shape::Level, window: Micros(0), by: CalledBy::Verdict })], 0);
     gate.open(PartId(1), Moment::default()).ok()?;
     gate.decide(PartId(1), 1);
     let moved = gate.step(Moment::default())?.active;
