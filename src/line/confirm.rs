@@ -89,6 +89,11 @@ impl Confirmations {
         self.awaited.iter().map(due).min()
     }
 
+    /// Pulses that began at `at` or later did not come.
+    pub(super) fn forget_from(&mut self, at: Instant) {
+        self.awaited.retain(|a| a.start < at);
+    }
+
     /// Nothing is waited for any more.
     pub(super) fn clear(&mut self) {
         self.awaited.clear();

@@ -109,6 +109,8 @@ pub struct Gate {
     ends: [Option<(Instant, PartId)>; MAX_LINES],
     late: u64,
     confirmations: Confirmations,
+    /// The last step.
+    stepped: Instant,
     /// Whether something failed that nobody has acknowledged.
     fault: bool,
 }
@@ -125,6 +127,7 @@ impl Gate {
             ends: [None; MAX_LINES],
             late: 0,
             confirmations: Confirmations::new(None),
+            stepped: Instant::default(),
             fault: false,
         }
     }
@@ -194,6 +197,7 @@ impl Gate {
 
     /// The next move that is due at `now`, oldest first; call until there is none.
     pub fn step(&mut self, now: Moment) -> Option<Move> {
+        self.stepped = now.at;
         let gate = self.next_gate(now);
         let end = self.next_end().filter(|(at, ..)| *at <= now.at);
         match (gate, end) {
@@ -318,7 +322,12 @@ impl Gate {
         parts
     }
 
-    /// The same at the run's end: nothing is waited for any more, and nothing has failed.
+    /// Pulses of the last step came to nothing: a line could not be written. What they were for is not waited for.
+    pub fn came_to_nothing(&mut self) {
+        self.confirmations.forget_from(self.stepped);
+    }
+
+    /// The same as [`Gate::clear`] at the run's end: nothing is waited for any more, and nothing has failed.
     pub fn stop(&mut self) -> usize {
         let parts = self.clear();
         self.confirmations.clear();

@@ -67,7 +67,8 @@ struct Entry {
     part: Part,
     /// When it came before the camera; unknown until the belt has brought it there.
     seen_from: Option<Instant>,
-    /// Decided, but an older part still waits: frames that show this one must not be taken for that.
+    /// Decided, but an older part still waits, or it has not come before the camera: frames that show this one must not be
+    /// taken for another.
     closed: bool,
 }
 
@@ -75,7 +76,6 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     rules: PartRules,
-    /// The front is never closed.
     entries: Deque<Entry, MAX_PARTS>,
     /// The part that took a frame last, and when that was exposed.
     last: Option<(PartId, Instant)>,
@@ -101,13 +101,19 @@ impl Line {
         }
     }
 
-    /// Tells where the belt is, for lines whose camera stands some encoder counts after the trigger.
-    pub fn advance(&mut self, now: Moment) {
+    /// The belt came to a position, at the encoder's moment: for lines whose camera stands some counts after the trigger.
+    /// Positions come in their order, each with the triggers that it follows. Gives the part whose frames may show one that is
+    /// before the camera since then, because the position was told after them.
+    pub fn advance(&mut self, belt: Moment) -> Option<PartId> {
+        let mut came = false;
         for entry in &mut self.entries {
-            if entry.seen_from.is_none() && self.rules.to_camera.is_done(entry.part.trigger, now) {
-                entry.seen_from = Some(now.at);
+            if entry.seen_from.is_none() && self.rules.to_camera.is_done(entry.part.trigger, belt) {
+                entry.seen_from = Some(belt.at);
+                came = true;
             }
         }
+        self.leave();
+        self.last.filter(|(_, exposed)| came && *exposed >= belt.at).map(|(part, _)| part)
     }
 
     /// Offers a frame; frames come in the order of their exposure.
@@ -139,19 +145,24 @@ impl Line {
         let entry = self.entries.iter_mut().find(|e| e.part.id == id && !e.closed)?;
         entry.closed = true;
         let part = entry.part;
-        while self.entries.front().is_some_and(|e| e.closed) {
+        self.leave();
+        Some(part)
+    }
+
+    fn leave(&mut self) {
+        while self.entries.front().is_some_and(|e| e.closed && e.seen_from.is_some()) {
             self.entries.pop_front();
             self.passed = self.passed.saturating_sub(1);
         }
-        Some(part)
     }
 
     /// The oldest part, if it will get no more frames: a later part was seen, or its deadline has passed at `now`.
     /// It goes on waiting until [`Line::close`].
     pub fn overdue(&self, now: Instant) -> Option<Part> {
-        let front = self.oldest()?;
-        let late = now >= front.trigger.at.plus(self.rules.deadline.micros());
-        (self.passed > 0 || late).then_some(front)
+        let at = self.entries.iter().position(|e| !e.closed)?;
+        let part = self.entries.get(at)?.part;
+        let late = now >= part.trigger.at.plus(self.rules.deadline.micros());
+        (at < self.passed || late).then_some(part)
     }
 
     /// Time left until the oldest part's deadline; nothing if no part waits.
@@ -162,6 +173,6 @@ impl Line {
 
     /// The oldest part that waits.
     pub fn oldest(&self) -> Option<Part> {
-        self.entries.front().map(|e| e.part)
+        self.entries.iter().find(|e| !e.closed).map(|e| e.part)
     }
 }

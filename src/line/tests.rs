@@ -111,6 +111,23 @@ fn a_camera_behind_the_trigger_sees_each_part_when_the_belt_has_brought_it() {
     assert!(matches!(line.frame(exposed(61)), Taken::Last(_)));
 }
 
+/// The belt's position was looked at whenever something happened, and stamped with that moment: a frame that showed the next
+/// part was taken for the one before.
+#[test]
+fn a_position_that_is_told_after_a_frame_that_shows_its_part_puts_the_part_before_in_doubt() {
+    let mut line = Line::new(PartRules { to_camera: Travel::Counts(10), frames: 2, ..PartRules::default() });
+    line.trigger(PartId(1), Moment { at: ms(0), position: 100 });
+    assert_eq!(line.advance(Moment { at: ms(10), position: 110 }), None);
+    line.trigger(PartId(2), Moment { at: ms(40), position: 140 });
+    assert!(matches!(line.frame(exposed(49)), Taken::More(Part { id: PartId(1), .. })));
+    assert_eq!(line.advance(Moment { at: ms(50), position: 150 }), None, "that frame was exposed before");
+    assert!(matches!(line.frame(exposed(50)), Taken::More(Part { id: PartId(2), .. })));
+    line.trigger(PartId(3), Moment { at: ms(60), position: 160 });
+    assert!(matches!(line.frame(exposed(70)), Taken::Last(Part { id: PartId(2), .. })));
+    assert_eq!(line.advance(Moment { at: ms(70), position: 170 }), Some(PartId(2)));
+    assert_eq!(line.advance(Moment { at: ms(71), position: 171 }), None, "told once");
+}
+
 #[test]
 fn triggers_too_close_are_handled_by_rule_and_counted() {
     for (rule, expected) in [
@@ -295,10 +312,17 @@ fn a_line_that_went_safe_is_a_fault_until_acknowledged_and_what_was_thrown_out_b
     assert!(gate.has_fault());
     gate.acknowledge(ms(101));
     assert_eq!((gate.has_fault(), gate.confirm(ms(110))), (false, Some(PartId(1))));
+    // A pulse that could not be written: the line goes safe in the same step.
     gate.open(PartId(2), moment(200)).unwrap();
     moves(&mut gate, 300);
+    gate.came_to_nothing();
+    gate.clear();
+    assert_eq!((gate.not_rejected(ms(9000)), gate.next_due()), (None, None));
+    gate.acknowledge(ms(9000));
+    gate.open(PartId(3), moment(10_000)).unwrap();
+    moves(&mut gate, 10_110);
     gate.stop();
-    assert_eq!((gate.has_fault(), gate.next_due(), gate.not_rejected(ms(9000))), (false, None, None), "the run is over");
+    assert_eq!((gate.has_fault(), gate.next_due(), gate.not_rejected(ms(99_000))), (false, None, None), "the run is over");
 }
 
 /// More parts than fit wait for the sensor: the oldest counts as not seen at once, and none is forgotten.

@@ -3,7 +3,7 @@
 //! Each number is drawn from one of three thirds of its range, each word from its list, so that [`VALUES`] says what there is
 //! to try and a long run can say that it tried all of it.
 
-use super::{ModelTag, Quantile, Script, Spread};
+use super::{ModelTag, Moves, Quantile, Script, Spread};
 use crate::random::Random;
 use crate::time::Micros;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ pub const VALUES: &[(&str, &[&str])] = &[
     ("trigger.deadline_ms", &["default", "40..300", "300..1500"]),
     ("trigger.to_camera_ms", &["0", "1..100", "100..400"]),
     ("trigger.min_spacing_ms", &["0", "5..20", "20..60"]),
+    ("trigger.to_camera_counts", &["1..100 ms", "100..400 ms"]),
+    ("trigger.min_spacing_counts", &["5..20 ms", "20..60 ms"]),
     ("trigger.too_close", &["ignore", "reject", "safe"]),
     ("decide.combine", &["consensus", "best"]),
     ("decide.k", &["default", "1", "more"]),
@@ -31,14 +33,20 @@ pub const VALUES: &[(&str, &[&str])] = &[
     ("decide.lists", &["none", "some", "all"]),
     ("tags.default", &["none", "threshold", "band"]),
     ("tags.NAME", &["none", "threshold", "band"]),
+    ("encoder", &["none", "steady", "pauses", "runs back"]),
     ("outputs", &["1", "2..3", "4..6"]),
     ("outputs.mode", &["level", "pulse", "latched"]),
     ("outputs.width_ms", &["1..20", "20..100", "100..500"]),
     ("outputs.window_ms", &["default", "0..50", "50..500"]),
     ("outputs.delay_ms", &["80..400", "400..1500", "1500..5000"]),
+    ("outputs.delay_counts", &["80..400 ms", "400..1500 ms", "1500..5000 ms"]),
     ("outputs.safe", &["active", "inactive"]),
     ("outputs.active", &["high", "low"]),
     ("outputs.on", &["accept", "reject", "review", "unknown", "foreign", "tag"]),
+    ("outputs.alone", &["busy", "ready", "fault", "heartbeat", "trigger"]),
+    ("outputs.period_ms", &["10..100", "100..1000", "1000..60000"]),
+    ("confirm", &["none", "some"]),
+    ("confirm.within_ms", &["1..20", "20..200", "200..1000"]),
 ];
 
 /// How often each value was drawn.
@@ -135,27 +143,41 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
         1 => Some(h.within(40, 300)),
         _ => Some(h.within(300, 1500)),
     };
-    let to_camera = match h.value("trigger.to_camera_ms") {
-        0 => 0,
-        1 => h.within(1, 100),
-        _ => h.within(100, 400),
+    let moves = match h.value("encoder") {
+        0 => None,
+        1 => Some(Moves::Steadily),
+        2 => Some(Moves::WithPauses),
+        _ => Some(Moves::BackToo),
     };
-    let min_spacing = match h.value("trigger.min_spacing_ms") {
-        0 => 0,
-        1 => h.within(5, 20),
-        _ => h.within(20, 60),
-    };
+    let belt = Belt { moves, counts_per_second: h.within(50, 1000) };
+    let to_camera = belt.way(&mut h, "to_camera", "trigger.to_camera_counts", &[(1, 100), (100, 400)], |h| {
+        match h.value("trigger.to_camera_ms") {
+            0 => 0,
+            1 => h.within(1, 100),
+            _ => h.within(100, 400),
+        }
+    });
+    let min_spacing = belt.way(&mut h, "min_spacing", "trigger.min_spacing_counts", &[(5, 20), (20, 60)], |h| {
+        match h.value("trigger.min_spacing_ms") {
+            0 => 0,
+            1 => h.within(5, 20),
+            _ => h.within(20, 60),
+        }
+    });
     let too_close = h.word("trigger.too_close");
-    let _ = writeln!(text, "to_camera_ms = {to_camera}\nmin_spacing_ms = {min_spacing}\ntoo_close = \"{too_close}\"");
+    let _ = writeln!(text, "{}\n{}\ntoo_close = \"{too_close}\"", to_camera.0, min_spacing.0);
     // Fewer parts wait for frames at once than can be followed: what happens beyond that is not drawn.
     let most = 60 * spacing_lo;
-    let outputs = outputs(&mut h, tags);
+    let outputs = outputs(&mut h, tags, belt);
     let first_gate = outputs.1;
-    if let Some(ms) = deadline.or((first_gate > most).then_some(most)) {
+    if let Some(ms) = deadline.or((first_gate > most && first_gate < i32::MAX).then_some(most)) {
         let _ = writeln!(text, "deadline_ms = {}", ms.min(most));
     }
     text += &decide(&mut h, tags, frames);
     text += &thresholds(&mut h, tags);
+    if moves.is_some() {
+        text += "\n[encoder]\nchip = \"header\"\na = 22\n";
+    }
     text += &outputs.0;
     let ms = |n: i32| Micros(n as u64 * 1000);
     let slow = h.within(2, 20);
@@ -168,7 +190,8 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
         arrival: Spread { lo: ms(2), hi: ms(h.within(3, 30)) },
         inference: Quantile::heavy(ms(slow), ms(slow * 2), ms(slow * 10), ms(slow * 40)),
         faults: super::Fault::rates(),
-        counts_per_second: 1000,
+        counts_per_second: belt.counts_per_second as u32,
+        moves: moves.unwrap_or_default(),
     };
     Drawn { text, coverage: h.coverage, script }
 }
@@ -245,38 +268,72 @@ fn thresholds(h: &mut Hand, tags: &[ModelTag]) -> String {
     text
 }
 
-/// The outputs, and the first gate in milliseconds.
-fn outputs(h: &mut Hand, tags: &[ModelTag]) -> (String, i32) {
+/// Whether ways may be stated in counts of an encoder.
+#[derive(Clone, Copy)]
+struct Belt {
+    moves: Option<Moves>,
+    counts_per_second: i32,
+}
+
+impl Belt {
+    /// One way as a line of text, in counts where there is an encoder and chance wants it; and its milliseconds if it is in time.
+    fn way(
+        self,
+        h: &mut Hand,
+        name: &str,
+        counts: &'static str,
+        ms: &[(i32, i32)],
+        time: impl FnOnce(&mut Hand) -> i32,
+    ) -> (String, Option<i32>) {
+        if self.moves.is_some() && h.within(0, 1) == 0 {
+            let (lo, hi) = ms[h.value(counts)];
+            let n = (h.within(lo, hi) * self.counts_per_second / 1000).max(1);
+            return (format!("{name}_counts = {n}"), None);
+        }
+        let ms = time(h);
+        (format!("{name}_ms = {ms}"), Some(ms))
+    }
+}
+
+/// Width and window of a pulse.
+fn pulse(h: &mut Hand) -> String {
+    let width = match h.value("outputs.width_ms") {
+        0 => h.within(1, 20),
+        1 => h.within(20, 100),
+        _ => h.within(100, 500),
+    };
+    let window = match h.value("outputs.window_ms") {
+        0 => String::new(),
+        1 => format!("window_ms = {}\n", h.within(0, 50)),
+        _ => format!("window_ms = {}\n", h.within(50, 500)),
+    };
+    format!("width_ms = {width}\n{window}")
+}
+
+/// The outputs, and the first gate in milliseconds; the largest number where no gate is a time away.
+fn outputs(h: &mut Hand, tags: &[ModelTag], belt: Belt) -> (String, i32) {
+    const DELAYS: [(i32, i32); 3] = [(80, 400), (400, 1500), (1500, 5000)];
+    let delay = |h: &mut Hand| {
+        belt.way(h, "delay", "outputs.delay_counts", &DELAYS, |h| {
+            let (lo, hi) = DELAYS[h.value("outputs.delay_ms")];
+            h.within(lo, hi)
+        })
+    };
     let count = match h.value("outputs") {
         0 => 1,
         1 => h.within(2, 3),
         _ => h.within(4, 6),
     };
-    let (mut text, mut first) = (String::new(), i32::MAX);
+    let (mut text, mut first, mut pulses) = (String::new(), i32::MAX, Vec::new());
     for i in 0..count {
-        let delay = match h.value("outputs.delay_ms") {
-            0 => h.within(80, 400),
-            1 => h.within(400, 1500),
-            _ => h.within(1500, 5000),
-        };
-        first = first.min(delay);
+        let delay = delay(h);
+        first = first.min(delay.1.unwrap_or(i32::MAX));
         let (mode, safe, active) = (h.word("outputs.mode"), h.word("outputs.safe"), h.word("outputs.active"));
-        let _ = writeln!(
-            text,
-            "\n[outputs.line_{i}]\ndelay_ms = {delay}\nmode = \"{mode}\"\nsafe = \"{safe}\"\nactive = \"{active}\""
-        );
+        let _ =
+            writeln!(text, "\n[outputs.line_{i}]\n{}\nmode = \"{mode}\"\nsafe = \"{safe}\"\nactive = \"{active}\"", delay.0);
         if mode == "pulse" {
-            let width = match h.value("outputs.width_ms") {
-                0 => h.within(1, 20),
-                1 => h.within(20, 100),
-                _ => h.within(100, 500),
-            };
-            let _ = writeln!(text, "width_ms = {width}");
-            match h.value("outputs.window_ms") {
-                0 => {}
-                1 => drop(writeln!(text, "window_ms = {}", h.within(0, 50))),
-                _ => drop(writeln!(text, "window_ms = {}", h.within(50, 500))),
-            }
+            pulses.push(i);
+            text += &pulse(h);
         }
         let words = (0..h.within(1, 3)).map(|_| match h.word("outputs.on") {
             "tag" => format!("tag:{}", tags[h.within(0, tags.len() as i32 - 1) as usize].name),
@@ -286,6 +343,26 @@ fn outputs(h: &mut Hand, tags: &[ModelTag]) -> (String, i32) {
         words.sort();
         words.dedup();
         let _ = writeln!(text, "on = [{}]", quoted(words.iter().map(String::as_str)));
+    }
+    for i in 0..h.within(0, 3) {
+        let (word, safe, active) = (h.word("outputs.alone"), h.word("outputs.safe"), h.word("outputs.active"));
+        let _ = writeln!(text, "\n[outputs.alone_{i}]\non = [\"{word}\"]\nsafe = \"{safe}\"\nactive = \"{active}\"");
+        match word {
+            "trigger" => {
+                let _ = writeln!(text, "{}", delay(h).0);
+                text += &pulse(h);
+            }
+            "heartbeat" => {
+                let (lo, hi) = [(10, 100), (100, 1000), (1000, 60_000)][h.value("outputs.period_ms")];
+                let _ = writeln!(text, "period_ms = {}", h.within(lo, hi));
+            }
+            _ => {}
+        }
+    }
+    if !pulses.is_empty() && h.word("confirm") == "some" {
+        let output = pulses[h.within(0, pulses.len() as i32 - 1) as usize];
+        let (lo, hi) = [(1, 20), (20, 200), (200, 1000)][h.value("confirm.within_ms")];
+        let _ = writeln!(text, "\n[confirm]\noutput = \"line_{output}\"\nwithin_ms = {}", h.within(lo, hi));
     }
     (text, first)
 }

@@ -1,12 +1,13 @@
 //! What ought to happen, worked out from the belt alone: which part each frame shows, what each part gets, every line's
 //! state at every moment.
 //!
-//! The ledger is told of passings, of frames that came up for the line and what the model said of them, and of faults. The
+//! The ledger is told of passings, of frames that came up for the line and what the model said of them, of the belt, the
+//! button and the sensor behind the gate, and of faults. Outputs that parts do not move are judged in [`super::status`]. The
 //! rules are [`Site`]'s and [`naive`]'s reading; nothing is taken from the line that it judges but the edges of its pins.
 //! Parts here are the belt's own, in its order.
 
 use super::naive::{self, Seen};
-use super::site::{Moves, Site};
+use super::site::{Moves, Site, Way};
 use crate::decide::Action;
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,10 +43,14 @@ pub(super) enum Answer {
 
 /// A part on the belt.
 #[derive(Clone, Debug)]
-struct Passing {
+pub(super) struct Passing {
     trigger: u64,
+    /// The belt's count then.
+    position: i64,
+    /// When the line was told of it.
+    pub(super) told: u64,
     /// How often all lines had gone safe by then.
-    safes_before: usize,
+    pub(super) safes_before: usize,
     /// It touches a neighbour, or a frame was taken for it that shows another: the late action.
     in_doubt: bool,
     /// It touches a neighbour: it gets no more frames.
@@ -57,8 +62,12 @@ struct Passing {
     seen: Vec<Seen>,
     answered: u64,
     failed: bool,
-    /// A frame of a later part was taken: it gets no more.
-    passed: bool,
+    /// When a frame of a later part came up: it gets no more.
+    passed: Option<u64>,
+    /// When it had its verdict, or its end without one.
+    pub(super) ended: Option<u64>,
+    /// When it was known that it cannot be told from another.
+    pub(super) doubted: Option<u64>,
 }
 
 /// One edge of a line: when, to what, and the part that the line named (`None` for no part).
@@ -70,22 +79,54 @@ pub(super) struct Edge {
 }
 
 pub(super) struct Ledger {
-    site: Site,
-    parts: Vec<Passing>,
+    pub(super) site: Site,
+    pub(super) parts: Vec<Passing>,
+    /// Where the present run begins among them.
+    run_from: usize,
+    /// The first part that may not have ended.
+    unended: usize,
     /// Moments at which all lines had to go safe, in the order in which they did.
-    safe_at: Vec<u64>,
-    acknowledged: Vec<u64>,
+    pub(super) safe_at: Vec<u64>,
+    pub(super) acknowledged: Vec<u64>,
+    /// Counts of the belt that the line was told of, each farther than the one before: the count, its moment, when it was told.
+    heard: Vec<(i64, u64, u64)>,
+    /// What the belt's other inputs and the run itself did, in their order.
+    pub(super) noted: Vec<(u64, Noted)>,
     /// Spans in which the line's program did not run.
     stalls: Vec<(u64, u64)>,
     /// The part whose frame the model has.
     working: Option<usize>,
+    /// Since when it has had none.
+    idle_since: u64,
+    camera_works: bool,
     pub(super) verdict: Verdict,
     /// The first line that was not in the state that it must have been in, in words.
     pub(super) first: Option<String>,
 }
 
+/// What happened that no part did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// All lines had to go safe.
+    Safe,
+    /// The button was pressed.
+    Acknowledged,
+    /// The camera gave a frame that can be used, or failed.
+    Camera(bool),
+    /// The sensor behind the gate saw something at this moment.
+    Seen(u64),
+    /// A part was told as not seen behind its gate.
+    ToldNotRejected(u64),
+    /// Something was told as seen that nothing had thrown out.
+    ToldUnexpected,
+    /// The run ended.
+    Stopped,
+    /// The run began.
+    Started,
+}
+
 /// Most parts between trigger and last gate.
-const MOST_IN_FLIGHT: usize = 64;
+pub(super) const MOST_IN_FLIGHT: usize = 64;
 
 impl Ledger {
     pub(super) fn new(site: Site) -> Self {
@@ -94,49 +135,54 @@ impl Ledger {
         Self {
             site,
             parts: Vec::new(),
+            run_from: 0,
+            unended: 0,
             safe_at: none(),
             acknowledged: none(),
+            heard: Vec::new(),
+            noted: Vec::new(),
             stalls: Vec::new(),
             working: None,
+            idle_since: 0,
+            camera_works: true,
             verdict,
             first: None,
         }
     }
 
-    /// A part passes at `trigger`, and the line is told of it at `told`.
-    pub(super) fn passes(&mut self, trigger: Instant, told: Instant) {
+    /// A part passes at `trigger`, where the belt is at `position`, and the line is told of it at `told`.
+    pub(super) fn passes(&mut self, trigger: Instant, position: i64, told: Instant) {
         let (trigger, told) = (trigger.as_micros(), told.as_micros());
-        let too_close = self.parts.last().is_some_and(|p| trigger - p.trigger < self.site.min_spacing_us);
+        self.end_overdue(told);
+        let last = self.parts[self.run_from..].last();
+        let too_close = last.is_some_and(|p| match self.site.min_spacing {
+            Way::Us(us) => trigger - p.trigger < us,
+            Way::Counts(counts) => position - p.position < counts,
+        });
         match (too_close, self.site.too_close.as_str()) {
             (true, "ignore") => return,
-            (true, "safe") => return self.safe_at.push(told),
+            (true, "safe") => return self.note_safe(told),
             _ => {}
         }
-        let last_way = self.site.lines.iter().map(|l| l.delay_us).max().unwrap_or(0);
         let safes_before = self.safe_at.len();
-        let safe_since = |p: &Passing| safes_before > p.safes_before;
-        let in_flight = self.parts.iter().rev().take_while(|p| self.done(p.trigger + last_way) >= told);
-        if in_flight.filter(|p| !safe_since(p)).count() >= MOST_IN_FLIGHT {
-            self.safe_at.push(told);
+        let in_flight = self.parts.iter().rev().take_while(|p| self.last_gate(p).is_none_or(|at| at >= told));
+        if in_flight.filter(|p| safes_before == p.safes_before).count() >= MOST_IN_FLIGHT {
+            self.note_safe(told);
         }
-        let first_gate = self.site.first_gate_us();
-        // Too late for a part that has been at a gate by then.
-        let at_gate = |p: &Passing| self.done(p.trigger.saturating_add(first_gate)) < told;
-        let newest_at_gate: Vec<bool> = self.parts.iter().rev().take(MOST_IN_FLIGHT).map(at_gate).collect();
-        if too_close && let Some(before) = self.parts.last_mut() {
-            before.in_doubt |= !newest_at_gate[0];
-            before.touching = true;
+        let before = self.parts.len().checked_sub(1).filter(|i| *i >= self.run_from);
+        if too_close && let Some(before) = before {
+            self.doubt(before, told);
+            self.parts[before].touching = true;
+            self.parts[before].ended.get_or_insert(told);
         }
         // A frame that shows this part was taken for an older one, because the trigger was told late.
-        let came = trigger + self.site.to_camera_us;
-        let newest = self.parts.iter_mut().rev().zip(newest_at_gate).find(|(p, _)| !p.taken.is_empty());
-        if let Some((before, at_gate)) = newest
-            && before.taken.last().is_some_and(|exposed| *exposed >= came)
-        {
-            before.in_doubt |= !at_gate;
+        if let Way::Us(us) = self.site.to_camera {
+            self.doubt_newest_photographed(trigger + us, told);
         }
         self.parts.push(Passing {
             trigger,
+            position,
+            told,
             safes_before,
             in_doubt: too_close,
             touching: too_close,
@@ -145,8 +191,113 @@ impl Ledger {
             seen: Vec::new(),
             answered: 0,
             failed: false,
-            passed: false,
+            passed: None,
+            ended: too_close.then_some(told),
+            doubted: too_close.then_some(told),
         });
+    }
+
+    /// The line is told at `told` that the belt came to `position` at `at`.
+    pub(super) fn belt(&mut self, position: i64, at: Instant, told: Instant) {
+        let (at, told) = (at.as_micros(), told.as_micros());
+        self.end_overdue(told);
+        if self.heard.last().is_some_and(|(farthest, ..)| *farthest >= position) {
+            return;
+        }
+        let before = self.heard.last().map_or(i64::MIN, |(farthest, ..)| *farthest);
+        self.heard.push((position, at, told));
+        if let Way::Counts(counts) = self.site.to_camera {
+            let comes = |p: &Passing| (before + 1..=position).contains(&(p.position + counts));
+            if self.parts[self.run_from..].iter().rev().take(4 * MOST_IN_FLIGHT).any(comes) {
+                self.doubt_newest_photographed(at, told);
+            }
+        }
+    }
+
+    /// The newest part that has frames, if the last of them was exposed when another part had come before the camera.
+    fn doubt_newest_photographed(&mut self, came: u64, told: u64) {
+        let newest = (self.run_from..self.parts.len()).rev().take(MOST_IN_FLIGHT).find(|i| !self.parts[*i].taken.is_empty());
+        if let Some(newest) = newest.filter(|i| self.parts[*i].taken.last().is_some_and(|exposed| *exposed >= came)) {
+            self.doubt(newest, told);
+        }
+    }
+
+    /// A part cannot be told from another. Too late for one that has been at a gate by then.
+    fn doubt(&mut self, part: usize, told: u64) {
+        if self.first_gate(&self.parts[part]).is_none_or(|at| at >= told) {
+            let p = &mut self.parts[part];
+            p.in_doubt = true;
+            p.doubted.get_or_insert(told);
+        }
+    }
+
+    /// When the line knows that a part has gone this far from its trigger: when that is due, and when it is done.
+    fn gone(&self, p: &Passing, way: Way) -> Option<(u64, u64)> {
+        match way {
+            Way::Us(us) => Some((p.trigger + us, self.done(p.trigger + us).max(p.told))),
+            Way::Counts(counts) => {
+                let at = self.heard.partition_point(|(position, ..)| *position < p.position + counts);
+                self.heard.get(at).map(|(.., told)| (*told, *told))
+            }
+        }
+    }
+
+    /// When a part was at the first gate that verdicts move.
+    pub(super) fn first_gate(&self, p: &Passing) -> Option<u64> {
+        let lines = self.site.lines.iter().filter(|l| !l.by_trigger);
+        lines.filter_map(|l| self.gone(p, l.delay)).map(|(_, done)| done).min()
+    }
+
+    /// When a part was at its last gate; `None` if it has not been there.
+    pub(super) fn last_gate(&self, p: &Passing) -> Option<u64> {
+        let mut last = 0;
+        for line in &self.site.lines {
+            last = last.max(self.gone(p, line.delay)?.1);
+        }
+        Some(last)
+    }
+
+    fn note_safe(&mut self, at: u64) {
+        self.safe_at.push(at);
+        self.noted.push((at, Noted::Safe));
+    }
+
+    /// Parts that get no more frames have their end, in their order, as soon as the model is free.
+    fn end_overdue(&mut self, now: u64) {
+        while self.working.is_none()
+            && let Some(p) = self.parts.get_mut(self.unended)
+        {
+            let deadline = p.trigger + self.site.deadline_us;
+            let over = p.passed.map_or(deadline, |at| at.min(deadline));
+            if p.ended.is_none() && over > now {
+                return;
+            }
+            p.ended.get_or_insert(over.max(self.idle_since).max(p.told));
+            self.unended += 1;
+        }
+    }
+
+    /// What happened that no part did.
+    pub(super) fn note(&mut self, at: Instant, noted: Noted) {
+        let at = at.as_micros();
+        self.end_overdue(at);
+        match noted {
+            Noted::Safe => self.safe_at.push(at),
+            Noted::Acknowledged => self.acknowledged.push(at),
+            // What was on its way is given up, and nobody knows of it afterwards.
+            Noted::Stopped => {
+                self.safe_at.push(at);
+                (self.run_from, self.unended, self.working) = (self.parts.len(), self.parts.len(), None);
+                self.parts.iter_mut().rev().take(4 * MOST_IN_FLIGHT).for_each(|p| {
+                    p.passed.get_or_insert(at);
+                    p.ended.get_or_insert(at);
+                });
+            }
+            Noted::Started => (self.idle_since, self.camera_works) = (at, true),
+            Noted::Camera(works) => self.camera_works = works,
+            _ => {}
+        }
+        self.noted.push((at, noted));
     }
 
     /// The line's program did not run from `from` until now.
@@ -159,44 +310,48 @@ impl Ledger {
     pub(super) fn caught_up(&mut self) {
         let Some(&(from, to)) = self.stalls.last().filter(|_| self.site.missed_is_safe) else { return };
         let missed = |p: &Passing, i: usize, line: &super::site::Line| {
-            let due = p.trigger + line.delay_us;
+            let Way::Us(way) = line.delay else { return false };
+            let due = p.trigger + way;
             let is_late = due >= from && due < to && to - due > line.window_us;
             let is_pulse = matches!(line.moves, Moves::Pulse(_));
-            is_pulse && is_late && self.is_followed(p, line.delay_us) && self.called(p).contains(&i)
+            is_pulse && is_late && self.is_followed(p, self.done(due)) && self.called(p).contains(&i)
         };
         let lines = || self.site.lines.iter().enumerate();
         if self.parts.iter().rev().take(4 * MOST_IN_FLIGHT).any(|p| lines().any(|(i, line)| missed(p, i, line))) {
-            self.safe_at.push(to);
+            self.note_safe(to);
         }
     }
 
+    /// When the program last began to run again between two moments; `None` if it did not stand still there.
+    pub(super) fn stood_still(&self, from: u64, to: u64) -> Option<u64> {
+        let before = self.stalls.partition_point(|(began, _)| *began <= to);
+        self.stalls[..before].last().map(|(_, ended)| *ended).filter(|ended| *ended >= from)
+    }
+
     /// When the program does what is due at `due`: at once, or when a stall has ended.
-    fn done(&self, due: u64) -> u64 {
+    pub(super) fn done(&self, due: u64) -> u64 {
         let at = self.stalls.partition_point(|(_, to)| *to <= due);
         self.stalls.get(at).filter(|(from, _)| *from <= due).map_or(due, |(_, to)| *to)
-    }
-
-    /// All lines had to go safe.
-    pub(super) fn goes_safe(&mut self, at: Instant) {
-        self.safe_at.push(at.as_micros());
-    }
-
-    /// The button was pressed.
-    pub(super) fn acknowledged(&mut self, at: Instant) {
-        self.acknowledged.push(at.as_micros());
     }
 
     /// The belt's part before the camera at `exposed`, as far as it has been told.
     pub(super) fn before_camera(&self, exposed: Instant) -> Option<usize> {
         let exposed = exposed.as_micros();
-        (0..self.parts.len()).rev().find(|i| self.parts[*i].trigger + self.site.to_camera_us <= exposed)
+        let came = |p: &Passing| match self.site.to_camera {
+            Way::Us(us) => Some(p.trigger + us),
+            Way::Counts(counts) => {
+                let at = self.heard.partition_point(|(position, ..)| *position < p.position + counts);
+                self.heard.get(at).map(|(_, at, _)| *at)
+            }
+        };
+        (self.run_from..self.parts.len()).rev().find(|i| came(&self.parts[*i]).is_some_and(|at| at <= exposed))
     }
 
     /// Whether a part needs a frame that comes up at `now`; `None` where both are right.
     fn needs(&self, part: usize, now: u64) -> Option<bool> {
         let p = &self.parts[part];
         let deadline = p.trigger + self.site.deadline_us;
-        let ended = p.touching || p.failed || p.passed || p.taken.len() >= self.site.frames;
+        let ended = p.touching || p.failed || p.passed.is_some() || p.taken.len() >= self.site.frames;
         match now.cmp(&deadline) {
             _ if ended => Some(false),
             std::cmp::Ordering::Less => Some(true),
@@ -208,6 +363,10 @@ impl Ledger {
     /// A frame exposed at `exposed` came up at `now`, and the line took it for its part `taken`, counted from 0, or for none.
     /// `image`: what the frame shows, by number; a camera that is frozen shows one again and again.
     pub(super) fn offered(&mut self, exposed: Instant, now: Instant, image: u64, taken: Option<u64>) {
+        self.end_overdue(now.as_micros());
+        if !self.camera_works {
+            self.note(now, Noted::Camera(true));
+        }
         let shown = self.before_camera(exposed);
         let mut needs = shown.map_or(Some(false), |part| self.needs(part, now.as_micros()));
         if let Some(part) = shown.filter(|_| needs == Some(true))
@@ -215,6 +374,7 @@ impl Ledger {
         {
             needs = Some(false);
         }
+        let before = self.verdict;
         match (taken, shown) {
             (Some(t), Some(s)) if t != s as u64 => self.verdict.swapped += 1,
             (Some(_), None) => self.verdict.swapped += 1,
@@ -222,27 +382,35 @@ impl Ledger {
             (None, Some(_)) if needs == Some(true) => self.verdict.lost += 1,
             _ => {}
         }
+        if self.verdict != before && self.first.is_none() {
+            let (exposed, now) = (exposed.as_micros(), now.as_micros());
+            let what = format!("shows part {shown:?}, needed {needs:?}, was taken for {taken:?}");
+            self.first = Some(format!("the frame exposed at {exposed} us, there at {now} us: {what}"));
+        }
         if let Some(part) = shown {
             // Whatever older part still waits gets no more frames once this one was seen.
-            self.parts[..part].iter_mut().rev().take(MOST_IN_FLIGHT).for_each(|p| p.passed = true);
+            self.parts[..part].iter_mut().rev().take(MOST_IN_FLIGHT).for_each(|p| {
+                p.passed.get_or_insert(now.as_micros());
+            });
             if taken.is_some() && needs != Some(false) {
                 self.parts[part].taken.push(exposed.as_micros());
                 self.working = Some(part);
             }
         }
+        self.end_overdue(now.as_micros());
     }
 
     /// Whether a frame that `part` needs shows what a frame of the last part with frames showed. Then this part gets no frames, and
     /// that one the late action if it is not at a gate yet.
     fn is_frozen(&mut self, part: usize, image: u64, now: u64) -> bool {
         self.parts[part].images.push(image);
-        let last = (0..part).rev().find(|p| !self.parts[*p].images.is_empty());
+        let last = (self.run_from..part).rev().find(|p| !self.parts[*p].images.is_empty());
         let Some(last) = last.filter(|p| self.site.frozen_is_late && self.parts[*p].images.contains(&image)) else {
             return false;
         };
         self.parts[part].failed = true;
-        let at_gate = self.done(self.parts[last].trigger.saturating_add(self.site.first_gate_us())) < now;
-        self.parts[last].in_doubt |= !at_gate;
+        self.parts[part].ended.get_or_insert(now);
+        self.doubt(last, now);
         true
     }
 
@@ -250,6 +418,7 @@ impl Ledger {
     pub(super) fn answered(&mut self, exposed: Instant, now: Instant, answer: Answer) {
         let Some(part) = self.working.take() else { return };
         let (now, exposed) = (now.as_micros(), exposed.as_micros());
+        self.idle_since = now;
         let p = &mut self.parts[part];
         match answer {
             Answer::Scores { scores, beyond } if now - exposed <= self.site.stale_us => {
@@ -258,6 +427,10 @@ impl Ledger {
             }
             _ => p.failed = true,
         }
+        if p.failed || p.seen.len() >= self.site.frames {
+            p.ended.get_or_insert(now);
+        }
+        self.end_overdue(now);
     }
 
     /// Whether a part's frames were all answered, in time or not.
@@ -268,7 +441,9 @@ impl Ledger {
 
     /// The states in which every line must be when the run has ended: the safe ones.
     pub(super) fn judge_end(&mut self, state: impl Fn(&str) -> bool) {
-        let wrong = self.site.lines.iter().filter(|l| state(&l.name) != l.safe_active).count();
+        let lines = self.site.lines.iter().map(|l| (&l.name, l.safe_active));
+        let all = lines.chain(self.site.statuses.iter().map(|s| (&s.name, s.safe_active)));
+        let wrong = all.filter(|(name, safe)| state(name) != *safe).count();
         self.verdict.not_safe += wrong as u64;
     }
 
@@ -278,11 +453,14 @@ impl Ledger {
     }
 
     /// The lines that a part calls for, as indices.
-    fn called(&self, p: &Passing) -> BTreeSet<usize> {
-        let in_time = p.answered <= p.trigger + self.site.first_gate_us();
+    pub(super) fn called(&self, p: &Passing) -> BTreeSet<usize> {
+        // By its first gate: at the moment that is due, or with the count that says so.
+        let verdicts = self.site.lines.iter().filter(|l| !l.by_trigger);
+        let in_time = verdicts.filter_map(|l| self.gone(p, l.delay)).all(|(due, _)| p.answered <= due);
         let said = (p.seen.len() >= self.site.frames && !p.failed && !p.in_doubt && in_time)
             .then(|| naive::decide(&self.site.tags, self.site.rule, &p.seen));
-        let calls = |line| match &said {
+        let calls = |line: &super::site::Line| match &said {
+            _ if line.by_trigger => true,
             Some(s) => self.site.is_called(line, s.word, s.action, s.tag, &s.held),
             None => self.late_calls(line, self.site.late),
         };
@@ -293,14 +471,23 @@ impl Ledger {
         line.on.iter().any(|w| w == late.name())
     }
 
-    /// Whether the part is still followed when it is at a gate `delay` behind the trigger: no line went safe on its way.
-    fn is_followed(&self, p: &Passing, delay: u64) -> bool {
-        self.safe_at.get(p.safes_before).is_none_or(|s| *s > self.done(p.trigger + delay))
+    /// Whether the part is still followed when it is at a gate at `done`: no line went safe on its way.
+    fn is_followed(&self, p: &Passing, done: u64) -> bool {
+        self.safe_at.get(p.safes_before).is_none_or(|s| *s > done)
+    }
+
+    /// Parts that are at line `i`'s gate and are followed by then: the part's number, when it is due, and when it is done.
+    pub(super) fn at_gate(&self, i: usize) -> impl Iterator<Item = (usize, u64, u64)> + '_ {
+        let parts = self.parts.iter().enumerate();
+        let gone =
+            parts.filter_map(move |(n, p)| self.gone(p, self.site.lines[i].delay).map(|(due, done)| (n, p, due, done)));
+        gone.filter(|(_, p, _, done)| self.is_followed(p, *done)).map(|(n, _, due, done)| (n, due, done))
     }
 
     /// Compares every line's state at every moment with what it must have been. `found`: edges by the output's name.
     pub(super) fn judge(&mut self, found: &BTreeMap<String, Vec<Edge>>) {
         let called: Vec<BTreeSet<usize>> = self.parts.iter().map(|p| self.called(p)).collect();
+        super::status::judge(self, found, &called);
         let mut verdict = self.verdict;
         let mut missing: Vec<(usize, u64)> = Vec::new();
         let mut surplus: Vec<(usize, Option<u64>)> = Vec::new();
@@ -334,7 +521,14 @@ impl Ledger {
                 }
                 match (active == state.0, safe) {
                     // The line moved when it should, and says for whom.
-                    (true, false) => verdict.swapped += u64::from(moved && active && part.is_some() && part != state.1),
+                    // A line that going safe made active at this moment is not written again for a part.
+                    (true, false) if state.1.is_none() && line.safe_active && self.safe_at.binary_search(&now).is_ok() => {}
+                    (true, false) if moved && active && part.is_some() && part != state.1 => {
+                        verdict.swapped += 1;
+                        let what = format!("output {} at {now} us: moved by {part:?}, names {:?}", line.name, state.1);
+                        self.first.get_or_insert(what);
+                    }
+                    (true, false) => {}
                     (true, true) => {}
                     (false, true) => verdict.not_safe += 1,
                     (false, false) if active => missing.extend(part.map(|p| (i, p))),
@@ -370,12 +564,9 @@ impl Ledger {
         }
         let mut all: Vec<(u64, Happens)> = self.safe_at.iter().map(|s| (*s, Happens::Safe)).collect();
         all.extend(self.acknowledged.iter().map(|a| (*a, Happens::Acknowledged)));
-        for (n, p) in self.parts.iter().enumerate() {
-            if self.is_followed(p, line.delay_us) {
-                let due = p.trigger + line.delay_us;
-                all.push((self.done(due), Happens::At { due, part: n as u64, called: called[n].contains(&i) }));
-            }
-        }
+        let at =
+            |(n, due, done): (usize, u64, u64)| (done, Happens::At { due, part: n as u64, called: called[n].contains(&i) });
+        all.extend(self.at_gate(i).map(at));
         all.sort();
         let mut states = Vec::with_capacity(all.len() * 2);
         // The end of the pulse that is on, or the part that latched the line.

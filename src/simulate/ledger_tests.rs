@@ -14,12 +14,12 @@ const SETTINGS: &str = "[line]\nmode = \"gate\"\n[decide]\nreject = [\"bad\"]\n\
 
 fn ledger(text: &str) -> Ledger {
     let tag = |name: &str| ModelTag { name: name.into(), threshold: 32768, review_low: 32768, role: Role::Other };
-    Ledger::new(Site::read(text, &[tag("bad"), tag("fine")], true, 1000).unwrap())
+    Ledger::new(Site::read(text, &[tag("bad"), tag("fine")], true).unwrap())
 }
 
 /// A part that passes at `trigger`, shows `tag`, and is answered at `answered`.
 fn part(ledger: &mut Ledger, trigger: u64, tag: usize, answered: u64) {
-    ledger.passes(ms(trigger), ms(trigger));
+    ledger.passes(ms(trigger), 0, ms(trigger));
     let number = ledger.parts() as u64 - 1;
     ledger.offered(ms(trigger + 5), ms(trigger + 6), trigger, Some(number));
     let scores = (0..2).map(|t| if t == tag { 60_000 } else { 0 }).collect();
@@ -44,7 +44,7 @@ fn judged(found: &[Pulse], safe_at: Option<u64>) -> Verdict {
     for (trigger, tag, answered) in [(0, 1, 30), (1000, 1, 1200), (2000, 0, 2040), (u64::MAX, 0, 0)] {
         // The ledger is told of everything in its order.
         if let Some(at) = safe_at.take_if(|at| *at < trigger) {
-            ledger.goes_safe(ms(at));
+            ledger.note(ms(at), Noted::Safe);
         }
         if trigger < u64::MAX {
             part(&mut ledger, trigger, tag, answered);
@@ -90,12 +90,12 @@ fn a_line_that_goes_safe_ends_its_pulse_and_gives_up_what_is_on_its_way() {
 #[test]
 fn a_frame_taken_for_another_part_or_for_none_is_found() {
     let mut ledger = ledger(SETTINGS);
-    ledger.passes(ms(0), ms(0));
-    ledger.passes(ms(50), ms(50));
+    ledger.passes(ms(0), 0, ms(0));
+    ledger.passes(ms(50), 0, ms(50));
     ledger.offered(ms(60), ms(61), 1, Some(0));
     assert_eq!(ledger.verdict, verdict(0, 1, 0, 0));
     let mut ledger = super::tests::ledger(SETTINGS);
-    ledger.passes(ms(0), ms(0));
+    ledger.passes(ms(0), 0, ms(0));
     ledger.offered(ms(60), ms(61), 1, None);
     assert_eq!(ledger.verdict, verdict(1, 0, 0, 0));
 }
@@ -108,7 +108,7 @@ fn latched_and_level_lines_and_an_active_safe_state_are_judged_as_the_readme_say
         let mut ledger = ledger(text);
         part(&mut ledger, 0, 0, 30);
         part(&mut ledger, 1000, 1, 1030);
-        ledger.acknowledged(ms(1500));
+        ledger.note(ms(1500), Noted::Acknowledged);
         ledger.judge(&found);
         ledger.verdict
     };
@@ -134,7 +134,7 @@ fn each_rule_for_parts_that_are_too_close_is_judged() {
         let text = format!("{SETTINGS}[trigger]\nmin_spacing_ms = 50\ntoo_close = \"{rule}\"\n");
         let mut ledger = ledger(&text);
         part(&mut ledger, 0, 1, 30);
-        ledger.passes(ms(40), ms(40));
+        ledger.passes(ms(40), 0, ms(40));
         ledger
     };
     let judged = |rule: &str, found: &[Pulse]| {
@@ -154,7 +154,7 @@ fn two_parts_with_one_image_get_the_late_action_unless_the_first_was_at_its_gate
     let run = |second: u64, image: u64, settings: &str, found: &[Pulse]| {
         let mut ledger = ledger(settings);
         part(&mut ledger, 0, 1, 30);
-        ledger.passes(ms(second), ms(second));
+        ledger.passes(ms(second), 0, ms(second));
         ledger.offered(ms(second + 5), ms(second + 6), image, None);
         ledger.judge(&edges(found));
         ledger.verdict
@@ -168,4 +168,54 @@ fn two_parts_with_one_image_get_the_late_action_unless_the_first_was_at_its_gate
     assert_eq!(run(1000, 7, SETTINGS, &accepted(1000)), verdict(1, 0, 0, 0), "another image must be taken");
     let off = format!("[source]\nfrozen_after = 0\n{SETTINGS}");
     assert_eq!(run(1000, 0, &off, &accepted(1000)), verdict(1, 0, 0, 0), "turned off, the frame is needed");
+}
+
+/// What lines that parts do not move did: at milliseconds, to active or not.
+type Shown = &'static [(u64, bool)];
+
+/// One part is thrown out and seen; the camera fails for a while; something is seen that nobody threw out, and acknowledged.
+fn status(seen: u64, told: &[(u64, Noted)], [busy, ready, lamp, beat]: [Shown; 4]) -> Verdict {
+    let text = format!(
+        "{SETTINGS}[outputs.busy]\non = [\"busy\"]\n[outputs.ready]\non = [\"ready\"]\n[outputs.lamp]\non = [\"fault\"]\n\
+         [outputs.beat]\non = [\"heartbeat\"]\nperiod_ms = 400\n[confirm]\noutput = \"gate\"\nwithin_ms = 50\n"
+    );
+    let mut ledger = ledger(&text);
+    ledger.note(ms(0), Noted::Started);
+    part(&mut ledger, 100, 0, 130);
+    ledger.note(ms(251), Noted::Seen(seen));
+    let rest = [(300, Noted::Camera(false)), (350, Noted::Camera(true)), (400, Noted::Seen(400_000))];
+    let rest = rest.into_iter().chain(told.iter().copied()).chain([(500, Noted::Acknowledged), (650, Noted::Camera(true))]);
+    rest.for_each(|(at, noted)| ledger.note(ms(at), noted));
+    let mut found = edges(&[("gate", 0, 200, 220)]);
+    for (name, steps) in [("busy", busy), ("ready", ready), ("lamp", lamp), ("beat", beat)] {
+        let edge = |(at, active): &(u64, bool)| Edge { at: ms(*at), active: *active, part: None };
+        found.insert(name.into(), steps.iter().map(edge).collect());
+    }
+    ledger.judge(&found);
+    ledger.verdict
+}
+
+#[test]
+fn what_lines_show_that_parts_do_not_move_and_what_is_seen_behind_the_gate_is_judged() {
+    const BUSY: Shown = &[(100, true), (130, false)];
+    const READY: Shown = &[(0, true), (300, false), (350, true)];
+    const LAMP: Shown = &[(400, true), (500, false)];
+    const BEAT: Shown = &[(150, true), (350, false), (550, true)];
+    const TOLD: &[(u64, Noted)] = &[(400, Noted::ToldUnexpected)];
+    assert_eq!(status(250_000, TOLD, [BUSY, READY, LAMP, BEAT]), verdict(0, 0, 0, 0));
+    let wrong = |what: &str, told: &[(u64, Noted)], lines: [Shown; 4]| {
+        assert!(!status(250_000, told, lines).is_clean(), "{what}");
+    };
+    wrong("busy stays", TOLD, [&BUSY[..1], READY, LAMP, BEAT]);
+    wrong("never busy", TOLD, [&[], READY, LAMP, BEAT]);
+    wrong("ready without a camera", TOLD, [BUSY, &READY[..1], LAMP, BEAT]);
+    wrong("a fault is not shown", TOLD, [BUSY, READY, &[], BEAT]);
+    wrong("a fault goes on after the button", TOLD, [BUSY, READY, &LAMP[..1], BEAT]);
+    wrong("the heartbeat stops", TOLD, [BUSY, READY, LAMP, &BEAT[..2]]);
+    wrong("the heartbeat hurries", TOLD, [BUSY, READY, LAMP, &[(150, true), (250, false), (450, true)]]);
+    wrong("what was seen is not told", &[], [BUSY, READY, LAMP, BEAT]);
+    let also = [TOLD[0], (420, Noted::ToldNotRejected(0))];
+    wrong("a part that was seen is told as not", &also, [BUSY, READY, LAMP, BEAT]);
+    // A microsecond too late: not seen in time, and then unexpected.
+    assert!(!status(250_001, TOLD, [BUSY, READY, LAMP, BEAT]).is_clean());
 }

@@ -2,24 +2,26 @@
 //!
 //! The belt ([`belt`]) makes what happens: parts, exposures, inferences, faults. It carries them into the same
 //! [`Station`](crate::station::Station) and the same actuator that a board runs. What ought to happen is worked out beside it
-//! by a [`ledger`], which is told of the belt alone and reads device.toml by itself ([`site`], [`naive`]). Every line's state
+//! by a [`ledger`], which is told of the belt alone and reads device.toml by itself ([`site`], [`naive`], [`status`]). Every line's state
 //! at every moment is compared with that.
 
 mod belt;
 pub mod drawn;
 pub mod ledger;
+mod motion;
 pub mod naive;
 mod random;
 mod site;
+mod status;
 pub mod view;
 
 pub use belt::Fault;
+pub use motion::Moves;
 pub use random::Quantile;
 pub use site::ModelTag;
 
 use crate::bundle::Bundle;
 use crate::decide::Task;
-use crate::line::Travel;
 use crate::settings::{Settings, TriggerKind};
 use crate::time::{Clock, Instant, Micros};
 use belt::Simulated;
@@ -67,8 +69,10 @@ pub struct Script {
     pub inference: Quantile,
     /// What fails, and in how many of a million cases.
     pub faults: Vec<(Fault, u32)>,
-    /// Encoder counts a second: turns delays in counts into time.
+    /// Encoder counts a second while the belt runs.
     pub counts_per_second: u32,
+    /// How the belt moves, where the settings have an encoder.
+    pub moves: Moves,
 }
 
 /// A simulated run in figures.
@@ -100,23 +104,6 @@ pub struct Outcome {
     pub shown: Vec<view::Row>,
 }
 
-/// The site's settings with every way as a time: the simulated belt runs at one speed, and triggers come from the script.
-pub fn on_a_steady_belt(settings: &Settings, counts_per_second: u32) -> Settings {
-    let steady = |way: Travel| match way {
-        Travel::Counts(n) => Travel::Time(Micros(n as u64 * 1_000_000 / counts_per_second.max(1) as u64)),
-        time => time,
-    };
-    let mut settings = settings.clone();
-    settings.trigger = TriggerKind::Input;
-    settings.inputs.clear();
-    settings.part.to_camera = steady(settings.part.to_camera);
-    settings.spacing.min = steady(settings.spacing.min);
-    for output in &mut settings.outputs {
-        output.delay = steady(output.delay);
-    }
-    settings
-}
-
 /// A site's line: the model's tags, and device.toml twice, as the line reads it and as text for the ledger.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'p> {
@@ -143,7 +130,8 @@ pub fn model_tags(bundle: &Bundle<'_>) -> Vec<ModelTag> {
 
 /// Runs a script to its end.
 pub fn run(plan: &Plan<'_>, script: &Script) -> Result<Outcome, String> {
-    let settings = on_a_steady_belt(plan.settings, script.counts_per_second);
+    // Triggers come from the script.
+    let settings = Settings { trigger: TriggerKind::Input, ..plan.settings.clone() };
     Ok(Simulated::new(plan, &settings, script)?.run())
 }
 

@@ -31,16 +31,54 @@ pub(super) enum Moves {
     Latched,
 }
 
+/// From the trigger to somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// What the belt does in so many microseconds.
+    Us(u64),
+    /// So many encoder counts.
+    Counts(i64),
+}
+
+/// What an output shows that parts do not move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    Busy,
+    Ready,
+    Fault,
+    /// It changes its state every so many microseconds.
+    Heartbeat(u64),
+}
+
+/// An output that parts do not move.
+#[derive(Clone, Debug)]
+pub(super) struct Status {
+    pub(super) name: String,
+    pub(super) shows: Shows,
+    /// Whether its safe state is active.
+    pub(super) safe_active: bool,
+}
+
+/// A sensor behind a gate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Confirm {
+    /// The output whose parts it sees, by its place among the lines.
+    pub(super) line: usize,
+    pub(super) within_us: u64,
+}
+
 /// An output that parts move.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) name: String,
-    pub(super) delay_us: u64,
+    pub(super) delay: Way,
     pub(super) moves: Moves,
     /// How late a pulse may begin.
     pub(super) window_us: u64,
     /// Whether its safe state is active.
     pub(super) safe_active: bool,
+    /// Whether each trigger calls for it.
+    pub(super) by_trigger: bool,
     /// The words of `on`.
     pub(super) on: Vec<String>,
 }
@@ -55,8 +93,8 @@ pub(super) struct Site {
     /// Whether a part that is given an image of the part before gets the late action, and that part too.
     pub(super) frozen_is_late: bool,
     pub(super) deadline_us: u64,
-    pub(super) to_camera_us: u64,
-    pub(super) min_spacing_us: u64,
+    pub(super) to_camera: Way,
+    pub(super) min_spacing: Way,
     pub(super) too_close: String,
     pub(super) stale_us: u64,
     pub(super) rule: Rule,
@@ -64,6 +102,8 @@ pub(super) struct Site {
     pub(super) names: Vec<String>,
     pub(super) exclusive: bool,
     pub(super) lines: Vec<Line>,
+    pub(super) statuses: Vec<Status>,
+    pub(super) confirm: Option<Confirm>,
 }
 
 /// One table of the file; an absent one is empty.
@@ -103,28 +143,34 @@ fn score(share: f64) -> u16 {
 }
 
 impl Site {
-    /// Reads `text`. `counts_per_second`: how fast the simulated belt runs, for ways in encoder counts.
-    pub(super) fn read(
-        text: &str,
-        model: &[ModelTag],
-        exclusive: bool,
-        counts_per_second: u32,
-    ) -> Result<Self, toml::de::Error> {
+    /// Reads `text`.
+    pub(super) fn read(text: &str, model: &[ModelTag], exclusive: bool) -> Result<Self, toml::de::Error> {
         let file: Table = text.parse()?;
         let table = |name: &str| Of(file.get(name).and_then(Value::as_table));
         let way = |t: &Of<'_>, name: &str| {
-            let counts = t.number(&format!("{name}_counts")).map(|n| n as u64 * 1_000_000 / counts_per_second.max(1) as u64);
-            counts.or_else(|| t.us(&format!("{name}_ms"))).unwrap_or(0)
+            let counts = t.number(&format!("{name}_counts")).map(|n| Way::Counts(n as i64));
+            counts.unwrap_or(Way::Us(t.us(&format!("{name}_ms")).unwrap_or(0)))
         };
         let (line, trigger, decide) = (table("line"), table("trigger"), table("decide"));
-        let mut lines = Vec::new();
+        let (mut lines, mut statuses) = (Vec::new(), Vec::new());
         for (name, output) in file.get("outputs").and_then(Value::as_table).into_iter().flatten() {
             let o = Of(output.as_table());
             let on = o.list("on");
-            if on.iter().any(|w| ["busy", "ready", "heartbeat"].contains(&w.as_str())) {
+            let safe_active = o.word("safe", "inactive") == "active";
+            let shows = match on[0].as_str() {
+                "busy" => Some(Shows::Busy),
+                "ready" => Some(Shows::Ready),
+                "fault" => Some(Shows::Fault),
+                "heartbeat" => Some(Shows::Heartbeat(o.us("period_ms").unwrap_or(500_000) / 2)),
+                _ => None,
+            };
+            if let Some(shows) = shows {
+                statuses.push(Status { name: name.clone(), shows, safe_active });
                 continue;
             }
-            let moves = match o.word("mode", "level").as_str() {
+            let by_trigger = on[0] == "trigger";
+            let mode = o.word("mode", if by_trigger { "pulse" } else { "level" });
+            let moves = match mode.as_str() {
                 "pulse" => Moves::Pulse(o.us("width_ms").unwrap_or(100_000)),
                 "latched" => Moves::Latched,
                 _ => Moves::Level,
@@ -133,22 +179,29 @@ impl Site {
             let half = trigger.us("min_spacing_ms").filter(|us| *us > 0).map_or(u64::MAX, |us| us / 2);
             let default = if let Moves::Pulse(width) = moves { width.min(half) } else { 0 };
             let window_us = o.us("window_ms").unwrap_or(default).max(line.us("late_ms").unwrap_or(5000));
-            let (delay_us, safe_active) = (way(&o, "delay"), o.word("safe", "inactive") == "active");
-            lines.push(Line { name: name.clone(), delay_us, moves, window_us, safe_active, on });
+            let delay = way(&o, "delay");
+            lines.push(Line { name: name.clone(), delay, moves, window_us, safe_active, by_trigger, on });
         }
         let frames = trigger.number("frames").unwrap_or(1.0) as usize;
         let n = decide.number("n").map_or(frames, |n| n as usize);
-        let first_gate = lines.iter().map(|l| l.delay_us).min().unwrap_or(0);
-        // By default a part is not waited for beyond its first gate, in whole milliseconds.
-        let deadline_us = trigger.us("deadline_ms").unwrap_or(first_gate / 1000 * 1000);
+        // By default a part is not waited for beyond its first gate, in whole milliseconds; half a second where no gate is a time
+        // away.
+        let of_verdicts = lines.iter().filter(|l| !l.by_trigger);
+        let first_gate = of_verdicts.filter_map(|l| if let Way::Us(us) = l.delay { Some(us) } else { None }).min();
+        let deadline_us = trigger.us("deadline_ms").unwrap_or(first_gate.map_or(500_000, |us| us / 1000 * 1000));
+        let confirm = table("confirm");
+        let confirm = lines
+            .iter()
+            .position(|l| l.name == confirm.word("output", ""))
+            .map(|line| Confirm { line, within_us: confirm.us("within_ms").unwrap_or(200_000) });
         Ok(Self {
             late: line.action("late"),
             missed_is_safe: line.word("missed_edge", "go_on") == "safe",
             frames,
             frozen_is_late: table("source").number("frozen_after") != Some(0.0),
             deadline_us,
-            to_camera_us: way(&trigger, "to_camera"),
-            min_spacing_us: way(&trigger, "min_spacing"),
+            to_camera: way(&trigger, "to_camera"),
+            min_spacing: way(&trigger, "min_spacing"),
             too_close: trigger.word("too_close", "reject"),
             stale_us: decide.us("stale_after_ms").unwrap_or(600_000_000),
             rule: Rule {
@@ -164,6 +217,8 @@ impl Site {
             names: model.iter().map(|m| m.name.clone()).collect(),
             exclusive,
             lines,
+            statuses,
+            confirm,
         })
     }
 
@@ -190,9 +245,10 @@ impl Site {
         Tag { threshold, review_low, action, place }
     }
 
-    /// The earliest gate, from the trigger.
-    pub(super) fn first_gate_us(&self) -> u64 {
-        self.lines.iter().map(|l| l.delay_us).min().unwrap_or(u64::MAX)
+    /// The encoder counts from the trigger at which something happens.
+    pub(super) fn counts(&self) -> Vec<i64> {
+        let ways = self.lines.iter().map(|l| l.delay).chain([self.to_camera]);
+        ways.filter_map(|way| if let Way::Counts(n) = way { Some(n) } else { None }).collect()
     }
 
     /// Whether a line is called for by a part of this verdict, action and tags.

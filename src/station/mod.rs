@@ -23,7 +23,9 @@ use crate::decide::{Action, Decider, Decision, Observation, Policy, PolicyError,
 use crate::fault::Reason;
 use crate::frame::{CapturedAt, Fingerprint};
 use crate::head::{Score, TagId, top_k};
-use crate::line::{Admission, Intake, Line, LineMask, MAX_PARTS, Moment, Opened, Part, PartId, PartRules, Spacing, Taken};
+use crate::line::{
+    Admission, Intake, Line, LineMask, MAX_PARTS, Moment, Opened, Part, PartId, PartRules, Spacing, Taken, Travel,
+};
 use crate::time::{Instant, Micros};
 use frozen::Frozen;
 use heapless::Deque;
@@ -56,6 +58,8 @@ pub struct StationRules<'r> {
 pub enum Input<'a> {
     /// A part passes the trigger.
     Trigger(Moment),
+    /// The belt is at a position, at the encoder's own moment. Needed where the way to the camera is in counts.
+    Belt(Moment),
     /// A whole frame of the expected format. `shows`: the moment of a trigger that is found in frames, where this one shows
     /// that a part has come.
     Frame {
@@ -216,6 +220,7 @@ pub struct Station {
     intake: Intake,
     line: Line,
     every_frame: bool,
+    watches_belt: bool,
     first_gate: Option<Micros>,
     /// The part whose votes the decider holds.
     deciding: Option<PartId>,
@@ -239,6 +244,7 @@ impl Station {
             intake: Intake::new(rules.spacing),
             line: Line::new(rules.part),
             every_frame: rules.every_frame,
+            watches_belt: matches!(rules.part.to_camera, Travel::Counts(_)),
             first_gate: rules.first_gate,
             deciding: None,
             classifying: None,
@@ -253,11 +259,15 @@ impl Station {
 
     /// Takes one input at `now` and tells `effects` what follows from it, in the order in which it must be carried out.
     pub fn step(&mut self, now: Moment, input: Input<'_>, effects: &mut dyn FnMut(Effect)) {
-        self.line.advance(now);
         // Before anything else: a frame that comes after a part's deadline is not taken for it.
         self.end_overdue(now.at, effects);
         match input {
             Input::Trigger(trigger) => self.admit(now.at, trigger, effects),
+            Input::Belt(moment) => {
+                if let Some(before) = self.line.advance(moment) {
+                    self.doubt(before, effects);
+                }
+            }
             Input::Frame { captured_at, shows, print } => self.frame(now.at, captured_at, shows, print, effects),
             Input::Scores { ticket, scores, beyond } => self.scores(now.at, ticket, scores, beyond, effects),
             Input::NotClassified { ticket, reason } => self.not_classified(now.at, ticket, reason, effects),
@@ -284,6 +294,11 @@ impl Station {
     /// Time until the oldest part's deadline; `None` if no part waits, or the model is at work.
     pub fn time_left(&self, now: Instant) -> Option<Micros> {
         if self.classifying.is_some() { None } else { self.line.time_left(now) }
+    }
+
+    /// Whether each position of the belt must be told as [`Input::Belt`].
+    pub const fn watches_belt(&self) -> bool {
+        self.watches_belt
     }
 
     /// Trigger edges that came too close behind another so far.
@@ -327,11 +342,7 @@ impl Station {
                 self.count_end(effects);
             }
             // The part before was photographed when this one was already there.
-            Opened::Doubt(before) => {
-                self.frozen.set_decided(before, false);
-                effects(Effect::Doubt { part: before, reason: Reason::TooClose });
-                self.part_fault(Reason::TooClose, Some(before), effects);
-            }
+            Opened::Doubt(before) => self.doubt(before, effects),
         }
         if touching {
             for id in [PartId(part.0 - 1), part] {
@@ -340,6 +351,12 @@ impl Station {
                 }
             }
         }
+    }
+
+    fn doubt(&mut self, part: PartId, effects: &mut dyn FnMut(Effect)) {
+        self.frozen.set_decided(part, false);
+        effects(Effect::Doubt { part, reason: Reason::TooClose });
+        self.part_fault(Reason::TooClose, Some(part), effects);
     }
 
     fn frame(

@@ -5,6 +5,7 @@ use super::ended::Ended;
 use super::shared::Shared;
 use crate::events::Why;
 use crate::fault::Reason;
+use crate::station;
 use crate::triggers::{Input, Trigger};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,9 +16,12 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
         match input.next(Duration::from_millis(50)) {
             Ok(None) => {}
             Ok(Some(Input::Trigger { at, position })) => shared.trigger(at, position),
-            Ok(Some(Input::Position(position))) => {
-                shared.belt.set(position);
+            Ok(Some(Input::Position(moment))) => {
+                shared.belt.set(moment.position);
                 shared.commands.wake();
+                if shared.watches_belt {
+                    shared.step(station::Input::Belt(moment));
+                }
             }
             Ok(Some(Input::Acknowledge(at))) => shared.commands.push(Command::Acknowledge(at)),
             Ok(Some(Input::Confirm(at))) => shared.commands.push(Command::Confirm(at)),

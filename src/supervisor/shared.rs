@@ -22,15 +22,26 @@ use std::thread::Thread;
 
 /// The belt's position in encoder counts.
 #[derive(Debug, Default)]
-pub(super) struct Belt(AtomicI64);
+pub(super) struct Belt {
+    position: AtomicI64,
+    /// The farthest since the outputs last looked.
+    peak: AtomicI64,
+}
 
 impl Belt {
     pub(super) fn position(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.position.load(Ordering::Relaxed)
     }
 
     pub(super) fn set(&self, position: i64) {
-        self.0.store(position, Ordering::Relaxed);
+        self.position.store(position, Ordering::Relaxed);
+        self.peak.fetch_max(position, Ordering::Relaxed);
+    }
+
+    /// The farthest position since this was last asked: a belt that has run back meanwhile has been there all the same.
+    pub(super) fn take_peak(&self) -> i64 {
+        let position = self.position();
+        self.peak.swap(position, Ordering::Relaxed).max(position)
     }
 }
 
@@ -76,6 +87,8 @@ pub(super) struct Shared {
     pub(super) belt: Belt,
     pub(super) station: Mutex<Station>,
     pub(super) task: Task,
+    /// Whether the station is told each position of the belt.
+    pub(super) watches_belt: bool,
     pub(super) shown: Mutex<Shown>,
     /// What a part without a verdict gets where outputs follow parts.
     pub(super) late: Option<Action>,
@@ -119,6 +132,7 @@ impl Shared {
             events,
             belt: Belt::default(),
             task: station.task(),
+            watches_belt: station.watches_belt(),
             station: Mutex::new(station),
             shown: Mutex::new(Shown::new(truth)),
             late,

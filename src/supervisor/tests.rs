@@ -202,3 +202,15 @@ fn a_pulse_under_way_when_the_line_goes_safe_is_cut_at_once_with_its_part_and_no
     let a: Vec<Told> = after.into_iter().filter(|(_, output, ..)| *output == 0).collect();
     assert_eq!(a, [(8, 0, Active, 200, Outcome::Done), (8, 0, Inactive, 250, Outcome::Done)]);
 }
+
+/// A belt that ran back before the outputs' thread woke had never been at the gate.
+#[test]
+fn the_outputs_see_the_farthest_position_since_they_last_looked() {
+    let belt = super::shared::Belt::default();
+    for position in [5, 8, 6] {
+        belt.set(position);
+    }
+    assert_eq!((belt.take_peak(), belt.take_peak(), belt.position()), (8, 6, 6));
+    belt.set(4);
+    assert_eq!((belt.take_peak(), belt.take_peak()), (6, 4));
+}

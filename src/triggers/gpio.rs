@@ -4,7 +4,7 @@
 
 use super::{Input, Trigger, TriggerError};
 use crate::gpio::{self, InputLine, InputLines};
-use crate::line::{Channel, Encoder};
+use crate::line::{Channel, Encoder, Moment};
 use std::time::Duration;
 
 /// What an input line is for.
@@ -85,7 +85,8 @@ impl Trigger for GpioTrigger {
         self.lost = edge.lost;
         let position = self.encoder.as_ref().map(Encoder::position);
         let moved = |encoder: &mut Option<Encoder>, channel| {
-            encoder.as_mut().map(|e| e.edge(channel, edge.active)).filter(|p| Some(*p) != position).map(Input::Position)
+            let moved = encoder.as_mut().map(|e| e.edge(channel, edge.active)).filter(|p| Some(*p) != position);
+            moved.map(|position| Input::Position(Moment { at: edge.at, position }))
         };
         Ok(match self.roles[edge.line] {
             Role::Trigger => Some(Input::Trigger { at: edge.at, position }),

@@ -10,6 +10,7 @@ mod words;
 pub use gpio::{GpioInputs, Role};
 pub use presence::{Presence, PresenceRules, Reference};
 
+use crate::line::Moment;
 use crate::time::{Clock, Instant, Millis};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,8 +26,8 @@ pub enum Input {
         /// Where the belt was, if this input also counts an encoder.
         position: Option<i64>,
     },
-    /// The belt moved to this position.
-    Position(i64),
+    /// The belt moved, at the encoder's moment.
+    Position(Moment),
     /// A person acknowledged what is latched.
     Acknowledge(Instant),
     /// Something was seen behind the gate.

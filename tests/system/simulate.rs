@@ -48,9 +48,9 @@ fn a_site_is_shown_its_timeline_its_load_and_its_fastest_line() {
 
 #[test]
 fn delays_in_counts_are_simulated_at_the_stated_speed_and_bad_arguments_are_refused() {
-    let text = "[line]\nmode = \"gate\"\n[encoder]\nchip = \"header\"\na = 22\n[outputs.gate]\nmode = \"pulse\"\ndelay_counts = 500\non = [\"reject\", \"accept\"]\n";
+    let text = "[line]\nmode = \"gate\"\n[encoder]\nchip = \"header\"\na = 22\n[outputs.gate]\nmode = \"pulse\"\ndelay_counts = 500000\non = [\"reject\", \"accept\"]\n";
     let file = settings("simulate-counts", text);
-    let (code, text) = simulate(&["--settings", &file, "--counts-per-second", "1000"]);
+    let (code, text) = simulate(&["--settings", &file, "--counts-per-second", "1000000"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("gate +500.0 ms"), "{text}");
     for (args, why) in [

@@ -99,7 +99,7 @@ impl Actuator {
         let (mut lines, mut seconds, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let stand = Arc::new(Stand::default());
         for (i, s) in settings.iter().enumerate() {
-            let is_pulse = matches!((&s.drive, s.mode), (Drive::Calls(_), Mode::Pulse(_)));
+            let is_pulse = matches!((&s.drive, s.mode), (Drive::Calls(_) | Drive::Trigger, Mode::Pulse(_)));
             match open(s) {
                 Ok(output) => {
                     let (name, backend, safe) = (s.name.clone(), s.backend.clone(), s.safe);
@@ -232,9 +232,12 @@ impl Actuator {
             self.note_not_rejected(part.0, events);
         }
         if missed && self.edges.missed == MissedEdge::Safe {
+            self.gate.came_to_nothing();
             self.go_safe(Reason::Output, clock, events);
         }
         self.show_health(now.at);
+        // A busy or ready line that moves while all others are safe: if it cannot be written, what is on its way is given up too.
+        self.is_safe &= !self.lines.iter().any(|l| l.state.is_some_and(|s| s != l.wanted));
         if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
             self.settle(0, now.at, false, clock, events);
         }
@@ -284,6 +287,8 @@ impl Actuator {
             return;
         }
         let fault = self.gate.has_fault();
+        // The next of all heartbeats.
+        let mut beat_at = None;
         let Health { alive, camera } = self.health;
         let busy = self.gate.undecided() > 0;
         let ready = alive && camera && self.gate.has_room();
@@ -296,11 +301,13 @@ impl Actuator {
                 Drive::Heartbeat(_) if !alive => line.safe,
                 Drive::Heartbeat(period) => {
                     let half = (period.micros().0 / 2).max(1);
-                    self.beat_at = Instant::from_micros((now.as_micros() / half + 1) * half);
+                    let at = Instant::from_micros((now.as_micros() / half + 1) * half);
+                    beat_at = Some(beat_at.map_or(at, |first: Instant| first.min(at)));
                     state((now.as_micros() / half).is_multiple_of(2))
                 }
             };
         }
+        self.beat_at = beat_at.unwrap_or(self.beat_at);
     }
 
     /// Tells what the lines of health show from the next tick on.
@@ -379,6 +386,7 @@ impl Actuator {
             }
         }
         if failed && !self.is_safe {
+            self.gate.came_to_nothing();
             self.go_safe(Reason::Output, clock, events);
         }
         !failed
@@ -410,8 +418,8 @@ impl Actuator {
         &self.jitter
     }
 
-    /// The longest time from a part's trigger until all its pulses have ended and it was seen behind its gate, with half a second to spare; a minute where the
-    /// belt's speed decides.
+    /// The longest time from a part's trigger until all its pulses have ended and it was seen behind its gate, with half a
+    /// second to spare; a minute where the belt's speed decides.
     pub fn longest_way(settings: &Settings) -> Micros {
         const SPARE: u64 = 500_000;
         const ANY_BELT: u64 = 60_000_000;

@@ -64,7 +64,7 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Com
         let alive = clock.now().since(beat) <= watch.watchdog;
         let draining = shared.drain.load(Ordering::Relaxed);
         actuator.set_health(Health { alive: draining || alive && !stopped, camera: shared.camera.load(Ordering::Relaxed) });
-        actuator.tick(shared.belt.position(), clock, events);
+        actuator.tick(shared.belt.take_peak(), clock, events);
         if actuator.stand.is_rescued() {
             // A write came back that was given up.
             return;
