@@ -14,6 +14,7 @@ mod graph;
 mod head;
 mod judged;
 mod latency;
+mod looks;
 mod metrics;
 mod pack;
 mod parity;

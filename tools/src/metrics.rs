@@ -56,12 +56,15 @@ pub fn right(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> f64 {
     all.iter().filter(|r| **r).count() as f64 / all.len().max(1) as f64
 }
 
-/// The temperature that makes scores on validation fit best: golden-section search of the log loss over 1/8..8
+/// Least and largest temperature that is searched; one on a bound is no fit but what the bound allows.
+pub const TEMPERATURES: [f64; 2] = [0.125, 8.0];
+
+/// The temperature that makes scores on validation fit best: golden-section search of the log loss over [`TEMPERATURES`]
 /// (Guo et al., "On Calibration of Modern Neural Networks", 2017).
 pub fn temperature(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> f64 {
     let loss = |log: f64| log_loss(logits, truth, task, log.exp());
     let ratio = (5f64.sqrt() - 1.0) / 2.0;
-    let (mut a, mut b) = (-(8f64.ln()), 8f64.ln());
+    let (mut a, mut b) = (TEMPERATURES[0].ln(), TEMPERATURES[1].ln());
     for _ in 0..40 {
         let (c, d) = (b - ratio * (b - a), a + ratio * (b - a));
         if loss(c) < loss(d) { b = d } else { a = c }

@@ -362,8 +362,7 @@ pub fn run(args: &Pack) -> Result<()> {
 
 /// Packs a run that was evaluated and compared. `roles`: over what the run says of the same tags.
 pub fn pack_run(run: &Run, out: &Path, force: bool, roles: &RoleFlags) -> Result<()> {
-    let made =
-        Made { run, evaluation: Evaluation::of(run)?, parity: run_folder::read_json(&run.file("parity.json"), "parity")? };
+    let made = Made { run, evaluation: Evaluation::of(run)?, parity: parity::Figures::of(run)? };
     let (onnx, ingredients) = (run.int8()?, of_run(run, roles)?);
     prove(&onnx, &ingredients, None)?;
     write(out, force, &onnx, &ingredients, Some(&made))

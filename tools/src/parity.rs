@@ -6,8 +6,10 @@ use crate::data::{self, TaskName, split::Side};
 use crate::decision::{self, Decision};
 use crate::graph::{Op, Runner};
 use crate::judged::Judged;
+use crate::looks;
 use crate::metrics::{self, Interval};
 use crate::predict;
+use crate::progress::tell;
 use crate::run::Run;
 use crate::run_folder;
 use anyhow::{Context, Result, bail, ensure};
@@ -163,6 +165,8 @@ pub struct Onnxruntime {
 /// All that was compared: `parity.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figures {
+    /// Hash of the int8 network and the decision that they are of.
+    pub state: String,
     /// Pictures.
     pub pictures: usize,
     /// Share with the same top tag (multilabel: the same tags at one half).
@@ -188,6 +192,14 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// A run's.
+    pub fn of(run: &Run) -> Result<Self> {
+        let make = format!("parity {}", run.folder().display());
+        let figures: Self = run_folder::read_json(&run.file("parity.json"), &make)?;
+        run.refuse_stale(&figures.state, "parity.json", "parity")?;
+        Ok(figures)
+    }
+
     /// Where int8 is worse than float, and that is no chance.
     pub fn harmed(&self) -> impl Iterator<Item = &Harm> {
         self.harm.iter().filter(|h| h.shown)
@@ -251,6 +263,7 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
     let harm = harm(task, tags, &truth, [&decided(&vf), &decided(&vi)], limits);
     let (layers, onnxruntime) = rayon::join(|| layers(run, test), || onnxruntime(run, test));
     let figures = Figures {
+        state: run.state()?,
         pictures: n,
         agreement: share(agrees.iter().filter(|a| **a).count(), n),
         sure: share(sure.len(), n),
@@ -264,7 +277,6 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
         harm,
     };
     run_folder::write_json(&run.file("parity.json"), &figures)?;
-    print(&figures);
     Ok(figures)
 }
 
@@ -358,43 +370,48 @@ fn compare(run: &Run, test: &Judged, model: &Path, source: &Path, target: &Path)
     })
 }
 
-fn print(f: &Figures) {
-    println!("\nint8 against float on {} pictures", f.pictures);
-    println!(
+/// Figures as tables.
+pub fn text(f: &Figures) -> String {
+    let mut s = String::new();
+    tell!(s, "\nint8 against float on {} pictures", f.pictures);
+    tell!(
+        s,
         "  agreement {:.2} %   mean |dp| {:.4}   largest |dp| {:.3}   {} decisions differ",
         100.0 * f.agreement,
         f.mean_dp,
         f.largest_dp,
         f.flips.len()
     );
-    println!("  {:<18}{:>9}{:>8}{:>8}   change of recall", "tag", "pictures", "float", "int8");
+    tell!(s, "  {:<18}{:>9}{:>8}{:>8}   change of recall", "tag", "pictures", "float", "int8");
     for t in &f.tags {
-        println!("  {:<18}{:>9}{:>8.3}{:>8.3}   {}", t.tag, t.pictures, t.float, t.int8, t.change);
+        tell!(s, "  {:<18}{:>9}{:>8.3}{:>8.3}   {}", t.tag, t.pictures, t.float, t.int8, t.change);
     }
     for flip in f.flips.iter().take(10) {
         let of = |t: &[String]| if t.is_empty() { "nothing".into() } else { t.join(";") };
-        println!("  {}: {} in float, {} in int8, |dp| {:.3}", flip.path.display(), of(&flip.float), of(&flip.int8), flip.dp);
+        tell!(s, "  {}: {} in float, {} in int8, |dp| {:.3}", flip.path.display(), of(&flip.float), of(&flip.int8), flip.dp);
     }
     let mut worst: Vec<&LayerError> = f.layers.iter().collect();
     worst.sort_by(|a, b| b.added.total_cmp(&a.added));
-    println!("  layers that add most error (share of the value's size, added by it)");
+    tell!(s, "  layers that add most error (share of the value's size, added by it)");
     for l in worst.iter().take(5) {
-        println!("    {:<28}{:>8.4}{:>9.4}", l.node, l.error, l.added);
+        tell!(s, "    {:<28}{:>8.4}{:>9.4}", l.node, l.error, l.added);
     }
     match &f.onnxruntime {
-        Ok(o) => println!(
+        Ok(o) => tell!(
+            s,
             "  beside ONNX Runtime {} on the same file: {:.2} % the same top tag, largest difference of a logit {:.5}",
             o.version,
             100.0 * o.agreement,
             o.largest
         ),
-        Err(why) => println!("  not compared with ONNX Runtime: {why}"),
+        Err(why) => tell!(s, "  not compared with ONNX Runtime: {why}"),
     }
-    println!("  at the thresholds, {}", f.harm[0]);
+    tell!(s, "  at the thresholds, {}", f.harm[0]);
     match f.harmed().next() {
-        None => println!("  int8 does no harm that can be told from chance"),
-        Some(_) => f.harmed().for_each(|h| println!("  HARM, {h}")),
+        None => tell!(s, "  int8 does no harm that can be told from chance"),
+        Some(_) => f.harmed().for_each(|h| tell!(s, "  HARM, {h}")),
     }
+    s
 }
 
 /// Replays what a board recorded and compares its logits bit for bit.
@@ -414,7 +431,10 @@ pub fn run(args: &Parity) -> Result<bool> {
     }
     let run = Run::open(args.run.as_deref().context("name a run folder, or --recorded and --bundle")?)?;
     let test = Judged::both(&run, Side::Test)?;
-    Ok(parity(&run, &test, &args.limits)?.harmed().next().is_none())
+    let figures = parity(&run, &test, &args.limits)?;
+    looks::another(&run)?;
+    print!("{}", text(&figures));
+    Ok(figures.harmed().next().is_none())
 }
 
 #[cfg(test)]

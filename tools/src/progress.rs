@@ -2,6 +2,16 @@
 //!
 //! Knows nothing of the work.
 
+/// Adds a line to a text.
+macro_rules! tell {
+    ($to:expr) => { $to.push('\n') };
+    ($to:expr, $($arg:tt)*) => {{
+        $to.push_str(&format!($($arg)*));
+        $to.push('\n');
+    }};
+}
+pub(crate) use tell;
+
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};

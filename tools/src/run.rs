@@ -6,7 +6,7 @@ use crate::data::{self, roles::Roles, split::Split};
 use crate::graph::{self, Graph};
 use crate::run_folder::{self, NewRun, read_file, read_json};
 use crate::train::augment::Domain;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tagpin::bundle::Fit;
@@ -176,6 +176,23 @@ impl Run {
     /// How pictures are brought to its network.
     pub fn target(&self) -> Result<Target> {
         data::target(self.graph.side, self.record.fit.into())
+    }
+
+    /// Hash of what figures are of: the int8 network and the decision.
+    pub fn state(&self) -> Result<String> {
+        let mut all = self.int8()?;
+        all.extend(read_file(&self.file("decision.json"), &format!("quantise {}", self.folder.display()))?);
+        Ok(data::hex_hash(&all))
+    }
+
+    /// Refuses figures of another network or other thresholds.
+    pub fn refuse_stale(&self, state: &str, file: &str, make: &str) -> Result<()> {
+        let folder = self.folder.display();
+        ensure!(
+            state == self.state()?,
+            "{folder}: {file} is of another int8 network or of other thresholds; run `{make} {folder}` again"
+        );
+        Ok(())
     }
 
     /// Its int8 graph.

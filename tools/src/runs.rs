@@ -2,18 +2,20 @@
 //!
 //! Computes no figure of its own but paired differences.
 
-use crate::data::roles::RoleFlags;
+use crate::data::{roles::RoleFlags, split::Side};
 use crate::decision::Decision;
 use crate::evaluate::Evaluation;
+use crate::judged::Judged;
 use crate::metrics::{self, Interval};
 use crate::pack;
 use crate::parity;
+use crate::predict;
 use crate::run::{Run, folders_in};
 use crate::run_folder::{self, read_json};
 use crate::verdict::{Answer, Objection, Verdict};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -83,7 +85,7 @@ struct Published {
 }
 
 fn verdict(run: &Run, e: &Evaluation) -> Result<Verdict> {
-    let p: parity::Figures = read_json(&run.file("parity.json"), &format!("parity {}", run.folder().display()))?;
+    let p = parity::Figures::of(run)?;
     Ok(Verdict::of(run, e, &p, &Decision::of(run)?))
 }
 
@@ -166,6 +168,25 @@ fn compare(a: &Path, b: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The model published before, on the test images of this run that it was not trained on and that did not choose it. None where its run is
+/// no longer there, is another by now, or is of other tags: then what was recorded of it counts.
+fn judged_again(before: &Published, run: &Run) -> Option<Vec<(PathBuf, bool)>> {
+    let old = Run::open(&before.run).ok()?;
+    let same = crate::data::hex_hash(&old.int8().ok()?) == before.graph_sha256;
+    if !same || old.split.dataset.tags != run.split.dataset.tags || old.split.dataset.task != run.split.dataset.task {
+        return None;
+    }
+    let seen = [Side::Train, Side::Validation].map(|s| old.split.entries(s)).concat();
+    let seen: HashSet<&str> = seen.iter().map(|e| e.sha256.as_str()).collect();
+    let mut entries = run.split.entries(Side::Test);
+    entries.retain(|e| !seen.contains(e.sha256.as_str()));
+    let judged = Judged::of(&old, run.split.dataset.root.clone(), entries, false).ok()?;
+    let task = old.split.dataset.task;
+    let scores = predict::scores(task, &judged.int8, Decision::of(&old).ok()?.temperature());
+    let rights = metrics::rights(&predict::probabilities(&scores), &judged.truth(), task, 0.5);
+    Some(judged.entries.into_iter().map(|e| e.path).zip(rights).collect())
+}
+
 fn publish(args: &Publish) -> Result<ExitCode> {
     let run = Run::open(&args.run)?;
     let e = Evaluation::of(&run)?;
@@ -173,7 +194,8 @@ fn publish(args: &Publish) -> Result<ExitCode> {
     let mut history: Vec<Published> = if path.exists() { read_json(&path, "runs publish")? } else { Vec::new() };
     let f = &e.sets[0];
     let before = history.last().and_then(|before| {
-        let (difference, n) = paired(&before.rights, &f.rights);
+        let again = judged_again(before, &run);
+        let (difference, n) = paired(again.as_deref().unwrap_or(&before.rights), &f.rights);
         if n > 0 && difference.value <= 0.0 {
             return Some(Objection::Paired { run: before.run.clone(), difference, images: n });
         }

@@ -5,6 +5,7 @@
 use crate::decision::{Decision, StatedAim};
 use crate::demand::{self, Finding, Standing};
 use crate::evaluate::Evaluation;
+use crate::latency::Board;
 use crate::metrics::{self, Interval};
 use crate::parity::{self, Harm};
 use crate::run::Run;
@@ -52,8 +53,10 @@ pub enum Objection {
     Deadline {
         /// After the trigger.
         deadline_ms: u32,
-        /// Of one image, on the machine that evaluated.
+        /// Of one image: on the machine that evaluated, or the least estimate for the board.
         latency_ms: f64,
+        /// The board, where one is stated.
+        board: Option<String>,
     },
     /// The model published before is as good.
     Published {
@@ -121,6 +124,13 @@ pub enum Caution {
         deadline_ms: u32,
         /// On the machine that evaluated.
         latency_ms: f64,
+        /// At least and at most on the board, where multiply-adds give an estimate.
+        estimated: Option<[f64; 2]>,
+    },
+    /// The temperature lies on a bound of its search: scores are surer or less sure than images show.
+    Temperature {
+        /// What logits are divided by.
+        value: f64,
     },
     /// What the data or the training said.
     Data {
@@ -142,8 +152,9 @@ impl std::fmt::Display for Objection {
             Self::Shift { name, change } => {
                 write!(f, "images {name}, which the domain allows, change its share right by {change}")
             }
-            Self::Deadline { deadline_ms, latency_ms } => {
-                write!(f, "one image takes {latency_ms:.1} ms here, the deadline is {deadline_ms} ms")
+            Self::Deadline { deadline_ms, latency_ms, board } => {
+                let on = board.as_ref().map_or("here".into(), |b| format!("on {b}"));
+                write!(f, "one image takes {latency_ms:.1} ms {on}, the deadline is {deadline_ms} ms")
             }
             Self::Published { before, int8 } => {
                 write!(f, "it does not beat the one published before: {int8} against {before}")
@@ -214,11 +225,22 @@ impl std::fmt::Display for Caution {
                 write!(f, "test images were looked at {times} times; choices made by them bias the figures")
             }
             Self::Slice { name, share } => write!(f, "it is clearly worse on \"{name}\": {share}"),
-            Self::Unmeasured { board, deadline_ms, latency_ms } => write!(
-                f,
-                "the deadline of {deadline_ms} ms on {board} was not measured there: one image takes {latency_ms:.1} ms here; \
-                 `tagpin bench BUNDLE` on the board"
-            ),
+            Self::Unmeasured { board, deadline_ms, latency_ms, estimated } => {
+                write!(
+                    f,
+                    "the deadline of {deadline_ms} ms on {board} was not measured there: one image takes {latency_ms:.1} ms here"
+                )?;
+                if let Some([low, high]) = estimated {
+                    write!(f, ", {low:.0} to {high:.0} ms there by its multiply-adds")?;
+                }
+                f.write_str("; `tagpin bench BUNDLE` on the board")
+            }
+            Self::Temperature { value } => {
+                write!(
+                    f,
+                    "the temperature of {value:.3} lies on the bound of its search: there were too few mistakes to fit it"
+                )
+            }
             Self::Data { warning } => f.write_str(warning),
         }
     }
@@ -323,6 +345,10 @@ impl Verdict {
         if let Some(whole) = p.harm.first().filter(|h| !h.shown && h.change.low < -TOLD_WELL) {
             v.cautions.push(Caution::Int8Loss(whole.clone()));
         }
+        let [low, high] = metrics::TEMPERATURES;
+        if d.temperature < low * 1.01 || d.temperature > high * 0.99 {
+            v.cautions.push(Caution::Temperature { value: d.temperature });
+        }
         if e.looks > 1 {
             v.cautions.push(Caution::Looks { times: e.looks });
         }
@@ -353,10 +379,14 @@ impl Verdict {
     fn deadline(&mut self, run: &Run, e: &Evaluation) {
         let about = &run.split.contract.about;
         let (Some(deadline_ms), latency_ms) = (about.deadline_ms, e.latency.median_ms) else { return };
-        if latency_ms > f64::from(deadline_ms) {
-            self.against.push(Objection::Deadline { deadline_ms, latency_ms });
-        } else if let Some(board) = about.board.clone() {
-            self.cautions.push(Caution::Unmeasured { board, deadline_ms, latency_ms });
+        let board = about.board.clone();
+        let estimated = board.as_deref().and_then(Board::named).map(|b| b.estimated_ms(e.latency.macs));
+        // Even by the quicker estimate it comes too late there; a board without an estimate is judged by this machine.
+        let least_ms = estimated.map_or(latency_ms, |[least, _]| least);
+        if least_ms > f64::from(deadline_ms) {
+            self.against.push(Objection::Deadline { deadline_ms, latency_ms: least_ms, board });
+        } else if let Some(board) = board {
+            self.cautions.push(Caution::Unmeasured { board, deadline_ms, latency_ms, estimated });
         }
     }
 

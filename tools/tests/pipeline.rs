@@ -101,14 +101,15 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     assert_eq!(json(at.join("runs/one/evaluation.json"))["looks"], 1);
 
     let text = run(&["tune", "runs/one", "--cost", "fp=1,fn=20", "--review", "0.1"], &at);
-    assert!(text.contains("chosen *") && text.contains("test precision"), "{text}");
+    assert!(text.contains("thresholds are chosen on") && text.contains("test precision"), "{text}");
     assert!(refused(&["tune", "runs/one", "--min-recall", "nut=7"], &at).contains("between 0 and 1"));
     assert!(refused(&["tune", "runs/one", "--min-recall", "nail=0.5"], &at).contains("the run has"));
     run(&["evaluate", "runs/one", "--ignore", "empty", "--shifted", "0"], &at);
-    assert_eq!(json(at.join("runs/one/evaluation.json"))["looks"], 2, "test pictures were looked at again");
+    // Trained, tuned and evaluated; the other run on the same split was trained, evaluated and compared.
+    assert_eq!(json(at.join("runs/one/evaluation.json"))["looks"], 6, "all runs that share the split count");
     run(&["report", "runs/one"], &at);
     let page = std::fs::read_to_string(at.join("runs/one/report.html")).unwrap();
-    for part in ["Data contract", "reject gate", "Confusion", "<svg", "data:image/jpeg", "Provenance", "looked at 2 times"] {
+    for part in ["Data contract", "reject gate", "Confusion", "<svg", "data:image/jpeg", "Provenance", "looked at 6 times"] {
         assert!(page.contains(part), "the report has no \"{part}\"");
     }
     for outside in ["<script", "<link", "src=\"http", "url("] {
@@ -144,6 +145,39 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     let text = not_shipped(&["runs", "publish", "runs/two", "--out", "parts.tagpin"], 1, &at);
     assert!(text.contains("does not beat the one published before") && text.contains("--force"), "{text}");
     assert_eq!(json(at.join("parts.published.json"))[0]["forced"], "first one, for the test");
+
+    // A threshold stated outright is in every file that says thresholds, and what is not named stays.
+    let before = json(at.join("runs/two/decision.json"));
+    run(&["tune", "runs/two", "--threshold", "nut=0.3", "--band", "gear=0.4..0.7"], &at);
+    let (decision, evaluation) = (json(at.join("runs/two/decision.json")), json(at.join("runs/two/evaluation.json")));
+    let mut moved = Vec::new();
+    for (i, rule) in decision["rules"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(rule["threshold"], evaluation["sets"][0]["tags"][i]["threshold"], "{rule}");
+        let was = &before["rules"][i];
+        if was != rule {
+            moved.push((rule["tag"].as_str().unwrap().to_string(), rule["review_low"].as_f64(), rule["threshold"].as_f64()));
+        }
+    }
+    let number = |v: f32| Some(f64::from(v));
+    moved.iter_mut().for_each(|m| (m.1, m.2) = (m.1.map(|v| f64::from(v as f32)), m.2.map(|v| f64::from(v as f32))));
+    let stated = [("gear", 0.4, 0.7), ("nut", 0.3, 0.3)].map(|(t, l, h)| (t.to_string(), number(l), number(h)));
+    assert_eq!(moved, stated);
+    let table = std::fs::read_to_string(at.join("runs/two/scores.csv")).unwrap();
+    assert!(table.starts_with("path,side,tags,predicted,verdict,action,bolt,"), "{table}");
+    let split = json(at.join("runs/two/split.json"));
+    let held = split["sides"].as_array().unwrap().iter().filter(|s| *s != "train").count();
+    assert_eq!(table.lines().count(), 1 + held, "one line an image of validation and test");
+    // Figures of other thresholds are refused, by name and with what to do.
+    let text = decision.to_string().replace("\"threshold\":0.5", "\"threshold\":0.6");
+    std::fs::write(at.join("runs/two/decision.json"), text).unwrap();
+    for stale in [["report", "runs/two"].as_slice(), &["pack", "runs/two", "--out", "stale.tagpin"]] {
+        let text = refused(stale, &at);
+        assert!(text.contains("of other thresholds; run `evaluate runs/two` again"), "{text}");
+    }
+    run(&["evaluate", "runs/two", "--shifted", "0"], &at);
+    assert!(refused(&["report", "runs/two"], &at).contains("parity.json is of another"), "each file is asked");
+    tools(&["parity", "runs/two"], &at);
+    run(&["report", "runs/two"], &at);
 
     // The float graph runs in tract as plain ONNX.
     let float = std::fs::read(at.join("runs/one/float.onnx")).unwrap();
@@ -396,6 +430,12 @@ fn bad_folders_and_flags_are_refused_by_name() {
     std::fs::write(at.join("about.toml"), "good = [\"nail\"]\n").unwrap();
     let text = refused(&["dataset", "check", "data", "--about", "about.toml"], &at);
     assert!(text.contains("about.toml") && text.contains("no tag \"nail\""), "{text}");
+    let quick = ["train", "--quick", "--data", "data", "--backbone", "none.onnx", "--out", "r"];
+    let text = refused(&[quick.as_slice(), &["--balance", "weights"]].concat(), &at);
+    assert!(text.contains("--balance is of --advanced"), "nothing that is asked for is ignored in silence: {text}");
+    std::fs::write(at.join("about.toml"), "[aims.nail]\nrecall = 0.9\n").unwrap();
+    let text = refused(&["dataset", "check", "data", "--about", "about.toml"], &at);
+    assert!(text.contains("aims: there is no tag \"nail\""), "{text}");
     std::fs::write(at.join("data/nut/00000.png"), b"broken").unwrap();
     let text = refused(&["train", "--small", "--data", "data", "--out", "r"], &at);
     assert!(text.contains("skipped nut/00000.png") && text.contains("tag \"nut\" has 4 readable pictures"), "{text}");

@@ -4,6 +4,7 @@
 
 mod leak;
 mod twins;
+mod verdict;
 mod worlds;
 
 use anyhow::Result;
@@ -19,6 +20,7 @@ pub struct Bar {
 enum Command {
     Twins(twins::Args),
     Leak(leak::Args),
+    Verdict(verdict::Args),
 }
 
 /// Runs the subcommand.
@@ -26,6 +28,7 @@ pub fn run(args: &Bar) -> Result<()> {
     match &args.command {
         Command::Twins(args) => twins::run(args),
         Command::Leak(args) => leak::run(args),
+        Command::Verdict(args) => verdict::run(args),
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Does not change the model or its thresholds.
 
+pub mod line;
+mod scores;
 pub mod shifts;
 pub mod slices;
 
@@ -10,8 +12,10 @@ use crate::data::{self, TaskName, check, split::Side};
 use crate::decision::{self, Decision};
 use crate::judged::Judged;
 use crate::latency::Latency;
+use crate::looks;
 use crate::metrics::{self, Counts, CurvePoint, Interval};
 use crate::predict;
+use crate::progress::tell;
 use crate::run::{EVALUATOR, Run};
 use crate::run_folder;
 use crate::train::folds::Folds;
@@ -31,7 +35,7 @@ pub struct Evaluate {
 }
 
 /// What to evaluate.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize)]
 pub struct Options {
     /// A further held-out set: a name and a folder of tagged folders; may stand several times.
     #[arg(long = "also", value_name = "NAME=FOLDER")]
@@ -200,7 +204,11 @@ pub struct Pooled {
 pub struct Evaluation {
     /// Version of what computes figures.
     pub evaluator: u32,
-    /// How often test pictures were looked at with this run.
+    /// What was asked for.
+    pub options: Options,
+    /// Hash of the int8 network and the decision that the figures are of.
+    pub state: String,
+    /// How often test images of this split were looked at, by all runs that are known.
     pub looks: u32,
     /// The test side first, then further sets.
     pub sets: Vec<SetFigures>,
@@ -210,6 +218,8 @@ pub struct Evaluation {
     pub shifted: Vec<Shifted>,
     /// Pictures of none of the tags.
     pub invalid: Vec<Invalid>,
+    /// What a sorting line would see.
+    pub line: line::Line,
     /// All images, each judged by a head that was not fitted to it; none where nothing of the kind was made.
     pub pooled: Option<Pooled>,
     /// How long an image takes on the machine that evaluated.
@@ -221,7 +231,9 @@ pub struct Evaluation {
 impl Evaluation {
     /// Reads a run's figures.
     pub fn of(run: &Run) -> Result<Self> {
-        Self::in_folder(run.folder())
+        let evaluation = Self::in_folder(run.folder())?;
+        run.refuse_stale(&evaluation.state, "evaluation.json", "evaluate")?;
+        Ok(evaluation)
     }
 
     /// Reads the figures of the run in a folder.
@@ -483,8 +495,14 @@ fn invalid(c: &Judge<'_>, test: &Judged, unseen: Option<&Path>) -> Result<Vec<In
     Ok(found)
 }
 
-/// Figures over the folds that `train` kept, of images that chose no threshold.
-fn pooled(c: &Judge<'_>) -> Result<Option<Pooled>> {
+/// What the folds that `train` kept come to, of images that chose no threshold.
+struct Folded {
+    figures: Pooled,
+    decisions: Vec<decide::Decision>,
+    truth: Vec<Vec<usize>>,
+}
+
+fn pooled(c: &Judge<'_>) -> Result<Option<Folded>> {
     let Some(folds) = Folds::of(c.run)? else { return Ok(None) };
     let split = &c.run.split;
     let fresh: Vec<usize> = (0..split.sides.len()).filter(|&i| !c.decision.chosen_on.contains(&split.sides[i])).collect();
@@ -494,12 +512,13 @@ fn pooled(c: &Judge<'_>) -> Result<Option<Pooled>> {
     let decisions = c.decision.decide(c.task, &c.run.roles(), &scores)?;
     let passed: Vec<Vec<usize>> = decisions.iter().map(|d| decision::predicted(c.task, d)).collect();
     let right = metrics::rights(&predict::probabilities(&scores), &truth, c.task, 0.5);
-    Ok(Some(Pooled {
+    let figures = Pooled {
         folds: folds.folds,
         images: fresh.len(),
         right: metrics::wilson(right.iter().filter(|r| **r).count(), right.len()),
         tags: (0..c.tags.len()).map(|t| metrics::counts(&passed, &truth, t)).collect(),
-    }))
+    };
+    Ok(Some(Folded { figures, decisions, truth }))
 }
 
 /// Further pictures that somebody names.
@@ -523,7 +542,6 @@ fn further(run: &Run, name: &str, folder: &Path) -> Result<Judged> {
 pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options) -> Result<Evaluation> {
     let c = Judge::new(run)?;
     let path = run.file("evaluation.json");
-    let looks = Evaluation::of(run).map_or(0, |e| e.looks) + 1;
     let ignore = match &options.ignore {
         None => None,
         Some(tag) => {
@@ -552,39 +570,54 @@ pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options
     suspects.sort_by(|a, b| a.score_of_tag.total_cmp(&b.score_of_tag).then(a.path.cmp(&b.path)));
     suspects.truncate(24);
     let rights = metrics::rights(&c.scores(&test.int8), &test.truth(), c.task, 0.5);
+    let folded = pooled(&c)?;
     let evaluation = Evaluation {
         evaluator: EVALUATOR,
-        looks,
+        options: options.clone(),
+        state: run.state()?,
+        looks: looks::another(run)?,
         sets,
         slices: slices::slices(test, &rights, run.graph.side),
         shifted: shifted(&c, test, options.shifted)?,
         invalid: invalid(&c, test, options.unseen.as_deref())?,
-        pooled: pooled(&c)?,
+        line: line::line(&c, test, folded.as_ref().map(|f| (f.decisions.as_slice(), f.truth.as_slice())))?,
+        pooled: folded.map(|f| f.figures),
         latency: Latency::of(&run.int8()?)?,
         suspects,
     };
+    run_folder::write_file(&run.file("scores.csv"), &scores::csv(&c, &[("validation", validation), ("test", test)])?)?;
     run_folder::write_json(&path, &evaluation)?;
-    print(&evaluation, run);
     Ok(evaluation)
 }
 
-/// Prints figures as tables.
-fn print(e: &Evaluation, run: &Run) {
+/// Figures as tables.
+pub fn text(e: &Evaluation, run: &Run) -> String {
+    let mut s = String::new();
     for f in &e.sets {
-        println!("\n{} ({} pictures counted)", f.name, f.counted);
-        println!("  top-1    int8 {}   float {}   difference {}", f.int8, f.float, f.difference);
-        println!("  macro-F1 {}   mAP {}", f.macro_f1, f.map);
-        println!("  calibration error {:.3}, {:.3} before the temperature", f.ece[1], f.ece[0]);
+        tell!(s, "\n{} ({} pictures counted)", f.name, f.counted);
+        tell!(s, "  top-1    int8 {}   float {}   difference {}", f.int8, f.float, f.difference);
+        tell!(s, "  macro-F1 {}   mAP {}", f.macro_f1, f.map);
+        tell!(s, "  calibration error {:.3}, {:.3} before the temperature", f.ece[1], f.ece[0]);
         for (name, right) in &f.baselines {
-            println!("  {name} {right:.3}");
+            tell!(s, "  {name} {right:.3}");
         }
-        println!(
+        tell!(
+            s,
             "  {:<18}{:>8}{:>8}{:>11}{:>24}{:>8}{:>11}{:>12}{:>10}",
-            "tag", "train", "here", "precision", "recall", "AP", "threshold", "precision", "recall"
+            "tag",
+            "train",
+            "here",
+            "precision",
+            "recall",
+            "AP",
+            "threshold",
+            "precision",
+            "recall"
         );
         for t in &f.tags {
             let recall = t.recall.map_or("-".into(), |r| r.to_string());
-            println!(
+            tell!(
+                s,
                 "  {:<18}{:>8}{:>8}{:>11}{recall:>24}{:>8}{:>11.3}{:>12}{:>10}",
                 t.tag,
                 t.train,
@@ -597,48 +630,61 @@ fn print(e: &Evaluation, run: &Run) {
             );
         }
         for t in f.tags.iter().filter(|t| t.pictures == 0) {
-            println!("  {}: no picture here, so nothing is known of it", t.tag);
+            tell!(s, "  {}: no picture here, so nothing is known of it", t.tag);
         }
         let d = f.decided;
-        println!(
+        tell!(
+            s,
             "  at the thresholds: {} right, {} wrong, {} for review, {} unknown",
-            d.right, d.wrong, d.review, d.unknown
+            d.right,
+            d.wrong,
+            d.review,
+            d.unknown
         );
     }
-    println!("\nslices of the test pictures, worst first");
-    for s in e.slices.iter().take(8) {
-        println!("  {:<40}{:>6}   {}", s.name, s.pictures, s.right);
+    tell!(s, "\nslices of the test pictures, worst first");
+    for part in e.slices.iter().take(8) {
+        tell!(s, "  {:<40}{:>6}   {}", part.name, part.pictures, part.right);
     }
     if e.shifted.len() > 1 {
-        println!("\nchanged pictures ({})", e.shifted[0].decided.pictures);
-        for s in &e.shifted {
-            let d = s.decided;
+        tell!(s, "\nchanged pictures ({})", e.shifted[0].decided.pictures);
+        for shift in &e.shifted {
+            let d = shift.decided;
             let share = |n: usize| 100.0 * n as f64 / d.pictures.max(1) as f64;
-            println!(
+            tell!(
+                s,
                 "  {:<26} right {:>5.1} %   passed and wrong {:>5.1} %   unknown {:>5.1} %",
-                s.name,
-                100.0 * s.right,
+                shift.name,
+                100.0 * shift.right,
                 share(d.wrong),
                 share(d.unknown)
             );
         }
     }
-    println!("\nnot a picture of any tag");
+    tell!(s, "\nnot a picture of any tag");
     for i in &e.invalid {
-        println!(
+        tell!(
+            s,
             "  {:<12}{:>3} of {:<3} pass a threshold, {:>3} as a good part   highest {:.3} ({})",
-            i.name, i.accepted, i.pictures, i.passes, i.highest, i.tag
+            i.name,
+            i.accepted,
+            i.pictures,
+            i.passes,
+            i.highest,
+            i.tag
         );
     }
     if e.looks > 1 {
-        println!(
-            "\nwarning: test pictures were looked at {} times with this run; choices made by them bias the figures",
+        tell!(
+            s,
+            "\nwarning: test images of this split were looked at {} times; choices made by them bias the figures",
             e.looks
         );
     }
     for w in &run.record.warnings {
-        println!("warning: {w}");
+        tell!(s, "warning: {w}");
     }
+    s
 }
 
 /// Evaluates a quantised run.
@@ -646,7 +692,8 @@ pub fn run(args: &Evaluate) -> Result<()> {
     let run = Run::open(&args.run)?;
     let validation = Judged::int8(&run, Side::Validation)?;
     let test = Judged::both(&run, Side::Test)?;
-    evaluate(&run, &validation, &test, &args.options)?;
+    let evaluation = evaluate(&run, &validation, &test, &args.options)?;
+    print!("{}", text(&evaluation, &run));
     println!("\n{}", run.file("evaluation.json").display());
     Ok(())
 }

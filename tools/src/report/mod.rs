@@ -2,6 +2,7 @@
 //!
 //! Computes no figure: it shows what the other commands wrote.
 
+mod line;
 mod plots;
 mod trade;
 
@@ -45,7 +46,7 @@ struct Page<'a> {
 pub fn write(run: &Run) -> Result<()> {
     let of = run.folder().display();
     let evaluation = Evaluation::of(run)?;
-    let parity: parity::Figures = read_json(&run.file("parity.json"), &format!("parity {of}"))?;
+    let parity = parity::Figures::of(run)?;
     let decision = Decision::of(run)?;
     let latency = evaluation.latency.clone();
     let page = Page {
@@ -99,10 +100,13 @@ impl Page<'_> {
         let name = self.run.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let answer = self.verdict.answer;
         let words = answer.words();
-        let sections: [(&str, &str, Markup); 12] = [
+        let sections: [(&str, &str, Markup); 15] = [
+            ("next", "What to do next", self.next()),
+            ("wrong", "What goes wrong", self.wrong()),
+            ("demands", "What is demanded", self.demands()),
             ("data", "Data contract", self.data()),
             ("training", "Training", self.training()?),
-            ("figures", "Figures on test pictures", self.figures()?),
+            ("figures", "Figures on test pictures", html! { (self.summary()) (self.figures()?) }),
             ("confusion", "Confusion", self.confusion()),
             ("mistakes", "Worst mistakes", self.pictures(&self.evaluation.sets[0].mistakes, 24)),
             ("suspects", "Perhaps tagged wrongly", self.pictures(&self.evaluation.suspects, 24)),
@@ -129,13 +133,13 @@ impl Page<'_> {
                         div.verdict.ship[answer == Answer::Ship].stop[answer == Answer::DoNotShip].few[answer == Answer::TooFew] {
                             strong { (words[..1].to_uppercase()) (words[1..]) }
                             ul {
-                                @for a in &self.verdict.against { li { (a) br; span.dim { (a.mend()) } } }
+                                @for a in &self.verdict.against { li { (a) } }
                                 @if answer == Answer::TooFew { @for l in &self.verdict.lacking { li { (l) } } }
                             }
                         }
-                        (self.summary())
+                        (self.line())
                         @if !self.verdict.cautions.is_empty() {
-                            details open[self.verdict.cautions.len() < 6] {
+                            details {
                                 summary { (self.verdict.cautions.len()) " notes" }
                                 ul { @for c in &self.verdict.cautions { li { (c) } } }
                             }
@@ -264,8 +268,8 @@ impl Page<'_> {
         let sets: Vec<Markup> = self.evaluation.sets.iter().map(|f| self.set(f)).collect::<Result<_>>()?;
         Ok(html! {
             p {
-                @if looks == 1 { "Test pictures were used once, for this page, and chose nothing." }
-                @else { "Test pictures were looked at " (looks) " times with this run." }
+                @if looks == 1 { "Test images were used once, for this page, and chose nothing." }
+                @else { "Test images of this split were looked at " (looks) " times, by all runs that share it." }
                 " Intervals are 95 %, by bootstrap over pictures that show different things; per tag by Wilson."
             }
             @if !self.decision.aims.is_empty() { p { "Thresholds: " (self.decision.aims.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")) "." } }
@@ -302,7 +306,7 @@ impl Page<'_> {
         html! {
             div.thumbs { @for m in mistakes.iter().take(most) {
                 figure {
-                    @if let Some(url) = thumbnail(&m.path) { img src=(url) alt=(m.path.display()) width="128" height="128"; }
+                    @if let Some(url) = thumbnail(&m.path) { a href=(file_url(&m.path)) { img src=(url) alt=(m.path.display()) width="128" height="128"; } }
                     figcaption {
                         b { (words(&m.predicted)) } (format!(" {:.2}", m.score)) br;
                         "tagged " (words(&m.tagged)) (format!(" {:.2}", m.score_of_tag)) br;
@@ -433,6 +437,7 @@ impl Page<'_> {
         html! {
             p { "One picture, one thread, on the machine that wrote this page, which is not the board: median " (format!("{:.2} ms", l.median_ms)) ", worst of 15 " (format!("{:.2} ms", l.worst_ms)) " with the kernels " code { (l.kernels) } "." }
             p { (format!("{:.1} M multiply-adds, {} KB of memory for values.", l.macs as f64 / 1e6, l.arena / 1024)) " On the board: " code { "tagpin bench BUNDLE" } "." }
+            (self.boards())
         }
     }
 
@@ -462,6 +467,16 @@ fn words(tags: &[String]) -> String {
 
 fn decided(d: Decided) -> String {
     format!("{} right, {} wrong, {} for review, {} unknown, of {}", d.right, d.wrong, d.review, d.unknown, d.pictures)
+}
+
+/// Where the image itself lies, for a click: it opens on the machine that has it.
+fn file_url(path: &Path) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(b);
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    format!(
+        "file://{}",
+        bytes.map(|b| if plain(b) { char::from(*b).to_string() } else { format!("%{b:02X}") }).collect::<String>()
+    )
 }
 
 /// A small JPEG as a data URL; nothing if the file is gone.

@@ -195,6 +195,10 @@ pub fn run(args: &Train) -> Result<()> {
     if !(args.quick || args.advanced || args.small) {
         bail!("say how: --quick or --advanced with --backbone, or --small. {}", backbone::HOW);
     }
+    ensure!(
+        !args.quick || args.balance == Balance::None,
+        "--balance is of --advanced and --small: --quick fits its head to all images alike; leave it out, or train --advanced"
+    );
     ensure!(args.folds != 1, "--folds 1: expected 2 or more, or 0 for none");
     ensure!(args.epochs > 0 && args.batch > 1, "--epochs {} --batch {}: expected at least 1 and 2", args.epochs, args.batch);
     // Float and int8, and what is kept of them on the way.
@@ -253,9 +257,11 @@ pub fn prove(run: &Run, stages: &mut Stages, options: &evaluate::Options) -> Res
     let validation = Judged::int8(run, Side::Validation)?;
     decision::calibrate(run, &validation)?;
     let test = Judged::both(run, Side::Test)?;
-    evaluate::evaluate(run, &validation, &test, options)?;
+    let evaluation = evaluate::evaluate(run, &validation, &test, options)?;
+    print!("{}", evaluate::text(&evaluation, run));
     stages.done("figures");
-    parity::parity(run, &test, &parity::Limits::default())?;
+    let parity = parity::parity(run, &test, &parity::Limits::default())?;
+    print!("{}", parity::text(&parity));
     stages.done("parity");
     run_folder::write_json(&run.file("stages.json"), &stages.seconds)?;
     report::write(run)?;
@@ -315,7 +321,10 @@ fn trained(args: &Train, split: &Split, roles: &Roles, device: Device) -> Result
     let penalties = quick.fitted.tried;
     let int8 = Some((quick.int8, quick.quantisation));
     if args.quick {
-        let settings = vec![("penalty".into(), quick.fitted.penalty.to_string())];
+        let domain = format!("{:?}: judged on images changed within it; --quick trains on unchanged ones", args.domain)
+            .to_lowercase();
+        println!("{:>12}  {domain}", "domain");
+        let settings = vec![("penalty".into(), quick.fitted.penalty.to_string()), ("domain".into(), domain)];
         let trained = Trained {
             graph: quick.graph,
             kind: "quick",

@@ -18,9 +18,9 @@ use tagpin::decide::Role;
 use tagpin::random::Random;
 
 /// Training images that are put out of focus.
-const DEFOCUSED: usize = 48;
+const DEFOCUSED: usize = 24;
 /// Plain frames, ramps and frames of noise, of each.
-const EACH: usize = 8;
+const EACH: usize = 4;
 
 /// The frames, each `[side, side, 3]`: drawn by `seed`, unlike those that evaluation draws.
 fn frames(split: &Split, side: usize, fit: Fit, seed: u64) -> Result<Vec<Vec<u8>>> {
