@@ -1,6 +1,7 @@
-//! Ends a command quietly when its output pipe is closed, as by `| head`.
+//! What becomes of a command when its output pipe is closed, as by `| head`.
 //!
-//! Not for `run`: it puts its outputs into their safe state first and writes its events through sinks of its own.
+//! Commands end quietly. `run` writes its events through sinks of its own and puts its outputs into their safe state first: it
+//! asks [`reader_left`].
 
 /// Exit code of a program whose reader left: what a shell gives for SIGPIPE, 128 + 13.
 pub const OUTPUT_PIPE_CLOSED: i32 = 141;
@@ -19,4 +20,15 @@ pub fn end_when_reader_leaves() {
         }
         others(info);
     }));
+}
+
+/// Whether standard output is a pipe, socket or terminal whose other end is closed. Asks the system and writes nothing, so a line
+/// that has nothing to tell notices too.
+#[cfg(feature = "runtime")]
+pub fn reader_left() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = std::io::stdout();
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    let asked = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    asked.is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }

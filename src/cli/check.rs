@@ -2,6 +2,7 @@
 //!
 //! Takes no line that another process holds.
 
+use super::conflicts::Conflict;
 use super::{Model, PARTS, Refused, hex};
 use crate::board::{AfterDeath, Board, Power};
 use crate::bundle::{Bundle, Input, Section};
@@ -10,7 +11,7 @@ use crate::frame::{CapturedAt, TimedBy};
 use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
-use crate::settings::{EXAMPLE, LineMode, Settings, safe_lines};
+use crate::settings::{Draft, EXAMPLE, LineMode, Settings, Warning, safe_lines};
 use crate::sources::{self, Automatic, FrameBuffer, Pacing, SourceSpec};
 use crate::supervisor::SystemClock;
 use crate::time::{Clock, Micros};
@@ -32,6 +33,9 @@ pub(super) struct Check {
     /// Print a complete commented device.toml and exit
     #[arg(long)]
     example: bool,
+    /// GPIO lines may follow a source that draws its images or reads them from files: nothing is wired to them
+    #[arg(long)]
+    allow_drawn: bool,
     /// Give every key of the settings file that was renamed its new name, and exit; comments stay
     #[arg(long, requires = "settings")]
     migrate: bool,
@@ -101,58 +105,94 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         return Ok(1);
     };
     let demo = args.settings.is_none() && args.bundle.is_none();
-    match super::settings(args.settings.as_deref(), bundle, demo) {
-        Err(e) => {
-            for why in e.0 {
-                line(&mut problems, "settings", Err(why));
-            }
-        }
-        Ok(settings) => {
+    match super::draft(args.settings.as_deref(), bundle, demo) {
+        Err(e) => e.0.into_iter().for_each(|why| line(&mut problems, "settings", Err(why))),
+        Ok(draft) => {
+            let settings = &draft.settings;
             let name = args.settings.as_ref().map_or("built in".to_string(), |p| p.display().to_string());
-            line(&mut problems, "settings", Ok(format!("{name}, {} outputs", settings.outputs.len())));
+            if draft.problems.is_empty() {
+                line(&mut problems, "settings", Ok(format!("{name}, {} outputs", settings.outputs.len())));
+            }
+            draft.problems.iter().for_each(|why| line(&mut problems, "settings", Err(why.clone())));
             settings.renamed.iter().for_each(|r| println!("warning  settings: {r}"));
-            let has_distance = bundle.section(Section::Distance).is_some();
-            settings.warnings(has_distance).iter().for_each(|w| println!("warning  settings: {w}"));
             if let Some(why) = settings.unguarded() {
                 line(&mut problems, "belt", Err(why.to_string()));
             }
-            match source(&settings, &bundle.contract.input) {
-                Err(why) => line(&mut problems, "source", Err(why)),
-                Ok((found, automatics)) => {
-                    line(&mut problems, "source", Ok(found));
-                    let gated = settings.mode != LineMode::State;
-                    automatics.iter().filter(|_| gated).for_each(|a| println!("warning  source: {}", a.mend()));
-                }
+            warnings(&draft, bundle).iter().for_each(|w| println!("warning  settings: {w}"));
+            for conflict in conflicts(&draft, bundle, args.allow_drawn) {
+                line(&mut problems, "settings", Err(conflict.to_string()));
             }
-            for input in &settings.inputs {
-                let found = triggers::probe(input);
-                line(&mut problems, "input", found.map_err(|e| e.to_string()));
+            for Found { what, outcome, warnings } in look(&draft, bundle) {
+                line(&mut problems, &what, outcome);
+                warnings.iter().for_each(|w| println!("warning  {what}: {w}"));
             }
-            board(&mut problems, &Board::default(), &settings);
-            if let Some(log) = &settings.events {
-                line(&mut problems, "events", crate::rotating::probe(&log.path));
-            }
-            #[cfg(feature = "site")]
-            for (table, at, who) in settings.site.listening() {
-                let found = match std::net::TcpListener::bind(at) {
-                    Ok(_) => Ok(format!("{at}, {who}")),
-                    // By the line itself, where it runs already.
-                    Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Ok(format!("{at}, {who}; in use now")),
-                    Err(e) => Err(format!("{at}: {e}; choose another address or port")),
-                };
-                line(&mut problems, table, found);
-            }
-            for o in &settings.outputs {
-                let found = match &o.log {
-                    Some(log) => crate::rotating::probe(&log.path),
-                    None => outputs::probe(&o.name, &o.backend).map_err(|e| e.why),
-                };
-                line(&mut problems, &format!("output {}", o.name), found);
-            }
+            board(&mut problems, &Board::default(), settings);
         }
     }
     println!("{}", if problems == 0 { "OK: no problems found".into() } else { format!("{problems} problems found") });
     Ok((problems > 0) as u8)
+}
+
+/// One thing that was looked at.
+pub(super) struct Found {
+    /// What it is.
+    what: String,
+    /// What was found, or what is wrong with it.
+    pub(super) outcome: Result<String, String>,
+    /// What may not be as it should.
+    warnings: Vec<&'static str>,
+}
+
+/// What may not have been meant, where the tables that it rests on are right.
+pub(super) fn warnings(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Warning> {
+    let is_right = ["decide", "tags", "trigger", "line", "outputs"].iter().all(|table| draft.is_right(table));
+    if is_right { draft.settings.warnings(bundle.section(Section::Distance).is_some()) } else { Vec::new() }
+}
+
+/// What cannot work though each key is right, as far as it does not rest on a table that is wrong. `allow_drawn`: GPIO lines may
+/// follow images that nobody took.
+pub(super) fn conflicts(draft: &Draft, bundle: &Bundle<'_>, allow_drawn: bool) -> Vec<Conflict> {
+    let all = super::conflicts::conflicts(&draft.settings, bundle.section(Section::Distance).is_some()).into_iter();
+    let allowed = |c: &Conflict| allow_drawn && matches!(c, Conflict::Drawn { .. });
+    all.filter(|c| !allowed(c) && c.tables().iter().all(|table| draft.is_right(table))).collect()
+}
+
+/// Looks at source, inputs, log and outputs without taking them; what rests on a table that is wrong is passed over.
+pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
+    let settings = &draft.settings;
+    let mut all = Vec::new();
+    if draft.is_right("source") && draft.is_right("trigger") && draft.is_right("line") {
+        let found = source(settings, &bundle.contract.input);
+        let automatics = found.iter().flat_map(|(_, automatics)| automatics);
+        let warnings = automatics.filter(|_| settings.mode != LineMode::State).map(|a| a.mend()).collect();
+        all.push(Found { what: "source".into(), outcome: found.map(|(found, _)| found), warnings });
+    }
+    let mut add = |what: String, outcome| all.push(Found { what, outcome, warnings: Vec::new() });
+    if ["trigger", "encoder", "acknowledge"].iter().all(|table| draft.is_right(table)) {
+        let inputs = settings.inputs.iter().map(|input| triggers::probe(input).map_err(|e| e.to_string()));
+        inputs.for_each(|found| add("input".into(), found));
+    }
+    if let Some(log) = settings.events.as_ref().filter(|_| draft.is_right("events")) {
+        add("events".into(), crate::rotating::probe(&log.path));
+    }
+    #[cfg(feature = "site")]
+    for (table, at, who) in settings.site.listening().into_iter().filter(|(table, ..)| draft.is_right(table)) {
+        let found = match std::net::TcpListener::bind(at) {
+            Ok(_) => Ok(format!("{at}, {who}")),
+            // By the line itself, where it runs already.
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Ok(format!("{at}, {who}; in use now")),
+            Err(e) => Err(format!("{at}: {e}; choose another address or port")),
+        };
+        add(table.into(), found);
+    }
+    for o in settings.outputs.iter().filter(|o| draft.is_right(&format!("outputs.{}", o.name))) {
+        let found = match &o.log {
+            Some(log) => crate::rotating::probe(&log.path),
+            None => outputs::probe(&o.name, &o.backend).map_err(|e| e.why),
+        };
+        add(format!("output {}", o.name), found);
+    }
+    all
 }
 
 /// Rewrites a settings file whose keys were renamed, where it lies and with its mode; the new file is whole or the old one

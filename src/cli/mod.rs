@@ -7,6 +7,7 @@ mod cameras;
 mod capture;
 mod check;
 mod classify;
+mod conflicts;
 mod inspect;
 #[cfg(feature = "site")]
 mod key;
@@ -18,7 +19,7 @@ mod simulate;
 
 use crate::bundle::{Bundle, Hex};
 use crate::decide::{Role, TagRule};
-use crate::settings::{ModelTags, Settings, SettingsError};
+use crate::settings::{Draft, ModelTags, Settings, SettingsError};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -125,6 +126,14 @@ fn settings(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Sett
         None if demo => Settings::demo(model),
         None => Ok(Settings::plain(model)),
     })
+}
+
+/// The same, whatever is wrong with the file; refuses one that cannot be read at all.
+fn draft(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Draft, SettingsError> {
+    match file {
+        Some(path) => model_tags(bundle, |model| Settings::open_draft(path, model)),
+        None => settings(None, bundle, demo).map(Draft::of),
+    }
 }
 
 /// Parses the arguments, runs the command, returns the exit code.

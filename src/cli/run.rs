@@ -2,26 +2,32 @@
 //!
 //! Decides nothing itself.
 
-use super::{Model, PARTS, Refused, hex, opening};
+use super::conflicts::Conflict;
+use super::{Model, PARTS, Refused, check, hex, opening};
 use crate::board::{AfterDeath, Board};
-use crate::bundle::Section;
+use crate::broken_pipe;
+use crate::bundle::Bundle;
 use crate::engine::Engine;
 use crate::events::sinks::{Drilled as DrilledSink, Explanations, JsonLines, Log, Sink, Table};
 use crate::events::{Sinking, What};
 use crate::outputs::{self, Backend};
 use crate::rotating::RotatingFile;
-use crate::settings::{EventLog, LineMode, OutputSettings};
-use crate::sources::{self, SourceSpec};
+use crate::settings::{EventLog, LineMode, OutputSettings, Settings};
+use crate::sources::{self, Source, SourceSpec};
 use crate::station::Station;
 use crate::supervisor::actuation::{Actuator, EdgeRules};
 use crate::supervisor::drill::{Classifier, Drill, Drilled};
 use crate::supervisor::vision::Vision;
 use crate::supervisor::{self, SystemClock};
-use crate::triggers;
+use crate::triggers::{self, Trigger};
+use std::fs::File;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+
+/// Megabytes that `--record` keeps unless another cap is stated.
+const RECORD_MB: u32 = 1000;
 
 /// Arguments of `run`.
 #[derive(clap::Args, Debug, Default)]
@@ -41,9 +47,15 @@ pub(super) struct Run {
     /// Print events as JSON lines instead of a table; the last is the summary
     #[arg(long)]
     json: bool,
+    /// Let GPIO lines follow a source that draws its images or reads them from files: nothing is wired to them
+    #[arg(long)]
+    allow_drawn: bool,
     /// Keep tensor, logits and scores of each classified frame in this folder
     #[arg(long, value_name = "FOLDER")]
     record: Option<PathBuf>,
+    /// Megabytes after which --record keeps no more frames
+    #[arg(long, value_name = "MB", default_value_t = RECORD_MB, value_parser = clap::value_parser!(u32).range(1..))]
+    record_mb: u32,
     /// Let the program itself fail at inference N, to see that outputs go safe: panic@N, hang@N, engine@N, rails@N, abort@N;
     /// sink@N: the sink on standard output panics at event N, to see that the line goes on; unwritable:OUTPUT@N, stuck:OUTPUT@N:
     /// that output's write N and all after it fail, or do not come back
@@ -64,54 +76,41 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let mut keep = |p: Refused| problems.extend(p.0);
     let is_conveyor = |s: &String| s.parse::<SourceSpec>().is_ok_and(|spec| spec.is_conveyor());
     let barrier_demo = args.source.as_ref().is_some_and(is_conveyor) && args.bundle.is_none();
-    let settings = super::settings(args.settings.as_deref(), &bundle, demo || (args.settings.is_none() && barrier_demo));
-    let settings = settings.map_err(|e| keep(Refused(e.0))).ok();
+    let draft = super::draft(args.settings.as_deref(), &bundle, demo || (args.settings.is_none() && barrier_demo));
+    let draft = draft.map_err(|e| keep(Refused(e.0))).ok();
     let engine = engine.map_err(|e| keep(e.into())).ok();
     let mut opened = None;
-    if let Some(mut settings) = settings {
-        settings.renamed.iter().for_each(|r| eprintln!("tagpin: {r}"));
+    if let Some(mut draft) = draft {
+        draft.settings.renamed.iter().for_each(|r| eprintln!("tagpin: {r}"));
         if let Some(source) = &args.source {
-            settings.source.clone_from(source);
+            draft.settings.source.clone_from(source);
         }
-        let spec = settings.source.parse::<SourceSpec>();
-        let clock = Arc::new(SystemClock) as _;
-        let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
-        let source = source.map_err(|e| keep(e.into())).ok();
-        if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.timed_by())) {
-            keep(why.into());
-        }
-        let inputs: Vec<_> =
-            settings.inputs.iter().filter_map(|i| triggers::open(i, &clock).map_err(|e| keep(e.into())).ok()).collect();
-        let (late, late_calls) = settings.routing(bundle.contract.task).late();
-        let open = |o: &OutputSettings| {
-            let output = outputs::open(&o.name, &o.backend, o.polarity, o.safe)?;
-            Ok(args.drill.iter().fold(output, |output, drill| drill.of_output(&o.name, output)))
-        };
-        let names: Vec<&str> = settings.outputs.iter().map(|o| o.name.as_str()).collect();
-        if let Some(Err(why)) = args.drill.as_ref().map(|drill| drill.check_outputs(&names)) {
-            keep(format!("--drill: {why}").into());
-        }
-        let actuator = Actuator::open(&settings.outputs, late_calls, late, EdgeRules::of(&settings), open);
-        let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
-        let log = settings.events.as_ref().map(|log| {
-            RotatingFile::open(&log.path, log.max_bytes, log.files)
-                .map_err(|e| keep(format!("[events] {}: cannot be opened: {e}", log.path.display()).into()))
-        });
-        for (output, log) in settings.outputs.iter().filter_map(|o| Some((&o.name, o.log.as_ref()?))) {
-            if let Err(why) = crate::rotating::probe(&log.path) {
-                keep(format!("output \"{output}\": {why}").into());
+        check::warnings(&draft, &bundle).iter().for_each(|w| eprintln!("tagpin: warning: {w}"));
+        let has_pins = draft.settings.outputs.iter().any(|o| o.backend.is_pin());
+        for conflict in check::conflicts(&draft, &bundle, args.allow_drawn) {
+            // Without pins nothing is hit at a wrong moment: a drill may go on.
+            if conflict == Conflict::NoJitter && !has_pins {
+                eprintln!("tagpin: warning: {conflict}");
+            } else {
+                keep(Refused(vec![conflict.to_string()]));
             }
         }
-        let record = args.record.map(|folder| {
-            supervisor::Recorder::new(folder.clone(), &hex(&bundle.sha256))
-                .map_err(|e| keep(format!("--record {}: {e}", folder.display()).into()))
-        });
-        opened = Some((settings, source, inputs, actuator, log, record));
+        if draft.problems.is_empty() {
+            opened = Some(open(draft.settings, &args, &bundle, &mut keep));
+        } else {
+            // What else is wrong can be said without taking anything.
+            let found = check::look(&draft, &bundle).into_iter().filter_map(|f| f.outcome.err());
+            let found: Vec<String> = found.collect();
+            keep(Refused(draft.problems));
+            keep(Refused(found));
+        }
     }
     if !problems.is_empty() {
         return Err(Refused(problems));
     }
-    let Some((settings, Some(source), inputs, Some(actuator), log, record)) = opened else { return Err(Refused(problems)) };
+    let Some(Opened { settings, source: Some(source), inputs, actuator: Some(actuator), log, lock }) = opened else {
+        return Err(Refused(problems));
+    };
     let Some(engine) = engine else { return Err(Refused(problems)) };
     // Before the engine gets its threads, which are the line's alone.
     #[cfg(feature = "site")]
@@ -119,6 +118,13 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         crate::site::line::open(&settings, &bundle, &engine).map_err(Refused)?;
     #[cfg(not(feature = "site"))]
     let (site_sinks, clients) = (Vec::new(), Vec::new());
+    // Last of all, so that a start that is refused leaves no folder of a run behind.
+    let cap = args.record_mb as u64 * 1_000_000;
+    let record = |folder: PathBuf| {
+        let made = supervisor::Recorder::new(folder.clone(), cap, &hex(&bundle.sha256));
+        made.map_err(|e| format!("--record {}: {e}", folder.display()))
+    };
+    let record = args.record.map(record).transpose()?;
     let engine = engine.with_threads(settings.threads).map_err(|e| format!("[engine] threads: {e}"))?;
 
     let kernels = engine.kernels();
@@ -140,15 +146,13 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let board = Board::default();
     let opening = opening::of(&bundle, &settings, &board, kernels.name(), &*source);
     let tags = bundle.contract.tags.iter().map(|t| t.name.to_string()).collect();
-    let log = log.and_then(Result::ok).zip(settings.events.clone());
+    let log = log.zip(settings.events.clone());
     let mut sinks = sinks(args.json, sink_event, log);
     for (i, output) in settings.outputs.iter().enumerate() {
         sinks.extend(output.log.clone().map(|log| edges(i, log)));
     }
     sinks.extend(site_sinks);
-    let has_distance = bundle.section(Section::Distance).is_some();
-    settings.warnings(has_distance).iter().for_each(|w| eprintln!("tagpin: warning: {w}"));
-    let record = record.and_then(Result::ok);
+    let goes_on_unread = goes_on_unread(&settings, by_remote_shell());
     let kernel_drives = settings.outputs.iter().any(|o| matches!(o.backend, Backend::Gpiochip { .. }));
     if settings.mode != LineMode::State && kernel_drives && board.after_death() == AfterDeath::Persists {
         eprintln!("tagpin: lines keep their last level if this program is killed; `tagpin check` says how to change that");
@@ -172,9 +176,13 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         tags,
         signalled,
         record,
+        reader_left: broken_pipe::reader_left,
+        goes_on_unread,
         board,
     };
-    Ok(supervisor::run(run)?.exit_code())
+    let ended = supervisor::run(run)?;
+    drop(lock);
+    Ok(ended.exit_code())
 }
 
 /// Refuses to start where the memory that a run takes cannot be had: later, the first allocation that fails would end the
@@ -193,6 +201,77 @@ fn check_memory(bundle: &Path) -> Result<(), Refused> {
         )
     };
     Ok(had.map_err(told)?)
+}
+
+/// What a run holds; what could not be had was told.
+struct Opened {
+    settings: Settings,
+    source: Option<Box<dyn Source>>,
+    inputs: Vec<Box<dyn Trigger>>,
+    actuator: Option<Actuator>,
+    log: Option<RotatingFile>,
+    /// Of the settings file, held as long as the run lasts.
+    lock: Option<File>,
+}
+
+/// Opens everything that `settings` name; tells `keep` each problem.
+fn open(settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn FnMut(Refused)) -> Opened {
+    let lock = args.settings.as_ref().and_then(|file| lock(file).map_err(|e| keep(e.into())).ok());
+    let spec = settings.source.parse::<SourceSpec>();
+    let clock = Arc::new(SystemClock) as _;
+    let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
+    let source = source.map_err(|e| keep(e.into())).ok();
+    if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.timed_by())) {
+        keep(why.into());
+    }
+    let inputs = settings.inputs.iter().filter_map(|i| triggers::open(i, &clock).map_err(|e| keep(e.into())).ok()).collect();
+    let (late, late_calls) = settings.routing(bundle.contract.task).late();
+    let open = |o: &OutputSettings| {
+        let output = outputs::open(&o.name, &o.backend, o.polarity, o.safe)?;
+        Ok(args.drill.iter().fold(output, |output, drill| drill.of_output(&o.name, output)))
+    };
+    let names: Vec<&str> = settings.outputs.iter().map(|o| o.name.as_str()).collect();
+    if let Some(Err(why)) = args.drill.as_ref().map(|drill| drill.check_outputs(&names)) {
+        keep(format!("--drill: {why}").into());
+    }
+    let actuator = Actuator::open(&settings.outputs, late_calls, late, EdgeRules::of(&settings), open);
+    let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
+    let log = settings.events.as_ref().and_then(|log| {
+        let opened = RotatingFile::open(&log.path, log.max_bytes, log.files);
+        opened.map_err(|e| keep(format!("[events] {}: cannot be opened: {e}", log.path.display()).into())).ok()
+    });
+    for (output, log) in settings.outputs.iter().filter_map(|o| Some((&o.name, o.log.as_ref()?))) {
+        if let Err(why) = crate::rotating::probe(&log.path) {
+            keep(format!("output \"{output}\": {why}").into());
+        }
+    }
+    Opened { settings, source, inputs, actuator, log, lock }
+}
+
+/// Two lines on one settings file would move the same outputs and write the same files.
+fn lock(settings: &Path) -> Result<File, String> {
+    use rustix::fs::{FlockOperation, flock};
+    let shown = settings.display();
+    let file = File::open(settings).map_err(|e| format!("{shown}: cannot be read: {e}"))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(format!("{shown}: another run uses these settings; stop it, or give this line settings of its own"))
+        }
+        // A file system without locks cannot say it.
+        _ => Ok(file),
+    }
+}
+
+/// Whether a line whose reader left goes on: parts are on their way to real gates, and the reader only watched. A remote shell
+/// without a terminal is no mere reader: when its connection goes, nobody is left who could stop the line.
+fn goes_on_unread(settings: &Settings, by_remote_shell: bool) -> bool {
+    settings.mode != LineMode::State && settings.outputs.iter().any(|o| o.backend.is_pin()) && !by_remote_shell
+}
+
+/// Whether ssh started this process without a terminal.
+fn by_remote_shell() -> bool {
+    let terminals = [std::io::stdin().is_terminal(), std::io::stdout().is_terminal(), std::io::stderr().is_terminal()];
+    std::env::var_os("SSH_CONNECTION").is_some() && !terminals.contains(&true)
 }
 
 /// Standard output, standard error and the site's log.
@@ -227,4 +306,27 @@ fn edges(output: usize, log: EventLog) -> Sinking {
     };
     let wants = move |what: &What| matches!(what, What::Edge(edge) if edge.output as usize == output);
     Sinking { name: "edges", wants: Box::new(wants), make: Box::new(make) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::ModelTags;
+
+    /// A reader that leaves ends a run, but not a line whose parts are on their way to real gates.
+    #[test]
+    fn only_a_gate_with_pins_goes_on_without_its_reader_and_not_under_a_remote_shell() {
+        let model = ModelTags { names: &[], rules: &[], roles: &[] };
+        let settings = |mode: &str, delay: &str, backend: &str| {
+            let text = format!("[line]\nmode = \"{mode}\"\n[outputs.a]\nbackend = {backend}\n{delay}\non = [\"reject\"]\n");
+            Settings::parse(&text, "test", model).unwrap_or_else(|e| panic!("{e}"))
+        };
+        let pin = "\"gpiochip\"\nchip = \"header\"\nline = 17";
+        let gate = |backend: &str| settings("gate", "delay_ms = 500", backend);
+        assert!(goes_on_unread(&gate(pin), false));
+        assert!(goes_on_unread(&gate("\"rppal\"\npin = 17"), false));
+        assert!(!goes_on_unread(&gate(pin), true), "nobody is left who could stop it");
+        assert!(!goes_on_unread(&gate("\"simulated\""), false));
+        assert!(!goes_on_unread(&settings("state", "", pin), false));
+    }
 }

@@ -29,6 +29,12 @@ pub struct Counters {
     pub missed_triggers: AtomicU64,
     /// Frames that came while an older one was still waiting.
     pub skipped_frames: AtomicU64,
+    /// Words and the like that were passed over at triggers.
+    pub passed_over: AtomicU64,
+    /// Frames that `--record` kept.
+    pub recorded: AtomicU64,
+    /// Frames that it lost.
+    pub record_lost: AtomicU64,
     /// Inferences that were begun.
     pub inferences: AtomicU64,
     /// Inferences that came to their end.
@@ -64,6 +70,10 @@ pub struct Figures {
     pub missed_triggers: u64,
     /// Frames that came while an older one was still waiting.
     pub skipped_frames: u64,
+    /// Words and the like that were passed over at triggers.
+    pub passed_over: u64,
+    /// Frames that `--record` kept, and frames that it lost.
+    pub recorded: [u64; 2],
     /// Edges that were done.
     pub edges: u64,
     /// Edges that could not be written.
@@ -105,6 +115,9 @@ impl Counters {
             too_close: zero(),
             missed_triggers: zero(),
             skipped_frames: zero(),
+            passed_over: zero(),
+            recorded: zero(),
+            record_lost: zero(),
             inferences: zero(),
             inferences_done: zero(),
         }
@@ -176,6 +189,8 @@ impl Counters {
             too_close: get(&self.too_close),
             missed_triggers: get(&self.missed_triggers),
             skipped_frames: get(&self.skipped_frames),
+            passed_over: get(&self.passed_over),
+            recorded: [get(&self.recorded), get(&self.record_lost)],
             edges: get(&self.edges),
             edges_failed: get(&self.edges_failed),
             truth: [get(&self.right), get(&self.wrong)],

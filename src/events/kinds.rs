@@ -22,6 +22,8 @@ pub enum FaultKind {
     UnexpectedConfirmation,
     /// The board is in trouble.
     Board(Trouble),
+    /// Something that opens no part came at a trigger and was passed over.
+    Input,
     /// `--record` cannot write.
     Record,
     /// A sink of events failed, was started again, or loses events.
@@ -30,7 +32,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Line(Reason::NoFrame),
         Self::Line(Reason::Frozen),
         Self::Line(Reason::Stale),
@@ -54,6 +56,7 @@ impl FaultKind {
         Self::UnexpectedConfirmation,
         Self::Board(Trouble::UnderVoltage),
         Self::Board(Trouble::Throttled),
+        Self::Input,
         Self::Record,
         Self::Sink,
     ];
@@ -69,6 +72,7 @@ impl FaultKind {
             Self::NotRejected => "not_rejected",
             Self::UnexpectedConfirmation => "unexpected_confirmation",
             Self::Board(trouble) => trouble.name(),
+            Self::Input => "input",
             Self::Record => "record",
             Self::Sink => "sink",
         }

@@ -261,7 +261,17 @@ struct Counts {
     faults: BTreeMap<&'static str, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     truth: Option<Truth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed_over: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded: Option<Recorded>,
     sinks: Vec<SinkRecord>,
+}
+
+#[derive(Serialize)]
+struct Recorded {
+    frames: u64,
+    lost: u64,
 }
 
 #[derive(Serialize)]
@@ -411,6 +421,7 @@ impl<'a> PartRecord<'a> {
 impl Counts {
     fn new(events: &Events, f: &Figures) -> Self {
         let [right, wrong] = f.truth;
+        let [frames, lost] = f.recorded;
         let sinks = events.sinks();
         Self {
             triggers: f.triggers,
@@ -431,6 +442,8 @@ impl Counts {
             dropped_events: sinks.iter().map(|s| s.lost).sum(),
             faults: faults(f).collect(),
             truth: (right + wrong > 0).then_some(Truth { right, wrong }),
+            passed_over: Some(f.passed_over).filter(|n| *n > 0),
+            recorded: (frames + lost > 0).then_some(Recorded { frames, lost }),
             sinks,
         }
     }

@@ -11,6 +11,14 @@ pub const HEADER: &str = "header";
 /// (Drivers pinctrl-rp1 and pinctrl-bcm2835 of Linux.)
 const HEADER_LABELS: [&str; 3] = ["pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"];
 
+/// A chip and a line by one of their names: any label of the header's chip is the header, and its lines may be called GPIO17.
+pub(super) fn named(chip: &str, line: &str) -> (String, String) {
+    if chip != HEADER && !HEADER_LABELS.contains(&chip) {
+        return (chip.into(), line.into());
+    }
+    (HEADER.into(), line.strip_prefix("GPIO").unwrap_or(line).into())
+}
+
 /// A GPIO chip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chip {

@@ -55,6 +55,14 @@ fn find(chip: &str, line: &str) -> Result<Found, String> {
     Ok(Found { chip, offset: info.offset, used_by })
 }
 
+/// Whether two places, each a chip and a line, are one pin. Chips and lines have several names; where this machine has both
+/// lines it says, and elsewhere what their names say must do.
+pub fn is_same(a: (&str, &str), b: (&str, &str)) -> bool {
+    let place = |(chip, line)| find(chip, line).ok().map(|found| (found.chip.path, found.offset));
+    let named = |(chip, line)| chips::named(chip, line);
+    named(a) == named(b) || place(a).is_some_and(|a| place(b).is_some_and(|b| a == b))
+}
+
 impl Found {
     /// Why the line cannot be had while somebody holds it; nothing if nobody does.
     fn held(&self) -> Option<String> {

@@ -53,6 +53,11 @@ impl Backend {
             Self::Rppal { .. } => "rppal",
         }
     }
+
+    /// Whether it is a pin, which moves something.
+    pub const fn is_pin(&self) -> bool {
+        matches!(self, Self::Gpiochip { .. } | Self::Rppal { .. })
+    }
 }
 
 impl std::fmt::Display for Backend {

@@ -6,7 +6,7 @@ use super::values::{DAY_MS, TEN_MINUTES_MS, roi, travel};
 use super::*;
 use crate::gpio::{InputLine, Pull, Slope};
 use crate::line::TooClose;
-use crate::triggers::{GpioInputs, Reference, Role};
+use crate::triggers::{GpioInputs, Reference, Role, SocketSpec};
 use std::time::Duration;
 
 /// What [trigger] says.
@@ -31,6 +31,21 @@ fn input_line(table: &mut Table<'_>, key: &str, slope: Slope, debounce_ms: i64) 
 
 fn slope(table: &mut Table<'_>) -> Slope {
     table.choice("edge", &[("rising", Slope::Rising), ("falling", Slope::Falling), ("both", Slope::Both)])
+}
+
+/// The stated longest time from a sensor's signal to its word's arrival.
+fn max_jitter(table: &mut Table<'_>) -> Option<Micros> {
+    table.has("max_jitter_ms").then(|| Millis(table.integer("max_jitter_ms", 1, 1..=10_000) as u32).micros())
+}
+
+/// Permissions of a socket, in octal digits as `chmod` takes them.
+fn permissions(table: &mut Table<'_>) -> u32 {
+    const DEFAULT: u32 = 0o660;
+    let text = table.text("mode", "660");
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).unwrap_or_else(|| {
+        table.problem("mode", format!("\"{text}\", expected permissions in octal digits, as \"660\""));
+        DEFAULT
+    })
 }
 
 /// Lines that are on one chip are one input: the kernel keeps their edges in order.
@@ -72,12 +87,19 @@ pub(super) fn trigger(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_e
             inputs.push(TriggerSpec::Period(Millis(t.integer("period_ms", 1000, 1..=DAY_MS) as u32)));
             TriggerKind::Input
         }),
-        ("stdin", |_, inputs| {
-            inputs.push(TriggerSpec::Stdin);
+        ("stdin", |t, inputs| {
+            inputs.push(TriggerSpec::Stdin { max_jitter: max_jitter(t) });
             TriggerKind::Input
         }),
         ("socket", |t, inputs| {
-            inputs.push(TriggerSpec::Socket(t.required("path").into()));
+            let name = |t: &mut Table<'_>, key| t.has(key).then(|| t.required(key));
+            inputs.push(TriggerSpec::Socket(SocketSpec {
+                path: t.required("path").into(),
+                mode: permissions(t),
+                owner: name(t, "owner"),
+                group: name(t, "group"),
+                max_jitter: max_jitter(t),
+            }));
             TriggerKind::Input
         }),
     ];

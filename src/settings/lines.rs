@@ -126,7 +126,7 @@ fn read_safe_lines(
         lines.push(safe_line(output, &mut t));
     }
     drop(tables);
-    problems.extend(root.finish().0);
+    problems.extend(root.finish().problems);
 }
 
 /// The text in pieces that each begin with a table's head, with the number of its first line.

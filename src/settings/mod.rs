@@ -26,6 +26,7 @@ pub use reader::Rename;
 use reader::Table;
 #[cfg(feature = "site")]
 pub use site::{Listening, Polling, Predicting, Site};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 pub use warnings::{Unguarded, Warning};
 
@@ -237,23 +238,60 @@ impl std::fmt::Display for SettingsError {
 
 impl std::error::Error for SettingsError {}
 
+/// What a file says as far as it can be read: whatever else can be looked at, a defect in one table does not hide one elsewhere.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// What it says; a value that is wrong is its key's default.
+    pub settings: Settings,
+    /// What is wrong, each with its place.
+    pub problems: Vec<String>,
+    /// Paths of tables and keys that have a problem.
+    wrong: BTreeSet<String>,
+}
+
+impl Draft {
+    /// Settings without a problem.
+    pub fn of(settings: Settings) -> Self {
+        Self { settings, problems: Vec::new(), wrong: BTreeSet::new() }
+    }
+
+    /// Whether a table, such as `source` or `outputs.gate`, and everything in it can be relied on.
+    pub fn is_right(&self, table: &str) -> bool {
+        let within = |wrong: &String| wrong.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        !self.wrong.iter().any(within)
+    }
+}
+
 impl Settings {
     /// Reads a file.
     pub fn open(path: &Path, model: ModelTags<'_>) -> Result<Self, SettingsError> {
+        let draft = Self::open_draft(path, model)?;
+        if draft.problems.is_empty() { Ok(draft.settings) } else { Err(SettingsError(draft.problems)) }
+    }
+
+    /// Reads a file that may have problems. Refuses one that cannot be read or is no TOML.
+    pub fn open_draft(path: &Path, model: ModelTags<'_>) -> Result<Draft, SettingsError> {
         let text = std::fs::read_to_string(path).map_err(|e| {
             SettingsError(vec![format!("{}: cannot be read: {e}; start from `tagpin check --example`", path.display())])
         })?;
-        Self::parse(&text, &path.display().to_string(), model)
+        Self::draft(&text, &path.display().to_string(), model)
     }
 
     /// Parses the text of a file; `name` stands in messages.
     pub fn parse(text: &str, name: &str, model: ModelTags<'_>) -> Result<Self, SettingsError> {
+        let draft = Self::draft(text, name, model)?;
+        if draft.problems.is_empty() { Ok(draft.settings) } else { Err(SettingsError(draft.problems)) }
+    }
+
+    /// The same of a file that may have problems: what it says as far as it can be read, and what is wrong with it. Refuses text
+    /// that is no TOML.
+    pub fn draft(text: &str, name: &str, model: ModelTags<'_>) -> Result<Draft, SettingsError> {
         let parsed = reader::parse(text, name)?;
         let mut root = Table::root(&parsed, text, name);
         let mut settings = read::read(&mut root, model);
-        let (problems, renamed) = root.finish();
+        let reader::Outcome { problems, wrong, renamed } = root.finish();
         settings.renamed = renamed;
-        if problems.is_empty() { Ok(settings) } else { Err(SettingsError(problems)) }
+        Ok(Draft { settings, problems, wrong })
     }
 
     /// Which lines each decision calls for, for a model of this task.

@@ -22,6 +22,8 @@ struct Shared {
     text: String,
     name: String,
     problems: RefCell<Vec<(usize, String)>>,
+    /// Paths of tables and keys that have a problem.
+    wrong: RefCell<BTreeSet<String>>,
     renamed: RefCell<Vec<Rename>>,
 }
 
@@ -45,6 +47,16 @@ impl std::fmt::Display for Rename {
     }
 }
 
+/// What reading a file came to.
+pub(super) struct Outcome {
+    /// Each with its place.
+    pub(super) problems: Vec<String>,
+    /// Paths of tables and keys that have a problem.
+    pub(super) wrong: BTreeSet<String>,
+    /// Keys under old names.
+    pub(super) renamed: Vec<Rename>,
+}
+
 /// One table, the keys asked of it so far, and where problems are collected.
 pub(super) struct Table<'t> {
     shared: Rc<Shared>,
@@ -62,13 +74,14 @@ impl<'t> Table<'t> {
             text: text.into(),
             name: name.into(),
             problems: RefCell::default(),
+            wrong: RefCell::default(),
             renamed: RefCell::default(),
         });
         Self { shared, table: Some(table), path: String::new(), at: 0, known: BTreeSet::new(), open: false }
     }
 
-    /// All problems in the order of their places, each once, after every table said which keys it knows, and the keys under old names.
-    pub(super) fn finish(self) -> (Vec<String>, Vec<Rename>) {
+    /// All problems in the order of their places, each once, after every table said which keys it knows.
+    pub(super) fn finish(self) -> Outcome {
         let shared = self.shared.clone();
         drop(self);
         let mut problems = shared.problems.take();
@@ -77,7 +90,7 @@ impl<'t> Table<'t> {
         let problems = problems.into_iter().map(|(at, why)| place(&shared.text, &shared.name, at) + ": " + &why);
         let mut renamed = shared.renamed.take();
         renamed.sort_by_key(|r| r.at.start);
-        (problems.collect(), renamed)
+        Outcome { problems: problems.collect(), wrong: shared.wrong.take(), renamed }
     }
 
     /// The name under which the file states a key: `new`, or for one release `old`, which is told.
@@ -141,12 +154,15 @@ impl<'t> Table<'t> {
     /// Remembers a problem of the value of `key`, or of the table if it has no such key.
     pub(super) fn problem(&self, key: &str, why: String) {
         let at = self.table.and_then(|t| t.get(key)).map_or(self.at, |v| v.span().start);
-        let why = if key.is_empty() { why } else { format!("{}: {why}", self.key_path(key)) };
+        let path = if key.is_empty() { self.path.clone() } else { self.key_path(key) };
+        let why = if key.is_empty() { why } else { format!("{path}: {why}") };
+        self.shared.wrong.borrow_mut().insert(path);
         self.shared.problems.borrow_mut().push((at, why));
     }
 
     /// Remembers a problem at a place.
     pub(super) fn problem_at(&self, at: Range<usize>, why: String) {
+        self.shared.wrong.borrow_mut().insert(self.path.clone());
         self.shared.problems.borrow_mut().push((at.start, format!("{}: {why}", self.path)));
     }
 
@@ -275,6 +291,7 @@ impl Drop for Table<'_> {
                 None => format!("expected {}", self.known.iter().cloned().collect::<Vec<_>>().join(", ")),
             };
             let why = format!("unknown key \"{}\"; {mend}", self.key_path(key_text));
+            self.shared.wrong.borrow_mut().insert(self.key_path(key_text));
             self.shared.problems.borrow_mut().push((key.span().start, why));
         }
     }

@@ -74,6 +74,24 @@ impl SourceSpec {
         }
     }
 
+    /// Whether its images are drawn or read from files, so that they show nothing of what passes: the conveyor, a folder, a
+    /// y4m file that is no pipe; also behind seeded faults.
+    pub fn is_drawn(&self) -> bool {
+        match self.scheme.as_str() {
+            "faulty" => self.path.parse::<Self>().is_ok_and(|inner| inner.is_drawn()),
+            "y4m" => std::fs::metadata(&self.path).is_ok_and(|m| m.is_file()),
+            scheme => scheme == "conveyor" || scheme == "dir",
+        }
+    }
+
+    /// Whether it reads standard input.
+    pub fn is_stdin(&self) -> bool {
+        match self.scheme.as_str() {
+            "faulty" => self.path.parse::<Self>().is_ok_and(|inner| inner.is_stdin()),
+            scheme => scheme == "y4m" && self.path == "-",
+        }
+    }
+
     /// The part after the colon.
     pub fn path(&self) -> &str {
         &self.path

@@ -30,8 +30,12 @@ pub enum Ended {
     Done,
     /// A live source ended: somebody must start what feeds it again.
     SourceEnded,
+    /// The trigger's input ended: no part can be named any more.
+    TriggerEnded,
     /// By a signal.
     Signal,
+    /// Who read standard output has left.
+    ReaderLeft,
     /// Faults in a row, or an input that failed: held safe.
     Held,
     /// The line missed its beat.
@@ -43,22 +47,40 @@ pub enum Ended {
 }
 
 impl Ended {
-    const ALL: [Self; 7] = [Self::Done, Self::SourceEnded, Self::Signal, Self::Held, Self::Hung, Self::Stuck, Self::Panic];
+    const ALL: [Self; 9] = [
+        Self::Done,
+        Self::SourceEnded,
+        Self::TriggerEnded,
+        Self::Signal,
+        Self::ReaderLeft,
+        Self::Held,
+        Self::Hung,
+        Self::Stuck,
+        Self::Panic,
+    ];
 
-    /// The process's exit code: 0 done or stopped, 3 held, 101 panic.
+    /// The process's exit code: 0 done or stopped, 3 held, 101 panic, 141 output pipe closed.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Done | Self::Signal => 0,
-            Self::SourceEnded | Self::Held | Self::Hung | Self::Stuck => 3,
+            Self::SourceEnded | Self::TriggerEnded | Self::Held | Self::Hung | Self::Stuck => 3,
             Self::Panic => 101,
+            Self::ReaderLeft => crate::broken_pipe::OUTPUT_PIPE_CLOSED as u8,
         }
+    }
+
+    /// Whether parts on their way keep their gates and pulses.
+    pub(super) const fn lets_parts_pass(self) -> bool {
+        matches!(self, Self::Done | Self::TriggerEnded)
     }
 
     pub(super) const fn describe(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::SourceEnded => "the live source ended",
+            Self::TriggerEnded => "the trigger's input ended",
             Self::Signal => "signal",
+            Self::ReaderLeft => "the output pipe is closed",
             Self::Held => "held safe after repeated faults",
             Self::Hung => "the line missed its beat",
             Self::Stuck => "an output hung",

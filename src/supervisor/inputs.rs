@@ -1,18 +1,69 @@
 //! The threads that wait for triggers, encoder, acknowledge and confirmations, one for each input.
-//!
+
 use super::actuation::Command;
 use super::ended::Ended;
 use super::shared::Shared;
-use crate::events::Why;
+use crate::events::{FaultKind, Remedy, Why};
 use crate::fault::Reason;
 use crate::station;
-use crate::triggers::{Input, Trigger};
+use crate::time::{Clock, Instant, Micros};
+use crate::triggers::{Input, Odd, Trigger};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Takes what an input does until the outputs have had their last part: the belt is counted to the end. An input that fails cannot tell where parts are: the line is held safe.
+/// What was passed over at an input and is not told yet. It is told at most once a second: a writer of nonsense may not drown
+/// everything else.
+#[derive(Default)]
+struct PassedOver {
+    waiting: u64,
+    last: Option<Odd>,
+    told_at: Option<Instant>,
+}
+
+impl PassedOver {
+    fn add(&mut self, odd: Odd, shared: &Shared) {
+        shared.events.counters().passed_over.fetch_add(1, Ordering::Relaxed);
+        self.waiting += 1;
+        self.last = Some(odd);
+        self.tell(shared, false);
+    }
+
+    fn tell(&mut self, shared: &Shared, at_once: bool) {
+        const PAUSE: Micros = Micros(1_000_000);
+        let now = shared.clock.now();
+        let waits = self.told_at.is_some_and(|at| now.since(at) < PAUSE) && !at_once;
+        let Some(odd) = self.last.filter(|_| self.waiting > 0 && !waits) else { return };
+        let why = match self.waiting {
+            1 => Why::of(&format_args!("passed over at the trigger: {odd}")),
+            n => Why::of(&format_args!("passed over at the trigger, {n} times since this was told; last: {odd}")),
+        };
+        shared.events.fault(FaultKind::Input, None, Remedy::Told, why);
+        *self = Self { told_at: Some(now), ..Self::default() };
+    }
+}
+
+/// No part will be named any more: those on their way are sorted, then the run ends. A trigger that ended is one that failed.
+fn end(shared: &Shared) {
+    let why = "the trigger's input has ended: no part can come any more; parts on their way are sorted, then the run ends";
+    shared.events.fault(Reason::Trigger, None, Remedy::Told, Why::of(&why));
+    let is_over = || shared.exchange.stop.load(Ordering::Relaxed);
+    let waits = || {
+        let figures = shared.events.counters().figures();
+        figures.parts < figures.triggers
+    };
+    // Each part has its end by its deadline.
+    while waits() && !is_over() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    shared.end(Ended::TriggerEnded);
+}
+
+/// Takes what an input does until the outputs have had their last part: the belt is counted to the end. An input that fails
+/// cannot tell where parts are: the line is held safe.
 pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
+    let mut passed_over = PassedOver::default();
     while !shared.over.load(Ordering::Relaxed) {
+        passed_over.tell(shared, false);
         match input.next(Duration::from_millis(50)) {
             Ok(None) => {}
             Ok(Some(Input::Trigger { at, position })) => shared.trigger(at, position),
@@ -25,9 +76,15 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
             }
             Ok(Some(Input::Acknowledge(at))) => shared.commands.push(Command::Acknowledge(at)),
             Ok(Some(Input::Confirm(at))) => shared.commands.push(Command::Confirm(at)),
-            Ok(Some(Input::Lost(edges))) => {
-                let why = Why::of(&format_args!("{edges} edges of an input were lost: parts may have passed unseen"));
-                shared.line_fault(Reason::Trigger, why);
+            Ok(Some(Input::Lost(signals))) => {
+                let why =
+                    format_args!("{signals} signals of an input were lost or came too late: parts may have passed unseen");
+                shared.line_fault(Reason::Trigger, Why::of(&why));
+            }
+            Ok(Some(Input::PassedOver(odd))) => passed_over.add(odd, shared),
+            Ok(Some(Input::Ended)) => {
+                passed_over.tell(shared, true);
+                end(shared);
             }
             Err(e) => {
                 shared.line_fault(Reason::Trigger, Why::of(&e));

@@ -1,10 +1,10 @@
 //! The line's thread: frames to the station, what it wants classified to the model, the scores back; a beat all the while.
 
 use super::capture::News;
-use super::record::Recorder;
+use super::record::Recording;
 use super::shared::{About, Shared};
 use super::vision::{Shows, Vision};
-use crate::events::{FaultKind, Image, Latency, Remedy, Why};
+use crate::events::{Image, Latency, Why};
 use crate::fault::Reason;
 use crate::line::Moment;
 use crate::sources::FrameBuffer;
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 pub(super) struct LineThread<'s> {
     pub(super) vision: Vision,
     pub(super) shared: &'s Shared,
-    pub(super) record: Option<Recorder>,
+    pub(super) record: Option<&'s Recording>,
 }
 
 impl LineThread<'_> {
@@ -98,12 +98,8 @@ impl LineThread<'_> {
         let latency = Latency { preprocess: middle.since(begin), infer: end.since(middle), total: end.since(captured) };
         match outcome {
             Ok(()) => {
-                if let Some(record) = &mut self.record
-                    && let Err(e) = record.keep(&self.vision)
-                {
-                    let why = Why::of(&format_args!("--record stops: {e}"));
-                    shared.events.fault(FaultKind::Record, None, Remedy::Told, why);
-                    self.record = None;
+                if let Some(record) = self.record {
+                    record.keep(&self.vision, &shared.events);
                 }
                 // The distance of a frame from the training images is not measured: no frame lies beyond it.
                 let scores = self.vision.scores();

@@ -9,13 +9,13 @@ use super::ended::Ended;
 use super::inputs;
 use super::line_thread::LineThread;
 use super::notify::Notify;
-use super::record::Recorder;
+use super::record::{Recorder, Recording};
 use super::shared::{OutputsEnd, Shared};
 use super::truth::Observer;
 use super::vision::Vision;
 use crate::board::{self, Board};
 use crate::events::record::{Closing, Opening};
-use crate::events::{Client, ClientThreads, Events, Sinking, Why};
+use crate::events::{Client, ClientThreads, Events, FaultKind, Remedy, Sinking, Why};
 use crate::fault::Reason;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
@@ -54,6 +54,10 @@ pub struct Run {
     pub signalled: Arc<AtomicBool>,
     /// Folder that gets each classified frame.
     pub record: Option<Recorder>,
+    /// Whether who reads standard output has left.
+    pub reader_left: fn() -> bool,
+    /// Whether the line goes on without its reader; if not, that ends it.
+    pub goes_on_unread: bool,
     /// The board, watched for low voltage and throttling.
     pub board: Board,
 }
@@ -75,6 +79,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
         signalled,
         record,
         board,
+        reader_left,
+        goes_on_unread,
     } = run;
     let clock = SystemClock;
     let gated = settings.mode != LineMode::State;
@@ -95,7 +101,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
         needs_time: settings.needs_time(),
     };
     let frame_timeout = settings.frame_timeout.micros();
-    let mut actuation = None;
+    let recording = record.map(|recorder| Arc::new(Recording::new(recorder, &vision)));
+    let (mut actuation, mut helpers) = (None, Vec::new());
     let start = || {
         let thread = spawn(&shared, "actuation", move |shared| own_outputs(actuator, commands, shared, watch))?;
         shared.commands.taken_by(thread.thread().clone());
@@ -104,9 +111,11 @@ pub fn run(run: Run) -> Result<Ended, String> {
             // It ends with the outputs, or when it has done its work.
             drop(spawn(&shared, "rescue", move |shared| rescue.watch(shared, watchdog, gated))?);
         }
+        if let Some(recording) = recording.clone() {
+            helpers.push(spawn_recorder(&shared, recording)?);
+        }
         for input in inputs {
-            // Left behind at the end: one may wait for a line of text that never comes.
-            drop(spawn(&shared, "input", move |shared| inputs::watch(input, shared))?);
+            helpers.push(spawn(&shared, "input", move |shared| inputs::watch(input, shared))?);
         }
         let board = spawn(&shared, "board", move |shared| {
             board::watch(&board, &|| shared.exchange.stop.load(Ordering::Relaxed), &|trouble| shared.board_fault(trouble));
@@ -115,7 +124,9 @@ pub fn run(run: Run) -> Result<Ended, String> {
         let capture = spawn(&shared, "capture", move |shared| {
             shared.exchange.capture(source, &shared.clock, source_watch);
         })?;
-        let line = spawn(&shared, "line", move |shared| LineThread { vision, shared, record }.run(frame_timeout))?;
+        let line = spawn(&shared, "line", move |shared| {
+            LineThread { vision, shared, record: recording.as_deref() }.run(frame_timeout);
+        })?;
         Ok((capture, line))
     };
     let started: std::io::Result<_> = start();
@@ -124,13 +135,14 @@ pub fn run(run: Run) -> Result<Ended, String> {
     let ended = match &started {
         Ok(_) => {
             notify.ready();
-            wait(&shared, &signalled, watchdog, &mut notify)
+            let reader = Reader { left: reader_left, goes_on: goes_on_unread };
+            wait(&shared, &signalled, reader, watchdog, &mut notify)
         }
         Err(_) => Ended::Signal,
     };
     notify.stopping();
     shared.exchange.stop.store(true, Ordering::Relaxed);
-    if ended != Ended::Done {
+    if !ended.lets_parts_pass() {
         shared.commands.push(Command::Safe(Reason::Stopped));
     }
     // Parts on their way keep their gates and pulses; everything else ends at once.
@@ -147,6 +159,11 @@ pub fn run(run: Run) -> Result<Ended, String> {
         }
         Err(e) => Some(no_thread(&e)),
     };
+    // A socket's name is freed by its thread, and what was recorded is written; a disk that hangs may not keep a stopped line
+    // alive.
+    for helper in helpers {
+        join(helper, Duration::from_secs(2));
+    }
     shared.count_frames();
     let closing = {
         let latency = shared.latency.lock().expect("no thread panics while it holds this");
@@ -224,6 +241,19 @@ fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce(&Shared) + Send + '
     std::thread::Builder::new().name(name.into()).spawn(body)
 }
 
+/// The thread of `--record`. Whatever happens to it concerns no part, so a panic ends it alone.
+fn spawn_recorder(shared: &Arc<Shared>, recording: Arc<Recording>) -> std::io::Result<JoinHandle<()>> {
+    let shared = shared.clone();
+    let body = move || {
+        let is_over = || shared.over.load(Ordering::Relaxed);
+        if catch_unwind(AssertUnwindSafe(|| recording.write(&shared.events, &is_over))).is_err() {
+            let why = Why::of(&"--record panicked: no more frames are kept; the line goes on");
+            shared.events.fault(FaultKind::Record, None, Remedy::Told, why);
+        }
+    };
+    std::thread::Builder::new().name("record".into()).spawn(body)
+}
+
 /// Joins a thread that should end by itself; leaves it behind if it does not.
 fn join<T>(thread: JoinHandle<T>, patience: Duration) -> Option<T> {
     let begin = std::time::Instant::now();
@@ -236,17 +266,34 @@ fn join<T>(thread: JoinHandle<T>, patience: Duration) -> Option<T> {
     thread.join().ok()
 }
 
+/// Who reads standard output.
+#[derive(Clone, Copy)]
+struct Reader {
+    /// Whether it has left.
+    left: fn() -> bool,
+    /// Whether the line goes on without it.
+    goes_on: bool,
+}
+
 /// Waits for the end; as long as the line and the outputs beat, the service manager hears of it.
-fn wait(shared: &Shared, signalled: &AtomicBool, watchdog: Micros, notify: &mut Notify) -> Ended {
+fn wait(shared: &Shared, signalled: &AtomicBool, reader: Reader, watchdog: Micros, notify: &mut Notify) -> Ended {
     /// How often the figures are told.
     const TICK: Micros = Micros(1_000_000);
     let mut next_tick = shared.clock.now().plus(TICK);
+    let mut reads = true;
     loop {
         if let Some(why) = shared.ended.why() {
             return why;
         }
         if signalled.load(Ordering::Relaxed) {
             return Ended::Signal;
+        }
+        if reads && (reader.left)() {
+            reads = false;
+            if !reader.goes_on {
+                return Ended::ReaderLeft;
+            }
+            shared.events.note(&"the output pipe is closed; the line goes on without its reader");
         }
         let now = shared.clock.now();
         if shared.is_alive(now, watchdog) {

@@ -138,7 +138,7 @@ impl Shared {
             late,
             beat: beat(),
             outputs_beat: beat(),
-            camera: AtomicBool::new(true),
+            camera: AtomicBool::new(false),
             drain: AtomicBool::new(false),
             over: AtomicBool::new(false),
             ended: End::default(),
@@ -163,7 +163,7 @@ impl Shared {
     pub(super) fn end(&self, why: Ended) {
         let first = self.ended.first(why);
         // Before anything stops, so that the outputs never see a stop that is none.
-        self.drain.fetch_or(first == Ended::Done, Ordering::Relaxed);
+        self.drain.fetch_or(first.lets_parts_pass(), Ordering::Relaxed);
         self.exchange.stop.store(true, Ordering::Relaxed);
         self.waiting.unpark();
     }

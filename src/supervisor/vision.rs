@@ -163,6 +163,11 @@ impl Vision {
         &self.scores
     }
 
+    /// Bytes of the model's input image, and how many tags it has.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.tensor.len(), self.logits.len())
+    }
+
     /// The model's input image of the last preprocessed frame, its logits and its scores: what `--record` keeps.
     pub fn last(&self) -> (&[u8], &[i32], &[Score]) {
         (self.preprocessor.last(), &self.logits, &self.scores)

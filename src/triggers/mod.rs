@@ -2,17 +2,20 @@
 //!
 //! Knows no model, source or output; each trigger stays private behind [`Trigger`].
 
+mod arrival;
 mod gpio;
 mod period;
 mod presence;
+mod socket;
+mod stdin;
 mod words;
 
 pub use gpio::{GpioInputs, Role};
 pub use presence::{Presence, PresenceRules, Reference};
+pub use socket::SocketSpec;
 
 use crate::line::Moment;
-use crate::time::{Clock, Instant, Millis};
-use std::path::PathBuf;
+use crate::time::{Clock, Instant, Micros, Millis};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +35,36 @@ pub enum Input {
     Acknowledge(Instant),
     /// Something was seen behind the gate.
     Confirm(Instant),
-    /// Edges were lost between the kernel and this process: so many.
+    /// Signals were lost on their way to this process, or waited so long that their moment is not known: so many.
     Lost(u32),
+    /// Something that opens no part was passed over; the trigger goes on.
+    PassedOver(Odd),
+    /// No more will come.
+    Ended,
+}
+
+/// What is passed over at a trigger by word, and told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Odd {
+    /// A word that means nothing.
+    UnknownWord,
+    /// Bytes that are no UTF-8.
+    NotText,
+    /// A line or datagram of more than 64 bytes.
+    TooLong,
+    /// The socket's name was removed; it is there again.
+    SocketRemoved,
+}
+
+impl std::fmt::Display for Odd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::UnknownWord => "an unknown word; expected \"trigger\", an empty line, \"ack\" or \"confirm\"",
+            Self::NotText => "bytes that are no text; expected \"trigger\", an empty line, \"ack\" or \"confirm\"",
+            Self::TooLong => "more than 64 bytes without an end; expected \"trigger\", an empty line, \"ack\" or \"confirm\"",
+            Self::SocketRemoved => "the socket's name was removed; it was made again, and what was sent meanwhile is lost",
+        })
+    }
 }
 
 /// Why an input cannot be had or read.
@@ -62,9 +93,22 @@ pub enum TriggerSpec {
     Period(Millis),
     /// A line of text on standard input: `trigger` or nothing for a part, `ack` to acknowledge, `confirm` for what is
     /// seen behind the gate.
-    Stdin,
+    Stdin {
+        /// Longest time from the sensor's signal to the line's arrival; `None` where nobody states it.
+        max_jitter: Option<Micros>,
+    },
     /// The same words as datagrams to a Unix socket.
-    Socket(PathBuf),
+    Socket(SocketSpec),
+}
+
+impl TriggerSpec {
+    /// Whether a part's moment is its word's arrival, and nobody states how far that may be from the sensor's signal.
+    pub const fn lacks_jitter(&self) -> bool {
+        match self {
+            Self::Stdin { max_jitter } | Self::Socket(SocketSpec { max_jitter, .. }) => max_jitter.is_none(),
+            Self::Gpio(_) | Self::Period(_) => false,
+        }
+    }
 }
 
 impl std::fmt::Display for TriggerSpec {
@@ -72,8 +116,8 @@ impl std::fmt::Display for TriggerSpec {
         match self {
             Self::Gpio(g) => write!(f, "{g}"),
             Self::Period(p) => write!(f, "every {} ms", p.0),
-            Self::Stdin => f.write_str("lines on standard input"),
-            Self::Socket(path) => write!(f, "datagrams to {}", path.display()),
+            Self::Stdin { .. } => f.write_str("lines on standard input"),
+            Self::Socket(socket) => write!(f, "datagrams to {}", socket.path.display()),
         }
     }
 }
@@ -89,8 +133,8 @@ pub fn open(spec: &TriggerSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Trigge
     Ok(match spec {
         TriggerSpec::Gpio(inputs) => Box::new(gpio::GpioTrigger::open(inputs)?),
         TriggerSpec::Period(period) => Box::new(period::Period::new(*period, clock.clone())),
-        TriggerSpec::Stdin => Box::new(words::Stdin::open(clock.clone())),
-        TriggerSpec::Socket(path) => Box::new(words::Socket::open(path, clock.clone())?),
+        TriggerSpec::Stdin { max_jitter } => Box::new(stdin::Stdin::new(*max_jitter, clock.clone())),
+        TriggerSpec::Socket(spec) => Box::new(socket::Socket::open(spec, clock.clone())?),
     })
 }
 
@@ -98,7 +142,7 @@ pub fn open(spec: &TriggerSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Trigge
 pub fn probe(spec: &TriggerSpec) -> Result<String, TriggerError> {
     match spec {
         TriggerSpec::Gpio(inputs) => gpio::probe(inputs),
-        TriggerSpec::Socket(path) => words::probe(path),
+        TriggerSpec::Socket(spec) => socket::probe(spec),
         other => Ok(other.to_string()),
     }
 }

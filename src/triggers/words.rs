@@ -1,120 +1,90 @@
-//! Triggers by word: lines on standard input, or datagrams to a Unix socket.
+//! Words that open parts or acknowledge: what each means, and what is no word.
 //!
-//! A part's moment is the word's arrival; no word makes a part of the past. Words that are not known are passed over.
+//! Whatever comes has a rule: a word does what it says, anything else is passed over and told ([`Odd`]). Nothing is kept of a
+//! line beyond [`LONGEST`] bytes, so no writer can fill the memory.
 
-use super::{Input, Trigger, TriggerError};
-use crate::time::{Clock, Instant};
-use std::io::BufRead;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use super::{Input, Odd};
+use crate::time::Instant;
 
-/// The meaning of a word: nothing or `trigger` opens a part, `ack` acknowledges, `confirm` is a part behind the gate.
-fn meaning(word: &str, at: Instant) -> Option<Input> {
-    match word.trim() {
-        "" | "trigger" => Some(Input::Trigger { at, position: None }),
-        "ack" => Some(Input::Acknowledge(at)),
-        "confirm" => Some(Input::Confirm(at)),
-        _ => None,
+/// Most bytes of a word, spaces around it included.
+pub(super) const LONGEST: usize = 64;
+
+/// The meaning of a word that came at `at`: nothing or `trigger` opens a part, `ack` acknowledges, `confirm` is a part behind the
+/// gate.
+pub(super) fn meaning(word: &[u8], at: Instant) -> Result<Input, Odd> {
+    if word.len() > LONGEST {
+        return Err(Odd::TooLong);
+    }
+    match std::str::from_utf8(word).map_err(|_| Odd::NotText)?.trim() {
+        "" | "trigger" => Ok(Input::Trigger { at, position: None }),
+        "ack" => Ok(Input::Acknowledge(at)),
+        "confirm" => Ok(Input::Confirm(at)),
+        _ => Err(Odd::UnknownWord),
     }
 }
 
-pub(super) struct Stdin {
-    words: Receiver<Input>,
-    ended: bool,
+/// Puts lines together of the bytes that come.
+#[derive(Default)]
+pub(super) struct Lines {
+    line: heapless::Vec<u8, LONGEST>,
+    /// The line was too long and was told: the rest of it is passed over.
+    skipping: bool,
 }
 
-impl Stdin {
-    pub(super) fn open(clock: Arc<dyn Clock>) -> Self {
-        // Reading standard input cannot be given a time-out, so a thread waits there and is left behind at the end.
-        let (send, words) = sync_channel(64);
-        std::thread::spawn(move || {
-            for line in std::io::stdin().lock().lines() {
-                let Ok(line) = line else { break };
-                if meaning(&line, clock.now()).is_some_and(|input| send.send(input).is_err()) {
-                    break;
-                }
-            }
-        });
-        Self { words, ended: false }
-    }
-}
-
-impl Trigger for Stdin {
-    fn next(&mut self, timeout: Duration) -> Result<Option<Input>, TriggerError> {
-        if self.ended {
-            std::thread::sleep(timeout);
-            return Ok(None);
+impl Lines {
+    /// Takes one byte that came at `at`. A line that is too long is told once, when it becomes so.
+    pub(super) fn take(&mut self, byte: u8, at: Instant) -> Option<Result<Input, Odd>> {
+        if byte == b'\n' {
+            let whole = !std::mem::take(&mut self.skipping);
+            let said = whole.then(|| meaning(&self.line, at));
+            self.line.clear();
+            return said;
         }
-        match self.words.recv_timeout(timeout) {
-            Ok(input) => Ok(Some(input)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            // No more parts will be named; those in flight are still sorted.
-            Err(RecvTimeoutError::Disconnected) => {
-                self.ended = true;
-                Ok(None)
-            }
+        if !self.skipping && self.line.push(byte).is_err() {
+            self.skipping = true;
+            return Some(Err(Odd::TooLong));
         }
+        None
+    }
+
+    /// The input has ended: what stands there without a line's end is a word too.
+    pub(super) fn end(&mut self, at: Instant) -> Option<Result<Input, Odd>> {
+        let waits = !self.line.is_empty() && !self.skipping;
+        let said = waits.then(|| meaning(&self.line, at));
+        *self = Self::default();
+        said
     }
 }
 
-pub(super) struct Socket {
-    socket: UnixDatagram,
-    path: PathBuf,
-    clock: Arc<dyn Clock>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn error(path: &Path, why: impl std::fmt::Display) -> TriggerError {
-    TriggerError { input: "trigger", why: format!("socket {}: {why}", path.display()) }
-}
+    const AT: Instant = Instant::from_micros(7);
 
-impl Socket {
-    pub(super) fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, TriggerError> {
-        use std::os::unix::fs::FileTypeExt;
-        // What a run before left behind is taken over; a socket that somebody listens at, or another file, is not.
-        if std::fs::metadata(path).is_ok_and(|m| m.file_type().is_socket()) {
-            if UnixDatagram::unbound().and_then(|s| s.connect(path)).is_ok() {
-                return Err(error(path, "another process listens there; stop it or choose another path"));
-            }
-            std::fs::remove_file(path).map_err(|e| error(path, format!("cannot be taken over: {e}")))?;
+    fn said(bytes: &[u8]) -> Vec<Result<Input, Odd>> {
+        let mut lines = Lines::default();
+        let mut all: Vec<_> = bytes.iter().filter_map(|b| lines.take(*b, AT)).collect();
+        all.extend(lines.end(AT));
+        all
+    }
+
+    /// A byte that is no text ended the trigger, unknown words were passed over in silence, a line without an end filled memory.
+    #[test]
+    fn every_line_is_a_word_or_is_told_as_none() {
+        let part = Ok(Input::Trigger { at: AT, position: None });
+        assert_eq!(said(b"trigger\n\n trigger \r\nack\n"), [part, part, part, Ok(Input::Acknowledge(AT))]);
+        assert_eq!(
+            said(b"\xff\xfe\nTRIGGER\ntrigger\0\ntrigger\n").as_slice(),
+            [Err(Odd::NotText), Err(Odd::UnknownWord), Err(Odd::UnknownWord), part]
+        );
+        for length in [LONGEST + 1, 10 * LONGEST] {
+            let line = [vec![b' '; length], b"\ntrigger\n".to_vec()].concat();
+            assert_eq!(said(&line), [Err(Odd::TooLong), part], "{length} bytes are told once");
         }
-        let socket =
-            UnixDatagram::bind(path).map_err(|e| error(path, format!("cannot be made: {e}; choose another path")))?;
-        Ok(Self { socket, path: path.into(), clock })
+        let longest = [vec![b' '; LONGEST - 7], b"trigger\n".to_vec()].concat();
+        assert_eq!(said(&longest), [part]);
+        assert_eq!((said(b"trigger"), said(b""), said(b"ack\n")), (vec![part], vec![], vec![Ok(Input::Acknowledge(AT))]));
+        assert_eq!(said(&vec![b'a'; 1 << 20]), [Err(Odd::TooLong)], "an endless line");
     }
-}
-
-impl Trigger for Socket {
-    fn next(&mut self, timeout: Duration) -> Result<Option<Input>, TriggerError> {
-        self.socket.set_read_timeout(Some(timeout)).map_err(|e| error(&self.path, e))?;
-        let mut bytes = [0; 64];
-        match self.socket.recv(&mut bytes) {
-            Ok(n) => Ok(std::str::from_utf8(&bytes[..n]).ok().and_then(|word| meaning(word, self.clock.now()))),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(error(&self.path, e)),
-        }
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-pub(super) fn probe(path: &Path) -> Result<String, TriggerError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() {
-        return Ok(format!("socket {}", path.display()));
-    }
-    Err(error(path, format!("folder {} does not exist; make it or change the path", folder.display())))
 }

@@ -148,12 +148,12 @@ fn every_problem_of_a_bad_setup_is_told_at_once() {
         "bad",
         "[source]\nopen = \"dir:/nonexistent\"\n[outputs.a]\nbackend = \"gpiochip\"\nchip = \"no-such-chip\"\nline = 3\non = [\"accept\"]\n",
     );
-    let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file]));
+    let out = finish(tagpin(&["run", "--allow-drawn", "--bundle", PARTS, "--settings", &file]));
     assert_eq!(out.status.code(), Some(2));
     let text = stderr(&out);
     assert!(text.contains("dir:/nonexistent"), "{text}");
     assert!(text.contains("no-such-chip"), "{text}");
-    let out = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
+    let out = finish(tagpin(&["check", "--allow-drawn", "--bundle", PARTS, "--settings", &file]));
     assert_eq!(out.status.code(), Some(1));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(text.contains("2 problems found"), "{text}");

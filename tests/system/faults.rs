@@ -366,3 +366,36 @@ fn the_service_manager_hears_that_the_line_is_ready_alive_and_stopping() {
     let words = heard("notify-hang", &["--drill", "hang@2"]);
     assert!(words.len() < if emulated() { 200 } else { 60 }, "{} words", words.len());
 }
+
+/// As `tagpin run | head` ends: also where the line has nothing to say, and so never writes into the closed pipe.
+#[test]
+fn a_reader_that_leaves_ends_the_run_with_141_and_safe_outputs() {
+    let text = |trigger: &str, log: &str| {
+        format!(
+            "[source]\nopen = \"conveyor?fps=60\"\n[trigger]\nkind = \"{trigger}\"\n[outputs.gate]\nsafe = \"active\"\n\
+             on = [\"accept\", \"reject\"]\n[events]\npath = \"{log}\"\n"
+        )
+    };
+    for (trigger, form) in [("every_frame", "--json"), ("every_frame", ""), ("stdin", "")] {
+        let folder = folder(&format!("reader-{trigger}{form}"));
+        let log = folder.join("log.jsonl");
+        let file = folder.join("device.toml");
+        std::fs::write(&file, text(trigger, log.to_str().unwrap())).unwrap();
+        let mut args = vec!["run", "--bundle", PARTS, "--settings", file.to_str().unwrap()];
+        args.extend(Some(form).filter(|f| !f.is_empty()));
+        let mut command = tagpin(&args);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        drop(lines);
+        let out = wait(child, Duration::from_secs(30));
+        drop(stdin);
+        assert_eq!(out.status.code(), Some(141), "{trigger} {form}: {}", stderr(&out));
+        let text = std::fs::read_to_string(&log).unwrap();
+        let all: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let s = summary(&all);
+        assert_eq!((s["ended"].as_str(), s["outputs_safe"].as_bool()), (Some("the output pipe is closed"), Some(true)));
+        assert_ne!(final_state(&all, "gate"), "inactive");
+    }
+}

@@ -295,3 +295,21 @@ fn a_part_that_was_at_its_gate_before_its_image_came_again_is_told_by_number() {
         assert_eq!((&fault["action"], call(&all, at(fault, "part"))["output"].as_str()), (&"told".into(), Some("good")));
     }
 }
+
+/// `ready` was active from the start, whatever the camera gave: the belt could run though nothing was seen.
+#[test]
+fn ready_waits_for_the_first_usable_frame() {
+    let text = |source: &str| {
+        format!(
+            "[source]\nopen = \"{source}\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 100\n\
+             [outputs.any]\nmode = \"pulse\"\nwidth_ms = 10\ndelay_ms = 400\non = [\"accept\", \"reject\"]\n\
+             [outputs.ready]\non = [\"ready\"]\n"
+        )
+    };
+    let blind = run(&settings("blind", &text("faulty(conveyor?fps=60)?corrupt=1")), &["--parts", "10"]);
+    assert_eq!(of(&blind, "edge").iter().filter(|e| e["line"] == "ready").count(), 0, "no frame was usable");
+    let sees = run(&settings("sees", &text("conveyor?fps=60")), &["--parts", "10"]);
+    let ready: Vec<&Value> = of(&sees, "edge").into_iter().filter(|e| e["line"] == "ready").collect();
+    assert_eq!(ready.iter().map(|e| e["state"].as_str().unwrap()).collect::<Vec<_>>(), ["active", "inactive"]);
+    assert_eq!(at(summary(&sees), "parts"), 10);
+}

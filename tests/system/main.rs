@@ -4,15 +4,18 @@
 
 mod bundle;
 mod cli;
+mod conflicts;
 mod events;
 mod faults;
 mod gate;
 mod line;
 mod program;
 mod readme;
+mod record;
 #[cfg(feature = "site")]
 mod serve;
 mod simulate;
 #[cfg(feature = "site")]
 mod site;
 mod sources;
+mod words;

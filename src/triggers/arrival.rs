@@ -1,0 +1,109 @@
+//! When a word came: the moment at which it could be read, and whether that is near enough to the truth.
+//!
+//! A word may have waited: this process was stopped, or was busy with the words before it. So the longest time that it can
+//! have waited is watched: since the input was last seen empty. Beyond the stated `max_jitter_ms` its part cannot be followed.
+
+use crate::time::{Clock, Instant, Micros};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Something can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrival {
+    /// Since when, at the latest.
+    pub(super) at: Instant,
+    /// Whether it came at most the stated jitter before that.
+    pub(super) is_known: bool,
+}
+
+/// Watches one input.
+pub(super) struct Arrivals {
+    clock: Arc<dyn Clock>,
+    max_jitter: Option<Micros>,
+    /// Nothing waited then.
+    empty_at: Instant,
+}
+
+impl Arrivals {
+    /// Nothing waits now. `max_jitter`: `None` where a word's moment does not matter.
+    pub(super) fn new(clock: Arc<dyn Clock>, max_jitter: Option<Micros>) -> Self {
+        let empty_at = clock.now();
+        Self { clock, max_jitter, empty_at }
+    }
+
+    /// Waits until something can be read, at most `timeout`; less where a stall would not be noticed otherwise.
+    pub(super) fn wait(&mut self, fd: BorrowedFd<'_>, timeout: Duration) -> std::io::Result<Option<Arrival>> {
+        let begin = self.clock.now();
+        if !is_readable(fd, Duration::ZERO)? {
+            self.empty_at = begin;
+            let half = self.max_jitter.map_or(Duration::MAX, |jitter| (jitter.duration() / 2).max(Duration::from_millis(1)));
+            if !is_readable(fd, timeout.min(half))? {
+                return Ok(None);
+            }
+        }
+        let at = self.clock.now();
+        let is_known = self.max_jitter.is_none_or(|jitter| at.since(self.empty_at) <= jitter);
+        Ok(Some(Arrival { at, is_known }))
+    }
+
+    /// All that could be read at `at` was read.
+    pub(super) fn emptied(&mut self, at: Instant) {
+        self.empty_at = at;
+    }
+}
+
+fn is_readable(fd: BorrowedFd<'_>, timeout: Duration) -> std::io::Result<bool> {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos() as _ };
+    match poll(&mut fds, Some(&timeout)) {
+        // An end or an error is found by reading.
+        Ok(n) => Ok(n > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+
+    struct SinceStart(std::time::Instant);
+
+    impl Clock for SinceStart {
+        fn now(&self) -> Instant {
+            Instant::from_micros(self.0.elapsed().as_micros() as u64)
+        }
+
+        fn wait_until(&self, at: Instant) {
+            std::thread::sleep(at.since(self.now()).duration());
+        }
+    }
+
+    /// A word that waited while the process was stopped was stamped when it was read: its part was sorted so much too late.
+    #[test]
+    fn a_word_that_waited_longer_than_the_jitter_is_not_known_to_it() {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        let clock = Arc::new(SinceStart(std::time::Instant::now()));
+        let mut arrivals = Arrivals::new(clock.clone(), Some(Micros(400_000)));
+        let mut bytes = [0; 64];
+        let mut wait = |timeout| arrivals.wait(reader.as_fd(), Duration::from_millis(timeout)).unwrap();
+        assert_eq!(wait(1), None);
+        writer.write_all(b"a").unwrap();
+        assert!(wait(50).unwrap().is_known, "it was read at once");
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!wait(50).unwrap().is_known, "it may have come at any time of half a second");
+        reader.read_exact(&mut bytes[..1]).unwrap();
+        assert_eq!(arrivals.wait(reader.as_fd(), Duration::from_millis(1)).unwrap(), None);
+        std::thread::sleep(Duration::from_millis(500));
+        writer.write_all(b"b").unwrap();
+        let late = arrivals.wait(reader.as_fd(), Duration::from_millis(50)).unwrap().unwrap();
+        assert!(!late.is_known, "nobody looked while it may have come");
+        let mut anything = Arrivals::new(clock, None);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(anything.wait(reader.as_fd(), Duration::ZERO).unwrap().unwrap().is_known, "no jitter is stated");
+    }
+}

@@ -1,0 +1,187 @@
+//! What cannot work though each key is right: `check` and the start of a run both say so, with what to change.
+
+use crate::program::*;
+use std::process::Stdio;
+
+/// Problems that `check` and `run` give for a settings file, and whether each refused it.
+struct Said {
+    check: String,
+    run: String,
+    refused: [bool; 2],
+}
+
+fn say(name: &str, text: &str, args: &[&str]) -> Said {
+    let file = settings(name, text);
+    let fixed = ["--bundle", PARTS, "--settings", file.as_str()];
+    let check = finish(tagpin(&[&["check"], fixed.as_slice(), args].concat()));
+    let run = finish(tagpin(&[&["run", "--parts", "1"], fixed.as_slice(), args].concat()));
+    Said {
+        refused: [check.status.code() == Some(1), run.status.code() == Some(2)],
+        check: String::from_utf8(check.stdout).unwrap(),
+        run: stderr(&run),
+    }
+}
+
+const CONVEYOR: &str = "[source]\nopen = \"conveyor?seed=7&fps=60\"\n";
+
+fn gate(trigger: &str, more: &str) -> String {
+    format!(
+        "{CONVEYOR}[line]\nmode = \"gate\"\n[trigger]\n{trigger}\n[outputs.gate]\nmode = \"pulse\"\nwidth_ms = 10\ndelay_ms = 300\n\
+         on = [\"reject\"]\n{more}"
+    )
+}
+
+/// Each setting that cannot work, with words of its message; beside it the nearest one that can.
+#[test]
+fn what_cannot_work_is_refused_by_check_and_start_and_the_nearest_that_can_is_not() {
+    let period = "kind = \"period\"\nperiod_ms = 100";
+    let vain = |unknown: &str| {
+        let tags = "[\"gear_chipped\", \"washer_cracked\"]";
+        format!("{CONVEYOR}[decide]\nunknown = \"{unknown}\"\naccept = {tags}\n[outputs.gate]\non = [\"reject\"]\n")
+    };
+    let written = |file: &str| {
+        let log = folder("conflict-log").join("log.jsonl").display().to_string();
+        gate(
+            period,
+            &format!(
+                "[outputs.f]\nbackend = \"events\"\npath = \"{log}{file}\"\ndelay_ms = 300\non = [\"accept\"]\n[events]\npath = \"{log}\"\n"
+            ),
+        )
+    };
+    let cases = [
+        ("vain", vain("accept"), vain("reject"), "nothing can be one: name the defects in [decide] reject"),
+        (
+            "behind",
+            gate(&format!("{period}\nto_camera_ms = 300"), ""),
+            gate(&format!("{period}\nto_camera_ms = 100"), ""),
+            "output gate: a part is at its gate before it is before the camera",
+        ),
+        ("file", written(""), written(".2"), "is written by both [events] and output \"f\""),
+    ];
+    for (name, bad, good, why) in cases {
+        let said = say(&format!("conflict-{name}"), &bad, &[]);
+        assert_eq!(said.refused, [true, true], "{name}: {}\n{}", said.check, said.run);
+        assert!(said.check.contains(why) && said.run.contains(why), "{name}: {}\n{}", said.check, said.run);
+        let said = say(&format!("conflict-{name}-not"), &good, &[]);
+        assert_eq!(said.refused, [false, false], "{name}: {}\n{}", said.check, said.run);
+    }
+}
+
+/// Drawn images moved real pins: a line that was set up on the conveyor and forgotten would have sorted what nobody saw.
+#[test]
+fn pins_follow_drawn_images_only_where_that_is_allowed() {
+    let why = "takes no image of what passes, so its verdicts may not move GPIO lines";
+    let pin = |source: &str| {
+        format!(
+            "[source]\nopen = \"{source}\"\n[outputs.led]\nbackend = \"gpiochip\"\nchip = \"no-such-chip\"\nline = 3\non = [\"accept\"]\n"
+        )
+    };
+    for source in ["conveyor", "faulty(conveyor)?drop=0.1", "dir:/nonexistent"] {
+        let said = say("conflict-drawn", &pin(source), &[]);
+        assert!(said.check.contains(why) && said.run.contains(why), "{source}: {}\n{}", said.check, said.run);
+        // The chip is missing on this machine either way.
+        let said = say("conflict-drawn-allowed", &pin(source), &["--allow-drawn"]);
+        assert!(!said.check.contains(why) && !said.run.contains(why), "{source}: {}\n{}", said.check, said.run);
+        assert!(said.check.contains("no-such-chip") && said.run.contains("no-such-chip"));
+    }
+    let simulated = format!("{CONVEYOR}[outputs.led]\non = [\"accept\"]\n");
+    assert_eq!(say("conflict-drawn-simulated", &simulated, &[]).refused, [false, false]);
+}
+
+#[test]
+fn one_pin_with_two_uses_is_refused_by_whatever_names_it_is_called() {
+    let output = |name: &str, at: &str| format!("[outputs.{name}]\n{at}\non = [\"accept\"]\n");
+    let chip = |line: &str| format!("backend = \"gpiochip\"\nchip = \"header\"\nline = {line}");
+    let rppal = "backend = \"rppal\"\npin = 17";
+    let trigger = "[trigger]\nkind = \"gpio\"\nchip = \"pinctrl-rp1\"\nline = \"GPIO17\"\n";
+    let button = "[acknowledge]\nchip = \"header\"\nline = 17\n";
+    let encoder = "[encoder]\nchip = \"header\"\na = 17\n";
+    let cases = [
+        (output("a", &chip("17")) + &output("b", rppal), "as output \"a\" and as output \"b\""),
+        (output("a", &chip("\"GPIO17\"")) + &output("b", &chip("17")), "as output \"a\" and as output \"b\""),
+        (trigger.to_string() + &output("a", rppal), "as [trigger] and as output \"a\""),
+        (button.to_string() + &output("a", &chip("17")), "as [acknowledge] and as output \"a\""),
+        (encoder.to_string() + &output("a", rppal), "as channel a of [encoder] and as output \"a\""),
+        (button.to_string() + encoder, "as channel a of [encoder] and as [acknowledge]"),
+    ];
+    for (i, (text, why)) in cases.iter().enumerate() {
+        let said = say(&format!("conflict-pin-{i}"), text, &["--allow-drawn"]);
+        assert!(said.check.contains(why) && said.run.contains(why), "{why}: {}\n{}", said.check, said.run);
+        assert!(said.check.contains("is used twice"), "{}", said.check);
+        let apart = text.replacen("17", "18", 1);
+        let said = say(&format!("conflict-pin-{i}-not"), &apart, &["--allow-drawn"]);
+        assert!(!said.check.contains("used twice") && !said.run.contains("used twice"), "{apart}{}", said.check);
+    }
+}
+
+/// A gate that goes by the arrival of words must know how far that may be from the sensor's signal.
+#[test]
+fn the_jitter_of_words_must_be_stated_in_gate_mode() {
+    let socket = format!("kind = \"socket\"\npath = \"{}\"", folder("conflict-jitter").join("t.sock").display());
+    let why = "[trigger] max_jitter_ms is missing";
+    for trigger in ["kind = \"stdin\"", &socket] {
+        let file = settings("conflict-jitter-none", &gate(trigger, ""));
+        let check = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
+        let text = String::from_utf8(check.stdout).unwrap();
+        assert!(check.status.code() == Some(1) && text.contains(why), "{text}");
+        let pin = gate(trigger, "[outputs.a]\nbackend = \"rppal\"\npin = 3\ndelay_ms = 300\non = [\"accept\"]\n");
+        let said = say("conflict-jitter-pin", &pin, &["--allow-drawn"]);
+        assert!(said.refused[1] && said.run.contains(&format!("error: {why}")), "{}", said.run);
+    }
+    let stated = gate("kind = \"stdin\"\nmax_jitter_ms = 50", "");
+    let said = say("conflict-jitter-stated", &stated, &[]);
+    assert!(!said.refused[0] && !said.check.contains(why) && !said.run.contains(why), "{}\n{}", said.check, said.run);
+}
+
+#[test]
+fn standard_input_is_source_or_trigger_but_not_both() {
+    let text = "[source]\nopen = \"y4m:-\"\n[trigger]\nkind = \"stdin\"\n";
+    let said = say("conflict-stdin", text, &[]);
+    assert_eq!(said.refused, [true, true], "{}\n{}", said.check, said.run);
+    assert!(said.run.contains("standard input is both source and trigger"), "{}", said.run);
+}
+
+/// Two lines on one settings file moved the same outputs and wrote the same files.
+#[test]
+fn a_second_run_on_the_same_settings_is_refused_and_the_first_goes_on() {
+    let file = settings("conflict-twice", &format!("{CONVEYOR}[outputs.a]\non = [\"accept\"]\n"));
+    let args = ["run", "--json", "--bundle", PARTS, "--settings", &file];
+    let first = tagpin(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(if emulated() { 4000 } else { 700 }));
+    let out = finish(tagpin(&args));
+    assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+    assert!(stderr(&out).contains("device.toml: another run uses these settings"), "{}", stderr(&out));
+    assert!(std::process::Command::new("kill").args(["-INT", &first.id().to_string()]).status().unwrap().success());
+    let all = events(&wait(first, std::time::Duration::from_secs(30)));
+    assert!(summary(&all)["parts"].as_u64().unwrap() >= 10, "{}", summary(&all));
+    assert_eq!(
+        finish(tagpin(&[&args[..], &["--parts", "10"]].concat())).status.code(),
+        Some(0),
+        "the lock ends with its run"
+    );
+}
+
+/// One unknown key hid everything else that was wrong, to be found one start at a time.
+#[test]
+fn all_other_problems_are_told_where_the_settings_have_some_too() {
+    let text = "[source]\nopen = \"dir:/nonexistent\"\n[decide]\nrejct = [\"bolt\"]\n\
+        [outputs.a]\nbackend = \"gpiochip\"\nchip = \"no-such-chip\"\nline = 3\non = [\"accept\"]\n\
+        [outputs.b]\nbackend = \"gpiochip\"\nchip = \"other-chip\"\nlne = 3\non = [\"accept\"]\n\
+        [events]\npath = \"/nonexistent/log.jsonl\"\n";
+    let said = say("conflict-all", text, &[]);
+    assert_eq!(said.refused, [true, true]);
+    for (name, text) in [("check", &said.check), ("run", &said.run)] {
+        for problem in [
+            "unknown key \"decide.rejct\"; did you mean \"reject\"?",
+            "unknown key \"outputs.b.lne\"",
+            "dir:/nonexistent",
+            "no-such-chip",
+            "folder /nonexistent does not exist",
+            "may not move GPIO lines",
+        ] {
+            assert!(text.contains(problem), "{name}, {problem}: {text}");
+        }
+        // What rests on a table that is wrong cannot be judged.
+        assert!(!text.contains("other-chip") && !text.contains("waits for rejects"), "{name}: {text}");
+    }
+}
