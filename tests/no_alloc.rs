@@ -13,7 +13,7 @@ use tagpin::decide::{Decision, Role, TagRule, TagSet};
 use tagpin::engine::Engine;
 use tagpin::events::record::Opening;
 use tagpin::events::sinks::Sink;
-use tagpin::events::{Event, Events, Image, Latency, PartEvent, Remedy, Sinking, TriggerEvent, What, Why};
+use tagpin::events::{EdgeEvent, Event, Events, Image, Latency, Outcome, PartEvent, Remedy, Sinking, TriggerEvent, What, Why};
 use tagpin::fault::Reason;
 use tagpin::frame::CapturedAt;
 use tagpin::head::{Score, TagId};
@@ -165,7 +165,9 @@ fn allocations(source: &str, frames: usize) -> u64 {
     let mut station = Station::new(settings.station(bundle.contract.task, 0)).unwrap();
     let mut actuator =
         Actuator::open(&settings.outputs, 0, None, EdgeRules::of(&settings), |_| Ok(Box::new(Still))).unwrap();
-    let events = Events::kept(Arc::new(clock));
+    let input = &bundle.contract.input;
+    let opening = Opening { image: [input.width as u32, input.height as u32], ..Opening::default() };
+    let (events, _sinks) = Events::start(Arc::new(clock), opening, Vec::new()).unwrap();
     let mut frame = FrameBuffer::empty();
     let mut before = 0;
     for i in 0..2 * frames {
@@ -186,6 +188,8 @@ fn allocations(source: &str, frames: usize) -> u64 {
         let ticket = wanted.expect("every frame is a part");
         vision.preprocess(&frame).unwrap();
         vision.infer().unwrap();
+        let (rgb, _, scores) = vision.last();
+        events.snapshot().show_image(ticket.part().id.0, now, rgb, scores);
         let scores = Input::Scores { ticket, scores: vision.scores(), beyond: false };
         station.step(Moment::at(clock.now()), scores, &mut |effect| {
             if let Effect::Decided(done) = effect {
@@ -195,7 +199,9 @@ fn allocations(source: &str, frames: usize) -> u64 {
         });
         actuator.tick(0, &clock, &events);
     }
-    COUNT.get() - before
+    let after = COUNT.get() - before;
+    assert!(events.snapshot().image(|shown| shown.part) > frames as u64, "the last image is shown");
+    after
 }
 
 #[test]
@@ -255,6 +261,15 @@ fn telling_what_happens_allocates_nothing() {
         let trigger = Instant::from_micros(number);
         events.tell(What::Trigger(TriggerEvent { part: number, trigger, position: 0, touching: false }));
         events.part(part.clone(), &[Score(9); 8]);
+        let edge = EdgeEvent {
+            part: number,
+            output: 3,
+            state: State::Active,
+            scheduled: trigger,
+            done: trigger,
+            outcome: Outcome::Done,
+        };
+        events.tell(What::Edge(edge));
         events.fault(Reason::Engine, Some(number), Remedy::Safe, Why::of(&format_args!("number {number}")));
         events.note(&"a note");
         events.tick();

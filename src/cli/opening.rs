@@ -39,6 +39,7 @@ pub(super) fn of(
         tags: tags.collect(),
         outputs: settings.outputs.iter().map(output).collect(),
         files: source.files(),
+        image: [u32::from(contract.input.width), u32::from(contract.input.height)],
     }
 }
 

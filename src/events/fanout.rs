@@ -99,7 +99,8 @@ impl Events {
         let counters = Counters::new(opening.tags.len());
         let wall_offset = AtomicI64::new(wall::offset(clock.now()));
         let (closing, closed) = (OnceLock::new(), AtomicBool::new(false));
-        Self { clock, run, opening, counters, snapshot: Snapshot::default(), sinks, wall_offset, closing, closed }
+        let snapshot = Snapshot::new(opening.image);
+        Self { clock, run, opening, counters, snapshot, sinks, wall_offset, closing, closed }
     }
 
     /// Starts each sink on a thread of its own and tells them that the run begins.
@@ -131,6 +132,9 @@ impl Events {
     /// Tells what happened; counts it, waits for nobody, allocates nothing.
     pub fn tell(&self, what: What) {
         self.counters.count(&what);
+        if let What::Edge(edge) = &what {
+            self.snapshot.show_edge(edge);
+        }
         self.hand_out(what);
     }
 
@@ -186,7 +190,7 @@ impl Events {
         &self.counters
     }
 
-    /// The last part.
+    /// The last image, parts and edges.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }

@@ -4,7 +4,7 @@
 //! sink: it never waits, allocates nothing, and what a full queue refuses is counted against that sink only. Each sink has a
 //! thread of its own ([`sinks`]): the table or JSON lines on standard output, the explanations on standard error, the site's
 //! log. Names are put to numbers there ([`record`]). [`Counters`] count what was told, so that the summary can say nothing
-//! else; a [`Snapshot`] shows the last part to any thread. `EVENTS.md` beside this file is the specification of what is
+//! else; a [`Snapshot`] shows the last image, parts and edges to any thread. `EVENTS.md` beside this file is the specification of what is
 //! written.
 //!
 //! Terms: *event*: something that happened, with its time. *Tell*: hand an event to all sinks. *Sink*: where events are
@@ -25,7 +25,7 @@ pub use counters::{Counters, Figures};
 pub use fanout::{Events, SinkState, Sinking, Wants};
 pub use kinds::FaultKind;
 pub use percentiles::Percentiles;
-pub use snapshot::{Snapshot, View};
+pub use snapshot::{Edges, LAST_PARTS, Shown, Snapshot, View};
 
 use crate::decide::{Action, Decision};
 use crate::frame::CapturedAt;

@@ -35,6 +35,9 @@ pub struct Opening {
     /// Names of the source's images by their sequence numbers, where it has them.
     #[serde(skip)]
     pub files: Option<Arc<[PathBuf]>>,
+    /// Columns and rows of the model's input image.
+    #[serde(skip)]
+    pub image: [u32; 2],
 }
 
 /// A device.

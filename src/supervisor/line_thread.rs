@@ -101,6 +101,8 @@ impl LineThread<'_> {
                 if let Some(record) = self.record {
                     record.keep(&self.vision, &shared.events);
                 }
+                let (rgb, _, scores) = self.vision.last();
+                shared.events.snapshot().show_image(ticket.part().id.0, ticket.captured_at(), rgb, scores);
                 // The distance of a frame from the training images is not measured: no frame lies beyond it.
                 let scores = self.vision.scores();
                 let about = About { why: Why::NONE, latency, scores };

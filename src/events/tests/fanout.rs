@@ -140,29 +140,3 @@ fn a_sink_that_cannot_write_is_told_once_and_its_return_too() {
     assert!(about.len() == 2 && about[0].contains("no space left"), "{about:?}");
     assert!(about[1].contains("writes again; it has lost 5 events"), "{about:?}");
 }
-
-#[test]
-fn readers_of_the_snapshot_never_keep_the_line_waiting() {
-    let events = Arc::new(Events::kept(still()));
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    let view = events.snapshot().view();
-                    if let Some(part) = view.part {
-                        // Part and scores are of one moment.
-                        assert_eq!(view.scores.as_slice(), [Score(part.part as u16); 9]);
-                    }
-                }
-            });
-        }
-        for part in 1..=20_000 {
-            events.part(decided(part, Decision::safe(Reason::NoFrame)), &[Score(part as u16); 9]);
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    });
-    // Whoever holds a view open holds one place only.
-    events.part(decided(7, Decision::safe(Reason::NoFrame)), &[Score(7)]);
-    assert_eq!(events.snapshot().view().part.unwrap().part, 7);
-}

@@ -1,6 +1,7 @@
 mod drawn;
 mod fanout;
 mod schema;
+mod snapshot;
 
 use super::*;
 use crate::fault::Reason;
