@@ -140,6 +140,8 @@ fn the_thread_of_the_outputs_allocates_nothing_while_edges_move() {
         signalled,
         record: None,
         board: Board::default(),
+        reader_left: || false,
+        goes_on_unread: false,
     });
     watcher.join().unwrap();
     assert_eq!(ended.map(|e| e.exit_code()), Ok(0));

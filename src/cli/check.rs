@@ -176,7 +176,7 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
         add("events".into(), crate::rotating::probe(&log.path));
     }
     #[cfg(feature = "site")]
-    for (table, at, who) in settings.site.listening().into_iter().filter(|(table, ..)| draft.is_right(table)) {
+    for (table, at, who) in settings.site.listening().filter(|(table, ..)| draft.is_right(table)) {
         let found = match std::net::TcpListener::bind(at) {
             Ok(_) => Ok(format!("{at}, {who}")),
             // By the line itself, where it runs already.

@@ -170,6 +170,7 @@ fn uses(settings: &Settings) -> Vec<Use> {
         Role::EncoderA => "channel a of [encoder]",
         Role::EncoderB => "channel b of [encoder]",
         Role::Acknowledge => "[acknowledge]",
+        Role::Confirm => "[confirm]",
     };
     let inputs = |g: &GpioInputs| {
         let one = |(r, l): &(Role, gpio::InputLine)| Use {

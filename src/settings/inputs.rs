@@ -145,7 +145,7 @@ pub(super) fn confirm(
         Some(_) => {}
     }
     let within = Millis(t.integer("within_ms", 200, 1..=60_000) as u32).micros();
-    let has_words = inputs.iter().any(|i| matches!(i, TriggerSpec::Stdin | TriggerSpec::Socket(_)));
+    let has_words = inputs.iter().any(|i| matches!(i, TriggerSpec::Stdin { .. } | TriggerSpec::Socket(_)));
     if t.has("line") || t.has("chip") || !has_words {
         let slope = slope(&mut t);
         let line = input_line(&mut t, "line", slope, 1);
