@@ -5,6 +5,7 @@
 
 use crate::bundle::Bundle;
 use crate::decide::{Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagSet, Task};
+use crate::distance::Distance;
 use crate::engine::{Engine, EngineError};
 use crate::frame::{FrameError, FrameView};
 use crate::head::{Score, TagId, Temperature, top_k};
@@ -29,11 +30,11 @@ impl Rule {
         Ok(Self(Decider::new(task, tags, Policy { unknown, foreign, ..Policy::default() })?))
     }
 
-    /// The decision on one image. `scores`: one a tag.
-    pub fn decide(&mut self, scores: &[Score]) -> Decision {
+    /// The decision on one image. `scores`: one a tag; `beyond`: it lies beyond the bundle's distance limit.
+    pub fn decide(&mut self, scores: &[Score], beyond: bool) -> Decision {
         let at = Instant::default();
         self.0.forget();
-        self.0.step(at, Observation::Scores { captured_at: at, scores, beyond: false })
+        self.0.step(at, Observation::Scores { captured_at: at, scores, beyond })
     }
 }
 
@@ -106,8 +107,9 @@ impl ImageClassifier {
         quantise(rgb, &self.table, &mut self.tensor);
         self.engine.infer(&self.tensor, &mut self.logits).map_err(ClassifyError::Engine)?;
         self.task.score(&self.logits, self.temperature, &mut self.scores);
-        let decision = self.rule.decide(&self.scores);
-        Ok(Classified { names: &self.names, scores: &self.scores, decision })
+        let beyond = self.engine.distance().zip(self.engine.spread()).is_some_and(|(d, spread)| d > spread.limit());
+        let decision = self.rule.decide(&self.scores, beyond);
+        Ok(Classified { names: &self.names, scores: &self.scores, decision, reach: Reach::of(&self.engine) })
     }
 }
 
@@ -120,6 +122,28 @@ pub struct Classified<'a> {
     scores: &'a [Score],
     /// What follows from them.
     pub decision: Decision,
+    /// How far the image lies from the training images; `None` where the bundle has no distance.
+    pub reach: Option<Reach>,
+}
+
+/// How far an image lies from the training images, and how far it may.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Reach {
+    /// In deviations of the training images.
+    pub distance: f64,
+    /// The same in 1/65536.
+    pub distance_raw: u32,
+    /// The bundle's limit, beyond which an image is foreign.
+    pub distance_limit: f64,
+}
+
+impl Reach {
+    /// Of the image that an engine ran last; `None` where its bundle has no distance.
+    fn of(engine: &Engine) -> Option<Self> {
+        let (distance, spread) = (engine.distance()?, engine.spread()?);
+        let digits = |d: Distance| (d.real() * 1e4).round() / 1e4;
+        Some(Self { distance: digits(distance), distance_raw: distance.0, distance_limit: digits(spread.limit()) })
+    }
 }
 
 impl<'a> Classified<'a> {
@@ -161,6 +185,7 @@ impl<'a> Classified<'a> {
             action: self.decision.action.map(crate::decide::Action::name),
             tag: self.decision.tag.map(|id| self.name(id)),
             held: self.decision.held.iter().map(|id| self.name(id)).collect(),
+            reach: self.reach,
             tags: self.best(top).into_iter().map(tag).collect(),
         }
     }
@@ -187,6 +212,9 @@ pub struct ImageRecord<'a> {
     tag: Option<&'a str>,
     /// Every tag that holds.
     held: Vec<&'a str>,
+    /// Distance from the training images, and the bundle's limit; absent where the bundle has none.
+    #[serde(flatten)]
+    reach: Option<Reach>,
     /// The best tags.
     tags: Vec<TagRecord<'a>>,
 }
@@ -204,7 +232,7 @@ mod tests {
             let mut rule = Rule::new(row.task, &row.tag_policies().unwrap(), Policy::default()).unwrap();
             let table::Frame::Scores { scores, .. } = &row.frames[0] else { unreachable!("is_one_image") };
             let scores: Vec<Score> = scores.iter().map(|p| Score::from_probability(*p).unwrap()).collect();
-            let decision = rule.decide(&scores);
+            let decision = rule.decide(&scores, false);
             row.check(&decision, decision.action.map_or("-", Action::name), "classify");
             run += 1;
         }

@@ -6,6 +6,7 @@ use super::contract::{Contract, ContractFault};
 use super::encoding::{ContractSection, Format1, RulesSection};
 use super::sections::{CRITICAL, ENTRY_LEN, Entry, MAX_SECTIONS, Section, SectionId, entries};
 use super::sha256;
+use crate::distance::{Spread, SpreadFault};
 use serde::Deserialize;
 
 /// The first eight bytes of every bundle.
@@ -32,6 +33,8 @@ pub struct Bundle<'a> {
     pub graph: &'a [u8],
     /// The bundle's identity: SHA-256 of the table of sections, which holds every section's own; in format 1 of contract and graph.
     pub sha256: [u8; 32],
+    /// How far an image may lie from the training images; `None` where the bundle has no distance section.
+    pub spread: Option<Spread<&'a [u8]>>,
     /// Format version of the file.
     pub format: u32,
     table: &'a [u8],
@@ -104,6 +107,8 @@ pub enum BundleError {
     },
     /// The contract was decoded, but says what cannot be.
     Contract(ContractFault),
+    /// The distance section says what cannot be.
+    Distance(SpreadFault),
     /// The contract of a format-1 bundle names another graph.
     Graph,
 }
@@ -145,6 +150,7 @@ impl core::fmt::Display for BundleError {
             Self::Encoding(section) => write!(f, "{} cannot be decoded; {REPACK}", section.name()),
             Self::Rules { rules, tags } => write!(f, "{rules} rules for {tags} tags, expected one each; {REPACK}"),
             Self::Contract(fault) => write!(f, "contract refused: {fault}; {REPACK}"),
+            Self::Distance(fault) => write!(f, "distance refused: {fault}; {REPACK}"),
             Self::Graph => write!(f, "contract and graph do not belong together; {REPACK}"),
         }
     }
@@ -236,7 +242,9 @@ impl<'a> Bundle<'a> {
             .with(&rules, *graph_entry.sha256)
             .map_err(|counts| BundleError::Rules { rules: counts.rules, tags: counts.tags })?;
         contract.check().map_err(BundleError::Contract)?;
-        Ok(Self { contract, graph, sha256: identity, format: 2, table, contents })
+        let spread = content(table, contents, Section::Distance).map(|(_, bytes)| Spread::read(bytes));
+        let spread = spread.transpose().map_err(BundleError::Distance)?;
+        Ok(Self { contract, graph, spread, sha256: identity, format: 2, table, contents })
     }
 
     /// `bytes`: a whole header at least, of format 1.
@@ -264,7 +272,7 @@ impl<'a> Bundle<'a> {
         if contract.graph_sha256 != sha256(graph) {
             return Err(BundleError::Graph);
         }
-        Ok(Self { contract, graph, sha256: identity, format: 1, table: &[], contents: &[] })
+        Ok(Self { contract, graph, spread: None, sha256: identity, format: 1, table: &[], contents: &[] })
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Section {
     Rules,
     /// The int8 ONNX graph.
     Graph,
-    /// How far an image lies from what was trained on, and the limit. Reserved: this build does not read it.
+    /// How far an image lies from the training images, and the limit: [`crate::distance`].
     Distance,
     /// Histograms of scores and images at training time, to notice drift. Reserved.
     References,
@@ -72,7 +72,7 @@ impl Section {
 
     /// Whether this build acts on it. A critical section that it does not act on is refused.
     pub const fn understood(self) -> bool {
-        matches!(self, Self::Contract | Self::Rules | Self::Graph)
+        matches!(self, Self::Contract | Self::Rules | Self::Graph | Self::Distance)
     }
 
     /// Its most bytes.

@@ -3,6 +3,7 @@
 use super::encoding::Format1;
 use super::*;
 use crate::decide::{Role, TagRule, Task};
+use crate::distance::{Axis, Distance, Fit as Spreading, SpreadFault, Stage};
 use crate::head::Score;
 use crate::random::Random;
 
@@ -35,6 +36,22 @@ fn contract() -> Contract<'static> {
 
 fn sample() -> Vec<u8> {
     write(&contract(), GRAPH, &[]).unwrap()
+}
+
+/// The distance section of FORMAT.md's second example.
+fn distance() -> Vec<u8> {
+    Spreading {
+        stages: &[Stage { name: "s", channels: 1, positions: 4 }],
+        limit: Distance::from_real(3.0),
+        false_reject_ppm: 10_000,
+        fitted: 500,
+        left_out: 120,
+        centres: &[3 * 4096, 4096],
+        scales: &[Spreading::scale(2.0), Spreading::scale(1.0)],
+        axes: &[Axis::new([0.6, -0.8], 2.0)],
+        rest: Spreading::weight(0.5),
+    }
+    .section()
 }
 
 /// A format-1 file, whose writer is gone.
@@ -92,11 +109,22 @@ fn what_is_written_is_read_back() {
     assert_eq!(bundle.section(Section::Layout), Some(b"ab".as_slice()));
     assert_eq!(bundle.section(Section::References), Some(b"".as_slice()));
     assert_eq!(bundle.section(Section::SelfTest), None);
+    assert!(bundle.spread.is_none());
     let table: Vec<(u32, bool)> = bundle.sections().map(|e| (e.id.0, e.critical())).collect();
     assert_eq!(table, [(1, true), (2, true), (3, true), (5, false), (7, false)]);
     let table = &bytes[HEADER_LEN..HEADER_LEN + 5 * sections::ENTRY_LEN];
     assert_eq!(bundle.sha256, sha256(table), "the identity is the table's hash");
     assert_ne!(bundle.sha256, Bundle::read(&sample()).unwrap().sha256, "a section that is skipped counts too");
+}
+
+#[test]
+fn a_distance_is_read_with_the_bundle() {
+    let bytes = write(&contract(), GRAPH, &[(Section::Distance, &distance())]).unwrap();
+    let bundle = Bundle::read(&bytes).unwrap();
+    assert_eq!(bundle.section(Section::Distance), Some(distance().as_slice()));
+    assert!(bundle.sections().any(|e| e.id.0 == 4 && e.critical()));
+    let spread = bundle.spread.unwrap();
+    assert_eq!((spread.features(), spread.rank(), spread.limit().real()), (2, 1, 3.0));
 }
 
 #[test]
@@ -180,7 +208,8 @@ fn what_is_wrong_with_a_table_is_named() {
     assert_eq!(edited(&|s| s.push((8, 0, b"?".to_vec()))), Ok(2));
     assert_eq!(edited(&|s| s.push((8, 1, b"?".to_vec()))), Err(BundleError::SectionUnknown(id(8))));
     // A limit on the distance that nobody heeds would pass parts that the bundle's maker wants refused.
-    assert_eq!(edited(&|s| s.push((4, 1, b"?".to_vec()))), Err(BundleError::SectionUnknown(id(4))));
+    assert_eq!(edited(&|s| s.push((4, 1, distance()))), Ok(2));
+    assert_eq!(edited(&|s| s.push((4, 1, b"?".to_vec()))), Err(BundleError::Distance(SpreadFault::Encoding)));
     assert_eq!(edited(&|s| s.push((4, 0, b"?".to_vec()))), Err(BundleError::SectionFlags { id: id(4), flags: 0 }));
     assert_eq!(edited(&|s| s[1].1 = 0), Err(BundleError::SectionFlags { id: id(2), flags: 0 }));
     assert_eq!(edited(&|s| s.push((6, 2, Vec::new()))), Err(BundleError::SectionFlags { id: id(6), flags: 2 }));
@@ -243,7 +272,9 @@ fn the_writer_refuses_what_the_reader_would() {
     assert_eq!(refused(&|_| {}, &[(Section::Rules, b"")]), Some(WriteError::Twice(Section::Rules)));
     let twice: [(Section, &[u8]); 2] = [(Section::Layout, b""), (Section::Layout, b"")];
     assert_eq!(refused(&|_| {}, &twice), Some(WriteError::Twice(Section::Layout)));
-    assert_eq!(refused(&|_| {}, &[(Section::Distance, b"")]), Some(WriteError::NotUnderstood(Section::Distance)));
+    assert_eq!(refused(&|_| {}, &[(Section::Distance, &distance())]), None);
+    let fault = SpreadFault::Encoding;
+    assert_eq!(refused(&|_| {}, &[(Section::Distance, b"")]), Some(WriteError::Distance(fault)));
     let long = vec![0; MAX_SECTION as usize + 1];
     assert_eq!(refused(&|_| {}, &[(Section::Layout, &long)]), Some(WriteError::Oversized(Section::Layout)));
 }
@@ -328,13 +359,17 @@ fn a_rehashed_mutation_never_panics() {
     }
 }
 
-/// The example in FORMAT.md, line by line: offset, bytes (`00 x 3072` for as many), `;` and a remark.
+/// The examples in FORMAT.md, line by line: offset, bytes (`00 x 3072` for as many), `;` and a remark.
 #[test]
 fn the_bytes_shown_in_format_md_are_what_is_written() {
     let text = include_str!("FORMAT.md");
     let lines = text.lines().filter_map(|l| l.strip_prefix("    ")?.split_once("  ")).filter(|(at, _)| at.len() == 5);
-    let mut bytes: Vec<u8> = Vec::new();
+    let mut examples: Vec<Vec<u8>> = Vec::new();
     for (at, rest) in lines {
+        if at == "00000" {
+            examples.push(Vec::new());
+        }
+        let bytes = examples.last_mut().expect("an example begins at 0");
         assert_eq!(usize::from_str_radix(at, 16), Ok(bytes.len()), "the offset of: {rest}");
         let shown = rest.split(';').next().unwrap_or(rest);
         let byte = |hex: &str| u8::from_str_radix(hex, 16).unwrap();
@@ -343,5 +378,5 @@ fn the_bytes_shown_in_format_md_are_what_is_written() {
             None => bytes.extend(shown.split_whitespace().map(byte)),
         }
     }
-    assert_eq!(bytes, sample());
+    assert_eq!(examples, [sample(), distance()]);
 }

@@ -7,6 +7,7 @@ use super::encoding::{ContractSection, RulesSection};
 use super::read::{FORMAT_VERSION, HEADER_LEN, MAGIC};
 use super::sections::{CRITICAL, ENTRY_LEN, Section};
 use super::sha256;
+use crate::distance::{Spread, SpreadFault};
 use serde::Serialize;
 
 /// Why a contract, a graph and further sections make no bundle.
@@ -20,8 +21,8 @@ pub enum WriteError {
     Oversized(Section),
     /// A section is given twice, or is one that is made from the contract or the graph.
     Twice(Section),
-    /// A critical section that this build's own reader would refuse.
-    NotUnderstood(Section),
+    /// The distance section is none.
+    Distance(SpreadFault),
 }
 
 impl core::fmt::Display for WriteError {
@@ -33,9 +34,7 @@ impl core::fmt::Display for WriteError {
                 write!(f, "{} is longer than the {} bytes that the format allows", section.name(), section.limit())
             }
             Self::Twice(section) => write!(f, "section {} is given twice; give it once", section.name()),
-            Self::NotUnderstood(section) => {
-                write!(f, "section {} is critical, and this build could not read it back", section.name())
-            }
+            Self::Distance(fault) => write!(f, "distance refused: {fault}"),
         }
     }
 }
@@ -88,8 +87,8 @@ pub fn write(contract: &Contract<'_>, graph: &[u8], extra: &[(Section, &[u8])]) 
         return Err(WriteError::Twice(twice[0].0));
     }
     for &(section, content) in &all {
-        if section.critical() && !section.understood() {
-            return Err(WriteError::NotUnderstood(section));
+        if section == Section::Distance {
+            Spread::read(content).map_err(WriteError::Distance)?;
         }
         if content.len() > section.limit() as usize {
             return Err(WriteError::Oversized(section));

@@ -4,7 +4,7 @@
 
 use super::{Model, Refused};
 use crate::classify::{Classified, ClassifyError, ImageClassifier};
-use crate::decide::{Action, TagRule};
+use crate::decide::{Action, TagRule, Verdict};
 use crate::engine::Engine;
 use crate::head::Score;
 use crate::pictures::{self, Budget, Picture};
@@ -120,7 +120,11 @@ fn write_image(out: &mut impl Write, args: &Classify, path: &Path, found: &Class
                 let (verdict, action) = (decision.verdict.name(), decision.action.map_or("-", Action::name));
                 let decides = decision.tag.filter(|named| *named != id);
                 let names = decides.map_or(String::new(), |n| format!("  ({} decides)", found.name(n)));
-                writeln!(out, "{tag:<20} {score} {verdict:<8} {action:<7} {path}{names}")?;
+                let far = found
+                    .reach
+                    .filter(|_| decision.verdict == Verdict::Foreign)
+                    .map_or(String::new(), |r| format!("  (distance {:.2}, limit {:.2})", r.distance, r.distance_limit));
+                writeln!(out, "{tag:<20} {score} {verdict:<8} {action:<7} {path}{names}{far}")?;
             }
             _ => writeln!(out, "{tag:<20} {score} {}", found.standing(id))?,
         }

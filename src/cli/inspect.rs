@@ -78,6 +78,18 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
         c.input.zero_point,
         c.temperature_q16 as f64 / 65536.0
     );
+    if let Some(spread) = &bundle.spread {
+        let ((fitted, left_out), stages) =
+            (spread.images(), spread.stages().map(|s| s.name.to_string()).collect::<Vec<_>>());
+        println!(
+            "distance limit {}, for {:.2} % false rejects: fitted on {fitted} images, set by {left_out} others; {} features, {} axes, of {}",
+            spread.limit(),
+            spread.false_reject_ppm() as f64 / 1e4,
+            spread.features(),
+            spread.rank(),
+            stages.join(", ")
+        );
+    }
     println!();
     println!("{:<20} {:<6} {:>9} {:>11}", "tag", "role", "threshold", "review from");
     for t in c.tags.iter().take(32) {

@@ -6,8 +6,10 @@
 //! [`proto`] validates what tract's parser read, [`lower`] recognises the quantised graph, [`plan`] runs it, an [`island`] what
 //! is left. What neither can run as ONNX defines it is refused with the node's name. [`oracle`] runs the same file through tract in f32, for tests and tools.
 
+mod activations;
 mod island;
 mod lower;
+mod meter;
 mod operation;
 mod operators;
 pub mod oracle;
@@ -17,6 +19,7 @@ mod proof_spelling;
 pub mod proto;
 
 use crate::kernels::Kernels;
+pub use activations::Activation;
 pub use operation::MAX_THREADS;
 pub use plan::{Engine, LayerReport, NodeReport};
 
@@ -155,7 +158,8 @@ impl Engine {
         Self::build(kernels, lower::lower(&proto::read(onnx)?, kernels)?)
     }
 
-    /// Loads the graph of a bundle and checks it against the bundle's contract.
+    /// Loads the graph of a bundle and checks it against the bundle's contract. Each inference measures the image's distance, if
+    /// the bundle says how.
     pub fn from_bundle(bundle: &crate::bundle::Bundle<'_>) -> Result<Self, EngineError> {
         use crate::decide::Task;
         let mut engine = Self::load(bundle.graph)?;
@@ -170,6 +174,9 @@ impl Engine {
             engine.read_input_as(|channel, code| {
                 real.get(256 * channel + (code as u8 ^ 128) as usize).map_or(f32::NAN, |b| f32::from_le_bytes(*b))
             });
+        }
+        if let Some(spread) = &bundle.spread {
+            engine.measure_by(spread.to_owned())?;
         }
         let (spec, contract) = (engine.spec(), &bundle.contract);
         let input = &contract.input;

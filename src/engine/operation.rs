@@ -256,6 +256,29 @@ impl Operation {
         }
     }
 
+    /// Channels of the image that it gives; `sources`: those of its inputs. `None` where values do not lie as an image.
+    pub(super) fn channels(&self, sources: &[Option<usize>]) -> Option<usize> {
+        let first = sources.first().copied().flatten();
+        match self {
+            Self::Conv(c) => Some(c.shape.output[2]),
+            Self::MaxPool(shape) | Self::AveragePool(shape, ..) => Some(shape.output[2]),
+            Self::Add(..) => first.filter(|_| sources.iter().all(|s| *s == first)),
+            Self::Map(_) | Self::Multiply(..) | Self::Affine(..) | Self::GlobalAverage(..) | Self::GlobalAverageOf(..) => {
+                first
+            }
+            Self::Concat(parts) => Some(parts.iter().map(|(channels, _)| channels).sum()),
+            Self::TakeChannels { channels, .. } | Self::ShuffleChannels { channels, .. } => Some(*channels),
+            Self::Pad { input, .. } => Some(input[2]),
+            Self::Dense(d, ..) => Some(d.outputs()),
+            Self::Rearrange(_) => None,
+        }
+    }
+
+    /// Whether it filters each channel by itself.
+    pub(super) fn is_depthwise(&self) -> bool {
+        matches!(self, Self::Conv(c) if c.shape.is_depthwise())
+    }
+
     /// Multiply-adds of one run.
     pub(super) fn macs(&self) -> u64 {
         match self {

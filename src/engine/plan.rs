@@ -3,7 +3,9 @@
 //!
 //! Does not know ONNX.
 
+use super::activations::{self, Activation};
 use super::island::{real, store};
+use super::meter::Meter;
 use super::operation::{Dense, MAX_THREADS, Operation, Scratch, Step};
 use super::proto::Type;
 use super::{Absorbed, EngineError, EngineSpec};
@@ -38,6 +40,8 @@ pub(super) struct Lowered {
     pub(super) output: Output,
     pub(super) absorbed: Option<Absorbed>,
     pub(super) reports: Vec<NodeReport>,
+    /// Of each step: what its node gives, by its name in the graph.
+    pub(super) names: Vec<String>,
     /// The graph's int8 tensors, where they were asked for.
     pub(super) traces: Vec<Trace>,
 }
@@ -115,6 +119,8 @@ pub struct Engine {
     results: Vec<f32>,
     reports: Vec<NodeReport>,
     pool: Option<Arc<Pool>>,
+    activations: Vec<Activation>,
+    pub(super) meter: Option<Meter>,
 }
 
 impl Engine {
@@ -161,6 +167,7 @@ impl Engine {
             needed = (needed.0.max(values), needed.1.max(sums));
         }
         let quant = tensors[lowered.input.0].quant;
+        let activations = activations::of(&lowered, last);
         let spec = EngineSpec {
             input: lowered.image,
             channels_last: lowered.channels_last,
@@ -189,6 +196,8 @@ impl Engine {
             results: Vec::new(),
             reports: lowered.reports,
             pool: None,
+            activations,
+            meter: None,
         })
     }
 
@@ -240,6 +249,11 @@ impl Engine {
             Output::Quantised(..) | Output::Table(..) | Output::Reals(..) => None,
         };
         self.steps.iter().map(step).chain(last).collect()
+    }
+
+    /// The activations that could be looked at, in the order in which they are made.
+    pub fn activations(&self) -> &[Activation] {
+        &self.activations
     }
 
     /// Multiply-adds of one inference.
@@ -366,6 +380,7 @@ impl Engine {
                     elementwise::place_channels(part, *channels, table, all, at, out);
                     at += channels;
                 }
+                look(&mut self.meter, index, &self.arena[dst]);
                 after(index);
                 continue;
             }
@@ -373,14 +388,18 @@ impl Engine {
             let b = place(1).filter(|b| *b != a).unwrap_or(0..0);
             let [a, b, out] = self.arena.get_disjoint_mut([a, b, dst]).expect(APART);
             let b = if b.is_empty() { &*a } else { &*b };
-            if let (Some(pool), Operation::Conv(conv)) = (&self.pool, &step.operation)
-                && conv.run_by(pool, self.kernels, a, out, scratch.values)
-            {
-                after(index);
-                continue;
+            let shared = match (&self.pool, &step.operation) {
+                (Some(pool), Operation::Conv(conv)) => conv.run_by(pool, self.kernels, a, out, scratch.values),
+                _ => false,
+            };
+            if !shared {
+                step.operation.run(self.kernels, a, b, out, &mut scratch);
             }
-            step.operation.run(self.kernels, a, b, out, &mut scratch);
+            look(&mut self.meter, index, out);
             after(index);
+        }
+        if let Some(meter) = &mut self.meter {
+            meter.measure();
         }
         match &self.output {
             Output::Quantised(id, quant) => {
@@ -413,6 +432,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// Shows what layer `index` gave to the meter, if there is one.
+fn look(meter: &mut Option<Meter>, index: usize, activation: &[i8]) {
+    if let Some(meter) = meter {
+        meter.look(index, activation);
     }
 }
 

@@ -328,3 +328,40 @@ fn one_of_several_outputs_is_chosen_by_name() {
     assert!(told(Some("worst")).contains("no output \"worst\""), "{}", told(Some("worst")));
     assert!(told(Some("best")).contains("ArgMax"), "{}", told(Some("best")));
 }
+
+/// Features are the same bits whatever computes the layers; what the rest of a network depends on is marked as such.
+#[test]
+fn stages_are_looked_at_by_name_and_shape() {
+    use crate::distance::Stage;
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/networks");
+    for name in ["efficientnet_lite_qdq_s8", "resnet18_qdq_s8", "mobilenet_v1_qdq_s8"] {
+        let onnx = std::fs::read(folder.join(name).with_extension("onnx")).unwrap();
+        let first = Engine::load(&onnx).unwrap();
+        let cuts: Vec<&Activation> = first.activations().iter().filter(|a| a.is_cut && a.positions > 1).collect();
+        assert!(cuts.len() >= 3 && cuts.len() < first.activations().len(), "{name}: {} cuts", cuts.len());
+        let stages: Vec<Stage<'_>> = cuts
+            .iter()
+            .take(4)
+            .map(|a| Stage { name: &a.name, channels: a.channels as u16, positions: a.positions as u32 })
+            .collect();
+        let mut answers = Vec::new();
+        for (kernels, threads) in Kernels::available().into_iter().flat_map(|k| [(k, 1), (k, 3)]) {
+            let mut engine = Engine::load_for(kernels, &onnx).unwrap().with_threads(threads).unwrap();
+            engine.look_at(&stages).unwrap();
+            let input: Vec<i8> =
+                (0..engine.spec().input.iter().product::<usize>()).map(|i| (i * 89 % 251) as u8 as i8).collect();
+            let mut logits = vec![0; engine.spec().logits];
+            engine.infer(&input, &mut logits).unwrap();
+            assert_eq!(engine.distance(), None, "nothing to measure by");
+            answers.push((engine.features().to_vec(), logits));
+        }
+        assert_eq!(answers[0].0.len(), stages.iter().map(Stage::features).sum::<usize>());
+        assert!(answers.iter().all(|a| *a == answers[0]), "{name}");
+        assert!(answers[0].0.iter().any(|f| *f != answers[0].0[0]), "{name}: features say something");
+        let refused = |stage: Stage<'_>| first.clone().look_at(&[stage]).unwrap_err().to_string();
+        let text = refused(Stage { name: "nowhere", ..stages[0] });
+        assert!(text.contains("\"nowhere\"") && text.contains("none of this name"), "{text}");
+        let text = refused(Stage { channels: 7, ..stages[0] });
+        assert!(text.contains("of 7 channels") && text.contains(&format!("of {}", stages[0].channels)), "{text}");
+    }
+}

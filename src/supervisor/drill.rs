@@ -2,6 +2,7 @@
 //!
 //! They wrap the classifier or one output; what is around it takes them for the real one.
 
+use crate::distance::Distance;
 use crate::engine::{Engine, EngineError};
 use crate::outputs::{Output, State, WriteError};
 
@@ -9,11 +10,18 @@ use crate::outputs::{Output, State, WriteError};
 pub trait Classifier: Send {
     /// `input`: NHWC int8. `logits`: Q16.16, one a tag.
     fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), EngineError>;
+
+    /// Distance of the last image from the training images; `None` where the bundle has none.
+    fn distance(&self) -> Option<Distance>;
 }
 
 impl Classifier for Engine {
     fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), EngineError> {
         Engine::infer(self, input, logits)
+    }
+
+    fn distance(&self) -> Option<Distance> {
+        Engine::distance(self)
     }
 }
 
@@ -124,6 +132,10 @@ impl<C: Classifier> Classifier for Drilled<C> {
                 Ok(())
             }
         }
+    }
+
+    fn distance(&self) -> Option<Distance> {
+        self.inner.distance()
     }
 }
 

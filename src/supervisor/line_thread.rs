@@ -103,10 +103,9 @@ impl LineThread<'_> {
                 }
                 let (rgb, _, scores) = self.vision.last();
                 shared.events.snapshot().show_image(ticket.part().id.0, ticket.captured_at(), rgb, scores);
-                // The distance of a frame from the training images is not measured: no frame lies beyond it.
-                let scores = self.vision.scores();
+                let (scores, beyond) = (self.vision.scores(), self.vision.beyond());
                 let about = About { why: Why::NONE, latency, scores };
-                shared.step_about(Input::Scores { ticket, scores, beyond: false }, &about);
+                shared.step_about(Input::Scores { ticket, scores, beyond }, &about);
             }
             Err(reason) => {
                 let why = self.vision.why_unusable(frame).map_or(Why::NONE, |unusable| Why::of(&unusable));

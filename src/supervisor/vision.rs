@@ -6,6 +6,7 @@
 use super::drill::Classifier;
 use crate::bundle::{Bundle, Tables};
 use crate::decide::Task;
+use crate::distance::{Distance, Spread};
 use crate::fault::Reason;
 use crate::frame::{Fingerprint, Layout};
 use crate::head::{Score, Temperature};
@@ -37,6 +38,7 @@ pub struct Vision {
     scores: Vec<Score>,
     task: Task,
     temperature: Temperature,
+    limit: Option<Distance>,
     barrier: bool,
     presence: Option<Presence>,
     frozen_after: u32,
@@ -66,6 +68,7 @@ impl Vision {
             scores: vec![Score(0); tags],
             task: contract.task,
             temperature: contract.temperature(),
+            limit: bundle.spread.as_ref().map(Spread::limit),
             barrier: settings.trigger == TriggerKind::Barrier,
             presence: match settings.trigger {
                 TriggerKind::Presence(rules) => Some(Presence::new(rules)),
@@ -166,6 +169,11 @@ impl Vision {
     /// Bytes of the model's input image, and how many tags it has.
     pub fn sizes(&self) -> (usize, usize) {
         (self.tensor.len(), self.logits.len())
+    }
+
+    /// Whether the last frame lies beyond the bundle's distance limit; never where the bundle has none.
+    pub fn beyond(&self) -> bool {
+        self.limit.zip(self.classifier.distance()).is_some_and(|(limit, distance)| distance > limit)
     }
 
     /// The model's input image of the last preprocessed frame, its logits and its scores: what `--record` keeps.

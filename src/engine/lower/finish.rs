@@ -130,7 +130,7 @@ impl Lowering<'_> {
         let mut read = vec![false; self.tensors.len()];
         read[needed.0] = true;
         self.traces.iter().flatten().for_each(|trace| read[trace.tensor.0] = true);
-        let mut steps = Vec::with_capacity(self.steps.len());
+        let (mut steps, mut names) = (Vec::with_capacity(self.steps.len()), Vec::with_capacity(self.steps.len()));
         if let Output::Dense(_, dense, _) = &output
             && let Some(last) = self.last_maker()
         {
@@ -146,13 +146,15 @@ impl Lowering<'_> {
                     ("folded", _) => what,
                     (later, _) => format!("{what}, then {later}"),
                 };
+                names.push(graph.nodes[maker].outputs.first().cloned().unwrap_or_default());
                 steps.push(step);
             }
         }
         steps.reverse();
+        names.reverse();
         let real_input = self.islands.real_input;
         let (tensors, traces) = (self.tensors, self.traces.unwrap_or_default());
-        Ok(Lowered { tensors, steps, input, image, channels_last, real_input, output, absorbed, reports, traces })
+        Ok(Lowered { tensors, steps, input, image, channels_last, real_input, output, absorbed, reports, traces, names })
     }
 
     /// The node that computes an output that waits for no QuantizeLinear.

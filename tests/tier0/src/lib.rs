@@ -5,6 +5,7 @@
 
 use tagpin::bundle::{Bundle, Fit, Section};
 use tagpin::decide::{Action, Policy, TagPolicy, TagRule, Task};
+use tagpin::distance::{MAX_FEATURES, features as features_of};
 use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat, TimedBy};
 use tagpin::head::{Score, Temperature, sigmoid, softmax};
 use tagpin::kernels::epilogue::{Epilogue, Reach};
@@ -67,6 +68,9 @@ fn run() -> Option<u32> {
     let mut average = [0i8; 8];
     elementwise::global_average(&features, -5, 1.0 / 256.0, Clamp::full(0), &mut average);
 
+    let mut means_and_deviations = [0i32; 16];
+    features_of(&features, 8, &mut means_and_deviations);
+
     let logits = average.map(|v| v as i32 * 8192);
     let (mut scores, mut sigmoids) = ([Score(0); 8], [Score(0); 8]);
     softmax(&logits, Temperature::ONE, &mut scores);
@@ -81,6 +85,13 @@ fn run() -> Option<u32> {
     let mut mix = |v: u32| sum = (sum ^ v).wrapping_mul(16_777_619);
     rgb.iter().for_each(|&v| mix(v as u32));
     features.iter().for_each(|&v| mix(v as u8 as u32));
+    means_and_deviations.iter().for_each(|&v| mix(v as u32));
+    if let Some(spread) = &bundle.spread {
+        let (mut seen, mut scaled) = ([0i32; MAX_FEATURES], [0i16; MAX_FEATURES]);
+        let n = spread.features();
+        seen[..n].iter_mut().zip(spread.centres()).enumerate().for_each(|(i, (f, c))| *f = c + means_and_deviations[i % 16]);
+        mix(spread.measure(&seen[..n], &mut scaled[..n]).0);
+    }
     scores.iter().chain(&sigmoids).for_each(|s| mix(s.0 as u32));
     Some(sum.max(1))
 }
