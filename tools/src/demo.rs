@@ -4,7 +4,8 @@
 
 use crate::data::roles::RoleFlags;
 use crate::run::Run;
-use crate::{data, evaluate, pack, quantise, synth, train};
+use crate::train::augment::Domain;
+use crate::{data, distance, evaluate, pack, quantise, synth, train};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use std::ffi::OsString;
@@ -79,6 +80,9 @@ pub fn run(args: &Demo) -> Result<()> {
     let options = evaluate::Options { also, ignore: Some("empty".into()), ..evaluate::Options::default() };
     quantise::quantise_run(&run, &quantise::Options::default())?;
     stages.done("int8");
+    let conveyor = distance::Options { domain: Some(Domain::Conveyor), ..distance::Options::default() };
+    distance::of_run(&run, &conveyor)?;
+    stages.done("distance");
     train::prove(&run, &mut stages, &options)?;
     pack::pack_run(&run, &args.out, true, &RoleFlags::default())?;
     stages.done("pack");

@@ -8,8 +8,10 @@ mod data;
 mod decision;
 mod demand;
 mod demo;
+mod distance;
 mod evaluate;
 mod features;
+mod good;
 mod graph;
 mod head;
 mod judged;
@@ -53,6 +55,7 @@ enum Command {
     Backbone(backbone::Backbone),
     Train(Box<train::Train>),
     Quantise(quantise::Quantise),
+    Distance(distance::DistanceArgs),
     Tune(tune::Tune),
     Evaluate(evaluate::Evaluate),
     Parity(parity::Parity),
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::Backbone(args) => backbone::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Quantise(args) => quantise::run(&args),
+        Command::Distance(args) => distance::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Parity(args) => match parity::run(&args) {

@@ -7,6 +7,7 @@ use crate::data::{
     roles::{RoleFlags, Roles},
 };
 use crate::decision::Decision;
+use crate::distance;
 use crate::evaluate::Evaluation;
 use crate::graph::{Normalise, with_outputs};
 use crate::metrics;
@@ -16,7 +17,7 @@ use crate::run_folder;
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use tagpin::bundle::{self, Bundle, Contract, Fit, Hex, Input, Tables, Tag, sha256};
+use tagpin::bundle::{self, Bundle, Contract, Fit, Hex, Input, Section, Tables, Tag, sha256};
 use tagpin::decide::{TagRule, Task};
 use tagpin::engine::{Absorbed, Engine, Refusal, proof};
 use tagpin::preprocess::{Preprocessor, Target};
@@ -83,6 +84,8 @@ pub struct Ingredients {
     pub dataset_sha256: [u8; 32],
     /// Hash of the run's record, or zero.
     pub run_sha256: [u8; 32],
+    /// The distance section and what is known of it; without it nothing is foreign.
+    pub distance: Option<(Vec<u8>, distance::Figures)>,
 }
 
 /// The bytes of a bundle, checked by loading it as the runtime does.
@@ -129,7 +132,8 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
         run_sha256: i.run_sha256,
         mixed: spec.islands > 0,
     };
-    let bytes = bundle::write(&contract, onnx, &[])?;
+    let distance = i.distance.as_ref().map(|(section, _)| (Section::Distance, section.as_slice()));
+    let bytes = bundle::write(&contract, onnx, distance.as_slice())?;
     Engine::from_bundle(&Bundle::read(&bytes)?)?;
     Ok(bytes)
 }
@@ -216,6 +220,7 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
         temperature_q16,
         dataset_sha256: [0; 32],
         run_sha256: [0; 32],
+        distance: None,
     })
 }
 
@@ -240,6 +245,7 @@ fn of_run(run: &Run, flags: &RoleFlags) -> Result<Ingredients> {
         temperature_q16: decision.temperature().q16(),
         dataset_sha256: hash(&run.record.dataset_sha256, "dataset_sha256")?,
         run_sha256: sha256(&record),
+        distance: distance::in_run(run)?,
     })
 }
 
@@ -270,7 +276,10 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
     writeln!(s, "| roles | {} |", i.roles)?;
     writeln!(s, "| mean, deviation | {:?}, {:?} |", i.normalise.mean, i.normalise.std)?;
     let Some(Made { run, evaluation, parity }) = made else {
-        writeln!(s, "| made from | an ONNX file; nothing is known of its training or figures |")?;
+        match &i.distance {
+            Some((_, figures)) => write!(s, "| made from | images of good parts alone |\n\n{}", figures.markdown())?,
+            None => writeln!(s, "| made from | an ONNX file; nothing is known of its training or figures |")?,
+        }
         return Ok(s);
     };
     let r = &run.record;
@@ -339,7 +348,17 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
             )?;
         }
     }
+    if let Some((_, figures)) = &i.distance {
+        write!(s, "\n{}", figures.markdown())?;
+    }
     Ok(s)
+}
+
+/// Bundle and card of a model of good images alone.
+pub fn good_only(name: &str, onnx: &[u8], i: &Ingredients) -> Result<(Vec<u8>, String)> {
+    let bytes = bundle_of(name, onnx, i)?;
+    let card = card(name, &bytes, i, None)?;
+    Ok((bytes, card))
 }
 
 /// Packs and writes the bundle and its card.

@@ -6,7 +6,10 @@ use crate::data::TaskName;
 use crate::graph::{Graph, Normalise, Runner};
 use anyhow::Result;
 use rayon::prelude::*;
+use std::sync::Arc;
+use tagpin::bundle::Bundle;
 use tagpin::decide::Task;
+use tagpin::distance::Stage;
 use tagpin::engine::Engine;
 use tagpin::head::{Score, Temperature};
 use tagpin::quant;
@@ -15,6 +18,8 @@ use tagpin::quant;
 #[derive(Clone)]
 pub struct Int8 {
     engine: Engine,
+    /// The graph's bytes.
+    onnx: Arc<[u8]>,
     /// int8 value of each byte of each channel.
     tables: Vec<u8>,
 }
@@ -25,7 +30,35 @@ impl Int8 {
         let engine = Engine::load(onnx)?;
         let spec = engine.spec();
         let int8 = |x: f32| quant::quantise(x, spec.scale, spec.zero_point) as u8;
-        Ok(Self { tables: normalise.table().into_iter().map(int8).collect(), engine })
+        let tables = normalise.table().into_iter().map(int8).collect();
+        Ok(Self { engine, onnx: onnx.into(), tables })
+    }
+
+    /// A bundle's network.
+    pub fn of_bundle(bundle: &Bundle<'_>) -> Result<Self> {
+        let tables = bundle.contract.input.tables.int8.to_vec();
+        Ok(Self { engine: Engine::load(bundle.graph)?, onnx: bundle.graph.into(), tables })
+    }
+
+    /// What runs it.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The graph's bytes.
+    pub fn onnx(&self) -> &[u8] {
+        &self.onnx
+    }
+
+    /// From now on features of these stages are taken.
+    pub fn look_at(&mut self, stages: &[Stage<'_>]) -> Result<()> {
+        Ok(self.engine.look_at(stages)?)
+    }
+
+    /// Features of an image at the stages that are looked at.
+    pub fn features(&mut self, rgb: &[u8]) -> Result<Vec<i32>> {
+        self.logits(rgb)?;
+        Ok(self.engine.features().to_vec())
     }
 
     /// Logits, or features of a graph without a head, in Q16.16. `rgb`: `[side, side, 3]` of the model's side.

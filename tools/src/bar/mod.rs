@@ -2,6 +2,8 @@
 //!
 //! Each figure is computed from what a user would get; nothing here is used elsewhere.
 
+mod foreign;
+mod good_only;
 mod leak;
 mod twins;
 mod verdict;
@@ -19,6 +21,8 @@ pub struct Bar {
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Command {
     Twins(twins::Args),
+    GoodOnly(good_only::Args),
+    Foreign(foreign::Args),
     Leak(leak::Args),
     Verdict(verdict::Args),
 }
@@ -27,6 +31,8 @@ enum Command {
 pub fn run(args: &Bar) -> Result<()> {
     match &args.command {
         Command::Twins(args) => twins::run(args),
+        Command::GoodOnly(args) => good_only::run(args),
+        Command::Foreign(args) => foreign::run(args),
         Command::Leak(args) => leak::run(args),
         Command::Verdict(args) => verdict::run(args),
     }

@@ -148,7 +148,12 @@ pub fn target(side: usize, fit: Fit) -> Result<Target> {
 /// Decodes and resizes one file's bytes by the runtime's preprocessing: `[side, side, 3]`.
 pub fn rgb_of(bytes: &[u8], preprocessor: &mut Preprocessor) -> Result<Vec<u8>> {
     let picture = Picture::decode(bytes, Budget::HOST)?;
-    Ok(preprocessor.picture(&FrameView::new(picture.layout(), &picture.rgb)?)?.to_vec())
+    at_size(&FrameView::new(picture.layout(), &picture.rgb)?, preprocessor)
+}
+
+/// A frame at model size: `[side, side, 3]`.
+pub fn at_size(frame: &FrameView<'_>, preprocessor: &mut Preprocessor) -> Result<Vec<u8>> {
+    Ok(preprocessor.picture(frame)?.to_vec())
 }
 
 /// Decodes and resizes all `entries`, on all cores: `[entries]`, each `[side, side, 3]`. A file that cannot be read, or is no longer the one that was listed,

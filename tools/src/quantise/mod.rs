@@ -224,12 +224,19 @@ fn int8_bias(bias: &[f32], scales: &[f32], input: f32) -> Vec<i32> {
     bias.iter().zip(scales).map(|(b, s)| (b / (input * s)).round_ties_even() as i32).collect()
 }
 
-/// Validation pictures that choose.
+/// Validation images that choose.
 pub struct Choice<'a> {
     /// At model size.
     pub pictures: Vec<&'a [u8]>,
     /// `[pictures]`: logits of the float graph.
     pub float: Vec<Vec<f32>>,
+}
+
+impl<'a> Choice<'a> {
+    /// Of images at model size and the float graph's logits for each.
+    pub fn new(images: Vec<&'a [u8]>, float: Vec<Vec<f32>>) -> Self {
+        Self { pictures: images, float }
+    }
 }
 
 /// How an int8 graph agrees with what the float graph says.

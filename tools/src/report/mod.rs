@@ -8,6 +8,7 @@ mod trade;
 
 use crate::data::check::Contract;
 use crate::decision::Decision;
+use crate::distance;
 use crate::evaluate::{Decided, Evaluation, Mistake, SetFigures};
 use crate::latency::Latency;
 use crate::metrics::{self, Interval};
@@ -40,6 +41,7 @@ struct Page<'a> {
     verdict: Verdict,
     latency: Latency,
     trade: Vec<trade::Beside>,
+    distance: Option<distance::Figures>,
 }
 
 /// Writes `report.html`.
@@ -54,6 +56,7 @@ pub fn write(run: &Run) -> Result<()> {
         quantisation: read_json(&run.file("quantisation.json"), &format!("quantise {of}"))?,
         trade: trade::beside(run, &latency)?,
         latency,
+        distance: distance::in_run(run)?.map(|(_, figures)| figures),
         run,
         evaluation,
         parity,
@@ -72,12 +75,12 @@ fn percent(x: f64) -> String {
 }
 
 /// Value and interval.
-fn with_interval(i: Interval) -> Markup {
+pub fn with_interval(i: Interval) -> Markup {
     html! { (format!("{:.3}", i.value)) " " span.dim { (format!("[{:.3}, {:.3}]", i.low, i.high)) } }
 }
 
 /// A table of text cells, the first column left.
-fn table(head: &[&str], rows: &[Vec<Markup>]) -> Markup {
+pub fn table(head: &[&str], rows: &[Vec<Markup>]) -> Markup {
     html! {
         div.wide { table {
             thead { tr { @for h in head { th { (h) } } } }
@@ -86,7 +89,7 @@ fn table(head: &[&str], rows: &[Vec<Markup>]) -> Markup {
     }
 }
 
-fn text(s: impl std::fmt::Display) -> Markup {
+pub fn text(s: impl std::fmt::Display) -> Markup {
     html! { (s.to_string()) }
 }
 
@@ -96,11 +99,31 @@ fn bar(share: f64) -> Markup {
 }
 
 impl Page<'_> {
+    fn foreign(&self) -> Markup {
+        let Some(figures) = &self.distance else {
+            return html! { p { "The model has no distance limit, so nothing is foreign to it." } };
+        };
+        let row = |kind: &str, c: &distance::Caught| {
+            vec![text(format!("{kind}{}", c.name)), text(c.images), text(c.beyond), with_interval(c.share())]
+        };
+        let rows: Vec<Vec<Markup>> = figures
+            .held_out
+            .iter()
+            .map(|c| row("not foreign: ", c))
+            .chain(figures.foreign.iter().map(|c| row("", c)))
+            .collect();
+        html! {
+            p { "Distance from the training images: " (figures.line()) "." }
+            (table(&["images", "number", "foreign", "share"], &rows))
+            p.dim { "Fitted with " (figures.changes) "." }
+        }
+    }
+
     fn html(&self) -> Result<Markup> {
         let name = self.run.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let answer = self.verdict.answer;
         let words = answer.words();
-        let sections: [(&str, &str, Markup); 15] = [
+        let sections: [(&str, &str, Markup); 16] = [
             ("next", "What to do next", self.next()),
             ("wrong", "What goes wrong", self.wrong()),
             ("demands", "What is demanded", self.demands()),
@@ -112,6 +135,7 @@ impl Page<'_> {
             ("suspects", "Perhaps tagged wrongly", self.pictures(&self.evaluation.suspects, 24)),
             ("slices", "Slices", self.slices()),
             ("shift", "Changed and invalid pictures", self.shift()),
+            ("foreign", "Foreign images", self.foreign()),
             ("parity", "int8 against float", self.parity()),
             ("latency", "Latency", self.latency()),
             ("trade", "Size against speed", trade::html(&self.trade, self.run.graph.side)?),
@@ -480,7 +504,7 @@ fn file_url(path: &Path) -> String {
 }
 
 /// A small JPEG as a data URL; nothing if the file is gone.
-fn thumbnail(path: &Path) -> Option<String> {
+pub fn thumbnail(path: &Path) -> Option<String> {
     let bytes = std::fs::read(path).ok()?;
     let mut preprocessor = Preprocessor::new(Target { width: 128, height: 128, fit: Fit::Pad, roi: None });
     let rgb = crate::data::rgb_of(&bytes, &mut preprocessor).ok()?;

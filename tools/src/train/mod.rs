@@ -20,7 +20,9 @@ use crate::data::{
     split::{Side, Split, split},
 };
 use crate::decision;
+use crate::distance;
 use crate::evaluate;
+use crate::good;
 use crate::graph::{Graph, Normalise};
 use crate::judged::Judged;
 use crate::parity;
@@ -64,6 +66,15 @@ pub struct Train {
     /// Train the built-in small network for 96x96 pictures from nothing.
     #[arg(long, group = "how", conflicts_with = "backbone")]
     pub small: bool,
+    /// Fit a distance on images of good parts alone (--data): what lies beyond its limit is foreign. From 20 images on.
+    #[arg(long, group = "how", requires = "backbone", requires = "data")]
+    pub good_only: bool,
+    /// Images of bad parts, for figures of --good-only; nothing is fitted on them.
+    #[arg(long, value_name = "DIR", requires = "good_only")]
+    pub bad: Option<PathBuf>,
+    /// Set the limit of --good-only between good and bad images; its figures then flatter it.
+    #[arg(long, requires = "bad")]
+    pub tune_on_bad: bool,
     /// Pretrained network without a head, or any float ONNX classifier, whose head is cut off.
     #[arg(long)]
     pub backbone: Option<PathBuf>,
@@ -136,6 +147,8 @@ pub struct Train {
     /// Show what a leak would do to the figures of --quick, beside the honest ones, over 10 splits of each kind; leak.json has them.
     #[arg(long, requires = "quick")]
     pub leaky_demo: bool,
+    #[command(flatten)]
+    pub distance: distance::Options,
     /// Stop after training; `quantise`, `evaluate`, `parity` and `report` do the rest.
     #[arg(long)]
     pub only: bool,
@@ -192,8 +205,21 @@ pub fn shuffle<T>(items: &mut [T], random: &mut Random) {
 
 /// Trains, and does what follows.
 pub fn run(args: &Train) -> Result<()> {
+    if let (true, Some(backbone), Some(good)) = (args.good_only, &args.backbone, &args.data) {
+        let options = good::Options {
+            good,
+            bad: args.bad.as_deref(),
+            tune_on_bad: args.tune_on_bad,
+            fit: args.fit.into(),
+            domain: args.domain,
+            false_reject: args.distance.false_reject,
+            out: &args.out,
+            force: args.force,
+        };
+        return good::train(backbone, args.size, &options);
+    }
     if !(args.quick || args.advanced || args.small) {
-        bail!("say how: --quick or --advanced with --backbone, or --small. {}", backbone::HOW);
+        bail!("say how: --quick, --advanced or --good-only with --backbone, or --small. {}", backbone::HOW);
     }
     ensure!(
         !args.quick || args.balance == Balance::None,
@@ -249,6 +275,11 @@ pub fn run(args: &Train) -> Result<()> {
         quantise::quantise_run(&run, &quantise::Options { from, ..quantise::Options::default() })?;
         stages.done("int8");
     }
+    distance::of_run(
+        &run,
+        &distance::Options { domain: args.distance.domain.or(Some(args.domain)), ..args.distance.clone() },
+    )?;
+    stages.done("distance");
     prove(&run, &mut stages, &evaluate::Options::default())
 }
 
