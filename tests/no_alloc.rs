@@ -13,7 +13,9 @@ use tagpin::decide::{Decision, Role, TagRule, TagSet};
 use tagpin::engine::Engine;
 use tagpin::events::record::Opening;
 use tagpin::events::sinks::Sink;
-use tagpin::events::{EdgeEvent, Event, Events, Image, Latency, Outcome, PartEvent, Remedy, Sinking, TriggerEvent, What, Why};
+use tagpin::events::{
+    EdgeEvent, Event, Events, Image, Latency, Outcome, PartEvent, Remedy, Sinking, TriggerEvent, What, Why,
+};
 use tagpin::fault::Reason;
 use tagpin::frame::CapturedAt;
 use tagpin::head::{Score, TagId};

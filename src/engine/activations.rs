@@ -1,5 +1,6 @@
 //! The activations of a plan as somebody who looks at them sees them: name, shape, and what depends on them alone.
 
+use super::operation::Operation;
 use super::plan::{Lowered, TensorId};
 
 /// What a layer gives.
@@ -19,7 +20,8 @@ pub struct Activation {
     pub is_depthwise: bool,
 }
 
-/// Those of a plan that lie as rows, columns, channels. `last`: what the logits are made of.
+/// Those of a plan that lie as rows, columns, channels, up to its first island: behind one the bits may differ from CPU to CPU.
+/// `last`: what the logits are made of.
 pub(super) fn of(plan: &Lowered, last: TensorId) -> Vec<Activation> {
     let mut last_use = vec![0; plan.tensors.len()];
     for (layer, step) in plan.steps.iter().enumerate() {
@@ -32,6 +34,9 @@ pub(super) fn of(plan: &Lowered, last: TensorId) -> Vec<Activation> {
     let mut reach = last_use[plan.input.0];
     let mut found = Vec::new();
     for (layer, (step, name)) in plan.steps.iter().zip(&plan.names).enumerate() {
+        if matches!(step.operation, Operation::Island(_)) {
+            break;
+        }
         let sources: Vec<Option<usize>> = step.sources.iter().map(|id| channels[id.0]).collect();
         let (id, is_cut) = (step.dst.0, reach <= layer);
         channels[id] = step.operation.channels(&sources);

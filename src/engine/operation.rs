@@ -270,7 +270,7 @@ impl Operation {
             Self::TakeChannels { channels, .. } | Self::ShuffleChannels { channels, .. } => Some(*channels),
             Self::Pad { input, .. } => Some(input[2]),
             Self::Dense(d, ..) => Some(d.outputs()),
-            Self::Rearrange(_) => None,
+            Self::Rearrange(_) | Self::Island(_) | Self::Quantise(..) => None,
         }
     }
 

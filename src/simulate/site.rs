@@ -34,9 +34,9 @@ pub(super) enum Moves {
 /// From the trigger to somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// What the belt does in so many microseconds.
+    /// A time, in microseconds, in which the belt moves.
     Us(u64),
-    /// So many encoder counts.
+    /// Encoder counts.
     Counts(i64),
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Shows {
     Busy,
     Ready,
     Fault,
-    /// It changes its state every so many microseconds.
+    /// It changes its state each time this many microseconds have passed.
     Heartbeat(u64),
 }
 

@@ -61,7 +61,9 @@ impl std::fmt::Display for Odd {
         f.write_str(match self {
             Self::UnknownWord => "an unknown word; expected \"trigger\", an empty line, \"ack\" or \"confirm\"",
             Self::NotText => "bytes that are no text; expected \"trigger\", an empty line, \"ack\" or \"confirm\"",
-            Self::TooLong => "more than 64 bytes without an end; expected \"trigger\", an empty line, \"ack\" or \"confirm\"",
+            Self::TooLong => {
+                "more than 64 bytes without an end; expected \"trigger\", an empty line, \"ack\" or \"confirm\""
+            }
             Self::SocketRemoved => "the socket's name was removed; it was made again, and what was sent meanwhile is lost",
         })
     }

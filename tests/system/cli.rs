@@ -18,7 +18,7 @@ fn inspect_shows_the_contract_and_every_node() {
         ("defect".into(), "defect".into(), "good".into())
     );
     let sections: Vec<&str> = v["sections"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
-    assert_eq!((v["format"].as_u64(), sections), (Some(2), vec!["contract", "rules", "graph"]));
+    assert_eq!((v["format"].as_u64(), sections), (Some(2), vec!["contract", "rules", "graph", "distance"]));
     let table = finish(tagpin(&["inspect", PARTS]));
     let table = String::from_utf8_lossy(&table.stdout);
     let cells =
@@ -196,7 +196,7 @@ fn damaged_bundles_are_refused_and_say_why() {
         ("empty", Vec::new(), "not a tagpin bundle"),
         ("text", b"hello".to_vec(), "not a tagpin bundle"),
         ("short", good[..good.len() / 2].to_vec(), "its header states"),
-        ("flipped", flipped, "section 3 (graph) does not match its stored SHA-256"),
+        ("flipped", flipped, "section 4 (distance) does not match its stored SHA-256"),
         ("critical", with(true), "section 77 is critical, and this build does not know what it asks for; update tagpin"),
         ("future", future, "this build reads 1..=2"),
     ];

@@ -66,8 +66,8 @@ impl Page<'_> {
             false => ["Wrongly sorted", "Rejected as unknown"],
         };
         html! {
-            h3 { (passed) ", on the test side" } (self.pictures(&line.passed, 24))
-            h3 { (rejected) ", on the test side" } (self.pictures(&line.rejected, 24))
+            h3 { (passed) ", on the test side" } (self.thumbnails(&line.passed, 24))
+            h3 { (rejected) ", on the test side" } (self.thumbnails(&line.rejected, 24))
         }
     }
 

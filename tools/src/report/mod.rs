@@ -131,8 +131,8 @@ impl Page<'_> {
             ("training", "Training", self.training()?),
             ("figures", "Figures on test pictures", html! { (self.summary()) (self.figures()?) }),
             ("confusion", "Confusion", self.confusion()),
-            ("mistakes", "Worst mistakes", self.pictures(&self.evaluation.sets[0].mistakes, 24)),
-            ("suspects", "Perhaps tagged wrongly", self.pictures(&self.evaluation.suspects, 24)),
+            ("mistakes", "Worst mistakes", self.thumbnails(&self.evaluation.sets[0].mistakes, 24)),
+            ("suspects", "Perhaps tagged wrongly", self.thumbnails(&self.evaluation.suspects, 24)),
             ("slices", "Slices", self.slices()),
             ("shift", "Changed and invalid pictures", self.shift()),
             ("foreign", "Foreign images", self.foreign()),
@@ -323,7 +323,7 @@ impl Page<'_> {
         }
     }
 
-    fn pictures(&self, mistakes: &[Mistake], most: usize) -> Markup {
+    fn thumbnails(&self, mistakes: &[Mistake], most: usize) -> Markup {
         if mistakes.is_empty() {
             return html! { p { "None." } };
         }
