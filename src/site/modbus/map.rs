@@ -32,7 +32,7 @@ const BUFFERING: usize = 5;
 const BEAT: usize = 6;
 
 /// Kinds of faults by their numbers, from 1. A new kind goes to the end: a PLC's program knows the others.
-const KINDS: [&str; 23] = [
+const KINDS: [&str; 26] = [
     "no_frame",
     "frozen",
     "stale",
@@ -56,6 +56,9 @@ const KINDS: [&str; 23] = [
     "record",
     "sink",
     "frozen_passed",
+    "not_rejected",
+    "unexpected_confirmation",
+    "input",
 ];
 
 /// A part's end, as registers show it.
