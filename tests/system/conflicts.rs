@@ -37,7 +37,9 @@ fn what_cannot_work_is_refused_by_check_and_start_and_the_nearest_that_can_is_no
     let period = "kind = \"period\"\nperiod_ms = 100";
     let vain = |unknown: &str| {
         let tags = "[\"gear_chipped\", \"washer_cracked\"]";
-        format!("{CONVEYOR}[decide]\nunknown = \"{unknown}\"\naccept = {tags}\n[outputs.gate]\non = [\"reject\"]\n")
+        format!(
+            "{CONVEYOR}[decide]\nunknown = \"{unknown}\"\nforeign = \"accept\"\naccept = {tags}\n[outputs.gate]\non = [\"reject\"]\n"
+        )
     };
     let written = |file: &str| {
         let log = folder("conflict-log").join("log.jsonl").display().to_string();

@@ -255,12 +255,12 @@ fn a_source_that_knows_only_arrival_needs_its_latency_in_gate_mode() {
     assert!(text.contains("counts need an [encoder]") && text.contains("stand alone"), "{text}");
 }
 
-/// Everything is accepted but what has no verdict; from its 60th frame on the camera shows one image until it is opened again.
+/// Everything is accepted but what has no verdict, foreign images too, since parts lie anywhere; from its 60th frame on the camera shows one image until it is opened again.
 fn freezing(name: &str, trigger_ms: u32, delay_ms: u32, extra: &str) -> Vec<Value> {
     let text = format!(
         "[source]\nopen = \"faulty(conveyor?seed=21&fps=60)?after=60&freeze=1\"\n{extra}\n[line]\nmode = \"gate\"\n\
          [trigger]\nkind = \"period\"\nperiod_ms = {trigger_ms}\n\
-         [decide]\nunknown = \"accept\"\naccept = [\"gear_chipped\", \"washer_cracked\"]\n\
+         [decide]\nunknown = \"accept\"\nforeign = \"accept\"\naccept = [\"gear_chipped\", \"washer_cracked\"]\n\
          [outputs.good]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = {delay_ms}\non = [\"accept\"]\n\
          [outputs.reject_gate]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = {delay_ms}\non = [\"reject\"]\n"
     );
