@@ -66,6 +66,8 @@ fn a_run_learns_what_is_foreign_and_its_bundle_says_so() {
     assert!(text.contains(&format!("{n} images are left out")) && text.contains("0.001 needs 999"), "{text}");
     // A fit belongs to one int8 network.
     run(&["quantise", "r", "--calibrator", "percentile", "--calibration", "9"], &at);
+    run(&["evaluate", "r"], &at);
+    run(&["parity", "r"], &at);
     let text = refused(&["pack", "r", "--out", "s.tagpin"], &at);
     assert!(text.contains("fitted by another int8 network") && text.contains("distance r"), "{text}");
     let text = refused(&["distance", "p.tagpin", "--out", "t.tagpin"], &at);
