@@ -144,8 +144,23 @@ impl Open {
     }
 }
 
-/// Says whether a file could be made or continued at `path`, without touching it.
+/// Says whether a log of events could be made or continued at `path`, without touching it. A file that holds something else is
+/// no log: settings or a bundle would be destroyed by lines at their end.
 pub fn probe(path: &Path) -> Result<String, String> {
+    if path.is_dir() {
+        return Err(format!("{} is a folder, expected a file; add a name to the path", path.display()));
+    }
+    if path.is_file() {
+        let mut first = [0];
+        let read = File::open(path).and_then(|file| file.read_at(&mut first, 0));
+        match read {
+            Ok(1) if first != *b"{" => {
+                return Err(format!("{} holds something else than events; choose another path", path.display()));
+            }
+            Err(e) => return Err(format!("{} cannot be read: {e}; change its owner or the path", path.display())),
+            Ok(_) => {}
+        }
+    }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
         return Err(format!("folder {} does not exist; make it or change the path", folder.display()));
@@ -191,6 +206,21 @@ mod tests {
 
     fn read(path: &Path) -> String {
         std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// An event log on the settings file itself was accepted, and its lines made the settings unreadable.
+    #[test]
+    fn a_file_of_something_else_is_no_log_and_a_log_is_continued() {
+        let folder = folder("probe");
+        let path = folder.join("file");
+        for (bytes, good) in [("[line]\n", false), ("\u{89}TAGPIN", false), ("", true), ("{\"schema\":2}\n", true)] {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(probe(&path).is_ok(), good, "{bytes:?}: {:?}", probe(&path));
+            assert_eq!(read(&path), bytes, "it is not touched");
+        }
+        assert!(probe(&folder).unwrap_err().contains("is a folder"));
+        assert!(probe(&folder.join("new")).is_ok());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

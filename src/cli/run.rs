@@ -237,8 +237,11 @@ fn open(settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn FnMu
     let actuator = Actuator::open(&settings.outputs, late_calls, late, EdgeRules::of(&settings), open);
     let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
     let log = settings.events.as_ref().and_then(|log| {
-        let opened = RotatingFile::open(&log.path, log.max_bytes, log.files);
-        opened.map_err(|e| keep(format!("[events] {}: cannot be opened: {e}", log.path.display()).into())).ok()
+        let opened = crate::rotating::probe(&log.path).and_then(|_| {
+            let opened = RotatingFile::open(&log.path, log.max_bytes, log.files);
+            opened.map_err(|e| format!("{}: cannot be opened: {e}; choose another path", log.path.display()))
+        });
+        opened.map_err(|why| keep(format!("[events] {why}").into())).ok()
     });
     for (output, log) in settings.outputs.iter().filter_map(|o| Some((&o.name, o.log.as_ref()?))) {
         if let Err(why) = crate::rotating::probe(&log.path) {
