@@ -148,7 +148,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
     // Parts on their way keep their gates and pulses; everything else ends at once.
     shared.drain.store(true, Ordering::Relaxed);
     let patience = drain.duration() + watchdog.duration() + Duration::from_secs(1);
-    let answered = actuation.is_some_and(|thread| outputs_answer(&thread, &shared, &stand, patience, watchdog));
+    let answered = actuation.is_some_and(|thread| outputs_answer(&thread, &shared, &stand, &signalled, patience, watchdog));
     shared.over.store(true, Ordering::Relaxed);
     let ended = if stand.is_rescued() { Ended::Stuck } else { ended };
     let failed = match started {
@@ -199,11 +199,22 @@ fn no_thread(why: &std::io::Error) -> String {
 }
 
 /// Waits for the outputs' thread, or for the rescue in its place; whether the thread answered. At most `patience`, and half of
-/// `watchdog` once the rescue has begun.
-fn outputs_answer(thread: &JoinHandle<()>, shared: &Shared, stand: &Stand, patience: Duration, watchdog: Micros) -> bool {
+/// `watchdog` once the rescue has begun. A signal ends the parts that are still on their way: the outputs go safe.
+fn outputs_answer(
+    thread: &JoinHandle<()>,
+    shared: &Shared,
+    stand: &Stand,
+    signalled: &AtomicBool,
+    patience: Duration,
+    watchdog: Micros,
+) -> bool {
     let mut end = std::time::Instant::now() + patience;
-    let mut is_rescued = false;
+    let (mut is_rescued, mut is_signalled) = (false, false);
     while !thread.is_finished() {
+        if !is_signalled && signalled.load(Ordering::Relaxed) {
+            is_signalled = true;
+            shared.commands.push(Command::Safe(Reason::Stopped));
+        }
         if !is_rescued && stand.is_rescued() {
             is_rescued = true;
             end = end.min(std::time::Instant::now() + watchdog.duration() / 2);

@@ -314,6 +314,34 @@ fn signals_end_a_run_with_safe_outputs_a_summary_and_exit_0() {
     }
 }
 
+/// Signals were heard only until the last part was counted: a gate that was a day away kept the line for a day.
+#[test]
+fn a_signal_ends_a_run_whose_last_parts_are_still_on_their_way() {
+    let text = "[source]\nopen = \"conveyor?fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 50\n\
+        [outputs.any]\nsafe = \"active\"\nmode = \"pulse\"\nwidth_ms = 10\ndelay_ms = 600000\n\
+        on = [\"accept\", \"reject\", \"review\"]\n";
+    let file = settings("draining", text);
+    let mut child = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file, "--parts", "3"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut parts = 0;
+    for line in lines.by_ref().map_while(Result::ok) {
+        parts += line.contains("\"event\":\"part\"") as u32;
+        if parts == 3 {
+            break;
+        }
+    }
+    assert_eq!(parts, 3);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "its parts are still on their way");
+    let begin = std::time::Instant::now();
+    assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<Value> = lines.map(|l| serde_json::from_str(&l.unwrap()).unwrap()).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(if emulated() { 60 } else { 10 }), "{:?}", begin.elapsed());
+    assert_ne!(final_state(&rest, "any"), "inactive");
+}
+
 /// What the pins themselves do is seen on the emulated board: a pin that outlives its process is no matter of this machine.
 #[test]
 fn safe_puts_lines_into_their_safe_state_after_an_abort() {
