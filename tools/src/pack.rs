@@ -332,19 +332,21 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
     for f in &evaluation.sets {
         writeln!(
             s,
-            "\n### {}\n\n| tag | pictures | precision | recall | AP | threshold |\n|---|---|---|---|---|---|",
+            "\n### {}\n\n| tag | images | precision | recall | AP | threshold | precision at it | recall at it |\n|---|---|---|---|---|---|---|---|",
             f.name
         )?;
         for t in &f.tags {
             let recall = t.recall.map_or("-".into(), |r| r.to_string());
             writeln!(
                 s,
-                "| {} | {} | {} | {recall} | {} | {:.3} |",
+                "| {} | {} | {} | {recall} | {} | {:.3} | {} | {} |",
                 t.tag,
                 t.pictures,
                 metrics::show(t.precision),
                 metrics::show(t.ap),
-                t.threshold
+                t.threshold,
+                metrics::show(t.precision_at),
+                metrics::show(t.recall_at)
             )?;
         }
     }
@@ -392,7 +394,7 @@ fn write(out: &Path, force: bool, onnx: &[u8], i: &Ingredients, made: Option<&Ma
         .file_stem()
         .and_then(|n| n.to_str())
         .with_context(|| format!("--out {}: expected NAME.tagpin", out.display()))?;
-    run_folder::refuse_existing(out, force)?;
+    run_folder::refuse_existing_bundle(out, force)?;
     let bytes = bundle_of(name, onnx, i)?;
     let card = card(name, &bytes, i, made)?;
     run_folder::write_file(out, &bytes)?;

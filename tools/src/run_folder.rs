@@ -50,6 +50,24 @@ pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
+/// The same for a bundle and the card beside it: even forced, only a bundle and a card are replaced.
+pub fn refuse_existing_bundle(out: &Path, force: bool) -> Result<()> {
+    let card = out.with_extension("md");
+    refuse_existing(out, force)?;
+    refuse_existing(&card, force)?;
+    let is_bundle = |bytes: &[u8]| bytes.starts_with(&tagpin::bundle::MAGIC);
+    let is_card = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("\n| bundle SHA-256 | `");
+    refuse_other(out, is_bundle, "a bundle")?;
+    refuse_other(&card, is_card, "a bundle's card")
+}
+
+fn refuse_other(path: &Path, is_it: impl Fn(&[u8]) -> bool, what: &str) -> Result<()> {
+    match std::fs::read(path) {
+        Ok(bytes) if !is_it(&bytes) => bail!("{} is not {what}: --force does not replace it; name another", path.display()),
+        _ => Ok(()),
+    }
+}
+
 fn is_picture(path: &Path) -> bool {
     let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     ending.is_some_and(|e| tagpin::pictures::ENDINGS.contains(&e.as_str()))

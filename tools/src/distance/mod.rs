@@ -365,7 +365,7 @@ pub fn run(args: &DistanceArgs) -> Result<()> {
     let (Some(split), Some(out)) = (&args.split, &args.out) else {
         bail!("a bundle does not hold its images: name its split by --split, and the bundle to write by --out");
     };
-    run_folder::refuse_existing(out, args.force)?;
+    run_folder::refuse_existing_bundle(out, args.force)?;
     let bytes = run_folder::read_file(&args.of, "pack")?;
     let bundle = Bundle::read(&bytes).map_err(|e| anyhow::anyhow!("bundle {}: {e}", args.of.display()))?;
     let split = Split::read(split)?;

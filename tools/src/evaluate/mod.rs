@@ -290,24 +290,25 @@ impl<'a> Judge<'a> {
     /// Pictures judged wrongly, those with the surest wrong score first.
     fn mistakes(&self, judged: &Judged, scores: &[Vec<f32>]) -> Vec<Mistake> {
         let predictions = metrics::predictions(scores, self.task);
-        let mut all: Vec<Mistake> = (0..scores.len())
+        let mut all: Vec<(f32, Mistake)> = (0..scores.len())
             .filter(|&i| predictions[i] != judged.entries[i].tags)
             .map(|i| {
                 let (s, of) = (&scores[i], &judged.entries[i].tags);
                 // The tag it is surest of among those that are not there; for a missed tag, the doubt in it.
                 let wrong = predictions[i].iter().filter(|t| !of.contains(t)).map(|&t| s[t]).fold(0.0, f32::max);
                 let missed = of.iter().filter(|t| !predictions[i].contains(t)).map(|&t| 1.0 - s[t]).fold(0.0, f32::max);
-                Mistake {
+                let mistake = Mistake {
                     path: judged.root.join(&judged.entries[i].path),
                     tagged: self.names(of),
                     predicted: self.names(&predictions[i]),
-                    score: wrong.max(missed),
+                    score: predictions[i].iter().map(|&t| s[t]).fold(0.0, f32::max),
                     score_of_tag: of.iter().map(|&t| s[t]).fold(1.0, f32::min),
-                }
+                };
+                (wrong.max(missed), mistake)
             })
             .collect();
-        all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.path.cmp(&b.path)));
-        all
+        all.sort_by(|(sure, a), (other, b)| other.total_cmp(sure).then(a.path.cmp(&b.path)));
+        all.into_iter().map(|(_, mistake)| mistake).collect()
     }
 }
 
@@ -457,8 +458,12 @@ fn nothing(
     let int8 = predict::int8(&c.run.int8()?, c.run.graph.normalise, &refs)?;
     let scores = predict::scores(c.task, &int8, c.decision.temperature());
     let decisions = c.decision.decide(c.task, &c.run.roles(), &scores)?;
-    let flat = scores.iter().flat_map(|s| s.iter().enumerate());
-    let (tag, highest) = flat.max_by_key(|(_, s)| **s).map_or((0, 0.0), |(t, s)| (t, s.probability()));
+    // The tag that lets one of them pass; where none passes, the highest score.
+    let passing = decisions.iter().enumerate().filter(|(k, d)| passes(d) && !own(*k, d));
+    let named = passing.filter_map(|(k, d)| d.tag.map(|tag| (tag.0 as usize, scores[k][tag.0 as usize])));
+    let flat = scores.iter().flat_map(|s| s.iter().copied().enumerate());
+    let surest = named.max_by_key(|(_, s)| *s).or_else(|| flat.max_by_key(|(_, s)| *s));
+    let (tag, highest) = surest.map_or((0, 0.0), |(t, s)| (t, s.probability()));
     Ok(Invalid {
         name: name.into(),
         pictures: images.len(),

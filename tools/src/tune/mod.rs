@@ -89,7 +89,8 @@ fn wishes(args: &Tune, tags: &[String]) -> Result<Vec<Wish>> {
     for (flag, text, aim) in precisions.chain(recalls) {
         let (t, share) = of(flag, text)?;
         ensure!(wishes[t] == Wish::default(), "tag \"{}\" is given twice; say one thing of it", tags[t]);
-        wishes[t].aim = Some(aim(f64::from(number(&share, flag, text)?)));
+        number(&share, flag, text)?;
+        wishes[t].aim = Some(aim(share.trim().parse()?));
     }
     if let Some(text) = &args.cost {
         let aim = cost(text)?;
@@ -103,9 +104,9 @@ fn cost(text: &str) -> Result<Aim> {
     for part in text.split(',') {
         let number = |v: &str| v.parse::<f64>().ok().filter(|v| *v >= 0.0 && v.is_finite());
         match part.split_once('=').map(|(k, v)| (k.trim(), number(v))) {
-            Some(("fp", Some(v))) => false_positive = Some(v),
-            Some(("fn", Some(v))) => false_negative = Some(v),
-            _ => bail!("--cost {text}: expected fp=NUMBER,fn=NUMBER"),
+            Some(("fp", Some(v))) if false_positive.is_none() => false_positive = Some(v),
+            Some(("fn", Some(v))) if false_negative.is_none() => false_negative = Some(v),
+            _ => bail!("--cost {text}: expected fp=NUMBER,fn=NUMBER, each once"),
         }
     }
     let (Some(false_positive), Some(false_negative)) = (false_positive, false_negative) else {
