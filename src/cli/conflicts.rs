@@ -2,7 +2,7 @@
 
 use crate::decide::{Action, Policy};
 use crate::gpio;
-use crate::line::Travel;
+use crate::line::{CalledBy, GateLine, Travel};
 use crate::outputs::Backend;
 use crate::settings::{Drive, LineMode, OutputSettings, Settings};
 use crate::sources::SourceSpec;
@@ -19,6 +19,11 @@ pub(super) enum Conflict {
     },
     /// A part is at a gate before it is before the camera.
     CameraBehindGate {
+        /// The output.
+        output: String,
+    },
+    /// A part's deadline goes on while the belt stands, though its gate goes by the belt.
+    DeadlineIgnoresBelt {
         /// The output.
         output: String,
     },
@@ -60,6 +65,11 @@ impl std::fmt::Display for Conflict {
                 "output {output}: a part is at its gate before it is before the camera; make its delay longer than [trigger] \
                  to_camera, or move the camera"
             ),
+            Self::DeadlineIgnoresBelt { output } => write!(
+                f,
+                "output {output}: its delay goes by the belt, but [trigger] deadline_ms by the clock, so a belt that stands still \
+                 gives what waits before the camera the late action; state deadline_counts, or leave deadline_ms out"
+            ),
             Self::Drawn { source } => write!(
                 f,
                 "source \"{source}\" takes no image of what passes, so its verdicts may not move GPIO lines; name a camera in \
@@ -89,7 +99,9 @@ impl Conflict {
             Self::NothingRejects { output } => {
                 vec!["decide".into(), "tags".into(), "line".into(), own(output)]
             }
-            Self::CameraBehindGate { output } => vec!["trigger".into(), "line".into(), own(output)],
+            Self::CameraBehindGate { output } | Self::DeadlineIgnoresBelt { output } => {
+                vec!["trigger".into(), "line".into(), own(output)]
+            }
             Self::Drawn { .. } => of(&["source"]),
             Self::NoJitter => of(&["trigger", "line"]),
             Self::StdinTwice => of(&["trigger", "source"]),
@@ -109,6 +121,14 @@ pub(super) fn conflicts(settings: &Settings, has_distance: bool) -> Vec<Conflict
         if is_before_camera(settings, output) {
             found.push(Conflict::CameraBehindGate { output: name() });
         }
+    }
+    let by_belt = |o: &&OutputSettings| {
+        matches!(o.gate_line(), Some(GateLine { delay: Travel::Counts(_), by: CalledBy::Verdict, .. }))
+    };
+    let first_by_belt = settings.outputs.iter().find(by_belt);
+    if let (Some(output), Travel::Time(_), true) = (first_by_belt, settings.part.deadline, settings.mode != LineMode::State)
+    {
+        found.push(Conflict::DeadlineIgnoresBelt { output: output.name.clone() });
     }
     let spec = settings.source.parse::<SourceSpec>();
     if spec.as_ref().is_ok_and(SourceSpec::is_drawn) && settings.outputs.iter().any(|o| o.backend.is_pin()) {

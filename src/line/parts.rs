@@ -8,7 +8,7 @@
 
 use super::{MAX_PARTS, Moment, PartId, Travel};
 use crate::frame::CapturedAt;
-use crate::time::{Instant, Micros, Millis};
+use crate::time::{Instant, Micros};
 use heapless::Deque;
 
 /// What a part may need.
@@ -16,15 +16,15 @@ use heapless::Deque;
 pub struct PartRules {
     /// Frames that decide a part, 1..=16.
     pub frames: u8,
-    /// Longest time from trigger to the last of them.
-    pub deadline: Millis,
+    /// The longest way from trigger to the last of them, in time or with the belt.
+    pub deadline: Travel,
     /// From the trigger until the part is before the camera.
     pub to_camera: Travel,
 }
 
 impl Default for PartRules {
     fn default() -> Self {
-        Self { frames: 1, deadline: Millis(500), to_camera: Travel::NONE }
+        Self { frames: 1, deadline: Travel::Time(Micros(500_000)), to_camera: Travel::NONE }
     }
 }
 
@@ -67,6 +67,8 @@ struct Entry {
     part: Part,
     /// When it came before the camera; unknown until the belt has brought it there.
     seen_from: Option<Instant>,
+    /// The belt has told that its deadline is over; running back does not undo that.
+    late: bool,
     /// Decided, but an older part still waits, or it has not come before the camera: frames that show this one must not be
     /// taken for another.
     closed: bool,
@@ -92,7 +94,11 @@ impl Line {
     /// Takes the trigger of part `id`; triggers come in the order of their moments.
     pub fn trigger(&mut self, id: PartId, trigger: Moment) -> Opened {
         let seen_from = self.rules.to_camera.due(trigger);
-        if self.entries.push_back(Entry { part: Part { id, trigger, frames: 0 }, seen_from, closed: false }).is_err() {
+        if self
+            .entries
+            .push_back(Entry { part: Part { id, trigger, frames: 0 }, seen_from, late: false, closed: false })
+            .is_err()
+        {
             return Opened::Full;
         }
         match (self.last, seen_from) {
@@ -101,12 +107,14 @@ impl Line {
         }
     }
 
-    /// The belt came to a position, at the encoder's moment: for lines whose camera stands some counts after the trigger.
+    /// The belt came to a position, at the encoder's moment: for lines whose camera stands some
+    /// counts after the trigger, or whose deadline is some counts.
     /// Positions come in their order, each with the triggers that it follows. Gives the part whose frames may show one that is
     /// before the camera since then, because the position was told after them.
     pub fn advance(&mut self, belt: Moment) -> Option<PartId> {
         let mut came = false;
         for entry in &mut self.entries {
+            entry.late |= self.rules.deadline.is_done(entry.part.trigger, belt);
             if entry.seen_from.is_none() && self.rules.to_camera.is_done(entry.part.trigger, belt) {
                 entry.seen_from = Some(belt.at);
                 came = true;
@@ -158,17 +166,17 @@ impl Line {
 
     /// The oldest part, if it will get no more frames: a later part was seen, or its deadline has passed at `now`.
     /// It goes on waiting until [`Line::close`].
-    pub fn overdue(&self, now: Instant) -> Option<Part> {
+    pub fn overdue(&self, now: Moment) -> Option<Part> {
         let at = self.entries.iter().position(|e| !e.closed)?;
-        let part = self.entries.get(at)?.part;
-        let late = now >= part.trigger.at.plus(self.rules.deadline.micros());
-        (at < self.passed || late).then_some(part)
+        let entry = self.entries.get(at)?;
+        let late = entry.late || self.rules.deadline.is_done(entry.part.trigger, now);
+        (at < self.passed || late).then_some(entry.part)
     }
 
-    /// Time left until the oldest part's deadline; nothing if no part waits.
+    /// Time left until the oldest part's deadline; `None` if no part waits, or the belt's speed
+    /// decides.
     pub fn time_left(&self, now: Instant) -> Option<Micros> {
-        let deadline = self.rules.deadline.micros();
-        self.oldest().map(|part| part.trigger.at.plus(deadline).since(now))
+        self.oldest().and_then(|part| self.rules.deadline.due(part.trigger)).map(|at| at.since(now))
     }
 
     /// The oldest part that waits.

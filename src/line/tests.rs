@@ -67,15 +67,30 @@ fn an_arrival_stamp_is_put_back_by_the_stated_latency() {
     ));
 }
 
+/// A belt that stood still had what waited before the camera rejected half a second later.
+#[test]
+fn a_deadline_in_counts_goes_by_the_belt_and_not_by_the_clock() {
+    let mut line = Line::new(PartRules { deadline: Travel::Counts(30), ..PartRules::default() });
+    let at = |n: u64, position: i64| Moment { at: ms(n), position };
+    assert_eq!(line.trigger(PartId(1), at(100, 1000)), Opened::Waits);
+    assert_eq!(line.time_left(ms(100)), None, "nobody knows when the belt will have gone so far");
+    for (now, overdue) in [(at(3_600_000, 1029), false), (at(3_600_001, 1030), true), (at(101, 1029), false)] {
+        assert_eq!(line.overdue(now).is_some(), overdue, "{now:?}");
+    }
+    // Told while nobody asked, and the belt has run back since.
+    line.advance(at(200, 1030));
+    assert!(line.overdue(at(300, 1010)).is_some(), "running back does not undo it");
+}
+
 #[test]
 fn an_overdue_part_waits_until_it_is_closed_and_is_closed_once() {
-    let mut line = Line::new(PartRules { deadline: Millis(50), ..PartRules::default() });
+    let mut line = Line::new(PartRules { deadline: Travel::Time(Millis(50).micros()), ..PartRules::default() });
     line.trigger(PartId(1), moment(0));
-    assert_eq!(line.overdue(ms(49)), None);
-    assert_eq!(line.overdue(ms(50)).map(|p| p.id), Some(PartId(1)));
+    assert_eq!(line.overdue(moment(49)), None);
+    assert_eq!(line.overdue(moment(50)).map(|p| p.id), Some(PartId(1)));
     assert!(line.close(PartId(1)).is_some());
     assert!(line.close(PartId(1)).is_none());
-    assert_eq!(line.overdue(ms(60)), None);
+    assert_eq!(line.overdue(moment(60)), None);
 }
 
 /// The part before got no frame; the frame after its successor's trigger shows the successor and is never taken for it.
@@ -87,7 +102,7 @@ fn a_frame_that_shows_the_next_part_is_not_taken_for_the_one_before() {
     assert!(matches!(line.frame(exposed(120)), Taken::Last(Part { id: PartId(2), .. })));
     assert!(line.close(PartId(2)).is_some());
     assert_eq!(line.frame(exposed(150)), Taken::NotOurs, "part 2 is decided, part 1 out of sight");
-    assert_eq!(line.overdue(ms(151)).map(|p| p.id), Some(PartId(1)), "and part 1 need not wait for its deadline");
+    assert_eq!(line.overdue(moment(151)).map(|p| p.id), Some(PartId(1)), "and part 1 need not wait for its deadline");
     line.close(PartId(1));
     assert_eq!(line.oldest(), None);
 }
@@ -463,7 +478,7 @@ proptest! {
     /// Frames of a random camera: each part gets frames of its own view only, at most n, in the order of exposure.
     #[test]
     fn frames_go_to_the_part_they_show(gaps in prop::collection::vec(1u64..120, 1..30), n in 1u8..4, interval in 3u64..40, lost in any::<u64>()) {
-        let mut line = Line::new(PartRules { frames: n, deadline: Millis(1_000_000), ..PartRules::default() });
+        let mut line = Line::new(PartRules { frames: n, deadline: Travel::Time(Millis(1_000_000).micros()), ..PartRules::default() });
         let mut at = 0;
         let triggers: std::vec::Vec<u64> = gaps.iter().map(|g| { at += g; at }).collect();
         let (mut opened, mut taken) = (0, std::vec![0u8; gaps.len()]);
@@ -482,7 +497,7 @@ proptest! {
                         if part.frames == n { line.close(part.id); }
                     }
                 }
-                while let Some(part) = line.overdue(ms(now)) {
+                while let Some(part) = line.overdue(moment(now)) {
                     prop_assert!(part.frames < n);
                     line.close(part.id);
                 }

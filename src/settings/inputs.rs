@@ -109,14 +109,14 @@ pub(super) fn trigger(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_e
     if kind == TriggerKind::EveryFrame && frames != 1 {
         t.problem("frames", "a trigger on every frame makes parts of 1 frame; use [decide] n and k".into());
     }
-    let has_deadline = t.has("deadline_ms");
+    let has_deadline = t.has("deadline_ms") || t.has("deadline_counts");
+    let deadline = travel(&mut t, "deadline", 500, has_encoder);
+    if deadline == Travel::NONE {
+        t.problem("deadline_ms", format!("0, expected 1..={DAY_MS}"));
+    }
     let max_latency = Millis(t.integer("max_latency_ms", 0, 0..=TEN_MINUTES_MS) as u32).micros();
     let max_latency = (max_latency > Micros(0)).then_some(max_latency);
-    let part = PartRules {
-        frames,
-        deadline: Millis(t.integer("deadline_ms", 500, 1..=DAY_MS) as u32),
-        to_camera: travel(&mut t, "to_camera", 0, has_encoder),
-    };
+    let part = PartRules { frames, deadline, to_camera: travel(&mut t, "to_camera", 0, has_encoder) };
     let spacing = Spacing {
         min: travel(&mut t, "min_spacing", 0, has_encoder),
         rule: t.choice("too_close", &[("reject", TooClose::Reject), ("ignore", TooClose::Ignore), ("safe", TooClose::Safe)]),

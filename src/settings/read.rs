@@ -85,8 +85,17 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         }
         // A verdict that comes after the first gate is of no use, so a part is not waited for any longer.
         if !trigger.has_deadline {
-            settings.part.deadline = settings.first_gate().map_or(settings.part.deadline, |d| Millis((d.0 / 1000) as u32));
+            settings.part.deadline = default_deadline(&settings.outputs).unwrap_or(settings.part.deadline);
         }
     }
     settings
+}
+
+/// The way to the first gate that a verdict moves, in whole milliseconds; in counts where such a
+/// gate's delay is, so that a belt that stands still costs no part its frames. `None` without a gate.
+fn default_deadline(outputs: &[OutputSettings]) -> Option<Travel> {
+    let delays = || outputs.iter().filter_map(|o| o.gate_line()).filter(|g| g.by == CalledBy::Verdict).map(|g| g.delay);
+    let counts = delays().filter_map(|d| if let Travel::Counts(n) = d { Some(n) } else { None }).min();
+    let times = delays().filter_map(|d| if let Travel::Time(span) = d { Some(span) } else { None }).min();
+    counts.map(Travel::Counts).or(times.map(|span| Travel::Time(Micros(span.0 / 1000 * 1000))))
 }

@@ -232,6 +232,81 @@ fn a_key_that_the_highest_scores_do_not_use_is_warned_of() {
     assert_eq!(warned(&format!("{part}combine = \"best\"\n")), unused);
 }
 
+#[test]
+fn a_trigger_by_word_has_its_jitter_and_a_socket_who_may_send() {
+    let trigger = |text: &str| parse(&format!("[trigger]\n{text}")).map(|s| s.inputs);
+    let stdin = |ms: Option<u64>| vec![TriggerSpec::Stdin { max_jitter: ms.map(|ms| Micros(ms * 1000)) }];
+    assert_eq!(trigger("kind = \"stdin\"\n").unwrap(), stdin(None));
+    assert_eq!(trigger("kind = \"stdin\"\nmax_jitter_ms = 20\n").unwrap(), stdin(Some(20)));
+    let socket = |mode, owner: Option<&str>, group: Option<&str>| {
+        let [owner, group] = [owner, group].map(|name| name.map(String::from));
+        vec![TriggerSpec::Socket(crate::triggers::SocketSpec {
+            path: "/run/t".into(),
+            mode,
+            owner,
+            group,
+            max_jitter: None,
+        })]
+    };
+    let text = "kind = \"socket\"\npath = \"/run/t\"\n";
+    assert_eq!(trigger(text).unwrap(), socket(0o660, None, None));
+    let stated = format!("{text}mode = \"622\"\nowner = 0\ngroup = \"gpio\"\n");
+    assert_eq!(trigger(&stated).unwrap(), socket(0o622, Some("0"), Some("gpio")));
+    for (wrong, why) in [
+        ("mode = \"888\"", "\"888\", expected permissions in octal digits"),
+        ("mode = \"1777\"", "expected permissions"),
+        ("mode = 660", "found integer, expected text"),
+        ("max_jitter_ms = 0", "0, expected 1..=10000"),
+    ] {
+        let told = trigger(&format!("{text}{wrong}\n")).unwrap_err();
+        assert!(told.len() == 1 && told[0].contains(why), "{wrong}: {told:?}");
+    }
+    assert!(trigger("kind = \"period\"\nmax_jitter_ms = 20\n").unwrap_err()[0].contains("unknown key"));
+}
+
+/// A part's deadline ran on while the belt stood still.
+#[test]
+fn a_part_is_waited_for_until_its_first_gate_by_time_or_by_the_belt() {
+    let gate = |trigger: &str, delays: &[&str]| {
+        let outputs = delays.iter().enumerate().map(|(i, d)| format!("[outputs.o{i}]\n{d}\non = [\"accept\"]\n"));
+        let outputs: String = outputs.collect();
+        let text = format!("[line]\nmode = \"gate\"\n[encoder]\nchip = \"header\"\na = 3\n[trigger]\n{trigger}\n{outputs}");
+        parse(&text).map(|s| s.part.deadline)
+    };
+    let ms = |ms: u64| Travel::Time(Micros(ms * 1000));
+    assert_eq!(gate("", &["delay_ms = 900", "delay_ms = 700"]).unwrap(), ms(700));
+    assert_eq!(gate("", &["delay_counts = 90", "delay_counts = 70"]).unwrap(), Travel::Counts(70));
+    assert_eq!(gate("", &["delay_ms = 900", "delay_counts = 70"]).unwrap(), Travel::Counts(70));
+    let flash = "delay_counts = 5\non = [\"trigger\"]\n[outputs.gate]\ndelay_ms = 800";
+    assert_eq!(gate("", &[flash]).unwrap(), ms(800), "no verdict moves a flash");
+    assert_eq!(gate("deadline_ms = 50", &["delay_counts = 70"]).unwrap(), ms(50));
+    assert_eq!(gate("deadline_counts = 50", &["delay_ms = 900"]).unwrap(), Travel::Counts(50));
+    assert!(gate("deadline_ms = 0", &["delay_ms = 900"]).unwrap_err()[0].contains("0, expected 1..="));
+    assert!(parse("[trigger]\ndeadline_counts = 5\n").unwrap_err()[0].contains("counts need an [encoder]"));
+    let warned = |deadline: &str| {
+        let text =
+            format!("[line]\nmode = \"gate\"\n[trigger]\n{deadline}\n[outputs.a]\ndelay_ms = 400\non = [\"accept\"]\n");
+        parse(&text).unwrap().warnings(false).contains(&Warning::DeadlineBehindGate)
+    };
+    assert_eq!(["", "deadline_ms = 400", "deadline_ms = 401"].map(warned), [false, false, true]);
+}
+
+/// One table that is wrong says nothing of the others.
+#[test]
+fn a_draft_says_which_tables_can_be_relied_on() {
+    let text =
+        "[source]\nroi = { x = -1 }\n[decide]\nrejct = []\n[outputs.a]\non = [\"accept\"]\n[outputs.ab]\non = [\"screw\"]\n";
+    let names = ["bolt", "gear", "nut"];
+    let model = ModelTags { names: &names, rules: &[TagRule::default(); 3], roles: &[Role::Other; 3] };
+    let draft = Settings::draft(text, "device.toml", model).unwrap();
+    assert_eq!((draft.problems.len(), draft.settings.outputs.len()), (3, 2), "{:?}", draft.problems);
+    for (table, right) in
+        [("source", false), ("decide", false), ("outputs.ab", false), ("outputs.a", true), ("trigger", true)]
+    {
+        assert_eq!(draft.is_right(table), right, "{table}");
+    }
+}
+
 /// A wrong `[tags] default` was told once for each tag of the bundle.
 #[test]
 fn a_wrong_default_for_all_tags_is_told_once() {

@@ -28,6 +28,8 @@ pub enum Warning {
         /// The output.
         output: String,
     },
+    /// A part is waited for beyond its first gate.
+    DeadlineBehindGate,
     /// A key of `[decide]` that the highest scores do not use.
     NoMeaning {
         /// The key.
@@ -56,6 +58,10 @@ impl std::fmt::Display for Warning {
                 f,
                 "output {output} has backend = \"events\", which the next release refuses: the log of [events] holds its edges; \
                  remove the output, or make it \"simulated\""
+            ),
+            Self::DeadlineBehindGate => f.write_str(
+                "trigger.deadline_ms lies behind the first gate, where a part without a verdict gets the late action: leave it \
+                 out, or make the delay longer",
             ),
             Self::NoMeaning { key } => {
                 write!(f, "decide.{key} has no effect with combine = \"best\": remove it, or choose \"consensus\"")
@@ -126,6 +132,12 @@ impl Settings {
             if calls.foreign && !has_distance {
                 warnings.push(Warning::NoDistance { output: name() });
             }
+        }
+        let gate = self.first_gate().filter(|_| self.mode != LineMode::State);
+        if let (Some(gate), Travel::Time(deadline)) = (gate, self.part.deadline)
+            && deadline > gate
+        {
+            warnings.push(Warning::DeadlineBehindGate);
         }
         let Policy { combine, hysteresis, dwell, .. } = self.policy;
         let unused = [("hysteresis", hysteresis != Score(0)), ("dwell_ms", dwell != Millis(0))];

@@ -17,6 +17,7 @@ pub const VALUES: &[(&str, &[&str])] = &[
     ("line.missed_edge", &["go_on", "safe"]),
     ("trigger.frames", &["1", "2..4", "5..16"]),
     ("trigger.deadline_ms", &["default", "40..300", "300..1500"]),
+    ("trigger.deadline_counts", &["default", "40..300 ms", "300..1500 ms"]),
     ("trigger.to_camera_ms", &["0", "1..100", "100..400"]),
     ("trigger.min_spacing_ms", &["0", "5..20", "20..60"]),
     ("trigger.to_camera_counts", &["1..100 ms", "100..400 ms"]),
@@ -138,11 +139,6 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
     // Mostly far enough apart for as many frames as a part needs.
     let room = if h.within(0, 4) > 0 { frames * 1200 / fps } else { 0 };
     let spacing_lo = h.within(35, 250) + room;
-    let deadline = match h.value("trigger.deadline_ms") {
-        0 => None,
-        1 => Some(h.within(40, 300)),
-        _ => Some(h.within(300, 1500)),
-    };
     let moves = match h.value("encoder") {
         0 => None,
         1 => Some(Moves::Steadily),
@@ -166,13 +162,8 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
     });
     let too_close = h.word("trigger.too_close");
     let _ = writeln!(text, "{}\n{}\ntoo_close = \"{too_close}\"", to_camera.0, min_spacing.0);
-    // Fewer parts wait for frames at once than can be followed: what happens beyond that is not drawn.
-    let most = 60 * spacing_lo;
     let outputs = outputs(&mut h, tags, belt);
-    let first_gate = outputs.1;
-    if let Some(ms) = deadline.or((first_gate > most && first_gate < i32::MAX).then_some(most)) {
-        let _ = writeln!(text, "deadline_ms = {}", ms.min(most));
-    }
+    text += &deadline(&mut h, belt, spacing_lo, &outputs.1);
     text += &decide(&mut h, tags, frames);
     text += &thresholds(&mut h, tags);
     if moves.is_some() {
@@ -268,6 +259,13 @@ fn thresholds(h: &mut Hand, tags: &[ModelTag]) -> String {
     text
 }
 
+/// A way as it is stated.
+#[derive(Clone, Copy)]
+enum Stated {
+    Ms(i32),
+    Counts(i32),
+}
+
 /// Whether ways may be stated in counts of an encoder.
 #[derive(Clone, Copy)]
 struct Belt {
@@ -276,7 +274,8 @@ struct Belt {
 }
 
 impl Belt {
-    /// One way as a line of text, in counts where there is an encoder and chance wants it; and its milliseconds if it is in time.
+    /// One way as a line of text and as a number, in counts where there is an encoder and chance
+    /// wants it.
     fn way(
         self,
         h: &mut Hand,
@@ -284,15 +283,41 @@ impl Belt {
         counts: &'static str,
         ms: &[(i32, i32)],
         time: impl FnOnce(&mut Hand) -> i32,
-    ) -> (String, Option<i32>) {
+    ) -> (String, Stated) {
         if self.moves.is_some() && h.within(0, 1) == 0 {
             let (lo, hi) = ms[h.value(counts)];
             let n = (h.within(lo, hi) * self.counts_per_second / 1000).max(1);
-            return (format!("{name}_counts = {n}"), None);
+            return (format!("{name}_counts = {n}"), Stated::Counts(n));
         }
         let ms = time(h);
-        (format!("{name}_ms = {ms}"), Some(ms))
+        (format!("{name}_ms = {ms}"), Stated::Ms(ms))
     }
+}
+
+/// How long a part is waited for, as a line of text or none; beside a gate in counts it must be in
+/// counts too. `spacing_ms`: the least time between two parts.
+fn deadline(h: &mut Hand, belt: Belt, spacing_ms: i32, gates: &[Stated]) -> String {
+    // Fewer parts wait for frames at once than can be followed: what happens beyond that is not
+    // drawn. A belt that pauses brings parts closer together than a steady one.
+    let (most_ms, most_counts) = (60 * spacing_ms, 40 * spacing_ms * belt.counts_per_second / 1000);
+    let first_ms = gates.iter().filter_map(|g| if let Stated::Ms(n) = g { Some(*n) } else { None }).min();
+    let first_counts = gates.iter().filter_map(|g| if let Stated::Counts(n) = g { Some(*n) } else { None }).min();
+    let by_belt = first_counts.is_some() || belt.moves.is_some() && h.within(0, 1) == 0;
+    let key = if by_belt { "trigger.deadline_counts" } else { "trigger.deadline_ms" };
+    let stated = match h.value(key) {
+        0 => None,
+        1 => Some(h.within(40, 300)),
+        _ => Some(h.within(300, 1500)),
+    };
+    let counts = |ms: i32| (ms * belt.counts_per_second / 1000).max(1);
+    let too_far = |first: Option<i32>, most: i32| first.filter(|n| *n > most).map(|_| most);
+    let (unit, deadline) = match (stated, first_counts) {
+        (Some(ms), _) if by_belt => ("counts", Some(counts(ms).min(most_counts))),
+        (Some(ms), _) => ("ms", Some(ms.min(most_ms))),
+        (None, Some(first)) => ("counts", too_far(Some(first), most_counts)),
+        (None, None) => ("ms", too_far(first_ms, most_ms)),
+    };
+    deadline.map_or(String::new(), |n| format!("deadline_{unit} = {n}\n"))
 }
 
 /// Width and window of a pulse.
@@ -310,8 +335,8 @@ fn pulse(h: &mut Hand) -> String {
     format!("width_ms = {width}\n{window}")
 }
 
-/// The outputs, and the first gate in milliseconds; the largest number where no gate is a time away.
-fn outputs(h: &mut Hand, tags: &[ModelTag], belt: Belt) -> (String, i32) {
+/// The outputs, and the delays of those that verdicts move.
+fn outputs(h: &mut Hand, tags: &[ModelTag], belt: Belt) -> (String, Vec<Stated>) {
     const DELAYS: [(i32, i32); 3] = [(80, 400), (400, 1500), (1500, 5000)];
     let delay = |h: &mut Hand| {
         belt.way(h, "delay", "outputs.delay_counts", &DELAYS, |h| {
@@ -324,10 +349,10 @@ fn outputs(h: &mut Hand, tags: &[ModelTag], belt: Belt) -> (String, i32) {
         1 => h.within(2, 3),
         _ => h.within(4, 6),
     };
-    let (mut text, mut first, mut pulses) = (String::new(), i32::MAX, Vec::new());
+    let (mut text, mut gates, mut pulses) = (String::new(), Vec::new(), Vec::new());
     for i in 0..count {
         let delay = delay(h);
-        first = first.min(delay.1.unwrap_or(i32::MAX));
+        gates.push(delay.1);
         let (mode, safe, active) = (h.word("outputs.mode"), h.word("outputs.safe"), h.word("outputs.active"));
         let _ =
             writeln!(text, "\n[outputs.line_{i}]\n{}\nmode = \"{mode}\"\nsafe = \"{safe}\"\nactive = \"{active}\"", delay.0);
@@ -364,5 +389,5 @@ fn outputs(h: &mut Hand, tags: &[ModelTag], belt: Belt) -> (String, i32) {
         let (lo, hi) = [(1, 20), (20, 200), (200, 1000)][h.value("confirm.within_ms")];
         let _ = writeln!(text, "\n[confirm]\noutput = \"line_{output}\"\nwithin_ms = {}", h.within(lo, hi));
     }
-    (text, first)
+    (text, gates)
 }

@@ -206,6 +206,7 @@ impl Ledger {
         }
         let before = self.heard.last().map_or(i64::MIN, |(farthest, ..)| *farthest);
         self.heard.push((position, at, told));
+        self.end_overdue(told);
         if let Way::Counts(counts) = self.site.to_camera {
             let comes = |p: &Passing| (before + 1..=position).contains(&(p.position + counts));
             if self.parts[self.run_from..].iter().rev().take(4 * MOST_IN_FLIGHT).any(comes) {
@@ -265,14 +266,13 @@ impl Ledger {
     /// Parts that get no more frames have their end, in their order, as soon as the model is free.
     fn end_overdue(&mut self, now: u64) {
         while self.working.is_none()
-            && let Some(p) = self.parts.get_mut(self.unended)
+            && let Some(p) = self.parts.get(self.unended)
         {
-            let deadline = p.trigger + self.site.deadline_us;
-            let over = p.passed.map_or(deadline, |at| at.min(deadline));
-            if p.ended.is_none() && over > now {
-                return;
+            if p.ended.is_none() {
+                let over = [p.passed, self.deadline(p)].into_iter().flatten().min();
+                let Some(over) = over.filter(|at| *at <= now) else { return };
+                self.parts[self.unended].ended = Some(over.max(self.idle_since).max(p.told));
             }
-            p.ended.get_or_insert(over.max(self.idle_since).max(p.told));
             self.unended += 1;
         }
     }
@@ -347,16 +347,20 @@ impl Ledger {
         (self.run_from..self.parts.len()).rev().find(|i| came(&self.parts[*i]).is_some_and(|at| at <= exposed))
     }
 
+    /// When a part's deadline is over; `None` while the belt has not told so.
+    fn deadline(&self, p: &Passing) -> Option<u64> {
+        self.gone(p, self.site.deadline).map(|(due, _)| due)
+    }
+
     /// Whether a part needs a frame that comes up at `now`; `None` where both are right.
     fn needs(&self, part: usize, now: u64) -> Option<bool> {
         let p = &self.parts[part];
-        let deadline = p.trigger + self.site.deadline_us;
         let ended = p.touching || p.failed || p.passed.is_some() || p.taken.len() >= self.site.frames;
-        match now.cmp(&deadline) {
+        match self.deadline(p).map(|deadline| now.cmp(&deadline)) {
             _ if ended => Some(false),
-            std::cmp::Ordering::Less => Some(true),
-            std::cmp::Ordering::Equal => None,
-            std::cmp::Ordering::Greater => Some(false),
+            None | Some(std::cmp::Ordering::Less) => Some(true),
+            Some(std::cmp::Ordering::Equal) => None,
+            Some(std::cmp::Ordering::Greater) => Some(false),
         }
     }
 

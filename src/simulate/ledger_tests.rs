@@ -170,6 +170,34 @@ fn two_parts_with_one_image_get_the_late_action_unless_the_first_was_at_its_gate
     assert_eq!(run(1000, 0, &off, &accepted(1000)), verdict(1, 0, 0, 0), "turned off, the frame is needed");
 }
 
+/// The ledger knew deadlines by the clock alone.
+#[test]
+fn a_deadline_in_counts_is_over_when_the_belt_says_so_and_not_before() {
+    // What a frame says that comes when the belt was told to be at `heard` and was not taken.
+    let not_taken = |trigger: &str, gate: &str, heard: i64, at: u64| {
+        let text = format!("{SETTINGS}[trigger]\n{trigger}\n").replace("delay_ms = 100", gate);
+        let mut ledger = ledger(&text);
+        ledger.passes(ms(0), 1000, ms(0));
+        ledger.belt(heard, ms(50), ms(50));
+        ledger.offered(ms(at - 1), ms(at), 1, None);
+        ledger.verdict
+    };
+    let (needed, over) = (verdict(1, 0, 0, 0), verdict(0, 0, 0, 0));
+    for (trigger, gate, first) in [
+        ("deadline_counts = 30", "delay_ms = 100", 1030),
+        ("deadline_counts = 30", "delay_counts = 80", 1030),
+        ("", "delay_counts = 80", 1080),
+    ] {
+        assert_eq!(not_taken(trigger, gate, first - 1, 5000), needed, "{trigger} {gate}: the belt stands before it");
+        assert_eq!(not_taken(trigger, gate, first, 5000), over, "{trigger} {gate}");
+        assert_eq!(not_taken(trigger, gate, first, 51), over, "{trigger} {gate}");
+    }
+    for (trigger, gate, first) in [("deadline_ms = 60", "delay_counts = 80", 60), ("", "delay_ms = 100", 100)] {
+        assert_eq!(not_taken(trigger, gate, 1001, first - 1), needed, "{trigger} {gate}");
+        assert_eq!(not_taken(trigger, gate, 1001, first + 1), over, "{trigger} {gate}");
+    }
+}
+
 /// What lines that parts do not move did: at milliseconds, to active or not.
 type Shown = &'static [(u64, bool)];
 

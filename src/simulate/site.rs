@@ -92,7 +92,8 @@ pub(super) struct Site {
     pub(super) frames: usize,
     /// Whether a part that is given an image of the part before gets the late action, and that part too.
     pub(super) frozen_is_late: bool,
-    pub(super) deadline_us: u64,
+    /// How long a part is waited for.
+    pub(super) deadline: Way,
     pub(super) to_camera: Way,
     pub(super) min_spacing: Way,
     pub(super) too_close: String,
@@ -184,11 +185,17 @@ impl Site {
         }
         let frames = trigger.number("frames").unwrap_or(1.0) as usize;
         let n = decide.number("n").map_or(frames, |n| n as usize);
-        // By default a part is not waited for beyond its first gate, in whole milliseconds; half a second where no gate is a time
-        // away.
-        let of_verdicts = lines.iter().filter(|l| !l.by_trigger);
-        let first_gate = of_verdicts.filter_map(|l| if let Way::Us(us) = l.delay { Some(us) } else { None }).min();
-        let deadline_us = trigger.us("deadline_ms").unwrap_or(first_gate.map_or(500_000, |us| us / 1000 * 1000));
+        // By default a part is not waited for beyond its first gate: the first in counts where there
+        // is one, else the first in whole milliseconds; half a second where there is none.
+        let gates = || lines.iter().filter(|l| !l.by_trigger).map(|l| l.delay);
+        let counts = gates().filter_map(|way| if let Way::Counts(n) = way { Some(n) } else { None }).min();
+        let us = gates().filter_map(|way| if let Way::Us(us) = way { Some(us / 1000 * 1000) } else { None }).min();
+        let stated = ["deadline_ms", "deadline_counts"].iter().any(|key| trigger.number(key).is_some());
+        let deadline = match counts {
+            _ if stated => way(&trigger, "deadline"),
+            Some(n) => Way::Counts(n),
+            None => Way::Us(us.unwrap_or(500_000)),
+        };
         let confirm = table("confirm");
         let confirm = lines
             .iter()
@@ -199,7 +206,7 @@ impl Site {
             missed_is_safe: line.word("missed_edge", "go_on") == "safe",
             frames,
             frozen_is_late: table("source").number("frozen_after") != Some(0.0),
-            deadline_us,
+            deadline,
             to_camera: way(&trigger, "to_camera"),
             min_spacing: way(&trigger, "min_spacing"),
             too_close: trigger.word("too_close", "reject"),
@@ -247,7 +254,7 @@ impl Site {
 
     /// The encoder counts from the trigger at which something happens.
     pub(super) fn counts(&self) -> Vec<i64> {
-        let ways = self.lines.iter().map(|l| l.delay).chain([self.to_camera]);
+        let ways = self.lines.iter().map(|l| l.delay).chain([self.to_camera, self.deadline]);
         ways.filter_map(|way| if let Way::Counts(n) = way { Some(n) } else { None }).collect()
     }
 

@@ -244,7 +244,7 @@ impl Station {
             intake: Intake::new(rules.spacing),
             line: Line::new(rules.part),
             every_frame: rules.every_frame,
-            watches_belt: matches!(rules.part.to_camera, Travel::Counts(_)),
+            watches_belt: [rules.part.to_camera, rules.part.deadline].iter().any(|way| matches!(way, Travel::Counts(_))),
             first_gate: rules.first_gate,
             deciding: None,
             classifying: None,
@@ -260,7 +260,7 @@ impl Station {
     /// Takes one input at `now` and tells `effects` what follows from it, in the order in which it must be carried out.
     pub fn step(&mut self, now: Moment, input: Input<'_>, effects: &mut dyn FnMut(Effect)) {
         // Before anything else: a frame that comes after a part's deadline is not taken for it.
-        self.end_overdue(now.at, effects);
+        self.end_overdue(now, effects);
         match input {
             Input::Trigger(trigger) => self.admit(now.at, trigger, effects),
             Input::Belt(moment) => {
@@ -279,19 +279,20 @@ impl Station {
             }
             Input::Tick => {}
         }
-        self.end_overdue(now.at, effects);
+        self.end_overdue(now, effects);
     }
 
     /// Ends parts that will get no more frames. One whose frame is with the model is not overdue: its verdict comes first.
-    fn end_overdue(&mut self, now: Instant, effects: &mut dyn FnMut(Effect)) {
+    fn end_overdue(&mut self, now: Moment, effects: &mut dyn FnMut(Effect)) {
         while self.classifying.is_none()
             && let Some(part) = self.line.overdue(now)
         {
-            self.fail(now, part, part.trigger.at, Reason::NoFrame, effects);
+            self.fail(now.at, part, part.trigger.at, Reason::NoFrame, effects);
         }
     }
 
-    /// Time until the oldest part's deadline; `None` if no part waits, or the model is at work.
+    /// Time until the oldest part's deadline; `None` if no part waits, the belt's speed decides, or
+    /// the model is at work.
     pub fn time_left(&self, now: Instant) -> Option<Micros> {
         if self.classifying.is_some() { None } else { self.line.time_left(now) }
     }

@@ -27,7 +27,7 @@ fn station(frames: u8, late: Option<Action>, change: impl FnOnce(&mut StationRul
         routing: Routing::new(Task::Multiclass, late, &calls.map(Some)),
         every_frame: false,
         spacing: Spacing { min: Travel::Time(Micros(50_000)), rule: TooClose::Reject },
-        part: PartRules { frames, deadline: Millis(300), ..PartRules::default() },
+        part: PartRules { frames, deadline: Travel::Time(Millis(300).micros()), ..PartRules::default() },
         first_gate: Some(Micros(400_000)),
         parts: 0,
         max_faults: 3,
@@ -121,6 +121,23 @@ fn a_part_that_misses_a_frame_changes_nothing_for_the_next_one() {
         let words = scores(&mut s, ms + 10, ticket, &GOOD);
         assert_eq!(words, if ms == 150 { ["2 present accept 0b10"].as_slice() } else { &[] });
     }
+}
+
+/// The belt may run back while the model works: the part whose deadline was over by then must not
+/// wait for another frame.
+#[test]
+fn a_deadline_in_counts_that_is_over_while_the_model_works_stays_over() {
+    let run = |count: i64| {
+        let mut s = station(2, Some(Action::Reject), |rules| rules.part.deadline = Travel::Counts(30));
+        assert!(s.watches_belt() && !gate(2).watches_belt());
+        told(&mut s, 0, Input::Trigger(at(0)));
+        let ticket = frame(&mut s, 10).unwrap();
+        told(&mut s, 20, Input::Belt(Moment { position: count, ..at(20) }));
+        // It stands where it stood at the trigger.
+        scores(&mut s, 350, ticket, &GOOD)
+    };
+    assert!(run(29).is_empty());
+    assert_eq!(run(30), ["1 safe reject 0b1", "no_frame Part"]);
 }
 
 #[test]

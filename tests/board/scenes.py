@@ -84,7 +84,7 @@ def inputs(m: Machine) -> str:
     program = "mkfifo /tmp/words 2>/dev/null; exec 9<>/tmp/words; " + RUN
     start(
         m,
-        source.replace('kind = "stdin"', 'kind = "stdin"\ndeadline_ms = 5000')
+        source
         + '[encoder]\nchip = "/dev/gpiochip0"\na = 3\n'
         + gpiochip("gate", 5, f'mode = "pulse"\nwidth_ms = 300\ndelay_counts = 3\n{every}'),
         "--parts 1 <&9",

@@ -69,6 +69,25 @@ fn what_cannot_work_is_refused_by_check_and_start_and_the_nearest_that_can_is_no
     }
 }
 
+/// A belt that stood still gave what waited before the camera the late action half a second later.
+#[test]
+fn a_gate_that_goes_by_the_belt_needs_a_deadline_that_does_so_too() {
+    let why = "output gate: its delay goes by the belt, but [trigger] deadline_ms by the clock";
+    let said = |name: &str, deadline: &str| {
+        let text = format!(
+            "{CONVEYOR}[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\n{deadline}\n[encoder]\nchip = \"header\"\na = 22\n\
+             [outputs.gate]\nmode = \"pulse\"\ndelay_counts = 40\non = [\"reject\"]\n"
+        );
+        let said = say(&format!("conflict-belt-{name}"), &text, &[]);
+        // This machine has no such chip.
+        assert!(said.check.contains("header") && said.run.contains("header"), "{}\n{}", said.check, said.run);
+        [said.check, said.run].map(|text| text.contains(why))
+    };
+    assert_eq!(said("clock", "deadline_ms = 500"), [true, true]);
+    assert_eq!(said("belt", "deadline_counts = 20"), [false, false]);
+    assert_eq!(said("default", ""), [false, false]);
+}
+
 /// Drawn images moved real pins: a line that was set up on the conveyor and forgotten would have sorted what nobody saw.
 #[test]
 fn pins_follow_drawn_images_only_where_that_is_allowed() {
