@@ -11,7 +11,7 @@ use crossbeam_queue::ArrayQueue;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::time::Duration;
 
 /// Frames that may wait for the disk.
@@ -67,6 +67,8 @@ pub(super) struct Recording {
     full: ArrayQueue<Kept>,
     /// Set once the cap is reached: no more frames are taken.
     is_full: AtomicBool,
+    /// Set once the line keeps no frame any more.
+    is_closed: AtomicBool,
 }
 
 impl Recording {
@@ -77,7 +79,14 @@ impl Recording {
         let (free, full) = (ArrayQueue::new(PLACES), ArrayQueue::new(PLACES));
         // As many places as the queue holds.
         (0..PLACES).for_each(|_| drop(free.push(place.clone())));
-        Self { folder: recorder.folder, cap: recorder.cap, free, full, is_full: AtomicBool::new(false) }
+        Self {
+            folder: recorder.folder,
+            cap: recorder.cap,
+            free,
+            full,
+            is_full: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        }
     }
 
     /// Takes the last classified frame, or counts it as lost; never waits.
@@ -99,13 +108,18 @@ impl Recording {
         let _ = self.full.push(place);
     }
 
-    /// The recorder's thread: writes until `is_over` and nothing waits.
-    pub(super) fn write(&self, events: &Events, is_over: &dyn Fn() -> bool) {
+    /// The line has ended: what waits is written, and no more comes.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Release);
+    }
+
+    /// The recorder's thread: writes until it is closed and nothing waits.
+    pub(super) fn write(&self, events: &Events) {
         let counters = events.counters();
         let (mut frames, mut bytes, mut failing, mut told_lost) = (0u64, 0u64, false, 0);
         loop {
             // Read before the queue: what was kept before the end is in it then.
-            let over = is_over();
+            let over = self.is_closed.load(Acquire);
             while let Some(place) = self.full.pop() {
                 let size = (place.rgb.len() + 4 * place.logits.len() + 2 * place.scores.len()) as u64;
                 if bytes + size > self.cap {

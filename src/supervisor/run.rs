@@ -102,6 +102,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
     };
     let frame_timeout = settings.frame_timeout.micros();
     let recording = record.map(|recorder| Arc::new(Recording::new(recorder, &vision)));
+    let kept = recording.clone();
     let (mut actuation, mut helpers) = (None, Vec::new());
     let start = || {
         let thread = spawn(&shared, "actuation", move |shared| own_outputs(actuator, commands, shared, watch))?;
@@ -159,6 +160,10 @@ pub fn run(run: Run) -> Result<Ended, String> {
         }
         Err(e) => Some(no_thread(&e)),
     };
+    // The line keeps no frame any more.
+    if let Some(recording) = kept {
+        recording.close();
+    }
     // A socket's name is freed by its thread, and what was recorded is written; a disk that hangs may not keep a stopped line
     // alive.
     for helper in helpers {
@@ -256,8 +261,7 @@ fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce(&Shared) + Send + '
 fn spawn_recorder(shared: &Arc<Shared>, recording: Arc<Recording>) -> std::io::Result<JoinHandle<()>> {
     let shared = shared.clone();
     let body = move || {
-        let is_over = || shared.over.load(Ordering::Relaxed);
-        if catch_unwind(AssertUnwindSafe(|| recording.write(&shared.events, &is_over))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| recording.write(&shared.events))).is_err() {
             let why = Why::of(&"--record panicked: no more frames are kept; the line goes on");
             shared.events.fault(FaultKind::Record, None, Remedy::Told, why);
         }

@@ -103,7 +103,8 @@ fn a_full_disk_costs_whole_frames_that_are_counted_and_recording_goes_on() {
     assert!(images.len() >= 10 && recorded["lost"].as_u64().unwrap() >= 10, "{recorded}");
     // A frame that was with the model when the run ended may be kept, though its part has no verdict.
     let parts = summary(&all)["parts"].as_u64().unwrap();
-    assert!((parts..=parts + 1).contains(&(recorded["frames"].as_u64().unwrap() + recorded["lost"].as_u64().unwrap())));
+    let all_frames = recorded["frames"].as_u64().unwrap() + recorded["lost"].as_u64().unwrap();
+    assert!((parts..=parts + 1).contains(&all_frames), "{parts} parts, {recorded}");
     assert_eq!((images[0].as_str(), files(&kept, ".scores").len()), ("00000000.rgb", images.len()), "numbers have no gap");
     assert_eq!(of(&all, "fault").iter().filter(|f| f["kind"] == "record").count(), 1, "told once, not with each frame");
 }
