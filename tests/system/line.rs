@@ -87,15 +87,12 @@ fn y4m_files_of_three_layouts_and_standard_input_are_read() {
 #[test]
 fn the_camera_program_is_run_as_a_child_and_its_sensor_times_are_used() {
     let folder = folder("rpicam");
-    let script = folder.join("camera.sh");
+    let program = folder.join("camera.sh");
     let body = "#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in --metadata) M=$2;; --width) W=$2;; --height) H=$2;; esac; shift; done\n\
         exec 3>\"$M\"\nup() { awk '{printf \"%.0f\", $1 * 1000000000}' /proc/uptime; }\n\
         while :; do printf 'ExposureTime=1000\\nSensorTimestamp=%s\\n\\n' \"$(up)\" >&3; head -c $((W * H * 3 / 2)) /dev/urandom; sleep 0.05; done\n";
-    std::fs::write(&script, body).unwrap();
-    let mut permissions = std::fs::metadata(&script).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
-    std::fs::set_permissions(&script, permissions).unwrap();
-    let source = format!("rpicam:?width=128&height=96&fps=20&program={}", script.display());
+    script(&program, body);
+    let source = format!("rpicam:?width=128&height=96&fps=20&program={}", program.display());
     let out = finish(tagpin(&["run", "--bundle", PARTS, "--json", "--parts", "4", "--source", &source]));
     let all = events(&out);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));

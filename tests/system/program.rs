@@ -1,7 +1,8 @@
 //! Starts the real binary and reads what it prints.
 
 use serde_json::Value;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -114,4 +115,17 @@ pub fn settings(name: &str, text: &str) -> String {
     let path = folder(name).join("device.toml");
     std::fs::write(&path, text).expect("the target folder can be written");
     path.display().to_string()
+}
+
+/// Writes a program that a test starts. A child process writes it: while this process had the file open for writing, another
+/// test could start a child that inherits it, and the kernel starts no program that somebody has open for writing.
+pub fn script(path: &Path, text: &str) {
+    let mut child = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    child.stdin.take().expect("it is piped").write_all(text.as_bytes()).expect("the shell reads");
+    assert!(child.wait().expect("the shell ends").success(), "{} cannot be written", path.display());
 }

@@ -3,7 +3,6 @@
 use crate::program::*;
 use serde_json::Value;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -191,7 +190,7 @@ fn a_y4m_file_that_is_cut_is_told_and_a_whole_one_ends_well() {
 /// A pretended camera program; `body` is run for each of its lives, with `$M` the metadata's path.
 fn camera(name: &str, body: &str) -> (PathBuf, String) {
     let folder = folder(name);
-    let script = folder.join("camera.py");
+    let program = folder.join("camera.py");
     let text = format!(
         "#!/usr/bin/env python3\nimport os, sys, time\na = sys.argv\n\
          meta = open(a[a.index('--metadata') + 1], 'wb', buffering=0) if '--metadata' in a else None\n\
@@ -202,9 +201,8 @@ fn camera(name: &str, body: &str) -> (PathBuf, String) {
          def stamp(t):\n    meta.write(b'SensorTimestamp=%d\\n\\n' % int(t * 1e9))\n{body}\n",
         starts = folder.join("starts").display().to_string(),
     );
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let source = format!("rpicam:?width=128&height=96&fps=20&program={}", script.display());
+    script(&program, &text);
+    let source = format!("rpicam:?width=128&height=96&fps=20&program={}", program.display());
     (folder, source)
 }
 
@@ -410,8 +408,7 @@ fn capture_keeps_pictures_in_tag_folders_and_stops_when_the_folder_is_full() {
 #[test]
 fn cameras_says_what_is_there_or_what_is_missing() {
     let program = folder("cameras").join("list.sh");
-    std::fs::write(&program, "#!/bin/sh\necho 'Available cameras'\necho '0 : imx708 [4608x2592] (/base/soc)'\n").unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script(&program, "#!/bin/sh\necho 'Available cameras'\necho '0 : imx708 [4608x2592] (/base/soc)'\n");
     let done = finish(tagpin(&["cameras", "--rpicam", program.to_str().unwrap()]));
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     assert_eq!(done.status.code(), Some(0), "{text}");

@@ -4,7 +4,7 @@
 //! *keeper*, which waits on a pipe that only this process holds: however this process ends, the pipe closes and the keeper ends
 //! the group. It is there before the program is, so there is no moment at which a killed process leaves the program behind.
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, setpgid};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -34,6 +34,11 @@ impl CameraProgram {
             .spawn()
             .ok();
         let group = keeper.as_ref().and_then(|k| i32::try_from(k.id()).ok()).unwrap_or(0);
+        // The keeper makes the group itself. Where `spawn` may return before it has (under qemu-user), the program could not
+        // join it: so it is made from here too. An error says that the keeper was first.
+        if let Some(leader) = Pid::from_raw(group) {
+            let _ = setpgid(Some(leader), Some(leader));
+        }
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(group);
         let words = Arc::new(Mutex::new(String::new()));
         let mut program = match command.spawn() {
