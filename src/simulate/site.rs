@@ -1,4 +1,4 @@
-//! A second reading of device.toml, for the ledger: only what it needs, the way the README says it, sharing no code with
+//! A second reading of device.toml, for the ledger: only what it needs, the way src/line/README.md says it, sharing no code with
 //! the settings that the line runs by.
 //!
 //! The file has been accepted by then: what is missing has its stated default, and nothing is checked again.

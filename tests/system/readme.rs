@@ -1,4 +1,4 @@
-//! What the README shows does what the README says.
+//! What the documents show does what they say.
 
 use crate::program::*;
 use tagpin::bundle::Bundle;
@@ -7,10 +7,10 @@ use tagpin::head::Score;
 use tagpin::settings::{ModelTags, Settings};
 use tagpin::time::Instant;
 
-/// The first indented block after a heading, without its indent.
+/// The first indented block after a heading of the line's document, without its indent.
 fn block_after(heading: &str) -> String {
-    let readme = include_str!("../../README.md");
-    let at = readme.find(heading).unwrap_or_else(|| panic!("README.md has no \"{heading}\"")) + heading.len();
+    let readme = include_str!("../../src/line/README.md");
+    let at = readme.find(heading).unwrap_or_else(|| panic!("src/line/README.md has no \"{heading}\"")) + heading.len();
     let lines = readme[at..].lines().skip_while(|l| !l.starts_with("    "));
     let block = lines.take_while(|l| l.starts_with("    ") || l.trim().is_empty());
     block.map(|l| l.strip_prefix("    ").unwrap_or("").to_string() + "\n").collect()
@@ -19,13 +19,13 @@ fn block_after(heading: &str) -> String {
 /// The example waited for rejects that no tag gave: it rejected nothing.
 #[test]
 fn the_gate_example_rejects_the_defects_of_the_shipped_model() {
-    let text = block_after("### A reject gate");
+    let text = block_after("## A reject gate");
     let bundle = Bundle::read(include_bytes!("../../models/parts.tagpin")).unwrap();
     let tags = &bundle.contract.tags;
     let names: Vec<&str> = tags.iter().map(|t| t.name).collect();
     let (rules, roles): (Vec<_>, Vec<_>) = tags.iter().map(|t| (t.rule, t.role)).unzip();
     let model = ModelTags { names: &names, rules: &rules, roles: &roles };
-    let settings = Settings::parse(&text, "README.md", model).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let settings = Settings::parse(&text, "src/line/README.md", model).unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(settings.warnings(false), []);
     let routing = settings.routing(bundle.contract.task);
     let mut decider = Decider::new(bundle.contract.task, &settings.tags, settings.policy).unwrap();
@@ -43,7 +43,7 @@ fn the_gate_example_rejects_the_defects_of_the_shipped_model() {
 
 #[test]
 fn check_has_nothing_to_say_of_the_gate_example_but_the_hardware_that_is_not_here() {
-    let file = settings("readme-gate", &block_after("### A reject gate"));
+    let file = settings("readme-gate", &block_after("## A reject gate"));
     let out = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let hardware = ["PROBLEM  source: ", "PROBLEM  input: ", "PROBLEM  output reject_gate: ", "PROBLEM  output ready: "];

@@ -48,7 +48,7 @@ pub struct Board {
     pub name: &'static str,
     /// Cycles a second, in millions.
     mhz: f64,
-    /// Multiply-adds a cycle of a small and of a large network, by the cycles in README.md.
+    /// Multiply-adds a cycle of a small and of a large network, by the cycles in src/kernels/README.md.
     macs_per_cycle: [f64; 2],
 }
 
@@ -78,7 +78,7 @@ impl Board {
 mod tests {
     use super::*;
 
-    /// Lite0's 385 M multiply-adds take 20.3, 63.7 and 135 M cycles (README).
+    /// Lite0's 385 M multiply-adds take 20.3, 63.7 and 135 M cycles (src/kernels/README.md).
     #[test]
     fn boards_are_found_by_what_people_call_them_and_their_estimate_holds_lite0() {
         for (said, mcycles, mhz) in
