@@ -42,7 +42,7 @@ pub(super) struct Bench {
 
 pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     let begin = Instant::now();
-    let model = Model::read(&args.model)?;
+    let model = Model::read(Some(&args.model))?;
     let bundle = model.bytes.starts_with(&MAGIC).then(|| model.bundle()).transpose()?;
     let engine = match &bundle {
         Some(bundle) => Engine::from_bundle(bundle),

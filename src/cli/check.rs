@@ -3,7 +3,7 @@
 //! Takes no line that another process holds.
 
 use super::conflicts::Conflict;
-use super::{Model, PARTS, Refused, hex};
+use super::{Model, Refused, hex};
 use crate::board::{AfterDeath, Board, Power};
 use crate::bundle::{Bundle, Input, Section};
 use crate::engine::Engine;
@@ -69,8 +69,7 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         return Ok(0);
     }
     let mut problems = 0;
-    let path = args.bundle.as_deref().unwrap_or(PARTS.as_ref());
-    let model = Model::read(path).map_err(|r| r.0.join("; "));
+    let model = Model::read(args.bundle.as_deref()).map_err(|r| r.0.join("; "));
     let bundle = model.as_ref().map_err(Clone::clone).and_then(|m| m.bundle().map_err(|r| r.0.join("; ")));
     let engine = bundle.as_ref().map_err(Clone::clone).and_then(|b| Engine::from_bundle(b).map_err(|e| e.to_string()));
     line(

@@ -66,7 +66,7 @@ fn files(args: &Classify) -> Result<Vec<PathBuf>, Refused> {
 }
 
 pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
-    let model = Model::read(&args.bundle)?;
+    let model = Model::read(Some(&args.bundle))?;
     let bundle = model.bundle()?;
     let engine = Engine::from_bundle(&bundle).map_err(|e| format!("bundle {}: {e}", model.path.display()))?;
     let mut settings = super::settings(args.settings.as_deref(), &bundle, false).map_err(|e| Refused(e.0))?;

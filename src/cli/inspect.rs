@@ -23,7 +23,7 @@ pub(super) struct Inspect {
 }
 
 pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
-    let model = Model::read(&args.model)?;
+    let model = Model::read(Some(&args.model))?;
     if args.model.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
         let engine = match Engine::load_output(&model.bytes, args.output.as_deref()) {
             Ok(engine) => engine,

@@ -21,6 +21,7 @@ use crate::bundle::{Bundle, Hex};
 use crate::decide::{Role, TagRule};
 use crate::settings::{Draft, ModelTags, Settings, SettingsError};
 use clap::{CommandFactory, Parser, Subcommand};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -65,12 +66,16 @@ enum Command {
         /// Shell to complete in
         shell: clap_complete::Shell,
     },
-    /// Print the man page
-    Man,
+    /// Print the man page, or write one for every command
+    Man {
+        /// Folder that gets a page for each command: tagpin.1, tagpin-run.1 and so on
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
 }
 
-/// The shipped model.
-const PARTS: &str = "models/parts.tagpin";
+/// The shipped model, inside the program: the demonstration works in any folder.
+const PARTS: &[u8] = include_bytes!("../../models/parts.tagpin");
 
 /// Problems that stopped a command before it began: printed one a line, exit code 2.
 #[derive(Debug)]
@@ -85,20 +90,22 @@ impl<E: std::fmt::Display> From<E> for Refused {
 /// A bundle's bytes, kept beside what was read from them.
 struct Model {
     path: PathBuf,
-    bytes: Vec<u8>,
+    bytes: Cow<'static, [u8]>,
 }
 
 impl Model {
-    fn read(path: &Path) -> Result<Self, Refused> {
+    /// The bundle at `path`, or the shipped one if none is named.
+    fn read(path: Option<&Path>) -> Result<Self, Refused> {
         const LIMIT: u64 = 1 << 29;
-        let hint =
-            if path == Path::new(PARTS) { "; run from the project's folder, or name a bundle with --bundle" } else { "" };
-        let size =
-            std::fs::metadata(path).map_err(|e| format!("bundle {}: cannot be read: {e}{hint}", path.display()))?.len();
+        let Some(path) = path else {
+            return Ok(Self { path: "parts.tagpin (shipped)".into(), bytes: Cow::Borrowed(PARTS) });
+        };
+        let unread = |e: std::io::Error| format!("bundle {}: cannot be read: {e}", path.display());
+        let size = std::fs::metadata(path).map_err(unread)?.len();
         if size > LIMIT {
             return Err(format!("bundle {}: {size} bytes, at most {LIMIT}", path.display()).into());
         }
-        let bytes = std::fs::read(path).map_err(|e| format!("bundle {}: cannot be read: {e}{hint}", path.display()))?;
+        let bytes = std::fs::read(path).map_err(unread)?.into();
         Ok(Self { path: path.into(), bytes })
     }
 
@@ -160,9 +167,12 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "tagpin", &mut std::io::stdout());
             Ok(0)
         }
-        Command::Man => {
+        Command::Man { out: None } => {
             clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map(|()| 0).map_err(Refused::from)
         }
+        Command::Man { out: Some(folder) } => clap_mangen::generate_to(Cli::command(), &folder)
+            .map(|()| 0)
+            .map_err(|e| format!("--out {}: {e}", folder.display()).into()),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

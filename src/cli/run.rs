@@ -65,9 +65,8 @@ pub(super) struct Run {
 
 pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let demo = args.settings.is_none() && args.bundle.is_none() && args.source.is_none();
-    let path = args.bundle.as_deref().unwrap_or(PARTS.as_ref());
-    check_memory(path)?;
-    let model = Model::read(path)?;
+    check_memory(args.bundle.as_deref())?;
+    let model = Model::read(args.bundle.as_deref())?;
     let bundle = model.bundle()?;
     let engine = Engine::from_bundle(&bundle).map_err(|e| format!("bundle {}: {e}", model.path.display()));
 
@@ -187,10 +186,11 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
 
 /// Refuses to start where the memory that a run takes cannot be had: later, the first allocation that fails would end the
 /// program half-way through its start.
-fn check_memory(bundle: &Path) -> Result<(), Refused> {
+fn check_memory(bundle: Option<&Path>) -> Result<(), Refused> {
     /// The stacks of a run's threads, 2 MiB each, and what its frames and queues take.
     const ROOM: u64 = 20 << 20;
-    let needed = ROOM + 4 * std::fs::metadata(bundle).map_or(0, |about| about.len());
+    let size = bundle.map_or(PARTS.len() as u64, |path| std::fs::metadata(path).map_or(0, |about| about.len()));
+    let needed = ROOM + 4 * size;
     let mut room = Vec::<u8>::new();
     let had = room.try_reserve_exact(usize::try_from(needed).unwrap_or(usize::MAX));
     std::hint::black_box(&room);

@@ -63,7 +63,7 @@ fn named(text: &str) -> (Option<&str>, &Path) {
 
 fn served(text: &str, settings: Option<&Path>, engines: usize) -> Result<Served, Refused> {
     let (name, file) = named(text);
-    let model = Model::read(file)?;
+    let model = Model::read(Some(file))?;
     let bundle = model.bundle()?;
     let engine = Engine::from_bundle(&bundle).map_err(|e| format!("bundle {}: {e}", file.display()))?;
     let settings = super::settings(settings, &bundle, false).map_err(|e| Refused(e.0))?;

@@ -2,7 +2,7 @@
 //!
 //! Decides nothing: it makes a script of its arguments and prints what came of it.
 
-use super::{Model, PARTS, Refused};
+use super::{Model, Refused};
 use crate::bundle::Bundle;
 use crate::decide::Task;
 use crate::engine::Engine;
@@ -133,7 +133,7 @@ impl File {
 }
 
 pub(super) fn run(args: &Simulate) -> Result<u8, Refused> {
-    let model = Model::read(args.bundle.as_deref().unwrap_or(PARTS.as_ref()))?;
+    let model = Model::read(args.bundle.as_deref())?;
     let bundle = model.bundle()?;
     if args.drawn {
         return drawn(args, &bundle, args.soak.unwrap_or(500_000));

@@ -287,3 +287,37 @@ fn too_little_memory_is_refused_with_words() {
     }
     panic!("no limit was enough");
 }
+
+/// Installed, the program had no models/parts.tagpin beside it, and `tagpin` alone was refused.
+#[test]
+fn the_demonstration_runs_in_any_folder() {
+    for (n, args) in [&["run", "--parts", "1"][..], &["check"], &["simulate"]].into_iter().enumerate() {
+        let mut command = tagpin(args);
+        command.current_dir(folder(&format!("anywhere-{n}")));
+        let out = finish(command);
+        assert_eq!(out.status.code(), Some(0), "{args:?}: {}", stderr(&out));
+    }
+    // A bundle that is named is read, not replaced by the shipped one.
+    let mut command = tagpin(&["check", "--bundle", "models/parts.tagpin"]);
+    command.current_dir(folder("anywhere"));
+    assert_eq!(finish(command).status.code(), Some(1));
+}
+
+#[test]
+fn every_command_has_a_man_page() {
+    let pages = folder("man");
+    let out = finish(tagpin(&["man", "--out", pages.to_str().unwrap()]));
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let help = finish(tagpin(&["--help"]));
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let commands = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| l.starts_with("  "));
+    let names: Vec<&str> = commands.filter_map(|l| l.strip_prefix("  ")?.split(' ').next()).collect();
+    assert!(names.contains(&"run") && names.len() > 8, "{help}");
+    for name in names.into_iter().filter(|n| !n.is_empty() && *n != "help") {
+        let page = std::fs::read_to_string(pages.join(format!("tagpin-{name}.1"))).unwrap_or_default();
+        assert!(page.contains(".SH OPTIONS") && page.contains(".TH"), "{name}: {page}");
+    }
+    let nowhere = finish(tagpin(&["man", "--out", "/nowhere"]));
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(stderr(&nowhere).contains("--out /nowhere"), "{}", stderr(&nowhere));
+}
