@@ -36,33 +36,33 @@ pub mod engine;
 #[cfg(feature = "pictures")]
 pub mod pictures;
 
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 pub mod board;
 #[cfg(feature = "runtime")]
 pub mod classify;
 #[cfg(feature = "runtime")]
 pub mod cli;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 pub mod events;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 pub mod gpio;
 #[cfg(feature = "site")]
 pub mod keys;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 pub mod outputs;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 pub mod rotating;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 pub mod settings;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 pub mod simulate;
-#[cfg(feature = "site")]
+#[cfg(all(feature = "runtime", feature = "site"))]
 pub mod site;
 #[cfg(feature = "sources")]
 pub mod sources;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 pub mod supervisor;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 pub mod triggers;
 
 /// Most tags a model may have: every per-tag table has this capacity.

@@ -7,17 +7,19 @@ use super::{Model, PARTS, Refused, check, hex, opening};
 use crate::board::{AfterDeath, Board};
 use crate::broken_pipe;
 use crate::bundle::Bundle;
+use crate::distance::Distance;
 use crate::engine::Engine;
 use crate::events::sinks::{Drilled as DrilledSink, Explanations, JsonLines, Log, Sink, Table};
 use crate::events::{Sinking, What};
+use crate::fault::Reason;
 use crate::outputs::{self, Backend};
 use crate::rotating::RotatingFile;
 use crate::settings::{EventLog, LineMode, OutputSettings, Settings};
 use crate::sources::{self, Source, SourceSpec};
 use crate::station::Station;
 use crate::supervisor::actuation::{Actuator, EdgeRules};
-use crate::supervisor::drill::{Classifier, Drill, Drilled};
-use crate::supervisor::vision::Vision;
+use crate::supervisor::drill::{Drill, Drilled};
+use crate::supervisor::vision::{Classifier, Vision};
 use crate::supervisor::{self, SystemClock};
 use crate::triggers::{self, Trigger};
 use std::fs::File;
@@ -28,6 +30,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Megabytes that `--record` keeps unless another cap is stated.
 const RECORD_MB: u32 = 1000;
+
+impl Classifier for Engine {
+    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), Reason> {
+        Engine::infer(self, input, logits).map_err(|_| Reason::Engine)
+    }
+
+    fn distance(&self) -> Option<Distance> {
+        Engine::distance(self)
+    }
+}
 
 /// Arguments of `run`.
 #[derive(clap::Args, Debug, Default)]

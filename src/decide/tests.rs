@@ -4,7 +4,7 @@ use super::*;
 use crate::fault::Reason;
 use crate::time::{Instant, Millis};
 
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 mod naive;
 
 const T0: u64 = 1_000_000;

@@ -65,7 +65,7 @@ architectures! {
 #[cfg(all(test, feature = "engine"))]
 #[allow(unsafe_code, reason = "another library's kernels, whose runs are unsafe")]
 mod against_tract;
-#[cfg(all(test, feature = "runtime"))]
+#[cfg(all(test, feature = "line"))]
 #[allow(unsafe_code, reason = "a test's allocator")]
 mod guarded;
 #[cfg(all(test, feature = "std"))]

@@ -37,12 +37,12 @@ fn reference(s: &ConvShape, input: &[i8], zp: i8, weights: &[i16], e: Epilogue<'
 }
 
 /// Values with a forbidden page behind them, where the build has what that takes.
-#[cfg(feature = "runtime")]
+#[cfg(feature = "line")]
 fn guarded<T: Copy>(values: &[T]) -> impl core::ops::DerefMut<Target = [T]> + use<T> {
     super::guarded::Guarded::holding(values)
 }
 
-#[cfg(not(feature = "runtime"))]
+#[cfg(not(feature = "line"))]
 fn guarded<T: Copy>(values: &[T]) -> impl core::ops::DerefMut<Target = [T]> + use<T> {
     values.to_vec()
 }

@@ -13,6 +13,8 @@ pub mod naive;
 mod random;
 mod site;
 mod status;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 pub use belt::Fault;

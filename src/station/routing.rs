@@ -92,7 +92,7 @@ impl Routing {
     }
 }
 
-#[cfg(all(test, feature = "runtime"))]
+#[cfg(all(test, feature = "line"))]
 mod tests {
     use super::*;
     use crate::decide::{Decider, Role, TagRule, table};

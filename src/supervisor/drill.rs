@@ -2,28 +2,10 @@
 //!
 //! They wrap the classifier or one output; what is around it takes them for the real one.
 
+use super::vision::Classifier;
 use crate::distance::Distance;
-use crate::engine::{Engine, EngineError};
+use crate::fault::Reason;
 use crate::outputs::{Output, State, WriteError};
-
-/// What turns a picture into logits.
-pub trait Classifier: Send {
-    /// `input`: NHWC int8. `logits`: Q16.16, one a tag.
-    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), EngineError>;
-
-    /// Distance of the last image from the training images; `None` where the bundle has none.
-    fn distance(&self) -> Option<Distance>;
-}
-
-impl Classifier for Engine {
-    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), EngineError> {
-        Engine::infer(self, input, logits)
-    }
-
-    fn distance(&self) -> Option<Distance> {
-        Engine::distance(self)
-    }
-}
 
 /// What goes wrong, and at which inference, event or write (counted from 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +96,7 @@ impl<C> Drilled<C> {
 }
 
 impl<C: Classifier> Classifier for Drilled<C> {
-    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), EngineError> {
+    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), Reason> {
         self.count += 1;
         if self.count < self.drill.at {
             return self.inner.infer(input, logits);
@@ -126,7 +108,7 @@ impl<C: Classifier> Classifier for Drilled<C> {
             Kind::Hang => loop {
                 std::thread::park();
             },
-            Kind::Engine => Err(EngineError::Length { what: "input (a drill)", found: 0, expected: input.len() }),
+            Kind::Engine => Err(Reason::Engine),
             Kind::Rails => {
                 logits.fill(i32::MAX);
                 Ok(())

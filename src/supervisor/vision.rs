@@ -3,7 +3,6 @@
 //! Reads no clock, opens nothing, allocates nothing per frame. Which part a frame belongs to, and what its scores lead to, is
 //! the station's business.
 
-use super::drill::Classifier;
 use crate::bundle::{Bundle, Tables};
 use crate::decide::Task;
 use crate::distance::{Distance, Spread};
@@ -15,6 +14,15 @@ use crate::scene::Crossing;
 use crate::settings::{Settings, TriggerKind};
 use crate::sources::{FrameBuffer, Pacing};
 use crate::triggers::Presence;
+
+/// What turns an image into logits.
+pub trait Classifier: Send {
+    /// `input`: NHWC int8. `logits`: Q16.16, one a tag. Fails with [`Reason::Engine`].
+    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), Reason>;
+
+    /// Distance of the last image from the training images; `None` where the bundle has none.
+    fn distance(&self) -> Option<Distance>;
+}
 
 /// What a usable frame shows besides itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +160,7 @@ impl Vision {
 
     /// The model and the head. Logits that are all at one rail are no answer.
     pub fn infer(&mut self) -> Result<(), Reason> {
-        self.classifier.infer(&self.tensor, &mut self.logits).map_err(|_| Reason::Engine)?;
+        self.classifier.infer(&self.tensor, &mut self.logits)?;
         let rails = self.logits.iter().all(|&l| l == i32::MAX) || self.logits.iter().all(|&l| l == i32::MIN);
         if rails {
             return Err(Reason::Engine);
