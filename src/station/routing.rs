@@ -92,7 +92,8 @@ impl Routing {
     }
 }
 
-#[cfg(all(test, feature = "line"))]
+#[cfg(test)]
+#[cfg(feature = "line")]
 mod tests {
     use super::*;
     use crate::decide::{Decider, Role, TagRule, table};
