@@ -3,8 +3,11 @@
 //! A rotated file is FILE.1, the one before FILE.2, and so on; the oldest goes. Nothing else is ever lost: a rotation that
 //! cannot be done is put off while the file may still grow to twice its cap; a line that was written in part is taken back; a
 //! file or folder that was removed is made again with the next line.
+//!
+//! A file has one writer: whoever has it open holds an advisory lock on it, which ends with the process, however that ends. A
+//! rotation locks the new file before it gets the name, so the name never stands for a file that is free.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Error, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -29,15 +32,64 @@ struct Open {
     torn: bool,
 }
 
+/// Why a path is no log that this process can write.
+#[derive(Debug)]
+pub enum NoLog {
+    /// It is a folder.
+    IsFolder(PathBuf),
+    /// The folder that it would be in does not exist.
+    NoFolder(PathBuf),
+    /// The file holds something else than events: lines at its end would destroy it.
+    SomethingElse(PathBuf),
+    /// Another process writes it.
+    Taken(PathBuf),
+    /// It cannot be read or written.
+    Denied(PathBuf, Error),
+}
+
+impl std::fmt::Display for NoLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::IsFolder(path) => write!(f, "{} is a folder, expected a file; add a name to the path", path.display()),
+            Self::NoFolder(path) => write!(f, "folder {} does not exist; make it or change the path", path.display()),
+            Self::SomethingElse(path) => {
+                write!(f, "{} holds something else than events; choose another path", path.display())
+            }
+            Self::Taken(path) => {
+                write!(f, "{} is written by another run; stop it, or give this line a log of its own", path.display())
+            }
+            Self::Denied(path, e) => {
+                write!(f, "{} cannot be written: {e}; change its owner or the path", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for NoLog {}
+
 impl RotatingFile {
-    /// Opens or makes the file and goes on at its end. `max_bytes`: its cap. `files`: rotated files that are kept.
-    pub fn open(path: &Path, max_bytes: u64, files: u32) -> std::io::Result<Self> {
-        let mut file = Self::at(path, max_bytes, files);
-        file.reopen()?;
-        Ok(file)
+    /// Opens or makes a log, takes it for this process alone and goes on at its end. `max_bytes`: its cap. `files`: rotated
+    /// files that are kept. A pipe or device is opened with its first line: opening a pipe without a reader does not come back.
+    pub fn open(path: &Path, max_bytes: u64, files: u32) -> Result<Self, NoLog> {
+        let mut log = Self::at(path, max_bytes, files);
+        match std::fs::metadata(path) {
+            Ok(about) if about.is_dir() => return Err(NoLog::IsFolder(path.into())),
+            Ok(about) if !about.is_file() => return Ok(log),
+            _ => {}
+        }
+        log.reopen().map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => NoLog::NoFolder(folder_of(path).into()),
+            std::io::ErrorKind::ResourceBusy => NoLog::Taken(path.into()),
+            _ => NoLog::Denied(path.into(), e),
+        })?;
+        match log.open.as_ref().map(|open| holds_events(&open.file)) {
+            Some(Ok(true)) => Ok(log),
+            Some(Err(e)) => Err(NoLog::Denied(path.into(), e)),
+            Some(Ok(false)) | None => Err(NoLog::SomethingElse(path.into())),
+        }
     }
 
-    /// The same, opened with its first line.
+    /// The same, opened and taken with its first line.
     pub fn at(path: &Path, max_bytes: u64, files: u32) -> Self {
         Self { path: path.into(), open: None, max_bytes, files }
     }
@@ -57,21 +109,41 @@ impl RotatingFile {
         self.beside(&n.to_string())
     }
 
+    /// Opens and takes the file that the path names. One that another process has taken is
+    /// [`ResourceBusy`](std::io::ErrorKind::ResourceBusy).
     fn reopen(&mut self) -> std::io::Result<()> {
+        /// Looks at the path before it is given up: between two of them its holder may rotate it.
+        const LOOKS: usize = 10;
         self.open = None;
-        // Readable only where it is a plain file: a pipe that is opened for reading too never breaks.
-        let plain = std::fs::metadata(&self.path).map_or(true, |m| m.is_file());
-        let mut file = OpenOptions::new().create(true).append(true).read(plain).open(&self.path)?;
-        let about = file.metadata()?;
-        let torn = about.is_file() && !ends_with_line(&mut file, about.len())?;
-        let size = file.metadata()?.len();
-        self.open = Some(Open { file, id: (about.dev(), about.ino()), size, torn });
-        Ok(())
+        for _ in 0..LOOKS {
+            // Readable only where it is a plain file: a pipe that is opened for reading too never breaks.
+            let plain = std::fs::metadata(&self.path).map_or(true, |m| m.is_file());
+            let mut file = OpenOptions::new().create(true).append(true).read(plain).open(&self.path)?;
+            let about = file.metadata()?;
+            if about.is_file() && !take(&file) {
+                break;
+            }
+            let id = (about.dev(), about.ino());
+            if self.named() != Some(id) {
+                continue;
+            }
+            // Not before it is ours: its last line may be another's that is not whole yet.
+            let torn = about.is_file() && !ends_with_line(&mut file, about.len())?;
+            let size = file.metadata()?.len();
+            self.open = Some(Open { file, id, size, torn });
+            return Ok(());
+        }
+        Err(Error::new(std::io::ErrorKind::ResourceBusy, "another run writes it"))
+    }
+
+    /// Device and inode of what the path names.
+    fn named(&self) -> Option<(u64, u64)> {
+        std::fs::metadata(&self.path).ok().map(|m| (m.dev(), m.ino()))
     }
 
     /// Appends whole lines; rotates first if they would not fit. After an error none of them stands in the file.
     pub fn append(&mut self, lines: &[u8]) -> std::io::Result<()> {
-        let there = std::fs::metadata(&self.path).ok().map(|m| (m.dev(), m.ino()));
+        let there = self.named();
         if self.open.as_ref().is_none_or(|open| there != Some(open.id)) {
             self.reopen()?;
         }
@@ -97,6 +169,8 @@ impl RotatingFile {
         // Opened before anything moves: without a free descriptor everything stays as it is.
         let file = OpenOptions::new().create_new(true).append(true).open(&fresh)?;
         let about = file.metadata()?;
+        // Nobody else has it: it was made here, and its name is not the log's yet.
+        take(&file);
         // A gap in the numbers is left by a rotation that stopped half-way: files above it have moved already.
         let gap = (1..self.files).find(|n| !self.rotated(*n).exists()).unwrap_or(self.files);
         for n in (1..gap).rev() {
@@ -144,32 +218,43 @@ impl Open {
     }
 }
 
-/// Says whether a log of events could be made or continued at `path`, without touching it. A file that holds something else is
-/// no log: settings or a bundle would be destroyed by lines at their end.
-pub fn probe(path: &Path) -> Result<String, String> {
+/// Takes a file for this process alone, until it is closed; whether it could be had. A file system without locks cannot say it.
+fn take(file: &File) -> bool {
+    !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+/// Whether a file is empty or begins as a line of events.
+fn holds_events(file: &File) -> std::io::Result<bool> {
+    let mut first = [0];
+    Ok(file.read_at(&mut first, 0)? == 0 || first == *b"{")
+}
+
+/// The folder of a file.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Says whether a log of events could be made or continued at `path`, without touching it, and whether a run writes it now.
+pub fn probe(path: &Path) -> Result<String, NoLog> {
+    let denied = |place: &Path, e| NoLog::Denied(place.into(), e);
     if path.is_dir() {
-        return Err(format!("{} is a folder, expected a file; add a name to the path", path.display()));
+        return Err(NoLog::IsFolder(path.into()));
     }
+    let mut in_use = "";
     if path.is_file() {
-        let mut first = [0];
-        let read = File::open(path).and_then(|file| file.read_at(&mut first, 0));
-        match read {
-            Ok(1) if first != *b"{" => {
-                return Err(format!("{} holds something else than events; choose another path", path.display()));
-            }
-            Err(e) => return Err(format!("{} cannot be read: {e}; change its owner or the path", path.display())),
-            Ok(_) => {}
+        let file = File::open(path).map_err(|e| denied(path, e))?;
+        if !holds_events(&file).map_err(|e| denied(path, e))? {
+            return Err(NoLog::SomethingElse(path.into()));
         }
+        in_use = if take(&file) { "" } else { ", written by a run now" };
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     if !folder.is_dir() {
-        return Err(format!("folder {} does not exist; make it or change the path", folder.display()));
+        return Err(NoLog::NoFolder(folder.into()));
     }
     let place = if path.exists() { path } else { folder };
-    match rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
-        Ok(()) => Ok(format!("file {}", path.display())),
-        Err(e) => Err(format!("{} cannot be written: {e}; change its owner or the path", place.display())),
-    }
+    rustix::fs::access(place, rustix::fs::Access::WRITE_OK).map_err(|e| denied(place, e.into()))?;
+    Ok(format!("file {}{in_use}", path.display()))
 }
 
 /// Whether a file of `len` bytes is empty or ends with a line's end. The rest of a line of ours, left by a process that was
@@ -216,10 +301,48 @@ mod tests {
         for (bytes, good) in [("[line]\n", false), ("\u{89}TAGPIN", false), ("", true), ("{\"schema\":2}\n", true)] {
             std::fs::write(&path, bytes).unwrap();
             assert_eq!(probe(&path).is_ok(), good, "{bytes:?}: {:?}", probe(&path));
+            assert_eq!(RotatingFile::open(&path, 1000, 2).is_ok(), good, "{bytes:?}");
             assert_eq!(read(&path), bytes, "it is not touched");
         }
-        assert!(probe(&folder).unwrap_err().contains("is a folder"));
-        assert!(probe(&folder.join("new")).is_ok());
+        let told =
+            |path: &Path| [probe(path).unwrap_err(), RotatingFile::open(path, 9, 2).unwrap_err()].map(|e| e.to_string());
+        assert!(told(&folder).iter().all(|why| why.contains("is a folder")), "{:?}", told(&folder));
+        let nowhere = told(&folder.join("no/log"));
+        assert!(nowhere.iter().all(|why| why.contains("/no does not exist; make it")), "{nowhere:?}");
+        assert!(probe(&folder.join("new")).is_ok() && !folder.join("new").exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// Two lines on one log each rotated it under the other, until lines of both were written over.
+    #[test]
+    fn a_log_has_one_writer_also_after_it_was_rotated_moved_or_removed() {
+        let folder = folder("one");
+        let path = folder.join("log");
+        let second = || RotatingFile::open(&path, 30, 2);
+        let mut first = second().unwrap();
+        let refused = |what: &str| {
+            let why = second().expect_err(what).to_string();
+            assert!(why.ends_with("log is written by another run; stop it, or give this line a log of its own"), "{why}");
+            assert!(probe(&path).unwrap().ends_with("log, written by a run now"), "{what}");
+        };
+        refused("at first");
+        for i in 0..10 {
+            first.append(format!("{{\"n\":{i}}}\n").as_bytes()).unwrap();
+            refused("it may have rotated");
+        }
+        // What was rotated is no longer taken, and neither is another log.
+        assert!(RotatingFile::open(&folder.join("log.1"), 30, 2).is_ok());
+        assert!(RotatingFile::open(&folder.join("other"), 30, 2).is_ok());
+        // With the name gone, whoever writes next has it; the other is told with each line, and writes nothing.
+        std::fs::rename(&path, folder.join("moved")).unwrap();
+        let other = second().unwrap();
+        let why = first.append(b"{}\n").unwrap_err();
+        assert_eq!((why.to_string().as_str(), read(&path).as_str()), ("another run writes it", ""));
+        drop(other);
+        first.append(b"{}\n").unwrap();
+        refused("it is the first one's again");
+        drop(first);
+        assert!(second().is_ok(), "the lock ends with its writer");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
@@ -295,7 +418,7 @@ mod tests {
         RotatingFile::open(&path, 1000, 2).unwrap().append(b"{\"schema\":2}\n").unwrap();
         assert_eq!(read(&path), "{\"schema\":2,\"a\":1}\n{\"schema\":2}\n");
         std::fs::write(&path, "somebody's file").unwrap();
-        RotatingFile::open(&path, 1000, 2).unwrap().append(b"{\"schema\":2}\n").unwrap();
+        RotatingFile::at(&path, 1000, 2).append(b"{\"schema\":2}\n").unwrap();
         assert_eq!(read(&path), "somebody's file\n{\"schema\":2}\n", "what is not ours is kept");
         std::fs::remove_dir_all(&folder).unwrap();
     }

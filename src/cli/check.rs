@@ -167,12 +167,12 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
         all.push(Found { what: "source".into(), outcome: found.map(|(found, _)| found), warnings });
     }
     let mut add = |what: String, outcome| all.push(Found { what, outcome, warnings: Vec::new() });
-    if ["trigger", "encoder", "acknowledge"].iter().all(|table| draft.is_right(table)) {
+    if ["trigger", "encoder", "acknowledge", "confirm"].iter().all(|table| draft.is_right(table)) {
         let inputs = settings.inputs.iter().map(|input| triggers::probe(input).map_err(|e| e.to_string()));
         inputs.for_each(|found| add("input".into(), found));
     }
     if let Some(log) = settings.events.as_ref().filter(|_| draft.is_right("events")) {
-        add("events".into(), crate::rotating::probe(&log.path));
+        add("events".into(), crate::rotating::probe(&log.path).map_err(|e| e.to_string()));
     }
     #[cfg(feature = "site")]
     for (table, at, who) in settings.site.listening().filter(|(table, ..)| draft.is_right(table)) {
@@ -186,7 +186,7 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
     }
     for o in settings.outputs.iter().filter(|o| draft.is_right(&format!("outputs.{}", o.name))) {
         let found = match &o.log {
-            Some(log) => crate::rotating::probe(&log.path),
+            Some(log) => crate::rotating::probe(&log.path).map_err(|e| e.to_string()),
             None => outputs::probe(&o.name, &o.backend).map_err(|e| e.why),
         };
         add(format!("output {}", o.name), found);

@@ -22,7 +22,7 @@ use crate::supervisor::drill::{Drill, Drilled};
 use crate::supervisor::vision::{Classifier, Vision};
 use crate::supervisor::{self, SystemClock};
 use crate::triggers::{self, Trigger};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,7 +119,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     if !problems.is_empty() {
         return Err(Refused(problems));
     }
-    let Some(Opened { settings, source: Some(source), inputs, actuator: Some(actuator), log, lock }) = opened else {
+    let Some(Opened { settings, source: Some(source), inputs, actuator: Some(actuator), logs, lock }) = opened else {
         return Err(Refused(problems));
     };
     let Some(engine) = engine else { return Err(Refused(problems)) };
@@ -157,11 +157,8 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let board = Board::default();
     let opening = opening::of(&bundle, &settings, &board, kernels.name(), &*source);
     let tags = bundle.contract.tags.iter().map(|t| t.name.to_string()).collect();
-    let log = log.zip(settings.events.clone());
-    let mut sinks = sinks(args.json, sink_event, log);
-    for (i, output) in settings.outputs.iter().enumerate() {
-        sinks.extend(output.log.clone().map(|log| edges(i, log)));
-    }
+    let mut sinks = sinks(args.json, sink_event);
+    sinks.extend(logs.into_iter().map(log_sink));
     sinks.extend(site_sinks);
     let goes_on_unread = goes_on_unread(&settings, by_remote_shell());
     let kernel_drives = settings.outputs.iter().any(|o| matches!(o.backend, Backend::Gpiochip { .. }));
@@ -215,13 +212,21 @@ fn check_memory(bundle: Option<&Path>) -> Result<(), Refused> {
     Ok(had.map_err(told)?)
 }
 
+/// A file of events that this run has taken.
+struct OpenLog {
+    /// The output whose edges alone it gets; `None` for the site's log, which gets everything.
+    output: Option<usize>,
+    file: RotatingFile,
+    log: EventLog,
+}
+
 /// What a run holds; what could not be had was told.
 struct Opened {
     settings: Settings,
     source: Option<Box<dyn Source>>,
     inputs: Vec<Box<dyn Trigger>>,
     actuator: Option<Actuator>,
-    log: Option<RotatingFile>,
+    logs: Vec<OpenLog>,
     /// Of the settings file, held as long as the run lasts.
     lock: Option<File>,
 }
@@ -248,32 +253,30 @@ fn open(settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn FnMu
     }
     let actuator = Actuator::open(&settings.outputs, late_calls, late, EdgeRules::of(&settings), open);
     let actuator = actuator.map_err(|e| keep(Refused(e.iter().map(ToString::to_string).collect()))).ok();
-    let log = settings.events.as_ref().and_then(|log| {
-        let opened = crate::rotating::probe(&log.path).and_then(|_| {
-            let opened = RotatingFile::open(&log.path, log.max_bytes, log.files);
-            opened.map_err(|e| format!("{}: cannot be opened: {e}; choose another path", log.path.display()))
-        });
-        opened.map_err(|why| keep(format!("[events] {why}").into())).ok()
-    });
-    for (output, log) in settings.outputs.iter().filter_map(|o| Some((&o.name, o.log.as_ref()?))) {
-        if let Err(why) = crate::rotating::probe(&log.path) {
-            keep(format!("output \"{output}\": {why}").into());
+    let mut logs = Vec::new();
+    let own = settings.outputs.iter().enumerate().filter_map(|(i, o)| Some((Some(i), o.log.as_ref()?)));
+    for (output, log) in settings.events.iter().map(|log| (None, log)).chain(own) {
+        match RotatingFile::open(&log.path, log.max_bytes, log.files) {
+            Ok(file) => logs.push(OpenLog { output, file, log: log.clone() }),
+            Err(why) => {
+                let what = output.map_or("[events]".into(), |i| format!("output \"{}\":", settings.outputs[i].name));
+                keep(format!("{what} {why}").into());
+            }
         }
     }
-    Opened { settings, source, inputs, actuator, log, lock }
+    Opened { settings, source, inputs, actuator, logs, lock }
 }
 
 /// Two lines on one settings file would move the same outputs and write the same files.
 fn lock(settings: &Path) -> Result<File, String> {
-    use rustix::fs::{FlockOperation, flock};
     let shown = settings.display();
     let file = File::open(settings).map_err(|e| format!("{shown}: cannot be read: {e}"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
             Err(format!("{shown}: another run uses these settings; stop it, or give this line settings of its own"))
         }
         // A file system without locks cannot say it.
-        _ => Ok(file),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 
@@ -289,8 +292,8 @@ fn by_remote_shell() -> bool {
     std::env::var_os("SSH_CONNECTION").is_some() && !terminals.contains(&true)
 }
 
-/// Standard output, standard error and the site's log.
-fn sinks(json: bool, drill: Option<u64>, log: Option<(RotatingFile, EventLog)>) -> Vec<Sinking> {
+/// Standard output and standard error.
+fn sinks(json: bool, drill: Option<u64>) -> Vec<Sinking> {
     let colour = !json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let left = Arc::new(AtomicU64::new(drill.unwrap_or(0)));
     let stdout = move || {
@@ -298,29 +301,22 @@ fn sinks(json: bool, drill: Option<u64>, log: Option<(RotatingFile, EventLog)>) 
         if drill.is_some() { Box::new(DrilledSink::new(sink, left.clone())) } else { sink }
     };
     let stderr = || Box::new(Explanations) as Box<dyn Sink>;
-    let mut sinks = vec![
+    vec![
         Sinking { name: "stdout", wants: Box::new(|_| true), make: Box::new(stdout) },
         Sinking { name: "stderr", wants: Box::new(Explanations::wants), make: Box::new(stderr) },
-    ];
-    if let Some((file, log)) = log {
-        let mut first = Some(file);
-        let file = move || {
-            let file = first.take().unwrap_or_else(|| RotatingFile::at(&log.path, log.max_bytes, log.files));
-            Box::new(Log::new(file, log.bytes_per_day)) as Box<dyn Sink>
-        };
-        sinks.push(Sinking { name: "log", wants: Box::new(|_| true), make: Box::new(file) });
-    }
-    sinks
+    ]
 }
 
-/// The file of one output's edges. It is opened on the sink's own thread: opening a pipe without a reader does not come back.
-fn edges(output: usize, log: EventLog) -> Sinking {
+/// The site's log, or the file of one output's edges. After a panic it is opened again with its next line.
+fn log_sink(OpenLog { output, file, log }: OpenLog) -> Sinking {
+    let mut first = Some(file);
     let make = move || {
-        let file = RotatingFile::at(&log.path, log.max_bytes, log.files);
+        let file = first.take().unwrap_or_else(|| RotatingFile::at(&log.path, log.max_bytes, log.files));
         Box::new(Log::new(file, log.bytes_per_day)) as Box<dyn Sink>
     };
-    let wants = move |what: &What| matches!(what, What::Edge(edge) if edge.output as usize == output);
-    Sinking { name: "edges", wants: Box::new(wants), make: Box::new(make) }
+    let of_output = |what: &What, output: usize| matches!(what, What::Edge(edge) if edge.output as usize == output);
+    let wants = move |what: &What| output.is_none_or(|output| of_output(what, output));
+    Sinking { name: if output.is_some() { "edges" } else { "log" }, wants: Box::new(wants), make: Box::new(make) }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What cannot work though each key is right: `check` and the start of a run both say so, with what to change.
 
 use crate::program::*;
-use std::io::{BufRead, Read};
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Stdio};
 
 /// Problems that `check` and `run` give for a settings file, and whether each refused it.
 struct Said {
@@ -58,6 +58,12 @@ fn what_cannot_work_is_refused_by_check_and_start_and_the_nearest_that_can_is_no
             gate(&format!("{period}\nto_camera_ms = 300"), ""),
             gate(&format!("{period}\nto_camera_ms = 100"), ""),
             "output gate: a part is at its gate before it is before the camera",
+        ),
+        (
+            "near",
+            gate(&format!("{period}\nto_camera_ms = 299"), ""),
+            gate(&format!("{period}\nto_camera_ms = 298"), ""),
+            "output gate: its gate is less than 2 ms behind the camera, where no verdict can be there by then",
         ),
         ("file", written(""), written(".2"), "is written by both [events] and output \"f\""),
     ];
@@ -163,18 +169,23 @@ fn standard_input_is_source_or_trigger_but_not_both() {
     assert!(said.run.contains("standard input is both source and trigger"), "{}", said.run);
 }
 
+/// A run that tells parts: it holds what it takes. Beside it, its output and what that said so far.
+fn running(args: &[&str]) -> (Child, BufReader<ChildStdout>, String) {
+    let mut run = tagpin(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(run.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("\"event\":\"part\"") {
+        assert!(reader.read_line(&mut text).unwrap() > 0, "it ended: {text}");
+    }
+    (run, reader, text)
+}
+
 /// Two lines on one settings file moved the same outputs and wrote the same files.
 #[test]
 fn a_second_run_on_the_same_settings_is_refused_and_the_first_goes_on() {
     let file = settings("conflict-twice", &format!("{CONVEYOR}[outputs.a]\non = [\"accept\"]\n"));
     let args = ["run", "--json", "--bundle", PARTS, "--settings", &file];
-    let mut first = tagpin(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut reader = std::io::BufReader::new(first.stdout.take().unwrap());
-    let mut text = String::new();
-    // Once parts are told it runs, and holds its settings.
-    while !text.contains("\"event\":\"part\"") {
-        assert!(reader.read_line(&mut text).unwrap() > 0, "it ended: {text}");
-    }
+    let (mut first, mut reader, mut text) = running(&args);
     let out = finish(tagpin(&args));
     assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
     assert!(stderr(&out).contains("device.toml: another run uses these settings"), "{}", stderr(&out));
@@ -189,6 +200,41 @@ fn a_second_run_on_the_same_settings_is_refused_and_the_first_goes_on() {
         Some(0),
         "the lock ends with its run"
     );
+}
+
+/// Two lines with settings of their own wrote one log, and each rotated it under the other.
+#[test]
+fn a_second_run_on_the_same_event_log_is_refused_until_the_first_is_gone() {
+    let folder = folder("conflict-log-twice");
+    let line = |name: &str, log: &str, edges: &str| {
+        let [log, edges] = [log, edges].map(|file| folder.join(file).display().to_string());
+        settings(
+            &format!("conflict-log-{name}"),
+            &format!(
+                "{CONVEYOR}[outputs.a]\nbackend = \"events\"\npath = \"{edges}\"\non = [\"accept\"]\n[events]\npath = \"{log}\"\n"
+            ),
+        )
+    };
+    let run = |file: &str| finish(tagpin(&["run", "--json", "--bundle", PARTS, "--settings", file, "--parts", "2"]));
+    let first = line("first", "log", "edges");
+    let (mut first, _reader, _) = running(&["run", "--json", "--bundle", PARTS, "--settings", &first]);
+    for (name, log, edges, what) in [("log", "log", "edges2", "[events]"), ("edges", "log2", "edges", "output \"a\":")] {
+        let out = run(&line(name, log, edges));
+        assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+        let file = folder.join(name).display().to_string();
+        let why = format!("{what} {file} is written by another run; stop it, or give this line a log of its own");
+        assert!(stderr(&out).contains(&why), "{}", stderr(&out));
+    }
+    let other = run(&line("other", "log2", "edges2"));
+    assert_eq!(other.status.code(), Some(0), "{}", stderr(&other));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let after = run(&line("after", "log", "edges"));
+    assert_eq!(after.status.code(), Some(0), "what is killed holds nothing: {}", stderr(&after));
+    // Whole lines of both, one run after the other.
+    let text = std::fs::read_to_string(folder.join("log")).unwrap();
+    assert!(text.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{text}");
+    assert_eq!(text.matches("\"event\":\"start\"").count(), 2, "{text}");
 }
 
 /// One unknown key hid everything else that was wrong, to be found one start at a time.
