@@ -48,6 +48,7 @@ class Machine:
             command += ["-M", "virt", "-cpu", "cortex-a72", "-smp", str(cpus), "-m", "512", "-append", f"console=ttyAMA0 {boot}"]
             command += ["-serial", "stdio", "-D", str(self.trace_path), "-msg", "timestamp=on"]
             command += ["-trace", "pl061_set_output", "-trace", "pl061_input_change"]
+            command += ["-qtest", f"unix:{folder / 'qtest'},server=on,wait=off", "-qtest-log", "none"]
         else:
             tree = guest.device_tree("bcm2837-rpi-3-b.dtb")
             # With one thread for all four CPUs the guest's clock keeps up with its work.
@@ -62,6 +63,7 @@ class Machine:
         threading.Thread(target=self._read, daemon=True).start()
         self.wait_for(lambda line: line.endswith("@@READY"), 90, "the guest to start")
         self._connect(qmp)
+        self.pins_socket = None
         self.watching = False
         self.register_edges: list[Edge] = []
         self.functions: list[tuple[float, int]] = []
@@ -145,6 +147,29 @@ class Machine:
         at = time.time()
         self.qmp("system_powerdown")
         return at
+
+    def bounce(self, pin: int, times: int, period: float) -> float:
+        """Moves an input pin of virt's PL061 up and down, `times` times, through QEMU's test interface, as a contact does that
+        closes and then opens: it stays up for 0.1 s in the middle. How often a second it bounced."""
+        if self.pins_socket is None:
+            children = self.qmp("qom-list", path="/machine/unattached")
+            name = next(c["name"] for c in children if c["type"] == "child<pl061>")
+            self.chip = f"/machine/unattached/{name}"
+            self.pins_socket = socket.socket(socket.AF_UNIX)
+            self.pins_socket.connect(str(Path(self.folder.name) / "qtest"))
+            self.pins_file = self.pins_socket.makefile("rw")
+        begin = time.monotonic()
+        for i in range(2 * times):
+            self.pins_file.write(f"set_irq_in {self.chip} unnamed-gpio-in {pin} {1 - i % 2}\n")
+            self.pins_file.flush()
+            answer = self.pins_file.readline()
+            if not answer.startswith("OK"):
+                raise Failed(f"the pin cannot be moved: {answer}")
+            if i == times // 2 * 2:
+                time.sleep(0.1)
+                begin += 0.1
+            time.sleep(max(0.0, begin + (i + 1) * period / 2 - time.monotonic()))
+        return times / (time.monotonic() - begin)
 
     def _trace(self, event: str) -> list[Edge]:
         words = {"pl061_set_output": "setting output", "pl061_input_change": "input"}[event]

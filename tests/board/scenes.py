@@ -294,6 +294,187 @@ def stopped(m: Machine) -> str:
     return shown + f"; killed in one: `tagpin safe` within {safe:.2f} s"
 
 
+def jammed(m: Machine) -> str:
+    """virt: a write to one pin does not come back: the others are safe within the watchdog's time, exit 3, the pin is named."""
+    watchdog = 2.0
+    start(m, pulsing(2000, 1800, 300), "--drill stuck:second@3")
+    begin = time.time()
+    in_pulse(m, 5, "the pulse before the one that the jam meets")
+    rise = in_pulse(m, 5, "the pulse that the jam meets")
+    events = finished(m, 3)
+    summary = events[-1]
+    fall = next(e.at for e in m.edges(5, rise) if e.level == 0)
+    # The second gate is due 0.1 s behind the first. The thread that would have ended the pulse after 1.8 s hangs.
+    expect(fall - rise < 1.6 < watchdog, f"safe {fall - rise - 0.1:.2f} s after the write that hangs")
+    cut = [e for e in events if e["event"] == "edge" and e["output"] == "gate"][-1]
+    expect(cut["outcome"] == "cut" and cut["state"] == "inactive", str(cut))
+    beats = [e for e in m.edges(6, fall) if e.level == 1]
+    expect(not beats and m.level(6) == 0, f"the heartbeat has ended: {beats}")
+    expect(len([e for e in m.edges(7, begin) if e.level == 1]) == 1, f"the pin that hangs moved once before: {m.edges(7, begin)}")
+    expect(summary["outputs_unknown"] == ["second"] and not summary["outputs_safe"], str(summary))
+    return f"the others safe {fall - rise - 0.1:.2f} s after the write that hangs, of {watchdog:.0f} s; \"{summary['ended']}\""
+
+
+def unbound(m: Machine) -> str:
+    """virt: the chip's driver is unbound in a pulse: no write can succeed, so the heartbeat stops, exit 3, and every pin is named."""
+    driver, chip = "/sys/bus/amba/drivers/pl061_gpio", "9030000.pl061"
+    start(m, pulsing(2000, 1000, 300))
+    in_pulse(m, 5, "the first pulse")
+    in_pulse(m, 5, "the pulse to be cut off in")
+    m.sh(f"echo {chip} >{driver}/unbind", timeout=30)
+    gone = time.time()
+    events = finished(m, 3, timeout=30)
+    took = time.time() - gone
+    summary = events[-1]
+    expect(not m.edges(6, gone), f"the heartbeat has stopped, which stops the belt: {m.edges(6, gone)}")
+    expect(m.level(5) == 1, "a pin that cannot be written stays as it was")
+    expect(not summary["outputs_safe"] and sorted(summary["outputs_unknown"]) == ["alive", "gate", "second"], str(summary))
+    # The same chip again: what ExecStopPost runs makes its lines safe, and a new start sorts.
+    m.sh(f"echo {chip} >{driver}/bind && tagpin safe --settings /job/device.toml")
+    expect([m.level(pin) for pin in (5, 6, 7)] == [0, 0, 0], "tagpin safe")
+    start(m, pulsing(2000, 1000, 300))
+    in_pulse(m, 5, "a pulse with the chip that is back")
+    stop(m)
+    return f"ended {took:.1f} s after the chip was gone, \"{summary['ended']}\", all pins named as unknown; safe and sorting when it is back"
+
+
+def starved(m: Machine) -> str:
+    """virt: a process takes all memory: the line goes on to the pulse; where the line itself is killed for it, `tagpin safe` helps."""
+    period, window = 2.0, 0.3
+    hog = "tail /dev/zero >/dev/null 2>&1"
+    m.write("/job/device.toml", pulsing(20_000, 1000, 300))
+    told = m.sh(f"sh -c 'ulimit -v 40000; exec {RUN} --parts 1' 2>&1", status=2)
+    expect("too little memory" in told, told)
+    start(m, pulsing(20_000, 1000, 300))
+    rise = in_pulse(m, 5, "the first pulse")
+    begin = time.time()
+    # The kernel kills the largest process when nothing is left; it takes and loses all memory three times.
+    m.sh(f"for i in 1 2 3; do {hog}; done; true", timeout=120)
+    ended = time.time()
+    time.sleep(2 * period)
+    m.sh("kill -0 $(cat /tmp/pid)")
+    rises = [e.at for e in m.edges(5, begin) if e.level == 1]
+    late = [(at - rise + period / 2) % period - period / 2 for at in rises]
+    expect(len(rises) >= 2 and all(-TOLERANCE_S < x < window + TOLERANCE_S for x in late), f"each pulse within its window: {late}")
+    # Killed for its memory in a pulse: as after kill -9.
+    in_pulse(m, 5, "the pulse to be killed in")
+    m.sh(f"echo 1000 >/proc/$(cat /tmp/pid)/oom_score_adj; {hog}; wait $(cat /tmp/pid)", status=137, timeout=60)
+    events = [json.loads(line) for line in m.sh("cat /tmp/out").splitlines() if line.endswith("}")]
+    missed = len([e for e in events if e["event"] == "fault" and e["kind"] == "missed_edge"])
+    told = len([e for e in events if e["event"] == "edge" and e["output"] == "gate" and e["state"] == "active"])
+    seen = len([e for e in m.edges(5) if e.level == 1])
+    expect(seen - told in (0, 1), f"each pulse is told, but for the one that it was killed in: {seen} seen, {told} told")
+    killed_at = time.time()
+    time.sleep(0.5)
+    expect(m.level(5) == 1 and not m.edges(6, killed_at), "the pin stays, the heartbeat stops")
+    m.sh("tagpin safe --settings /job/device.toml")
+    expect(m.level(5) == 0, "tagpin safe")
+    return f"{len(rises)} pulses while memory was taken three times in {ended - begin:.1f} s, {missed} missed and told; killed: heartbeat stops, safe mends it"
+
+
+def bouncing(m: Machine) -> str:
+    """virt: a trigger that bounces at 1 kHz: one part with a debounce or a least spacing, else all outputs safe and told."""
+    every = 'on = ["accept", "reject", "review", "unknown"]'
+    delay, parts, bounces = 2.0, 6, 50
+
+    def settings(trigger: str) -> str:
+        return (
+            '[source]\nopen = "conveyor?fps=10"\nframe_timeout_ms = 8000\n[line]\nmode = "gate"\nlate_ms = 60\n'
+            f'[trigger]\nkind = "gpio"\nchip = "/dev/gpiochip0"\nline = 3\n{trigger}\n'
+            + gpiochip("gate", 5, f'mode = "pulse"\nwidth_ms = 100\ndelay_ms = {delay * 1000:.0f}\n{every}')
+            + gpiochip("stop", 1, 'safe = "active"\nmode = "level"\ndelay_ms = 2000\non = ["tag:bolt"]')
+            + gpiochip("ready", 7, 'on = ["ready"]')
+        )
+
+    shown = []
+    for name, trigger in (
+        ("debounce", "debounce_ms = 20"),
+        ("least spacing", 'debounce_ms = 0\nmin_spacing_ms = 300\ntoo_close = "ignore"'),
+    ):
+        start(m, settings(trigger), f"--parts {parts}")
+        m.wait_level(7, 1, 20, "the line is ready")
+        begin = time.time()
+        rate = 0.0
+        for _ in range(parts):
+            rate = max(rate, m.bounce(3, bounces, 0.001))
+            time.sleep(0.8)
+        summary = finished(m, 0)[-1]
+        presses = first_of_bursts(m.presses(begin))
+        rises = [e.at for e in m.edges(5, begin) if e.level == 1]
+        expect(len(presses) == parts and summary["parts"] == parts, f"{name}: {len(presses)} bursts, {summary}")
+        # A debounced edge is the one after which the line was still: when the contact stays closed, and for so long.
+        slack = TOLERANCE_S + (bounces * 0.002 if name == "debounce" else 0.0)
+        off = [min((rise - press - delay for press in presses), key=abs) for rise in rises]
+        expect(all(-TOLERANCE_S < e < slack for e in off), f"{name}: each pulse at a part's moment: off by {off}")
+        # Where each bounce reaches the program, this kernel under emulation loses some: that is told, and makes the line safe.
+        lost = summary["faults"].get("trigger", 0)
+        expect(len(rises) + summary["given_up"] == parts and (lost > 0 or len(rises) == parts), f"{name}: {rises}, {summary}")
+        expect(name != "debounce" or len(rises) == parts, f"{name}: {rises}, {summary}")
+        shown.append(f"{name}: {parts} parts of {bounces} bounces at up to {rate:.0f} Hz, {len(rises)} pulses, {lost} losses told")
+
+    # Nothing is stated that could tell a bounce from a part: more parts than can be followed, and the line is safe.
+    start(m, settings("debounce_ms = 0"))
+    m.wait_level(7, 1, 20, "the line is ready")
+    begin = time.time()
+    m.bounce(3, 4 * 64, 0.001)
+    wait_for_text(m, '"action":"safe"')
+    time.sleep(delay + 1)
+    expect(m.level(1) == 1 and m.level(5) == 0, "the line is safe")
+    rises = [e for e in m.edges(5, begin) if e.level == 1]
+    summary = stop(m)[-1]
+    expect(summary["faults"].get("overflow", 0) + summary["faults"].get("trigger", 0) > 0, str(summary))
+    return "; ".join(shown) + f"; without either: safe, {summary['faults']}, {len(rises)} pulses"
+
+
+def first_of_bursts(presses: list[Edge]) -> list[float]:
+    """The first edge of each burst: one that follows no other within 0.3 s."""
+    times = [p.at for p in presses]
+    return [at for before, at in zip([0.0, *times], times) if at - before > 0.3]
+
+
+def renumbered(m: Machine) -> str:
+    """virt: the camera goes with three parts in flight and comes back under another number: each part gets a pulse, at its moment."""
+    delay = 5.0
+    pulse = f'mode = "pulse"\nwidth_ms = 200\ndelay_ms = {delay * 1000:.0f}'
+    start(
+        m,
+        f'[source]\nopen = "{CAMERA}"\nframe_timeout_ms = 3000\n[line]\nmode = "gate"\n'
+        '[trigger]\nkind = "gpio"\nchip = "/dev/gpiochip0"\nline = 3\ndebounce_ms = 5\nmax_latency_ms = 100\ndeadline_ms = 1000\n'
+        + gpiochip("good", 5, f'{pulse}\non = ["accept"]')
+        + gpiochip("thrown", 4, f'{pulse}\non = ["reject"]')
+        + gpiochip("ready", 7, 'on = ["ready"]'),
+        "--parts 5",
+        program=RUN.replace("parts.tagpin", "patterns.tagpin"),
+    )
+    m.wait_level(7, 1, 20, "the line is ready")
+    begin = time.time()
+    seen = [m.press()]
+    time.sleep(1.2)
+    # Whoever holds the old node keeps its number from being given again.
+    m.sh("exec 7</dev/video0; echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind")
+    unseen = []
+    for _ in range(2):
+        unseen.append(m.press())
+        time.sleep(1.1)
+    flight = sum(at <= time.time() < at + delay for at in seen + unseen)
+    m.sh("echo vivid.0 >/sys/bus/platform/drivers/vivid/bind")
+    videos = m.sh("ls /dev | grep video").split()
+    expect(videos == ["video1"], f"the camera has another number: {videos}")
+    m.wait_level(7, 1, 20, "the line is ready again")
+    for _ in range(2):
+        seen.append(m.press())
+        time.sleep(1.2)
+    summary = finished(m, 0)[-1]
+    m.sh("exec 7<&-")
+    presses = [p.at for p in m.presses(begin)]
+    expect(len(presses) == 5 and flight == 3, f"{len(presses)} parts, {flight} in flight when the camera is back")
+    for pin, parts in ((5, [presses[0], *presses[3:]]), (4, presses[1:3])):
+        errors = [e.at - at - delay for e, at in zip([e for e in m.edges(pin, begin) if e.level == 1], parts)]
+        expect(len(errors) == len(parts) and all(abs(e) < TOLERANCE_S for e in errors), f"pin {pin}: {m.edges(pin, begin)} for {parts}")
+    expect(summary["faults"].get("source_gone", 0) >= 1, str(summary))
+    return f"back as {videos[0]} with {flight} parts in flight: seen before and after it accepted, unseen ones thrown out, each at its moment"
+
+
 REPLUG_CYCLES = 100
 
 
