@@ -51,10 +51,17 @@ fn end(shared: &Shared) {
         let figures = shared.events.counters().figures();
         figures.parts < figures.triggers
     };
-    // Each part has its end by its deadline.
-    while waits() && !is_over() {
+    let begin = shared.clock.now();
+    // Each part has its end by its deadline; by the belt it has none while that stands still.
+    let stands = || {
+        let stood = shared.clock.now().since(shared.belt.moved().max(begin));
+        shared.watches_belt && shared.patience.stands.is_some_and(|longest| stood >= longest)
+    };
+    while waits() && !is_over() && !stands() {
         std::thread::sleep(Duration::from_millis(5));
     }
+    // A part is counted before its commands are given: what follows from it is carried out under this lock.
+    drop(shared.station.lock().expect("no thread panics while it holds this"));
     shared.end(Ended::TriggerEnded);
 }
 
@@ -68,7 +75,7 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
             Ok(None) => {}
             Ok(Some(Input::Trigger { at, position })) => shared.trigger(at, position),
             Ok(Some(Input::Position(moment))) => {
-                shared.belt.set(moment.position);
+                shared.belt.set(moment);
                 shared.commands.wake();
                 if shared.watches_belt {
                     shared.step(station::Input::Belt(moment));

@@ -2,7 +2,7 @@
 //!
 //! Knows no concrete source, trigger or output. This and `main.rs` are the only places that read the system's clock.
 
-use super::actuation::{self, Actuator, Command, Commands, Stand, Watch};
+use super::actuation::{self, Actuator, Command, Commands, Patience, Stand, Watch};
 use super::capture;
 use super::clock::SystemClock;
 use super::ended::Ended;
@@ -20,7 +20,7 @@ use crate::fault::Reason;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
 use crate::station::Station;
-use crate::time::{Clock, Micros};
+use crate::time::{Clock, Instant, Micros};
 use crate::triggers::Trigger;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -88,12 +88,11 @@ pub fn run(run: Run) -> Result<Ended, String> {
     let (events, sinking) = Events::start(Arc::new(clock), opening, sinks).map_err(|e| no_thread(&e))?;
     let clients = ClientThreads::start(&events, clients).map_err(|e| no_thread(&e))?;
     let truth = Observer::new(tags.iter().map(String::as_str));
-    let (shared, commands) = Shared::new(station, events, late, truth);
+    let (shared, commands) = Shared::new(station, events, late, Patience::of(&settings), truth);
     let shared = Arc::new(shared);
 
-    let drain = Actuator::longest_way(&settings);
     let watchdog = settings.watchdog.micros();
-    let watch = Watch { watchdog, max_faults: settings.max_faults, gated, drain };
+    let watch = Watch { watchdog, max_faults: settings.max_faults, gated };
     let (rescue, stand) = (actuator.take_rescue(), actuator.stand());
     let source_watch = capture::Watch {
         steady: settings.frame_timeout.micros(),
@@ -147,9 +146,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
         shared.commands.push(Command::Safe(Reason::Stopped));
     }
     // Parts on their way keep their gates and pulses; everything else ends at once.
-    shared.drain.store(true, Ordering::Relaxed);
-    let patience = drain.duration() + watchdog.duration() + Duration::from_secs(1);
-    let answered = actuation.is_some_and(|thread| outputs_answer(&thread, &shared, &stand, &signalled, patience, watchdog));
+    shared.drain.store(true, Ordering::Release);
+    let answered = actuation.is_some_and(|thread| outputs_answer(&thread, &shared, &stand, &signalled, watchdog));
     shared.over.store(true, Ordering::Relaxed);
     let ended = if stand.is_rescued() { Ended::Stuck } else { ended };
     let failed = match started {
@@ -203,28 +201,32 @@ fn no_thread(why: &std::io::Error) -> String {
     format!("the system gives no thread ({why}); allow more memory and processes: ulimit -v and -u, MemoryMax, TasksMax")
 }
 
-/// Waits for the outputs' thread, or for the rescue in its place; whether the thread answered. At most `patience`, and half of
-/// `watchdog` once the rescue has begun. A signal ends the parts that are still on their way: the outputs go safe.
+/// Waits for the outputs' thread, or for the rescue in its place; whether the thread answered. At most as long as parts are waited
+/// for, then `watchdog` and a second, and half of `watchdog` once the rescue has begun. A signal ends the parts that are still on
+/// their way: the outputs go safe.
 fn outputs_answer(
     thread: &JoinHandle<()>,
     shared: &Shared,
     stand: &Stand,
     signalled: &AtomicBool,
-    patience: Duration,
     watchdog: Micros,
 ) -> bool {
-    let mut end = std::time::Instant::now() + patience;
-    let (mut is_rescued, mut is_signalled) = (false, false);
+    let begin = shared.clock.now();
+    let own = watchdog.0 + 1_000_000;
+    let mut rescued: Option<Instant> = None;
+    let mut is_signalled = false;
     while !thread.is_finished() {
         if !is_signalled && signalled.load(Ordering::Relaxed) {
             is_signalled = true;
             shared.commands.push(Command::Safe(Reason::Stopped));
         }
-        if !is_rescued && stand.is_rescued() {
-            is_rescued = true;
-            end = end.min(std::time::Instant::now() + watchdog.duration() / 2);
+        let now = shared.clock.now();
+        if rescued.is_none() && stand.is_rescued() {
+            rescued = Some(now.plus(Micros(watchdog.0 / 2)));
         }
-        if shared.rescue_over.load(Ordering::Acquire) || std::time::Instant::now() >= end {
+        let end = shared.patience.over(begin, shared.belt.moved()).plus(Micros(own));
+        let end = rescued.map_or(end, |rescued| rescued.min(end));
+        if shared.rescue_over.load(Ordering::Acquire) || now >= end {
             return false;
         }
         std::thread::sleep(Duration::from_millis(2));

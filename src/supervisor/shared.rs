@@ -1,6 +1,6 @@
 //! What the threads of a run share: the station, and where its effects go: outputs, events, figures, the run's end.
 
-use super::actuation::{Command, CommandQueue, Commands};
+use super::actuation::{Command, CommandQueue, Commands, Patience};
 use super::capture::Exchange;
 use super::clock::SystemClock;
 use super::ended::{End, Ended};
@@ -26,6 +26,8 @@ pub(super) struct Belt {
     position: AtomicI64,
     /// The farthest since the outputs last looked.
     peak: AtomicI64,
+    /// When it last moved.
+    moved: AtomicU64,
 }
 
 impl Belt {
@@ -33,9 +35,16 @@ impl Belt {
         self.position.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set(&self, position: i64) {
-        self.position.store(position, Ordering::Relaxed);
-        self.peak.fetch_max(position, Ordering::Relaxed);
+    /// It has moved to `to`.
+    pub(super) fn set(&self, to: Moment) {
+        self.position.store(to.position, Ordering::Relaxed);
+        self.peak.fetch_max(to.position, Ordering::Relaxed);
+        self.moved.store(to.at.as_micros(), Ordering::Relaxed);
+    }
+
+    /// When it last moved.
+    pub(super) fn moved(&self) -> Instant {
+        Instant::from_micros(self.moved.load(Ordering::Relaxed))
     }
 
     /// The farthest position since this was last asked: a belt that has run back meanwhile has been there all the same.
@@ -92,6 +101,8 @@ pub(super) struct Shared {
     pub(super) shown: Mutex<Shown>,
     /// What a part without a verdict gets where outputs follow parts.
     pub(super) late: Option<Action>,
+    /// How long parts in flight are waited for at the end.
+    pub(super) patience: Patience,
     /// When the line's thread last beat.
     pub(super) beat: AtomicU64,
     /// When the outputs' thread last beat.
@@ -121,7 +132,13 @@ pub(super) struct Shared {
 impl Shared {
     /// What a run shares that is about to begin, and the end of its commands that the outputs' thread takes. The calling
     /// thread is woken when the run ends.
-    pub(super) fn new(station: Station, events: Arc<Events>, late: Option<Action>, truth: Observer) -> (Self, Commands) {
+    pub(super) fn new(
+        station: Station,
+        events: Arc<Events>,
+        late: Option<Action>,
+        patience: Patience,
+        truth: Observer,
+    ) -> (Self, Commands) {
         let clock = SystemClock;
         let (commands, taken) = CommandQueue::new();
         let beat = || AtomicU64::new(clock.now().as_micros());
@@ -136,6 +153,7 @@ impl Shared {
             station: Mutex::new(station),
             shown: Mutex::new(Shown::new(truth)),
             late,
+            patience,
             beat: beat(),
             outputs_beat: beat(),
             camera: AtomicBool::new(false),
@@ -163,8 +181,8 @@ impl Shared {
     pub(super) fn end(&self, why: Ended) {
         let first = self.ended.first(why);
         // Before anything stops, so that the outputs never see a stop that is none.
-        self.drain.fetch_or(first.lets_parts_pass(), Ordering::Relaxed);
-        self.exchange.stop.store(true, Ordering::Relaxed);
+        self.drain.fetch_or(first.lets_parts_pass(), Ordering::Release);
+        self.exchange.stop.store(true, Ordering::Release);
         self.waiting.unpark();
     }
 

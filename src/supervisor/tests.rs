@@ -1,6 +1,6 @@
 //! The outputs' thread beside threads that stand still, and what it tells of pulses.
 
-use super::actuation::{Actuator, Command, Commands, EdgeRules, Watch};
+use super::actuation::{Actuator, Command, Commands, EdgeRules, Patience, Watch};
 use super::ended::Ended;
 use super::run::own_outputs;
 use super::shared::Shared;
@@ -15,6 +15,7 @@ use crate::simulate::SimulatedClock;
 use crate::station::Station;
 use crate::supervisor::SystemClock;
 use crate::time::{Clock, Instant, Micros, Millis};
+use crate::triggers::{Input, Trigger, TriggerError};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -36,14 +37,21 @@ impl Output for Pin {
 
 /// A gate 200 ms behind its trigger with pulses of 50 ms, as it is before its threads start, and the pin's timeline.
 fn gate() -> (Shared, Commands, Actuator, Timeline) {
-    let text = "[line]\nmode = \"gate\"\nlate_ms = 60000\n[trigger]\nkind = \"stdin\"\n\
-        [outputs.gate]\nmode = \"pulse\"\nwidth_ms = 50\nwindow_ms = 60000\ndelay_ms = 200\non = [\"accept\"]\n";
+    gate_behind("[outputs.gate]\ndelay_ms = 200\n", |patience| patience)
+}
+
+/// The same with what `gate` says of the way to it, and another patience than its settings ask for.
+fn gate_behind(gate: &str, patient: fn(Patience) -> Patience) -> (Shared, Commands, Actuator, Timeline) {
+    let text = &format!(
+        "[line]\nmode = \"gate\"\nlate_ms = 60000\n[trigger]\nkind = \"stdin\"\n{gate}\
+         mode = \"pulse\"\nwidth_ms = 50\nwindow_ms = 60000\non = [\"accept\"]\n"
+    );
     let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good] };
     let settings = Settings::parse(text, "test", tags).unwrap();
     let station = Station::new(settings.station(Task::Multiclass, 0)).unwrap();
     let events = Arc::new(Events::kept(Arc::new(SystemClock)));
     let (late, _) = settings.routing(Task::Multiclass).late();
-    let (shared, commands) = Shared::new(station, events, late, Observer::default());
+    let (shared, commands) = Shared::new(station, events, late, patient(Patience::of(&settings)), Observer::default());
     let timeline = Timeline::default();
     let pin = |_: &_| Ok(Box::new(Pin(timeline.clone())) as Box<dyn Output>);
     let actuator = Actuator::open(&settings.outputs, 0, late, EdgeRules::of(&settings), pin).unwrap();
@@ -56,7 +64,7 @@ fn gate() -> (Shared, Commands, Actuator, Timeline) {
 fn a_thread_that_stops_within_every_lock_delays_no_edge_and_no_way_to_safety() {
     let (shared, commands, actuator, timeline) = gate();
     let clock = SystemClock;
-    let watch = Watch { watchdog: Micros(600_000), max_faults: 10, gated: false, drain: Micros(1) };
+    let watch = Watch { watchdog: Micros(600_000), max_faults: 10, gated: false };
     let trigger = clock.now();
     for (part, after) in [(1, 0), (2, 100_000)] {
         let trigger = Moment::at(trigger.plus(Micros(after)));
@@ -207,10 +215,85 @@ fn a_pulse_under_way_when_the_line_goes_safe_is_cut_at_once_with_its_part_and_no
 #[test]
 fn the_outputs_see_the_farthest_position_since_they_last_looked() {
     let belt = super::shared::Belt::default();
+    let to = |position| Moment { at: Instant::default(), position };
     for position in [5, 8, 6] {
-        belt.set(position);
+        belt.set(to(position));
     }
     assert_eq!((belt.take_peak(), belt.take_peak(), belt.position()), (8, 6, 6));
-    belt.set(4);
+    belt.set(to(4));
     assert_eq!((belt.take_peak(), belt.take_peak()), (6, 4));
+}
+
+/// A gate five encoder counts behind its trigger, on a line that gives a belt 0.3 s to move again.
+fn gate_by_belt() -> (Shared, Commands, Actuator, Timeline) {
+    let text = "[encoder]\nchip = \"header\"\na = 22\n[outputs.gate]\ndelay_counts = 5\n";
+    gate_behind(text, |patience| Patience { stands: patience.stands.map(|_| Micros(300_000)), ..patience })
+}
+
+/// The belt goes on by one count each 0.1 s, `counts` times.
+fn drive(shared: &Shared, counts: i64) {
+    for position in 1..=counts {
+        std::thread::sleep(Millis(100).micros().duration());
+        let moment = Moment { at: shared.clock.now(), position };
+        shared.belt.set(moment);
+        shared.commands.wake();
+        shared.step(crate::station::Input::Belt(moment));
+    }
+}
+
+/// At a run's end what waited for the belt had a minute, whether the belt moved or not.
+#[test]
+fn a_part_that_goes_by_the_belt_is_waited_for_as_long_as_that_moves() {
+    for (counts, given_up) in [(5, 0), (3, 1), (0, 1)] {
+        let (shared, commands, actuator, timeline) = gate_by_belt();
+        let watch = Watch { watchdog: Micros(60_000_000), max_faults: 10, gated: false };
+        let begin = shared.clock.now();
+        shared.commands.push(Command::Open { part: PartId(1), trigger: Moment::at(begin), touching: false });
+        shared.commands.push(Command::Verdict { part: PartId(1), calls: 1 });
+        shared.end(Ended::TriggerEnded);
+        std::thread::scope(|scope| {
+            scope.spawn(|| drive(&shared, counts));
+            own_outputs(actuator, commands, &shared, watch);
+        });
+        let took = shared.clock.now().since(begin);
+        let fired = timeline.lock().unwrap().iter().filter(|(_, state)| *state == State::Active).count() as u64;
+        assert_eq!((shared.events.counters().figures().given_up, fired), (given_up, 1 - given_up), "{counts} counts");
+        // It stood for 0.3 s after its last count, and pulses had half a second more.
+        let least = Micros(if given_up > 0 { counts as u64 * 100_000 + 800_000 } else { 500_000 });
+        assert!(took >= least && took < Micros(20_000_000), "{counts} counts: {took:?}, at least {least:?}");
+    }
+}
+
+/// Nothing comes but the input's end.
+struct Ends(bool);
+
+impl Trigger for Ends {
+    fn next(&mut self, timeout: std::time::Duration) -> Result<Option<Input>, TriggerError> {
+        std::thread::sleep(timeout);
+        Ok((!std::mem::replace(&mut self.0, true)).then_some(Input::Ended))
+    }
+}
+
+/// A part whose deadline goes by the belt has no end while that stands still: the run waited for it for ever.
+#[test]
+fn a_trigger_that_ends_ends_the_run_also_while_the_belt_stands_still() {
+    for (counts, ended) in [(5, 1), (2, 0)] {
+        let (shared, commands, actuator, _) = gate_by_belt();
+        drop((commands, actuator));
+        shared.trigger(shared.clock.now(), Some(0));
+        let begin = shared.clock.now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                drive(&shared, counts);
+                while shared.ended.why().is_none() {
+                    std::thread::sleep(Millis(5).micros().duration());
+                }
+                shared.over.store(true, Ordering::Relaxed);
+            });
+            super::inputs::watch(Box::new(Ends(false)), &shared);
+        });
+        let (took, figures) = (shared.clock.now().since(begin), shared.events.counters().figures());
+        assert_eq!((shared.ended.why(), figures.triggers, figures.parts), (Some(Ended::TriggerEnded), 1, ended));
+        assert!(took >= Micros(500_000) && took < Micros(20_000_000), "{took:?}");
+    }
 }

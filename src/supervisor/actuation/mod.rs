@@ -2,12 +2,14 @@
 //!
 //! Runs no model code and reads no clock; [`Actuator`] is told the time, `thread` gives it one.
 
+mod patience;
 mod queue;
 mod realtime;
 mod rescue;
 mod stand;
 mod thread;
 
+pub(super) use patience::Patience;
 pub use queue::{CAPACITY, Command, CommandQueue, Commands};
 pub use rescue::Rescue;
 use rescue::Second;
@@ -416,22 +418,5 @@ impl Actuator {
     /// Time from when an edge was due to when it was done, in microseconds.
     pub fn jitter(&self) -> &Percentiles {
         &self.jitter
-    }
-
-    /// The longest time from a part's trigger until all its pulses have ended and it was seen behind its gate, with half a
-    /// second to spare; a minute where the belt's speed decides.
-    pub fn longest_way(settings: &Settings) -> Micros {
-        const SPARE: u64 = 500_000;
-        const ANY_BELT: u64 = 60_000_000;
-        let way = |o: &OutputSettings| {
-            let delay = o.delay.due(Moment::default()).map_or(ANY_BELT, |at| at.as_micros());
-            let width = match o.mode {
-                Mode::Pulse(width) => width.micros().0,
-                Mode::Level | Mode::Latched => 0,
-            };
-            delay + width
-        };
-        let seen = settings.confirm.map_or(0, |c| c.within.0);
-        Micros(settings.outputs.iter().map(way).max().unwrap_or(0) + seen + SPARE)
     }
 }

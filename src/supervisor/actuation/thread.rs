@@ -20,8 +20,6 @@ pub(in crate::supervisor) struct Watch {
     pub(in crate::supervisor) max_faults: u32,
     /// Whether parts are timed, so that priority matters.
     pub(in crate::supervisor) gated: bool,
-    /// Longest time that parts and pulses in flight are given at a run's end.
-    pub(in crate::supervisor) drain: Micros,
 }
 
 /// Runs until the run ends and nothing is in flight, or the line missed its beat.
@@ -41,6 +39,10 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Com
     let (clock, events) = (&shared.clock, &*shared.events);
     let mut end: Option<Instant> = None;
     loop {
+        // Before commands are taken: whoever set them had given all of them. The end is set before the stop, so no stop is seen
+        // without its end: `ready` would go and come again.
+        let stopped = shared.exchange.stop.load(Ordering::Acquire);
+        let draining = shared.drain.load(Ordering::Acquire);
         let now = clock.now();
         shared.outputs_beat.store(now.as_micros(), Ordering::Relaxed);
         let next = actuator.next_due();
@@ -60,9 +62,7 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Com
             command = None;
         }
         let beat = Instant::from_micros(shared.beat.load(Ordering::Relaxed));
-        let stopped = shared.exchange.stop.load(Ordering::Relaxed);
         let alive = clock.now().since(beat) <= watch.watchdog;
-        let draining = shared.drain.load(Ordering::Relaxed);
         actuator.set_health(Health { alive: draining || alive && !stopped, camera: shared.camera.load(Ordering::Relaxed) });
         actuator.tick(shared.belt.take_peak(), clock, events);
         if actuator.stand.is_rescued() {
@@ -70,8 +70,14 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Com
             return;
         }
         if draining {
-            let end = *end.get_or_insert(clock.now().plus(watch.drain));
-            if !actuator.is_busy() || clock.now() >= end {
+            let end = *end.get_or_insert(clock.now());
+            if !actuator.is_busy() {
+                return;
+            }
+            if clock.now() >= shared.patience.over(end, shared.belt.moved()) {
+                let parts = actuator.in_flight();
+                let why = if shared.patience.stands.is_some() { "the belt stands still" } else { "their time is over" };
+                events.note(&format_args!("{parts} parts on their way at the run's end are given up: {why}"));
                 return;
             }
         }
