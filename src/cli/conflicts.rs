@@ -6,8 +6,12 @@ use crate::line::{CalledBy, GateLine, Travel};
 use crate::outputs::Backend;
 use crate::settings::{Drive, LineMode, OutputSettings, Settings};
 use crate::sources::SourceSpec;
+use crate::time::Micros;
 use crate::triggers::{GpioInputs, Role, TriggerSpec};
 use std::path::PathBuf;
+
+/// The shortest time from camera to gate in which a verdict could be made, by the fastest camera and model.
+const LEAST_WAY: Micros = Micros(2000);
 
 /// One thing that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,11 @@ pub(super) enum Conflict {
     },
     /// A part is at a gate before it is before the camera.
     CameraBehindGate {
+        /// The output.
+        output: String,
+    },
+    /// A part is at a gate before any verdict can be made of it.
+    NoTimeForVerdict {
         /// The output.
         output: String,
     },
@@ -42,6 +51,8 @@ pub(super) enum Conflict {
         pin: String,
         /// What uses it.
         uses: [String; 2],
+        /// The tables that say so.
+        tables: [String; 2],
     },
     /// One file is written by two.
     SameFile {
@@ -65,6 +76,12 @@ impl std::fmt::Display for Conflict {
                 "output {output}: a part is at its gate before it is before the camera; make its delay longer than [trigger] \
                  to_camera, or move the camera"
             ),
+            Self::NoTimeForVerdict { output } => write!(
+                f,
+                "output {output}: its gate is less than {} ms behind the camera, where no verdict can be there by then, so every \
+                 part gets the late action; make its delay as long as the part needs from the trigger to this gate",
+                LEAST_WAY.0 / 1000
+            ),
             Self::DeadlineIgnoresBelt { output } => write!(
                 f,
                 "output {output}: its delay goes by the belt, but [trigger] deadline_ms by the clock, so a belt that stands still \
@@ -82,7 +99,7 @@ impl std::fmt::Display for Conflict {
             Self::StdinTwice => f.write_str(
                 "standard input is both source and trigger; give one of them a socket, a FIFO (y4m:PATH) or a line of its own",
             ),
-            Self::SamePin { pin, uses: [a, b] } => write!(f, "{pin} is used twice: as {a} and as {b}; choose another line"),
+            Self::SamePin { pin, uses: [a, b], .. } => write!(f, "{pin} is used twice: as {a} and as {b}; choose another line"),
             Self::SameFile { file, writers: [a, b] } => {
                 write!(f, "{} is written by both {a} and {b}; give each a file of its own", file.display())
             }
@@ -99,13 +116,14 @@ impl Conflict {
             Self::NothingRejects { output } => {
                 vec!["decide".into(), "tags".into(), "line".into(), own(output)]
             }
-            Self::CameraBehindGate { output } | Self::DeadlineIgnoresBelt { output } => {
+            Self::CameraBehindGate { output } | Self::NoTimeForVerdict { output } | Self::DeadlineIgnoresBelt { output } => {
                 vec!["trigger".into(), "line".into(), own(output)]
             }
             Self::Drawn { .. } => of(&["source"]),
             Self::NoJitter => of(&["trigger", "line"]),
             Self::StdinTwice => of(&["trigger", "source"]),
-            Self::SamePin { .. } | Self::SameFile { .. } => Vec::new(),
+            Self::SamePin { tables, .. } => tables.to_vec(),
+            Self::SameFile { .. } => Vec::new(),
         }
     }
 }
@@ -120,6 +138,8 @@ pub(super) fn conflicts(settings: &Settings, has_distance: bool) -> Vec<Conflict
         }
         if is_before_camera(settings, output) {
             found.push(Conflict::CameraBehindGate { output: name() });
+        } else if is_at_camera(settings, output) {
+            found.push(Conflict::NoTimeForVerdict { output: name() });
         }
     }
     let by_belt = |o: &&OutputSettings| {
@@ -168,12 +188,22 @@ fn is_before_camera(settings: &Settings, output: &OutputSettings) -> bool {
         }
 }
 
+/// Whether a part is at this output's gate before a frame of it can have been exposed, read out and classified.
+fn is_at_camera(settings: &Settings, output: &OutputSettings) -> bool {
+    let is_gate = settings.mode != LineMode::State && matches!(output.drive, Drive::Calls(_));
+    match (settings.part.to_camera, output.delay) {
+        (Travel::Time(camera), Travel::Time(gate)) => is_gate && gate.0 < camera.0 + LEAST_WAY.0,
+        _ => false,
+    }
+}
+
 /// A GPIO line as device.toml states it, and what it is used as.
 struct Use {
     chip: String,
     line: String,
     shown: String,
     what: String,
+    table: String,
 }
 
 fn uses(settings: &Settings) -> Vec<Use> {
@@ -183,21 +213,28 @@ fn uses(settings: &Settings) -> Vec<Use> {
             Backend::Rppal { pin } => (gpio::HEADER.into(), pin.to_string()),
             Backend::Simulated => return None,
         };
-        Some(Use { chip, line, shown: o.backend.to_string(), what: format!("output \"{}\"", o.name) })
+        Some(Use {
+            chip,
+            line,
+            shown: o.backend.to_string(),
+            what: format!("output \"{}\"", o.name),
+            table: format!("outputs.{}", o.name),
+        })
     };
     let role = |role: Role| match role {
-        Role::Trigger => "[trigger]",
-        Role::EncoderA => "channel a of [encoder]",
-        Role::EncoderB => "channel b of [encoder]",
-        Role::Acknowledge => "[acknowledge]",
-        Role::Confirm => "[confirm]",
+        Role::Trigger => ("[trigger]", "trigger"),
+        Role::EncoderA => ("channel a of [encoder]", "encoder"),
+        Role::EncoderB => ("channel b of [encoder]", "encoder"),
+        Role::Acknowledge => ("[acknowledge]", "acknowledge"),
+        Role::Confirm => ("[confirm]", "confirm"),
     };
     let inputs = |g: &GpioInputs| {
         let one = |(r, l): &(Role, gpio::InputLine)| Use {
             chip: g.chip.clone(),
             line: l.line.clone(),
             shown: format!("gpiochip {} line {}", g.chip, l.line),
-            what: role(*r).into(),
+            what: role(*r).0.into(),
+            table: role(*r).1.into(),
         };
         g.lines.iter().map(one).collect::<Vec<_>>()
     };
@@ -213,7 +250,11 @@ fn same_pins(settings: &Settings) -> Vec<Conflict> {
         for b in &uses[i + 1..] {
             if gpio::is_same((&a.chip, &a.line), (&b.chip, &b.line)) {
                 let pin = if a.shown == b.shown { a.shown.clone() } else { format!("{}, or {},", a.shown, b.shown) };
-                found.push(Conflict::SamePin { pin, uses: [a.what.clone(), b.what.clone()] });
+                found.push(Conflict::SamePin {
+                    pin,
+                    uses: [a.what.clone(), b.what.clone()],
+                    tables: [a.table.clone(), b.table.clone()],
+                });
             }
         }
     }

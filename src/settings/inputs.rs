@@ -93,13 +93,17 @@ pub(super) fn trigger(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_e
         }),
         ("socket", |t, inputs| {
             let name = |t: &mut Table<'_>, key| t.has(key).then(|| t.required(key));
-            inputs.push(TriggerSpec::Socket(SocketSpec {
+            let socket = SocketSpec {
                 path: t.required("path").into(),
                 mode: permissions(t),
                 owner: name(t, "owner"),
                 group: name(t, "group"),
                 max_jitter: max_jitter(t),
-            }));
+            };
+            if let Some(why) = socket.check_path().err().filter(|_| t.has("path")) {
+                t.problem("path", why);
+            }
+            inputs.push(TriggerSpec::Socket(socket));
             TriggerKind::Input
         }),
     ];
@@ -134,10 +138,12 @@ pub(super) fn confirm(
         return None;
     }
     let mut t = root.table("confirm");
+    let is_stated = t.has("output");
     let name = t.required("output");
     let found = outputs.iter().position(|o| o.name == name);
     let pulses = |o: &OutputSettings| matches!((&o.drive, o.mode), (Drive::Calls(_), Mode::Pulse(_)));
     match found.map(|i| &outputs[i]) {
+        None if !is_stated => {}
         None => t.problem("output", format!("there is no [outputs.{name}]; name the output whose pulses throw parts out")),
         Some(o) if !pulses(o) => {
             t.problem("output", format!("{name} gives no pulse for single parts; name one with mode = \"pulse\""));
@@ -146,10 +152,16 @@ pub(super) fn confirm(
     }
     let within = Millis(t.integer("within_ms", 200, 1..=60_000) as u32).micros();
     let has_words = inputs.iter().any(|i| matches!(i, TriggerSpec::Stdin { .. } | TriggerSpec::Socket(_)));
-    if t.has("line") || t.has("chip") || !has_words {
+    let on_line = t.has("line") || t.has("chip");
+    if on_line {
         let slope = slope(&mut t);
         let line = input_line(&mut t, "line", slope, 1);
         add_line(inputs, t.required("chip"), Role::Confirm, line);
+    } else if !has_words {
+        let why = "nothing is seen behind the gate: state the chip and line of an input there, or a [trigger] of kind stdin or \
+            socket, whose word \"confirm\" it then is";
+        t.problem("", format!("confirm: {why}"));
+        t.allow_all();
     }
     Some(ConfirmRules { line: found? as u8, within })
 }

@@ -176,7 +176,9 @@ pub(super) fn outputs(
     for name in tables.names() {
         let mut t = tables.table(&name);
         let SafeLine { backend, polarity, safe, log, .. } = safe_line(name.clone(), &mut t);
-        let same_pin = |o: &OutputSettings| backend != Backend::Simulated && o.backend == backend;
+        // A place that is not stated is a problem already, and nobody else's.
+        let is_stated = !["chip", "line", "pin"].iter().any(|key| t.is_wrong(key));
+        let same_pin = |o: &OutputSettings| backend.is_pin() && is_stated && o.backend == backend;
         let same_file =
             |o: &OutputSettings| log.is_some() && o.log.as_ref().map(|l| &l.path) == log.as_ref().map(|l| &l.path);
         if let Some(other) = outputs.iter().find(|o| same_pin(o) || same_file(o)) {
@@ -195,7 +197,7 @@ pub(super) fn outputs(
             }
             match mode {
                 Mode::Pulse(width) => {
-                    let stated = t.integer("window_ms", (edges.window(width).0 / 1000) as i64, 0..=TEN_MINUTES_MS);
+                    let stated = t.integer("window_ms", (edges.window(width).0 / 1000).max(1) as i64, 1..=TEN_MINUTES_MS);
                     let stated = if t.has("window_ms") { Millis(stated as u32).micros() } else { edges.window(width) };
                     window = stated.max(edges.late);
                 }
@@ -215,6 +217,14 @@ pub(super) fn outputs(
             }
             let way = travel(&mut t, "delay", 0, has_encoder);
             delay = if gated { way } else { Travel::NONE };
+        } else {
+            for key in ["mode", "width_ms", "window_ms", "delay_ms", "delay_counts"] {
+                if t.has(key) {
+                    let why =
+                        "belongs to an output that parts move; what this one shows has no gate and no width, so remove it";
+                    t.problem(key, why.into());
+                }
+            }
         }
         outputs.push(OutputSettings { name, backend, log, polarity, safe, mode, delay, window, drive });
     }

@@ -160,6 +160,11 @@ impl<'t> Table<'t> {
         self.shared.problems.borrow_mut().push((at, why));
     }
 
+    /// Whether a problem of the value of `key` was found.
+    pub(super) fn is_wrong(&self, key: &str) -> bool {
+        self.shared.wrong.borrow().contains(&self.key_path(key))
+    }
+
     /// Remembers a problem at a place.
     pub(super) fn problem_at(&self, at: Range<usize>, why: String) {
         self.shared.wrong.borrow_mut().insert(self.path.clone());
@@ -285,7 +290,10 @@ impl Drop for Table<'_> {
             if self.known.contains(key_text) {
                 continue;
             }
-            let near = self.known.iter().min_by_key(|k| distance(k, key_text)).filter(|k| distance(k, key_text) <= 3);
+            // A short word is not near another only because both are short.
+            let farthest = (key_text.len() / 2).min(3);
+            let near = self.known.iter().min_by_key(|k| distance(k, key_text));
+            let near = near.filter(|k| distance(k, key_text) <= farthest);
             let mend = match near {
                 Some(k) => format!("did you mean \"{k}\"?"),
                 None => format!("expected {}", self.known.iter().cloned().collect::<Vec<_>>().join(", ")),

@@ -185,7 +185,8 @@ fn a_confirmation_names_an_output_with_pulses_and_an_input_of_its_own_or_words()
     let TriggerSpec::Gpio(input) = &own.inputs[0] else { panic!("{:?}", own.inputs) };
     assert!(matches!(input.lines[..], [(crate::triggers::Role::Confirm, _)]), "{input:?}");
     for (text, told) in [
-        (gate("barrier", "pulse"), "confirm.chip: is missing"),
+        (gate("barrier", "pulse"), "confirm: nothing is seen behind the gate: state the chip and line"),
+        (format!("{}line = 3\n", gate("barrier", "pulse")), "confirm.chip: is missing"),
         (gate("stdin", "latched"), "reject gives no pulse"),
         (gate("stdin", "pulse").replace("output = \"reject\"", "output = \"rejct\""), "there is no [outputs.rejct]"),
     ] {
@@ -193,6 +194,39 @@ fn a_confirmation_names_an_output_with_pulses_and_an_input_of_its_own_or_words()
         assert!(problems.iter().any(|p| p.contains(told)), "{problems:?}");
     }
     assert_eq!(parse("").unwrap().confirm, None);
+}
+
+/// A key that was missing brought messages about what rests on it, and a strange one was likened to any short word.
+#[test]
+fn one_missing_or_strange_key_is_one_problem_that_says_what_to_do() {
+    let gate = "[line]\nmode = \"gate\"\n[outputs.gate]\nmode = \"pulse\"\ndelay_ms = 900\non = [\"reject\"]\n";
+    let lamp = |on: &str, key: &str| format!("{gate}[outputs.lamp]\non = [\"{on}\"]\n{key}\n");
+    let socket = |path: &str| format!("[trigger]\nkind = \"socket\"\npath = \"{path}\"\n");
+    let at_most = "p".repeat(107);
+    for good in [gate.into(), lamp("fault", "active = \"low\""), lamp("trigger", "width_ms = 3"), socket(&at_most)] {
+        assert!(parse(&good).is_ok(), "{good}: {:?}", parse(&good));
+    }
+    let gone = "belongs to an output that parts move; what this one shows has no gate and no width, so remove it";
+    for (text, told) in [
+        (format!("{gate}[confirm]\nchip = \"header\"\nline = 3\n"), "confirm.output: is missing"),
+        (format!("{gate}[confirm]\noutput = \"gate\"\n"), "confirm: nothing is seen behind the gate"),
+        (lamp("fault", "mode = \"pulse\""), &format!("outputs.lamp.mode: {gone}")),
+        (lamp("ready", "width_ms = 9"), &format!("outputs.lamp.width_ms: {gone}")),
+        (lamp("busy", "delay_ms = 9"), &format!("outputs.lamp.delay_ms: {gone}")),
+        (lamp("heartbeat", "window_ms = 9"), &format!("outputs.lamp.window_ms: {gone}")),
+        (lamp("fault", "peer = 9"), "unknown key \"outputs.lamp.peer\"; expected "),
+        (lamp("trigger", "mode = \"level\""), "outputs.lamp.mode: \"level\", expected pulse"),
+        (gate.replace("delay_ms", "window_ms = 0\ndelay_ms"), "outputs.gate.window_ms: 0, expected 1..=600000"),
+        (socket(""), "trigger.path: is empty, expected the path of a socket"),
+        (socket("a\\u0000b"), "trigger.path: holds a zero byte"),
+        (socket(&format!("{at_most}p")), "trigger.path: 108 bytes, expected at most 107"),
+    ] {
+        let problems = parse(&text).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(told), "{told}: {problems:?}");
+    }
+    let two = "backend = \"gpiochip\"\non = [\"accept\"]\n";
+    let problems = parse(&format!("[outputs.a]\n{two}[outputs.b]\n{two}")).unwrap_err();
+    assert!(problems.len() == 4 && problems.iter().all(|p| p.ends_with(": is missing")), "{problems:?}");
 }
 
 /// Parts between trigger and gate when the program starts or the line went safe pass the gate, and nobody was told.

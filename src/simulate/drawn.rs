@@ -38,7 +38,7 @@ pub const VALUES: &[(&str, &[&str])] = &[
     ("outputs", &["1", "2..3", "4..6"]),
     ("outputs.mode", &["level", "pulse", "latched"]),
     ("outputs.width_ms", &["1..20", "20..100", "100..500"]),
-    ("outputs.window_ms", &["default", "0..50", "50..500"]),
+    ("outputs.window_ms", &["default", "1..50", "50..500"]),
     ("outputs.delay_ms", &["80..400", "400..1500", "1500..5000"]),
     ("outputs.delay_counts", &["80..400 ms", "400..1500 ms", "1500..5000 ms"]),
     ("outputs.safe", &["active", "inactive"]),
@@ -329,7 +329,7 @@ fn pulse(h: &mut Hand) -> String {
     };
     let window = match h.value("outputs.window_ms") {
         0 => String::new(),
-        1 => format!("window_ms = {}\n", h.within(0, 50)),
+        1 => format!("window_ms = {}\n", h.within(1, 50)),
         _ => format!("window_ms = {}\n", h.within(50, 500)),
     };
     format!("width_ms = {width}\n{window}")

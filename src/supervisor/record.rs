@@ -31,13 +31,19 @@ impl Recorder {
     /// Makes the folder and writes which bundle it belongs to. `cap`: bytes of frames that are kept at most. Refuses a folder
     /// that holds a run already.
     pub fn new(folder: PathBuf, cap: u64, bundle_sha256: &str) -> std::io::Result<Self> {
-        std::fs::create_dir_all(&folder)?;
+        std::fs::create_dir_all(&folder).map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => std::io::Error::new(
+                e.kind(),
+                "is no folder, or lies in what is none; name a folder, which is made if need be",
+            ),
+            kind => std::io::Error::new(kind, format!("cannot be made: {e}; name a folder in a place that can be written")),
+        })?;
         let mark = write_new(&folder.join(MARK), format!("{bundle_sha256}\n").as_bytes());
         mark.map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => {
                 std::io::Error::new(e.kind(), "holds a recorded run already; name a folder of its own for each run")
             }
-            _ => e,
+            kind => std::io::Error::new(kind, format!("cannot be written: {e}; change its owner or name another folder")),
         })?;
         Ok(Self { folder, cap })
     }

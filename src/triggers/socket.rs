@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Most bytes of a socket's path: the kernel's address holds 108, the zero at its end included (unix(7)).
+const LONGEST_PATH: usize = 107;
+
 /// Where a socket is and who may send to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketSpec {
@@ -59,6 +62,19 @@ fn number(name: &str, table: &str) -> Result<u32, String> {
 }
 
 impl SocketSpec {
+    /// Says what is wrong with the path itself, wherever it leads.
+    pub fn check_path(&self) -> Result<(), String> {
+        let bytes = self.path.as_os_str().as_encoded_bytes();
+        match bytes.len() {
+            0 => Err("is empty, expected the path of a socket".into()),
+            _ if bytes.contains(&0) => Err("holds a zero byte, expected the path of a socket".into()),
+            1..=LONGEST_PATH => Ok(()),
+            n => Err(format!(
+                "{n} bytes, expected at most {LONGEST_PATH}, the kernel's limit for sockets; choose a shorter path"
+            )),
+        }
+    }
+
     fn owners(&self) -> Result<[Option<u32>; 2], String> {
         let of = |name: &Option<String>, table| name.as_ref().map(|n| number(n, table)).transpose();
         Ok([of(&self.owner, "/etc/passwd")?, of(&self.group, "/etc/group")?])

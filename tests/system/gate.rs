@@ -54,17 +54,17 @@ fn each_part_fires_its_own_gate_at_trigger_plus_delay_with_others_in_between() {
 
 #[test]
 fn a_part_without_a_verdict_in_time_gets_the_late_action_at_its_gate() {
-    // No frame can be exposed after the trigger and classified within a millisecond. The conveyor's barrier is told with the
+    // No frame can be exposed after the trigger and classified within two milliseconds. The conveyor's barrier is told with the
     // frame that shows it, later than any window but a wide one.
     let text = "[source]\nopen = \"conveyor?seed=21&speed=1600\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\n\
-         deadline_ms = 1000\n[outputs.reject_gate]\nmode = \"pulse\"\nwidth_ms = 20\nwindow_ms = 5000\ndelay_ms = 1\non = [\"reject\"]\n\
-         [outputs.good]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 1\non = [\"accept\"]\n";
+         deadline_ms = 1000\n[outputs.reject_gate]\nmode = \"pulse\"\nwidth_ms = 20\nwindow_ms = 5000\ndelay_ms = 2\non = [\"reject\"]\n\
+         [outputs.good]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 2\non = [\"accept\"]\n";
     let all = run(&settings("late", text), &["--parts", "3"]);
     assert_eq!(summary(&all)["late"], 3);
     assert!(of(&all, "edge").iter().all(|e| e["line"] == "reject_gate"));
     for part in of(&all, "part") {
         assert_eq!((part["late"].as_bool(), part["action"].as_str()), (Some(true), Some("reject")), "{part}");
-        assert_eq!(at(call(&all, at(part, "part")), "scheduled"), at(part, "trigger") + 1000);
+        assert_eq!(at(call(&all, at(part, "part")), "scheduled"), at(part, "trigger") + 2000);
     }
     assert!(of(&all, "fault").iter().any(|f| f["kind"] == "late" && f["action"] == "reject"));
 }

@@ -48,6 +48,21 @@ fn a_folder_that_holds_a_run_is_refused_and_stays_as_it_is() {
     assert_eq!(files(&other, ".rgb").len(), 3);
 }
 
+/// What is no folder was told as "File exists (os error 17)".
+#[test]
+fn what_is_no_folder_is_refused_in_words() {
+    let (kept, settings) = frames("record-no-folder");
+    std::fs::write(&kept, "a file").unwrap();
+    for place in [Path::new("/dev/null"), &kept, &kept.join("below")] {
+        let out = run(&settings, place, &["--parts", "3"]);
+        let why = format!("--record {}: is no folder, or lies in what is none; name a folder", place.display());
+        assert!(out.status.code() == Some(2) && stderr(&out).contains(&why), "{}", stderr(&out));
+    }
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "a file");
+    let out = run(&settings, &kept.with_file_name("new").join("below"), &["--parts", "3"]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+}
+
 #[test]
 fn what_is_kept_ends_at_the_cap_and_the_line_goes_on() {
     let (kept, settings) = frames("record-cap");
