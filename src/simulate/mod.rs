@@ -7,6 +7,7 @@
 
 mod belt;
 pub mod drawn;
+mod fault;
 pub mod ledger;
 mod motion;
 pub mod naive;
@@ -17,7 +18,7 @@ mod status;
 mod tests;
 pub mod view;
 
-pub use belt::Fault;
+pub use fault::Fault;
 pub use motion::Moves;
 pub use random::Quantile;
 pub use site::ModelTag;

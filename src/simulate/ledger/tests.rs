@@ -3,6 +3,7 @@
 use super::super::ModelTag;
 use super::*;
 use crate::decide::Role;
+use std::collections::BTreeMap;
 
 const fn ms(n: u64) -> Instant {
     Instant::from_micros(n * 1000)

@@ -1,0 +1,117 @@
+//! The camera and the model: what each frame shows, when it is there, what is lost, damaged or frozen, and what scores it gets.
+
+use super::{Frame, Kind, Simulated, Working};
+use crate::fault::Reason;
+use crate::frame::{CapturedAt, Fingerprint, TimedBy};
+use crate::head::Score;
+use crate::random::Random;
+use crate::simulate::fault::Fault;
+use crate::simulate::ledger::{Answer, Noted};
+use crate::station::Input;
+use crate::time::{Instant, Micros};
+
+impl Simulated<'_> {
+    /// How long the line goes without a frame.
+    pub(super) fn patience(&self) -> Micros {
+        Micros(self.settings.frame_timeout.micros().0 + 1)
+    }
+
+    pub(super) fn no_frame(&mut self, reason: Reason, now: Instant) {
+        self.ledger.note(now, Noted::Camera(false));
+        self.camera = (false, now);
+        self.step_alone(Input::NoFrame(reason));
+    }
+
+    pub(super) fn expose(&mut self, now: Instant) {
+        self.belt.exposures += 1;
+        // Counted from the start, so that 30 frames a second do not drift by a third of a microsecond each.
+        self.belt.next_exposure =
+            Instant::from_micros(1_000_000 + self.belt.exposures * 1_000_000 / self.script.fps.max(1) as u64);
+        if self.strikes(Fault::CameraGone) {
+            self.count(Fault::CameraGone);
+            self.belt.gone_until = now.plus(Micros(self.belt.random.range(200_000, 3_000_000) as u64));
+        }
+        let lost = self.strikes(Fault::FrameLost);
+        let corrupt = self.strikes(Fault::FrameCorrupt);
+        if now < self.belt.gone_until {
+            return;
+        }
+        if lost {
+            return self.count(Fault::FrameLost);
+        }
+        if corrupt {
+            self.count(Fault::FrameCorrupt);
+        }
+        let arrival = now.plus(self.script.arrival.draw(&mut self.belt.random));
+        let arrival = self.arrivals.back().map_or(arrival, |(last, _)| arrival.max(*last));
+        // How long a part has been before the camera; by counts nobody knows, and it is in view.
+        let since = |came: &Result<Instant, i64>| match came {
+            Ok(at) => (*at <= now).then(|| now.since(*at)),
+            Err(count) => (self.belt.motion.position(now) >= *count).then_some(Micros(0)),
+        };
+        let before = self.belt.passed.iter().rev().find_map(|(came, kind)| Some((since(came)?, *kind)));
+        let shown = before.filter(|(since, _)| *since < self.script.in_view).map(|(_, kind)| kind);
+        let (scores, beyond) = self.scores(shown);
+        let mut frame = Frame { exposed: now, image: self.belt.exposures, scores, beyond, corrupt };
+        if self.strikes(Fault::Frozen) {
+            self.count(Fault::Frozen);
+            let until = now.plus(Micros(self.belt.random.range(1000, 2_000_000) as u64));
+            self.belt.frozen = Some((until, frame.clone()));
+        }
+        if let Some((_, stuck)) = self.belt.frozen.as_ref().filter(|(until, _)| now < *until) {
+            frame = Frame { exposed: now, corrupt, ..stuck.clone() };
+        }
+        self.arrivals.push_back((arrival, frame));
+    }
+
+    /// What the model will say of a frame: mostly its part's tag for sure, now and then doubtful, near a threshold, or wrong.
+    pub(super) fn scores(&self, shown: Option<Kind>) -> (Vec<u16>, bool) {
+        let Some(kind) = shown else { return (vec![900; self.tags as usize], false) };
+        let mut r = Random::new(kind.seed, self.belt.exposures);
+        let sure = r.range(0, 9) < 8;
+        let score = |r: &mut Random, t: u16| match (sure, t == kind.tag) {
+            (true, true) => r.range(52_000, 65_535) as u16,
+            (true, false) => r.range(0, 9000) as u16,
+            (false, _) => r.range(0, 65_535) as u16,
+        };
+        let scores = (0..self.tags).map(|t| score(&mut r, t)).collect();
+        (scores, kind.foreign && r.range(0, 9) > 0)
+    }
+
+    pub(super) fn frame(&mut self, frame: Frame, now: Instant) {
+        if frame.corrupt {
+            return self.no_frame(Reason::Corrupt, now);
+        }
+        self.camera = (true, now);
+        let captured_at = CapturedAt::Exposure { at: frame.exposed, uncertainty: Micros(0), by: TimedBy::Shown };
+        let print = self.compares_images.then_some(Fingerprint(frame.image));
+        let ticket = self.step(Input::Frame { captured_at, shows: None, print });
+        self.ledger.offered(frame.exposed, now, frame.image, ticket.as_ref().map(|t| self.before + t.part().id.0 - 1));
+        let Some(ticket) = ticket else { return };
+        let takes = self.script.inference.draw(&mut self.belt.random);
+        let fails = self.strikes(Fault::Engine);
+        self.outcome.busy.0 += takes.0;
+        self.working = Some(Working { frame, ticket, since: now, until: now.plus(takes.max(Micros(1))), fails });
+    }
+
+    pub(super) fn answer(&mut self, now: Instant) {
+        let Some(Working { frame, ticket, since, fails, .. }) = self.working.take() else { return };
+        let Frame { exposed, scores, beyond, .. } = frame;
+        let part = ticket.part();
+        self.camera.1 = now;
+        if fails {
+            self.count(Fault::Engine);
+            self.ledger.answered(exposed, now, Answer::Failed);
+            self.step_alone(Input::NotClassified { ticket, reason: Reason::Engine });
+        } else {
+            let given: Vec<Score> = scores.iter().map(|s| Score(*s)).collect();
+            self.ledger.answered(exposed, now, Answer::Scores { scores, beyond });
+            self.step_alone(Input::Scores { ticket, scores: &given, beyond });
+        }
+        self.to_verdict.add(now.since(part.trigger.at).0);
+        if let Some(row) = self.outcome.shown.iter_mut().find(|r| r.part == part.id.0) {
+            row.exposed = exposed.since(part.trigger.at);
+            row.taken = since.since(part.trigger.at);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What every line must have done: which parts call for it, the states that follow, and how they compare with its pin.
+
+use super::{Edge, Ledger, Passing};
+use crate::decide::Action;
+use crate::simulate::naive;
+use crate::simulate::site::{Line, Moves};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Ledger {
+    /// The lines that a part calls for, as indices.
+    pub(in crate::simulate) fn called(&self, p: &Passing) -> BTreeSet<usize> {
+        // By its first gate: at the moment that is due, or with the count that says so.
+        let verdicts = self.site.lines.iter().filter(|l| !l.by_trigger);
+        let in_time = verdicts.filter_map(|l| self.gone(p, l.delay)).all(|(due, _)| p.answered <= due);
+        let said = (p.seen.len() >= self.site.frames && !p.failed && !p.in_doubt && in_time)
+            .then(|| naive::decide(&self.site.tags, self.site.rule, &p.seen));
+        let calls = |line: &Line| match &said {
+            _ if line.by_trigger => true,
+            Some(s) => self.site.is_called(line, s.word, s.action, s.tag, &s.held),
+            None => self.late_calls(line, self.site.late),
+        };
+        (0..self.site.lines.len()).filter(|i| calls(&self.site.lines[*i])).collect()
+    }
+
+    pub(in crate::simulate) fn late_calls(&self, line: &Line, late: Action) -> bool {
+        line.on.iter().any(|w| w == late.name())
+    }
+
+    /// Whether the part is still followed when it is at a gate at `done`: no line went safe on its way.
+    pub(in crate::simulate) fn is_followed(&self, p: &Passing, done: u64) -> bool {
+        self.safe_at.get(p.safes_before).is_none_or(|s| *s > done)
+    }
+
+    /// Parts that are at line `i`'s gate and are followed by then: the part's number, when it is due, and when it is done.
+    pub(in crate::simulate) fn at_gate(&self, i: usize) -> impl Iterator<Item = (usize, u64, u64)> + '_ {
+        let parts = self.parts.iter().enumerate();
+        let gone =
+            parts.filter_map(move |(n, p)| self.gone(p, self.site.lines[i].delay).map(|(due, done)| (n, p, due, done)));
+        gone.filter(|(_, p, _, done)| self.is_followed(p, *done)).map(|(n, _, due, done)| (n, due, done))
+    }
+
+    /// Compares every line's state at every moment with what it must have been. `found`: edges by the output's name.
+    pub(in crate::simulate) fn judge(&mut self, found: &BTreeMap<String, Vec<Edge>>) {
+        let called: Vec<BTreeSet<usize>> = self.parts.iter().map(|p| self.called(p)).collect();
+        crate::simulate::status::judge(self, found, &called);
+        let mut verdict = self.verdict;
+        let mut missing: Vec<(usize, u64)> = Vec::new();
+        let mut surplus: Vec<(usize, Option<u64>)> = Vec::new();
+        for (i, line) in self.site.lines.iter().enumerate() {
+            let none = Vec::new();
+            let found = found.get(&line.name).unwrap_or(&none);
+            let wanted = self.states(i, &called);
+            let mut at: Vec<u64> = wanted.iter().map(|(at, ..)| *at).chain(found.iter().map(|e| e.at.as_micros())).collect();
+            at.sort_unstable();
+            at.dedup();
+            let (mut w, mut f) = (0, 0);
+            let mut expected = (line.safe_active, None, true);
+            let mut state = (line.safe_active, None);
+            for now in at {
+                while let Some((_, active, part, safe)) = wanted.get(w).filter(|(at, ..)| *at <= now) {
+                    (expected, w) = ((*active, *part, *safe), w + 1);
+                }
+                let mut moved = false;
+                while let Some(e) = found.get(f).filter(|e| e.at.as_micros() <= now) {
+                    (state, f, moved) = ((e.active, e.part), f + 1, true);
+                }
+                let (active, part, safe) = expected;
+                if active != state.0 && self.first.is_none() {
+                    self.first = Some(format!(
+                        "output {} at {now} us: must be {} (part {part:?}), is {} (part {:?})",
+                        line.name,
+                        if active { "active" } else { "inactive" },
+                        if state.0 { "active" } else { "inactive" },
+                        state.1
+                    ));
+                }
+                match (active == state.0, safe) {
+                    // The line moved when it should, and says for whom.
+                    // A line that going safe made active at this moment is not written again for a part.
+                    (true, false) if state.1.is_none() && line.safe_active && self.safe_at.binary_search(&now).is_ok() => {}
+                    (true, false) if moved && active && part.is_some() && part != state.1 => {
+                        verdict.swapped += 1;
+                        let what = format!("output {} at {now} us: moved by {part:?}, names {:?}", line.name, state.1);
+                        self.first.get_or_insert(what);
+                    }
+                    (true, false) => {}
+                    (true, true) => {}
+                    (false, true) => verdict.not_safe += 1,
+                    (false, false) if active => missing.extend(part.map(|p| (i, p))),
+                    (false, false) => surplus.push((i, state.1)),
+                }
+            }
+        }
+        missing.dedup();
+        surplus.dedup();
+        for (line, part) in &surplus {
+            let elsewhere = missing.iter().any(|(l, p)| Some(*p) == *part && l != line);
+            let here = missing.iter().any(|(l, p)| Some(*p) == *part && l == line);
+            match (elsewhere, here) {
+                (true, _) => verdict.swapped += 1,
+                (_, true) => verdict.not_safe += 1,
+                _ => verdict.doubled += 1,
+            }
+        }
+        verdict.lost += missing.len() as u64;
+        self.verdict = verdict;
+    }
+
+    /// The state that line `i` must take from each moment on: when, whether active, for which part, whether it is the safe one.
+    pub(in crate::simulate) fn states(&self, i: usize, called: &[BTreeSet<usize>]) -> Vec<(u64, bool, Option<u64>, bool)> {
+        let line = &self.site.lines[i];
+        // What happens to the line, in the order of time. At one moment the button is first, since it ends what was there
+        // before; then a fault, since a part that is followed at that moment came after it.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        enum Happens {
+            Acknowledged,
+            Safe,
+            At { due: u64, part: u64, called: bool },
+        }
+        let mut all: Vec<(u64, Happens)> = self.safe_at.iter().map(|s| (*s, Happens::Safe)).collect();
+        all.extend(self.acknowledged.iter().map(|a| (*a, Happens::Acknowledged)));
+        let at =
+            |(n, due, done): (usize, u64, u64)| (done, Happens::At { due, part: n as u64, called: called[n].contains(&i) });
+        all.extend(self.at_gate(i).map(at));
+        all.sort();
+        let mut states = Vec::with_capacity(all.len() * 2);
+        // The end of the pulse that is on, or the part that latched the line.
+        let (mut until, mut latched): (Option<u64>, Option<u64>) = (None, None);
+        for (at, happens) in all {
+            if let Some(end) = until.filter(|end| *end <= at) {
+                // A pulse that begins as another ends makes that longer.
+                let meets = self.done(end) == at
+                    && matches!(happens, Happens::At { due, called: true, .. } if at - due <= line.window_us);
+                if !meets {
+                    states.push((self.done(end), false, None, false));
+                    until = None;
+                }
+            }
+            match (happens, line.moves) {
+                (Happens::Safe, _) => {
+                    (until, latched) = (None, None);
+                    states.push((at, line.safe_active, None, true));
+                }
+                (Happens::Acknowledged, Moves::Latched) if latched.take().is_some() => states.push((at, false, None, false)),
+                (Happens::Acknowledged, _) => {}
+                (Happens::At { part, called, .. }, Moves::Level) => {
+                    let as_before = |s: &(u64, bool, Option<u64>, bool)| s.1 == called && !s.3;
+                    if !states.last().is_some_and(as_before) {
+                        states.push((at, called, Some(part), false));
+                    }
+                }
+                (Happens::At { part, called, .. }, Moves::Latched) => {
+                    if called && latched.is_none() {
+                        latched = Some(part);
+                        states.push((at, true, Some(part), false));
+                    } else if latched.is_none() {
+                        states.push((at, false, Some(part), false));
+                    }
+                }
+                (Happens::At { due, part, called }, Moves::Pulse(width)) => {
+                    // One that is later than its window would hit the next part: it does not fire.
+                    let called = called && at - due <= line.window_us;
+                    match (called, until) {
+                        (true, None) => states.push((at, true, Some(part), false)),
+                        (false, None) => states.push((at, false, Some(part), false)),
+                        _ => {}
+                    }
+                    if called {
+                        until = Some(until.unwrap_or(0).max(at + width));
+                    }
+                }
+            }
+        }
+        states.extend(until.map(|end| (self.done(end), false, None, false)));
+        states
+    }
+
+    /// The states in which every line must be when the run has ended: the safe ones.
+    pub(in crate::simulate) fn judge_end(&mut self, state: impl Fn(&str) -> bool) {
+        let lines = self.site.lines.iter().map(|l| (&l.name, l.safe_active));
+        let all = lines.chain(self.site.statuses.iter().map(|s| (&s.name, s.safe_active)));
+        let wrong = all.filter(|(name, safe)| state(name) != *safe).count();
+        self.verdict.not_safe += wrong as u64;
+    }
+}

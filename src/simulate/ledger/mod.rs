@@ -1,0 +1,353 @@
+//! What ought to happen, worked out from the belt alone: which part each frame shows, what each part gets, every line's
+//! state at every moment.
+//!
+//! The ledger is told of passings, of frames that came up for the line and what the model said of them, of the belt, the
+//! button and the sensor behind the gate, and of faults. Outputs that parts do not move are judged in [`super::status`]. The
+//! rules are [`Site`]'s and [`naive`]'s reading; nothing is taken from the line that it judges but the edges of its pins.
+//! Parts here are the belt's own, in its order.
+//!
+//! [`frames`] is what each frame shows and which part needs it, [`lines`] what every line must have done.
+
+mod frames;
+mod lines;
+
+use super::naive::Seen;
+use super::site::{Moves, Site, Way};
+use crate::time::Instant;
+
+/// What did not agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Lines that a part called for and that did not move, and frames that a part needed and did not get.
+    pub lost: u64,
+    /// Lines moved by the wrong part, frames taken for the wrong part.
+    pub swapped: u64,
+    /// Lines moved though the part had its due already, or had none.
+    pub doubled: u64,
+    /// Lines not in the state that a fault asks for, edges at another moment than theirs.
+    pub not_safe: u64,
+}
+
+impl Verdict {
+    /// Whether everything agreed.
+    pub const fn is_clean(&self) -> bool {
+        self.lost + self.swapped + self.doubled + self.not_safe == 0
+    }
+}
+
+/// What the model said of a frame, and when.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// Scores, and whether the frame lies beyond the distance limit.
+    Scores { scores: Vec<u16>, beyond: bool },
+    /// An error.
+    Failed,
+}
+
+/// A part on the belt.
+#[derive(Clone, Debug)]
+pub(super) struct Passing {
+    trigger: u64,
+    /// The belt's count then.
+    position: i64,
+    /// When the line was told of it.
+    pub(super) told: u64,
+    /// How often all lines had gone safe by then.
+    pub(super) safes_before: usize,
+    /// It touches a neighbour, or a frame was taken for it that shows another: the late action.
+    in_doubt: bool,
+    /// It touches a neighbour: it gets no more frames.
+    touching: bool,
+    /// Exposures of the frames taken for it, in order.
+    taken: Vec<u64>,
+    /// The images that it was given, also one that was not taken because the part before had it.
+    images: Vec<u64>,
+    seen: Vec<Seen>,
+    answered: u64,
+    failed: bool,
+    /// When a frame of a later part came up: it gets no more.
+    passed: Option<u64>,
+    /// When it had its verdict, or its end without one.
+    pub(super) ended: Option<u64>,
+    /// When it was known that it cannot be told from another.
+    pub(super) doubted: Option<u64>,
+}
+
+/// One edge of a line: when, to what, and the part that the line named (`None` for no part).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Edge {
+    pub(super) at: Instant,
+    pub(super) active: bool,
+    pub(super) part: Option<u64>,
+}
+
+pub(super) struct Ledger {
+    pub(super) site: Site,
+    pub(super) parts: Vec<Passing>,
+    /// Where the present run begins among them.
+    run_from: usize,
+    /// The first part that may not have ended.
+    unended: usize,
+    /// Moments at which all lines had to go safe, in the order in which they did.
+    pub(super) safe_at: Vec<u64>,
+    pub(super) acknowledged: Vec<u64>,
+    /// Counts of the belt that the line was told of, each farther than the one before: the count, its moment, when it was told.
+    heard: Vec<(i64, u64, u64)>,
+    /// What the belt's other inputs and the run itself did, in their order.
+    pub(super) noted: Vec<(u64, Noted)>,
+    /// Spans in which the line's program did not run.
+    stalls: Vec<(u64, u64)>,
+    /// The part whose frame the model has.
+    working: Option<usize>,
+    /// Since when it has had none.
+    idle_since: u64,
+    camera_works: bool,
+    pub(super) verdict: Verdict,
+    /// The first line that was not in the state that it must have been in, in words.
+    pub(super) first: Option<String>,
+}
+
+/// What happened that no part did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// All lines had to go safe.
+    Safe,
+    /// The button was pressed.
+    Acknowledged,
+    /// The camera gave a frame that can be used, or failed.
+    Camera(bool),
+    /// The sensor behind the gate saw something at this moment.
+    Seen(u64),
+    /// A part was told as not seen behind its gate.
+    ToldNotRejected(u64),
+    /// Something was told as seen that nothing had thrown out.
+    ToldUnexpected,
+    /// The run ended.
+    Stopped,
+    /// The run began.
+    Started,
+}
+
+/// Most parts between trigger and last gate.
+pub(super) const MOST_IN_FLIGHT: usize = 64;
+
+impl Ledger {
+    pub(super) fn new(site: Site) -> Self {
+        let none = Vec::new;
+        let verdict = Verdict::default();
+        Self {
+            site,
+            parts: Vec::new(),
+            run_from: 0,
+            unended: 0,
+            safe_at: none(),
+            acknowledged: none(),
+            heard: Vec::new(),
+            noted: Vec::new(),
+            stalls: Vec::new(),
+            working: None,
+            idle_since: 0,
+            camera_works: true,
+            verdict,
+            first: None,
+        }
+    }
+
+    /// A part passes at `trigger`, where the belt is at `position`, and the line is told of it at `told`.
+    pub(super) fn passes(&mut self, trigger: Instant, position: i64, told: Instant) {
+        let (trigger, told) = (trigger.as_micros(), told.as_micros());
+        self.end_overdue(told);
+        let last = self.parts[self.run_from..].last();
+        let too_close = last.is_some_and(|p| match self.site.min_spacing {
+            Way::Us(us) => trigger - p.trigger < us,
+            Way::Counts(counts) => position - p.position < counts,
+        });
+        match (too_close, self.site.too_close.as_str()) {
+            (true, "ignore") => return,
+            (true, "safe") => return self.note_safe(told),
+            _ => {}
+        }
+        let safes_before = self.safe_at.len();
+        let in_flight = self.parts.iter().rev().take_while(|p| self.last_gate(p).is_none_or(|at| at >= told));
+        if in_flight.filter(|p| safes_before == p.safes_before).count() >= MOST_IN_FLIGHT {
+            self.note_safe(told);
+        }
+        let before = self.parts.len().checked_sub(1).filter(|i| *i >= self.run_from);
+        if too_close && let Some(before) = before {
+            self.doubt(before, told);
+            self.parts[before].touching = true;
+            self.parts[before].ended.get_or_insert(told);
+        }
+        // A frame that shows this part was taken for an older one, because the trigger was told late.
+        if let Way::Us(us) = self.site.to_camera {
+            self.doubt_newest_photographed(trigger + us, told);
+        }
+        self.parts.push(Passing {
+            trigger,
+            position,
+            told,
+            safes_before,
+            in_doubt: too_close,
+            touching: too_close,
+            taken: Vec::new(),
+            images: Vec::new(),
+            seen: Vec::new(),
+            answered: 0,
+            failed: false,
+            passed: None,
+            ended: too_close.then_some(told),
+            doubted: too_close.then_some(told),
+        });
+    }
+
+    /// The line is told at `told` that the belt came to `position` at `at`.
+    pub(super) fn belt(&mut self, position: i64, at: Instant, told: Instant) {
+        let (at, told) = (at.as_micros(), told.as_micros());
+        self.end_overdue(told);
+        if self.heard.last().is_some_and(|(farthest, ..)| *farthest >= position) {
+            return;
+        }
+        let before = self.heard.last().map_or(i64::MIN, |(farthest, ..)| *farthest);
+        self.heard.push((position, at, told));
+        self.end_overdue(told);
+        if let Way::Counts(counts) = self.site.to_camera {
+            let comes = |p: &Passing| (before + 1..=position).contains(&(p.position + counts));
+            if self.parts[self.run_from..].iter().rev().take(4 * MOST_IN_FLIGHT).any(comes) {
+                self.doubt_newest_photographed(at, told);
+            }
+        }
+    }
+
+    /// The newest part that has frames, if the last of them was exposed when another part had come before the camera.
+    fn doubt_newest_photographed(&mut self, came: u64, told: u64) {
+        let newest = (self.run_from..self.parts.len()).rev().take(MOST_IN_FLIGHT).find(|i| !self.parts[*i].taken.is_empty());
+        if let Some(newest) = newest.filter(|i| self.parts[*i].taken.last().is_some_and(|exposed| *exposed >= came)) {
+            self.doubt(newest, told);
+        }
+    }
+
+    /// A part cannot be told from another. Too late for one that has been at a gate by then.
+    fn doubt(&mut self, part: usize, told: u64) {
+        if self.first_gate(&self.parts[part]).is_none_or(|at| at >= told) {
+            let p = &mut self.parts[part];
+            p.in_doubt = true;
+            p.doubted.get_or_insert(told);
+        }
+    }
+
+    /// When the line knows that a part has gone this far from its trigger: when that is due, and when it is done.
+    fn gone(&self, p: &Passing, way: Way) -> Option<(u64, u64)> {
+        match way {
+            Way::Us(us) => Some((p.trigger + us, self.done(p.trigger + us).max(p.told))),
+            Way::Counts(counts) => {
+                let at = self.heard.partition_point(|(position, ..)| *position < p.position + counts);
+                self.heard.get(at).map(|(.., told)| (*told, *told))
+            }
+        }
+    }
+
+    /// When a part was at the first gate that verdicts move.
+    pub(super) fn first_gate(&self, p: &Passing) -> Option<u64> {
+        let lines = self.site.lines.iter().filter(|l| !l.by_trigger);
+        lines.filter_map(|l| self.gone(p, l.delay)).map(|(_, done)| done).min()
+    }
+
+    /// When a part was at its last gate; `None` if it has not been there.
+    pub(super) fn last_gate(&self, p: &Passing) -> Option<u64> {
+        let mut last = 0;
+        for line in &self.site.lines {
+            last = last.max(self.gone(p, line.delay)?.1);
+        }
+        Some(last)
+    }
+
+    fn note_safe(&mut self, at: u64) {
+        self.safe_at.push(at);
+        self.noted.push((at, Noted::Safe));
+    }
+
+    /// Parts that get no more frames have their end, in their order, as soon as the model is free.
+    fn end_overdue(&mut self, now: u64) {
+        while self.working.is_none()
+            && let Some(p) = self.parts.get(self.unended)
+        {
+            if p.ended.is_none() {
+                let over = [p.passed, self.deadline(p)].into_iter().flatten().min();
+                let Some(over) = over.filter(|at| *at <= now) else { return };
+                self.parts[self.unended].ended = Some(over.max(self.idle_since).max(p.told));
+            }
+            self.unended += 1;
+        }
+    }
+
+    /// What happened that no part did.
+    pub(super) fn note(&mut self, at: Instant, noted: Noted) {
+        let at = at.as_micros();
+        self.end_overdue(at);
+        match noted {
+            Noted::Safe => self.safe_at.push(at),
+            Noted::Acknowledged => self.acknowledged.push(at),
+            // What was on its way is given up, and nobody knows of it afterwards.
+            Noted::Stopped => {
+                self.safe_at.push(at);
+                (self.run_from, self.unended, self.working) = (self.parts.len(), self.parts.len(), None);
+                self.parts.iter_mut().rev().take(4 * MOST_IN_FLIGHT).for_each(|p| {
+                    p.passed.get_or_insert(at);
+                    p.ended.get_or_insert(at);
+                });
+            }
+            Noted::Started => (self.idle_since, self.camera_works) = (at, true),
+            Noted::Camera(works) => self.camera_works = works,
+            _ => {}
+        }
+        self.noted.push((at, noted));
+    }
+
+    /// The line's program did not run from `from` until now.
+    pub(super) fn stalled(&mut self, from: Instant, to: Instant) {
+        self.stalls.push((from.as_micros(), to.as_micros()));
+    }
+
+    /// What became due in the last stall has been done, or missed: where the site asks for it, a missed pulse makes the line
+    /// safe.
+    pub(super) fn caught_up(&mut self) {
+        let Some(&(from, to)) = self.stalls.last().filter(|_| self.site.missed_is_safe) else { return };
+        let missed = |p: &Passing, i: usize, line: &super::site::Line| {
+            let Way::Us(way) = line.delay else { return false };
+            let due = p.trigger + way;
+            let is_late = due >= from && due < to && to - due > line.window_us;
+            let is_pulse = matches!(line.moves, Moves::Pulse(_));
+            is_pulse && is_late && self.is_followed(p, self.done(due)) && self.called(p).contains(&i)
+        };
+        let lines = || self.site.lines.iter().enumerate();
+        if self.parts.iter().rev().take(4 * MOST_IN_FLIGHT).any(|p| lines().any(|(i, line)| missed(p, i, line))) {
+            self.note_safe(to);
+        }
+    }
+
+    /// When the program last began to run again between two moments; `None` if it did not stand still there.
+    pub(super) fn stood_still(&self, from: u64, to: u64) -> Option<u64> {
+        let before = self.stalls.partition_point(|(began, _)| *began <= to);
+        self.stalls[..before].last().map(|(_, ended)| *ended).filter(|ended| *ended >= from)
+    }
+
+    /// When the program does what is due at `due`: at once, or when a stall has ended.
+    pub(super) fn done(&self, due: u64) -> u64 {
+        let at = self.stalls.partition_point(|(_, to)| *to <= due);
+        self.stalls.get(at).filter(|(from, _)| *from <= due).map_or(due, |(_, to)| *to)
+    }
+
+    /// Whether a part's frames were all answered, in time or not.
+    pub(super) fn is_decided(&self, part: usize) -> bool {
+        let p = &self.parts[part];
+        p.seen.len() >= self.site.frames && !p.failed && !p.in_doubt
+    }
+
+    /// How many parts came, without those that are the part before again.
+    pub(super) fn parts(&self) -> usize {
+        self.parts.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;
