@@ -12,7 +12,7 @@ use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
 use crate::settings::{Draft, EXAMPLE, LineMode, Settings, Warning, safe_lines};
-use crate::sources::{self, Automatic, FrameBuffer, Pacing, SourceSpec};
+use crate::sources::{self, FrameBuffer, Pacing, Source, SourceSpec};
 use crate::supervisor::SystemClock;
 use crate::time::{Clock, Micros};
 use crate::triggers;
@@ -139,7 +139,7 @@ pub(super) struct Found {
     /// What was found, or what is wrong with it.
     pub(super) outcome: Result<String, String>,
     /// What may not be as it should.
-    warnings: Vec<&'static str>,
+    warnings: Vec<String>,
 }
 
 /// What may not have been meant, where the tables that it rests on are right.
@@ -162,8 +162,7 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
     let mut all = Vec::new();
     if draft.is_right("source") && draft.is_right("trigger") && draft.is_right("line") {
         let found = source(settings, &bundle.contract.input);
-        let automatics = found.iter().flat_map(|(_, automatics)| automatics);
-        let warnings = automatics.filter(|_| settings.mode != LineMode::State).map(|a| a.mend()).collect();
+        let warnings = found.iter().flat_map(|(_, warnings)| warnings.clone()).collect();
         all.push(Found { what: "source".into(), outcome: found.map(|(found, _)| found), warnings });
     }
     let mut add = |what: String, outcome| all.push(Found { what, outcome, warnings: Vec::new() });
@@ -259,9 +258,19 @@ fn board(problems: &mut usize, board: &Board, settings: &Settings) {
     }
 }
 
+/// What may not be as it should where outputs follow parts: what the camera decides by itself, and how long it sees a part.
+pub(super) fn source_warnings(settings: &Settings, spec: &SourceSpec, source: &dyn Source) -> Vec<String> {
+    if settings.mode == LineMode::State {
+        return Vec::new();
+    }
+    let view = settings.warnings_of_view(source.interval(), source.in_view(), spec.is_drawn());
+    let view = view.iter().map(ToString::to_string);
+    source.automatics().into_iter().map(|a| a.mend().to_string()).chain(view).collect()
+}
+
 /// Opens the source and takes some frames: what they are, how long the first took, and what their time is worth. Beside it what
-/// the camera decides by itself.
-fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<Automatic>), String> {
+/// may not be as it should.
+fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>), String> {
     /// A camera's time may be learnt from its first frames.
     const FRAMES: u32 = 8;
     let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
@@ -313,7 +322,7 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<Automat
     let start = if live { format!(", first frame after {} ms", first.0 / 1000) } else { String::new() };
     let remarks: String = source.remarks().iter().map(|r| format!("; {r}")).collect();
     let found = format!("{}: {}x{} {:?} {colour}, {time}{start}{remarks}", spec.text(), l.width, l.height, l.format);
-    Ok((found, source.automatics()))
+    Ok((found, source_warnings(settings, &spec, &*source)))
 }
 
 /// Every output line that device.toml states to its safe state, whatever is wrong with the rest of the file or the bundle.

@@ -14,7 +14,7 @@ use crate::events::{Sinking, What};
 use crate::fault::Reason;
 use crate::outputs::{self, Backend};
 use crate::rotating::RotatingFile;
-use crate::settings::{EventLog, LineMode, OutputSettings, Settings};
+use crate::settings::{EventLog, LineMode, OutputSettings, Settings, TriggerKind};
 use crate::sources::{self, Source, SourceSpec};
 use crate::station::Station;
 use crate::supervisor::actuation::{Actuator, EdgeRules};
@@ -152,8 +152,9 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         signal_hook::flag::register(signal, signalled.clone())?;
     }
     source.remarks().iter().for_each(|remark| eprintln!("tagpin: {remark}"));
-    let automatics = if settings.mode == LineMode::State { Vec::new() } else { source.automatics() };
-    automatics.iter().for_each(|automatic| eprintln!("tagpin: {}", automatic.mend()));
+    if let Ok(spec) = settings.source.parse() {
+        check::source_warnings(&settings, &spec, &*source).iter().for_each(|why| eprintln!("tagpin: {why}"));
+    }
     let board = Board::default();
     let opening = opening::of(&bundle, &settings, &board, kernels.name(), &*source);
     let tags = bundle.contract.tags.iter().map(|t| t.name.to_string()).collect();
@@ -232,12 +233,14 @@ struct Opened {
 }
 
 /// Opens everything that `settings` name; tells `keep` each problem.
-fn open(settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn FnMut(Refused)) -> Opened {
+fn open(mut settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn FnMut(Refused)) -> Opened {
     let lock = args.settings.as_ref().and_then(|file| lock(file).map_err(|e| keep(e.into())).ok());
     let spec = settings.source.parse::<SourceSpec>();
     let clock = Arc::new(SystemClock) as _;
     let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
     let source = source.map_err(|e| keep(e.into())).ok();
+    settings.part.in_view =
+        source.as_ref().and_then(|source| source.in_view()).filter(|_| settings.trigger == TriggerKind::Barrier);
     if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.timed_by())) {
         keep(why.into());
     }

@@ -4,7 +4,8 @@
 //!
 //! A part is before the camera from the moment it has travelled from the trigger to the camera until the next part has. Its
 //! first n frames exposed in that time are its own; a frame that may have been exposed before it never counts, and a frame
-//! that shows the next part is never taken for this one, however few frames this one has.
+//! that shows the next part is never taken for this one, however few frames this one has. Where it is known how long a part is
+//! in view, a frame exposed later shows it no more.
 
 use super::{MAX_PARTS, Moment, PartId, Travel};
 use crate::frame::CapturedAt;
@@ -20,11 +21,13 @@ pub struct PartRules {
     pub deadline: Travel,
     /// From the trigger until the part is before the camera.
     pub to_camera: Travel,
+    /// From then until it has left the view; `None` where nobody knows it.
+    pub in_view: Option<Micros>,
 }
 
 impl Default for PartRules {
     fn default() -> Self {
-        Self { frames: 1, deadline: Travel::Time(Micros(500_000)), to_camera: Travel::NONE }
+        Self { frames: 1, deadline: Travel::Time(Micros(500_000)), to_camera: Travel::NONE, in_view: None }
     }
 }
 
@@ -134,7 +137,8 @@ impl Line {
         };
         self.passed = at;
         let Some(entry) = self.entries.get_mut(at) else { return Taken::NotOurs };
-        if entry.closed || entry.part.frames >= self.rules.frames {
+        let has_left = entry.seen_from.zip(self.rules.in_view).is_some_and(|(from, span)| exposed >= from.plus(span));
+        if entry.closed || entry.part.frames >= self.rules.frames || has_left {
             return Taken::NotOurs;
         }
         entry.part.frames += 1;

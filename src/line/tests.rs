@@ -475,6 +475,21 @@ proptest! {
         prop_assert_eq!(gate.in_flight(), 0);
     }
 
+    /// A part that nothing followed was judged by a frame of the empty belt, exposed long after it had left the view.
+    #[test]
+    fn a_frame_exposed_after_a_part_has_left_the_view_is_not_taken(view in 1u64..200, camera in 0u64..100, after in 0u64..400) {
+        let ms = |n: u64| Micros(n * 1000);
+        let rules = PartRules { to_camera: Travel::Time(ms(camera)), in_view: Some(ms(view)), ..PartRules::default() };
+        let mut line = Line::new(rules);
+        prop_assert_eq!(line.trigger(PartId(1), moment(10)), Opened::Waits);
+        let taken = line.frame(exposed(10 + camera + after));
+        prop_assert_eq!(matches!(taken, Taken::Last(_)), after < view, "{:?}", taken);
+        let mut unlimited = Line::new(PartRules { in_view: None, ..rules });
+        unlimited.trigger(PartId(1), moment(10));
+        let taken = unlimited.frame(exposed(10 + camera + after));
+        prop_assert!(matches!(taken, Taken::Last(_)), "{:?}", taken);
+    }
+
     /// Frames of a random camera: each part gets frames of its own view only, at most n, in the order of exposure.
     #[test]
     fn frames_go_to_the_part_they_show(gaps in prop::collection::vec(1u64..120, 1..30), n in 1u8..4, interval in 3u64..40, lost in any::<u64>()) {

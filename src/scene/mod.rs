@@ -233,6 +233,12 @@ impl Conveyor {
         Micros((distance * 1_000_000).div_ceil(self.speed.max(1) as u128) as u64)
     }
 
+    /// From a part's crossing of the barrier until half of it has left the view, whatever its shift.
+    pub fn in_view(&self) -> Micros {
+        let distance = WIDTH as u64 / 2 - u64::from(self.conditions.shift);
+        Micros(distance * 1_000_000 / u64::from(self.speed.max(1)))
+    }
+
     /// The last part that crossed the barrier by `elapsed`, if one did; `start` is the run's first moment.
     pub fn last_crossing(&self, start: Instant, elapsed: Micros) -> Option<Crossing> {
         let number = (self.belt(elapsed) + SPACING / 2).checked_div(SPACING)?.checked_sub(1)?;
@@ -288,6 +294,16 @@ mod tests {
         for (whole, broken) in [(Kind::Gear, Kind::GearChipped), (Kind::Washer, Kind::WasherCracked)] {
             let defect = 1.0 - area(broken) / area(whole);
             assert!((0.01..=0.04).contains(&defect), "{whole:?}: {defect}");
+        }
+    }
+
+    /// At the end of its view a part's middle is at the left border or beyond it, and before the next part is drawn.
+    #[test]
+    fn a_part_leaves_the_view_as_stated() {
+        for speed in [1, 200, 600, 3000] {
+            let belt = Conveyor { seed: 3, speed, conditions: Conditions::TRAINING };
+            let moved = belt.belt(Micros(belt.crossing(0).0 + belt.in_view().0)) - belt.belt(belt.crossing(0));
+            assert!((WIDTH as u64 / 2 - 20..=WIDTH as u64 / 2).contains(&moved) && moved < SPACING / 2, "{speed}: {moved}");
         }
     }
 

@@ -194,6 +194,8 @@ pub struct Settings {
     pub max_latency: Option<Micros>,
     /// Frames and deadline of a part.
     pub part: PartRules,
+    /// Whether the file states the deadline of a part on its way to a gate.
+    pub has_deadline: bool,
     /// Combination of frames.
     pub policy: Policy,
     /// Threshold, review band, action and preference of every tag: the bundle's, and over them the site's own.

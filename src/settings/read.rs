@@ -68,6 +68,7 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         spacing: trigger.spacing,
         max_latency: trigger.max_latency,
         part: trigger.part,
+        has_deadline: gated && trigger.has_deadline,
         policy,
         tags,
         outputs,

@@ -196,6 +196,33 @@ fn a_confirmation_names_an_output_with_pulses_and_an_input_of_its_own_or_words()
     assert_eq!(parse("").unwrap().confirm, None);
 }
 
+/// Without a deadline a part was judged by whatever came until its gate, also when it had left the view.
+#[test]
+fn a_view_that_nobody_states_or_that_is_too_short_for_the_frames_is_warned_of() {
+    let ms = |n: u64| Micros(n * 1000);
+    let gate = |trigger: &str| {
+        format!("[line]\nmode = \"gate\"\n[trigger]\n{trigger}\n[outputs.a]\ndelay_ms = 900\non = [\"accept\"]\n")
+    };
+    let warned =
+        |text: &str, interval, in_view, is_drawn| parse(text).unwrap().warnings_of_view(ms(interval), in_view, is_drawn);
+    let pin = "kind = \"gpio\"\nchip = \"header\"\nline = 3";
+    let not_stated = [Warning::ViewNotStated { way: Travel::Time(ms(900)) }];
+    assert_eq!(warned(&gate(pin), 33, None, false), not_stated);
+    let told = not_stated[0].to_string();
+    assert!(told.contains("until 900 ms after its trigger") && told.contains("state how long after its trigger"), "{told}");
+    assert_eq!(warned(&gate(&format!("{pin}\ndeadline_ms = 250")), 33, None, false), []);
+    assert_eq!(warned(&gate(pin), 33, None, true), [], "nothing passes a source that draws");
+    assert_eq!(warned("", 33, None, false), [], "no part, no view");
+    assert_eq!(warned(&gate("kind = \"presence\""), 33, None, false), [], "the frame that finds a part shows it");
+    assert_eq!(warned(&gate("kind = \"presence\"\nframes = 2"), 33, None, false), not_stated);
+    let barrier = gate("kind = \"barrier\"");
+    assert_eq!(warned(&barrier, 33, Some(ms(66)), true), []);
+    let too_short = [Warning::LeavesTooSoon { in_view: ms(65), interval: ms(33) }];
+    assert_eq!(warned(&barrier, 33, Some(ms(65)), true), too_short);
+    assert_eq!(warned(&gate("kind = \"barrier\"\nframes = 2"), 17, Some(ms(66)), true).len(), 1);
+    assert_eq!(warned(&gate("kind = \"period\""), 33, Some(ms(1)), true), [], "its parts are not those of the belt");
+}
+
 /// A key that was missing brought messages about what rests on it, and a strange one was likened to any short word.
 #[test]
 fn one_missing_or_strange_key_is_one_problem_that_says_what_to_do() {

@@ -1,12 +1,12 @@
 //! What settings say that cannot have been meant: they run, but an output waits for what nothing gives.
 
-use super::{Drive, LineMode, Mode, OutputSettings, Settings};
+use super::{Drive, LineMode, Mode, OutputSettings, Settings, TriggerKind};
 use crate::decide::{Action, Combine, Policy};
 use crate::head::Score;
 use crate::line::Travel;
 use crate::outputs::{Backend, State};
 use crate::station::Calls;
-use crate::time::Millis;
+use crate::time::{Micros, Millis};
 
 /// Something to think over; it forbids nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,18 @@ pub enum Warning {
     EdgesInFile {
         /// The output.
         output: String,
+    },
+    /// Nobody states how long a part is before the camera.
+    ViewNotStated {
+        /// For so long a frame counts as showing it.
+        way: Travel,
+    },
+    /// A part has left the view before enough frames of it can come.
+    LeavesTooSoon {
+        /// How long it is in view, until half of it has left.
+        in_view: Micros,
+        /// From one frame to the next.
+        interval: Micros,
     },
     /// A part is waited for beyond its first gate.
     DeadlineBehindGate,
@@ -59,6 +71,21 @@ impl std::fmt::Display for Warning {
                 "output {output} has backend = \"events\", which the next release refuses: the log of [events] holds its edges; \
                  remove the output, or make it \"simulated\""
             ),
+            Self::ViewNotStated { way } => {
+                let way = shown(*way);
+                write!(
+                    f,
+                    "trigger.deadline_ms is not stated, so a frame counts as showing a part until {way} after its trigger, also \
+                     where the part has left the view by then: state how long after its trigger a part is still in view"
+                )
+            }
+            Self::LeavesTooSoon { in_view, interval } => write!(
+                f,
+                "a part has half left the view {} ms after its trigger, and a frame comes each {} ms: parts are judged by what is \
+                 left of them, or not at all; raise the frame rate, or slow the belt down",
+                in_view.0 / 1000,
+                interval.0 / 1000
+            ),
             Self::DeadlineBehindGate => f.write_str(
                 "trigger.deadline_ms lies behind the first gate, where a part without a verdict gets the late action: leave it \
                  out, or make the delay longer",
@@ -81,16 +108,21 @@ pub struct Unguarded {
 
 impl std::fmt::Display for Unguarded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let way = match self.way {
-            Travel::Time(span) => format!("{} ms", span.0 / 1000),
-            Travel::Counts(counts) => format!("{counts} encoder counts"),
-        };
+        let way = shown(self.way);
         write!(
             f,
             "no output shows ready, fault or heartbeat: after a fault or restart the parts on the belt pass unsorted for {way} \
              ({}); wire one of these to the belt",
             self.output
         )
+    }
+}
+
+/// A way as its key states it.
+fn shown(way: Travel) -> String {
+    match way {
+        Travel::Time(span) => format!("{} ms", span.0 / 1000),
+        Travel::Counts(counts) => format!("{counts} encoder counts"),
     }
 }
 
@@ -145,6 +177,27 @@ impl Settings {
             warnings.extend(unused.iter().filter(|(_, stated)| *stated).map(|&(key, _)| Warning::NoMeaning { key }));
         }
         warnings
+    }
+
+    /// What may be meant otherwise beside the source. `interval`: from one frame to the next, 0 where unknown. `in_view`: how long
+    /// a part is seen after its trigger, where the source knows it. `is_drawn`: it draws its images or reads them from files.
+    pub fn warnings_of_view(&self, interval: Micros, in_view: Option<Micros>, is_drawn: bool) -> Vec<Warning> {
+        if self.mode == LineMode::State {
+            return Vec::new();
+        }
+        // A trigger that is found in a frame is of a part that this frame shows.
+        let may_have_left = !self.trigger.is_seen_in_frames() || self.part.frames > 1;
+        if may_have_left && !self.has_deadline && in_view.is_none() && !is_drawn {
+            return vec![Warning::ViewNotStated { way: self.part.deadline }];
+        }
+        // Frames come at any moment within their interval, and half of the time in view a part is whole.
+        let needed = Micros(interval.0 * u64::from(self.part.frames) * 2);
+        let at_barrier = in_view.filter(|_| self.trigger == TriggerKind::Barrier);
+        at_barrier
+            .filter(|span| *span < needed)
+            .map(|in_view| Warning::LeavesTooSoon { in_view, interval })
+            .into_iter()
+            .collect()
     }
 
     /// Whether an output on `action` is reached as its name says: a reject by some tag, whatever else throws parts out; the

@@ -77,4 +77,8 @@ impl Source for ConveyorSource {
     fn has_barrier(&self) -> bool {
         true
     }
+
+    fn in_view(&self) -> Option<Micros> {
+        Some(self.conveyor.in_view())
+    }
 }

@@ -128,6 +128,10 @@ impl Source for FaultySource {
         self.inner.has_barrier()
     }
 
+    fn in_view(&self) -> Option<Micros> {
+        self.inner.in_view()
+    }
+
     fn files(&self) -> Option<Arc<[std::path::PathBuf]>> {
         self.inner.files()
     }

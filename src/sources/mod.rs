@@ -165,6 +165,10 @@ pub trait Source: Send {
     fn has_barrier(&self) -> bool {
         false
     }
+    /// From a part's crossing of that barrier until half of it has left the view, where the source knows it.
+    fn in_view(&self) -> Option<Micros> {
+        None
+    }
     /// How it is found when its frames were exposed; a single frame may be worth less.
     fn timed_by(&self) -> TimedBy {
         TimedBy::Arrival

@@ -69,6 +69,32 @@ fn a_part_without_a_verdict_in_time_gets_the_late_action_at_its_gate() {
     assert!(of(&all, "fault").iter().any(|f| f["kind"] == "late" && f["action"] == "reject"));
 }
 
+/// On a fast belt, or a slow machine, a part was judged by a frame of the belt behind it, and was foreign.
+#[test]
+fn no_part_is_judged_by_a_frame_exposed_after_it_left_the_view() {
+    // At 2000 pixels a second half of a part has left the view 72 ms after the barrier, and the next comes after 200 ms.
+    let file = |fps: u32| {
+        let source = format!("[source]\nopen = \"conveyor?seed=7&speed=2000&fps={fps}\"\n");
+        let gate =
+            "[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\n[outputs.a]\ndelay_ms = 900\non = [\"accept\"]\n";
+        settings(&format!("left-view-{fps}"), &format!("{source}{gate}"))
+    };
+    let all = run(&file(60), &["--parts", "20"]);
+    let exposed = |part: &Value| {
+        let images = part["images"].as_array().unwrap();
+        images.iter().map(|image| at(image, "captured_at") - at(part, "trigger")).collect::<Vec<_>>()
+    };
+    let ages: Vec<u64> = of(&all, "part").into_iter().flat_map(exposed).collect();
+    assert!(!ages.is_empty() && ages.iter().all(|age| *age < 72_000), "{ages:?}");
+    // Where frames come too seldom for that, check says so.
+    let why = "warning  source: a part has half left the view 72 ms after its trigger, and a frame comes each 50 ms";
+    for (fps, told) in [(60, false), (20, true)] {
+        let out = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file(fps)]));
+        let text = String::from_utf8(out.stdout).unwrap();
+        assert_eq!((out.status.code(), text.contains(why)), (Some(0), told), "{text}");
+    }
+}
+
 #[test]
 fn lost_frames_cost_only_the_parts_that_they_showed() {
     let source = format!("faulty({})?seed=5&corrupt=0.35", fast_conveyor(21));
