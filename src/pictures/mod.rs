@@ -1,13 +1,12 @@
 //! Decodes pictures (JPEG, PNG, BMP, WebP) to RGB8: whole ones only, and none that takes more memory than it may.
 //!
 //! The same for files, cameras that send JPEG, and the tools. Size and memory are judged from the header, before anything is
-//! allocated; wholeness ([`jpeg`], [`png`], [`webp`]) before a pixel is computed, because decoders fill what is missing and call it a
-//! picture. EXIF orientation is applied. Nothing is resized, cropped or normalised: that is preprocessing's.
+//! allocated; wholeness ([`jpeg`], [`png`], [`webp`]) before a picture is given, because decoders fill what is missing and call it one.
+//! EXIF orientation is applied. Nothing is resized, cropped or normalised: that is preprocessing's.
 
 mod files;
 mod jpeg;
 mod png;
-mod tables;
 mod webp;
 
 pub use files::{ENDINGS, LeftOut, Listing, list, read};
@@ -17,10 +16,6 @@ use image::metadata::Orientation;
 use image::{DynamicImage, GenericImageView, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 use std::path::Path;
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
 
 /// The most memory that decoding one picture may take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,29 +178,12 @@ fn swaps_sides(orientation: Orientation) -> bool {
 fn decode_jpeg(bytes: &[u8], budget: Budget, turns: bool) -> Result<Picture, PictureError> {
     let header = jpeg::header(bytes).map_err(PictureError::Damaged)?;
     let (width, height) = (header.width, header.height);
-    let pixels = width as u64 * height as u64;
-    // A decoder of 8-bit samples holds coefficients as 16 bits.
-    let coefficients = if header.buffered { 2 * header.components as u64 * pixels } else { 0 };
-    let grey = if header.components == 1 { pixels } else { 0 };
-    budget.allow(width, height, (3 * pixels + grey).max(3 * pixels + coefficients))?;
-    let whole = jpeg::whole(bytes).map_err(PictureError::Damaged)?;
-
-    let failed = |e: zune_jpeg::errors::DecodeErrors| PictureError::Damaged(e.to_string());
-    let side = MAX_SIDE as usize;
-    let options = DecoderOptions::default().set_strict_mode(true).set_max_width(side).set_max_height(side);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*whole), options);
-    decoder.decode_headers().map_err(failed)?;
-    let stated = decoder.exif().filter(|_| turns).and_then(|exif| Orientation::from_exif_chunk(exif));
+    budget.allow(width, height, header.memory())?;
+    let jpeg::Decoded { rgb, exif } = jpeg::decode(bytes, &header).map_err(PictureError::Damaged)?;
+    let stated = exif.filter(|_| turns).and_then(Orientation::from_exif_chunk);
     let orientation = stated.unwrap_or(Orientation::NoTransforms);
     if swaps_sides(orientation) {
-        budget.allow(width, height, 6 * pixels)?;
-    }
-    let space = if decoder.input_colorspace() == Some(ColorSpace::Luma) { ColorSpace::Luma } else { ColorSpace::RGB };
-    decoder.set_options(options.jpeg_set_out_colorspace(space));
-    let decoded = decoder.decode().map_err(failed)?;
-    let rgb = if space == ColorSpace::Luma { decoded.iter().flat_map(|&y| [y; 3]).collect() } else { decoded };
-    if rgb.len() as u64 != 3 * pixels {
-        return Err(PictureError::Damaged(format!("{} of {} bytes were decoded", rgb.len(), 3 * pixels)));
+        budget.allow(width, height, 6 * width as u64 * height as u64)?;
     }
     Ok(Picture { width, height, rgb }.turned(orientation))
 }

@@ -66,21 +66,20 @@ fn frame(jpeg: &[u8], like: &[u8]) -> Result<Picture, PictureError> {
     Picture::decode_frame(jpeg, size_of(like), Budget::DEVICE)
 }
 
-/// All forms of a picture give what a reference decoder gives.
+/// The decoder that was used before rounded colours and chroma in its own way: up to 3 levels from what others had trained on.
 #[test]
-fn pictures_in_46_forms_are_those_of_the_reference_decoder() {
+fn pictures_in_71_forms_are_those_of_the_reference_decoder() {
     let all = variants();
-    assert_eq!(all.len(), 46);
+    assert_eq!(all.len(), 71);
+    let mut worst = (0, "none".to_string());
     for (name, bytes, reference) in all {
         let got = Picture::decode(&bytes, Budget::DEVICE).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!((got.width, got.height), (reference.width, reference.height), "{name}");
-        let apart = got.rgb.iter().zip(&reference.rgb).map(|(a, b)| a.abs_diff(*b) as u32);
-        let (most, mean) = (apart.clone().max().unwrap(), apart.sum::<u32>() as f64 / got.rgb.len() as f64);
-        println!("{name}: apart by {most} at most, {mean:.3} in the mean");
-        // Two decoders round the conversion of colours differently, and more so where chroma is interpolated.
-        let most_allowed = if name.ends_with(".jpg") { 3 } else { 0 };
-        assert!(most <= most_allowed && mean < 0.5, "{name}: apart by {most} at most, {mean:.3} in the mean");
+        let apart = got.rgb.iter().zip(&reference.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(apart <= 1, "{name}: apart by {apart} levels");
+        worst = worst.max((apart, name));
     }
+    println!("apart by {} at most: {}", worst.0, worst.1);
 }
 
 #[test]
@@ -187,13 +186,19 @@ fn frames_of_motion_jpeg_may_lack_tables_and_be_padded() {
     }
 }
 
-/// The decoder puts the blocks of such a picture into the wrong places: a picture of noise, and no error.
+/// An end before the last scan of one component leaves an image without colours.
 #[test]
-fn subsampled_scans_one_by_one_are_refused() {
-    let bytes = std::fs::read(folder().join("refused_scans420.jpg")).unwrap();
-    let error = Picture::decode(&bytes, Budget::DEVICE).unwrap_err();
-    assert!(error.to_string().contains("ordinary JPEG"), "{error}");
-    assert!(small_jpegs().any(|(name, bytes)| name == "scans.jpg" && Picture::decode(&bytes, Budget::DEVICE).is_ok()));
+fn components_in_scans_of_their_own_must_all_come() {
+    let bytes = std::fs::read(folder().join("scans420.jpg")).unwrap();
+    assert!(Picture::decode(&bytes, Budget::DEVICE).is_ok());
+    let scans: Vec<usize> = bytes.windows(2).enumerate().filter(|(_, w)| *w == [0xff, 0xda]).map(|(at, _)| at).collect();
+    assert_eq!(scans.len(), 3);
+    for scan in &scans[1..] {
+        // Tables stand before their scan; what is left is well-formed without them.
+        let ended = [&bytes[..*scan], &[0xff, 0xd9]].concat();
+        let error = Picture::decode(&ended, Budget::DEVICE).unwrap_err().to_string();
+        assert!(error.contains("64 of 64 coefficients"), "{error}");
+    }
 }
 
 /// A camera's frame that broke off kept the thumbnail's end marker, and was taken for a whole one.

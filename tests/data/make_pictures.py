@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes pictures/: one small picture in many forms, and what a reference decoder (Pillow) makes of each.
 
-Needs Pillow and jpegtran. Run in tests/data: `python3 make_pictures.py`. Each line of pictures/list.txt is NAME WIDTH HEIGHT; the
+Needs Pillow, cjpeg and jpegtran. Run in tests/data: `python3 make_pictures.py`. Each line of pictures/list.txt is NAME WIDTH HEIGHT; the
 decoded RGB of all follows one another in pictures/reference.rgb. Transparency lies over grey 128, orientation is applied.
 """
 import io, math, os, struct, subprocess, zlib
@@ -87,7 +87,7 @@ clear = s.quantize(16)
 clear.info["transparency"] = 3
 base = jpeg(s, quality=90, subsampling=0)
 open("/tmp/scans.txt", "w").write("0;\n1;\n2;\n")
-pictures = {
+forms = {
     "444.jpg": base,
     "422.jpg": jpeg(s, quality=90, subsampling=1),
     "420.jpg": jpeg(s, quality=90, subsampling=2),
@@ -106,11 +106,56 @@ pictures = {
     "comment.jpg": jpeg(s, quality=90, comment=b"\xff\xd9 is no end here"),
     "cmyk.jpg": jpeg(s.convert("CMYK"), quality=95),
 }
+
+
+def marked_ycck(im):
+    """CMYK whose inks are stored as YCbCr: Pillow writes the four planes as they are, and Adobe's transform is set by hand."""
+    black = Image.new("L", im.size, 200)
+    black.paste(im.convert("L").point(lambda v: 128 + v // 2))
+    # Pillow inverts what it writes as CMYK.
+    planes = [plane.point(lambda v: 255 - v) for plane in (*im.convert("YCbCr").split(), black)]
+    data = bytearray(jpeg(Image.merge("CMYK", planes), quality=92))
+    at = data.index(b"Adobe") + 11
+    assert data[at] in (0, 2)
+    data[at] = 2
+    return bytes(data)
+
+
+def resampled(data, component, sampling):
+    """The same scan under another frame header: what it shows changes, and reference decoders agree on it."""
+    data = bytearray(data)
+    at = next(i for i in range(len(data)) if data[i] == 0xFF and data[i + 1] in (0xC0, 0xC2))
+    data[at + 11 + 3 * component] = sampling
+    return bytes(data)
+
+
+def crop(w, h, **kw):
+    return jpeg(scene(64, 64).crop((20, 20, 20 + w, 20 + h)), quality=90, **kw)
+
+
+forms |= {
+    "ycck.jpg": marked_ycck(s),
+    "scans420.jpg": tran(jpeg(s, quality=90, subsampling=2), "-scans", "/tmp/scans.txt"),
+    # 4:4:0 and 4:1:1, which Pillow does not write: 4:2:2 turned by a quarter, and what `-wide` of cjpeg would give.
+    "440.jpg": tran(jpeg(scene(32, 48), quality=90, subsampling=1), "-rotate", "90"),
+    "440_progressive.jpg": tran(jpeg(scene(32, 48), quality=90, subsampling=1, progressive=True), "-rotate", "90"),
+    "411.jpg": subprocess.run(
+        ["cjpeg", "-quality", "90", "-sample", "4x1"], input=saved(s, "PPM"), capture_output=True, check=True).stdout,
+    "grey_2x2.jpg": resampled(jpeg(grey, quality=90), 0, 0x22),
+    "plain_rgb.jpg": subprocess.run(
+        ["cjpeg", "-quality", "90", "-rgb"], input=saved(s, "PPM"), capture_output=True, check=True).stdout,
+    "extended.jpg": jpeg(s, quality=90).replace(b"\xff\xc0", b"\xff\xc1", 1),
+}
+# Edges of the triangle filters: chroma of one, two and three samples a side, and bands that are not full.
+for w, h in [(1, 1), (2, 2), (3, 3), (5, 17), (6, 33), (7, 16), (17, 1), (16, 18)]:
+    forms[f"{w}x{h}_420.jpg"] = crop(w, h, subsampling=2)
+    forms[f"{w}x{h}_422.jpg"] = crop(w, h, subsampling=1)
+forms["6x33_420_progressive.jpg"] = crop(6, 33, subsampling=2, progressive=True)
 for n in range(1, 9):
     exif = Image.Exif()
     exif[0x0112] = n
-    pictures[f"exif{n}.jpg"] = jpeg(s, quality=92, subsampling=0, exif=exif.tobytes())
-pictures |= {
+    forms[f"exif{n}.jpg"] = jpeg(s, quality=92, subsampling=0, exif=exif.tobytes())
+forms |= {
     "rgb.png": saved(s, "PNG"),
     "rgba.png": saved(alpha, "PNG"),
     "grey.png": saved(grey, "PNG"),
@@ -133,7 +178,7 @@ pictures |= {
     "lossy.webp": saved(s, "WEBP", quality=90),
     "lossy_alpha.webp": saved(alpha, "WEBP", quality=90),
 }
-# Large enough that a hole cannot pass for a few blocks by chance; and one that the decoder gets wrong, so it is refused.
+# Large enough that a hole cannot pass for a few blocks by chance.
 big = scene(320, 240)
 for y in range(240):
     for x in range(320):
@@ -145,11 +190,10 @@ for name, data in {
     "large_optimised.jpg": jpeg(big, quality=60, optimize=True),
     "large_progressive.jpg": jpeg(big, quality=60, progressive=True),
     "large_restart.jpg": jpeg(big, quality=60, restart_marker_rows=1),
-    "refused_scans420.jpg": tran(jpeg(s, quality=90, subsampling=2), "-scans", "/tmp/scans.txt"),
 }.items():
     open(f"{OUT}/{name}", "wb").write(data)
 with open(f"{OUT}/list.txt", "w") as names, open(f"{OUT}/reference.rgb", "wb") as reference:
-    for name, data in pictures.items():
+    for name, data in forms.items():
         open(f"{OUT}/{name}", "wb").write(data)
         im = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
         if name == "rgba16.png":

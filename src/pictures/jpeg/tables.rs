@@ -1,23 +1,34 @@
 //! The Huffman tables that T.81 prints as typical. Motion JPEG may leave its tables out, and then means these.
+//! And the order in which coefficients are sent.
 
-/// The four tables as one `DHT` segment, marker included.
-pub(super) fn segment() -> Vec<u8> {
-    let mut segment = vec![0xff, 0xc4, 0, 0];
+/// The content of a segment with all four tables.
+pub(super) fn typical() -> Vec<u8> {
+    let mut content = Vec::with_capacity(416);
     for (class, counts, symbols) in [
         (0x00, &DC_LUMA, &DC_SYMBOLS[..]),
         (0x01, &DC_CHROMA, &DC_SYMBOLS[..]),
         (0x10, &AC_LUMA, &AC_LUMA_SYMBOLS[..]),
         (0x11, &AC_CHROMA, &AC_CHROMA_SYMBOLS[..]),
     ] {
-        segment.push(class);
-        segment.extend(counts);
-        segment.extend(symbols);
+        content.push(class);
+        content.extend(counts);
+        content.extend(symbols);
     }
-    // A segment's length counts itself but not its marker.
-    let length = (segment.len() - 2) as u16;
-    segment[2..4].copy_from_slice(&length.to_be_bytes());
-    segment
+    content
 }
+
+/// Places of coefficients in a block of eight rows, in the order in which they are sent (figure A.6 of T.81).
+#[rustfmt::skip]
+pub(super) const ZIGZAG: [u8; 64] = [
+     0,  1,  8, 16,  9,  2,  3, 10,
+    17, 24, 32, 25, 18, 11,  4,  5,
+    12, 19, 26, 33, 40, 48, 41, 34,
+    27, 20, 13,  6,  7, 14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36,
+    29, 22, 15, 23, 30, 37, 44, 51,
+    58, 59, 52, 45, 38, 31, 39, 46,
+    53, 60, 61, 54, 47, 55, 62, 63,
+];
 
 // Tables K.3 to K.6 of ITU-T T.81 (1992): codes of each length from 1 to 16 bits, then their symbols.
 #[rustfmt::skip]
