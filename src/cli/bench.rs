@@ -62,7 +62,8 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     let input = match &args.input {
         None => Tensor::Codes((0..h * w * c).map(|i| (i * 89 % 251) as u8 as i8).collect()),
         Some(path) => {
-            let bytes = std::fs::read(path).map_err(|e| format!("--input {}: {e}", path.display()))?;
+            let bytes =
+                crate::regular::read(path, crate::regular::LARGE).map_err(|e| format!("--input {}: {e}", path.display()))?;
             if bytes.len() != 4 * h * w * c {
                 let needed = format!("the model takes {} (1x{c}x{h}x{w} f32)", 4 * h * w * c);
                 return Err(format!("--input {}: {} bytes, {needed}", path.display(), bytes.len()).into());

@@ -204,7 +204,7 @@ fn migrate(file: &Path, bundle: &Bundle<'_>) -> Result<u8, Refused> {
     let told = |what: &str, e: std::io::Error| format!("{}: cannot be {what}: {e}", file.display());
     // The file itself, where a link to it was named.
     let file = std::fs::canonicalize(file).map_err(|e| told("found", e))?;
-    let text = std::fs::read_to_string(&file).map_err(|e| told("read", e))?;
+    let text = crate::regular::read_text(&file, crate::regular::TEXT).map_err(|e| told("read", e.into()))?;
     let mode = std::fs::metadata(&file).map_err(|e| told("read", e))?.permissions();
     let mut new = file.clone().into_os_string();
     new.push(format!(".{}.new", std::process::id()));
@@ -328,7 +328,8 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>
 /// Every output line that device.toml states to its safe state, whatever is wrong with the rest of the file or the bundle.
 pub(super) fn safe(args: &Safe) -> Result<u8, Refused> {
     let name = args.settings.display().to_string();
-    let text = std::fs::read(&args.settings).map_err(|e| format!("{name}: cannot be read: {e}"))?;
+    let text =
+        crate::regular::read(&args.settings, crate::regular::TEXT).map_err(|e| format!("{name}: cannot be read: {e}"))?;
     let (lines, mut problems) = safe_lines(&String::from_utf8_lossy(&text), &name);
     // Requesting a line drives it to its initial (safe) state, so request all we can even if some fail.
     let mut done = Vec::new();

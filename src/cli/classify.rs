@@ -8,6 +8,7 @@ use crate::decide::{Action, TagRule, Verdict};
 use crate::engine::Engine;
 use crate::head::Score;
 use crate::pictures::{self, Budget, Picture};
+use crate::terminal::escaped;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,7 @@ fn files(args: &Classify) -> Result<Vec<PathBuf>, Refused> {
     let mut files = Vec::new();
     for path in &args.paths {
         let listing = pictures::list(path).map_err(|e| format!("{}: cannot be listed: {e}", path.display()))?;
-        listing.remarks().for_each(|remark| eprintln!("{remark}"));
+        listing.remarks().for_each(|remark| eprintln!("{}", escaped(&remark)));
         if listing.files.is_empty() {
             return Err(format!("{}: holds no .jpg, .jpeg, .png, .bmp or .webp", path.display()).into());
         }
@@ -90,7 +91,7 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
             Err(why) => {
                 unreadable += 1;
                 let _ = out.flush();
-                eprintln!("skipped {}: {why}", path.display());
+                eprintln!("skipped {}", escaped(&format!("{}: {why}", path.display())));
                 continue;
             }
         };
@@ -112,7 +113,7 @@ fn write_image(out: &mut impl Write, args: &Classify, path: &Path, found: &Class
     if args.json {
         return writeln!(out, "{}", serde_json::to_string(&found.record(path, args.top))?);
     }
-    let decision = &found.decision;
+    let (path, decision) = (escaped(&path), &found.decision);
     for (i, (id, score)) in found.best(args.top).into_iter().enumerate() {
         let tag = found.name(id);
         match i {

@@ -96,16 +96,11 @@ struct Model {
 impl Model {
     /// The bundle at `path`, or the shipped one if none is named.
     fn read(path: Option<&Path>) -> Result<Self, Refused> {
-        const LIMIT: u64 = 1 << 29;
         let Some(path) = path else {
             return Ok(Self { path: "parts.tagpin (shipped)".into(), bytes: Cow::Borrowed(PARTS) });
         };
-        let unread = |e: std::io::Error| format!("bundle {}: cannot be read: {e}", path.display());
-        let size = std::fs::metadata(path).map_err(unread)?.len();
-        if size > LIMIT {
-            return Err(format!("bundle {}: {size} bytes, at most {LIMIT}", path.display()).into());
-        }
-        let bytes = std::fs::read(path).map_err(unread)?.into();
+        let bytes = crate::regular::read(path, crate::regular::BUNDLE);
+        let bytes = bytes.map_err(|e| format!("bundle {}: cannot be read: {e}", path.display()))?.into();
         Ok(Self { path: path.into(), bytes })
     }
 
@@ -177,7 +172,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(Refused(problems)) => {
-            problems.iter().for_each(|p| eprintln!("error: {p}"));
+            problems.iter().for_each(|p| eprintln!("error: {}", crate::terminal::escaped_lines(p)));
             ExitCode::from(2)
         }
     }

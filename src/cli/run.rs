@@ -273,6 +273,7 @@ fn open(mut settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn 
 /// Two lines on one settings file would move the same outputs and write the same files.
 fn lock(settings: &Path) -> Result<File, String> {
     let shown = settings.display();
+    crate::regular::size(settings, crate::regular::TEXT).map_err(|e| format!("{shown}: cannot be read: {e}"))?;
     let file = File::open(settings).map_err(|e| format!("{shown}: cannot be read: {e}"))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {

@@ -119,7 +119,8 @@ impl File {
         let (text, name) = match path {
             None => (built_in.to_string(), name.to_string()),
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| format!("{}: cannot be read: {e}", path.display()))?;
+                let text = crate::regular::read_text(path, crate::regular::TEXT)
+                    .map_err(|e| format!("{}: cannot be read: {e}", path.display()))?;
                 (text, path.display().to_string())
             }
         };
@@ -302,7 +303,8 @@ fn drawn(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused
 /// Median, 90th, 99th and largest of preprocessing and inference together, from `bench --json`.
 fn from_bench(path: &Path) -> Result<Quantile, Refused> {
     let name = path.display();
-    let text = std::fs::read_to_string(path).map_err(|e| format!("--bench {name}: cannot be read: {e}"))?;
+    let text =
+        crate::regular::read_text(path, crate::regular::TEXT).map_err(|e| format!("--bench {name}: cannot be read: {e}"))?;
     let value: Value = serde_json::from_str(&text)
         .map_err(|e| format!("--bench {name}: {e}; expected the output of `tagpin bench MODEL --json`"))?;
     let of = |quantile: &str| -> Result<Micros, String> {

@@ -1,8 +1,6 @@
 //! Which files of a folder are pictures, and what was left out: one walk for sources and tools.
 
-use super::PictureError;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Endings of files that are taken as pictures.
@@ -112,20 +110,4 @@ pub fn list(path: &Path) -> std::io::Result<Listing> {
     }
     listing.files.sort();
     Ok(listing)
-}
-
-/// The bytes of a regular file of at most `limit` bytes. A pipe would wait for ever, a device may never end.
-pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PictureError> {
-    // Asked before it is opened: opening a pipe waits for its writer.
-    let meta = std::fs::metadata(path).map_err(PictureError::Read)?;
-    if !meta.is_file() {
-        return Err(PictureError::NotAFile);
-    }
-    if meta.len() > limit {
-        return Err(PictureError::LargeFile { bytes: meta.len(), limit });
-    }
-    let mut bytes = Vec::with_capacity(meta.len() as usize);
-    let file = std::fs::File::open(path).map_err(PictureError::Read)?;
-    file.take(limit).read_to_end(&mut bytes).map_err(PictureError::Read)?;
-    Ok(bytes)
 }

@@ -9,9 +9,10 @@ mod jpeg;
 mod png;
 mod webp;
 
-pub use files::{ENDINGS, LeftOut, Listing, list, read};
+pub use files::{ENDINGS, LeftOut, Listing, list};
 
 use crate::frame::{Colour, Layout, MAX_SIDE, PixelFormat};
+use crate::regular::Unread;
 use image::metadata::Orientation;
 use image::{DynamicImage, GenericImageView, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
@@ -54,17 +55,8 @@ pub struct Picture {
 /// Why a file is no picture.
 #[derive(Debug)]
 pub enum PictureError {
-    /// It cannot be read.
-    Read(std::io::Error),
-    /// It is a pipe, a device or a folder.
-    NotAFile,
-    /// The file alone is larger than decoding may take.
-    LargeFile {
-        /// Its bytes.
-        bytes: u64,
-        /// At most so many.
-        limit: u64,
-    },
+    /// It is no regular file, larger than decoding may take, or the system refuses it.
+    Read(Unread),
     /// A side is longer than [`MAX_SIDE`], or decoding takes too much memory.
     TooLarge {
         /// Columns that its header states.
@@ -91,11 +83,8 @@ impl std::fmt::Display for PictureError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mb = |bytes: u64| bytes.div_ceil(1 << 20);
         match self {
-            Self::Read(e) => write!(f, "cannot be read: {e}"),
-            Self::NotAFile => write!(f, "is a pipe, device or folder; only regular files are read"),
-            Self::LargeFile { bytes, limit } => {
-                write!(f, "is a file of {} MB, at most {} MB are read; make it smaller", mb(*bytes), mb(*limit))
-            }
+            Self::Read(Unread::Io(e)) => write!(f, "cannot be read: {e}"),
+            Self::Read(unread) => unread.fmt(f),
             Self::TooLarge { width, height, .. } if *width > MAX_SIDE || *height > MAX_SIDE => {
                 write!(f, "is {width}x{height}, at most {MAX_SIDE} a side; make it smaller")
             }
@@ -139,7 +128,7 @@ impl Picture {
 
     /// Reads and decodes a regular file.
     pub fn open(path: &Path, budget: Budget) -> Result<Self, PictureError> {
-        Self::decode(&read(path, budget.0)?, budget)
+        Self::decode(&crate::regular::read(path, budget.0).map_err(PictureError::Read)?, budget)
     }
 
     /// Writes an RGB8 picture as PNG. `rgb`: `[height, width, 3]`.
@@ -190,7 +179,8 @@ fn decode_jpeg(bytes: &[u8], budget: Budget, turns: bool) -> Result<Picture, Pic
 
 fn decode_other(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
     let failed = |e: image::ImageError| PictureError::Damaged(e.to_string());
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(PictureError::Read)?;
+    let mut reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| PictureError::Read(Unread::Io(e)))?;
     // What the decoder holds besides the image that it gives.
     let mut beside = 0;
     match reader.format() {

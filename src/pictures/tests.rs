@@ -307,11 +307,15 @@ fn only_regular_files_are_read() {
     let fifo = folder.join("fifo.jpg");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
     for path in [fifo.as_path(), Path::new("/dev/zero"), &folder] {
-        assert!(matches!(Picture::open(path, Budget::DEVICE), Err(PictureError::NotAFile)), "{}", path.display());
+        assert!(
+            matches!(Picture::open(path, Budget::DEVICE), Err(PictureError::Read(Unread::NotRegular))),
+            "{}",
+            path.display()
+        );
     }
     let file = folder.join("large.jpg");
     std::fs::File::create(&file).unwrap().set_len(3 << 20).unwrap();
-    assert!(matches!(Picture::open(&file, Budget::megabytes(2)), Err(PictureError::LargeFile { .. })));
+    assert!(matches!(Picture::open(&file, Budget::megabytes(2)), Err(PictureError::Read(Unread::TooLarge { .. }))));
     std::fs::remove_dir_all(folder).unwrap();
 }
 

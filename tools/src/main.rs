@@ -112,7 +112,7 @@ fn main() -> ExitCode {
             ExitCode::from(130)
         }
         Err(e) => {
-            eprintln!("error: {e:#}");
+            eprintln!("error: {}", tagpin::terminal::escaped_lines(&format!("{e:#}")));
             ExitCode::from(2)
         }
     }

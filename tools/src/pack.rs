@@ -182,7 +182,7 @@ fn images_of(folder: &Path, (h, w): (usize, usize), fit: Fit) -> Result<Vec<Vec<
     let mut preprocessor = Preprocessor::new(Target { width: w as u16, height: h as u16, fit, roi: None });
     let mut all = Vec::new();
     for file in &listing.files {
-        if let Ok(bytes) = tagpin::pictures::read(file, tagpin::pictures::Budget::HOST.0)
+        if let Ok(bytes) = tagpin::regular::read(file, tagpin::pictures::Budget::HOST.0)
             && let Ok(rgb) = crate::data::rgb_of(&bytes, &mut preprocessor)
         {
             all.push(rgb);
@@ -202,7 +202,8 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
     let tags: Vec<String> = match args.tags.as_deref() {
         Some("numbered") => (0..Engine::load(onnx)?.spec().logits).map(|i| format!("{i:04}")).collect(),
         Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("--tags {file} cannot be read"))?;
+            let text = tagpin::regular::read_text(file.as_ref(), tagpin::regular::TEXT)
+                .with_context(|| format!("--tags {file} cannot be read"))?;
             text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect()
         }
         None => bail!("--onnx needs --tags FILE or --tags numbered"),
@@ -368,7 +369,8 @@ pub fn run(args: &Pack) -> Result<()> {
     match (&args.run, &args.onnx) {
         (Some(folder), _) => pack_run(&Run::open(folder)?, &args.out, args.force, &args.roles),
         (None, Some(onnx)) => {
-            let bytes = std::fs::read(onnx).with_context(|| format!("{} cannot be read", onnx.display()))?;
+            let bytes = tagpin::regular::read(onnx, tagpin::regular::LARGE)
+                .with_context(|| format!("{} cannot be read", onnx.display()))?;
             let bytes = match &args.output {
                 Some(name) => with_outputs(&bytes, std::slice::from_ref(name))?,
                 None => bytes,

@@ -416,7 +416,8 @@ pub fn text(f: &Figures) -> String {
 
 /// Replays what a board recorded and compares its logits bit for bit.
 fn replay(folder: &Path, bundle: &Path) -> Result<usize> {
-    let bytes = std::fs::read(bundle).with_context(|| format!("{} cannot be read", bundle.display()))?;
+    let bytes = tagpin::regular::read(bundle, tagpin::regular::BUNDLE)
+        .with_context(|| format!("{} cannot be read", bundle.display()))?;
     let bundle = Bundle::read(&bytes)?;
     let engine = Engine::from_bundle(&bundle)?;
     crate::recorded::replay(folder, &bundle, engine)

@@ -12,7 +12,7 @@ use tagpin::head::Score;
 pub fn replay(folder: &Path, bundle: &Bundle<'_>, mut engine: Engine) -> Result<usize> {
     let read = |name: &str| {
         let path = folder.join(name);
-        std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
+        tagpin::regular::read(&path, tagpin::regular::LARGE).with_context(|| format!("{} cannot be read", path.display()))
     };
     let recorded = String::from_utf8(read("bundle.sha256")?).context("bundle.sha256 is not text")?;
     let own = Hex(&bundle.sha256).to_string();

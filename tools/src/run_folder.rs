@@ -23,13 +23,14 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 
 /// Reads a value from JSON; `make` names the command that writes it.
 pub fn read_json<T: DeserializeOwned>(path: &Path, make: &str) -> Result<T> {
-    let bytes = std::fs::read(path).with_context(|| format!("{}: run `{make}` first", path.display()))?;
+    let bytes = tagpin::regular::read(path, tagpin::regular::LARGE)
+        .with_context(|| format!("{}: run `{make}` first", path.display()))?;
     serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged; run `{make}` again", path.display()))
 }
 
 /// Reads a file; `make` names the command that writes it.
 pub fn read_file(path: &Path, make: &str) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("{}: run `{make}` first", path.display()))
+    tagpin::regular::read(path, tagpin::regular::LARGE).with_context(|| format!("{}: run `{make}` first", path.display()))
 }
 
 /// Refuses to replace a file unless forced, and a folder or a picture even then; tries whether the file could be written, before
@@ -62,7 +63,7 @@ pub fn refuse_existing_bundle(out: &Path, force: bool) -> Result<()> {
 }
 
 fn refuse_other(path: &Path, is_it: impl Fn(&[u8]) -> bool, what: &str) -> Result<()> {
-    match std::fs::read(path) {
+    match tagpin::regular::read(path, tagpin::regular::LARGE) {
         Ok(bytes) if !is_it(&bytes) => bail!("{} is not {what}: --force does not replace it; name another", path.display()),
         _ => Ok(()),
     }

@@ -1,22 +1,11 @@
 //! Names and sentences on a terminal: control characters are shown, not sent, and what is too long is cut.
 
+use crate::terminal::escaped;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
-
-/// Whether a terminal obeys `c` instead of showing it, or lets it change the order of what is shown.
-fn commands(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
 
 /// `text` in at most `columns` columns: control characters as escapes, the rest of what does not fit as "...".
 pub(super) fn shown(text: &str, columns: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(columns));
-    for c in text.chars() {
-        if commands(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
+    let mut out = escaped(text);
     if out.width() <= columns {
         return out;
     }

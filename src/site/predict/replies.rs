@@ -6,6 +6,7 @@ use crate::bundle::sha256;
 use crate::classify::{Classified, ClassifyError};
 use crate::head::{Score, TagId};
 use crate::pictures::PictureError;
+use crate::regular::Unread;
 use crate::site::access::Barred;
 use crate::site::http::{BodyError, Response};
 use serde::Serialize;
@@ -212,7 +213,7 @@ fn words(refusal: &Refusal, limit: usize) -> Words {
             (400, "BadRequestImageStream", invalid("BadArgument"), "the body ends too early".into())
         }
         Refusal::Upload(why) => (400, "BadRequestImageStream", invalid("UnsupportedMediaType"), why.to_string()),
-        Refusal::Image(e @ (PictureError::TooLarge { .. } | PictureError::LargeFile { .. })) => {
+        Refusal::Image(e @ (PictureError::TooLarge { .. } | PictureError::Read(Unread::TooLarge { .. }))) => {
             (400, "BadRequestImageDimensions", invalid("InvalidImageSize"), format!("the image {e}"))
         }
         Refusal::Image(e) => (400, "BadRequestImageFormat", invalid("InvalidImageFormat"), e.to_string()),

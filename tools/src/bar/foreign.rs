@@ -93,7 +93,8 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// By the bundle as a board has it: its own engine, tables and limit.
 fn of_bundle(args: &Args, seed: u64) -> Result<Vec<Refused>> {
-    let bytes = std::fs::read(&args.bundle).with_context(|| format!("{} cannot be read", args.bundle.display()))?;
+    let bytes = tagpin::regular::read(&args.bundle, tagpin::regular::BUNDLE)
+        .with_context(|| format!("{} cannot be read", args.bundle.display()))?;
     let bundle = Bundle::read(&bytes).map_err(|e| anyhow::anyhow!("bundle {}: {e}", args.bundle.display()))?;
     let limit = bundle.spread.as_ref().with_context(|| format!("{} has no distance", args.bundle.display()))?.limit();
     let mut engine = Engine::from_bundle(&bundle)?;

@@ -204,7 +204,8 @@ fn one(args: &Args, all: &Dataset, seed: u64, folder: &Path) -> Result<Row> {
 /// An entry with its file's hash, which a listing does not have yet.
 fn hashed(all: &Dataset, i: usize) -> Result<Entry> {
     let e = &all.entries[i];
-    let bytes = std::fs::read(all.file(e)).with_context(|| format!("{} cannot be read", e.path.display()))?;
+    let bytes = tagpin::regular::read(&all.file(e), tagpin::regular::LARGE)
+        .with_context(|| format!("{} cannot be read", e.path.display()))?;
     Ok(Entry { sha256: crate::data::hex_hash(&bytes), ..e.clone() })
 }
 

@@ -81,7 +81,8 @@ pub enum Unit {
 impl About {
     /// Reads `about.toml`.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let text = tagpin::regular::read_text(path, tagpin::regular::TEXT)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
         toml::from_str(&text).with_context(|| format!("{}: expected {EXAMPLE}", path.display()))
     }
 

@@ -188,7 +188,7 @@ pub fn load(root: &Path, entries: &[Entry], target: Target) -> Result<Vec<Vec<u8
 
 /// The bytes of a listed file. Fails if they changed since it was listed.
 pub fn read_listed(root: &Path, entry: &Entry) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(root.join(&entry.path)).with_context(|| {
+    let bytes = tagpin::regular::read(&root.join(&entry.path), tagpin::regular::LARGE).with_context(|| {
         if root.is_dir() {
             "it cannot be read".to_string()
         } else {

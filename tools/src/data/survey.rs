@@ -100,7 +100,7 @@ pub fn survey(dataset: &Dataset) -> Result<Survey> {
             if let Some(look) = known.get(&e.sha256) {
                 return Ok(look.clone());
             }
-            let bytes = tagpin::pictures::read(&dataset.file(e), Budget::HOST.0)
+            let bytes = tagpin::regular::read(&dataset.file(e), Budget::HOST.0)
                 .map_err(|error| LeftOut::new(&e.path, Kind::Unreadable, format!("cannot be read: {error}")))?;
             let look = looker.look(&bytes).map_err(|error| unread::what_it_is(&bytes, &error.to_string()));
             look.map_err(|(kind, why)| LeftOut::new(&e.path, kind, why))

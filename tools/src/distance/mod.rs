@@ -384,7 +384,7 @@ pub fn run(args: &DistanceArgs) -> Result<()> {
     tagpin::engine::Engine::from_bundle(&Bundle::read(&made)?)?;
     run_folder::write_file(out, &made)?;
     let card = args.of.with_extension("md");
-    if let Ok(text) = std::fs::read_to_string(&card) {
+    if let Ok(text) = tagpin::regular::read_text(&card, tagpin::regular::TEXT) {
         let named = |bytes: &[u8]| Ok::<_, tagpin::bundle::BundleError>(Hex(&Bundle::read(bytes)?.sha256).to_string());
         let text = text.replace(&named(&bytes)?, &named(&made)?);
         let size = |bytes: &[u8]| format!(", {} KB.", bytes.len() / 1024);

@@ -483,7 +483,7 @@ fn invalid(c: &Judge<'_>, test: &Judged, unseen: Option<&Path>) -> Result<Vec<In
         let mut preprocessor = tagpin::preprocess::Preprocessor::new(c.run.target()?);
         let mut pictures = Vec::new();
         for file in listing.files {
-            match tagpin::pictures::read(&file, tagpin::pictures::Budget::HOST.0)
+            match tagpin::regular::read(&file, tagpin::pictures::Budget::HOST.0)
                 .map_err(anyhow::Error::from)
                 .and_then(|b| data::rgb_of(&b, &mut preprocessor))
             {

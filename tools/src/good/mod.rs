@@ -77,7 +77,8 @@ impl Images {
         let mut preprocessor = Preprocessor::new(target);
         let (mut rgb, mut hashes) = (Vec::new(), String::new());
         for path in &files {
-            let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            let bytes = tagpin::regular::read(path, tagpin::regular::LARGE)
+                .with_context(|| format!("{} cannot be read", path.display()))?;
             rgb.push(data::rgb_of(&bytes, &mut preprocessor).with_context(|| path.display().to_string())?);
             hashes += &hex_hash(&bytes);
         }

@@ -505,7 +505,7 @@ fn file_url(path: &Path) -> String {
 
 /// A small JPEG as a data URL; nothing if the file is gone.
 pub fn thumbnail(path: &Path) -> Option<String> {
-    let bytes = std::fs::read(path).ok()?;
+    let bytes = tagpin::regular::read(path, tagpin::regular::LARGE).ok()?;
     let mut preprocessor = Preprocessor::new(Target { width: 128, height: 128, fit: Fit::Pad, roi: None });
     let rgb = crate::data::rgb_of(&bytes, &mut preprocessor).ok()?;
     let mut jpeg = Vec::new();

@@ -34,7 +34,7 @@ struct Category {
 /// Reads a COCO file. Pictures lie beside it, or in `images/`; each is looked for by itself.
 pub fn coco(path: &Path) -> Result<Listed> {
     let name = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("{name} cannot be read"))?;
+    let bytes = tagpin::regular::read(path, tagpin::regular::LARGE).with_context(|| format!("{name} cannot be read"))?;
     let json: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{name} is no JSON"))?;
     let coco: Coco = match serde_json::from_value(json.clone()) {
         Ok(coco) => coco,

@@ -98,7 +98,7 @@ fn column(header: &StringRecord, names: &[&str]) -> Option<usize> {
 /// The list's text, whatever a spreadsheet saved it as; never a guess of an 8-bit code page.
 fn text(path: &Path) -> Result<String> {
     let name = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("{name} cannot be read"))?;
+    let bytes = tagpin::regular::read(path, tagpin::regular::LARGE).with_context(|| format!("{name} cannot be read"))?;
     let wide = |swap: bool| -> Result<String> {
         let units = bytes[2..]
             .chunks_exact(2)

@@ -13,6 +13,7 @@ use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
+use tagpin::regular::Unread;
 use unicode_normalization::UnicodeNormalization;
 
 /// The forms that are read, as messages name them.
@@ -110,9 +111,9 @@ impl Listed {
                     return Err(LeftOut::new(row.path, Kind::SeveralTags, why));
                 }
                 let file = self.root.join(&row.path);
-                match std::fs::read(&file) {
+                match tagpin::regular::read(&file, tagpin::regular::LARGE) {
                     Ok(bytes) => Ok(Entry { path: row.path, tags: of, sha256: hex_hash(&bytes), columns: row.columns }),
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    Err(Unread::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => {
                         let why = missing(&file);
                         Err(LeftOut::new(row.path, Kind::Missing, why))
                     }
