@@ -3,7 +3,6 @@
 //! Does not choose thresholds itself; the decision is the device's.
 
 use crate::data::{TaskName, split::Side};
-use crate::judged::Judged;
 use crate::metrics;
 use crate::predict;
 use crate::run::Run;
@@ -100,6 +99,16 @@ impl Decision {
             decision.rules.iter().map(|r| &r.tag).eq(&run.split.dataset.tags),
             "decision.json is of other tags; run `quantise` again"
         );
+        // A person may have written in it: what the rule refuses is said of the tag.
+        for Rule { tag, threshold, review_low } in &decision.rules {
+            let file = run.file("decision.json");
+            let of = |what: &str| format!("{}: tag \"{tag}\": {what}", file.display());
+            for (name, score) in [("threshold", threshold), ("review_low", review_low)] {
+                ensure!((0.0..=1.0).contains(score), of(&format!("{name} {score}: expected a score between 0 and 1")));
+            }
+            let above = format!("review_low {review_low} lies above its threshold {threshold}; lower it");
+            ensure!(review_low <= threshold, of(&above));
+        }
         Ok(decision)
     }
 
@@ -117,17 +126,25 @@ impl Decision {
         self.rules.iter().map(one).collect()
     }
 
-    /// What the device decides for each image by itself, with its default settings. `roles`: one a tag.
-    pub fn decide(&self, task: TaskName, roles: &[Role], scores: &[Vec<Score>]) -> Result<Vec<decide::Decision>> {
+    /// What the device decides for each image by itself, with its default settings. `roles`: one a tag; `beyond`: whether each image
+    /// lies beyond the distance limit.
+    pub fn decide(
+        &self,
+        task: TaskName,
+        roles: &[Role],
+        scores: &[Vec<Score>],
+        beyond: &[bool],
+    ) -> Result<Vec<decide::Decision>> {
+        ensure!(scores.len() == beyond.len(), "{} images have scores, {} a distance", scores.len(), beyond.len());
         let rules = self.tag_rules()?.into_iter().zip(roles);
         let tags: Vec<TagPolicy> = rules.map(|(rule, role)| TagPolicy::new(rule, role.action())).collect();
         let mut decider = Decider::new(task.into(), &tags, Policy::default()).map_err(anyhow::Error::msg)?;
         let at = Instant::from_micros(0);
-        let one = |scores: &Vec<Score>| {
+        let one = |(scores, &beyond): (&Vec<Score>, &bool)| {
             decider.forget();
-            decider.step(at, Observation::Scores { captured_at: at, scores, beyond: false })
+            decider.step(at, Observation::Scores { captured_at: at, scores, beyond })
         };
-        Ok(scores.iter().map(one).collect())
+        Ok(scores.iter().zip(beyond).map(one).collect())
     }
 }
 
@@ -136,10 +153,10 @@ pub fn predicted(task: TaskName, decision: &decide::Decision) -> Vec<usize> {
     decision.driving(task.into()).iter().map(|t| t.0 as usize).collect()
 }
 
-/// Fits the temperature on the validation side and writes the plain decision.
-pub fn calibrate(run: &Run, validation: &Judged) -> Result<Decision> {
+/// Fits the temperature to the logits of the validation side and writes the plain decision.
+pub fn calibrate(run: &Run, logits: &[Vec<i32>], truth: &[Vec<usize>]) -> Result<Decision> {
     let task = run.split.dataset.task;
-    let temperature = metrics::temperature(&predict::real(&validation.int8), &validation.truth(), task);
+    let temperature = metrics::temperature(&predict::real(logits), truth, task);
     let decision = Decision::plain(&run.split.dataset.tags, temperature);
     run_folder::write_json(&run.file("decision.json"), &decision)?;
     println!("{:>56}{temperature:>12.3}", "temperature");
@@ -171,7 +188,7 @@ mod tests {
             };
             let table::Frame::Scores { scores, .. } = &row.frames[0] else { unreachable!("is_one_image") };
             let scores: Vec<Score> = scores.iter().map(|p| Score::from_probability(*p).unwrap()).collect();
-            let decided = &decision.decide(task, &roles, &[scores]).unwrap()[0];
+            let decided = &decision.decide(task, &roles, &[scores], &[false]).unwrap()[0];
             row.check(decided, decided.action.map_or("-", |a| a.name()), "the tools");
             run += 1;
         }

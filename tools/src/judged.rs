@@ -3,6 +3,7 @@
 //! Does not judge.
 
 use crate::data::{self, Entry, split::Side};
+use crate::distance;
 use crate::features;
 use crate::predict;
 use crate::run::Run;
@@ -18,6 +19,8 @@ pub struct Judged {
     pub rgb: Vec<Vec<u8>>,
     /// Q16.16, by the runtime's engine.
     pub int8: Vec<Vec<i32>>,
+    /// Whether each lies beyond the run's distance limit, by the runtime's engine.
+    pub beyond: Vec<bool>,
     /// By tract, at least up to the last layer; empty if not asked for.
     pub float: Vec<Vec<f32>>,
 }
@@ -37,7 +40,7 @@ impl Judged {
     pub fn of(run: &Run, root: std::path::PathBuf, entries: Vec<Entry>, float: bool) -> Result<Self> {
         let rgb: Vec<Vec<u8>> = data::load(&root, &entries, run.target()?)?;
         let pictures: Vec<&[u8]> = rgb.iter().map(Vec::as_slice).collect();
-        let int8 = predict::int8(&run.int8()?, run.graph.normalise, &pictures)?;
+        let seen = predict::see(&distance::network(run)?, &pictures)?;
         let float = if !float {
             Vec::new()
         } else if let Some(known) = features::logits(&entries, &run.graph, run.record.fit.into())? {
@@ -45,7 +48,7 @@ impl Judged {
         } else {
             predict::float(&run.graph, &pictures)?
         };
-        Ok(Self { entries, root, rgb, int8, float })
+        Ok(Self { entries, root, rgb, int8: seen.logits, beyond: seen.beyond, float })
     }
 
     /// Tags of each picture.

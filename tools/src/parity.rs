@@ -251,7 +251,9 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
     let tag_changes: Vec<TagChange> = (0..tags.len()).map(change).collect();
     let names = |of: Vec<usize>| -> Vec<String> { of.into_iter().map(|t| tags[t].clone()).collect() };
     let roles = run.roles();
-    let (vf, vi) = (decision.decide(task, &roles, &fs)?, decision.decide(task, &roles, &is)?);
+    // The distance is the int8 network's in both: only what the scores change is compared.
+    let decide = |scores: &[Vec<tagpin::head::Score>]| decision.decide(task, &roles, scores, &test.beyond);
+    let (vf, vi) = (decide(&fs)?, decide(&is)?);
     let flips = (0..n).filter(|&i| vf[i] != vi[i]).map(|i| Flip {
         path: test.root.join(&test.entries[i].path),
         float: names(decision::predicted(task, &vf[i])),

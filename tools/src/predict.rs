@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 use tagpin::bundle::Bundle;
 use tagpin::decide::Task;
-use tagpin::distance::Stage;
+use tagpin::distance::{Spread, Stage};
 use tagpin::engine::Engine;
 use tagpin::head::{Score, Temperature};
 use tagpin::quant;
@@ -55,6 +55,16 @@ impl Int8 {
         Ok(self.engine.look_at(stages)?)
     }
 
+    /// From now on the distance of each image is measured, by the section of a bundle.
+    pub fn measure_by(&mut self, section: &[u8]) -> Result<()> {
+        Ok(self.engine.measure_by(Spread::read(section)?.to_owned())?)
+    }
+
+    /// Whether the last image lies beyond the distance limit; never where no distance is measured.
+    fn beyond(&self) -> bool {
+        self.engine.distance().zip(self.engine.spread()).is_some_and(|(d, spread)| d > spread.limit())
+    }
+
     /// Features of an image at the stages that are looked at.
     pub fn features(&mut self, rgb: &[u8]) -> Result<Vec<i32>> {
         self.logits(rgb)?;
@@ -81,6 +91,28 @@ pub fn int8(onnx: &[u8], normalise: Normalise, pictures: &[&[u8]]) -> Result<Vec
     let logits = pictures.par_iter().map_init(|| int8.clone(), one).collect();
     bar.finish_and_clear();
     logits
+}
+
+/// What the device has of images before it decides.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// `[images][tags]`, Q16.16.
+    pub logits: Vec<Vec<i32>>,
+    /// Whether each image lies beyond the distance limit.
+    pub beyond: Vec<bool>,
+}
+
+/// Logits of each picture, and whether it is beyond. Pictures are `[side, side, 3]` of the model's side.
+pub fn see<T: AsRef<[u8]> + Sync>(int8: &Int8, pictures: &[T]) -> Result<Seen> {
+    let bar = crate::progress::bar("int8", pictures.len() as u64);
+    let one = |int8: &mut Int8, rgb: &T| {
+        bar.inc(1);
+        Ok((int8.logits(rgb.as_ref())?, int8.beyond()))
+    };
+    let seen: Result<Vec<(Vec<i32>, bool)>> = pictures.par_iter().map_init(|| int8.clone(), one).collect();
+    bar.finish_and_clear();
+    let (logits, beyond) = seen?.into_iter().unzip();
+    Ok(Seen { logits, beyond })
 }
 
 /// Logits of each picture in f32.

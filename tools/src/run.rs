@@ -13,7 +13,7 @@ use tagpin::bundle::Fit;
 use tagpin::preprocess::Target;
 
 /// Version of what computes figures; figures of different ones are not compared.
-pub const EVALUATOR: u32 = 2;
+pub const EVALUATOR: u32 = 3;
 
 /// How frames are brought to a network's square, as files and flags name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -178,19 +178,22 @@ impl Run {
         data::target(self.graph.side, self.record.fit.into())
     }
 
-    /// Hash of what figures are of: the int8 network and the decision.
+    /// Hash of what figures are of: the int8 network, the decision, and the distance if there is one.
     pub fn state(&self) -> Result<String> {
         let mut all = self.int8()?;
         all.extend(read_file(&self.file("decision.json"), &format!("quantise {}", self.folder.display()))?);
+        if self.file("distance.bin").exists() {
+            all.extend(read_file(&self.file("distance.bin"), &format!("distance {}", self.folder.display()))?);
+        }
         Ok(data::hex_hash(&all))
     }
 
-    /// Refuses figures of another network or other thresholds.
+    /// Refuses figures of another network, another distance or other thresholds.
     pub fn refuse_stale(&self, state: &str, file: &str, make: &str) -> Result<()> {
         let folder = self.folder.display();
         ensure!(
             state == self.state()?,
-            "{folder}: {file} is of another int8 network or of other thresholds; run `{make} {folder}` again"
+            "{folder}: {file} is of another int8 network, another distance or of other thresholds; run `{make} {folder}` again"
         );
         Ok(())
     }

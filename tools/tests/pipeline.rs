@@ -174,6 +174,24 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
         let text = refused(stale, &at);
         assert!(text.contains("of other thresholds; run `evaluate runs/two` again"), "{text}");
     }
+    // What a person wrote into the file and the rule does not allow is said of the tag, not of a number.
+    let good = std::fs::read_to_string(at.join("runs/two/decision.json")).unwrap();
+    for (wrong, words) in [
+        (
+            good.replacen("\"review_low\":0.4", "\"review_low\":0.9", 1),
+            "tag \"gear\": review_low 0.9 lies above its threshold",
+        ),
+        (
+            good.replacen("\"threshold\":0.3", "\"threshold\":30", 1),
+            "tag \"nut\": threshold 30: expected a score between 0 and 1",
+        ),
+    ] {
+        assert_ne!(wrong, good);
+        std::fs::write(at.join("runs/two/decision.json"), wrong).unwrap();
+        let text = refused(&["evaluate", "runs/two"], &at);
+        assert!(text.contains(words) && text.contains("decision.json"), "{text}");
+    }
+    std::fs::write(at.join("runs/two/decision.json"), good).unwrap();
     run(&["evaluate", "runs/two", "--shifted", "0"], &at);
     assert!(refused(&["report", "runs/two"], &at).contains("parity.json is of another"), "each file is asked");
     tools(&["parity", "runs/two"], &at);

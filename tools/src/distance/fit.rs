@@ -117,7 +117,9 @@ pub fn limit(distances: &[Distance], images: usize, asked: Option<f64>) -> Resul
     let needed = (1.0 / share - 1e-9).ceil() as usize - 1;
     ensure!(
         share >= least - 1e-12,
-        "--false-reject {share}: {images} images are left out of the fit, which allow {least:.4}; {share} needs {needed}"
+        "--false-reject {share}: {images} images are left out of the fit, which allow {:.4}; {share} needs {needed}",
+        // Rounded up, so that what is printed is allowed when it is asked for.
+        (least * 1e4).ceil() / 1e4
     );
     let mut sorted = distances.to_vec();
     sorted.sort();
@@ -234,6 +236,12 @@ mod tests {
         let text = by(98, Some(0.01)).unwrap_err().to_string();
         assert!(text.contains("98 images") && text.ends_with("0.01 needs 99"), "{text}");
         assert!(by(99, Some(0.01)).is_ok());
+        // The share that a refusal prints is allowed: 1 of 15 was printed as 0.0667, which holds, 1 of 11 as 0.0909, which was refused.
+        for n in 1..400 {
+            let text = by(n, Some(1e-9)).unwrap_err().to_string();
+            let printed = text.split("allow ").nth(1).and_then(|t| t.split(';').next()).unwrap().parse().unwrap();
+            assert!(by(n, Some(printed)).is_ok(), "{n}: {text}");
+        }
         for wrong in [0.0, -0.5, 1.0, f64::NAN] {
             assert!(by(99, Some(wrong)).is_err(), "{wrong}");
         }

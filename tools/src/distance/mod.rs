@@ -16,6 +16,7 @@ use crate::predict::Int8;
 use crate::run::Run;
 use crate::run_folder;
 use crate::train::augment::Domain;
+use crate::train::folds::{self, Folds};
 use anyhow::{Context, Result, bail, ensure};
 use fit::Limit;
 pub use nothing::nothing;
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use tagpin::bundle::{Bundle, Hex, Section};
-use tagpin::distance::Distance;
+use tagpin::distance::{Distance, Spread};
 
 /// Say what is foreign to a run or bundle: fit the distance of its training images and set the limit.
 #[derive(clap::Args, Clone, Debug)]
@@ -119,6 +120,10 @@ pub struct Figures {
     pub fitted: usize,
     /// Images left out of the fit, which set the limit.
     pub left_out: usize,
+    /// Raw distance of each training image, in the split's order, by a fit to the images of other parts of the data: the fit to an image itself
+    /// flatters it. Empty where the run judges nothing by such parts.
+    #[serde(default)]
+    pub crossed: Vec<u32>,
     /// Images that are not foreign, never used: false rejects.
     pub held_out: Vec<Caught>,
     /// Images that are.
@@ -183,13 +188,14 @@ fn seen(observer: &Observer, images: &Images, changes: Changes, plain: bool) -> 
 type Sets = Vec<(String, Vec<Vec<u8>>)>;
 
 /// Fits a network's distance on a split: the section and its figures, or why there is none. `also`: held-out sets that are not
-/// foreign; `foreign`: sets that are. Both by name, at model size.
+/// foreign; `foreign`: sets that are. Both by name, at model size. `parts`: into which each training image falls, if it is judged as one left out.
 fn fitted(
     int8: Int8,
     split: &Split,
     target: tagpin::preprocess::Target,
     options: &Options,
     [also, foreign]: [&Sets; 2],
+    parts: Option<Vec<usize>>,
 ) -> Result<Result<(Vec<u8>, Figures), String>> {
     let of = |side| Images::of(split, side, target);
     let (held, train) = (of(Side::Validation)?, of(Side::Train)?);
@@ -243,6 +249,10 @@ fn fitted(
             caught.push(Caught::new(format!("{name}, left out"), &spread.distances(stages, &of_tag)?, limit.distance));
         }
     }
+    let crossed = match parts {
+        Some(parts) => crossed(&fitting, &parts, options.views, stages, most)?,
+        None => Vec::new(),
+    };
     let section = spread.section(stages, Limit { left_out: held.rgb.len(), ..limit });
     let figures = Figures {
         graph_sha256,
@@ -259,10 +269,74 @@ fn fitted(
         false_reject: limit.false_reject,
         fitted: train.rgb.len(),
         left_out: held.rgb.len(),
+        crossed: crossed.into_iter().map(|d| d.0).collect(),
         held_out,
         foreign: caught,
     };
     Ok(Ok((section, figures)))
+}
+
+/// Distances of training images, each by a fit to the images of other parts and their changed copies. `fitting`: first the images, then
+/// `views` copies of each; `parts`: one an image.
+fn crossed(
+    fitting: &Seen,
+    parts: &[usize],
+    views: usize,
+    stages: &[stages::StageName],
+    most_axes: usize,
+) -> Result<Vec<Distance>> {
+    let n = parts.len();
+    let mut distances = vec![Distance::default(); n];
+    for part in 0..parts.iter().max().map_or(0, |p| p + 1) {
+        let image = |row: usize| if row < n { row } else { (row - n) / views };
+        let others = (0..fitting.features.len()).filter(|&row| parts[image(row)] != part);
+        let others: Vec<&[i32]> = others.map(|row| fitting.features[row].as_slice()).collect();
+        let own: Vec<usize> = (0..n).filter(|&i| parts[i] == part).collect();
+        if own.is_empty() || others.len() < 2 {
+            continue;
+        }
+        let features: Vec<&[i32]> = own.iter().map(|&i| fitting.features[i].as_slice()).collect();
+        let measured = fit::fit(&others, stages, most_axes)?.distances(stages, &features)?;
+        own.into_iter().zip(measured).for_each(|(i, d)| distances[i] = d);
+    }
+    Ok(distances)
+}
+
+/// A run's int8 network as the device has it: with its distance, if it has one.
+pub fn network(run: &Run) -> Result<Int8> {
+    let mut int8 = Int8::load(&run.int8()?, run.graph.normalise)?;
+    if let Some((section, _)) = in_run(run)? {
+        int8.measure_by(&section)?;
+    }
+    Ok(int8)
+}
+
+/// Whether each image of a run's data lies beyond its limit, in the order of the dataset: training images by a fit that left them out.
+/// `validation`, `test`: of those sides, by the run's own network; empty for a side that does not matter.
+pub fn beyond(run: &Run, validation: &[bool], test: &[bool]) -> Result<Vec<bool>> {
+    let training: Vec<bool> = match in_run(run)? {
+        None => Vec::new(),
+        Some((section, figures)) => {
+            let count = run.split.entries(Side::Train).len();
+            ensure!(
+                figures.crossed.len() == count,
+                "{0}: the distances of its training images are not known; run `distance {0}` again",
+                run.folder().display()
+            );
+            let limit = Spread::read(section.as_slice())?.limit();
+            figures.crossed.into_iter().map(|d| Distance(d) > limit).collect()
+        }
+    };
+    let mut sides = [training.as_slice(), validation, test].map(|side| side.iter().copied());
+    let next = |side: &Side| {
+        let at = match side {
+            Side::Train => 0,
+            Side::Validation => 1,
+            Side::Test => 2,
+        };
+        sides[at].next().unwrap_or(false)
+    };
+    Ok(run.split.sides.iter().map(next).collect())
 }
 
 impl Figures {
@@ -299,7 +373,8 @@ pub fn of_run(run: &Run, options: &Options) -> Result<()> {
 
 fn of_run_with(run: &Run, options: &Options, sets: [&Sets; 2]) -> Result<()> {
     let int8 = Int8::load(&run.int8()?, run.graph.normalise)?;
-    match fitted(int8, &run.split, run.target()?, options, sets)? {
+    let parts = Folds::of(run)?.map(|folds| folds::parts_of(&run.split, folds.folds, run.record.seed, Side::Train));
+    match fitted(int8, &run.split, run.target()?, options, sets, parts)? {
         Ok((section, figures)) => {
             run_folder::write_file(&run.file("distance.bin"), &section)?;
             run_folder::write_json(&run.file("distance.json"), &figures)?;
@@ -377,7 +452,8 @@ pub fn run(args: &DistanceArgs) -> Result<()> {
     let also = sets(&args.also, "also", target)?;
     let foreign = sets(&args.foreign, "foreign", target)?;
     let int8 = Int8::of_bundle(&bundle)?;
-    let (section, figures) = fitted(int8, &split, target, &args.options, [&also, &foreign])?.map_err(anyhow::Error::msg)?;
+    let (section, figures) =
+        fitted(int8, &split, target, &args.options, [&also, &foreign], None)?.map_err(anyhow::Error::msg)?;
     let mut extra: Vec<(Section, &[u8])> = bundle.sections().filter_map(|e| kept(&bundle, e)).collect();
     extra.push((Section::Distance, &section));
     let made = tagpin::bundle::write(&bundle.contract, bundle.graph, &extra)?;

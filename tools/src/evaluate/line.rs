@@ -79,7 +79,7 @@ pub(super) fn line(judge: &Judge<'_>, test: &Judged, pooled: Option<(&[decide::D
     let roles = judge.run.roles();
     let truth = test.truth();
     let scores: Vec<Vec<Score>> = crate::predict::scores(judge.task, &test.int8, judge.decision.temperature());
-    let decisions = judge.decision.decide(judge.task, &roles, &scores)?;
+    let decisions = judge.decided(&scores, &test.beyond)?;
     let own = (decisions.as_slice(), truth.as_slice());
     let (counted, of) = pooled.unwrap_or(own);
     let fates: Vec<Fate> = counted.iter().zip(of).map(|(d, t)| fate(judge, &roles, d, t)).collect();

@@ -10,11 +10,12 @@ pub mod slices;
 use crate::baseline::{self, Tagged};
 use crate::data::{self, TaskName, check, split::Side};
 use crate::decision::{self, Decision};
+use crate::distance;
 use crate::judged::Judged;
 use crate::latency::Latency;
 use crate::looks;
 use crate::metrics::{self, Counts, CurvePoint, Interval};
-use crate::predict;
+use crate::predict::{self, Int8};
 use crate::progress::tell;
 use crate::run::{EVALUATOR, Run};
 use crate::run_folder;
@@ -24,6 +25,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tagpin::decide::{self, Action, Verdict};
+use tagpin::head::Score;
 
 /// Evaluate a quantised run on its test pictures.
 #[derive(clap::Args, Clone, Debug)]
@@ -97,6 +99,9 @@ pub struct Decided {
     pub review: usize,
     /// No tag is sure enough.
     pub unknown: usize,
+    /// Beyond the distance limit.
+    #[serde(default)]
+    pub foreign: usize,
 }
 
 /// A picture that was judged wrongly.
@@ -252,6 +257,8 @@ const SEED: u64 = 0x7a9;
 struct Judge<'a> {
     run: &'a Run,
     decision: Decision,
+    /// As the device has it.
+    network: Int8,
     task: TaskName,
     tags: &'a [String],
 }
@@ -259,22 +266,29 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     fn new(run: &'a Run) -> Result<Self> {
         let data = &run.split.dataset;
-        Ok(Self { run, decision: Decision::of(run)?, task: data.task, tags: &data.tags })
+        Ok(Self { run, decision: Decision::of(run)?, network: distance::network(run)?, task: data.task, tags: &data.tags })
     }
 
     fn scores(&self, int8: &[Vec<i32>]) -> Vec<Vec<f32>> {
         predict::probabilities(&predict::scores(self.task, int8, self.decision.temperature()))
     }
 
-    fn decided(&self, int8: &[Vec<i32>], truth: &[Vec<usize>]) -> Result<Decided> {
+    /// What the device decides.
+    fn decided(&self, scores: &[Vec<Score>], beyond: &[bool]) -> Result<Vec<decide::Decision>> {
+        self.decision.decide(self.task, &self.run.roles(), scores, beyond)
+    }
+
+    /// How often it decides what.
+    fn tally(&self, int8: &[Vec<i32>], beyond: &[bool], truth: &[Vec<usize>]) -> Result<Decided> {
         let scores = predict::scores(self.task, int8, self.decision.temperature());
-        let decisions = self.decision.decide(self.task, &self.run.roles(), &scores)?;
+        let decisions = self.decided(&scores, beyond)?;
         let mut d = Decided { pictures: truth.len(), ..Decided::default() };
         for (decision, t) in decisions.iter().zip(truth) {
             match decision.verdict {
                 Verdict::Present if decision::predicted(self.task, decision) == *t => d.right += 1,
                 Verdict::Present => d.wrong += 1,
                 Verdict::Review => d.review += 1,
+                Verdict::Foreign => d.foreign += 1,
                 // Nothing holds and nothing should: a multilabel picture without tags.
                 _ if t.is_empty() => d.right += 1,
                 _ => d.unknown += 1,
@@ -336,8 +350,7 @@ fn figures(
     let predictions = metrics::predictions(&scores, task);
     let test = Tagged { rgb: &judged.pictures(), truth: &truth };
     let baselines = baseline::all(train, &test, n, task, c.run.graph.side)?;
-    let decisions =
-        c.decision.decide(task, &c.run.roles(), &predict::scores(task, &judged.int8, c.decision.temperature()))?;
+    let decisions = c.decided(&predict::scores(task, &judged.int8, c.decision.temperature()), &judged.beyond)?;
     let passed: Vec<Vec<usize>> = decisions.iter().map(|d| decision::predicted(task, d)).collect();
     let tag = |t: usize| {
         let (whole, at): (Counts, Counts) = (metrics::counts(&predictions, &truth, t), metrics::counts(&passed, &truth, t));
@@ -382,7 +395,7 @@ fn figures(
             .collect(),
         tags: (0..n).map(tag).collect(),
         confusion,
-        decided: c.decided(&judged.int8, &truth)?,
+        decided: c.tally(&judged.int8, &judged.beyond, &truth)?,
         mistakes,
         rights: judged.entries.iter().zip(&int8_right).map(|(e, r)| (e.path.clone(), *r)).collect(),
     })
@@ -404,28 +417,28 @@ fn thin(curve: &[CurvePoint], most: usize) -> Vec<CurvePoint> {
 fn shifted(c: &Judge<'_>, judged: &Judged, most: usize) -> Result<Vec<Shifted>> {
     let chosen: Vec<usize> = data::spread(judged.rgb.len(), most).collect();
     let truth: Vec<Vec<usize>> = chosen.iter().map(|&i| judged.entries[i].tags.clone()).collect();
-    let onnx = c.run.int8()?;
     let side = c.run.graph.side;
     let domain = c.run.record.domain.augment();
     let rights = |int8: &[Vec<i32>]| metrics::rights(&c.scores(int8), &truth, c.task, 0.5);
-    let own: Vec<Vec<i32>> = chosen.iter().map(|&i| judged.int8[i].clone()).collect();
-    let before = rights(&own);
-    let judge = |name: String, strength: usize, within: bool, int8: &[Vec<i32>]| -> Result<Shifted> {
-        let now = rights(int8);
+    let own = predict::Seen {
+        logits: chosen.iter().map(|&i| judged.int8[i].clone()).collect(),
+        beyond: chosen.iter().map(|&i| judged.beyond[i]).collect(),
+    };
+    let before = rights(&own.logits);
+    let judge = |name: String, strength: usize, within: bool, seen: &predict::Seen| -> Result<Shifted> {
+        let now = rights(&seen.logits);
         let count = |of: &dyn Fn(bool, bool) -> bool| before.iter().zip(&now).filter(|(b, n)| of(**b, **n)).count();
         let change = metrics::paired(count(&|b, n| b && !n), count(&|b, n| n && !b), now.len(), 1);
         let right = count(&|_, n| n) as f64 / now.len().max(1) as f64;
-        Ok(Shifted { name, strength, right, decided: c.decided(int8, &truth)?, change, within })
+        Ok(Shifted { name, strength, right, decided: c.tally(&seen.logits, &seen.beyond, &truth)?, change, within })
     };
     let mut all = vec![judge("as it is".into(), 0, true, &own)?];
     for shift in &shifts::Shift::ALL {
         for (i, &strength) in shift.strengths.iter().enumerate() {
             let change = |&i: &usize| shift.apply(&judged.rgb[i], side, strength);
             let changed: Vec<Vec<u8>> = chosen.par_iter().map(change).collect::<Result<_>>()?;
-            let refs: Vec<&[u8]> = changed.iter().map(Vec::as_slice).collect();
-            let int8 = predict::int8(&onnx, c.run.graph.normalise, &refs)?;
             let name = format!("{} {strength} {}", shift.name, shift.unit);
-            all.push(judge(name, i + 1, shift.within(strength, &domain), &int8)?);
+            all.push(judge(name, i + 1, shift.within(strength, &domain), &predict::see(&c.network, &changed)?)?);
         }
     }
     Ok(all)
@@ -454,10 +467,9 @@ fn nothing(
     images: &[Vec<u8>],
     own: impl Fn(usize, &decide::Decision) -> bool,
 ) -> Result<Invalid> {
-    let refs: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
-    let int8 = predict::int8(&c.run.int8()?, c.run.graph.normalise, &refs)?;
-    let scores = predict::scores(c.task, &int8, c.decision.temperature());
-    let decisions = c.decision.decide(c.task, &c.run.roles(), &scores)?;
+    let seen = predict::see(&c.network, images)?;
+    let scores = predict::scores(c.task, &seen.logits, c.decision.temperature());
+    let decisions = c.decided(&scores, &seen.beyond)?;
     // The tag that lets one of them pass; where none passes, the highest score.
     let passing = decisions.iter().enumerate().filter(|(k, d)| passes(d) && !own(*k, d));
     let named = passing.filter_map(|(k, d)| d.tag.map(|tag| (tag.0 as usize, scores[k][tag.0 as usize])));
@@ -507,14 +519,15 @@ struct Folded {
     truth: Vec<Vec<usize>>,
 }
 
-fn pooled(c: &Judge<'_>) -> Result<Option<Folded>> {
+fn pooled(c: &Judge<'_>, validation: &Judged, test: &Judged) -> Result<Option<Folded>> {
     let Some(folds) = Folds::of(c.run)? else { return Ok(None) };
     let split = &c.run.split;
     let fresh: Vec<usize> = (0..split.sides.len()).filter(|&i| !c.decision.chosen_on.contains(&split.sides[i])).collect();
     let truth: Vec<Vec<usize>> = fresh.iter().map(|&i| split.dataset.entries[i].tags.clone()).collect();
     let logits: Vec<Vec<f32>> = fresh.iter().map(|&i| folds.logits[i].clone()).collect();
     let scores = predict::scores(c.task, &predict::fixed(&logits), c.decision.temperature());
-    let decisions = c.decision.decide(c.task, &c.run.roles(), &scores)?;
+    let beyond = distance::beyond(c.run, &validation.beyond, &test.beyond)?;
+    let decisions = c.decided(&scores, &fresh.iter().map(|&i| beyond[i]).collect::<Vec<_>>())?;
     let passed: Vec<Vec<usize>> = decisions.iter().map(|d| decision::predicted(c.task, d)).collect();
     let right = metrics::rights(&predict::probabilities(&scores), &truth, c.task, 0.5);
     let figures = Pooled {
@@ -527,7 +540,7 @@ fn pooled(c: &Judge<'_>) -> Result<Option<Folded>> {
 }
 
 /// Further pictures that somebody names.
-fn further(run: &Run, name: &str, folder: &Path) -> Result<Judged> {
+fn further_set(run: &Run, name: &str, folder: &Path) -> Result<Judged> {
     let checked = check::check(folder, Some(run.split.dataset.task), None, true)?;
     let own = &run.split.dataset.tags;
     ensure!(
@@ -563,11 +576,13 @@ pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options
         of.map(|(_, c)| *c).collect()
     };
     let mut sets = vec![figures(&c, "test", test, &clusters, &train, ignore)?];
+    let mut further = Vec::new();
     for also in &options.also {
         let (name, folder) = also.split_once('=').with_context(|| format!("--also {also}: expected NAME=FOLDER"))?;
-        let judged = further(run, name, folder.as_ref())?;
+        let judged = further_set(run, name, folder.as_ref())?;
         let each: Vec<usize> = (0..judged.entries.len()).collect();
         sets.push(figures(&c, name, &judged, &each, &train, ignore)?);
+        further.push((name.to_string(), judged));
     }
     let mut suspects = c.mistakes(validation, &c.scores(&validation.int8));
     suspects.extend(c.mistakes(test, &c.scores(&test.int8)));
@@ -575,7 +590,7 @@ pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options
     suspects.sort_by(|a, b| a.score_of_tag.total_cmp(&b.score_of_tag).then(a.path.cmp(&b.path)));
     suspects.truncate(24);
     let rights = metrics::rights(&c.scores(&test.int8), &test.truth(), c.task, 0.5);
-    let folded = pooled(&c)?;
+    let folded = pooled(&c, validation, test)?;
     let evaluation = Evaluation {
         evaluator: EVALUATOR,
         options: options.clone(),
@@ -590,7 +605,9 @@ pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options
         latency: Latency::of(&run.int8()?)?,
         suspects,
     };
-    run_folder::write_file(&run.file("scores.csv"), &scores::csv(&c, &[("validation", validation), ("test", test)])?)?;
+    let sides = [("validation", validation), ("test", test)].into_iter();
+    let further = further.iter().map(|(name, judged)| (name.as_str(), judged));
+    run_folder::write_file(&run.file("scores.csv"), &scores::csv(&c, sides.chain(further))?)?;
     run_folder::write_json(&path, &evaluation)?;
     Ok(evaluation)
 }
@@ -640,11 +657,12 @@ pub fn text(e: &Evaluation, run: &Run) -> String {
         let d = f.decided;
         tell!(
             s,
-            "  at the thresholds: {} right, {} wrong, {} for review, {} unknown",
+            "  at the thresholds: {} right, {} wrong, {} for review, {} unknown, {} foreign",
             d.right,
             d.wrong,
             d.review,
-            d.unknown
+            d.unknown,
+            d.foreign
         );
     }
     tell!(s, "\nslices of the test pictures, worst first");
@@ -658,11 +676,12 @@ pub fn text(e: &Evaluation, run: &Run) -> String {
             let share = |n: usize| 100.0 * n as f64 / d.pictures.max(1) as f64;
             tell!(
                 s,
-                "  {:<26} right {:>5.1} %   passed and wrong {:>5.1} %   unknown {:>5.1} %",
+                "  {:<26} right {:>5.1} %   passed and wrong {:>5.1} %   unknown {:>5.1} %   foreign {:>5.1} %",
                 shift.name,
                 100.0 * shift.right,
                 share(d.wrong),
-                share(d.unknown)
+                share(d.unknown),
+                share(d.foreign)
             );
         }
     }

@@ -18,8 +18,9 @@ use crate::predict::{self, Int8};
 use crate::quantise::{self, Choice};
 use crate::run_folder::{self, NewRun};
 use crate::train::augment::{Augment, Domain};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tagpin::bundle::Fit;
 use tagpin::decide::{TagRule, Task};
@@ -229,6 +230,24 @@ fn between(good: &[Distance], bad: &[Distance]) -> Distance {
     limits.into_iter().min_by(|a, b| errors(*a).total_cmp(&errors(*b))).unwrap_or_default()
 }
 
+/// Refuses an image that is given as good and as bad: figures of such a set say nothing.
+fn refuse_shared(good: &Images, bad: &Images, folder: &Path) -> Result<()> {
+    let known: HashMap<&[u8], &PathBuf> = good.rgb.iter().map(Vec::as_slice).zip(&good.files).collect();
+    let shared: Vec<_> =
+        bad.rgb.iter().zip(&bad.files).filter_map(|(rgb, file)| Some((file, known.get(rgb.as_slice())?))).collect();
+    if let Some((file, of)) = shared.first() {
+        bail!(
+            "--bad {}: {} of its {} images are among the good ones too, first {}, which is {}; take them out of one of the folders",
+            folder.display(),
+            shared.len(),
+            bad.files.len(),
+            file.display(),
+            of.display()
+        );
+    }
+    Ok(())
+}
+
 /// Trains, and writes the bundle, its card, figures and page.
 pub fn train(backbone_file: &Path, side: Option<usize>, options: &Options<'_>) -> Result<()> {
     ensure!(options.bad.is_some() || !options.tune_on_bad, "--tune-on-bad needs --bad DIR");
@@ -241,6 +260,7 @@ pub fn train(backbone_file: &Path, side: Option<usize>, options: &Options<'_>) -
     let bad = options.bad.map(|folder| Images::of(folder, target)).transpose()?;
     if let (Some(bad), Some(folder)) = (&bad, options.bad) {
         ensure!(!bad.files.is_empty(), "--bad {}: holds no image", folder.display());
+        refuse_shared(&good, bad, folder)?;
     }
     let mut model = fit_on(&backbone, &good.rgb, options.domain, options.false_reject)?;
     let of_bad = bad.as_ref().map(|bad| model.distances(&bad.rgb)).transpose()?;
@@ -278,6 +298,7 @@ pub fn train(backbone_file: &Path, side: Option<usize>, options: &Options<'_>) -
             false_reject: model.limit.false_reject,
             fitted: n,
             left_out: n,
+            crossed: Vec::new(),
             held_out: vec![false_rejects.clone()],
             foreign,
         },

@@ -14,7 +14,6 @@ use crate::data::{
     split::{Side, Split},
 };
 use crate::graph::{self, Edge, Graph, Op, Quant, QuantWeights, Quantised};
-use crate::judged::Judged;
 use crate::metrics;
 use crate::predict;
 use crate::run::Run;
@@ -486,7 +485,16 @@ fn print(q: &Quantisation) {
 pub fn run(args: &Quantise) -> Result<()> {
     let run = Run::open(&args.run)?;
     quantise_run(&run, &args.options)?;
-    crate::decision::calibrate(&run, &Judged::int8(&run, Side::Validation)?).map(drop)
+    let entries = run.split.entries(Side::Validation);
+    let pictures = data::load(&run.split.dataset.root, &entries, run.target()?)?;
+    // Without a distance: that of the network before says nothing of this one.
+    let logits = predict::int8(&run.int8()?, run.graph.normalise, &Pictures::refs(&pictures))?;
+    crate::decision::calibrate(&run, &logits, &entries.into_iter().map(|e| e.tags).collect::<Vec<_>>())?;
+    if run.file("distance.json").exists() {
+        let folder = run.folder().display();
+        println!("note: its distance is of the int8 network before; run `distance {folder}`, then `evaluate` and `parity`");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -367,6 +367,7 @@ impl Page<'_> {
                     text(share(d.wrong, d)),
                     text(share(d.review, d)),
                     text(share(d.unknown, d)),
+                    text(share(d.foreign, d)),
                 ]
             })
             .collect();
@@ -381,7 +382,7 @@ impl Page<'_> {
         html! {
             @if let Some(first) = self.evaluation.shifted.first() {
                 p.dim { (first.decided.pictures) " test pictures, changed; what the thresholds make of them." }
-                (table(&["change", "", "right", "passed and wrong", "review", "unknown"], &rows))
+                (table(&["change", "", "right", "passed and wrong", "review", "unknown", "foreign"], &rows))
             }
             h3 { "Pictures of nothing" }
             (table(&["picture", "pictures", "pass a threshold", "highest score", "of tag"], &invalid))
@@ -490,7 +491,8 @@ fn words(tags: &[String]) -> String {
 }
 
 fn decided(d: Decided) -> String {
-    format!("{} right, {} wrong, {} for review, {} unknown, of {}", d.right, d.wrong, d.review, d.unknown, d.pictures)
+    let Decided { pictures, right, wrong, review, unknown, foreign } = d;
+    format!("{right} right, {wrong} wrong, {review} for review, {unknown} unknown, {foreign} foreign, of {pictures}")
 }
 
 /// Where the image itself lies, for a click: it opens on the machine that has it.

@@ -60,6 +60,12 @@ fn parts(split: &Split, folds: usize, seed: u64) -> Vec<usize> {
     part
 }
 
+/// The part of each image of one side, in the split's order.
+pub fn parts_of(split: &Split, folds: usize, seed: u64, side: Side) -> Vec<usize> {
+    let all = parts(split, folds, seed).into_iter().zip(&split.sides);
+    all.filter(|(_, of)| **of == side).map(|(part, _)| part).collect()
+}
+
 /// Judges all images. `all`: features and tags in the order of the dataset; `more`: what every head is fitted to besides. None where a tag is too rare to be in every part's training.
 pub fn judge(split: &Split, all: &SideFeatures, more: &SideFeatures, penalty: f32, cut: Cut) -> Result<Option<Folds>> {
     let Cut { folds, seed } = cut;

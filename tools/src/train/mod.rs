@@ -206,6 +206,11 @@ pub fn shuffle<T>(items: &mut [T], random: &mut Random) {
 /// Trains, and does what follows.
 pub fn run(args: &Train) -> Result<()> {
     if let (true, Some(backbone), Some(good)) = (args.good_only, &args.backbone, &args.data) {
+        ensure!(
+            args.roles.defect.is_empty() && args.roles.good.is_empty(),
+            "--good-only makes one tag, \"good\", and what is beyond it is foreign: leave out --defect and --good; images of bad parts \
+             are named by --bad DIR"
+        );
         let options = good::Options {
             good,
             bad: args.bad.as_deref(),
@@ -286,7 +291,7 @@ pub fn run(args: &Train) -> Result<()> {
 /// Calibrates the scores of a quantised run, evaluates, compares and reports it.
 pub fn prove(run: &Run, stages: &mut Stages, options: &evaluate::Options) -> Result<()> {
     let validation = Judged::int8(run, Side::Validation)?;
-    decision::calibrate(run, &validation)?;
+    decision::calibrate(run, &validation.int8, &validation.truth())?;
     let test = Judged::both(run, Side::Test)?;
     let evaluation = evaluate::evaluate(run, &validation, &test, options)?;
     print!("{}", evaluate::text(&evaluation, run));

@@ -18,22 +18,23 @@ pub struct Chooser {
     task: TaskName,
     roles: Vec<Role>,
     scores: Vec<Vec<Score>>,
+    beyond: Vec<bool>,
     truth: Vec<Vec<usize>>,
     decision: Decision,
 }
 
 impl Chooser {
-    /// `scores`: `[images][tags]`; thresholds begin as `decision` has them. Bands play no part in choosing.
+    /// `scores`: `[images][tags]`; `beyond`: whether each image is beyond the distance limit; thresholds begin as `decision` has them. Bands play no part in choosing.
     pub fn new(
         task: TaskName,
         roles: Vec<Role>,
-        scores: Vec<Vec<Score>>,
+        (scores, beyond): (Vec<Vec<Score>>, Vec<bool>),
         truth: Vec<Vec<usize>>,
         decision: &Decision,
     ) -> Self {
         let mut decision = decision.clone();
         decision.rules.iter_mut().for_each(|r| r.review_low = r.threshold);
-        Self { task, roles, scores, truth, decision }
+        Self { task, roles, scores, beyond, truth, decision }
     }
 
     /// The thresholds, one a tag.
@@ -47,7 +48,7 @@ impl Chooser {
     }
 
     fn predicted(&self) -> Result<Vec<Vec<usize>>> {
-        let decided = self.decision.decide(self.task, &self.roles, &self.scores)?;
+        let decided = self.decision.decide(self.task, &self.roles, &self.scores, &self.beyond)?;
         Ok(decided.iter().map(|d| decision::predicted(self.task, d)).collect())
     }
 
@@ -155,7 +156,13 @@ mod tests {
             scores.push(raw.iter().map(|v| Score::from_probability((v / all) as f32).unwrap()).collect());
             truth.push(vec![t]);
         }
-        Chooser::new(TaskName::Multiclass, vec![Role::Other; 3], scores, truth, &Decision::plain(&tags, 1.0))
+        Chooser::new(
+            TaskName::Multiclass,
+            vec![Role::Other; 3],
+            (scores, vec![false; n]),
+            truth,
+            &Decision::plain(&tags, 1.0),
+        )
     }
 
     /// The dumbest reading of the rule: an image is named by its highest score among those at their thresholds.
@@ -190,6 +197,16 @@ mod tests {
                 assert!(why.contains("is the most on") && !why.contains("none"), "{why}");
             }
         }
+    }
+
+    /// The device names no tag of what is beyond: a threshold cannot win such an image back.
+    #[test]
+    fn an_image_beyond_the_limit_is_a_miss_at_every_threshold() {
+        let mut c = chooser(1, 300);
+        let of_tag = c.truth.iter().position(|t| t[0] == 1).unwrap();
+        (0..300).filter(|&i| c.truth[i][0] == 1 && i != of_tag).for_each(|i| c.beyond[i] = true);
+        let why = c.aim(1, Aim::Recall(0.5)).unwrap().unwrap_err();
+        assert!(why.contains("is the most on"), "{why}");
     }
 
     #[test]

@@ -7,11 +7,12 @@ mod choose;
 use crate::data::{TaskName, split::Side};
 use crate::decision::{self, Aim, Decision, StatedAim};
 use crate::demand::{self, By, Demand, Finding, Measure};
+use crate::distance;
 use crate::evaluate::{self, Evaluation};
 use crate::judged::Judged;
 use crate::metrics::{self, Counts};
 use crate::parity;
-use crate::predict;
+use crate::predict::{self, Seen};
 use crate::report;
 use crate::run::Run;
 use crate::run_folder;
@@ -117,7 +118,7 @@ fn cost(text: &str) -> Result<Aim> {
 
 /// Images that choose: what the network says of them, and the sides that they are of.
 struct Choosing {
-    logits: Vec<Vec<i32>>,
+    seen: Seen,
     truth: Vec<Vec<usize>>,
     sides: Vec<Side>,
 }
@@ -130,13 +131,19 @@ fn choosing(run: &Run, wishes: &[Wish]) -> Result<Choosing> {
         .any(|t| wishes[t].aim.is_some() && validation.iter().filter(|e| e.tags.contains(&t)).count() < demand::TELLING);
     if let (true, Some(folds)) = (few, Folds::of(run)?) {
         let all = &run.split.dataset.entries;
+        let beyond = distance::beyond(run, &Judged::int8(run, Side::Validation)?.beyond, &[])?;
         let of: Vec<usize> = (0..all.len()).filter(|&i| run.split.sides[i] != Side::Test).collect();
         let logits: Vec<Vec<f32>> = of.iter().map(|&i| folds.logits[i].clone()).collect();
         let truth = of.iter().map(|&i| all[i].tags.clone()).collect();
-        return Ok(Choosing { logits: predict::fixed(&logits), truth, sides: vec![Side::Train, Side::Validation] });
+        let seen = Seen { logits: predict::fixed(&logits), beyond: of.iter().map(|&i| beyond[i]).collect() };
+        return Ok(Choosing { seen, truth, sides: vec![Side::Train, Side::Validation] });
     }
     let judged = Judged::int8(run, Side::Validation)?;
-    Ok(Choosing { truth: judged.truth(), logits: judged.int8, sides: vec![Side::Validation] })
+    Ok(Choosing {
+        truth: judged.truth(),
+        seen: Seen { logits: judged.int8, beyond: judged.beyond },
+        sides: vec![Side::Validation],
+    })
 }
 
 /// Tunes, confirms on test, writes, and makes figures and report again.
@@ -177,12 +184,12 @@ pub fn run(args: &Tune) -> Result<()> {
 /// Chooses thresholds for the aims, and says which images chose.
 fn choose(run: &Run, wishes: &[Wish], decision: &mut Decision) -> Result<()> {
     let tags = &run.split.dataset.tags;
-    let Choosing { logits, truth, sides } = choosing(run, wishes)?;
-    let scores = predict::scores(run.split.dataset.task, &logits, decision.temperature());
+    let Choosing { seen, truth, sides } = choosing(run, wishes)?;
+    let scores = predict::scores(run.split.dataset.task, &seen.logits, decision.temperature());
     let names: Vec<&str> = sides.iter().map(|s| s.name()).collect();
     let how = if sides.len() > 1 { ", each by a head that was not fitted to it" } else { "" };
     println!("thresholds are chosen on {} {} images{how}", truth.len(), names.join(" and "));
-    let mut chooser = Chooser::new(run.split.dataset.task, run.roles(), scores, truth, decision);
+    let mut chooser = Chooser::new(run.split.dataset.task, run.roles(), (scores, seen.beyond), truth, decision);
     chooser.least_cost(wishes.iter().map(|w| w.aim).collect())?;
     for (t, wish) in wishes.iter().enumerate() {
         let aim = match wish.aim {
@@ -252,7 +259,7 @@ fn confirm(run: &Run, decision: &Decision, options: &evaluate::Options) -> Resul
 /// A tag's counts by the device's decision rule.
 fn counts(task: TaskName, roles: &[Role], decision: &Decision, judged: &Judged, tag: usize) -> Result<Counts> {
     let scores: Vec<Vec<Score>> = predict::scores(task, &judged.int8, decision.temperature());
-    let decided = decision.decide(task, roles, &scores)?;
+    let decided = decision.decide(task, roles, &scores, &judged.beyond)?;
     let predicted: Vec<Vec<usize>> = decided.iter().map(|d| decision::predicted(task, d)).collect();
     Ok(metrics::counts(&predicted, &judged.truth(), tag))
 }
