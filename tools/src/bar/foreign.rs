@@ -112,16 +112,17 @@ fn of_bundle(args: &Args, seed: u64) -> Result<Vec<Refused>> {
         Ok(Refused { set: c.name, images: c.images, foreign: c.beyond, share: [i.value, i.low, i.high] })
     };
     let side = input.width as usize;
+    // As the bundle brings frames to its model, own parts too.
+    let target = data::target(side, input.fit)?;
     let mut all = Vec::new();
     for (name, conditions) in [("own parts, in range", Conditions::TRAINING), ("own parts, beyond", Conditions::BEYOND)] {
         let mut images = Vec::new();
         for (stream, kind) in Kind::ALL.into_iter().enumerate() {
             // Seeds of their own: the shipped model's images are of seeds 1 and 2.
-            images.extend(drawn(kind, &conditions, seed + 1000, stream as u64, args.parts, side)?);
+            images.extend(drawn(kind, &conditions, seed + 1000, stream as u64, args.parts, target)?);
         }
         all.push(refused(name, &images)?);
     }
-    let target = data::target(side, input.fit)?;
     all.push(refused("photographs", &Images::of(&args.data, target)?.rgb)?);
     for (name, images) in nothing(side) {
         all.push(refused(name, &images)?);

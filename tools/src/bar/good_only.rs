@@ -96,7 +96,9 @@ fn of_seed(args: &Args, backbone: &Graph, seed: u64) -> Result<Figures> {
             (train, vec![set], Domain::General)
         }
         _ => {
-            let draw = |kind, conditions: &Conditions, stream, n| drawn(kind, conditions, seed, stream, n, backbone.side);
+            // The middle of a drawn frame, for fit and figures alike.
+            let target = data::target(backbone.side, Fit::Crop)?;
+            let draw = |kind, conditions: &Conditions, stream, n| drawn(kind, conditions, seed, stream, n, target);
             let set = |name, conditions: &Conditions, stream| -> Result<Set> {
                 let bad = draw(Kind::GearChipped, conditions, stream + 1, args.judge)?;
                 Ok(Set { name, good: draw(Kind::Gear, conditions, stream, args.judge)?, bad })
@@ -143,16 +145,16 @@ fn judge(set: &str, good: &[Distance], bad: &[Distance], limit: Distance) -> Jud
     }
 }
 
-/// Drawn parts at model size; `stream` keeps those of one seed apart.
+/// Drawn parts as a model of this target sees them; `stream` keeps those of one seed apart.
 pub(super) fn drawn(
     kind: Kind,
     conditions: &Conditions,
     seed: u64,
     stream: u64,
     n: usize,
-    side: usize,
+    target: Target,
 ) -> Result<Vec<Vec<u8>>> {
-    let mut preprocessor = Preprocessor::new(target(side)?);
+    let mut preprocessor = Preprocessor::new(target);
     let layout = Layout::packed(PixelFormat::Rgb8, Colour::default(), WIDTH as u32, HEIGHT as u32);
     let mut rgb = vec![0; WIDTH * HEIGHT * 3];
     let one = |i: usize| {
@@ -162,11 +164,6 @@ pub(super) fn drawn(
         data::at_size(&FrameView::new(layout, &rgb)?, &mut preprocessor)
     };
     (0..n).map(one).collect()
-}
-
-/// The middle of a drawn frame, as the shipped model sees it.
-pub(super) fn target(side: usize) -> Result<Target> {
-    data::target(side, Fit::Crop)
 }
 
 /// One tag's images to train on and to judge by, and as many of the others.
