@@ -102,14 +102,14 @@ pub struct Seen {
     pub beyond: Vec<bool>,
 }
 
-/// Logits of each picture, and whether it is beyond. Pictures are `[side, side, 3]` of the model's side.
-pub fn see<T: AsRef<[u8]> + Sync>(int8: &Int8, pictures: &[T]) -> Result<Seen> {
-    let bar = crate::progress::bar("int8", pictures.len() as u64);
+/// Logits of each image, and whether it is beyond. Images are `[side, side, 3]` of the model's side.
+pub fn see<T: AsRef<[u8]> + Sync>(int8: &Int8, images: &[T]) -> Result<Seen> {
+    let bar = crate::progress::bar("int8", images.len() as u64);
     let one = |int8: &mut Int8, rgb: &T| {
         bar.inc(1);
         Ok((int8.logits(rgb.as_ref())?, int8.beyond()))
     };
-    let seen: Result<Vec<(Vec<i32>, bool)>> = pictures.par_iter().map_init(|| int8.clone(), one).collect();
+    let seen: Result<Vec<(Vec<i32>, bool)>> = images.par_iter().map_init(|| int8.clone(), one).collect();
     bar.finish_and_clear();
     let (logits, beyond) = seen?.into_iter().unzip();
     Ok(Seen { logits, beyond })

@@ -81,7 +81,7 @@ fn a_run_learns_what_is_foreign_and_its_bundle_says_so() {
     assert!(text.contains("--split"), "{text}");
 }
 
-/// The device's verdict on a picture file and its action, as `tagpin classify` finds them.
+/// The device's verdict on an image file and its action, as `tagpin classify` finds them.
 fn device(bundle: &Path) -> impl FnMut(&Path) -> (String, String) + use<> {
     use tagpin::classify::ImageClassifier;
     use tagpin::pictures::{Budget, Picture};

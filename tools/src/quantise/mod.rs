@@ -486,9 +486,9 @@ pub fn run(args: &Quantise) -> Result<()> {
     let run = Run::open(&args.run)?;
     quantise_run(&run, &args.options)?;
     let entries = run.split.entries(Side::Validation);
-    let pictures = data::load(&run.split.dataset.root, &entries, run.target()?)?;
+    let images = data::load(&run.split.dataset.root, &entries, run.target()?)?;
     // Without a distance: that of the network before says nothing of this one.
-    let logits = predict::int8(&run.int8()?, run.graph.normalise, &Pictures::refs(&pictures))?;
+    let logits = predict::int8(&run.int8()?, run.graph.normalise, &Pictures::refs(&images))?;
     crate::decision::calibrate(&run, &logits, &entries.into_iter().map(|e| e.tags).collect::<Vec<_>>())?;
     if run.file("distance.json").exists() {
         let folder = run.folder().display();

@@ -491,8 +491,8 @@ fn words(tags: &[String]) -> String {
 }
 
 fn decided(d: Decided) -> String {
-    let Decided { pictures, right, wrong, review, unknown, foreign } = d;
-    format!("{right} right, {wrong} wrong, {review} for review, {unknown} unknown, {foreign} foreign, of {pictures}")
+    let Decided { right, wrong, review, unknown, foreign, .. } = d;
+    format!("{right} right, {wrong} wrong, {review} for review, {unknown} unknown, {foreign} foreign, of {}", d.pictures)
 }
 
 /// Where the image itself lies, for a click: it opens on the machine that has it.
