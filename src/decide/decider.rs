@@ -1,6 +1,6 @@
 //! The memory of the last n frames, and the rule over it.
 
-use super::{Action, Combine, Decision, Policy, PolicyError, TagPolicy, TagSet, Task, Verdict};
+use super::{Action, Combine, Decision, Policy, PolicyError, TagPolicy, TagRule, TagSet, Task, Verdict};
 use crate::MAX_TAGS;
 use crate::fault::Reason;
 use crate::head::{Score, TagId};
@@ -94,6 +94,19 @@ impl Decider {
     /// How many tags hold at once.
     pub fn task(&self) -> Task {
         self.task
+    }
+
+    /// Frames vote by these thresholds and bands from now on; votes that were given stay. One rule a tag, in the bundle's order;
+    /// another number of them, or a band above its threshold, changes nothing and gives the reason.
+    pub fn set_rules(&mut self, rules: &[TagRule]) -> Result<(), PolicyError> {
+        if rules.len() != self.tags.len() {
+            return Err(PolicyError::TooManyTags(rules.len()));
+        }
+        if let Some(i) = rules.iter().position(|r| r.review_low > r.threshold) {
+            return Err(PolicyError::Band(TagId(i as u16)));
+        }
+        self.tags.iter_mut().zip(rules).for_each(|(tag, rule)| tag.rule = *rule);
+        Ok(())
     }
 
     /// Forgets all frames.

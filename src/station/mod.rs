@@ -19,7 +19,8 @@ mod routing;
 
 pub use routing::{Calls, Routing};
 
-use crate::decide::{Action, Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagSet, Verdict};
+use crate::MAX_TAGS;
+use crate::decide::{Action, Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagRule, TagSet, Verdict};
 use crate::fault::Reason;
 use crate::frame::{CapturedAt, Fingerprint};
 use crate::head::{Score, TagId, top_k};
@@ -28,7 +29,7 @@ use crate::line::{
 };
 use crate::time::{Instant, Micros};
 use frozen::Frozen;
-use heapless::Deque;
+use heapless::{Deque, Vec};
 
 /// What a site and its model decide of the line.
 #[derive(Clone, Debug)]
@@ -52,6 +53,9 @@ pub struct StationRules<'r> {
     /// Inferences that may fail in a row before the line is held; 0 for no limit.
     pub max_faults: u32,
 }
+
+/// Changes of rules that may wait for their first part.
+const MAX_CHANGES: usize = 4;
 
 /// What happened.
 #[derive(Debug)]
@@ -95,6 +99,9 @@ pub enum Input<'a> {
         /// Whether it was a live source.
         live: bool,
     },
+    /// Thresholds and bands, one rule a tag, by which parts are judged from the next trigger on; those on their way keep theirs.
+    /// Another number of rules, or a band above its threshold, changes nothing.
+    Rules(&'a [TagRule]),
     /// Time passes.
     Tick,
 }
@@ -228,6 +235,8 @@ pub struct Station {
     classifying: Option<PartId>,
     /// The best tag of the last frame of parts that wait for more.
     best: Deque<(PartId, TagId, Score), MAX_PARTS>,
+    /// Rules that wait, each with the first part that it is for, in their order.
+    waiting_rules: Deque<(PartId, Vec<TagRule, MAX_TAGS>), MAX_CHANGES>,
     frozen: Frozen,
     failed_in_a_row: u32,
     max_faults: u32,
@@ -249,6 +258,7 @@ impl Station {
             deciding: None,
             classifying: None,
             best: Deque::new(),
+            waiting_rules: Deque::new(),
             frozen: Frozen::default(),
             failed_in_a_row: 0,
             max_faults: rules.max_faults,
@@ -277,9 +287,21 @@ impl Station {
                 self.give_up_all(now.at, Reason::SourceGone, effects);
                 effects(Effect::Over(if live { Over::SourceLost } else { Over::Done }));
             }
+            Input::Rules(rules) => self.take_rules(rules),
             Input::Tick => {}
         }
         self.end_overdue(now, effects);
+    }
+
+    /// Rules for the parts that are triggered from now on.
+    fn take_rules(&mut self, rules: &[TagRule]) {
+        let first = PartId(self.intake.count() + 1);
+        let Ok(rules) = Vec::from_slice(rules) else { return };
+        // Rules that no part was triggered under, or the newest of too many: the last word counts.
+        if self.waiting_rules.is_full() || self.waiting_rules.back().is_some_and(|(other, _)| *other == first) {
+            self.waiting_rules.pop_back();
+        }
+        let _ = self.waiting_rules.push_back((first, rules));
     }
 
     /// Ends parts that will get no more frames. One whose frame is with the model is not overdue: its verdict comes first.
@@ -389,6 +411,12 @@ impl Station {
                 effects(Effect::Doubt { part: before, reason: Reason::Frozen });
             }
             return self.fail(now, part, captured_at.instant(), Reason::Frozen, effects);
+        }
+        while self.waiting_rules.front().is_some_and(|(first, _)| part.id >= *first)
+            && let Some((_, rules)) = self.waiting_rules.pop_front()
+        {
+            // They fit: those that do not were not taken.
+            let _ = self.decider.set_rules(&rules);
         }
         // Where outputs follow parts, a part's votes are its own.
         if self.routing.is_gated() && !self.every_frame && self.deciding != Some(part.id) {
