@@ -27,7 +27,7 @@ pub use kinds::FaultKind;
 pub use percentiles::Percentiles;
 pub use snapshot::{Edges, LAST_PARTS, Shown, Snapshot, View};
 
-use crate::decide::{Action, Decision};
+use crate::decide::{Action, Decision, TagRule};
 use crate::frame::CapturedAt;
 use crate::head::{Score, TagId};
 use crate::outputs::State;
@@ -67,6 +67,8 @@ pub enum What {
     Edge(EdgeEvent),
     /// Something failed.
     Fault(FaultEvent),
+    /// Somebody changed a tag's threshold or band; it holds from the next trigger on.
+    Rule(RuleEvent),
     /// A second has passed: the figures so far.
     Status(Figures),
     /// The run has ended.
@@ -209,6 +211,19 @@ pub struct FaultEvent {
     pub remedy: Remedy,
     /// What exactly happened and what to do; empty if the kind says all.
     pub why: Why,
+}
+
+/// A tag's threshold or band was changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleEvent {
+    /// The tag.
+    pub tag: TagId,
+    /// What held before.
+    pub old: TagRule,
+    /// What holds from the next trigger on.
+    pub new: TagRule,
+    /// Who changed it: from where, and by which key.
+    pub who: Why,
 }
 
 /// Most bytes of an explanation.

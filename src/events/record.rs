@@ -1,6 +1,6 @@
 //! Events as they are written: names in place of numbers, in the words of `EVENTS.md`.
 
-use super::{Event, Events, FaultKind, Figures, MAX_IMAGES, Outcome, PartEvent, SCHEMA, TOP, What};
+use super::{Event, Events, FaultKind, Figures, MAX_IMAGES, Outcome, PartEvent, RuleEvent, SCHEMA, TOP, What};
 use crate::decide::{Role, Task, Verdict};
 use crate::head::{Score, TagId};
 use crate::outputs::State;
@@ -156,6 +156,7 @@ enum Body<'a> {
     Part(Box<PartRecord<'a>>),
     Edge(EdgeRecord<'a>),
     Fault(FaultRecord<'a>),
+    Rule(RuleRecord<'a>),
     Status(Box<StatusRecord>),
     Summary(Box<SummaryRecord<'a>>),
     Note(NoteRecord<'a>),
@@ -236,6 +237,16 @@ struct FaultRecord<'a> {
     count: u64,
     action: &'static str,
     why: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RuleRecord<'a> {
+    tag: &'a str,
+    threshold: f64,
+    review_low: f64,
+    old_threshold: f64,
+    old_review_low: f64,
+    who: &'a str,
 }
 
 #[derive(Serialize)]
@@ -366,6 +377,7 @@ impl<'a> Record<'a> {
                 let (kind, action) = (f.kind.name(), f.remedy.name());
                 ("fault", Body::Fault(FaultRecord { kind, part: f.part, count: f.count, action, why }))
             }
+            What::Rule(rule) => ("rule", Body::Rule(RuleRecord::new(events.opening(), rule))),
             What::Status(figures) => {
                 ("status", Body::Status(Box::new(StatusRecord { counts: Counts::new(events, figures) })))
             }
@@ -417,6 +429,19 @@ impl<'a> PartRecord<'a> {
                 total: part.latency.total.0,
             },
             truth: part.truth.map(|kind| kind.name()),
+        }
+    }
+}
+
+impl<'a> RuleRecord<'a> {
+    fn new(opening: &'a Opening, rule: &'a RuleEvent) -> Self {
+        Self {
+            tag: opening.tag(rule.tag),
+            threshold: probability(rule.new.threshold),
+            review_low: probability(rule.new.review_low),
+            old_threshold: probability(rule.old.threshold),
+            old_review_low: probability(rule.old.review_low),
+            who: rule.who.as_str(),
         }
     }
 }

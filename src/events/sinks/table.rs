@@ -187,7 +187,7 @@ impl Sink for Table {
             What::Edge(edge) => self.edge(events, edge),
             What::Fault(fault) => self.fault(fault),
             What::Summary => Self::summary(events),
-            What::Trigger(_) | What::Status(_) | What::Note(_) => return Ok(()),
+            What::Trigger(_) | What::Rule(_) | What::Status(_) | What::Note(_) => return Ok(()),
         };
         print(text.as_bytes())
     }

@@ -2,7 +2,7 @@
 
 use super::schema;
 use super::*;
-use crate::decide::{TagSet, Verdict};
+use crate::decide::{TagRule, TagSet, Verdict};
 use crate::events::record::{BundleRecord, Closing, Opening, OutputRecord, Record, TagRecord};
 use crate::frame::TimedBy;
 use crate::random::{Random, drawn_cases};
@@ -146,7 +146,7 @@ impl Draw {
     }
 
     fn what(&mut self, events: &Events) -> What {
-        match self.below(8) {
+        match self.below(9) {
             0 => What::Start,
             1 => {
                 let (position, touching) = (self.number() as i64, self.below(2) == 0);
@@ -170,6 +170,11 @@ impl Draw {
             }),
             5 => What::Status(events.counters().figures()),
             6 => What::Summary,
+            7 => {
+                let rule = |threshold, review_low| TagRule { threshold: Score(threshold), review_low: Score(review_low) };
+                let tag = TagId(self.below(4) as u16);
+                What::Rule(RuleEvent { tag, old: rule(65535, 0), new: rule(self.below(65536) as u16, 7), who: self.why() })
+            }
             _ => What::Note(self.why()),
         }
     }
