@@ -11,6 +11,8 @@ use crate::frame::{CapturedAt, TimedBy};
 use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
+#[cfg(feature = "site")]
+use crate::settings::Overridden;
 use crate::settings::{Draft, EXAMPLE, LineMode, Settings, Warning, safe_lines};
 use crate::sources::{self, FrameBuffer, Pacing, Source, SourceSpec};
 use crate::supervisor::SystemClock;
@@ -106,7 +108,14 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
     let demo = args.settings.is_none() && args.bundle.is_none();
     match super::draft(args.settings.as_deref(), bundle, demo) {
         Err(e) => e.0.into_iter().for_each(|why| line(&mut problems, "settings", Err(why))),
-        Ok(draft) => {
+        #[cfg_attr(not(feature = "site"), expect(unused_mut, reason = "only `site` lays something on top"))]
+        Ok(mut draft) => {
+            #[cfg(feature = "site")]
+            match super::overridden(&mut draft, bundle) {
+                Some(told @ Overridden::Tags(..)) => println!("ok       overrides: {told}"),
+                Some(told @ Overridden::OtherBundle(_)) => println!("warning  overrides: {told}"),
+                Some(Overridden::No) | None => {}
+            }
             let settings = &draft.settings;
             let name = args.settings.as_ref().map_or("built in".to_string(), |p| p.display().to_string());
             if draft.problems.is_empty() {
@@ -172,6 +181,10 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
     }
     if let Some(log) = settings.events.as_ref().filter(|_| draft.is_right("events")) {
         add("events".into(), crate::rotating::probe(&log.path).map_err(|e| e.to_string()));
+    }
+    #[cfg(feature = "site")]
+    if let Some(folder) = settings.site.state.as_ref().filter(|_| draft.is_right("state")) {
+        add("state".into(), crate::site::probe_state(folder));
     }
     #[cfg(feature = "site")]
     for (table, at, who) in settings.site.listening().filter(|(table, ..)| draft.is_right(table)) {

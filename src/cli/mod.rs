@@ -138,6 +138,15 @@ fn draft(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Draft, 
     }
 }
 
+/// Puts what people set while the line ran on top of a draft; its problems are the draft's.
+#[cfg(feature = "site")]
+fn overridden(draft: &mut Draft, bundle: &Bundle<'_>) -> Option<crate::settings::Overridden> {
+    use crate::settings::Overrides;
+    let sha256 = hex(&bundle.sha256);
+    let applied = model_tags(bundle, |model| Overrides::apply(&mut draft.settings, model, &sha256));
+    applied.map_err(|e| draft.problems.extend(e.0)).ok()
+}
+
 /// Parses the arguments, runs the command, returns the exit code.
 pub fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_else(|| Command::Run(run::Run::default()));

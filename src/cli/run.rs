@@ -92,6 +92,10 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let engine = engine.map_err(|e| keep(e.into())).ok();
     let mut opened = None;
     if let Some(mut draft) = draft {
+        #[cfg(feature = "site")]
+        if let Some(told) = super::overridden(&mut draft, &bundle).filter(|o| *o != crate::settings::Overridden::No) {
+            eprintln!("tagpin: {told}");
+        }
         draft.settings.renamed.iter().for_each(|r| eprintln!("tagpin: {r}"));
         if let Some(source) = &args.source {
             draft.settings.source.clone_from(source);
@@ -125,10 +129,10 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let Some(engine) = engine else { return Err(Refused(problems)) };
     // Before the engine gets its threads, which are the line's alone.
     #[cfg(feature = "site")]
-    let crate::site::line::Opened { sinks: site_sinks, clients } =
+    let crate::site::line::Opened { sinks: site_sinks, clients, beside } =
         crate::site::line::open(&settings, &bundle, &engine).map_err(Refused)?;
     #[cfg(not(feature = "site"))]
-    let (site_sinks, clients) = (Vec::new(), Vec::new());
+    let (site_sinks, clients, beside) = (Vec::new(), Vec::new(), supervisor::Beside::default());
     // Last of all, so that a start that is refused leaves no folder of a run behind.
     let cap = args.record_mb as u64 * 1_000_000;
     let record = |folder: PathBuf| {
@@ -182,6 +186,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         opening,
         sinks,
         clients,
+        beside,
         tags,
         signalled,
         record,

@@ -127,7 +127,7 @@ fn thresholds(root: &mut Table<'_>, names: &Names<'_>, tags: &mut [TagPolicy]) {
 }
 
 /// One tag's `threshold` and `review_low`; a band that the table does not state ends at the threshold that it does.
-fn rule(t: &mut Table<'_>, rule: &mut TagRule) {
+pub(super) fn rule(t: &mut Table<'_>, rule: &mut TagRule) {
     if t.has("threshold") {
         rule.threshold = score(t.real("threshold", 0.5, 0.0..=1.0));
     }

@@ -6,6 +6,8 @@ mod decide;
 mod inputs;
 mod lines;
 mod names;
+#[cfg(feature = "site")]
+mod overrides;
 mod read;
 mod reader;
 #[cfg(feature = "site")]
@@ -22,6 +24,8 @@ use crate::station::{Calls, Routing, StationRules};
 use crate::time::{Micros, Millis};
 use crate::triggers::{PresenceRules, TriggerSpec};
 pub use lines::{SafeLine, safe_lines};
+#[cfg(feature = "site")]
+pub use overrides::{OVERRIDES, Overridden, Overrides};
 pub use reader::Rename;
 use reader::Table;
 #[cfg(feature = "site")]

@@ -1,9 +1,11 @@
-//! What other machines of a site may see and ask: [predict], [metrics], [modbus]. A table without `listen` listens nowhere.
+//! What other machines of a site may see and ask: [page], [predict], [metrics], [modbus], and [state], the folder that they may
+//! write to. A table without `listen` listens nowhere.
 
 use super::LineMode;
 use super::reader::Table;
 use crate::keys::{KeyHash, Keys};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 /// Where a server listens, and who may ask it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub struct Polling {
     pub writers: Vec<IpAddr>,
 }
 
-/// What other machines may see and ask.
+/// What other machines may see and ask, and where the answers of people are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Site {
     /// The prediction endpoint.
@@ -49,6 +51,12 @@ pub struct Site {
     pub metrics: Option<Listening>,
     /// Registers for a PLC.
     pub modbus: Option<Polling>,
+    /// The page: everybody who reaches it may look, and its keys open changes.
+    pub page: Option<Listening>,
+    /// Folder of what people change while the line runs; without it nothing can be changed.
+    pub state: Option<PathBuf>,
+    /// What they changed, where that was put on top.
+    pub overrides: Option<super::Overrides>,
 }
 
 impl Site {
@@ -57,7 +65,9 @@ impl Site {
         let http = self.predict.iter().map(|p| &p.listening).chain(&self.metrics);
         let http = http.map(|l| (l.table, l.at, if l.keys.is_open() { "no key needed" } else { "with a key" }));
         let who = |p: &Polling| if p.writers.is_empty() { "read only" } else { "with writers" };
-        http.chain(self.modbus.iter().map(move |p| ("modbus", p.at, who(p))))
+        let looks = |l: &Listening| if l.keys.is_open() { "read only" } else { "changes with a key" };
+        let page = self.page.iter().map(move |l| (l.table, l.at, looks(l)));
+        http.chain(page).chain(self.modbus.iter().map(move |p| ("modbus", p.at, who(p))))
     }
 }
 
@@ -77,7 +87,11 @@ pub(super) fn site(root: &mut Table<'_>, mode: LineMode) -> Site {
     let metrics = listening(&mut t, "metrics");
     drop(t);
     let modbus = modbus(&mut root.table("modbus"));
-    let site = Site { predict, metrics, modbus };
+    let page = listening(&mut root.table("page"), "page");
+    let mut t = root.table("state");
+    let state = t.has("folder").then(|| PathBuf::from(t.text("folder", "")));
+    drop(t);
+    let site = Site { predict, metrics, modbus, page, state, overrides: None };
     let all: Vec<_> = site.listening().collect();
     for (i, (table, at, _)) in all.iter().enumerate() {
         if let Some((other, ..)) = all[..i].iter().find(|(_, taken, _)| taken == at && at.port() != 0) {

@@ -1,7 +1,7 @@
 //! Who may ask: whoever shows a key, or where none is asked for whoever is no stranger to the machine.
 
 use super::http::{Request, Response, Stranger, check_origin};
-use crate::keys::Keys;
+use crate::keys::{KeyHash, Keys};
 
 /// Who may ask a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,22 @@ impl Barred {
 }
 
 impl Access {
+    /// Whether the request may change something: it comes from this server's own pages or from no page at all, and shows a key.
+    pub fn admit_change(&self, request: &Request) -> Result<String, Barred> {
+        check_origin(request, &self.hosts).map_err(Barred::Stranger)?;
+        let bearer = request.header("authorization").and_then(|v| v.strip_prefix("Bearer ")).unwrap_or("").trim();
+        if !self.keys.opens(bearer) {
+            return Err(Barred::Key);
+        }
+        // As much of the hash as tells the keys of a site apart.
+        Ok(KeyHash::of(bearer).to_string().chars().take(15).collect())
+    }
+
+    /// Whether the request may look, without a key.
+    pub fn admit_look(&self, request: &Request) -> Result<(), Barred> {
+        check_origin(request, &self.hosts).map_err(Barred::Stranger)
+    }
+
     /// Whether the request may be answered.
     pub fn admit(&self, request: &Request) -> Result<(), Barred> {
         // A page that a visitor's browser shows has no key.

@@ -1,9 +1,11 @@
 //! What a run shows to other machines: opened before anything runs, started with it, and kept going.
 
 use super::access::Access;
+use super::gallery::Gallery;
 use super::http::{Handler, Limits, Server};
 use super::metrics::{self, Collector, Histograms, Metrics};
 use super::modbus::{self, Filler, Modbus, Registers, Writers};
+use super::page::{self, Page};
 use super::predict::{Endpoint, Rules, Served};
 use crate::bundle::Bundle;
 use crate::classify::ImageClassifier;
@@ -11,7 +13,7 @@ use crate::engine::Engine;
 use crate::events::sinks::Sink;
 use crate::events::{Client, Events, Sinking};
 use crate::settings::{Listening, Settings};
-use crate::supervisor::lowest_priority;
+use crate::supervisor::{Beside, Tuning, lowest_priority};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -23,6 +25,8 @@ pub struct Opened {
     pub sinks: Vec<Sinking>,
     /// Clients of its events.
     pub clients: Vec<Client>,
+    /// Who looks at frames, and new rules.
+    pub beside: Beside,
 }
 
 /// Opens everything that device.toml states, or tells every problem. `engine`: the bundle's.
@@ -35,6 +39,7 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine) -> Result
     let mut bind =
         |l: &Listening| Server::bind(l.at, limits).map_err(|e: std::io::Error| problems.push(taken(l.table, l.at, e))).ok();
     let metrics = site.metrics.as_ref().and_then(|l| Some((l, bind(l)?)));
+    let page = site.page.as_ref().and_then(|l| Some((l, bind(l)?)));
     let predict = site.predict.as_ref().and_then(|p| Some((p, bind(&p.listening)?)));
     if let Some((l, server)) = metrics {
         let times = Arc::new(Histograms::default());
@@ -45,6 +50,17 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine) -> Result
         opened.clients.push(client("metrics server", server, move |events| {
             Arc::new(Metrics { events: events.clone(), times: shown.clone(), access: access.clone() })
         }));
+    }
+    if let Some((l, server)) = page {
+        let gallery = Arc::new(Gallery::new(bundle.contract.input, bundle.contract.tags.len()));
+        let tuning = Arc::new(Tuning::default());
+        opened.beside = Beside { onlooker: Some(gallery.clone()), tuning: Some(tuning.clone()) };
+        let page = Arc::new(Page::new(page::Of { settings, bundle, access: access(l), gallery, tuning }));
+        let (told, shown) = (page.clone(), page);
+        let make = move || Box::new(page::Listener(told.clone())) as Box<dyn Sink>;
+        opened.sinks.push(Sinking { name: "page", wants: Box::new(page::wants), make: Box::new(make) });
+        let serve = move |events: &Arc<Events>| Arc::new(page::Server { page: shown.clone(), events: events.clone() });
+        opened.clients.push(client("page server", server, serve));
     }
     if let Some(p) = &site.modbus {
         let registers = Registers::new(p.results);

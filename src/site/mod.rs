@@ -2,13 +2,28 @@
 //!
 //! Everything here is a sink or a client of [`crate::events`], or has an engine of its own, on threads of its own that the line
 //! never waits for. Nothing listens unless it is asked to. Rooms: [`http`] the server below all that speaks HTTP; [`access`] who
-//! may ask; [`predict`] the prediction endpoint; [`metrics`] figures for Prometheus; [`modbus`] a PLC's registers; [`line`] which of them a run has.
+//! may ask; [`predict`] the prediction endpoint; [`metrics`] figures for Prometheus; [`modbus`] a PLC's registers; [`page`] a page for people; [`line`] which of them a run has.
 
 pub mod access;
+mod gallery;
 pub mod http;
 pub mod line;
 mod listener;
 pub mod metrics;
 pub mod modbus;
+pub mod page;
 pub mod predict;
 mod wire;
+
+/// Whether files can be written into the state folder: one is, and removed.
+pub fn probe_state(folder: &std::path::Path) -> Result<String, String> {
+    let file = folder.join(format!(".tagpin-{}", std::process::id()));
+    let tried = std::fs::write(&file, b"").and_then(|()| std::fs::remove_file(&file));
+    match tried {
+        Ok(()) => Ok(format!("{}, can be written", folder.display())),
+        Err(e) => Err(format!(
+            "{}: {e}; nothing can be changed on the page; make the folder and give it to tagpin",
+            folder.display()
+        )),
+    }
+}

@@ -1,5 +1,6 @@
 //! The line's thread: frames to the station, what it wants classified to the model, the scores back; a beat all the while.
 
+use super::beside::{Beside, Seen};
 use super::capture::News;
 use super::record::Recording;
 use super::shared::{About, Shared};
@@ -16,6 +17,7 @@ pub(super) struct LineThread<'s> {
     pub(super) vision: Vision,
     pub(super) shared: &'s Shared,
     pub(super) record: Option<&'s Recording>,
+    pub(super) beside: Beside,
 }
 
 impl LineThread<'_> {
@@ -29,9 +31,9 @@ impl LineThread<'_> {
             shared.beat.store(now.as_micros(), Ordering::Relaxed);
             let wait = shared.time_left(now).unwrap_or(BEAT).min(BEAT).max(Micros(500));
             match shared.exchange.take(wait) {
-                Some(News::Frame(frame)) => {
+                Some(News::Frame(mut frame)) => {
                     last_frame = shared.clock.now();
-                    self.frame(&frame);
+                    self.frame(&mut frame);
                     shared.exchange.give_back(frame);
                 }
                 Some(News::Fault(reason, why)) => self.no_frame(reason, why),
@@ -52,6 +54,9 @@ impl LineThread<'_> {
                 last_frame = now;
                 self.no_frame(Reason::NoFrame, Why::NONE);
             }
+            if let Some(rules) = self.beside.tuning.as_ref().and_then(|tuning| tuning.take()) {
+                shared.step(Input::Rules(&rules));
+            }
             shared.step(Input::Tick);
         }
     }
@@ -61,7 +66,7 @@ impl LineThread<'_> {
         self.shared.step_about(Input::NoFrame(reason), &About { why, ..About::default() });
     }
 
-    fn frame(&mut self, frame: &FrameBuffer) {
+    fn frame(&mut self, frame: &mut FrameBuffer) {
         let (shared, at) = (self.shared, frame.captured_at);
         let begin = shared.clock.now();
         let trigger = |at: Instant| Some(Moment { at, position: shared.belt.position() });
@@ -85,7 +90,7 @@ impl LineThread<'_> {
         }
     }
 
-    fn classify(&mut self, frame: &FrameBuffer, ticket: Ticket, begin: Instant) {
+    fn classify(&mut self, frame: &mut FrameBuffer, ticket: Ticket, begin: Instant) {
         let shared = self.shared;
         let counters = shared.events.counters();
         counters.inferences.fetch_add(1, Ordering::Relaxed);
@@ -103,7 +108,11 @@ impl LineThread<'_> {
                 }
                 let (rgb, _, scores) = self.vision.last();
                 shared.events.snapshot().show_image(ticket.part().id.0, ticket.captured_at(), rgb, scores);
-                let (scores, beyond) = (self.vision.scores(), self.vision.beyond());
+                let beyond = self.vision.beyond();
+                if let Some(onlooker) = &self.beside.onlooker {
+                    let (part, captured_at) = (ticket.part().id.0, ticket.captured_at());
+                    onlooker.saw(&Seen { part, captured_at, rgb, scores, beyond }, frame);
+                }
                 let about = About { why: Why::NONE, latency, scores };
                 shared.step_about(Input::Scores { ticket, scores, beyond }, &about);
             }

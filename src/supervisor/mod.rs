@@ -9,6 +9,7 @@
 //! [`crate::events`], and nobody waits for its sinks. [`run`] wires them and is the only part that reads a clock.
 
 pub mod actuation;
+mod beside;
 mod capture;
 mod clock;
 pub mod drill;
@@ -26,6 +27,7 @@ mod tests;
 mod truth;
 pub mod vision;
 
+pub use beside::{Beside, Onlooker, Seen, Tuning};
 pub use clock::SystemClock;
 pub use ended::Ended;
 #[cfg(feature = "site")]

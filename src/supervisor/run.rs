@@ -3,6 +3,7 @@
 //! Knows no concrete source, trigger or output. This and `main.rs` are the only places that read the system's clock.
 
 use super::actuation::{self, Actuator, Command, Commands, Patience, Stand, Watch};
+use super::beside::Beside;
 use super::capture;
 use super::clock::SystemClock;
 use super::ended::Ended;
@@ -50,6 +51,8 @@ pub struct Run {
     pub sinks: Vec<Sinking>,
     /// Who looks at figures and snapshot.
     pub clients: Vec<Client>,
+    /// Who looks at frames, and new rules.
+    pub beside: Beside,
     /// Set by a signal.
     pub signalled: Arc<AtomicBool>,
     /// Folder that gets each classified frame.
@@ -75,6 +78,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
         opening,
         sinks,
         clients,
+        beside,
         tags,
         signalled,
         record,
@@ -125,7 +129,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
             shared.exchange.capture(source, &shared.clock, source_watch);
         })?;
         let line = spawn(&shared, "line", move |shared| {
-            LineThread { vision, shared, record: recording.as_deref() }.run(frame_timeout);
+            LineThread { vision, shared, record: recording.as_deref(), beside }.run(frame_timeout);
         })?;
         Ok((capture, line))
     };

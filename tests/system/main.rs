@@ -10,6 +10,8 @@ mod faults;
 mod files;
 mod gate;
 mod line;
+#[cfg(feature = "site")]
+mod page;
 mod program;
 mod readme;
 mod record;

@@ -8,14 +8,14 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// A line that runs until it is dropped, and the port that its table `listen` names.
-struct Line {
+pub struct Line {
     child: Child,
     port: u16,
 }
 
 impl Line {
     /// `text`: device.toml, in which PORT stands for a free port.
-    fn start(name: &str, text: &str) -> Self {
+    pub fn start(name: &str, text: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let file = settings(name, &text.replace("PORT", &port.to_string()));
         let source = fast_conveyor(5);
@@ -24,7 +24,7 @@ impl Line {
     }
 
     /// The whole answer to a request, as soon as the line listens.
-    fn ask(&self, bytes: &[u8]) -> String {
+    pub fn ask(&self, bytes: &[u8]) -> String {
         let end = Instant::now() + Duration::from_secs(30);
         let mut stream = loop {
             match TcpStream::connect(("127.0.0.1", self.port)) {

@@ -20,6 +20,8 @@ pub struct Request {
     pub method: String,
     /// Segments of the path, with escapes undone; none of them is empty, `.` or `..`.
     pub path: Vec<String>,
+    /// Who asks, where that is known.
+    pub peer: Option<std::net::IpAddr>,
     query: Vec<(String, String)>,
     /// Names in small letters.
     headers: Vec<(String, String)>,
@@ -93,7 +95,7 @@ impl Request {
         };
         let query: Option<Vec<_>> = query.split('&').filter(|p| !p.is_empty()).map(pair).collect();
         let query = query.ok_or("the query has an escape that is no text")?;
-        Ok(Self { method: method.into(), path, query, headers, keep_alive, expects_continue, length })
+        Ok(Self { method: method.into(), path, peer: None, query, headers, keep_alive, expects_continue, length })
     }
 
     /// A header's first value; `name` in small letters.

@@ -90,10 +90,14 @@ fn head(wire: &mut Wire, limits: Limits) -> std::result::Result<Request, Option<
 
 fn connection(stream: TcpStream, handler: &dyn Handler, limits: Limits, busy: &AtomicUsize, stop: &AtomicBool) {
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().ok().map(|peer| peer.ip());
     let mut wire = Wire::new(stream);
     loop {
         let request = match head(&mut wire, limits) {
-            Ok(request) => request,
+            Ok(mut request) => {
+                request.peer = peer;
+                request
+            }
             Err(None) => return,
             Err(Some(refusal)) => {
                 let _ = send(&mut wire, refusal, false, true, limits);

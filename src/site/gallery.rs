@@ -1,0 +1,147 @@
+//! The last classified frames, for whoever shows or keeps images: taken over from the line in passing.
+//!
+//! A few places of memory go round. The line exchanges its frame for the memory of the next free place; a place that somebody is
+//! looking at is passed over, so the line never waits and copies only the model's small image.
+
+use crate::bundle::{Fit, Input};
+use crate::head::Score;
+use crate::pictures::Picture;
+use crate::preprocess::{Preprocessor, Target};
+use crate::sources::FrameBuffer;
+use crate::supervisor::{Onlooker, Seen};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Places that go round.
+const PLACES: usize = 6;
+/// Longest side of a frame as it is shown.
+const SHOWN_SIDE: u32 = 640;
+
+/// One classified frame.
+struct Place {
+    number: u64,
+    part: u64,
+    rgb: Vec<u8>,
+    scores: Vec<Score>,
+    beyond: bool,
+    frame: FrameBuffer,
+}
+
+/// What was seen of a frame, besides the frame.
+pub struct Glance<'a> {
+    /// The part that it counts for.
+    pub part: u64,
+    /// The model's input image, RGB8.
+    pub rgb: &'a [u8],
+    /// Its scores.
+    pub scores: &'a [Score],
+    /// Whether it lies beyond the distance limit.
+    pub beyond: bool,
+}
+
+/// A frame as it is shown: a JPEG, and the size of the frame that it is of.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Its number among the classified frames of the run.
+    pub number: u64,
+    /// Columns and rows of the frame itself.
+    pub size: [u32; 2],
+    /// The JPEG.
+    pub jpeg: Vec<u8>,
+}
+
+/// The last classified frames.
+pub struct Gallery {
+    size: [u32; 2],
+    places: Vec<Mutex<Place>>,
+    newest: AtomicUsize,
+    count: AtomicU64,
+}
+
+impl Gallery {
+    /// No frame was seen. `input`, `tags`: the model's.
+    pub fn new(input: Input<'_>, tags: usize) -> Self {
+        let size = [u32::from(input.width), u32::from(input.height)];
+        let place = || {
+            let rgb = vec![0; 3 * size[0] as usize * size[1] as usize];
+            let scores = vec![Score(0); tags];
+            Mutex::new(Place { number: 0, part: 0, rgb, scores, beyond: false, frame: FrameBuffer::empty() })
+        };
+        let places = (0..PLACES).map(|_| place()).collect();
+        Self { size, places, newest: AtomicUsize::new(0), count: AtomicU64::new(0) }
+    }
+
+    /// Columns and rows of the model's input image.
+    pub fn size(&self) -> [u32; 2] {
+        self.size
+    }
+
+    /// How many frames were seen.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Shows `look` each frame that came after number `last` and is still there, oldest first; gives the newest's number.
+    pub fn since(&self, last: u64, mut look: impl FnMut(Glance<'_>)) -> u64 {
+        let mut newer: Vec<(u64, usize)> = Vec::with_capacity(PLACES);
+        for (i, place) in self.places.iter().enumerate() {
+            let number = place.lock().unwrap_or_else(PoisonError::into_inner).number;
+            if number > last {
+                newer.push((number, i));
+            }
+        }
+        newer.sort_unstable();
+        for &(number, i) in &newer {
+            let place = self.places[i].lock().unwrap_or_else(PoisonError::into_inner);
+            // The line may have come round meanwhile.
+            if place.number == number {
+                let Place { part, beyond, .. } = *place;
+                look(Glance { part, rgb: &place.rgb, scores: &place.scores, beyond });
+            }
+        }
+        newer.last().map_or(last, |(number, _)| *number)
+    }
+
+    /// The newest frame, whole and no larger than a page shows it; `None` before the first.
+    pub fn newest(&self) -> Option<Result<Shown, String>> {
+        let (number, frame) = {
+            let place = self.places[self.newest.load(Ordering::Acquire)].lock().unwrap_or_else(PoisonError::into_inner);
+            if place.number == 0 {
+                return None;
+            }
+            (place.number, place.frame.clone())
+        };
+        let size = [frame.layout.width, frame.layout.height];
+        let longest = size[0].max(size[1]).max(1);
+        let side = |n: u32| (n * SHOWN_SIDE.min(longest) / longest).max(1);
+        let (width, height) = (side(size[0]), side(size[1]));
+        let jpeg = || {
+            let target = Target { width: width as u16, height: height as u16, fit: Fit::Stretch, roi: None };
+            let mut preprocessor = Preprocessor::new(target);
+            let view = frame.view().map_err(|e| e.to_string())?;
+            let rgb = preprocessor.picture(&view).map_err(|e| e.to_string())?;
+            Picture::to_jpeg(width, height, rgb, 80)
+        };
+        Some(jpeg().map(|jpeg| Shown { number, size, jpeg }))
+    }
+}
+
+impl Onlooker for Gallery {
+    fn saw(&self, seen: &Seen<'_>, frame: &mut FrameBuffer) {
+        let newest = self.newest.load(Ordering::Relaxed);
+        for at in (1..PLACES).map(|i| (newest + i) % PLACES) {
+            let Ok(mut place) = self.places[at].try_lock() else { continue };
+            if place.rgb.len() != seen.rgb.len() || place.scores.len() != seen.scores.len() {
+                return;
+            }
+            place.rgb.copy_from_slice(seen.rgb);
+            place.scores.copy_from_slice(seen.scores);
+            (place.part, place.beyond) = (seen.part, seen.beyond);
+            place.number = self.count.load(Ordering::Relaxed) + 1;
+            std::mem::swap(&mut place.frame, frame);
+            self.count.store(place.number, Ordering::Release);
+            self.newest.store(at, Ordering::Release);
+            return;
+        }
+    }
+}

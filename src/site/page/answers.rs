@@ -1,0 +1,286 @@
+//! What the page's server answers.
+
+use super::{Page, Passed, held};
+use crate::decide::{TagRule, Verdict};
+use crate::events::record::probability;
+use crate::events::{Events, RuleEvent, What, Why};
+use crate::fault::Reason;
+use crate::head::{Score, TagId};
+use crate::site::http::{Body, BodyError, Handler, Request, Response};
+use crate::time::{Clock, Instant};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Most bytes of rules that are sent: 1024 tags with long names.
+const MAX_RULES: usize = 256 * 1024;
+/// Nothing but what this server sends is loaded, run, framed or sent to.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Answers for a page.
+pub struct Server {
+    /// What it shows.
+    pub page: Arc<Page>,
+    /// The run's.
+    pub events: Arc<Events>,
+}
+
+/// Rules as a person sets them.
+#[derive(Deserialize)]
+struct Wanted {
+    tags: Vec<WantedTag>,
+}
+
+#[derive(Deserialize)]
+struct WantedTag {
+    tag: String,
+    threshold: f32,
+    review_low: f32,
+}
+
+fn file(kind: &str, bytes: &'static [u8]) -> Response {
+    Response::new(200, kind, bytes).with("Cache-Control", "no-cache")
+}
+
+fn jpeg(image: Result<Vec<u8>, String>) -> Response {
+    match image {
+        Ok(bytes) => Response::new(200, "image/jpeg", bytes).with("Cache-Control", "no-store"),
+        Err(why) => Response::text(500, &why),
+    }
+}
+
+impl Handler for Server {
+    fn answer(&self, request: &Request, body: &mut Body<'_>) -> Response {
+        let answer = match (request.method.as_str(), request.segments().as_slice()) {
+            ("POST", ["rules"]) => self.change(request, body),
+            ("POST", ["what-if"]) => {
+                self.page.access.admit_look(request).map_or_else(|b| b.response(), |()| self.what_if(body))
+            }
+            ("GET" | "HEAD", path) => {
+                self.page.access.admit_look(request).map_or_else(|b| b.response(), |()| self.show(path, request))
+            }
+            _ => Response::text(405, "expected GET, or POST at /rules and /what-if").with("Allow", "GET, POST"),
+        };
+        let answer = answer.with("Content-Security-Policy", POLICY).with("Referrer-Policy", "no-referrer");
+        answer.with("Cross-Origin-Resource-Policy", "same-origin").with("X-Frame-Options", "DENY")
+    }
+}
+
+impl Server {
+    fn show(&self, path: &[&str], request: &Request) -> Response {
+        match path {
+            [] => file("text/html; charset=utf-8", include_bytes!("page.html")),
+            ["page.css"] => file("text/css; charset=utf-8", include_bytes!("page.css")),
+            ["page.js"] => file("text/javascript; charset=utf-8", include_bytes!("page.js")),
+            ["favicon.ico"] => Response::new(204, "image/x-icon", Vec::new()),
+            ["state"] => Response::json(200, &self.state()).with("Cache-Control", "no-store"),
+            ["live.jpg"] => self.live(),
+            ["model.jpg"] => {
+                let [width, height] = self.page.gallery.size();
+                let rgb = self.events.snapshot().image(|shown| shown.rgb.clone());
+                jpeg(crate::pictures::Picture::to_jpeg(width, height, &rgb, 90))
+            }
+            ["part.jpg"] => self.part_image(request.query("part").and_then(|n| n.parse().ok())),
+            _ => Response::text(404, "there is no such page"),
+        }
+    }
+
+    /// One image is made a frame, however many look.
+    fn live(&self) -> Response {
+        let mut live = held(&self.page.live);
+        if live.as_ref().is_none_or(|shown| shown.number != self.page.gallery.count()) {
+            match self.page.gallery.newest() {
+                None => return Response::text(404, "no frame was classified yet"),
+                Some(Err(why)) => return Response::text(500, &why),
+                Some(Ok(shown)) => *live = Some(shown),
+            }
+        }
+        jpeg(live.as_ref().map(|shown| shown.jpeg.clone()).ok_or_else(String::new))
+    }
+
+    fn part_image(&self, part: Option<u64>) -> Response {
+        let image = {
+            let memory = held(&self.page.memory);
+            let all = memory.parts.iter().chain(&memory.not_accepted);
+            all.filter(|p| Some(p.event.part) == part).find_map(|p| p.image.clone())
+        };
+        image.map_or_else(|| Response::text(404, "no image of this part is kept"), |small| jpeg(small.jpeg()))
+    }
+
+    /// Everything that the page shows, but for images.
+    fn state(&self) -> Value {
+        let (page, opening, figures) = (&*self.page, self.events.opening(), self.events.counters().figures());
+        let now = crate::supervisor::SystemClock.now();
+        let ago_ms = |at: Instant| now.since(at).0 / 1000;
+        let mut memory = held(&page.memory);
+        memory.catch_up(&page.gallery);
+        let memory = &*memory;
+        let last_frame = self.events.snapshot().image(|shown| (shown.part > 0).then_some(shown.captured_at));
+        let names = |i: usize| opening.tags.get(i).map_or("?", |t| t.tag.as_str());
+        let tags = held(&page.tags);
+        let part = |p: &Passed| self.part(p, &tags, now);
+        let edges = memory.edges.iter().map(|e| {
+            let late = e.done.since(e.scheduled);
+            json!({
+                "part": e.part, "output": opening.outputs.get(e.output as usize).map(|o| &o.output), "state": e.state,
+                "outcome": e.outcome, "ago_ms": ago_ms(e.done), "late_ms": late.0 as f64 / 1e3, "late": late > page.late_edge,
+            })
+        });
+        let outputs = opening.outputs.iter().zip(self.events.snapshot().edges()).map(|(o, edge)| {
+            json!({ "output": o.output, "state": edge.map_or(o.safe, |e| e.state), "safe": o.safe, "place": o.place })
+        });
+        let live = held(&page.live).as_ref().map(|shown| shown.size);
+        json!({
+            "run": self.events.run(), "version": opening.version, "board": opening.device.board, "kernels": opening.kernel,
+            "source": opening.source, "time": opening.time, "automatic": opening.automatic,
+            "model": opening.bundle.name, "bundle_sha256": opening.bundle_sha256, "task": opening.bundle.task,
+            "images": page.gallery.count(), "frame_ago_ms": last_frame.map(ago_ms), "frame_timeout_ms": page.frame_timeout.0 / 1000,
+            "frame_size": live, "model_size": page.gallery.size(), "roi": page.roi,
+            "scores": self.events.snapshot().image(|s| s.scores.iter().enumerate()
+                .map(|(i, s)| json!([names(i), probability(*s)])).collect::<Vec<_>>()),
+            "parts": memory.parts.iter().rev().map(part).collect::<Vec<_>>(),
+            "not_accepted": memory.not_accepted.iter().rev().map(part).collect::<Vec<_>>(),
+            "edges": edges.collect::<Vec<_>>(), "outputs": outputs.collect::<Vec<_>>(),
+            "faults": memory.faults.iter().rev().map(|(at, f)| json!({
+                "kind": f.kind.name(), "part": f.part, "count": f.count, "why": f.why.as_str(), "ago_ms": ago_ms(*at),
+                "action": f.remedy.name(),
+            })).collect::<Vec<_>>(),
+            "figures": {
+                "triggers": figures.triggers, "parts": figures.parts, "accept": figures.accept, "reject": figures.reject,
+                "review": figures.review, "unknown": figures.unknown, "foreign": figures.foreign, "safe": figures.safe,
+                "late": figures.late, "given_up": figures.given_up, "too_close": figures.too_close,
+                "missed_triggers": figures.missed_triggers, "skipped_frames": figures.skipped_frames, "edges": figures.edges,
+                "edges_failed": figures.edges_failed, "faults": figures.faults.iter().sum::<u64>(),
+            },
+            "tags": opening.tags.iter().zip(tags.iter()).map(|(t, policy)| json!({
+                "tag": t.tag, "role": t.role, "action": policy.action.name(), "threshold": probability(policy.rule.threshold),
+                "review_low": probability(policy.rule.review_low),
+            })).collect::<Vec<_>>(),
+            "can_change": match (&page.state, page.access.keys.is_open()) {
+                (_, true) => Some("device.toml states no keys under [page]; `tagpin key new` draws one"),
+                (None, _) => Some("device.toml states no folder under [state]"),
+                _ => None,
+            },
+        })
+    }
+
+    fn part(&self, p: &Passed, tags: &[crate::decide::TagPolicy], now: Instant) -> Value {
+        let (opening, e) = (self.events.opening(), &p.event);
+        let name = |id: TagId| opening.tags.get(id.0 as usize).map_or("?", |t| t.tag.as_str());
+        let best = e.top.first().map(|(id, score)| (name(*id), probability(*score), *id));
+        let of = |id: TagId| e.top.iter().find(|(t, _)| *t == id).map(|(_, score)| probability(*score));
+        let why = match (e.decision.verdict, e.decision.tag) {
+            (Verdict::Safe(reason), _) => format!("no verdict: {}", reason_words(reason)),
+            (Verdict::Foreign, _) => "unlike everything that the model was trained on".into(),
+            (Verdict::Unknown, _) => match best {
+                Some((tag, score, id)) => {
+                    let threshold = tags.get(id.0 as usize).map_or(0.0, |t| probability(t.rule.threshold));
+                    format!("no tag is sure: {tag} {score:.2} is below {threshold:.2}")
+                }
+                None => "no tag is sure".into(),
+            },
+            (Verdict::Review, Some(tag)) => format!("{} lies in its review band", name(tag)),
+            (_, Some(tag)) => of(tag).map_or(name(tag).to_string(), |score| format!("{} {score:.2}", name(tag))),
+            (verdict, None) => verdict.name().into(),
+        };
+        json!({
+            "part": e.part, "verdict": e.decision.verdict.name(), "action": e.action.map_or("safe", |a| a.name()),
+            "tag": e.decision.tag.map(name), "why": why, "late": e.late, "image": p.image.is_some(),
+            "ago_ms": now.since(e.trigger).0 / 1000, "decided_ms": (e.captured_at.since(e.trigger).0 + e.age.0) as f64 / 1e3,
+            "top": e.top.iter().map(|(id, score)| json!([name(*id), probability(*score)])).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Rules as they would be with those that a body states; else an answer that says what is wrong.
+    fn rules(&self, body: &mut Body<'_>) -> Result<Vec<TagRule>, Response> {
+        let bytes = body.read(MAX_RULES).map_err(|e| match e {
+            BodyError::TooLarge => Response::text(413, "too many rules"),
+            BodyError::Slow => Response::text(408, "the rules did not come in time"),
+            BodyError::Malformed | BodyError::Gone => Response::text(400, "the body was cut off"),
+        })?;
+        let wanted: Wanted = serde_json::from_slice(&bytes).map_err(|e| Response::text(400, &format!("no rules: {e}")))?;
+        let mut rules: Vec<TagRule> = held(&self.page.tags).iter().map(|t| t.rule).collect();
+        for WantedTag { tag, threshold, review_low } in wanted.tags {
+            let at = self.events.opening().tags.iter().position(|t| t.tag == tag);
+            let rule = at.and_then(|at| rules.get_mut(at));
+            let rule = rule.ok_or_else(|| Response::text(400, &format!("the model has no tag \"{tag}\"")))?;
+            let score =
+                |p: f32| Score::from_probability(p).ok_or_else(|| Response::text(400, "expected scores from 0 to 1"));
+            let new = TagRule { threshold: score(threshold)?, review_low: score(review_low)? };
+            if new.review_low > new.threshold {
+                return Err(Response::text(400, &format!("{tag}: the review band begins above the threshold; lower it")));
+            }
+            // Four digits are shown: what was not touched stays to the last bit.
+            let same = |a: Score, b: Score| probability(a) == probability(b);
+            if !same(rule.threshold, new.threshold) || !same(rule.review_low, new.review_low) {
+                *rule = new;
+            }
+        }
+        Ok(rules)
+    }
+
+    fn what_if(&self, body: &mut Body<'_>) -> Response {
+        let rules = match self.rules(body) {
+            Ok(rules) => rules,
+            Err(refusal) => return refusal,
+        };
+        let page = &*self.page;
+        let now = held(&page.tags).clone();
+        let mut then = now.clone();
+        then.iter_mut().zip(rules).for_each(|(tag, rule)| tag.rule = rule);
+        let memory = held(&page.memory);
+        Response::json(200, &memory.history.what_if(page.task, page.policy, page.every_frame, &now, &then))
+    }
+
+    /// New rules: kept first, then the line's, then told.
+    fn change(&self, request: &Request, body: &mut Body<'_>) -> Response {
+        let page = &*self.page;
+        let key = match page.access.admit_change(request) {
+            Ok(key) => key,
+            Err(barred) => return barred.response(),
+        };
+        // A form of another site can send text, but not this.
+        if request.header("content-type").is_none_or(|kind| !kind.starts_with("application/json")) {
+            return Response::text(415, "expected Content-Type: application/json");
+        }
+        let Some(folder) = &page.state else {
+            return Response::text(409, "not saved: device.toml states no folder under [state]; nothing was changed");
+        };
+        let rules = match self.rules(body) {
+            Ok(rules) => rules,
+            Err(refusal) => return refusal,
+        };
+        let opening = self.events.opening();
+        let names: Vec<&str> = opening.tags.iter().map(|t| t.tag.as_str()).collect();
+        let mut tags = held(&page.tags);
+        let mut overrides = held(&page.overrides);
+        let mut kept = overrides.clone();
+        kept.rules.resize(rules.len(), None);
+        // What nobody touched goes on following device.toml.
+        let all = kept.rules.iter_mut().zip(tags.iter()).zip(&rules);
+        all.filter(|((_, tag), new)| tag.rule != **new).for_each(|((kept, _), new)| *kept = Some(*new));
+        if let Err(e) = kept.write(folder, &names, &opening.bundle_sha256) {
+            let why = format!(
+                "not saved: {}: {e}; nothing was changed. Give tagpin a folder that it may write to",
+                folder.display()
+            );
+            return Response::text(409, &why);
+        }
+        *overrides = kept;
+        page.tuning.set(rules.clone());
+        let from = request.peer.map_or(String::new(), |peer| format!("{peer}, "));
+        let mut changed = 0;
+        for (i, (tag, new)) in tags.iter_mut().zip(rules).enumerate().filter(|(_, (tag, new))| tag.rule != *new) {
+            let who = Why::of(&format_args!("page, {from}key {key}"));
+            self.events.tell(What::Rule(RuleEvent { tag: TagId(i as u16), old: tag.rule, new, who }));
+            tag.rule = new;
+            changed += 1;
+        }
+        Response::json(200, &json!({ "changed": changed }))
+    }
+}
+
+fn reason_words(reason: Reason) -> String {
+    reason.name().replace('_', " ")
+}

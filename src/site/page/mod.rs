@@ -1,0 +1,208 @@
+//! A page for people: is the line running, what was rejected and why; and what other thresholds would have done.
+//!
+//! A sink keeps the last parts with their edges and small images; the page's server answers from that, from the figures and from
+//! the [gallery](super::gallery). Everybody who reaches it may look; a change needs a key and a state folder that can be written.
+//! PAGE.md beside this folder's parent has the paths.
+
+mod answers;
+mod history;
+
+pub use answers::Server;
+
+use super::access::Access;
+use super::gallery::Gallery;
+use crate::bundle::Bundle;
+use crate::decide::{Action, Policy, TagPolicy, Task, Verdict};
+use crate::events::sinks::Sink;
+use crate::events::{EdgeEvent, Event, Events, FaultEvent, PartEvent, What};
+use crate::head::Score;
+use crate::pictures::Picture;
+use crate::settings::{Overrides, Settings};
+use crate::supervisor::Tuning;
+use crate::time::{Instant, Micros};
+use history::History;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Parts that are shown, and beside them parts that were not accepted.
+const SHOWN_PARTS: usize = 24;
+/// Edges and faults that are shown.
+const SHOWN_EDGES: usize = 64;
+const SHOWN_FAULTS: usize = 8;
+/// Longest side of a part's small image.
+const SMALL_SIDE: usize = 96;
+
+/// A part with its small image.
+struct Passed {
+    event: PartEvent,
+    image: Option<Arc<Small>>,
+}
+
+/// A small RGB8 image.
+struct Small {
+    size: [u32; 2],
+    rgb: Vec<u8>,
+}
+
+impl Small {
+    /// Every n-th column and row, for the least n that fits: for eyes, not for figures.
+    fn of(size: [u32; 2], rgb: &[u8]) -> Self {
+        let [width, height] = size.map(|n| n as usize);
+        let step = width.max(height).div_ceil(SMALL_SIDE).max(1);
+        let (columns, rows) = (width.div_ceil(step), height.div_ceil(step));
+        let pixel = |i: usize| 3 * ((i / columns) * step * width + (i % columns) * step);
+        let rgb = (0..columns * rows).flat_map(|i| rgb[pixel(i)..][..3].iter().copied()).collect();
+        Self { size: [columns as u32, rows as u32], rgb }
+    }
+
+    fn jpeg(&self) -> Result<Vec<u8>, String> {
+        Picture::to_jpeg(self.size[0], self.size[1], &self.rgb, 80)
+    }
+}
+
+/// Frames of a part that has no end yet.
+struct Waiting {
+    part: u64,
+    frames: Vec<(Box<[Score]>, bool)>,
+    image: Arc<Small>,
+}
+
+/// What the page remembers of the run.
+#[derive(Default)]
+struct Memory {
+    seen: u64,
+    waiting: VecDeque<Waiting>,
+    parts: VecDeque<Passed>,
+    not_accepted: VecDeque<Passed>,
+    edges: VecDeque<EdgeEvent>,
+    faults: VecDeque<(Instant, FaultEvent)>,
+    history: History,
+}
+
+/// Keeps the newest `most`.
+fn push<T>(all: &mut VecDeque<T>, most: usize, new: T) {
+    if all.len() == most {
+        all.pop_front();
+    }
+    all.push_back(new);
+}
+
+impl Memory {
+    /// Takes over what the gallery has that is new.
+    fn catch_up(&mut self, gallery: &Gallery) {
+        let (size, waiting) = (gallery.size(), &mut self.waiting);
+        self.seen = gallery.since(self.seen, |glance| {
+            let frame = (glance.scores.into(), glance.beyond);
+            let image = Arc::new(Small::of(size, glance.rgb));
+            match waiting.iter_mut().find(|w| w.part == glance.part) {
+                Some(known) => {
+                    known.frames.push(frame);
+                    known.image = image;
+                }
+                None => push(waiting, SHOWN_PARTS, Waiting { part: glance.part, frames: vec![frame], image }),
+            }
+        });
+    }
+
+    fn part(&mut self, event: &PartEvent) {
+        let at = self.waiting.iter().position(|w| w.part == event.part);
+        let own = at.and_then(|at| self.waiting.remove(at));
+        let image = own.as_ref().map(|own| own.image.clone());
+        if event.action != Some(Action::Accept) {
+            push(&mut self.not_accepted, SHOWN_PARTS, Passed { event: event.clone(), image: image.clone() });
+        }
+        push(&mut self.parts, SHOWN_PARTS, Passed { event: event.clone(), image });
+        let decided = !matches!(event.decision.verdict, Verdict::Safe(_));
+        // Only of a part whose every frame was seen can be said what other rules would have made of it.
+        if let Some(own) = own.filter(|own| decided && own.frames.len() == event.images.len()) {
+            self.history.add(event.part, own.frames);
+        }
+    }
+}
+
+/// What a page is made of.
+pub struct Of<'a> {
+    /// The site's, with everything on top.
+    pub settings: &'a Settings,
+    /// The bundle.
+    pub bundle: &'a Bundle<'a>,
+    /// Who may change something.
+    pub access: Access,
+    /// Where frames are.
+    pub gallery: Arc<Gallery>,
+    /// Where new rules go.
+    pub tuning: Arc<Tuning>,
+}
+
+/// The page's memory, and what it is for.
+pub struct Page {
+    access: Access,
+    gallery: Arc<Gallery>,
+    tuning: Arc<Tuning>,
+    state: Option<PathBuf>,
+    roi: Option<[u32; 4]>,
+    frame_timeout: Micros,
+    late_edge: Micros,
+    task: Task,
+    policy: Policy,
+    every_frame: bool,
+    /// What holds now.
+    tags: Mutex<Vec<TagPolicy>>,
+    /// Those of them that people set.
+    overrides: Mutex<Overrides>,
+    memory: Mutex<Memory>,
+    live: Mutex<Option<super::gallery::Shown>>,
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked left a whole value: each is replaced at once.
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Page {
+    /// Nothing was seen yet.
+    pub fn new(of: Of<'_>) -> Self {
+        let Of { settings, bundle, access, gallery, tuning } = of;
+        Self {
+            access,
+            gallery,
+            tuning,
+            state: settings.site.state.clone(),
+            roi: settings.roi.map(|r| [r.x, r.y, r.width, r.height]),
+            frame_timeout: settings.frame_timeout.micros(),
+            late_edge: settings.late_edge,
+            task: bundle.contract.task,
+            policy: settings.policy,
+            every_frame: settings.trigger == crate::settings::TriggerKind::EveryFrame,
+            tags: Mutex::new(settings.tags.clone()),
+            overrides: Mutex::new(settings.site.overrides.clone().unwrap_or_default()),
+            memory: Mutex::default(),
+            live: Mutex::default(),
+        }
+    }
+}
+
+/// What the page is told.
+pub fn wants(what: &What) -> bool {
+    matches!(what, What::Trigger(_) | What::Part(_) | What::Edge(_) | What::Fault(_) | What::Status(_))
+}
+
+/// The sink that fills the page's memory.
+pub struct Listener(pub Arc<Page>);
+
+impl Sink for Listener {
+    fn write(&mut self, _: &Events, event: &Event) -> std::io::Result<()> {
+        crate::supervisor::lowest_priority();
+        let mut memory = held(&self.0.memory);
+        // A part's frames were seen before its end was told.
+        memory.catch_up(&self.0.gallery);
+        match &event.what {
+            What::Part(part) => memory.part(part),
+            What::Edge(edge) => push(&mut memory.edges, SHOWN_EDGES, *edge),
+            What::Fault(fault) => push(&mut memory.faults, SHOWN_FAULTS, (event.at, fault.clone())),
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! The page: what it shows, who may change what, and that nobody who looks at it changes an edge.
+
+use crate::program::*;
+use crate::site::Line;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const KEY: &str = "00112233445566778899aabbccddeeff";
+
+/// device.toml with a page; `state`: its folder.
+fn device(state: &Path, log: &Path) -> String {
+    let key = sha256(KEY);
+    format!(
+        "[trigger]\nkind = \"barrier\"\n[outputs.lamp]\nmode = \"level\"\non = [\"accept\"]\n[page]\nlisten = \"127.0.0.1:PORT\"\n\
+         keys = [\"{key}\"]\n[state]\nfolder = \"{}\"\n[events]\npath = \"{}\"\n",
+        state.display(),
+        log.display()
+    )
+}
+
+/// The hash that the program itself prints for nobody's eyes: of a key, as `tagpin key new` writes it.
+fn sha256(key: &str) -> String {
+    tagpin::keys::KeyHash::of(key).to_string()
+}
+
+fn get(line: &Line, path: &str) -> String {
+    line.ask(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+}
+
+fn post(line: &Line, path: &str, headers: &str, body: &Value) -> String {
+    let body = body.to_string();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}");
+    line.ask(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
+}
+
+fn body(answer: &str) -> Value {
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap_or_else(|e| panic!("{e}: {answer}"))
+}
+
+/// Waits until the state is as it is wanted.
+fn until(line: &Line, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let state = body(&get(line, "/state"));
+        if wanted(&state) {
+            return state;
+        }
+        assert!(Instant::now() < end, "{what}: {state}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn parts(state: &Value) -> &Vec<Value> {
+    state["parts"].as_array().unwrap()
+}
+
+#[test]
+fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigger_on() {
+    let folder = folder("page-state");
+    let (state, log) = (folder.join("state"), folder.join("log.jsonl"));
+    std::fs::create_dir(&state).unwrap();
+    let text = device(&state, &log);
+    let line = Line::start("page", &text);
+    let first = until(&line, "parts with images", |s| parts(s).len() > 4 && parts(s)[0]["image"] == true);
+    // An image of each kind, and the files of the page, all under one policy.
+    let number = parts(&first)[0]["part"].as_u64().unwrap();
+    for path in ["/live.jpg", "/model.jpg", &format!("/part.jpg?part={number}")] {
+        let answer = get(&line, path);
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("image/jpeg") && answer.contains("JFIF"), "{path}");
+    }
+    for path in ["/", "/page.js", "/page.css", "/state"] {
+        let answer = get(&line, path);
+        assert!(answer.contains("Content-Security-Policy: default-src 'none'; script-src 'self'"), "{path}: {answer}");
+    }
+    assert!(get(&line, "/part.jpg?part=999999").starts_with("HTTP/1.1 404"));
+    let shown = until(&line, "the frame's size", |s| s["frame_size"].is_array());
+    assert_eq!(shown["frame_size"], json!([640, 480]));
+    // Nobody is sure at 1: every part would be rejected. What the line does is as before.
+    let strict: Vec<Value> = first["tags"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| json!({ "tag": t["tag"], "threshold": 1.0, "review_low": 1.0 }))
+        .collect();
+    let strict = json!({ "tags": strict });
+    let what_if = body(&post(&line, "/what-if", "Content-Type: application/json\r\n", &strict));
+    assert_eq!(what_if["then"], json!([0, what_if["parts"], 0]), "{what_if}");
+    assert!(what_if["now"][0].as_u64().unwrap() > 0, "{what_if}");
+    let json = "Content-Type: application/json\r\n";
+    let key = format!("Authorization: Bearer {KEY}\r\n");
+    let refused = [
+        (json.to_string(), "HTTP/1.1 401"),
+        (format!("{json}Authorization: Bearer {}\r\n", sha256(KEY)), "HTTP/1.1 401"),
+        (key.clone(), "HTTP/1.1 415"),
+        (format!("{json}{key}Origin: http://evil.example\r\n"), "HTTP/1.1 403"),
+        (format!("{json}{key}Sec-Fetch-Site: cross-site\r\n"), "HTTP/1.1 403"),
+    ];
+    for (headers, status) in refused {
+        let answer = post(&line, "/rules", &headers, &strict);
+        assert!(answer.starts_with(status), "{headers}{answer}");
+    }
+    let rebound = b"POST /rules HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    assert!(line.ask(rebound).starts_with("HTTP/1.1 421"));
+    assert!(line.ask(b"GET /state HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 421"));
+    assert!(get(&line, "/..%2f..%2fetc/passwd").starts_with("HTTP/1.1 400"));
+    let wrong = json!({ "tags": [{ "tag": "nut", "threshold": 0.5, "review_low": 0.6 }] });
+    assert!(
+        post(&line, "/rules", &format!("{json}{key}"), &wrong).contains("nut: the review band begins above the threshold")
+    );
+    assert!(!state.join("overrides.toml").exists());
+
+    let saved = post(&line, "/rules", &format!("{json}{key}"), &strict);
+    assert!(saved.starts_with("HTTP/1.1 200"), "{saved}");
+    assert_eq!(body(&saved)["changed"], first["tags"].as_array().unwrap().len());
+    let triggered = body(&get(&line, "/state"))["figures"]["triggers"].as_u64().unwrap();
+    let later = until(&line, "a part under the new rules", |s| parts(s)[0]["part"].as_u64().unwrap() > triggered + 2);
+    let newest = &parts(&later)[0];
+    assert_eq!((&newest["verdict"], &newest["action"]), (&json!("unknown"), &json!("reject")), "{newest}");
+    assert!(newest["why"].as_str().unwrap().starts_with("no tag is sure: "), "{newest}");
+    drop(line);
+    let told = std::fs::read_to_string(&log).unwrap();
+    let rules: Vec<Value> =
+        told.lines().map(|l| serde_json::from_str(l).unwrap()).filter(|e: &Value| e["event"] == "rule").collect();
+    assert_eq!(rules.len(), strict["tags"].as_array().unwrap().len());
+    let (old, new, who) = (&rules[0]["old_threshold"], &rules[0]["threshold"], rules[0]["who"].as_str().unwrap());
+    assert_eq!((old, new, who), (&json!(0.5), &json!(1.0), &*format!("page, 127.0.0.1, key {}", &sha256(KEY)[..15])));
+    // What was saved is shown by `check` and holds in the next run; for another bundle it is ignored, and that is told.
+    let file = settings("page-check", &text.replace("PORT", "0"));
+    let check = || String::from_utf8(finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file])).stdout).unwrap();
+    assert!(check().contains("sets the thresholds of 8 tags, on top of device.toml"), "{}", check());
+    let run = || {
+        finish(tagpin(&[
+            "run",
+            "--bundle",
+            PARTS,
+            "--settings",
+            &file,
+            "--source",
+            &fast_conveyor(5),
+            "--parts",
+            "4",
+            "--json",
+        ]))
+    };
+    let strictly = |out: &std::process::Output| of(&events(out), "part").iter().all(|p| p["verdict"] == "unknown");
+    assert!(strictly(&run()));
+    let overrides = state.join("overrides.toml");
+    let other = std::fs::read_to_string(&overrides).unwrap().replace("sha256 = \"", "sha256 = \"0");
+    std::fs::write(&overrides, other).unwrap();
+    let out = run();
+    assert!(!strictly(&out) && stderr(&out).contains("is for another bundle and is ignored"), "{}", stderr(&out));
+    assert!(check().contains("warning  overrides: "), "{}", check());
+    std::fs::write(&overrides, "spoiled").unwrap();
+    let out = run();
+    assert!(
+        out.status.code() == Some(2) && stderr(&out).contains("remove it to go back to device.toml"),
+        "{}",
+        stderr(&out)
+    );
+}
+
+/// A board whose disk is read-only sorts as ever; only saving is refused, in words.
+#[test]
+fn where_nothing_can_be_written_a_change_is_refused_and_nothing_changes() {
+    let folder = folder("page-full");
+    std::fs::write(folder.join("file"), "no folder").unwrap();
+    let text = device(&folder.join("file"), &folder.join("log.jsonl"));
+    let line = Line::start("page-readonly", &text);
+    until(&line, "parts", |s| parts(s).len() > 1);
+    let change = json!({ "tags": [{ "tag": "nut", "threshold": 1.0, "review_low": 1.0 }] });
+    let headers = format!("Content-Type: application/json\r\nAuthorization: Bearer {KEY}\r\n");
+    let answer = post(&line, "/rules", &headers, &change);
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("nothing was changed"), "{answer}");
+    let nut = |s: &Value| s["tags"].as_array().unwrap().iter().find(|t| t["tag"] == "nut").unwrap()["threshold"].clone();
+    assert_eq!(nut(&body(&get(&line, "/state"))), 0.5);
+    let file = settings("page-readonly-check", &text.replace("PORT", "0"));
+    let out = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("PROBLEM  state: "), "{out:?}");
+}
+
+/// Twenty who ask for images and never read them, and one whose request never ends.
+#[test]
+fn peers_that_are_stuck_change_no_edge() {
+    let moved = |page: bool| {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let table = if page { format!("[page]\nlisten = \"127.0.0.1:{port}\"\n") } else { String::new() };
+        let gate = "[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\n[outputs.gate]\nmode = \"pulse\"\nwidth_ms = 20\n\
+                    delay_ms = 900\non = [\"reject\"]\n[outputs.good]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 1100\non = [\"accept\"]\n";
+        let file = settings(&format!("page-stuck-{page}"), &format!("{gate}{table}"));
+        let mut command = tagpin(&[
+            "run",
+            "--bundle",
+            PARTS,
+            "--settings",
+            &file,
+            "--source",
+            "conveyor?seed=9",
+            "--parts",
+            "8",
+            "--json",
+        ]);
+        let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut peers = Vec::new();
+        let end = Instant::now() + Duration::from_secs(20);
+        while page && peers.len() < 20 {
+            match TcpStream::connect(("127.0.0.1", port)) {
+                Ok(mut peer) => {
+                    let whole =
+                        b"GET /live.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(if peers.is_empty() { 0 } else { 200 });
+                    let _ = peer.write_all(&whole).and_then(|()| peer.write_all(b"GET / HTT"));
+                    peers.push(peer);
+                }
+                Err(e) => assert!(Instant::now() < end, "nothing listens: {e}"),
+            }
+        }
+        let out = wait(child, Duration::from_secs(120));
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        let all = events(&out);
+        assert!(of(&all, "fault").iter().all(|f| f["kind"] != "sink"), "{}", stderr(&out));
+        let edge =
+            |e: &&Value| (e["part"].as_u64(), e["output"].to_string(), e["state"].to_string(), e["outcome"].to_string());
+        let mut edges: Vec<_> = of(&all, "edge").iter().map(edge).collect();
+        edges.sort();
+        edges
+    };
+    let (without, with) = (moved(false), moved(true));
+    assert!(without.len() >= 16, "{without:?}");
+    assert_eq!(with, without);
+}
