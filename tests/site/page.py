@@ -13,7 +13,7 @@ with socket.create_server(("127.0.0.1", 0)) as s:
     port = s.getsockname()[1]
 (work / "device.toml").write_text(f"""
 [source]
-roi = {{ x = 80, y = 0, width = 480, height = 480 }}
+roi = {{ x = 40, y = 0, width = 240, height = 240 }}
 [line]
 mode = "gate"
 [trigger]

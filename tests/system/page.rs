@@ -77,7 +77,7 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
     }
     assert!(get(&line, "/part.jpg?part=999999").starts_with("HTTP/1.1 404"));
     let shown = until(&line, "the frame's size", |s| s["frame_size"].is_array());
-    assert_eq!(shown["frame_size"], json!([640, 480]));
+    assert_eq!(shown["frame_size"], json!([320, 240]));
     // Nobody is sure at 1: every part would be rejected. What the line does is as before.
     let strict: Vec<Value> = first["tags"]
         .as_array()
