@@ -2,7 +2,7 @@
 // Asks for the state twice a second and shows it. Names come from a model or a file: they are set as text only.
 const at = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const AXIS = { seconds: 20, left: 110, width: 1000, lane: 26 };
+const AXIS = { seconds: 20, left: 110, lane: 26 };
 let state = null, edited = false, lastImage = -1, asking = 0;
 
 function make(name, text, cls) {
@@ -104,7 +104,7 @@ function showImages(s) {
 }
 
 function showAxis(s) {
-  const { seconds, left, width, lane } = AXIS, lanes = s.outputs.map((o) => o.output);
+  const { seconds, left, lane } = AXIS, width = Math.max(at("axis").clientWidth, 280), lanes = s.outputs.map((o) => o.output);
   const x = (ms) => left + (width - left) * (1 - ms / 1000 / seconds), height = lane * (lanes.length + 1) + 18;
   const svg = at("axis"), all = [];
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
