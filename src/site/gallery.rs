@@ -6,7 +6,7 @@
 use crate::bundle::{Fit, Input};
 use crate::head::Score;
 use crate::pictures::Picture;
-use crate::preprocess::{Preprocessor, Target};
+use crate::preprocess::{Plan, Target};
 use crate::sources::FrameBuffer;
 use crate::supervisor::{Onlooker, Seen};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -117,10 +117,12 @@ impl Gallery {
         let (width, height) = (side(size[0]), side(size[1]));
         let jpeg = || {
             let target = Target { width: width as u16, height: height as u16, fit: Fit::Stretch, roi: None };
-            let mut preprocessor = Preprocessor::new(target);
             let view = frame.view().map_err(|e| e.to_string())?;
-            let rgb = preprocessor.picture(&view).map_err(|e| e.to_string())?;
-            Picture::to_jpeg(width, height, rgb, 80)
+            let mut taps = vec![0; Plan::taps_len(view.layout(), target).map_err(|e| e.to_string())?];
+            let plan = Plan::new(view.layout(), target, &mut taps).map_err(|e| e.to_string())?;
+            let (mut scratch, mut rgb) = (vec![0; plan.scratch_len()], vec![0; 3 * width as usize * height as usize]);
+            plan.run(&view, &taps, &mut scratch, &mut rgb);
+            Picture::to_jpeg(width, height, &rgb, 80)
         };
         Some(jpeg().map(|jpeg| Shown { number, size, jpeg }))
     }
