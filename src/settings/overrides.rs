@@ -43,7 +43,7 @@ impl std::fmt::Display for Overridden {
                     file.display()
                 )
             }
-            Self::Tags(file, n) => write!(f, "{} sets the thresholds of {n} tags, on top of device.toml", file.display()),
+            Self::Tags(file, n) => write!(f, "{} sets thresholds on top of device.toml, tags: {n}", file.display()),
         }
     }
 }
