@@ -26,7 +26,7 @@ use tagpin::sources::{self, FrameBuffer, Limits};
 use tagpin::station::{Effect, Input, Station};
 use tagpin::supervisor::actuation::{Actuator, Command, EdgeRules};
 use tagpin::supervisor::vision::Vision;
-use tagpin::supervisor::{Run, SystemClock, run};
+use tagpin::supervisor::{Beside, Run, SystemClock, run};
 use tagpin::time::{Clock, Instant, Micros};
 use tagpin::triggers;
 
@@ -139,6 +139,7 @@ fn the_thread_of_the_outputs_allocates_nothing_while_edges_move() {
         opening: Opening::default(),
         sinks: vec![Sinking { name: "all", wants: Box::new(|_| true), make: Box::new(|| Box::new(Taking)) }],
         clients: Vec::new(),
+        beside: Beside::default(),
         signalled,
         record: None,
         board: Board::default(),
