@@ -162,3 +162,14 @@ fn the_rule_gives_what_the_table_states() {
         row.check(&decision, decision.action.map(Action::name).unwrap_or(row.late()), "the rule");
     }
 }
+
+#[test]
+fn one_tag_of_many_has_scores_that_add_up_to_one_and_any_number_of_tags_a_score_each_by_itself() {
+    use crate::head::Temperature;
+    let logits = [0, 0, 0, i32::MIN / 2];
+    let mut scores = [Score(7); 4];
+    Task::Multiclass.score(&logits, Temperature::ONE, &mut scores);
+    assert!(scores[..3].iter().all(|s| s.0.abs_diff(21845) < 8) && scores[3].0 < 8, "{scores:?}");
+    Task::Multilabel.score(&logits, Temperature::ONE, &mut scores);
+    assert!(scores[..3].iter().all(|s| s.0.abs_diff(32768) < 8) && scores[3].0 < 8, "{scores:?}");
+}

@@ -32,8 +32,10 @@ fn pulse(delay: u32, width: u32) -> Option<GateLine> {
 
 /// All moves due by `until`, each done when it is due, as (ms, line, active, part).
 fn moves(gate: &mut Gate, until: u64) -> std::vec::Vec<(u64, u8, bool, u64)> {
-    let mut all = std::vec::Vec::new();
+    let (mut all, mut looks) = (std::vec::Vec::new(), 0);
     while let Some(due) = gate.next_due().filter(|due| *due <= ms(until)) {
+        looks += 1;
+        assert!(looks < 10_000, "what is due is never done");
         let done = std::iter::from_fn(|| gate.step(Moment::at(due)));
         all.extend(done.map(|m| (m.due.as_micros() / 1000, m.line, m.active, m.part.0)));
         while gate.not_rejected(due).is_some() {}

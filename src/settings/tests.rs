@@ -473,3 +473,151 @@ fn nothing_listens_unless_stated_and_beyond_loopback_a_key_is_asked_for() {
     assert!(parse(gate).unwrap_err()[0].contains("state in_gate_mode = \"yes\""));
     assert!(parse(&format!("{gate}in_gate_mode = \"yes\"\n")).unwrap().site.predict.is_some());
 }
+
+#[test]
+fn a_time_of_exposure_is_needed_where_outputs_follow_parts_that_an_input_tells() {
+    let gate = |kind: &str| {
+        format!("[line]\nmode = \"gate\"\n[trigger]\nkind = \"{kind}\"\n[outputs.a]\ndelay_ms = 100\non = [\"accept\"]\n")
+    };
+    for (text, seen_in_frames, needs_time) in [
+        (String::new(), true, false),
+        ("[trigger]\nkind = \"stdin\"\n".into(), false, false),
+        (gate("barrier"), true, false),
+        (gate("motion"), true, false),
+        (gate("presence"), true, false),
+        (gate("stdin"), false, true),
+        (gate("period"), false, true),
+    ] {
+        let s = parse(&text).unwrap();
+        assert_eq!((s.trigger.is_seen_in_frames(), s.needs_time()), (seen_in_frames, needs_time), "{text}");
+        let refused = |barrier, timed_by| s.check_source(barrier, timed_by).err().unwrap_or_default();
+        let is_barrier = s.trigger == TriggerKind::Barrier;
+        assert_eq!(refused(true, TimedBy::Shown), "");
+        assert_eq!(refused(false, TimedBy::Shown).contains("has no light barrier"), is_barrier, "{text}");
+        assert_eq!(refused(true, TimedBy::Arrival).contains("knows only when a frame arrived"), needs_time, "{text}");
+    }
+}
+
+#[test]
+fn what_the_source_must_keep_to_is_as_stated() {
+    let s = parse("[source]\nfirst_frame_timeout_ms = 7000\npicture_mb = 5\n[trigger]\nmax_latency_ms = 40\n").unwrap();
+    let limits = s.source_limits();
+    assert_eq!(s.picture_budget, crate::pictures::Budget::megabytes(5));
+    assert_eq!(limits.first_frame, std::time::Duration::from_secs(7));
+    assert_eq!(limits.latency, Some(Micros(40_000)));
+    assert_eq!(parse("").unwrap().source_limits().latency, None, "0 is not a statement");
+}
+
+#[test]
+fn a_late_pulse_has_its_width_as_window_or_half_the_least_spacing_and_never_less_than_what_is_in_time() {
+    let window = |line: &str, trigger: &str, output: &str| {
+        let text = format!(
+            "[line]\nmode = \"gate\"\n{line}\n[trigger]\nkind = \"stdin\"\n{trigger}\n\
+             [outputs.a]\nmode = \"pulse\"\nwidth_ms = 50\ndelay_ms = 900\non = [\"accept\"]\n{output}\n"
+        );
+        parse(&text).unwrap().outputs[0].gate_line().unwrap().window.0
+    };
+    assert_eq!(window("", "", ""), 50_000);
+    assert_eq!(window("", "min_spacing_ms = 61", ""), 30_500);
+    assert_eq!(window("", "min_spacing_ms = 100", ""), 50_000);
+    assert_eq!(window("", "min_spacing_ms = 300", ""), 50_000);
+    assert_eq!(window("", "min_spacing_ms = 300", "window_ms = 120"), 120_000);
+    assert_eq!(window("late_ms = 70", "", ""), 70_000);
+    assert_eq!(window("late_ms = 70", "", "window_ms = 20"), 70_000);
+}
+
+#[test]
+fn numbers_and_words_beyond_what_is_expected_are_told_with_it() {
+    for (text, told) in [
+        ("[source]\nframe_timeout_ms = 9\n", "9, expected 10..=600000"),
+        ("[source]\nframe_timeout_ms = 600001\n", "600001, expected 10..=600000"),
+        ("[source]\nframe_timeout_ms = \"9\"\n", "found string, expected a whole number"),
+        ("[source]\nopen = 7\n", "found integer, expected text"),
+        ("source = 7\n", "found integer, expected a table"),
+        ("[decide]\nhysteresis = 1.5\n", "1.5, expected 0..="),
+        ("[decide]\nhysteresis = \"a\"\n", "found string, expected a number"),
+        ("[decide]\nreject = \"bolt\"\n", "found string, expected a list of texts"),
+        ("[decide]\nreject = [1]\n", "reject: expected texts"),
+        ("[trigger]\nkind = \"gpio\"\nline = 4\n", "trigger.chip: is missing"),
+        ("[trigger]\nkind = \"gpio\"\nchip = \"c\"\nline = [4]\n", "expected text or a number"),
+        ("[trigger]\nkind = \"motion\"\narea = 0.0\n", "expected 0.001..=1"),
+        ("[trigger]\nkind = \"motion\"\nroi = { x = 1, y = 2, width = 0, height = 3 }\n", "0, expected 1..=8192"),
+        ("[trigger]\ndeadline_ms = 0\n", "0, expected 1..=86400000"),
+        ("[trigger]\ndeadline_counts = 5\n", "counts need an [encoder]"),
+        ("[trigger]\nframes = 2\n", "makes parts of 1 frame"),
+        ("[source]\nxyzzyxyzzy = 1\n", "unknown key \"source.xyzzyxyzzy\"; expected "),
+        ("[source]\noqpe = 1\n", "did you mean \"open\"?"),
+        ("[[[", "device.toml:1:"),
+    ] {
+        let problems = parse(text).err().unwrap_or_default();
+        assert!(problems.iter().any(|p| p.contains(told)), "{text}: {told} is not among {problems:#?}");
+    }
+    // Columns count letters, not bytes, and the line is the value's own.
+    let problems = parse("# ä\n[tags]\n\"ü\" = { threshold = 0.5 }\n").unwrap_err();
+    assert!(problems[0].starts_with("device.toml:3:"), "{problems:?}");
+}
+
+#[test]
+fn the_ends_of_each_range_are_within_it() {
+    for text in
+        ["[source]\nframe_timeout_ms = 10\n", "[source]\nframe_timeout_ms = 600000\n", "[decide]\nhysteresis = 0.0\n"]
+    {
+        parse(text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+    }
+}
+
+/// What a person reads of a warning names the output and what to do.
+#[test]
+fn each_warning_says_what_waits_and_what_to_do() {
+    let of = |warning: Warning| warning.to_string();
+    let output = || "gate".to_string();
+    for (warning, words) in [
+        (Warning::NoTagGives { output: output(), action: Action::Reject }, ["gate waits for rejects", "[decide] reject = "]),
+        (Warning::NoTagGives { output: output(), action: Action::Review }, ["gate waits for review", "[decide] review = "]),
+        (Warning::NoDistance { output: output() }, ["gate waits for foreign parts", "remove"]),
+        (Warning::EdgesInFile { output: output() }, ["gate has backend = \"events\"", "remove the output"]),
+        (Warning::DeadlineBehindGate, ["trigger.deadline_ms lies behind the first gate", "make the delay longer"]),
+        (Warning::NoMeaning { key: "dwell_ms" }, ["decide.dwell_ms has no effect", "consensus"]),
+    ] {
+        let text = of(warning);
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+    for (way, words) in [
+        (Travel::Time(Micros(150_000)), "unsorted for 150 ms (gate)"),
+        (Travel::Counts(80), "unsorted for 80 encoder counts (gate)"),
+    ] {
+        let text = Unguarded { output: output(), way }.to_string();
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn an_output_on_edges_in_a_file_has_its_limits_and_shares_the_file_with_no_other() {
+    let output = |name: &str, path: &str, rest: &str| {
+        format!("[outputs.{name}]\nbackend = \"events\"\npath = \"{path}\"\non = [\"accept\"]\n{rest}")
+    };
+    let both = |second: &str| format!("{}{}", output("a", "one.log", ""), output("b", second, ""));
+    assert!(parse(&both("two.log")).is_ok());
+    let problems = parse(&both("one.log")).unwrap_err();
+    assert!(problems[0].contains("one.log, which \"a\" already holds"), "{problems:?}");
+    let kilobytes = |n: u32| parse(&output("a", "one.log", &format!("max_kb = {n}\n")));
+    assert_eq!(kilobytes(1 << 22).unwrap().outputs[0].log.as_ref().unwrap().max_bytes, 1 << 32);
+    assert!(kilobytes((1 << 22) + 1).unwrap_err()[0].contains("expected 1..=4194304"));
+}
+
+#[test]
+fn as_many_outputs_as_there_are_lines_and_as_many_tags_as_one_can_read_are_named() {
+    let outputs = |n: usize| (0..n).map(|i| format!("[outputs.o{i}]\non = [\"accept\"]\n")).collect::<String>();
+    assert_eq!(parse(&outputs(MAX_OUTPUTS)).unwrap().outputs.len(), MAX_OUTPUTS);
+    let problems = parse(&outputs(MAX_OUTPUTS + 1)).unwrap_err();
+    assert!(problems[0].contains(&format!("{} outputs, at most {MAX_OUTPUTS}", MAX_OUTPUTS + 1)), "{problems:?}");
+    let named = |n: usize| {
+        let names: Vec<String> = (0..n).map(|i| format!("t{i}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (rules, roles) = (vec![TagRule::default(); n], vec![Role::Good; n]);
+        let model = ModelTags { names: &names, rules: &rules, roles: &roles };
+        Settings::parse("[decide]\nreject = [\"x\"]\n", "f", model).unwrap_err().0.remove(0)
+    };
+    assert!(named(8).ends_with("\"t6\", \"t7\""), "{}", named(8));
+    assert!(named(9).ends_with("\"t6\", \"t7\", ..."), "{}", named(9));
+}

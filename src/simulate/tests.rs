@@ -6,6 +6,8 @@ use crate::decide::{Role, TagRule};
 use crate::head::Score;
 use crate::random::drawn_cases;
 use crate::settings::{ModelTags, SOAK};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// A model of four tags, one of them with a review band, as the ledger and as the line knows it.
 fn model() -> (Vec<ModelTag>, Vec<TagRule>) {
@@ -28,7 +30,14 @@ fn outcome(task: Task, text: &str, script: &Script) -> Outcome {
     let roles: Vec<Role> = tags.iter().map(|t| t.role).collect();
     let settings = Settings::parse(text, "drawn", ModelTags { names: &names, rules: &rules, roles: &roles });
     let settings = settings.unwrap_or_else(|e| panic!("{e}\n{text}"));
-    run(&Plan { task, tags: &tags, settings: &settings, text }, script).unwrap()
+    let (text, script) = (text.to_string(), script.clone());
+    // A second or less; a line that stands still is found to do so.
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || {
+        let plan = Plan { task, tags: &tags, settings: &settings, text: &text };
+        let _ = done.send(run(&plan, &script).unwrap());
+    });
+    is_done.recv_timeout(Duration::from_secs(15)).expect("the simulated line goes on")
 }
 
 #[test]

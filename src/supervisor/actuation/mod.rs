@@ -7,6 +7,8 @@ mod queue;
 mod realtime;
 mod rescue;
 mod stand;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 pub(super) use patience::Patience;

@@ -1,0 +1,423 @@
+//! What the outputs do and tell when edges are late, writes fail, parts touch or are too many, on a clock that is set.
+
+use super::*;
+use crate::decide::{Role, TagRule};
+use crate::events::{Event, FaultEvent};
+use crate::line::MAX_PARTS;
+use crate::outputs::WriteError;
+use crate::settings::ModelTags;
+use crate::simulate::SimulatedClock;
+use std::sync::Mutex;
+
+/// Pins that can be made unwritable: what each was brought to, and which refuse.
+#[derive(Default)]
+struct Pins {
+    states: Mutex<Vec<(String, State)>>,
+    refuse: Mutex<Vec<String>>,
+}
+
+struct Pin(Arc<Pins>, String);
+
+impl Output for Pin {
+    fn apply(&mut self, state: State) -> Result<(), WriteError> {
+        if self.0.refuse.lock().unwrap().contains(&self.1) {
+            return Err(WriteError::Drill);
+        }
+        self.0.states.lock().unwrap().push((self.1.clone(), state));
+        Ok(())
+    }
+
+    fn second(&self) -> Box<dyn Output> {
+        Box::new(Self(self.0.clone(), self.1.clone()))
+    }
+}
+
+struct Bench {
+    clock: Arc<SimulatedClock>,
+    events: Events,
+    pins: Arc<Pins>,
+    actuator: Actuator,
+}
+
+const GATE: &str = "[line]\nmode = \"gate\"\nlate = \"reject\"\n[trigger]\nkind = \"stdin\"\n[decide]\nreject = [\"bad\"]\n";
+/// A reject gate 100 ms behind the trigger, pulses of 20 ms, up to 50 ms late.
+const REJECT: &str = "[outputs.a]\nmode = \"pulse\"\nwidth_ms = 20\nwindow_ms = 50\ndelay_ms = 100\non = [\"reject\"]\n";
+const OTHER: &str = "[outputs.b]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 200\non = [\"accept\"]\n";
+
+fn settings(text: &str) -> Settings {
+    let rules = [TagRule::default(); 2];
+    let tags = ModelTags { names: &["fine", "bad"], rules: &rules, roles: &[Role::Good, Role::Defect] };
+    Settings::parse(text, "test", tags).unwrap()
+}
+
+impl Bench {
+    fn new(text: &str) -> Self {
+        let settings = settings(text);
+        let (clock, pins) = (Arc::new(SimulatedClock::default()), Arc::<Pins>::default());
+        let open = |s: &OutputSettings| Ok(Box::new(Pin(pins.clone(), s.name.clone())) as Box<dyn Output>);
+        let (action, calls) = settings.routing(crate::decide::Task::Multiclass).late();
+        let actuator = Actuator::open(&settings.outputs, calls, action, EdgeRules::of(&settings), open).unwrap();
+        Self { events: Events::kept(clock.clone()), clock, pins, actuator }
+    }
+
+    /// The outputs' thread looks at this moment; what it told since the last look.
+    fn at(&mut self, us: u64) -> Vec<What> {
+        self.clock.wait_until(Instant::from_micros(us));
+        self.actuator.tick(0, &*self.clock, &self.events);
+        let mut events = Vec::new();
+        self.events.take_all(&mut events);
+        events.into_iter().map(|e: Event| e.what).collect()
+    }
+
+    fn command(&mut self, command: Command) {
+        self.actuator.apply(command, &*self.clock, &self.events);
+    }
+
+    fn part(&mut self, part: u64, trigger_ms: u64) {
+        let trigger = Moment::at(Instant::from_micros(trigger_ms * 1000));
+        self.command(Command::Open { part: PartId(part), trigger, touching: false });
+    }
+
+    fn verdict(&mut self, part: u64, calls: LineMask) {
+        self.command(Command::Verdict { part: PartId(part), calls });
+    }
+
+    /// The states that a pin was brought to since the last call.
+    fn states(&mut self, pin: &str) -> Vec<State> {
+        let mut all = self.pins.states.lock().unwrap();
+        let (of_pin, others) = all.drain(..).partition(|(name, _)| name == pin);
+        *all = others;
+        of_pin.into_iter().map(|(_, state): (String, State)| state).collect()
+    }
+}
+
+fn faults(told: &[What]) -> Vec<&FaultEvent> {
+    told.iter().filter_map(|what| if let What::Fault(f) = what { Some(f) } else { None }).collect()
+}
+
+use State::{Active, Inactive};
+
+#[test]
+fn an_edge_is_told_as_late_beyond_late_ms_and_as_missed_beyond_its_window() {
+    for (late_us, kind, why) in [
+        (5_000, None, ""),
+        (5_001, Some(FaultKind::LateEdge), "output a was 5.0 ms late for part 1: it was done in full"),
+        (50_000, Some(FaultKind::LateEdge), "output a was 50.0 ms late for part 1: it was done in full"),
+        (
+            50_001,
+            Some(FaultKind::MissedEdge),
+            "output a was 50.0 ms late for part 1: it would hit the next part, so it did not fire",
+        ),
+    ] {
+        let mut bench = Bench::new(&format!("{GATE}{REJECT}"));
+        bench.part(1, 1000);
+        bench.verdict(1, 1);
+        let told = bench.at(1_100_000 + late_us);
+        let faults = faults(&told);
+        assert_eq!(faults.len(), kind.is_some() as usize, "{late_us}: {told:?}");
+        for fault in faults {
+            let found = (Some(fault.kind), fault.part, fault.remedy, fault.why.as_str());
+            assert_eq!(found, (kind, Some(1), Remedy::Told, why));
+        }
+        let fired = kind != Some(FaultKind::MissedEdge);
+        assert_eq!(bench.states("a"), [Active][..fired as usize], "{late_us}");
+        if fired {
+            let Some(What::Edge(edge)) = told.iter().find(|w| matches!(w, What::Edge(_))) else { panic!("{told:?}") };
+            assert_eq!((edge.part, edge.output, edge.state, edge.outcome), (1, 0, Active, Outcome::Done));
+            assert_eq!(edge.done.since(edge.scheduled), Micros(late_us));
+            let longest = bench.actuator.jitter().max() as u64;
+            assert!(longest.abs_diff(late_us) * 100 <= late_us, "{longest} us of {late_us}");
+        }
+    }
+}
+
+#[test]
+fn a_missed_edge_makes_the_line_safe_where_the_site_says_so_and_nothing_else_of_it_moves() {
+    let text = format!("{}{REJECT}{OTHER}", GATE.replace("[trigger]", "missed_edge = \"safe\"\n[trigger]"));
+    let mut bench = Bench::new(&text);
+    bench.part(1, 1000);
+    bench.verdict(1, 0b11);
+    let told = bench.at(1_160_000);
+    let faults = faults(&told);
+    assert_eq!(faults.iter().map(|f| (f.kind, f.remedy)).collect::<Vec<_>>(), [(FaultKind::MissedEdge, Remedy::Safe)]);
+    assert_eq!((bench.actuator.in_flight(), bench.actuator.is_busy(), bench.actuator.not_safe()), (0, false, 0));
+    bench.at(1_300_000);
+    assert_eq!((bench.states("a"), bench.states("b")), (vec![], vec![]), "part 1 was given up");
+    assert_eq!(bench.events.counters().given_up.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_part_without_a_verdict_gets_the_late_action_and_is_told_once_with_it() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
+    bench.part(1, 1000);
+    assert_eq!((bench.actuator.in_flight(), bench.actuator.is_busy()), (1, true));
+    let told = [bench.at(1_099_999), bench.at(1_100_000), bench.at(1_120_000), bench.at(1_200_000)].concat();
+    let faults = faults(&told);
+    let expected = [(FaultKind::Late, Some(1), Remedy::Action(Action::Reject))];
+    assert_eq!(faults.iter().map(|f| (f.kind, f.part, f.remedy)).collect::<Vec<_>>(), expected);
+    assert_eq!((bench.states("a"), bench.states("b"), bench.actuator.late()), (vec![Active, Inactive], vec![], 1));
+    assert_eq!((bench.actuator.in_flight(), bench.actuator.is_busy()), (0, false));
+}
+
+#[test]
+fn two_parts_that_touch_both_get_the_late_action_and_their_neighbours_do_not() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
+    bench.part(1, 1000);
+    bench.part(2, 1300);
+    let trigger = Moment::at(Instant::from_micros(1_310_000));
+    bench.command(Command::Open { part: PartId(3), trigger, touching: true });
+    bench.part(4, 1600);
+    for part in 1..=4 {
+        bench.verdict(part, 0b10);
+    }
+    let mut seen = Vec::new();
+    for ms in 1000..2000 {
+        bench.at(ms * 1000);
+        seen.extend(bench.states("a").into_iter().map(|s| (ms, 'a', s)));
+        seen.extend(bench.states("b").into_iter().map(|s| (ms, 'b', s)));
+    }
+    let accept = |at| [(at, 'b', Active), (at + 20, 'b', Inactive)];
+    // 2 and 3 meet at the reject gate: one pulse to the later end.
+    let expected = [accept(1200), [(1400, 'a', Active), (1430, 'a', Inactive)], accept(1800)].concat();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_frozen_image_costs_the_part_before_its_verdict_on_its_way_and_is_told_where_it_has_passed() {
+    let doubt = Command::Doubt { part: PartId(1), reason: Reason::Frozen };
+    for (passed, expected) in [
+        (false, (FaultKind::Line(Reason::Frozen), Remedy::Action(Action::Reject), "")),
+        (
+            true,
+            (
+                FaultKind::FrozenPassed,
+                Remedy::Told,
+                "it was sorted on an image that the next part was given too: look at it again",
+            ),
+        ),
+    ] {
+        let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
+        bench.part(1, 1000);
+        bench.verdict(1, 0b10);
+        if passed {
+            bench.at(1_100_000);
+        }
+        bench.command(doubt);
+        let told = bench.at(1_100_000);
+        let faults = faults(&told);
+        let found: Vec<_> = faults.iter().map(|f| (f.kind, f.remedy, f.why.as_str())).collect();
+        assert_eq!(found, [expected]);
+        assert!(faults.iter().all(|f| f.part == Some(1)));
+        assert_eq!(bench.states("a").contains(&Active), !passed);
+    }
+    // Two parts that cannot be told apart were told of by the line's thread already.
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
+    bench.part(1, 1000);
+    bench.command(Command::Doubt { part: PartId(1), reason: Reason::TooClose });
+    let told = bench.at(1_050_000);
+    assert_eq!(faults(&told).len(), 0, "{told:?}");
+}
+
+#[test]
+fn one_part_more_than_can_be_followed_makes_the_line_safe_in_both_modes_of_opening() {
+    let now = Instant::from_micros(1_000_000);
+    for command in [
+        Command::Open { part: PartId(999), trigger: Moment::at(now), touching: false },
+        Command::Now { part: PartId(999), calls: 1, at: now },
+    ] {
+        let mut bench = Bench::new(&format!("{GATE}{REJECT}[outputs.r]\non = [\"ready\"]\n"));
+        bench.at(900_000);
+        assert_eq!(bench.states("r"), [Active]);
+        for part in 1..=MAX_PARTS as u64 {
+            bench.part(part, 1000);
+        }
+        let told = bench.at(1_000_000);
+        assert_eq!((faults(&told).len(), bench.actuator.in_flight()), (0, MAX_PARTS));
+        assert_eq!(bench.states("r"), [Inactive], "there is no room for another");
+        bench.command(command);
+        assert_eq!((bench.actuator.in_flight(), bench.actuator.not_safe()), (0, 0));
+        let told = bench.at(1_000_000);
+        let found: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part, f.remedy)).collect();
+        assert_eq!(found, [(FaultKind::Line(Reason::Overflow), Some(999), Remedy::Safe)]);
+        assert_eq!(bench.events.counters().given_up.load(Ordering::Relaxed), MAX_PARTS as u64);
+        assert_eq!(bench.states("r"), [Active], "there is room again");
+    }
+}
+
+#[test]
+fn a_line_that_cannot_be_written_makes_the_others_safe_and_is_tried_until_it_can() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{}", OTHER.replace("200", "90")));
+    bench.part(1, 1000);
+    bench.verdict(1, 0b11);
+    bench.at(1_090_000);
+    assert_eq!((bench.states("b"), bench.actuator.not_safe(), bench.actuator.faults_in_a_row()), (vec![Active], 0b10, 0));
+    bench.pins.refuse.lock().unwrap().push("a".into());
+    let told = bench.at(1_100_000);
+    assert_eq!(bench.states("b"), [Inactive], "cut");
+    let edges: Vec<_> = told.iter().filter_map(|w| if let What::Edge(e) = w { Some(e) } else { None }).collect();
+    let found: Vec<_> = edges.iter().map(|e| (e.output, e.part, e.state, e.outcome)).collect();
+    let expected = [(0, 1, Active, Outcome::Failed), (0, 0, Inactive, Outcome::Failed), (1, 1, Inactive, Outcome::Cut)];
+    assert_eq!(found[..3], expected);
+    let fault = faults(&told)[0];
+    assert_eq!((fault.kind, fault.part, fault.remedy), (FaultKind::Line(Reason::Output), Some(1), Remedy::Safe));
+    assert_eq!(fault.why.as_str(), "output \"a\": cannot be written: a drill");
+    assert_eq!(faults(&told)[1].part, None, "the way to safety is no part's");
+    assert_eq!((bench.actuator.not_safe(), bench.actuator.in_flight()), (0b01, 0));
+    // Each look tries again.
+    let before = bench.actuator.faults_in_a_row();
+    assert_eq!(before, 3, "the pulse, the way to safety, and the first try");
+    bench.at(1_110_000);
+    assert_eq!(bench.actuator.faults_in_a_row(), before + 1);
+    bench.pins.refuse.lock().unwrap().clear();
+    bench.at(1_120_000);
+    assert_eq!((bench.states("a"), bench.actuator.not_safe(), bench.actuator.faults_in_a_row()), (vec![Inactive], 0, 0));
+    // And the next part has its pulse.
+    bench.part(2, 1200);
+    bench.verdict(2, 0b01);
+    bench.at(1_300_000);
+    assert_eq!((bench.states("a"), bench.actuator.not_safe()), (vec![Active], 0b01));
+}
+
+#[test]
+fn what_is_not_seen_behind_the_gate_and_what_nobody_threw_out_is_told_with_what_to_look_for() {
+    let confirm = "[confirm]\noutput = \"a\"\nwithin_ms = 40\n";
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{confirm}[outputs.f]\non = [\"fault\"]\n"));
+    bench.part(7, 1000);
+    bench.verdict(7, 1);
+    bench.at(1_100_000);
+    bench.at(1_120_000);
+    // Over its time, and then as long as a sighting in time may be on its way.
+    bench.at(1_140_001);
+    assert_eq!(bench.states("f"), []);
+    let told = [bench.at(1_160_000), bench.at(1_160_001)].concat();
+    let found: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part, f.remedy, f.why.as_str().to_string())).collect();
+    let why = "part 7 was not seen behind the gate within 40 ms of the pulse of output a: look for it among the good ones, then at \
+        the gate";
+    assert_eq!(found, [(FaultKind::NotRejected, Some(7), Remedy::Told, why.to_string())]);
+    assert_eq!(bench.states("f"), [Active]);
+    bench.command(Command::Acknowledge(Instant::from_micros(1_170_000)));
+    bench.at(1_170_000);
+    assert_eq!(bench.states("f"), [Inactive]);
+    bench.command(Command::Confirm(Instant::from_micros(1_180_000)));
+    let told = bench.at(1_180_000);
+    let found: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part, f.remedy, f.why.as_str().to_string())).collect();
+    let why = "something was seen behind the gate, but no part was thrown out there just before";
+    assert_eq!(found, [(FaultKind::UnexpectedConfirmation, None, Remedy::Told, why.to_string())]);
+    // The control: a part that is seen in time is no fault.
+    bench.part(8, 2000);
+    bench.verdict(8, 1);
+    bench.at(2_100_000);
+    bench.command(Command::Confirm(Instant::from_micros(2_110_000)));
+    let told = [bench.at(2_141_000), bench.at(2_170_000), bench.at(2_200_000)].concat();
+    assert_eq!(faults(&told).len(), 0, "{told:?}");
+}
+
+#[test]
+fn busy_ready_and_heartbeat_show_what_they_say_and_a_stopped_line_shows_nothing_more() {
+    let health = "[outputs.busy]\non = [\"busy\"]\n[outputs.ready]\non = [\"ready\"]\n[outputs.beat]\non = [\"heartbeat\"]\nperiod_ms = 100\n\
+        [outputs.slow]\non = [\"heartbeat\"]\nperiod_ms = 1000\n";
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{health}"));
+    let at = |us| Some(Instant::from_micros(us));
+    bench.at(1_000_000);
+    assert_eq!([bench.states("busy"), bench.states("ready"), bench.states("beat")], [vec![], vec![Active], vec![Active]]);
+    assert_eq!(bench.actuator.next_due(), at(1_050_000), "half a period of the quicker one");
+    bench.at(1_049_999);
+    assert_eq!(bench.states("beat"), []);
+    let told = bench.at(1_050_000);
+    assert_eq!((bench.states("beat"), told.len()), (vec![Inactive], 0), "a heartbeat would drown everything else");
+    bench.part(1, 1000);
+    bench.at(1_060_000);
+    assert_eq!(bench.states("busy"), [Active]);
+    bench.verdict(1, 0);
+    bench.at(1_070_000);
+    assert_eq!(bench.states("busy"), [Inactive]);
+    assert_eq!(bench.actuator.jitter().max(), 0, "health is not late");
+    for (alive, camera) in [(true, false), (false, true)] {
+        bench.actuator.set_health(Health { alive, camera });
+        bench.at(1_080_000);
+        assert_eq!(bench.states("ready"), [Inactive], "{alive} {camera}");
+        bench.actuator.set_health(Health { alive: true, camera: true });
+        bench.at(1_080_000);
+        assert_eq!(bench.states("ready"), [Active]);
+    }
+    bench.states("beat");
+    bench.at(1_100_000);
+    assert_eq!(bench.states("beat"), [Active]);
+    bench.actuator.set_health(Health { alive: false, camera: true });
+    bench.at(1_100_000);
+    assert_eq!(bench.states("beat"), [Inactive], "a dead line has no heartbeat");
+    bench.actuator.set_health(Health { alive: true, camera: true });
+    bench.command(Command::Safe(Reason::Stopped));
+    bench.at(2_000_000);
+    assert_eq!([bench.states("beat"), bench.states("ready")].map(|s| s.last() != Some(&Active)), [true, true]);
+    assert_eq!(bench.actuator.not_safe(), 0);
+}
+
+#[test]
+fn a_fault_output_is_active_from_a_line_fault_until_it_is_acknowledged_and_not_after_a_stop() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}[outputs.f]\non = [\"fault\"]\n"));
+    bench.at(1_000_000);
+    assert_eq!(bench.states("f"), []);
+    bench.command(Command::Safe(Reason::Engine));
+    assert_eq!(bench.states("f"), [Active]);
+    bench.at(1_010_000);
+    bench.command(Command::Acknowledge(Instant::from_micros(1_020_000)));
+    bench.at(1_020_000);
+    assert_eq!(bench.states("f"), [Inactive]);
+    bench.command(Command::Safe(Reason::Engine));
+    bench.command(Command::Safe(Reason::Stopped));
+    bench.at(1_030_000);
+    assert_eq!(bench.states("f"), [Active, Inactive]);
+}
+
+#[test]
+fn every_line_that_cannot_be_had_is_reported() {
+    let settings = settings(&format!("{GATE}{REJECT}{OTHER}[outputs.c]\non = [\"busy\"]\n"));
+    let open = |s: &OutputSettings| match s.name.as_str() {
+        "b" => Ok(Box::new(Pin(Arc::default(), "b".into())) as Box<dyn Output>),
+        name => Err(OutputError { output: name.into(), why: "held".into() }),
+    };
+    let errors = Actuator::open(&settings.outputs, 0, None, EdgeRules::of(&settings), open).err().unwrap();
+    assert_eq!(errors.iter().map(|e| e.output.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+}
+
+#[test]
+fn the_longest_way_is_delay_and_width_and_sighting_and_half_a_second_to_spare() {
+    let confirm = "[confirm]\noutput = \"a\"\nwithin_ms = 40\n";
+    let level = "[outputs.b]\ndelay_ms = 119\non = [\"accept\"]\n";
+    for (outputs, ms) in [
+        (REJECT.to_string(), 620),
+        (format!("{REJECT}{level}"), 620),
+        (format!("{REJECT}{OTHER}"), 720),
+        (format!("{REJECT}{confirm}"), 660),
+    ] {
+        assert_eq!(Actuator::longest_way(&settings(&format!("{GATE}{outputs}"))), Micros(ms * 1000), "{outputs}");
+    }
+}
+
+#[test]
+fn others_see_which_write_is_under_way_and_what_each_line_was_last_brought_to() {
+    let stand = Stand::default();
+    assert_eq!(stand.under_way(), None);
+    let mut numbers = Vec::new();
+    for line in [0, 3, 3, 31] {
+        stand.begin(line);
+        let (number, seen) = stand.under_way().unwrap();
+        assert_eq!(seen, line);
+        numbers.push(number);
+        stand.end();
+        assert_eq!(stand.under_way(), None, "it came back");
+    }
+    numbers.dedup();
+    assert_eq!(numbers.len(), 4, "each write has a number of its own");
+    for (part, state) in [(5, Active), (5, Inactive), (1 << 40, Active)] {
+        stand.set(2, state, part);
+        assert_eq!((stand.line(2), stand.line(1)), ((state, part), (Inactive, 0)));
+    }
+    assert_eq!((stand.is_rescued(), stand.confirmed()), (false, 0));
+    stand.rescue();
+    stand.confirm(0);
+    stand.confirm(5);
+    stand.confirm(5);
+    assert_eq!((stand.is_rescued(), stand.confirmed()), (true, 0b10_0001));
+}
