@@ -22,6 +22,7 @@ use crate::decide::{Role, TagRule};
 use crate::settings::{Draft, ModelTags, Settings, SettingsError};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::borrow::Cow;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -181,7 +182,8 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(Refused(problems)) => {
-            problems.iter().for_each(|p| eprintln!("error: {}", crate::terminal::escaped_lines(p)));
+            // The exit code says it as well, to whoever closed the pipe.
+            problems.iter().for_each(|p| drop(writeln!(std::io::stderr(), "error: {}", crate::terminal::escaped_lines(p))));
             ExitCode::from(2)
         }
     }

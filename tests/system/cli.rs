@@ -44,6 +44,17 @@ fn a_command_whose_reader_left_ends_without_a_word() {
     }
 }
 
+/// `error: ...` to a closed pipe was a panic of its own: 101, where a script expects 2.
+#[test]
+fn a_refusal_to_a_closed_pipe_keeps_its_exit_code() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny_refused.onnx");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = tagpin(&["inspect", model]);
+    let status = command.stderr(writer).spawn().unwrap().wait().unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
 #[test]
 fn inspect_shows_where_a_bare_model_runs_or_what_of_it_does_not() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");

@@ -35,6 +35,7 @@ mod tune;
 mod verdict;
 
 use clap::{Parser, Subcommand};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -112,7 +113,8 @@ fn main() -> ExitCode {
             ExitCode::from(130)
         }
         Err(e) => {
-            eprintln!("error: {}", tagpin::terminal::escaped_lines(&format!("{e:#}")));
+            // The exit code says it as well, to whoever closed the pipe.
+            drop(writeln!(std::io::stderr(), "error: {}", tagpin::terminal::escaped_lines(&format!("{e:#}"))));
             ExitCode::from(2)
         }
     }
