@@ -3,9 +3,9 @@
 //! Built at load, typed and optimised for one image. Each input is gathered from an activation, each output is written behind
 //! the one before it into one activation of the plan, as little-endian f32 in ONNX's order. Running one allocates.
 
+use super::caught::caught;
 use super::proto::{Fact, Type};
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
@@ -83,15 +83,12 @@ impl Island {
         entries: Vec<(Entry, Vec<usize>)>,
         facts: &HashMap<&str, Fact>,
     ) -> Result<Self, Unbuilt> {
-        // Tract asserts here and there what a file may break.
         let nodes = proto.graph.as_ref().map_or(&[][..], |g| &g.node);
-        let model = catch_unwind(AssertUnwindSafe(|| Self::model(proto, &entries, facts)))
-            .map_err(|_| ("tract gave up on it".to_string(), None))?
-            .map_err(|e| {
-                let told = format!("{e:#}");
-                let named = nodes.iter().find(|n| told.contains(&format!("{}\"", n.name)));
-                (format!("tract cannot run it: {}", e.root_cause()), named.map(|n| n.name.clone()))
-            })??;
+        let model = caught(|| Self::model(proto, &entries, facts)).map_err(|why| (why, None))?.map_err(|e| {
+            let told = format!("{e:#}");
+            let named = nodes.iter().find(|n| told.contains(&format!("{}\"", n.name)));
+            (format!("tract cannot run it: {}", e.root_cause()), named.map(|n| n.name.clone()))
+        })??;
         let mut operators: Vec<&str> = Vec::new();
         for node in nodes {
             if !operators.contains(&node.op_type.as_str()) {
@@ -106,9 +103,7 @@ impl Island {
         // Once at load, so that what tract finds only when it runs is found here. Any bytes will do.
         let longest = island.entries.iter().map(|(entry, dims)| entry.reach(dims)).max().unwrap_or(0);
         let bytes = vec![0; longest];
-        catch_unwind(AssertUnwindSafe(|| island.run(|_| &bytes, |_| ())))
-            .map_err(|_| ("tract gave up on it".to_string(), None))?
-            .map_err(|why| (format!("tract cannot run it: {why}"), None))?;
+        island.run(|_| &bytes, |_| ()).map_err(|why| (format!("tract cannot run it: {why}"), None))?;
         Ok(island)
     }
 
@@ -155,7 +150,11 @@ impl Island {
     }
 
     /// Runs it on the activations that `source` gives by the number of the input; `output` is called with each result.
-    pub(super) fn run<'a>(&self, source: impl Fn(usize) -> &'a [i8], mut output: impl FnMut(&[f32])) -> Result<(), String> {
+    pub(super) fn run<'a>(&self, source: impl Fn(usize) -> &'a [i8], output: impl FnMut(&[f32])) -> Result<(), String> {
+        caught(|| self.run_by_tract(source, output))?
+    }
+
+    fn run_by_tract<'a>(&self, source: impl Fn(usize) -> &'a [i8], mut output: impl FnMut(&[f32])) -> Result<(), String> {
         let words = |e: TractError| format!("{e:#}");
         let mut inputs: TVec<TValue> = tvec!();
         for (i, (entry, dims)) in self.entries.iter().enumerate() {

@@ -7,6 +7,7 @@
 //! is left. What neither can run as ONNX defines it is refused with the node's name. [`oracle`] runs the same file through tract in f32, for tests and tools.
 
 mod activations;
+mod caught;
 mod island;
 mod lower;
 mod meter;

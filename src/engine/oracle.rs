@@ -3,6 +3,7 @@
 //! Knows nothing of the plan; slow and allocating, so never on the line.
 
 use super::EngineError;
+use super::caught::caught;
 use tract_onnx::prelude::*;
 
 /// A model as tract runs it.
@@ -16,9 +17,11 @@ impl Oracle {
     pub fn load(onnx: &[u8], dims: &[usize]) -> Result<Self, EngineError> {
         let parse = |e: TractError| EngineError::Parse(format!("{e:#}"));
         let fact = InferenceFact::dt_shape(f32::datum_type(), dims);
-        let model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(onnx)).map_err(parse)?;
-        let model = model.with_input_fact(0, fact).and_then(|m| m.into_optimized()).map_err(parse)?;
-        Ok(Self { model: model.into_runnable().map_err(parse)?, dims: dims.to_vec() })
+        let model = || {
+            let model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(onnx))?;
+            model.with_input_fact(0, fact)?.into_optimized()?.into_runnable()
+        };
+        Ok(Self { model: caught(model).map_err(EngineError::Parse)?.map_err(parse)?, dims: dims.to_vec() })
     }
 
     /// Runs one input, `dims` values in row-major order, and returns all values of the first output.
@@ -30,7 +33,7 @@ impl Oracle {
     pub fn run_all(&self, input: &[f32]) -> Result<Vec<Vec<f32>>, EngineError> {
         let parse = |e: TractError| EngineError::Parse(format!("{e:#}"));
         let input = Tensor::from_shape(&self.dims, input).map_err(parse)?;
-        let outputs = self.model.run(tvec!(input.into())).map_err(parse)?;
+        let outputs = caught(|| self.model.run(tvec!(input.into()))).map_err(EngineError::Parse)?.map_err(parse)?;
         let values = |t: &TValue| {
             let view = t.to_plain_array_view::<f32>().map_err(parse)?;
             // Copied whole where it lies in order: values one by one cost as much as a tenth of the network.

@@ -4,13 +4,13 @@
 //! plan's int8 tensors before it. So what the plan may differ by is the rounding of one tensor: a code, at most. ONNX Runtime's own
 //! operators, which tract does not know, are written as DequantizeLinear, operator, QuantizeLinear.
 
+use super::caught::caught;
 use super::plan::{Lowered, Trace};
 use super::proto::{self, Type};
 use super::{Engine, EngineError, Refusal, lower};
 use crate::kernels::Kernels;
 use crate::random::Random;
 use std::collections::{BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
 
@@ -72,8 +72,7 @@ fn prove_plan(
         };
         runs.push(Run { codes: traces.iter().map(codes).collect(), reals: engine.reals(), logits });
     }
-    let model = tract_onnx::onnx().proto_model_for_read(&mut std::io::Cursor::new(onnx));
-    let file = File::new(model.map_err(|e| EngineError::Parse(e.root_cause().to_string()))?, graph, &traces)?;
+    let file = File::new(proto::parsed(onnx)?, graph, &traces)?;
     file.compare(&engine, &runs)
 }
 
@@ -264,7 +263,7 @@ impl<'a> File<'a> {
             };
             runs.iter().map(one).collect()
         };
-        catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| Err("tract gave up on it".into()))
+        caught(all)?
     }
 }
 

@@ -4,6 +4,7 @@
 //! constants here in every form that ONNX has for them, an unknown batch is 1, and nodes that the output does not need are left out.
 
 use super::EngineError;
+use super::caught::caught;
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework;
@@ -206,10 +207,14 @@ pub fn read(bytes: &[u8]) -> Result<Graph, EngineError> {
 
 /// Reads and validates an ONNX model for one of its outputs; without a name it must have only one, or only one of float.
 pub fn read_output(bytes: &[u8], output: Option<&str>) -> Result<Graph, EngineError> {
-    let model = tract_onnx::onnx()
-        .proto_model_for_read(&mut std::io::Cursor::new(bytes))
-        .map_err(|e| EngineError::Parse(e.root_cause().to_string()))?;
-    from_proto(model, output)
+    from_proto(parsed(bytes)?, output)
+}
+
+/// The model as tract's parser reads it.
+pub(super) fn parsed(bytes: &[u8]) -> Result<pb::ModelProto, EngineError> {
+    caught(|| tract_onnx::onnx().proto_model_for_read(&mut std::io::Cursor::new(bytes)))
+        .map_err(EngineError::Parse)?
+        .map_err(|e| EngineError::Parse(e.root_cause().to_string()))
 }
 
 fn limit(why: impl Into<String>) -> EngineError {
