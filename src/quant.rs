@@ -59,16 +59,15 @@ pub fn add_rndne(a: i8, za: i8, ra: f32, b: i8, zb: i8, rb: f32, clamp: Clamp) -
     clamp.round(x + y)
 }
 
-/// A logit in Q16.16 from an accumulator: `rndne(acc * scale * 65536)`, saturating.
+/// A logit in Q16.16 from an accumulator: `rndne(acc * scale * 65536)`; `None` where Q16.16 has no such number: from 32768 on,
+/// below -32768, or NaN. It never saturates, because scores of a clamped logit are another model's.
 ///
 /// `scale`: the accumulator's real step. Computed in f64 (IEEE on every target) so that no logit loses its fraction.
 #[inline]
-pub fn logit_q16(acc: i32, scale: f32) -> i32 {
+pub fn logit_q16(acc: i32, scale: f32) -> Option<i32> {
     const MAGIC: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
-    let x = acc as f64 * scale as f64 * 65536.0;
-    let x = if x < i32::MIN as f64 { i32::MIN as f64 } else { x };
-    let x = if x > i32::MAX as f64 { i32::MAX as f64 } else { x };
-    (x + MAGIC - MAGIC) as i32
+    let x = acc as f64 * scale as f64 * 65536.0 + MAGIC - MAGIC;
+    (i32::MIN as f64..=i32::MAX as f64).contains(&x).then_some(x as i32)
 }
 
 /// QuantizeLinear of ONNX: `clamp(rndne(x / scale) + zp)`; a NaN becomes -128.
@@ -99,9 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn logits_saturate() {
-        assert_eq!(logit_q16(i32::MAX, 1.0), i32::MAX);
-        assert_eq!(logit_q16(i32::MIN, 1.0), i32::MIN);
-        assert_eq!(logit_q16(3, 0.5), 98304);
+    fn a_logit_that_q16_does_not_hold_is_none() {
+        assert_eq!(logit_q16(3, 0.5), Some(98304));
+        assert_eq!([logit_q16(32767, 1.0), logit_q16(-32768, 1.0)], [Some(32767 << 16), Some(i32::MIN)]);
+        assert_eq!([logit_q16(1, 32768.0), logit_q16(1, -32768.1)], [None; 2]);
+        assert_eq!([f32::INFINITY, f32::NEG_INFINITY, f32::NAN].map(|x| logit_q16(1, x)), [None; 3]);
+        assert_eq!([logit_q16(i32::MAX, 1.0), logit_q16(i32::MIN, f32::MAX)], [None; 2]);
     }
 }

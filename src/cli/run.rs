@@ -10,8 +10,7 @@ use crate::bundle::Bundle;
 use crate::distance::Distance;
 use crate::engine::Engine;
 use crate::events::sinks::{Drilled as DrilledSink, Explanations, JsonLines, Log, Sink, Table};
-use crate::events::{Sinking, What};
-use crate::fault::Reason;
+use crate::events::{Sinking, What, Why};
 use crate::outputs::{self, Backend};
 use crate::rotating::RotatingFile;
 use crate::settings::{EventLog, LineMode, OutputSettings, Settings, TriggerKind};
@@ -32,8 +31,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 const RECORD_MB: u32 = 1000;
 
 impl Classifier for Engine {
-    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), Reason> {
-        Engine::infer(self, input, logits).map_err(|_| Reason::Engine)
+    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), Why> {
+        Engine::infer(self, input, logits).map_err(|e| Why::of(&e))
     }
 
     fn distance(&self) -> Option<Distance> {

@@ -79,6 +79,9 @@ fn shown(text: &str) -> String {
     shown
 }
 
+/// What to do about logits that are too large.
+const SCALE_DOWN: &str = "divide the model's output by a constant, and its temperature with it";
+
 /// Most refused nodes that one message names.
 const TOLD: usize = 30;
 
@@ -107,8 +110,15 @@ pub enum EngineError {
     },
     /// The bundle's contract and the graph disagree.
     Contract(String),
-    /// An island failed while it ran.
+    /// An island failed while it ran, or gave what is no number.
     Island(String),
+    /// A logit that Q16.16 does not hold, so that no score can be computed of it.
+    Logit {
+        /// Which.
+        index: usize,
+        /// What it is.
+        value: f64,
+    },
 }
 
 impl std::fmt::Display for EngineError {
@@ -135,6 +145,9 @@ impl std::fmt::Display for EngineError {
             }
             Self::Length { what, found, expected } => write!(f, "{what} of {found} values, the model has {expected}"),
             Self::Island(why) => write!(f, "{}", shown(why)),
+            Self::Logit { index, value } => {
+                write!(f, "logit {index} is {value}, scores are computed of -32768 to 32768; {SCALE_DOWN}")
+            }
             Self::Contract(why) => write!(f, "contract and graph disagree: {why}; repack with `cargo tools pack`"),
         }
     }

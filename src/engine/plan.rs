@@ -70,7 +70,7 @@ pub(super) enum Output {
     /// An int8 tensor: each logit is a multiple of its step.
     Quantised(TensorId, Quant),
     /// A function of an int8 tensor: the logit of each code, `values[q as u8]`.
-    Table(TensorId, Box<[i32; 256]>),
+    Table(TensorId, Box<[f32; 256]>),
     /// A product whose sums are the logits in these steps: nothing is rounded before the head.
     Dense(TensorId, Dense, Vec<f32>),
     /// The f32 at these places of an activation.
@@ -306,7 +306,7 @@ impl Engine {
     /// Runs one inference. Allocates nothing where [`EngineSpec::islands`] is 0.
     ///
     /// `input`: NHWC int8, as [`EngineSpec::input`]. `logits`: Q16.16, [`EngineSpec::logits`] of them. An error, if lengths differ, if
-    /// an island fails, or if a logit that was computed in f32 is no number.
+    /// an island fails or gives what is no number, or if a logit is beyond Q16.16: nothing saturates on the way to a score.
     pub fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), EngineError> {
         self.infer_watched(input, logits, |_| ())
     }
@@ -366,6 +366,11 @@ impl Engine {
                 island
                     .run(|i| place(i).map_or(&[][..], |range| &arena[range]), |values| results.extend_from_slice(values))
                     .map_err(|why| EngineError::Island(format!("{}: {why}", island.describe())))?;
+                // An infinite one is defined: QuantizeLinear makes the last code of it, and a logit is none.
+                if let Some(i) = results.iter().position(|x| x.is_nan()) {
+                    let why = format!("{}: value {i} of its results is no number", island.describe());
+                    return Err(EngineError::Island(why));
+                }
                 store(results.iter().copied(), &mut self.arena[dst]);
                 after(index);
                 continue;
@@ -404,35 +409,38 @@ impl Engine {
         match &self.output {
             Output::Quantised(id, quant) => {
                 let values = &self.arena[self.places[id.0].clone()];
-                for (logit, &q) in logits.iter_mut().zip(values) {
-                    *logit = logit_q16(q as i32 - quant.zero_point as i32, quant.scale);
+                for (i, (logit, &q)) in logits.iter_mut().zip(values).enumerate() {
+                    *logit = logit_of(i, q as i32 - quant.zero_point as i32, quant.scale)?;
                 }
             }
             Output::Table(id, table) => {
                 let values = &self.arena[self.places[id.0].clone()];
-                logits.iter_mut().zip(values).for_each(|(logit, &q)| *logit = table[q as u8 as usize]);
+                for (i, (logit, &q)) in logits.iter_mut().zip(values).enumerate() {
+                    *logit = logit_of(i, 1, table[q as u8 as usize])?;
+                }
             }
             Output::Reals(id, order) => {
                 let values = &self.arena[self.places[id.0].clone()];
                 for (i, (logit, &at)) in logits.iter_mut().zip(order).enumerate() {
-                    let x = real(values, at as usize);
-                    if x.is_nan() {
-                        return Err(EngineError::Island(format!("logit {i} is no number")));
-                    }
-                    *logit = logit_q16(1, x);
+                    *logit = logit_of(i, 1, real(values, at as usize))?;
                 }
             }
             Output::Dense(id, dense, steps) => {
                 let sums = &mut self.sums[..logits.len()];
                 dense.run(self.kernels, &self.arena[self.places[id.0].clone()], sums, &mut self.scratch);
-                for ((logit, sum), step) in logits.iter_mut().zip(sums).zip(steps) {
-                    *logit = logit_q16(*sum, *step);
+                for (i, ((logit, sum), step)) in logits.iter_mut().zip(sums).zip(steps).enumerate() {
+                    *logit = logit_of(i, *sum, *step)?;
                 }
                 after(self.steps.len());
             }
         }
         Ok(())
     }
+}
+
+/// Logit `index` in Q16.16, or an error that says why there is none.
+fn logit_of(index: usize, acc: i32, scale: f32) -> Result<i32, EngineError> {
+    logit_q16(acc, scale).ok_or_else(|| EngineError::Logit { index, value: acc as f64 * scale as f64 })
 }
 
 /// Shows what layer `index` gave to the meter, if there is one.

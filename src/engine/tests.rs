@@ -4,6 +4,7 @@ use super::oracle::Oracle;
 use super::*;
 use crate::kernels::Kernels;
 use crate::quant::quantise;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework;
@@ -208,7 +209,10 @@ fn broken_models_are_refused() {
             {
                 let input = vec![0; engine.spec().input.iter().product()];
                 let mut logits = vec![0; engine.spec().logits];
-                engine.infer(&input, &mut logits).unwrap();
+                match engine.infer(&input, &mut logits) {
+                    Ok(()) | Err(EngineError::Logit { .. }) => {}
+                    Err(e) => panic!("{name}: {e}"),
+                }
             }
         }
     }
@@ -364,4 +368,120 @@ fn stages_are_looked_at_by_name_and_shape() {
         let text = refused(Stage { channels: 7, ..stages[0] });
         assert!(text.contains("of 7 channels") && text.contains(&format!("of {}", stages[0].channels)), "{text}");
     }
+}
+
+/// Replaces the real constant `name` in a file's bytes by `factor` times its values.
+fn scaled(onnx: &mut [u8], name: &str, factor: f32) {
+    let graph = proto::read(onnx).unwrap();
+    let proto::Values::F32(values) = &graph.constants[name].values else { panic!("{name}") };
+    let bytes = |factor: f32| values.iter().flat_map(|x| (x * factor).to_le_bytes()).collect::<Vec<u8>>();
+    let found: Vec<usize> =
+        onnx.windows(4 * values.len()).enumerate().filter(|(_, w)| *w == bytes(1.0)).map(|(at, _)| at).collect();
+    assert_eq!(found.len(), 1, "{name} stands there once");
+    onnx[found[0]..][..4 * values.len()].copy_from_slice(&bytes(factor));
+}
+
+/// tiny_qdq with its last layer's scales times `factor`: its accumulators are the logits.
+fn with_logits_times(factor: f32) -> Vec<u8> {
+    let mut onnx = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny_qdq.onnx")).unwrap();
+    ["fwr_s", "fbr_s"].iter().for_each(|name| scaled(&mut onnx, name, factor));
+    onnx
+}
+
+/// Logits of millions were clamped to 32768, all of them to the same: equal scores, exit 0, and `pack` said "proved".
+#[test]
+fn logits_that_have_no_score_are_an_error_and_a_refused_proof() {
+    let answer = |onnx: &[u8]| {
+        let mut engine = Engine::load(onnx).unwrap();
+        let input = proof::drawn(engine.spec().input.iter().product(), 1, 1).swap_remove(0);
+        let mut logits = vec![0; engine.spec().logits];
+        engine.infer(&input, &mut logits).map(|()| (logits, input))
+    };
+    let (logits, input) = answer(&with_logits_times(1.0)).unwrap();
+    let furthest = logits.iter().map(|q| q.unsigned_abs()).max().unwrap() as f32 / 65536.0;
+    for (factor, fits) in [(32700.0 / furthest, true), (32800.0 / furthest, false), (1e9, false)] {
+        let onnx = with_logits_times(factor);
+        let proof = proof::prove(&onnx, std::slice::from_ref(&input), None).unwrap();
+        match (answer(&onnx), proof.parted) {
+            (Ok(_), None) => assert!(fits, "times {factor}"),
+            (Err(e @ EngineError::Logit { .. }), Some(refusal)) => {
+                assert!(!fits, "times {factor}: {e}");
+                assert_eq!(refusal.op, "Gemm", "{refusal:?}");
+                assert!(refusal.why.contains("-32768 to 32768"), "{}", refusal.why);
+            }
+            other => panic!("times {factor}: {other:?}"),
+        }
+    }
+}
+
+/// A graph of nodes in a row, each `[operator, second input or nothing]`, over an input of 1x3x1x2.
+fn chain(nodes: &[(&str, Option<&str>)], constants: &[(&str, proto::Values)]) -> proto::Graph {
+    let node = |(i, (op, second)): (usize, &(&str, Option<&str>))| proto::Node {
+        name: format!("node{i}"),
+        op: (*op).into(),
+        microsoft: false,
+        inputs: std::iter::once(format!("v{i}"))
+            .chain(second.map(String::from))
+            .chain(second.map(|s| format!("{s}_z")))
+            .collect(),
+        outputs: vec![format!("v{}", i + 1)],
+        attributes: HashMap::new(),
+    };
+    let constant = |(name, values): &(&str, proto::Values)| {
+        ((*name).to_string(), proto::Constant { dims: vec![], values: values.clone() })
+    };
+    proto::Graph {
+        opset: 17,
+        nodes: nodes.iter().enumerate().map(node).collect(),
+        constants: constants.iter().map(constant).collect(),
+        input: "v0".into(),
+        input_dims: vec![1, 3, 1, 2],
+        input_type: proto::Type::F32,
+        output: format!("v{}", nodes.len()),
+        output_type: None,
+        stated: HashMap::new(),
+    }
+}
+
+/// An island's infinity was a logit at the rail, and its NaN the lowest code: both had scores. That an infinity has the last
+/// code is ONNX's definition.
+#[test]
+fn what_an_island_gives_that_is_no_number_is_an_error_and_so_is_an_infinite_logit() {
+    let scale = [("s", proto::Values::F32(vec![0.5])), ("s_z", proto::Values::I8(vec![0]))];
+    let codes = [("QuantizeLinear", Some("s")), ("DequantizeLinear", Some("s"))];
+    let kernels = Kernels::choose().unwrap();
+    for (op, quantised) in [("Exp", false), ("Exp", true), ("Sqrt", false), ("Sqrt", true)] {
+        let nodes = [[(op, None)].as_slice(), if quantised { &codes } else { &[] }].concat();
+        let graph = chain(&nodes, if quantised { &scale } else { &[] });
+        let mut engine = Engine::build(kernels, lower::lower(&graph, kernels).unwrap()).unwrap();
+        assert_eq!(engine.spec().islands, 1, "{op}");
+        let mut infer = |x: f32| {
+            let mut logits = vec![0; 6];
+            engine.infer_reals(&[0.5, 1.0, x, 0.5, 1.5, 2.0], &mut logits, |_| ()).map(|()| logits)
+        };
+        let before = infer(2.0).unwrap();
+        for x in [f32::NAN, if op == "Exp" { f32::NAN } else { -1.0 }] {
+            let told = infer(x).unwrap_err();
+            assert!(matches!(&told, EngineError::Island(why) if why.contains("value 2") && why.contains(op)), "{told:?}");
+        }
+        match (infer(f32::INFINITY), quantised) {
+            (Ok(logits), true) => assert_eq!(logits[2], 127 << 15, "{op}"),
+            (Err(EngineError::Logit { index: 2, value: f64::INFINITY }), false) => {}
+            other => panic!("{op}: {other:?}"),
+        }
+        assert_eq!(infer(2.0).unwrap(), before, "{op}: the next one is not touched by it");
+    }
+}
+
+/// Codes whose values no score can be computed of are refused at load: a few would be at the rail, most not.
+#[test]
+fn an_output_whose_codes_go_beyond_q16_is_refused() {
+    let load = |scale: f32| {
+        let constants = [("s", proto::Values::F32(vec![scale])), ("s_z", proto::Values::I8(vec![0]))];
+        let graph = chain(&[("QuantizeLinear", Some("s")), ("DequantizeLinear", Some("s"))], &constants);
+        lower::lower(&graph, Kernels::choose().unwrap()).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(load(255.9), Ok(()));
+    let told = load(257.0).unwrap_err();
+    assert!(told.contains("\"v2\" (output)") && told.contains("-32768 to 32768"), "{told}");
 }

@@ -4,7 +4,7 @@
 
 use super::vision::Classifier;
 use crate::distance::Distance;
-use crate::fault::Reason;
+use crate::events::Why;
 use crate::outputs::{Output, State, WriteError};
 
 /// What goes wrong, and at which inference, event or write (counted from 1).
@@ -96,7 +96,7 @@ impl<C> Drilled<C> {
 }
 
 impl<C: Classifier> Classifier for Drilled<C> {
-    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), Reason> {
+    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), Why> {
         self.count += 1;
         if self.count < self.drill.at {
             return self.inner.infer(input, logits);
@@ -108,7 +108,7 @@ impl<C: Classifier> Classifier for Drilled<C> {
             Kind::Hang => loop {
                 std::thread::park();
             },
-            Kind::Engine => Err(Reason::Engine),
+            Kind::Engine => Err(Why::of(&"a drill: the engine fails")),
             Kind::Rails => {
                 logits.fill(i32::MAX);
                 Ok(())

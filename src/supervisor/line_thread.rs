@@ -96,7 +96,8 @@ impl LineThread<'_> {
         counters.inferences.fetch_add(1, Ordering::Relaxed);
         let preprocessed = self.vision.preprocess(frame);
         let middle = shared.clock.now();
-        let outcome = preprocessed.and_then(|()| self.vision.infer());
+        let unusable = |reason| (reason, self.vision.why_unusable(frame).map_or(Why::NONE, |why| Why::of(&why)));
+        let outcome = preprocessed.map_err(unusable).and_then(|()| self.vision.infer());
         counters.inferences_done.fetch_add(1, Ordering::Relaxed);
         let end = shared.clock.now();
         let captured = ticket.captured_at();
@@ -116,8 +117,7 @@ impl LineThread<'_> {
                 let about = About { why: Why::NONE, latency, scores };
                 shared.step_about(Input::Scores { ticket, scores, beyond }, &about);
             }
-            Err(reason) => {
-                let why = self.vision.why_unusable(frame).map_or(Why::NONE, |unusable| Why::of(&unusable));
+            Err((reason, why)) => {
                 shared.step_about(Input::NotClassified { ticket, reason }, &About { why, latency, scores: &[] });
             }
         }

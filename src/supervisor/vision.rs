@@ -6,6 +6,7 @@
 use crate::bundle::{Bundle, Tables};
 use crate::decide::Task;
 use crate::distance::{Distance, Spread};
+use crate::events::Why;
 use crate::fault::Reason;
 use crate::frame::{Fingerprint, Layout};
 use crate::head::{Score, Temperature};
@@ -17,8 +18,8 @@ use crate::triggers::Presence;
 
 /// What turns an image into logits.
 pub trait Classifier: Send {
-    /// `input`: NHWC int8. `logits`: Q16.16, one a tag. Fails with [`Reason::Engine`].
-    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), Reason>;
+    /// `input`: NHWC int8. `logits`: Q16.16, one a tag. An error says in words why there are none.
+    fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), Why>;
 
     /// Distance of the last image from the training images; `None` where the bundle has none.
     fn distance(&self) -> Option<Distance>;
@@ -158,12 +159,13 @@ impl Vision {
         Plan::taps_len(frame.layout, self.target).err()
     }
 
-    /// The model and the head. Logits that are all at one rail are no answer.
-    pub fn infer(&mut self) -> Result<(), Reason> {
-        self.classifier.infer(&self.tensor, &mut self.logits)?;
+    /// The model and the head; or the reason with its explanation, if there is one. Logits that are all at one rail are no
+    /// answer.
+    pub fn infer(&mut self) -> Result<(), (Reason, Why)> {
+        self.classifier.infer(&self.tensor, &mut self.logits).map_err(|why| (Reason::Engine, why))?;
         let rails = self.logits.iter().all(|&l| l == i32::MAX) || self.logits.iter().all(|&l| l == i32::MIN);
         if rails {
-            return Err(Reason::Engine);
+            return Err((Reason::Engine, Why::of(&"all logits are at one end of their range")));
         }
         self.task.score(&self.logits, self.temperature, &mut self.scores);
         Ok(())

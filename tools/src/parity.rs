@@ -214,7 +214,7 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
     let task = run.split.dataset.task;
     let tags = &run.split.dataset.tags;
     let decision = Decision::of(run)?;
-    let fixed = predict::fixed(&test.float);
+    let fixed = predict::fixed(&test.float)?;
     let (fs, is) =
         (predict::scores(task, &fixed, decision.temperature()), predict::scores(task, &test.int8, decision.temperature()));
     let (float, int8) = (predict::probabilities(&fs), predict::probabilities(&is));

@@ -4,7 +4,7 @@
 
 use crate::data::TaskName;
 use crate::graph::{Graph, Normalise, Runner};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rayon::prelude::*;
 use std::sync::Arc;
 use tagpin::bundle::Bundle;
@@ -12,7 +12,7 @@ use tagpin::decide::Task;
 use tagpin::distance::{Spread, Stage};
 use tagpin::engine::Engine;
 use tagpin::head::{Score, Temperature};
-use tagpin::quant;
+use tagpin::quant::{self, logit_q16};
 
 /// The runtime's engine with what quantises pictures for it.
 #[derive(Clone)]
@@ -130,9 +130,10 @@ pub fn real_one(logits: &[i32]) -> Vec<f32> {
     logits.iter().map(|&v| v as f32 / 65536.0).collect()
 }
 
-/// f32 as Q16.16, as the engine would give it.
-pub fn fixed(logits: &[Vec<f32>]) -> Vec<Vec<i32>> {
-    logits.iter().map(|l| l.iter().map(|&v| (v as f64 * 65536.0).round().clamp(-2e9, 2e9) as i32).collect()).collect()
+/// f32 as Q16.16, as the engine would give it. An error, if one is none of Q16.16: beyond 32768, or no number.
+pub fn fixed(logits: &[Vec<f32>]) -> Result<Vec<Vec<i32>>> {
+    let one = |&v: &f32| logit_q16(1, v).with_context(|| format!("a float logit is {v}, expected -32768 to 32768"));
+    logits.iter().map(|l| l.iter().map(one).collect()).collect()
 }
 
 /// The temperature as the contract holds it.

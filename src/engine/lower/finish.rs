@@ -5,7 +5,7 @@ use crate::engine::operation::{Dense, Operation};
 use crate::engine::operators::axis_of;
 use crate::engine::plan::{Lowered, NodeReport, Output};
 use crate::engine::proto::{Attribute, Graph, Node, Type};
-use crate::engine::{Absorbed, EngineError, Refusal};
+use crate::engine::{Absorbed, EngineError, Refusal, SCALE_DOWN};
 use crate::quant::logit_q16;
 
 /// The input's rows, columns and channels, and whether the file has the channels last.
@@ -50,6 +50,14 @@ fn channels_last(graph: &Graph) -> bool {
         }
     }
     false
+}
+
+/// Refuses a value that a code may stand for and that is no logit.
+fn held(x: f32) -> Result<(), Why> {
+    match logit_q16(1, x) {
+        Some(_) => Ok(()),
+        None => Err(format!("its codes stand for values up to {x}, scores are computed of -32768 to 32768; {SCALE_DOWN}")),
+    }
 }
 
 impl<'g> Lowering<'g> {
@@ -201,14 +209,17 @@ impl Lowering<'_> {
         let output = match value {
             Value::Real(view) | Value::Int(view) => {
                 let id = self.arrange(&view, Axes::rows(&view.axes.dims()))?;
-                Output::Quantised(id, self.get(id).quant)
+                let quant = self.get(id).quant;
+                [i8::MIN, i8::MAX].iter().try_for_each(|q| held((*q as f32 - quant.zero_point as f32) * quant.scale))?;
+                Output::Quantised(id, quant)
             }
             Value::Function { view, values } => {
                 if values.iter().any(|x| x.is_nan()) {
                     return Err("it has no value for some of its int8 inputs".into());
                 }
+                values.iter().try_for_each(|x| held(*x))?;
                 let id = self.arrange(&view, Axes::rows(&view.axes.dims()))?;
-                Output::Table(id, Box::new(values.map(|x| logit_q16(1, x))))
+                Output::Table(id, Box::new(*values))
             }
             Value::Float { name, axes } => {
                 let (id, at) = self.real_place(name)?;

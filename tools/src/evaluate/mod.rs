@@ -339,7 +339,7 @@ fn figures(
     let truth = judged.truth();
     let plain = predict::probabilities(&predict::scores(task, &judged.int8, predict::q16(1.0)));
     let scores = c.scores(&judged.int8);
-    let float = predict::probabilities(&predict::scores(task, &predict::fixed(&judged.float), c.decision.temperature()));
+    let float = predict::probabilities(&predict::scores(task, &predict::fixed(&judged.float)?, c.decision.temperature()));
     let (int8_right, float_right) =
         (metrics::rights(&scores, &truth, task, 0.5), metrics::rights(&float, &truth, task, 0.5));
     let counted: Vec<usize> = (0..truth.len()).filter(|&i| ignore.is_none_or(|t| !truth[i].contains(&t))).collect();
@@ -525,7 +525,7 @@ fn pooled(c: &Judge<'_>, validation: &Judged, test: &Judged) -> Result<Option<Fo
     let fresh: Vec<usize> = (0..split.sides.len()).filter(|&i| !c.decision.chosen_on.contains(&split.sides[i])).collect();
     let truth: Vec<Vec<usize>> = fresh.iter().map(|&i| split.dataset.entries[i].tags.clone()).collect();
     let logits: Vec<Vec<f32>> = fresh.iter().map(|&i| folds.logits[i].clone()).collect();
-    let scores = predict::scores(c.task, &predict::fixed(&logits), c.decision.temperature());
+    let scores = predict::scores(c.task, &predict::fixed(&logits)?, c.decision.temperature());
     let beyond = distance::beyond(c.run, &validation.beyond, &test.beyond)?;
     let decisions = c.decided(&scores, &fresh.iter().map(|&i| beyond[i]).collect::<Vec<_>>())?;
     let passed: Vec<Vec<usize>> = decisions.iter().map(|d| decision::predicted(c.task, d)).collect();

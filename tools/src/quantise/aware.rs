@@ -145,7 +145,7 @@ fn lessons(
             Some(trunk) => trunk.run(&rgb)?.swap_remove(0),
         };
         let logits = [teacher.run(&rgb)?.swap_remove(0)];
-        let scores = predict::scores(task, &predict::fixed(&logits), predict::q16(1.0));
+        let scores = predict::scores(task, &predict::fixed(&logits)?, predict::q16(1.0));
         progress.inc(1);
         Ok(Lesson {
             planes: planes.into_iter().map(f16::from_f32).collect(),
@@ -229,7 +229,7 @@ mod tests {
         let held = &refs[128..];
         let scores =
             |logits: &[Vec<i32>]| predict::probabilities(&predict::scores(TaskName::Multiclass, logits, predict::q16(1.0)));
-        let float = scores(&predict::fixed(&predict::float(&graph, held).unwrap()));
+        let float = scores(&predict::fixed(&predict::float(&graph, held).unwrap()).unwrap());
         let of = |onnx: &[u8]| difference(&scores(&predict::int8(onnx, graph.normalise, held).unwrap()), &float);
         let (before, after) = (of(&plain), of(&learnt));
         assert!(after < 0.8 * before, "scores differ by {before} without and {after} with it");

@@ -242,7 +242,7 @@ impl<'a> Choice<'a> {
 fn judge(onnx: &[u8], graph: &Graph, task: TaskName, choice: &Choice<'_>) -> Result<(f64, f64)> {
     let int8 = predict::int8(onnx, graph.normalise, &choice.pictures)?;
     let score = |l: &[Vec<i32>]| predict::probabilities(&predict::scores(task, l, predict::q16(1.0)));
-    let (a, b) = (score(&predict::fixed(&choice.float)), score(&int8));
+    let (a, b) = (score(&predict::fixed(&choice.float)?), score(&int8));
     let (ca, cb) = (metrics::predictions(&a, task), metrics::predictions(&b, task));
     let agree = ca.iter().zip(&cb).filter(|(a, b)| a == b).count() as f64 / ca.len().max(1) as f64;
     let differences = a.iter().zip(&b).flat_map(|(a, b)| a.iter().zip(b).map(|(x, y)| (x - y).abs() as f64));

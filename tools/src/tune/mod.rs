@@ -135,7 +135,7 @@ fn choosing(run: &Run, wishes: &[Wish]) -> Result<Choosing> {
         let of: Vec<usize> = (0..all.len()).filter(|&i| run.split.sides[i] != Side::Test).collect();
         let logits: Vec<Vec<f32>> = of.iter().map(|&i| folds.logits[i].clone()).collect();
         let truth = of.iter().map(|&i| all[i].tags.clone()).collect();
-        let seen = Seen { logits: predict::fixed(&logits), beyond: of.iter().map(|&i| beyond[i]).collect() };
+        let seen = Seen { logits: predict::fixed(&logits)?, beyond: of.iter().map(|&i| beyond[i]).collect() };
         return Ok(Choosing { seen, truth, sides: vec![Side::Train, Side::Validation] });
     }
     let judged = Judged::int8(run, Side::Validation)?;
