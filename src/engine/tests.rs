@@ -485,3 +485,34 @@ fn an_output_whose_codes_go_beyond_q16_is_refused() {
     let told = load(257.0).unwrap_err();
     assert!(told.contains("\"v2\" (output)") && told.contains("-32768 to 32768"), "{told}");
 }
+
+/// What ONNX Runtime refuses too, and where it and ONNX differ.
+#[test]
+fn a_resize_that_tract_cannot_read_is_refused_and_its_neighbour_runs() {
+    use proto::Values::{F32, I64};
+    let load = |opset: i64, mode: &str, inputs: [&str; 3], side: i64| {
+        let sizes = [("sizes", I64(vec![1, 3, 5, side])), ("scales", F32(vec![1.0, 1.0, 2.0, 2.0])), ("none", F32(vec![]))];
+        let mut graph = chain(&[("Resize", None)], &sizes);
+        graph.constants.iter_mut().for_each(|(_, c)| {
+            c.dims = vec![match &c.values {
+                F32(v) => v.len(),
+                _ => 4,
+            }]
+        });
+        graph.opset = opset;
+        graph.nodes[0].inputs.extend(inputs.iter().filter(|n| **n != "-").map(|n| n.to_string()));
+        let words = [("mode", mode), ("coordinate_transformation_mode", "pytorch_half_pixel")];
+        graph.nodes[0].attributes = words.map(|(k, v)| (k.to_string(), proto::Attribute::Text(v.into()))).into();
+        lower::lower(&graph, Kernels::choose().unwrap()).map(|_| ()).map_err(|e| e.to_string())
+    };
+    let refused = |told: Result<(), String>, why: &str| assert!(told.as_ref().is_err_and(|t| t.contains(why)), "{told:?}");
+    for opset in [11, 12] {
+        assert_eq!(load(opset, "linear", ["none", "scales", "-"], 3), Ok(()));
+        refused(load(opset, "linear", ["", "scales", "-"], 3), "roi is missing");
+        refused(load(opset, "linear", ["none", "", "sizes"], 3), "scales is missing");
+        assert_eq!(load(opset, "linear", ["none", "none", "sizes"], 3), Ok(()));
+    }
+    assert_eq!(load(13, "linear", ["", "", "sizes"], 1), Ok(()));
+    assert_eq!(load(13, "cubic", ["", "", "sizes"], 3), Ok(()));
+    refused(load(13, "cubic", ["", "", "sizes"], 1), "differ at a side of 1");
+}
