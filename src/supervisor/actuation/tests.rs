@@ -382,20 +382,6 @@ fn every_line_that_cannot_be_had_is_reported() {
 }
 
 #[test]
-fn the_longest_way_is_delay_and_width_and_sighting_and_half_a_second_to_spare() {
-    let confirm = "[confirm]\noutput = \"a\"\nwithin_ms = 40\n";
-    let level = "[outputs.b]\ndelay_ms = 119\non = [\"accept\"]\n";
-    for (outputs, ms) in [
-        (REJECT.to_string(), 620),
-        (format!("{REJECT}{level}"), 620),
-        (format!("{REJECT}{OTHER}"), 720),
-        (format!("{REJECT}{confirm}"), 660),
-    ] {
-        assert_eq!(Actuator::longest_way(&settings(&format!("{GATE}{outputs}"))), Micros(ms * 1000), "{outputs}");
-    }
-}
-
-#[test]
 fn others_see_which_write_is_under_way_and_what_each_line_was_last_brought_to() {
     let stand = Stand::default();
     assert_eq!(stand.under_way(), None);
