@@ -440,7 +440,7 @@ impl Engine {
 
 /// Logit `index` in Q16.16, or an error that says why there is none.
 fn logit_of(index: usize, acc: i32, scale: f32) -> Result<i32, EngineError> {
-    logit_q16(acc, scale).ok_or_else(|| EngineError::Logit { index, value: acc as f64 * scale as f64 })
+    logit_q16(acc, scale).ok_or(EngineError::Logit { index, value: acc as f64 * scale as f64 })
 }
 
 /// Shows what layer `index` gave to the meter, if there is one.

@@ -90,6 +90,7 @@ impl LineThread<'_> {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "the words stand in the error itself: nothing is allocated")]
     fn classify(&mut self, frame: &mut FrameBuffer, ticket: Ticket, begin: Instant) {
         let shared = self.shared;
         let counters = shared.events.counters();

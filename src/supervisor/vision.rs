@@ -19,6 +19,7 @@ use crate::triggers::Presence;
 /// What turns an image into logits.
 pub trait Classifier: Send {
     /// `input`: NHWC int8. `logits`: Q16.16, one a tag. An error says in words why there are none.
+    #[expect(clippy::result_large_err, reason = "the words stand in the error itself: nothing is allocated")]
     fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), Why>;
 
     /// Distance of the last image from the training images; `None` where the bundle has none.
@@ -161,6 +162,7 @@ impl Vision {
 
     /// The model and the head; or the reason with its explanation, if there is one. Logits that are all at one rail are no
     /// answer.
+    #[expect(clippy::result_large_err, reason = "the words stand in the error itself: nothing is allocated")]
     pub fn infer(&mut self) -> Result<(), (Reason, Why)> {
         self.classifier.infer(&self.tensor, &mut self.logits).map_err(|why| (Reason::Engine, why))?;
         let rails = self.logits.iter().all(|&l| l == i32::MAX) || self.logits.iter().all(|&l| l == i32::MIN);
