@@ -232,5 +232,5 @@ fn drawn_events_are_what_the_schema_states() {
             assert_eq!(value["output"].as_str(), Some(name), "a name comes out as it went in");
         }
     }
-    assert!(cases < 1000 || names.len() == 8, "{names:?}");
+    assert!(cases < 1000 || names.len() == 9, "{names:?}");
 }
