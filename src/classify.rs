@@ -1,7 +1,8 @@
 //! One image by itself: scores and decision by the line's own preprocessing, engine, head and rule.
 //!
-//! An image is a part of one frame. [`ImageClassifier`] owns the model and all memory that one image needs, so that a copy of
-//! it works on a thread of its own. `tagpin classify` and the prediction endpoint write what it finds as [`ImageRecord`].
+//! An image is a part of one frame. [`ImageClassifier`] owns the model and all memory that one
+//! image needs, so that a copy of it works on a thread of its own. `tagpin classify` and the
+//! prediction endpoint write what it finds as [`ImageRecord`].
 
 use crate::bundle::Bundle;
 use crate::decide::{Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagSet, Task};
@@ -30,7 +31,8 @@ impl Rule {
         Ok(Self(Decider::new(task, tags, Policy { unknown, foreign, ..Policy::default() })?))
     }
 
-    /// The decision on one image. `scores`: one a tag; `beyond`: it lies beyond the bundle's distance limit.
+    /// The decision on one image. `scores`: one a tag; `beyond`: it lies beyond the bundle's
+    /// distance limit.
     pub fn decide(&mut self, scores: &[Score], beyond: bool) -> Decision {
         let at = Instant::default();
         self.0.forget();
@@ -77,7 +79,8 @@ pub struct ImageClassifier {
 }
 
 impl ImageClassifier {
-    /// For the bundle's model and the site's region of interest, tags and policy. `engine`: the bundle's.
+    /// For the bundle's model and the site's region of interest, tags and policy. `engine`: the
+    /// bundle's.
     pub fn new(bundle: &Bundle<'_>, engine: Engine, settings: &Settings) -> Result<Self, PolicyError> {
         let contract = &bundle.contract;
         let (tensor, logits) = (engine.spec().input.iter().product(), engine.spec().logits);
@@ -160,7 +163,8 @@ impl<'a> Classified<'a> {
         best
     }
 
-    /// What a tag's own line says of it: `present` if it holds, `review` if it lies in its band, else empty.
+    /// What a tag's own line says of it: `present` if it holds, `review` if it lies in its band,
+    /// else empty.
     pub fn standing(&self, id: TagId) -> &'static str {
         let stands = |set: &TagSet| set.contains(id);
         match (stands(&self.decision.held), stands(&self.decision.band)) {

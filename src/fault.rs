@@ -1,7 +1,8 @@
 //! Reasons for which a part or the whole line has no verdict.
 //!
-//! Sources, triggers, the engine, the line and the outputs all report one of these. The reason says what happened; what is
-//! done about it (a late action for single parts, the safe state for all outputs) is decided by the line.
+//! Sources, triggers, the engine, the line and the outputs all report one of these. The reason says
+//! what happened; what is done about it (a late action for single parts, the safe state for all
+//! outputs) is decided by the line.
 
 /// Why a part or the line has no verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

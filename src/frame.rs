@@ -55,7 +55,8 @@ pub struct Colour {
     pub range: Range,
 }
 
-/// A number of a frame's bytes: the same for frames that are equal in every byte, and all but certainly another for others.
+/// A number of a frame's bytes: the same for frames that are equal in every byte, and all but
+/// certainly another for others.
 ///
 /// A sensor's noise changes every frame, so an equal number means that nothing is exposed any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,8 @@ impl Fingerprint {
 pub enum TimedBy {
     /// It is shown when it is wanted, or drawn for that moment.
     Shown,
-    /// The driver stamped it: at the start of its exposure, or at its end, which the uncertainty says.
+    /// The driver stamped it: at the start of its exposure, or at its end, which the uncertainty
+    /// says.
     Driver,
     /// The sensor's stamp, in metadata that names the frame.
     Metadata,
@@ -119,7 +121,8 @@ pub enum CapturedAt {
         /// Who says so.
         by: TimedBy,
     },
-    /// It reached this process at `at`, and somebody vouches that it was exposed no more than `latency` before.
+    /// It reached this process at `at`, and somebody vouches that it was exposed no more than
+    /// `latency` before.
     Arrival {
         /// When its first byte was here.
         at: Instant,
@@ -160,7 +163,8 @@ impl CapturedAt {
         }
     }
 
-    /// For lines where no trigger from outside could take a frame for another part's: an unknown age counts as none.
+    /// For lines where no trigger from outside could take a frame for another part's: an unknown
+    /// age counts as none.
     pub const fn or_arrival(self) -> Self {
         match self {
             Self::Unknown { at } => Self::Arrival { at, latency: Micros(0), by: TimedBy::Arrival },

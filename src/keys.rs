@@ -1,6 +1,7 @@
 //! Keys: 128 random bits that a client shows. Only their hashes are kept.
 //!
-//! A key is random, so its hash needs neither salt nor slowness. Hashes are compared in constant time.
+//! A key is random, so its hash needs neither salt nor slowness. Hashes are compared in constant
+//! time.
 
 use crate::bundle::{Hex, sha256};
 use subtle::ConstantTimeEq;

@@ -1,16 +1,19 @@
 //! tagpin: camera frames in, GPIO outputs out, an int8 classifier in between.
 //!
-//! A *source* fills a *frame*; *preprocess* turns it into a tensor; the *engine* gives logits; the *head* makes scores of
-//! them; *distance* says how far the image lies from the training images; *decide* turns scores over time into verdicts;
-//! *triggers* open parts, the *station* gives each its frames, its verdict and its lines; *outputs* act at that moment;
-//! *events* tell it; the *supervisor* keeps all that honest; the *bundle* is what they agreed on.
+//! A *source* fills a *frame*; *preprocess* turns it into a tensor; the *engine* gives logits; the
+//! *head* makes scores of them; *distance* says how far the image lies from the training images;
+//! *decide* turns scores over time into verdicts; *triggers* open parts, the *station* gives each
+//! its frames, its verdict and its lines; *outputs* act at that moment; *events* tell it; the
+//! *supervisor* keeps all that honest; the *bundle* is what they agreed on.
 //!
-//! Tier 0 (`time`, `fault`, `random`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `distance`, `decide`, `line`,
-//! `station`, `scene`, `kernels::{blend, elementwise, epilogue, generic}`) is core only: no heap, no OS, no clock, no libm.
-//! CI proves it by linking `tests/tier0` without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`,
-//! `outputs`, `settings`, `events`; `board`, `gpio`, `rotating`, `keys`, `regular`, `terminal` and `broken_pipe` below them) are siblings over it;
-//! tier 2 is the `supervisor`, which carries the station's inputs and effects on a board, `simulate`, which does so on a
-//! simulated belt, `classify`, one image by itself, and `site`, what other machines see; tier 3 the command line.
+//! Tier 0 (`time`, `fault`, `random`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `distance`,
+//! `decide`, `line`, `station`, `scene`, `kernels::{blend, elementwise, epilogue, generic}`) is
+//! core only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0` without a
+//! standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`,
+//! `events`; `board`, `gpio`, `rotating`, `keys`, `regular`, `terminal` and `broken_pipe` below
+//! them) are siblings over it; tier 2 is the `supervisor`, which carries the station's inputs and
+//! effects on a board, `simulate`, which does so on a simulated belt, `classify`, one image by
+//! itself, and `site`, what other machines see; tier 3 the command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;

@@ -2,11 +2,12 @@
 //!
 //! Knows no tensor, layout or kernel: each kernel must give these bits, whatever the CPU.
 //!
-//! Terms: a real value is `scale * (q - zero_point)`. Activations are asymmetric int8 per tensor, weights symmetric int8 per
-//! output channel in -127..=127, accumulators i32. f32 is used for one IEEE multiply (and one add in [`add_rndne`]), never
-//! fused, so that SSE, NEON and VFP agree.
+//! Terms: a real value is `scale * (q - zero_point)`. Activations are asymmetric int8 per tensor,
+//! weights symmetric int8 per output channel in -127..=127, accumulators i32. f32 is used for one
+//! IEEE multiply (and one add in [`add_rndne`]), never fused, so that SSE, NEON and VFP agree.
 
-/// `1.5 * 2^23`: added to an f32 in `-2^22..=2^22` it leaves the nearest integer, ties to even, in the low mantissa bits.
+/// `1.5 * 2^23`: added to an f32 in `-2^22..=2^22` it leaves the nearest integer, ties to even, in
+/// the low mantissa bits.
 pub const ROUND_MAGIC: f32 = 12_582_912.0;
 
 /// The range and zero point an operator's result is brought to.
@@ -26,13 +27,15 @@ impl Clamp {
         Self { lo: i8::MIN, hi: i8::MAX, zero_point }
     }
 
-    /// Rounds a real multiple of the output step and clamps it: `clamp(rndne(x), lo - zp, hi - zp) + zp`.
+    /// Rounds a real multiple of the output step and clamps it: `clamp(rndne(x), lo - zp, hi - zp)
+    /// + zp`.
     #[inline(always)]
     pub fn round(self, x: f32) -> i8 {
         let zp = self.zero_point as i32;
         let lo = (self.lo as i32 - zp) as f32;
         let hi = (self.hi as i32 - zp) as f32;
-        // The bounds are integers, so clamping first rounds to the same value and keeps the magic number in its range.
+        // The bounds are integers, so clamping first rounds to the same value and keeps the magic
+        // number in its range.
         let x = if x >= lo { x } else { lo };
         let x = if x <= hi { x } else { hi };
         let q = (x + ROUND_MAGIC).to_bits() as i32 - ROUND_MAGIC.to_bits() as i32;
@@ -42,16 +45,18 @@ impl Clamp {
 
 /// Requantises an accumulator: `clamp(rndne(f32(acc) * scale), lo - zp, hi - zp) + zp`.
 ///
-/// `scale`: s_in * s_w / s_out of the channel, finite and positive. Rounding: ties to even (IEEE 754-2019 4.3.1). It is what
-/// ONNX Runtime's QLinearConv computes.
+/// `scale`: s_in * s_w / s_out of the channel, finite and positive. Rounding: ties to even (IEEE
+/// 754-2019 4.3.1). It is what ONNX Runtime's QLinearConv computes.
 #[inline(always)]
 pub fn requant_rndne(acc: i32, scale: f32, clamp: Clamp) -> i8 {
     clamp.round(acc as f32 * scale)
 }
 
-/// Adds two quantised values: `round(f32(a - za) * ra + f32(b - zb) * rb)`, two multiplies and one add, none fused.
+/// Adds two quantised values: `round(f32(a - za) * ra + f32(b - zb) * rb)`, two multiplies and one
+/// add, none fused.
 ///
-/// `ra`, `rb`: s_a / s_out and s_b / s_out. Within one step of ONNX Runtime, which divides after adding.
+/// `ra`, `rb`: s_a / s_out and s_b / s_out. Within one step of ONNX Runtime, which divides after
+/// adding.
 #[inline(always)]
 pub fn add_rndne(a: i8, za: i8, ra: f32, b: i8, zb: i8, rb: f32, clamp: Clamp) -> i8 {
     let x = (a as i32 - za as i32) as f32 * ra;
@@ -59,10 +64,12 @@ pub fn add_rndne(a: i8, za: i8, ra: f32, b: i8, zb: i8, rb: f32, clamp: Clamp) -
     clamp.round(x + y)
 }
 
-/// A logit in Q16.16 from an accumulator: `rndne(acc * scale * 65536)`; `None` where Q16.16 has no such number: from 32768 on,
-/// below -32768, or NaN. It never saturates, because scores of a clamped logit are another model's.
+/// A logit in Q16.16 from an accumulator: `rndne(acc * scale * 65536)`; `None` where Q16.16 has no
+/// such number: from 32768 on, below -32768, or NaN. It never saturates, because scores of a
+/// clamped logit are another model's.
 ///
-/// `scale`: the accumulator's real step. Computed in f64 (IEEE on every target) so that no logit loses its fraction.
+/// `scale`: the accumulator's real step. Computed in f64 (IEEE on every target) so that no logit
+/// loses its fraction.
 #[inline]
 pub fn logit_q16(acc: i32, scale: f32) -> Option<i32> {
     const MAGIC: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52

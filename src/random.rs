@@ -1,6 +1,8 @@
-//! Seeded random numbers, the same on every CPU: the simulated belt, drills and tests draw from them.
+//! Seeded random numbers, the same on every CPU: the simulated belt, drills and tests draw from
+//! them.
 //!
-//! SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014), integers only. Not for secrets.
+//! SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014),
+//! integers only. Not for secrets.
 
 /// A seeded stream of numbers (SplitMix64, Steele, Lea and Flood 2014).
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +29,8 @@ impl Random {
     }
 }
 
-/// Seed and number of cases of a random test: `TAGPIN_TEST_SEED` and `TAGPIN_TEST_CASES`, else 1 and `default_cases`. Both
-/// are printed, so that a failure can be run again.
+/// Seed and number of cases of a random test: `TAGPIN_TEST_SEED` and `TAGPIN_TEST_CASES`, else 1
+/// and `default_cases`. Both are printed, so that a failure can be run again.
 #[cfg(all(test, feature = "std"))]
 pub(crate) fn drawn_cases(default_cases: u64) -> (u64, u64) {
     let number = |key: &str| std::env::var(key).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{key}={v} is no number")));

@@ -1,7 +1,8 @@
-//! Reading of files that somebody named: regular ones, of a size that is known before a byte is read.
+//! Reading of files that somebody named: regular ones, of a size that is known before a byte is
+//! read.
 //!
-//! A pipe waits for its writer for ever, /dev/zero never ends, and a folder is none. All of the device and the tools that reads a
-//! file by a name from outside does so here.
+//! A pipe waits for its writer for ever, /dev/zero never ends, and a folder is none. All of the
+//! device and the tools that reads a file by a name from outside does so here.
 
 use std::io::Read;
 use std::path::Path;
@@ -59,7 +60,8 @@ impl From<Unread> for std::io::Error {
     }
 }
 
-/// Whether `path` leads to a regular file of at most `limit` bytes; its bytes. Opens nothing: opening a pipe waits.
+/// Whether `path` leads to a regular file of at most `limit` bytes; its bytes. Opens nothing:
+/// opening a pipe waits.
 pub fn size(path: &Path, limit: u64) -> Result<u64, Unread> {
     let meta = std::fs::metadata(path).map_err(Unread::Io)?;
     match meta.len() {

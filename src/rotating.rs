@@ -1,11 +1,13 @@
 //! Append-only files of whole lines that are rotated before they grow beyond a cap.
 //!
-//! A rotated file is FILE.1, the one before FILE.2, and so on; the oldest goes. Nothing else is ever lost: a rotation that
-//! cannot be done is put off while the file may still grow to twice its cap; a line that was written in part is taken back; a
-//! file or folder that was removed is made again with the next line.
+//! A rotated file is FILE.1, the one before FILE.2, and so on; the oldest goes. Nothing else is
+//! ever lost: a rotation that cannot be done is put off while the file may still grow to twice its
+//! cap; a line that was written in part is taken back; a file or folder that was removed is made
+//! again with the next line.
 //!
-//! A file has one writer: whoever has it open holds an advisory lock on it, which ends with the process, however that ends. A
-//! rotation locks the new file before it gets the name, so the name never stands for a file that is free.
+//! A file has one writer: whoever has it open holds an advisory lock on it, which ends with the
+//! process, however that ends. A rotation locks the new file before it gets the name, so the name
+//! never stands for a file that is free.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Error, Write};
@@ -68,8 +70,9 @@ impl std::fmt::Display for NoLog {
 impl std::error::Error for NoLog {}
 
 impl RotatingFile {
-    /// Opens or makes a log, takes it for this process alone and goes on at its end. `max_bytes`: its cap. `files`: rotated
-    /// files that are kept. A pipe or device is opened with its first line: opening a pipe without a reader does not come back.
+    /// Opens or makes a log, takes it for this process alone and goes on at its end. `max_bytes`:
+    /// its cap. `files`: rotated files that are kept. A pipe or device is opened with its first
+    /// line: opening a pipe without a reader does not come back.
     pub fn open(path: &Path, max_bytes: u64, files: u32) -> Result<Self, NoLog> {
         let mut log = Self::at(path, max_bytes, files);
         match std::fs::metadata(path) {
@@ -116,7 +119,8 @@ impl RotatingFile {
         const LOOKS: usize = 10;
         self.open = None;
         for _ in 0..LOOKS {
-            // Readable only where it is a plain file: a pipe that is opened for reading too never breaks.
+            // Readable only where it is a plain file: a pipe that is opened for reading too never
+            // breaks.
             let plain = std::fs::metadata(&self.path).map_or(true, |m| m.is_file());
             let mut file = OpenOptions::new().create(true).append(true).read(plain).open(&self.path)?;
             let about = file.metadata()?;
@@ -141,7 +145,8 @@ impl RotatingFile {
         std::fs::metadata(&self.path).ok().map(|m| (m.dev(), m.ino()))
     }
 
-    /// Appends whole lines; rotates first if they would not fit. After an error none of them stands in the file.
+    /// Appends whole lines; rotates first if they would not fit. After an error none of them stands
+    /// in the file.
     pub fn append(&mut self, lines: &[u8]) -> std::io::Result<()> {
         let there = self.named();
         if self.open.as_ref().is_none_or(|open| there != Some(open.id)) {
@@ -162,7 +167,8 @@ impl RotatingFile {
         }
     }
 
-    /// Moves every file on by one number. Whatever fails, no file is written over that was to be kept.
+    /// Moves every file on by one number. Whatever fails, no file is written over that was to be
+    /// kept.
     fn rotate(&mut self) -> std::io::Result<()> {
         let fresh = self.beside("new");
         let _ = std::fs::remove_file(&fresh);
@@ -171,7 +177,8 @@ impl RotatingFile {
         let about = file.metadata()?;
         // Nobody else has it: it was made here, and its name is not the log's yet.
         take(&file);
-        // A gap in the numbers is left by a rotation that stopped half-way: files above it have moved already.
+        // A gap in the numbers is left by a rotation that stopped half-way: files above it have
+        // moved already.
         let gap = (1..self.files).find(|n| !self.rotated(*n).exists()).unwrap_or(self.files);
         for n in (1..gap).rev() {
             std::fs::rename(self.rotated(n), self.rotated(n + 1))?;
@@ -218,7 +225,8 @@ impl Open {
     }
 }
 
-/// Takes a file for this process alone, until it is closed; whether it could be had. A file system without locks cannot say it.
+/// Takes a file for this process alone, until it is closed; whether it could be had. A file system
+/// without locks cannot say it.
 fn take(file: &File) -> bool {
     !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }
@@ -234,7 +242,8 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Says whether a log of events could be made or continued at `path`, without touching it, and whether a run writes it now.
+/// Says whether a log of events could be made or continued at `path`, without touching it, and
+/// whether a run writes it now.
 pub fn probe(path: &Path) -> Result<String, NoLog> {
     let denied = |place: &Path, e| NoLog::Denied(place.into(), e);
     if path.is_dir() {
@@ -257,8 +266,8 @@ pub fn probe(path: &Path) -> Result<String, NoLog> {
     Ok(format!("file {}{in_use}", path.display()))
 }
 
-/// Whether a file of `len` bytes is empty or ends with a line's end. The rest of a line of ours, left by a process that was
-/// killed in the middle of it, is cut off.
+/// Whether a file of `len` bytes is empty or ends with a line's end. The rest of a line of ours,
+/// left by a process that was killed in the middle of it, is cut off.
 fn ends_with_line(file: &mut File, len: u64) -> std::io::Result<bool> {
     const LONGEST: u64 = 1 << 16;
     if len == 0 {
@@ -293,7 +302,8 @@ mod tests {
         std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
 
-    /// An event log on the settings file itself was accepted, and its lines made the settings unreadable.
+    /// An event log on the settings file itself was accepted, and its lines made the settings
+    /// unreadable.
     #[test]
     fn a_file_of_something_else_is_no_log_and_a_log_is_continued() {
         let folder = folder("probe");
@@ -333,7 +343,8 @@ mod tests {
         // What was rotated is no longer taken, and neither is another log.
         assert!(RotatingFile::open(&folder.join("log.1"), 30, 2).is_ok());
         assert!(RotatingFile::open(&folder.join("other"), 30, 2).is_ok());
-        // With the name gone, whoever writes next has it; the other is told with each line, and writes nothing.
+        // With the name gone, whoever writes next has it; the other is told with each line, and
+        // writes nothing.
         std::fs::rename(&path, folder.join("moved")).unwrap();
         let other = second().unwrap();
         let why = first.append(b"{}\n").unwrap_err();
@@ -360,7 +371,8 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
-    /// A rotation that failed half-way was done again with each line, until every file of history had been written over.
+    /// A rotation that failed half-way was done again with each line, until every file of history
+    /// had been written over.
     #[test]
     fn a_rotation_that_cannot_be_done_is_put_off_and_no_history_goes() {
         let folder = folder("stuck");

@@ -1,6 +1,8 @@
-//! Text from outside on a terminal: names of files, tags and devices are shown, and command nothing.
+//! Text from outside on a terminal: names of files, tags and devices are shown, and command
+//! nothing.
 
-/// Whether a terminal obeys `c` instead of showing it, or lets it change the order of what is shown.
+/// Whether a terminal obeys `c` instead of showing it, or lets it change the order of what is
+/// shown.
 fn commands(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

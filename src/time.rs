@@ -1,8 +1,10 @@
 //! Monotonic time as an argument: `Instant`, `Micros` and `Millis` are plain integers.
 //!
-//! Knows no clock: whoever calls the line says what time it is, so that a test or a simulated line can say it too.
+//! Knows no clock: whoever calls the line says what time it is, so that a test or a simulated line
+//! can say it too.
 
-/// A moment in microseconds since an origin that does not change while the process runs (on Linux: `CLOCK_MONOTONIC`).
+/// A moment in microseconds since an origin that does not change while the process runs (on Linux:
+/// `CLOCK_MONOTONIC`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
@@ -61,7 +63,8 @@ impl From<Millis> for Micros {
     }
 }
 
-/// Whoever says what time it is: the system's clock in a run, a simulated one in tests and simulations.
+/// Whoever says what time it is: the system's clock in a run, a simulated one in tests and
+/// simulations.
 pub trait Clock: Send + Sync {
     /// This moment.
     fn now(&self) -> Instant;

@@ -1,6 +1,8 @@
-//! From captured frame to output nothing is allocated, once every buffer has its size: conveyor, Y4M, camera program.
+//! From captured frame to output nothing is allocated, once every buffer has its size: conveyor,
+//! Y4M, camera program.
 //!
-//! Direct V4L2 is measured where there is a camera; nokhwa and picture decoding allocate and say so.
+//! Direct V4L2 is measured where there is a camera; nokhwa and picture decoding allocate and say
+//! so.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -36,7 +38,8 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call is handed to the system's allocator unchanged; counting touches only a thread-local number.
+// SAFETY: every call is handed to the system's allocator unchanged; counting touches only a
+// thread-local number.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -60,7 +63,8 @@ const LOOKS: usize = 4000;
 static ALLOCATED: [AtomicU64; LOOKS] = [const { AtomicU64::new(0) }; LOOKS];
 static EDGES: AtomicUsize = AtomicUsize::new(0);
 
-/// A pin that looks at the thread that moves it. Each fiftieth write fails, so that ways to safety are among the edges.
+/// A pin that looks at the thread that moves it. Each fiftieth write fails, so that ways to safety
+/// are among the edges.
 struct Looking;
 
 impl Output for Looking {
@@ -99,7 +103,8 @@ impl Sink for Taking {
     }
 }
 
-/// The real thread in a real run: pulses, levels, lines of health and their heartbeat, late parts, failed writes.
+/// The real thread in a real run: pulses, levels, lines of health and their heartbeat, late parts,
+/// failed writes.
 #[test]
 fn the_thread_of_the_outputs_allocates_nothing_while_edges_move() {
     let bytes = include_bytes!("../models/parts.tagpin");

@@ -1,7 +1,8 @@
-//! What the board under the program is and how it does: its name, low voltage, throttling, and what its pins do when a
-//! process that holds them dies.
+//! What the board under the program is and how it does: its name, low voltage, throttling, and what
+//! its pins do when a process that holds them dies.
 //!
-//! Knows no output and no camera; everything is read below one root, so that another board can be shown to it.
+//! Knows no output and no camera; everything is read below one root, so that another board can be
+//! shown to it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,8 +87,8 @@ impl Board {
         let mut troubles = Vec::new();
         let throttled = self.read("sys/devices/platform/soc/soc:firmware/get_throttled");
         let flags = throttled.and_then(|t| u32::from_str_radix(t.trim_start_matches("0x"), 16).ok());
-        // Bits of the firmware's get_throttled: 0 under-voltage, 1 clock capped, 2 throttled, 3 soft temperature limit; from
-        // 16 on the same since boot.
+        // Bits of the firmware's get_throttled: 0 under-voltage, 1 clock capped, 2 throttled, 3
+        // soft temperature limit; from 16 on the same since boot.
         if let Some(flags) = flags {
             troubles.extend((flags & 1 != 0).then_some(Trouble::UnderVoltage));
             troubles.extend((flags & 0b1110 != 0).then_some(Trouble::Throttled));

@@ -1,4 +1,5 @@
-//! The contract: everything about a model that preprocessing, head and decision need. Borrows from the bundle's bytes.
+//! The contract: everything about a model that preprocessing, head and decision need. Borrows from
+//! the bundle's bytes.
 //!
 //! Does not know the graph, nor how any format writes it down.
 
@@ -68,7 +69,8 @@ pub struct Input<'a> {
     pub height: u16,
     /// Columns of the model's picture.
     pub width: u16,
-    /// How the region of interest is brought to this size; the filter is always the antialiased triangle.
+    /// How the region of interest is brought to this size; the filter is always the antialiased
+    /// triangle.
     pub fit: Fit,
     /// What RGB values become.
     #[serde(borrow)]

@@ -1,6 +1,8 @@
-//! What stands in the contract and rules sections, as postcard encodes it, and the whole contract of format 1.
+//! What stands in the contract and rules sections, as postcard encodes it, and the whole contract
+//! of format 1.
 //!
-//! Each type here is a layout of bytes that was written once and is read for ever: none of them changes. A new fact is a new section.
+//! Each type here is a layout of bytes that was written once and is read for ever: none of them
+//! changes. A new fact is a new section.
 
 use super::contract::{Contract, Input, Tag};
 use crate::MAX_TAGS;
@@ -58,7 +60,8 @@ impl<'a> ContractSection<'a> {
         }
     }
 
-    /// The contract of this section with the rules of `rules` and the hash of the graph beside them.
+    /// The contract of this section with the rules of `rules` and the hash of the graph beside
+    /// them.
     pub(super) fn with(self, rules: &RulesSection, graph_sha256: [u8; 32]) -> Result<Contract<'a>, CountsDiffer> {
         if rules.tags.len() != self.tags.len() {
             return Err(CountsDiffer { rules: rules.tags.len(), tags: self.tags.len() });
@@ -129,7 +132,8 @@ impl<'a> Format1<'a> {
         }
     }
 
-    /// What format 1 said of `contract`; its roles are lost. Nothing writes such bundles but the tests of their reader.
+    /// What format 1 said of `contract`; its roles are lost. Nothing writes such bundles but the
+    /// tests of their reader.
     #[cfg(all(test, feature = "std"))]
     pub(super) fn of(contract: &Contract<'a>) -> Self {
         Self {

@@ -1,7 +1,9 @@
-//! The `.tagpin` bundle: what training and the device agreed on, and the graph, in one checked file. `FORMAT.md` is the spec.
+//! The `.tagpin` bundle: what training and the device agreed on, and the graph, in one checked
+//! file. `FORMAT.md` is the spec.
 //!
-//! [`Bundle::read`] borrows from the file's bytes and needs no heap. It reads formats 1 and 2 into the same [`Contract`].
-//! [`write`] makes format 2: a header, a table of sections and their contents. A new fact becomes a new section.
+//! [`Bundle::read`] borrows from the file's bytes and needs no heap. It reads formats 1 and 2 into
+//! the same [`Contract`]. [`write`] makes format 2: a header, a table of sections and their
+//! contents. A new fact becomes a new section.
 //!
 //! ```
 //! use tagpin::bundle::{Bundle, BundleError};
@@ -17,8 +19,9 @@
 //! # Ok::<(), BundleError>(())
 //! ```
 //!
-//! Terms: *section*: a numbered part of the file. *Critical*: a reader that does not know the section must refuse the bundle.
-//! *Identity*: the one hash that names a bundle in events, recordings, cards and reports.
+//! Terms: *section*: a numbered part of the file. *Critical*: a reader that does not know the
+//! section must refuse the bundle. *Identity*: the one hash that names a bundle in events,
+//! recordings, cards and reports.
 
 mod contract;
 mod encoding;

@@ -1,4 +1,5 @@
-//! Reading a bundle: header, table, lengths and hashes first, then the sections; nothing is trusted before it was checked.
+//! Reading a bundle: header, table, lengths and hashes first, then the sections; nothing is trusted
+//! before it was checked.
 //!
 //! Does not open files: bytes are an argument.
 
@@ -31,9 +32,11 @@ pub struct Bundle<'a> {
     pub contract: Contract<'a>,
     /// The int8 ONNX graph.
     pub graph: &'a [u8],
-    /// The bundle's identity: SHA-256 of the table of sections, which holds every section's own; in format 1 of contract and graph.
+    /// The bundle's identity: SHA-256 of the table of sections, which holds every section's own; in
+    /// format 1 of contract and graph.
     pub sha256: [u8; 32],
-    /// How far an image may lie from the training images; `None` where the bundle has no distance section.
+    /// How far an image may lie from the training images; `None` where the bundle has no distance
+    /// section.
     pub spread: Option<Spread<&'a [u8]>>,
     /// Format version of the file.
     pub format: u32,
@@ -85,7 +88,8 @@ pub enum BundleError {
         /// The one before it.
         after: SectionId,
     },
-    /// A section has flags that no format defines, or lacks the critical flag that its number demands.
+    /// A section has flags that no format defines, or lacks the critical flag that its number
+    /// demands.
     SectionFlags {
         /// The section.
         id: SectionId,

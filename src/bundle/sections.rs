@@ -1,7 +1,8 @@
 //! Sections of a format-2 bundle: which there are, and the table that lists them.
 //!
-//! The table states each section's number, whether a reader may skip it, its length and the SHA-256 of its contents.
-//! Contents follow in the table's order with nothing between, so the table cannot describe a gap or an overlap.
+//! The table states each section's number, whether a reader may skip it, its length and the SHA-256
+//! of its contents. Contents follow in the table's order with nothing between, so the table cannot
+//! describe a gap or an overlap.
 
 /// Bytes of one entry of the table: number, flags and length, four bytes each, then SHA-256.
 pub(super) const ENTRY_LEN: usize = 4 + 4 + 4 + 32;

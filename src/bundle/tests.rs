@@ -66,7 +66,8 @@ fn format_1(contract: &Contract<'_>, graph: &[u8]) -> Vec<u8> {
 /// A section as a test wants it: number, flags, contents.
 type Drawn = (u32, u32, Vec<u8>);
 
-/// A file of sections with any flags, lengths and hashes being right: what [`assemble`] makes, written a second time.
+/// A file of sections with any flags, lengths and hashes being right: what [`assemble`] makes,
+/// written a second time.
 fn file(sections: &[Drawn]) -> Vec<u8> {
     let line = |(id, flags, content): &Drawn| {
         [id.to_le_bytes(), flags.to_le_bytes(), (content.len() as u32).to_le_bytes()]
@@ -92,7 +93,8 @@ fn taken_apart(bytes: &[u8]) -> Vec<Drawn> {
     bundle.sections().map(take).collect()
 }
 
-/// The seed and the number of cases of a random test: `TAGPIN_TEST_SEED`, `TAGPIN_TEST_CASES`. Printed, so that a failure can be run again.
+/// The seed and the number of cases of a random test: `TAGPIN_TEST_SEED`, `TAGPIN_TEST_CASES`.
+/// Printed, so that a failure can be run again.
 fn draws(cases: u64) -> (u64, u64) {
     let number = |key: &str, or: u64| std::env::var(key).map_or(or, |v| v.parse().expect("it is a number"));
     let (seed, cases) = (number("TAGPIN_TEST_SEED", 11), number("TAGPIN_TEST_CASES", cases));
@@ -207,7 +209,8 @@ fn what_is_wrong_with_a_table_is_named() {
     // A later tagpin's section is skipped, whatever is in it.
     assert_eq!(edited(&|s| s.push((8, 0, b"?".to_vec()))), Ok(2));
     assert_eq!(edited(&|s| s.push((8, 1, b"?".to_vec()))), Err(BundleError::SectionUnknown(id(8))));
-    // A limit on the distance that nobody heeds would pass parts that the bundle's maker wants refused.
+    // A limit on the distance that nobody heeds would pass parts that the bundle's maker wants
+    // refused.
     assert_eq!(edited(&|s| s.push((4, 1, distance()))), Ok(2));
     assert_eq!(edited(&|s| s.push((4, 1, b"?".to_vec()))), Err(BundleError::Distance(SpreadFault::Encoding)));
     assert_eq!(edited(&|s| s.push((4, 0, b"?".to_vec()))), Err(BundleError::SectionFlags { id: id(4), flags: 0 }));
@@ -340,7 +343,8 @@ fn a_rehashed_mutation_never_panics() {
         let mut sections = good.clone();
         let mut bytes = old.clone();
         for _ in 0..3 {
-            // Two in three near an end: in between lie the tables, in which every byte means the same.
+            // Two in three near an end: in between lie the tables, in which every byte means the
+            // same.
             let mut place = |len: usize| match up_to(2) {
                 0 => up_to(len - 1),
                 1 => up_to(len.min(40) - 1),
@@ -359,7 +363,8 @@ fn a_rehashed_mutation_never_panics() {
     }
 }
 
-/// The examples in FORMAT.md, line by line: offset, bytes (`00 x 3072` for as many), `;` and a remark.
+/// The examples in FORMAT.md, line by line: offset, bytes (`00 x 3072` for as many), `;` and a
+/// remark.
 #[test]
 fn the_bytes_shown_in_format_md_are_what_is_written() {
     let text = include_str!("FORMAT.md");

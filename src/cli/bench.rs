@@ -1,6 +1,7 @@
 //! `tagpin bench`: how long a model takes, stage by stage; one warm-up, exactly so many inferences.
 //!
-//! Knows no camera. f32 exists here only to feed an engine from a raw file and to write its logits into one.
+//! Knows no camera. f32 exists here only to feed an engine from a raw file and to write its logits
+//! into one.
 
 use super::{Model, Refused, hex};
 use crate::bundle::{Bundle, MAGIC, Tables, sha256};
@@ -23,7 +24,8 @@ pub(super) struct Bench {
     /// Threads that compute a layer, 1 to 4
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_THREADS as i64))]
     threads: u8,
-    /// Real input, little-endian f32 in the order of the model's own input, already normalised; without it a fixed pattern
+    /// Real input, little-endian f32 in the order of the model's own input, already normalised;
+    /// without it a fixed pattern
     #[arg(long, value_name = "RAW.f32")]
     input: Option<PathBuf>,
     /// Output of the ONNX file to run, where it has several
@@ -32,7 +34,8 @@ pub(super) struct Bench {
     /// Write the logits of the last inference as little-endian f32
     #[arg(long, value_name = "OUT.f32")]
     dump: Option<PathBuf>,
-    /// Show each layer: its kernel, multiply-adds and share of the time, and which the plain loops run
+    /// Show each layer: its kernel, multiply-adds and share of the time, and which the plain loops
+    /// run
     #[arg(long)]
     layers: bool,
     /// Print JSON
@@ -49,7 +52,8 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
         None => Engine::load_output(&model.bytes, args.output.as_deref()),
     };
     let model_sha256 = bundle.as_ref().map_or_else(|| sha256(&model.bytes), |b| b.sha256);
-    // With a bare model there is no contract, so nothing says how to preprocess, or what follows its logits.
+    // With a bare model there is no contract, so nothing says how to preprocess, or what follows
+    // its logits.
     let mut camera = bundle.as_ref().map(Camera::new);
     let head = bundle.as_ref().map(|b| (b.contract.task, b.contract.temperature()));
     // As `run` does: the engine and what was just read of the contract are all that is needed.
@@ -185,8 +189,8 @@ struct First {
     anonymous: Option<u64>,
 }
 
-/// A line of /proc/self/status in KiB: VmHWM, the largest resident memory so far, or RssAnon, what of it is no file's now.
-/// Nothing where the system does not tell.
+/// A line of /proc/self/status in KiB: VmHWM, the largest resident memory so far, or RssAnon, what
+/// of it is no file's now. Nothing where the system does not tell.
 fn memory_kib(line: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let rest = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'))?;

@@ -1,4 +1,5 @@
-//! `tagpin cameras`: which cameras there are, what each offers, and the source string that opens it.
+//! `tagpin cameras`: which cameras there are, what each offers, and the source string that opens
+//! it.
 
 use super::Refused;
 use crate::sources;

@@ -1,7 +1,9 @@
-//! `tagpin capture`: pictures to tag, from the very source that a line will see, full size and as JPEG.
+//! `tagpin capture`: pictures to tag, from the very source that a line will see, full size and as
+//! JPEG.
 //!
-//! A picture is kept every so many seconds, or when a line is entered: a digit chooses the tag's folder. The newest frame is
-//! always at `last.jpg`. It stops before the folder grows beyond its limit.
+//! A picture is kept every so many seconds, or when a line is entered: a digit chooses the tag's
+//! folder. The newest frame is always at `last.jpg`. It stops before the folder grows beyond its
+//! limit.
 
 use super::Refused;
 use crate::bundle::Fit;

@@ -1,4 +1,5 @@
-//! `tagpin check` and `tagpin safe`: is everything there that a run needs, and the lines' safe state.
+//! `tagpin check` and `tagpin safe`: is everything there that a run needs, and the lines' safe
+//! state.
 //!
 //! Takes no line that another process holds.
 
@@ -35,7 +36,8 @@ pub(super) struct Check {
     /// Print a complete commented device.toml and exit
     #[arg(long)]
     example: bool,
-    /// GPIO lines may follow a source that draws its images or reads them from files: nothing is wired to them
+    /// GPIO lines may follow a source that draws its images or reads them from files: nothing is
+    /// wired to them
     #[arg(long)]
     allow_drawn: bool,
     /// Give every key of the settings file that was renamed its new name, and exit; comments stay
@@ -157,15 +159,16 @@ pub(super) fn warnings(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Warning> {
     if is_right { draft.settings.warnings(bundle.section(Section::Distance).is_some()) } else { Vec::new() }
 }
 
-/// What cannot work though each key is right, as far as it does not rest on a table that is wrong. `allow_drawn`: GPIO lines may
-/// follow images that nobody took.
+/// What cannot work though each key is right, as far as it does not rest on a table that is wrong.
+/// `allow_drawn`: GPIO lines may follow images that nobody took.
 pub(super) fn conflicts(draft: &Draft, bundle: &Bundle<'_>, allow_drawn: bool) -> Vec<Conflict> {
     let all = super::conflicts::conflicts(&draft.settings, bundle.section(Section::Distance).is_some()).into_iter();
     let allowed = |c: &Conflict| allow_drawn && matches!(c, Conflict::Drawn { .. });
     all.filter(|c| !allowed(c) && c.tables().iter().all(|table| draft.is_right(table))).collect()
 }
 
-/// Looks at source, inputs, log and outputs without taking them; what rests on a table that is wrong is passed over.
+/// Looks at source, inputs, log and outputs without taking them; what rests on a table that is
+/// wrong is passed over.
 pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
     let settings = &draft.settings;
     let mut all = Vec::new();
@@ -206,8 +209,8 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
     all
 }
 
-/// Rewrites a settings file whose keys were renamed, where it lies and with its mode; the new file is whole or the old one
-/// stays.
+/// Rewrites a settings file whose keys were renamed, where it lies and with its mode; the new file
+/// is whole or the old one stays.
 fn migrate(file: &Path, bundle: &Bundle<'_>) -> Result<u8, Refused> {
     let settings = super::settings(Some(file), bundle, false).map_err(|e| Refused(e.0))?;
     if settings.renamed.is_empty() {
@@ -271,7 +274,8 @@ fn board(problems: &mut usize, board: &Board, settings: &Settings) {
     }
 }
 
-/// What may not be as it should where outputs follow parts: what the camera decides by itself, and how long it sees a part.
+/// What may not be as it should where outputs follow parts: what the camera decides by itself, and
+/// how long it sees a part.
 pub(super) fn source_warnings(settings: &Settings, spec: &SourceSpec, source: &dyn Source) -> Vec<String> {
     if settings.mode == LineMode::State {
         return Vec::new();
@@ -281,8 +285,8 @@ pub(super) fn source_warnings(settings: &Settings, spec: &SourceSpec, source: &d
     source.automatics().into_iter().map(|a| a.mend().to_string()).chain(view).collect()
 }
 
-/// Opens the source and takes some frames: what they are, how long the first took, and what their time is worth. Beside it what
-/// may not be as it should.
+/// Opens the source and takes some frames: what they are, how long the first took, and what their
+/// time is worth. Beside it what may not be as it should.
 fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>), String> {
     /// A camera's time may be learnt from its first frames.
     const FRAMES: u32 = 8;
@@ -338,13 +342,15 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>
     Ok((found, source_warnings(settings, &spec, &*source)))
 }
 
-/// Every output line that device.toml states to its safe state, whatever is wrong with the rest of the file or the bundle.
+/// Every output line that device.toml states to its safe state, whatever is wrong with the rest of
+/// the file or the bundle.
 pub(super) fn safe(args: &Safe) -> Result<u8, Refused> {
     let name = args.settings.display().to_string();
     let text =
         crate::regular::read(&args.settings, crate::regular::TEXT).map_err(|e| format!("{name}: cannot be read: {e}"))?;
     let (lines, mut problems) = safe_lines(&String::from_utf8_lossy(&text), &name);
-    // Requesting a line drives it to its initial (safe) state, so request all we can even if some fail.
+    // Requesting a line drives it to its initial (safe) state, so request all we can even if some
+    // fail.
     let mut done = Vec::new();
     for line in &lines {
         if let Some(log) = &line.log {

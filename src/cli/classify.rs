@@ -1,6 +1,8 @@
-//! `tagpin classify`: scores and decision of image files, by the line's own preprocessing, engine, head and decision rule.
+//! `tagpin classify`: scores and decision of image files, by the line's own preprocessing, engine,
+//! head and decision rule.
 //!
-//! Each file is a part of one frame. Thresholds, review bands and actions are the bundle's, or a site's by `--settings`.
+//! Each file is a part of one frame. Thresholds, review bands and actions are the bundle's, or a
+//! site's by `--settings`.
 
 use super::{Model, Refused};
 use crate::classify::{Classified, ClassifyError, ImageClassifier};

@@ -1,4 +1,5 @@
-//! What settings ask for that cannot work, though each key by itself is right: found by `check`, and before a run starts.
+//! What settings ask for that cannot work, though each key by itself is right: found by `check`,
+//! and before a run starts.
 
 use crate::decide::{Action, Policy};
 use crate::gpio;
@@ -10,7 +11,8 @@ use crate::time::Micros;
 use crate::triggers::{GpioInputs, Role, TriggerSpec};
 use std::path::PathBuf;
 
-/// The shortest time from camera to gate in which a verdict could be made, by the fastest camera and model.
+/// The shortest time from camera to gate in which a verdict could be made, by the fastest camera
+/// and model.
 const LEAST_WAY: Micros = Micros(2000);
 
 /// One thing that cannot work.
@@ -41,7 +43,8 @@ pub(super) enum Conflict {
         /// The source.
         source: String,
     },
-    /// A part's moment is its word's arrival, and nobody states how far that may be from the sensor's signal.
+    /// A part's moment is its word's arrival, and nobody states how far that may be from the
+    /// sensor's signal.
     NoJitter,
     /// Frames and triggers both come on standard input.
     StdinTwice,
@@ -108,7 +111,8 @@ impl std::fmt::Display for Conflict {
 }
 
 impl Conflict {
-    /// The tables of device.toml that it rests on: where one of these is wrong itself, nothing can be said.
+    /// The tables of device.toml that it rests on: where one of these is wrong itself, nothing can
+    /// be said.
     pub(super) fn tables(&self) -> Vec<String> {
         let own = |output: &String| format!("outputs.{output}");
         let of = |tables: &[&str]| tables.iter().map(ToString::to_string).collect();
@@ -128,7 +132,8 @@ impl Conflict {
     }
 }
 
-/// Everything in `settings` that cannot work. `has_distance`: whether the bundle can tell foreign parts.
+/// Everything in `settings` that cannot work. `has_distance`: whether the bundle can tell foreign
+/// parts.
 pub(super) fn conflicts(settings: &Settings, has_distance: bool) -> Vec<Conflict> {
     let mut found = Vec::new();
     for output in &settings.outputs {
@@ -166,7 +171,8 @@ pub(super) fn conflicts(settings: &Settings, has_distance: bool) -> Vec<Conflict
     found
 }
 
-/// Whether an output waits for rejects alone, and neither a tag, the policy nor a part without a verdict gives one.
+/// Whether an output waits for rejects alone, and neither a tag, the policy nor a part without a
+/// verdict gives one.
 fn waits_in_vain(settings: &Settings, output: &OutputSettings, has_distance: bool) -> bool {
     let Drive::Calls(calls) = &output.drive else { return false };
     let only_rejects = calls.actions().eq([Action::Reject]) && !calls.unknown && !calls.foreign && calls.tags.is_empty();
@@ -188,7 +194,8 @@ fn is_before_camera(settings: &Settings, output: &OutputSettings) -> bool {
         }
 }
 
-/// Whether a part is at this output's gate before a frame of it can have been exposed, read out and classified.
+/// Whether a part is at this output's gate before a frame of it can have been exposed, read out and
+/// classified.
 fn is_at_camera(settings: &Settings, output: &OutputSettings) -> bool {
     let is_gate = settings.mode != LineMode::State && matches!(output.drive, Drive::Calls(_));
     match (settings.part.to_camera, output.delay) {
@@ -242,7 +249,8 @@ fn uses(settings: &Settings) -> Vec<Use> {
     settings.inputs.iter().flat_map(of_input).chain(settings.outputs.iter().filter_map(output)).collect()
 }
 
-/// Pins with two uses. The reader of the settings finds two outputs that are stated alike; here is what is stated differently.
+/// Pins with two uses. The reader of the settings finds two outputs that are stated alike; here is
+/// what is stated differently.
 fn same_pins(settings: &Settings) -> Vec<Conflict> {
     let uses = uses(settings);
     let mut found = Vec::new();

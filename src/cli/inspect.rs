@@ -1,4 +1,5 @@
-//! `tagpin inspect`: a bundle's contract, and where each node of its graph, or of a bare ONNX file, runs.
+//! `tagpin inspect`: a bundle's contract, and where each node of its graph, or of a bare ONNX file,
+//! runs.
 //!
 //! Runs a graph only where part of it runs in islands, to tell each one's share of the time.
 
@@ -130,7 +131,8 @@ struct Island {
     share: f64,
 }
 
-/// The islands, timed over a few inferences of a fixed pattern; none of a graph that runs wholly in int8.
+/// The islands, timed over a few inferences of a fixed pattern; none of a graph that runs wholly in
+/// int8.
 fn islands(engine: &Engine) -> Result<Vec<Island>, EngineError> {
     const RUNS: usize = 3;
     let layers = engine.layers();

@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit code out.
 //!
-//! Each command opens what it needs and reports every problem at once; none decides anything that the library does not.
+//! Each command opens what it needs and reports every problem at once; none decides anything that
+//! the library does not.
 
 mod bench;
 mod cameras;
@@ -38,7 +39,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a line: source, model, outputs (the default; without arguments the built-in demonstration)
+    /// Run a line: source, model, outputs (the default; without arguments the built-in
+    /// demonstration)
     Run(run::Run),
     /// Classify picture files
     Classify(classify::Classify),
@@ -48,7 +50,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Time a model: one warm-up, exactly --iters inferences
     Bench(bench::Bench),
-    /// Run device.toml on a simulated belt: timeline, utilisation, and the fastest line that this model can sort
+    /// Run device.toml on a simulated belt: timeline, utilisation, and the fastest line that this
+    /// model can sort
     Simulate(simulate::Simulate),
     /// Serve predictions by HTTP: Custom Vision's and Computer Vision's clients, and POST /classify
     #[cfg(feature = "site")]
@@ -122,7 +125,8 @@ fn model_tags<T>(bundle: &Bundle<'_>, read: impl FnOnce(ModelTags<'_>) -> T) -> 
     read(ModelTags { names: &names, rules: &rules, roles: &roles })
 }
 
-/// Reads settings against a bundle's tags. Without a file: the demonstration's if `demo`, else the plain defaults.
+/// Reads settings against a bundle's tags. Without a file: the demonstration's if `demo`, else the
+/// plain defaults.
 fn settings(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Settings, SettingsError> {
     model_tags(bundle, |model| match file {
         Some(path) => Settings::open(path, model),

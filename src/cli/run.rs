@@ -52,13 +52,15 @@ pub(super) struct Run {
     /// Source, instead of the settings': conveyor, dir:, y4m:, rpicam:, camera:, v4l2:, faulty(...)
     #[arg(long)]
     source: Option<String>,
-    /// Parts after which the run ends by itself; 0 runs on [default: 20 in the demonstration, else 0]
+    /// Parts after which the run ends by itself; 0 runs on [default: 20 in the demonstration, else
+    /// 0]
     #[arg(long)]
     parts: Option<u64>,
     /// Print events as JSON lines instead of a table; the last is the summary
     #[arg(long)]
     json: bool,
-    /// Let GPIO lines follow a source that draws its images or reads them from files: nothing is wired to them
+    /// Let GPIO lines follow a source that draws its images or reads them from files: nothing is
+    /// wired to them
     #[arg(long)]
     allow_drawn: bool,
     /// Keep tensor, logits and scores of each classified frame in this folder
@@ -67,9 +69,10 @@ pub(super) struct Run {
     /// Megabytes after which --record keeps no more frames
     #[arg(long, value_name = "MB", default_value_t = RECORD_MB, value_parser = clap::value_parser!(u32).range(1..))]
     record_mb: u32,
-    /// Let the program itself fail at inference N, to see that outputs go safe: panic@N, hang@N, engine@N, rails@N, abort@N;
-    /// sink@N: the sink on standard output panics at event N, to see that the line goes on; unwritable:OUTPUT@N, stuck:OUTPUT@N:
-    /// that output's write N and all after it fail, or do not come back
+    /// Let the program itself fail at inference N, to see that outputs go safe: panic@N, hang@N,
+    /// engine@N, rails@N, abort@N; sink@N: the sink on standard output panics at event N, to see
+    /// that the line goes on; unwritable:OUTPUT@N, stuck:OUTPUT@N: that output's write N and all
+    /// after it fail, or do not come back
     #[arg(long)]
     drill: Option<Drill>,
 }
@@ -172,7 +175,8 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     if let Some(why) = settings.unguarded() {
         eprintln!("tagpin: warning: {why}");
     }
-    // Vision holds what it needs of it; the graph's bytes are as many again as the engine's weights.
+    // Vision holds what it needs of it; the graph's bytes are as many again as the engine's
+    // weights.
     drop(bundle);
     drop(model);
     let run = supervisor::Run {
@@ -198,8 +202,8 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     Ok(ended.exit_code())
 }
 
-/// Refuses to start where the memory that a run takes cannot be had: later, the first allocation that fails would end the
-/// program half-way through its start.
+/// Refuses to start where the memory that a run takes cannot be had: later, the first allocation
+/// that fails would end the program half-way through its start.
 fn check_memory(bundle: Option<&Path>) -> Result<(), Refused> {
     /// The stacks of a run's threads, 2 MiB each, and what its frames and queues take.
     const ROOM: u64 = 20 << 20;
@@ -288,8 +292,9 @@ fn lock(settings: &Path) -> Result<File, String> {
     }
 }
 
-/// Whether a line whose reader left goes on: parts are on their way to real gates, and the reader only watched. A remote shell
-/// without a terminal is no mere reader: when its connection goes, nobody is left who could stop the line.
+/// Whether a line whose reader left goes on: parts are on their way to real gates, and the reader
+/// only watched. A remote shell without a terminal is no mere reader: when its connection goes,
+/// nobody is left who could stop the line.
 fn goes_on_unread(settings: &Settings, by_remote_shell: bool) -> bool {
     settings.mode != LineMode::State && settings.outputs.iter().any(|o| o.backend.is_pin()) && !by_remote_shell
 }
@@ -315,7 +320,8 @@ fn sinks(json: bool, drill: Option<u64>) -> Vec<Sinking> {
     ]
 }
 
-/// The site's log, or the file of one output's edges. After a panic it is opened again with its next line.
+/// The site's log, or the file of one output's edges. After a panic it is opened again with its
+/// next line.
 fn log_sink(OpenLog { output, file, log }: OpenLog) -> Sinking {
     let mut first = Some(file);
     let make = move || {

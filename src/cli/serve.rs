@@ -1,4 +1,5 @@
-//! `tagpin serve`: predictions by HTTP, for clients of Custom Vision and Computer Vision and for anything that can POST.
+//! `tagpin serve`: predictions by HTTP, for clients of Custom Vision and Computer Vision and for
+//! anything that can POST.
 
 use super::{Model, Refused};
 use crate::classify::ImageClassifier;
@@ -18,16 +19,19 @@ use std::time::Duration;
 /// Arguments of `serve`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Serve {
-    /// Bundles, each as FILE or NAME=FILE; clients name one as the published iteration, and the first if they name none
+    /// Bundles, each as FILE or NAME=FILE; clients name one as the published iteration, and the
+    /// first if they name none
     #[arg(required = true)]
     bundles: Vec<String>,
     /// Address and port; port 0 is a free one
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// Hash of a key that clients must show, as `tagpin key new` prints it; may be given several times
+    /// Hash of a key that clients must show, as `tagpin key new` prints it; may be given several
+    /// times
     #[arg(long = "key", value_name = "HASH")]
     keys: Vec<KeyHash>,
-    /// Name that clients without a key may know this machine by, besides its addresses and localhost
+    /// Name that clients without a key may know this machine by, besides its addresses and
+    /// localhost
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
     /// Let everybody who can reach the address ask, without a key

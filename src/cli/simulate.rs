@@ -1,4 +1,5 @@
-//! `tagpin simulate`: device.toml on a simulated belt, before one buys the real one; and the long run that must not lose a part.
+//! `tagpin simulate`: device.toml on a simulated belt, before one buys the real one; and the long
+//! run that must not lose a part.
 //!
 //! Decides nothing: it makes a script of its arguments and prints what came of it.
 
@@ -41,20 +42,24 @@ pub(super) struct Simulate {
     /// Milliseconds from a frame's exposure until it is there: one number, or LO..HI
     #[arg(long, default_value = "10..20", value_name = "MS")]
     arrival_ms: Range,
-    /// Inference times of `tagpin bench --json` from the board that is meant; without it this machine is timed
+    /// Inference times of `tagpin bench --json` from the board that is meant; without it this
+    /// machine is timed
     #[arg(long, value_name = "FILE")]
     bench: Option<PathBuf>,
-    /// Faults a million cases, as NAME=RATE: lost, corrupt, gone, engine, touching, write, told_late, stall,
-    /// foreign, frozen, restart; behind a [confirm] also not_thrown, stray; several by commas
+    /// Faults a million cases, as NAME=RATE: lost, corrupt, gone, engine, touching, write,
+    /// told_late, stall, foreign, frozen, restart; behind a [confirm] also not_thrown, stray;
+    /// several by commas
     #[arg(long, value_delimiter = ',', value_name = "NAME=RATE")]
     faults: Vec<Rate>,
     /// Encoder counts a second, for delays in counts
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     counts_per_second: u32,
-    /// The long run: so many parts under a heavy-tailed model and every kind of fault; exit 1 if one is lost, swapped, doubled or unsafe
+    /// The long run: so many parts under a heavy-tailed model and every kind of fault; exit 1 if
+    /// one is lost, swapped, doubled or unsafe
     #[arg(long, value_name = "PARTS")]
     soak: Option<u64>,
-    /// Draw settings by seed from what device.toml can say of a gate, 500 parts each; --soak says how many parts in all
+    /// Draw settings by seed from what device.toml can say of a gate, 500 parts each; --soak says
+    /// how many parts in all
     #[arg(long, conflicts_with = "settings")]
     drawn: bool,
     /// Only drawn setting I, counted from 0, shown whole
@@ -203,7 +208,8 @@ impl Soaked {
         }
     }
 
-    /// Whether each kind of fault that the settings allow struck often enough; asked of a million parts only.
+    /// Whether each kind of fault that the settings allow struck often enough; asked of a million
+    /// parts only.
     fn all_struck(&self) -> bool {
         const LEAST: u64 = 40;
         self.outcome.parts < 1_000_000 || self.outcome.faults.iter().all(|(_, n)| *n >= LEAST)
@@ -257,7 +263,8 @@ fn soak(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused>
     Ok((!soaked.outcome.verdict.is_clean() || !soaked.all_struck()) as u8)
 }
 
-/// Lines drawn by seed, each with [`PARTS_A_SETTING`] parts; the first that the ledger does not agree with is shown.
+/// Lines drawn by seed, each with [`PARTS_A_SETTING`] parts; the first that the ledger does not
+/// agree with is shown.
 fn drawn(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused> {
     /// Parts on each drawn line.
     const PARTS_A_SETTING: u64 = 500;

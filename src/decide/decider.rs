@@ -19,7 +19,8 @@ pub enum Observation<'a> {
         captured_at: Instant,
         /// One score a tag.
         scores: &'a [Score],
-        /// Whether the frame lies beyond the bundle's distance limit; false where the bundle has none.
+        /// Whether the frame lies beyond the bundle's distance limit; false where the bundle has
+        /// none.
         beyond: bool,
     },
     /// No usable frame, and why.
@@ -74,7 +75,8 @@ pub struct Decider {
 impl Decider {
     /// A decider for `tags`, one a tag in the bundle's order.
     ///
-    /// Refuses k and n that are not 1 <= k <= n <= [`MAX_FRAMES`], a band above its threshold, and too many tags.
+    /// Refuses k and n that are not 1 <= k <= n <= [`MAX_FRAMES`], a band above its threshold, and
+    /// too many tags.
     pub fn new(task: Task, tags: &[TagPolicy], policy: Policy) -> Result<Self, PolicyError> {
         let Policy { k, n, .. } = policy;
         if !(1..=MAX_FRAMES as u8).contains(&n) || !(1..=n).contains(&k) {
@@ -96,8 +98,9 @@ impl Decider {
         self.task
     }
 
-    /// Frames vote by these thresholds and bands from now on; votes that were given stay. One rule a tag, in the bundle's order;
-    /// another number of them, or a band above its threshold, changes nothing and gives the reason.
+    /// Frames vote by these thresholds and bands from now on; votes that were given stay. One rule
+    /// a tag, in the bundle's order; another number of them, or a band above its threshold, changes
+    /// nothing and gives the reason.
     pub fn set_rules(&mut self, rules: &[TagRule]) -> Result<(), PolicyError> {
         if rules.len() != self.tags.len() {
             return Err(PolicyError::TooManyTags(rules.len()));
@@ -117,7 +120,8 @@ impl Decider {
 
     /// Takes one observation at `now` and gives what is decided from now on.
     ///
-    /// A missing, stale or ill-sized observation gives [`Verdict::Safe`] and forgets what was seen before.
+    /// A missing, stale or ill-sized observation gives [`Verdict::Safe`] and forgets what was seen
+    /// before.
     pub fn step(&mut self, now: Instant, observation: Observation<'_>) -> Decision {
         let (captured_at, scores, beyond) = match observation {
             Observation::Missing(reason) => return self.safe(reason),
@@ -206,7 +210,8 @@ impl Decider {
         }
     }
 
-    /// The tag of `set` that names a verdict: the most preferred, then the highest mean score, then the lowest index.
+    /// The tag of `set` that names a verdict: the most preferred, then the highest mean score, then
+    /// the lowest index.
     fn pick(&self, set: &TagSet, wanted: impl Fn(&TagPolicy) -> bool) -> Option<TagId> {
         let mut best: Option<(TagId, Mean)> = None;
         for id in set.iter().filter(|id| wanted(&self.tags[id.0 as usize])) {
@@ -222,8 +227,9 @@ impl Decider {
         best.map(|(id, _)| id)
     }
 
-    /// The mean score over the frames that vote for a tag that holds, or that are in the band of one that does not. With
-    /// [`Combine::Best`] the highest score of the frames that count. Of no frame where none counts, as in a dwell.
+    /// The mean score over the frames that vote for a tag that holds, or that are in the band of
+    /// one that does not. With [`Combine::Best`] the highest score of the frames that count. Of no
+    /// frame where none counts, as in a dwell.
     fn mean(&self, id: TagId) -> Mean {
         let (tag, n) = (id.0 as usize, self.policy.n as usize);
         let state = self.states[tag];

@@ -37,7 +37,8 @@ impl Verdict {
 pub struct Decision {
     /// The word.
     pub verdict: Verdict,
-    /// What happens to the part; `None` where nothing may be decided: the line then has its own rule.
+    /// What happens to the part; `None` where nothing may be decided: the line then has its own
+    /// rule.
     pub action: Option<Action>,
     /// The tag that names the verdict; `None` for unknown, foreign and safe.
     pub tag: Option<TagId>,
@@ -54,8 +55,8 @@ impl Decision {
         Self { verdict, action: None, tag: None, held: TagSet::EMPTY, band: TagSet::EMPTY }
     }
 
-    /// The tags whose `tag:` outputs are called for: the one that names the verdict where tags exclude one another and one
-    /// is present, every tag that holds where they do not.
+    /// The tags whose `tag:` outputs are called for: the one that names the verdict where tags
+    /// exclude one another and one is present, every tag that holds where they do not.
     pub fn driving(&self, task: Task) -> TagSet {
         match (task, self.verdict, self.tag) {
             (Task::Multilabel, _, _) => self.held,
@@ -64,7 +65,8 @@ impl Decision {
         }
     }
 
-    /// The tags that a table or event lists: those that hold if any does and it decides, else those in their band.
+    /// The tags that a table or event lists: those that hold if any does and it decides, else those
+    /// in their band.
     pub fn listed(&self) -> TagSet {
         match self.verdict {
             Verdict::Review => self.band,

@@ -1,13 +1,15 @@
 //! The decision rule: scores over time to a verdict, an action and the tag that names it.
 //!
-//! One rule for the device, the tools, `classify` and every report. A [`Decider`] takes one frame's scores at a time. Each
-//! frame *votes* for every tag whose score is at or above its threshold, less the hysteresis while the tag holds. A tag
-//! *holds* when k of the last n frames vote for it, and then for at least the dwell time. With [`Combine::Best`] a tag
-//! holds when its highest score of the last n frames reaches its threshold.
+//! One rule for the device, the tools, `classify` and every report. A [`Decider`] takes one frame's
+//! scores at a time. Each frame *votes* for every tag whose score is at or above its threshold,
+//! less the hysteresis while the tag holds. A tag *holds* when k of the last n frames vote for it,
+//! and then for at least the dwell time. With [`Combine::Best`] a tag holds when its highest score
+//! of the last n frames reaches its threshold.
 //!
 //! The verdict is the first of these that applies:
 //!
-//! 1. `foreign`: more than n - k of the last n frames lie beyond the distance limit (with `best`: all of them).
+//! 1. `foreign`: more than n - k of the last n frames lie beyond the distance limit (with `best`:
+//!    all of them).
 //! 2. `present`: a tag holds whose action is reject.
 //! 3. `review`: a tag whose action is reject lies in its review band.
 //! 4. `present`: a tag holds whose action is review.
@@ -15,15 +17,17 @@
 //! 6. `review`: any tag lies in its review band.
 //! 7. `unknown`.
 //!
-//! A tag lies in its band when it does not hold and at least k of the last n frames are at `review_low` or above (with
-//! `best`: when its highest score is). A frame beyond the distance limit counts for no tag. Where several tags share a
-//! rank, the site's order of preference names one; tags that it does not list come last, and among equals the highest mean
-//! score over the frames that count for the tag wins, then the lower index. The name never changes the action.
+//! A tag lies in its band when it does not hold and at least k of the last n frames are at
+//! `review_low` or above (with `best`: when its highest score is). A frame beyond the distance
+//! limit counts for no tag. Where several tags share a rank, the site's order of preference names
+//! one; tags that it does not list come last, and among equals the highest mean score over the
+//! frames that count for the tag wins, then the lower index. The name never changes the action.
 //!
-//! Time is an argument and tags are numbers. No heap: a [`Decider`] holds [`MAX_TAGS`] tags and [`MAX_FRAMES`] frames.
+//! Time is an argument and tags are numbers. No heap: a [`Decider`] holds [`MAX_TAGS`] tags and
+//! [`MAX_FRAMES`] frames.
 //!
-//! Terms: *vote*: one frame's say for one tag. *Band*: scores from `review_low` up to the threshold. *Beyond*: a frame
-//! farther from the training images than the bundle's distance limit.
+//! Terms: *vote*: one frame's say for one tag. *Band*: scores from `review_low` up to the
+//! threshold. *Beyond*: a frame farther from the training images than the bundle's distance limit.
 
 mod decider;
 mod decision;
@@ -48,7 +52,8 @@ pub enum Task {
 }
 
 impl Task {
-    /// Scores of one frame's logits: softmax or sigmoid. `logits`, `scores`: `[n]`. Panics if the lengths differ.
+    /// Scores of one frame's logits: softmax or sigmoid. `logits`, `scores`: `[n]`. Panics if the
+    /// lengths differ.
     pub fn score(self, logits: &[i32], temperature: Temperature, scores: &mut [Score]) {
         match self {
             Self::Multiclass => softmax(logits, temperature, scores),

@@ -1,4 +1,5 @@
-//! What a verdict is reached by: per tag a threshold, a review band, an action and a preference, and the policy over frames.
+//! What a verdict is reached by: per tag a threshold, a review band, an action and a preference,
+//! and the policy over frames.
 
 use crate::MAX_TAGS;
 use crate::decide::{Action, MAX_FRAMES};
@@ -74,7 +75,8 @@ impl Combine {
 /// How votes are combined over frames, and what a part gets that no tag names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Consensus of votes, or highest scores; with these, `k`, hysteresis and dwell have no meaning.
+    /// Consensus of votes, or highest scores; with these, `k`, hysteresis and dwell have no
+    /// meaning.
     pub combine: Combine,
     /// Frames looked back on, 1..=[`MAX_FRAMES`].
     pub n: u8,

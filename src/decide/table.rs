@@ -1,7 +1,8 @@
 //! Decision tables as text: stated scores, and the decision that they must give.
 //!
-//! One file, `tests/data/decisions.tsv`, is run by the device, the tools and `classify`, each building the rule its own way;
-//! its head describes the columns. A [`Row`] holds what is stated and turns it into device.toml or into a policy.
+//! One file, `tests/data/decisions.tsv`, is run by the device, the tools and `classify`, each
+//! building the rule its own way; its head describes the columns. A [`Row`] holds what is stated
+//! and turns it into device.toml or into a policy.
 
 use super::{Action, Combine, Decision, Policy, Preference, Role, TagPolicy, TagRule, Task};
 use crate::head::{Score, TagId};
@@ -66,7 +67,8 @@ pub struct Row {
     pub task: Task,
     /// Tags in the bundle's order.
     pub tags: Vec<Tag>,
-    /// Keys of [decide] and [line] that differ from their defaults, with values as device.toml spells them, lists with commas.
+    /// Keys of [decide] and [line] that differ from their defaults, with values as device.toml
+    /// spells them, lists with commas.
     pub policy: Vec<(String, String)>,
     /// Frames in the order of time.
     pub frames: Vec<Frame>,
@@ -101,7 +103,8 @@ pub fn parse(text: &str) -> Result<Vec<Row>, TableError> {
     lines.filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#')).map(|(line, l)| row(line, l)).collect()
 }
 
-/// The rows of `default`, or of the file that `TAGPIN_DECISIONS` names: what tests run. Panics with the place of a mistake.
+/// The rows of `default`, or of the file that `TAGPIN_DECISIONS` names: what tests run. Panics with
+/// the place of a mistake.
 pub fn stated(default: &str) -> Vec<Row> {
     let file = std::env::var("TAGPIN_DECISIONS");
     let text = match &file {
@@ -206,7 +209,8 @@ impl Row {
         self.policy.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
-    /// The frames that the verdict is of: a gate's part ends at its first missing frame, whatever comes behind it.
+    /// The frames that the verdict is of: a gate's part ends at its first missing frame, whatever
+    /// comes behind it.
     pub fn judged(&self) -> &[Frame] {
         let missing = self.frames.iter().position(|f| matches!(f, Frame::Missing { .. }));
         match missing {
@@ -215,7 +219,8 @@ impl Row {
         }
     }
 
-    /// The policy as stated, the rest as device.toml's defaults with as many frames as [decide] looks back on.
+    /// The policy as stated, the rest as device.toml's defaults with as many frames as [decide]
+    /// looks back on.
     pub fn policy(&self) -> Result<Policy, String> {
         const KEYS: [&str; 13] = [
             "n",
@@ -297,8 +302,9 @@ impl Row {
         self.policy.is_empty() && matches!(self.frames[..], [Frame::Scores { beyond: false, .. }])
     }
 
-    /// A device.toml that states this row's policy, and an output for every tag, action and verdict to be listened to. The
-    /// thresholds are the bundle's, except for every second tag, which states them itself.
+    /// A device.toml that states this row's policy, and an output for every tag, action and verdict
+    /// to be listened to. The thresholds are the bundle's, except for every second tag, which
+    /// states them itself.
     pub fn device_toml(&self) -> String {
         let quote = |v: &str| format!("\"{v}\"");
         let list = |v: &str| format!("[{}]", v.split(',').map(quote).collect::<Vec<_>>().join(", "));
@@ -335,7 +341,8 @@ impl Row {
 }
 
 impl Row {
-    /// Panics with the row's place if `decision` and the action that was taken are not what it states. `who` decided.
+    /// Panics with the row's place if `decision` and the action that was taken are not what it
+    /// states. `who` decided.
     pub fn check(&self, decision: &Decision, action: &str, who: &str) {
         let name = |id: TagId| self.tags[id.0 as usize].name.clone();
         let found = Expected {

@@ -1,4 +1,5 @@
-//! Single stories of the rule; the whole of it is held against a naive reading in `naive`, and against stated tables.
+//! Single stories of the rule; the whole of it is held against a naive reading in `naive`, and
+//! against stated tables.
 
 use super::*;
 use crate::fault::Reason;

@@ -1,4 +1,5 @@
-//! The distance section of a bundle: its layout, written once and read for ever, and what a reader refuses.
+//! The distance section of a bundle: its layout, written once and read for ever, and what a reader
+//! refuses.
 
 use super::Distance;
 use core::ops::Range;

@@ -12,8 +12,9 @@ const SHORT: usize = 128;
 
 /// Mean and deviation of each channel over all positions, in 1/4096 of a code.
 ///
-/// `values`: `[positions][channels]`, as an activation lies. `out`: first the means, `floor(sum / n + 1/2)`, then the deviations,
-/// `floor(sqrt(n * sum of squares - sum^2) / n)`; an activation of one position has means only. Panics if `out` is not that long.
+/// `values`: `[positions][channels]`, as an activation lies. `out`: first the means, `floor(sum / n
+/// + 1/2)`, then the deviations, `floor(sqrt(n * sum of squares - sum^2) / n)`; an activation of
+/// one position has means only. Panics if `out` is not that long.
 pub fn features(values: &[i8], channels: usize, out: &mut [i32]) {
     let positions = values.len() / channels;
     assert_eq!(out.len(), channels * if positions > 1 { 2 } else { 1 }, "one or two features a channel");
@@ -33,10 +34,12 @@ pub fn features(values: &[i8], channels: usize, out: &mut [i32]) {
     }
 }
 
-/// Adds the values of `width` channels from `first` on, and their squares, over at most [`BLOCK`] positions.
+/// Adds the values of `width` channels from `first` on, and their squares, over at most [`BLOCK`]
+/// positions.
 ///
-/// Two positions at a time in 16 bits, which holds the total of both squares and that of [`SHORT`] values: as many lanes as
-/// that gives, and on every CPU one widening, one product and two additions for each value.
+/// Two positions at a time in 16 bits, which holds the total of both squares and that of [`SHORT`]
+/// values: as many lanes as that gives, and on every CPU one widening, one product and two
+/// additions for each value.
 fn add_up(rows: &[i8], channels: usize, first: usize, width: usize, totals: &mut [i64], squares: &mut [i64]) {
     let mut long = [0u32; LANES];
     for rows in rows.chunks(SHORT * channels) {
@@ -68,7 +71,8 @@ fn mean(sum: i64, n: i64) -> i32 {
     (2 * FEATURE_ONE as i64 * sum + n).div_euclid(2 * n) as i32
 }
 
-/// The deviation of `n` values. The root is taken of as many bits as a word holds, at most what the answer needs.
+/// The deviation of `n` values. The root is taken of as many bits as a word holds, at most what the
+/// answer needs.
 fn spread(sum: i64, squares: i64, n: i64) -> i32 {
     let variance = (n * squares - sum * sum) as u64;
     let shift = (variance.leading_zeros() / 2).min(FEATURE_ONE.trailing_zeros());

@@ -3,13 +3,15 @@
 use super::Distance;
 use super::encoding::{AXIS_BITS, SCALE_BITS, Spread};
 
-/// Largest scaled feature: 16 standard deviations in 1/256. What lies farther off counts as this, so that no accumulator overflows.
+/// Largest scaled feature: 16 standard deviations in 1/256. What lies farther off counts as this,
+/// so that no accumulator overflows.
 pub(super) const MOST: i64 = 4095;
 
 impl<B: AsRef<[u8]>> Spread<B> {
     /// The distance of an image from the training images. Allocates nothing.
     ///
-    /// `features`: those of all stages in order. `scaled`: scratch. Both [`Spread::features`] long, or it panics.
+    /// `features`: those of all stages in order. `scaled`: scratch. Both [`Spread::features`] long,
+    /// or it panics.
     ///
     /// ```text
     /// z[i] = clamp((features[i] - centre[i]) * scale[i])              in 1/256 of a deviation
@@ -38,7 +40,8 @@ impl<B: AsRef<[u8]>> Spread<B> {
     }
 }
 
-/// An axis times the scaled features. By Cauchy and Schwarz the total fits an i32, whatever it passes on the way.
+/// An axis times the scaled features. By Cauchy and Schwarz the total fits an i32, whatever it
+/// passes on the way.
 fn dot(axis: &[[u8; 2]], scaled: &[i16]) -> i32 {
     let product = |(a, z): (&[u8; 2], &i16)| i16::from_le_bytes(*a) as i32 * *z as i32;
     axis.iter().zip(scaled).map(product).fold(0, i32::wrapping_add)

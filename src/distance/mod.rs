@@ -1,9 +1,11 @@
-//! How far an image lies from those that a model was trained on, and the limit beyond which it is foreign.
+//! How far an image lies from those that a model was trained on, and the limit beyond which it is
+//! foreign.
 //!
-//! At a few *stages* of the network each channel's mean and deviation over the image are taken: the image's *features*
-//! ([`features`]). A [`Spread`], the distance section of a bundle, says how the features of the training images lie: the centre
-//! and scale of each, and the axes along which they vary together, each with one over its variance. [`Spread::measure`]
-//! gives the Mahalanobis distance of an image from that centre. What the stored axes leave over counts with one weight
+//! At a few *stages* of the network each channel's mean and deviation over the image are taken: the
+//! image's *features* ([`features`]). A [`Spread`], the distance section of a bundle, says how the
+//! features of the training images lie: the centre and scale of each, and the axes along which they
+//! vary together, each with one over its variance. [`Spread::measure`] gives the Mahalanobis
+//! distance of an image from that centre. What the stored axes leave over counts with one weight
 //! for all. Everything is integer arithmetic with one definition, so every CPU gives the same bits.
 //!
 //! ```
@@ -45,7 +47,8 @@ pub use encoding::{Axis, Fit};
 pub use encoding::{MAX_FEATURES, MAX_STAGES, Spread, SpreadFault, Stage};
 pub use features::{FEATURE_ONE, features};
 
-/// A Mahalanobis distance in 1/65536: 1.0 is one standard deviation along any one axis. Saturates at 65536.
+/// A Mahalanobis distance in 1/65536: 1.0 is one standard deviation along any one axis. Saturates
+/// at 65536.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Distance(pub u32);
 

@@ -1,4 +1,5 @@
-//! Features and distances against their definitions written the plainest way, and every fault of a section by its name.
+//! Features and distances against their definitions written the plainest way, and every fault of a
+//! section by its name.
 
 use super::*;
 use crate::random::{Random, drawn_cases};
@@ -138,7 +139,8 @@ fn a_distance_is_mahalanobis_to_half_a_percent() {
             .collect();
         let mut scratch = vec![0; spread.features()];
         let (got, wanted) = (spread.measure(&seen, &mut scratch).real(), drawn.distance(&seen));
-        // Scaled features are rounded to 1/256, axes to 2^-13: 0.5 % and a few roundings of the smallest axis.
+        // Scaled features are rounded to 1/256, axes to 2^-13: 0.5 % and a few roundings of the
+        // smallest axis.
         assert!((got - wanted).abs() < 0.005 * wanted + 0.1, "case {case}: {got} against {wanted}");
         // The centre is no distance at all.
         assert_eq!(spread.measure(&drawn.centres, &mut scratch), Distance(0), "case {case}");
@@ -149,7 +151,8 @@ fn a_distance_is_mahalanobis_to_half_a_percent() {
     }
 }
 
-/// The farthest features against the longest axes and the largest weights there may be: nothing wraps into the near.
+/// The farthest features against the longest axes and the largest weights there may be: nothing
+/// wraps into the near.
 #[test]
 fn the_farthest_image_is_the_farthest() {
     let n = MAX_FEATURES;

@@ -1,4 +1,5 @@
-//! The activations of a plan as somebody who looks at them sees them: name, shape, and what depends on them alone.
+//! The activations of a plan as somebody who looks at them sees them: name, shape, and what depends
+//! on them alone.
 
 use super::operation::Operation;
 use super::plan::{Lowered, TensorId};
@@ -14,14 +15,15 @@ pub struct Activation {
     pub channels: usize,
     /// Rows times columns.
     pub positions: usize,
-    /// Whether the rest of the network sees the image through this alone: nothing made before it is read after it.
+    /// Whether the rest of the network sees the image through this alone: nothing made before it is
+    /// read after it.
     pub is_cut: bool,
     /// Whether a depthwise convolution makes it.
     pub is_depthwise: bool,
 }
 
-/// Those of a plan that lie as rows, columns, channels, up to its first island: behind one the bits may differ from CPU to CPU.
-/// `last`: what the logits are made of.
+/// Those of a plan that lie as rows, columns, channels, up to its first island: behind one the bits
+/// may differ from CPU to CPU. `last`: what the logits are made of.
 pub(super) fn of(plan: &Lowered, last: TensorId) -> Vec<Activation> {
     let mut last_use = vec![0; plan.tensors.len()];
     for (layer, step) in plan.steps.iter().enumerate() {

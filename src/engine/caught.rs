@@ -1,7 +1,8 @@
 //! Panics of the library that reads and runs the model's file become words, and nothing but words.
 //!
-//! Tract asserts here and there what a file may break. [`caught`] runs such code; if it panics there, the message comes back as
-//! an error, and neither it nor a backtrace is printed. Panics elsewhere are told as ever.
+//! Tract asserts here and there what a file may break. [`caught`] runs such code; if it panics
+//! there, the message comes back as an error, and neither it nor a backtrace is printed. Panics
+//! elsewhere are told as ever.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -37,7 +38,8 @@ impl Drop for Inside {
     }
 }
 
-/// What `run` returns, or in words why it panicked. What `run` was changing then must not be used any more.
+/// What `run` returns, or in words why it panicked. What `run` was changing then must not be used
+/// any more.
 pub(super) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     let inside = Inside::new();
     let result = catch_unwind(AssertUnwindSafe(run));

@@ -1,7 +1,9 @@
-//! An island: connected nodes without an int8 kernel, run in f32 by tract at their place in the plan.
+//! An island: connected nodes without an int8 kernel, run in f32 by tract at their place in the
+//! plan.
 //!
-//! Built at load, typed and optimised for one image. Each input is gathered from an activation, each output is written behind
-//! the one before it into one activation of the plan, as little-endian f32 in ONNX's order. Running one allocates.
+//! Built at load, typed and optimised for one image. Each input is gathered from an activation,
+//! each output is written behind the one before it into one activation of the plan, as
+//! little-endian f32 in ONNX's order. Running one allocates.
 
 use super::caught::caught;
 use super::proto::{Fact, Type};
@@ -17,7 +19,8 @@ pub(super) type Unbuilt = (String, Option<String>);
 /// How an island's input lies in the activation that it is read from.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
-    /// A function of int8 codes, `values[q as u8]`; value i of the input lies at `order[i]`, or at i without an order.
+    /// A function of int8 codes, `values[q as u8]`; value i of the input lies at `order[i]`, or at
+    /// i without an order.
     Codes { values: Box<[f32; 256]>, order: Option<Vec<u32>> },
     /// f32 from value `at` on.
     Reals { at: usize },
@@ -76,8 +79,9 @@ fn datum_type(ty: Type) -> Option<DatumType> {
 }
 
 impl Island {
-    /// Builds the model; `entries`: one an input of its graph, in order; `facts`: type and shape of each value that the nodes
-    /// make. If tract cannot run it, or reads a type or shape differently: why, and the name of the node where it is known.
+    /// Builds the model; `entries`: one an input of its graph, in order; `facts`: type and shape of
+    /// each value that the nodes make. If tract cannot run it, or reads a type or shape
+    /// differently: why, and the name of the node where it is known.
     pub(super) fn build(
         proto: &pb::ModelProto,
         entries: Vec<(Entry, Vec<usize>)>,
@@ -100,7 +104,8 @@ impl Island {
             operators.push("...");
         }
         let island = Self { model, entries, nodes: nodes.len(), operators: operators.join(", ") };
-        // Once at load, so that what tract finds only when it runs is found here. Any bytes will do.
+        // Once at load, so that what tract finds only when it runs is found here. Any bytes will
+        // do.
         let longest = island.entries.iter().map(|(entry, dims)| entry.reach(dims)).max().unwrap_or(0);
         let bytes = vec![0; longest];
         island.run(|_| &bytes, |_| ()).map_err(|why| (format!("tract cannot run it: {why}"), None))?;
@@ -149,7 +154,8 @@ impl Island {
         self.entries.iter().map(|(entry, _)| order(entry)).sum()
     }
 
-    /// Runs it on the activations that `source` gives by the number of the input; `output` is called with each result.
+    /// Runs it on the activations that `source` gives by the number of the input; `output` is
+    /// called with each result.
     pub(super) fn run<'a>(&self, source: impl Fn(usize) -> &'a [i8], output: impl FnMut(&[f32])) -> Result<(), String> {
         caught(|| self.run_by_tract(source, output))?
     }

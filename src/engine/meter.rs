@@ -1,4 +1,5 @@
-//! Features and distance of an image, taken while the network runs: at each stage right after its layer.
+//! Features and distance of an image, taken while the network runs: at each stage right after its
+//! layer.
 
 use super::{Activation, Engine, EngineError};
 use crate::distance::{Distance, Spread, Stage, features};
@@ -62,14 +63,16 @@ impl Engine {
         Ok(())
     }
 
-    /// From now on each inference takes the features of the spread's stages and measures the distance.
+    /// From now on each inference takes the features of the spread's stages and measures the
+    /// distance.
     pub fn measure_by(&mut self, spread: Spread<Vec<u8>>) -> Result<(), EngineError> {
         let meter = Meter::of(self.activations(), spread.stages())?;
         self.meter = Some(Meter { spread: Some(spread), ..meter });
         Ok(())
     }
 
-    /// The features of the last inference, stage by stage as [`features`] gives them; empty if no stage is looked at.
+    /// The features of the last inference, stage by stage as [`features`] gives them; empty if no
+    /// stage is looked at.
     pub fn features(&self) -> &[i32] {
         self.meter.as_ref().map_or(&[], |meter| &meter.features)
     }

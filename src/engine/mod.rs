@@ -1,10 +1,11 @@
-//! The int8 engine: an ONNX graph, lowered to one plan of integer kernels, run on one picture at a time. Nodes that have no
-//! int8 kernel run in f32, by tract, in islands of the plan.
+//! The int8 engine: an ONNX graph, lowered to one plan of integer kernels, run on one picture at a
+//! time. Nodes that have no int8 kernel run in f32, by tract, in islands of the plan.
 //!
 //! Knows no camera, pin, threshold, nor what a tag means.
 //!
-//! [`proto`] validates what tract's parser read, [`lower`] recognises the quantised graph, [`plan`] runs it, an [`island`] what
-//! is left. What neither can run as ONNX defines it is refused with the node's name. [`oracle`] runs the same file through tract in f32, for tests and tools.
+//! [`proto`] validates what tract's parser read, [`lower`] recognises the quantised graph, [`plan`]
+//! runs it, an [`island`] what is left. What neither can run as ONNX defines it is refused with the
+//! node's name. [`oracle`] runs the same file through tract in f32, for tests and tools.
 
 mod activations;
 mod caught;
@@ -31,8 +32,9 @@ pub struct EngineSpec {
     pub input: [usize; 3],
     /// Whether the file's own input has its channels last, where others have them first.
     pub channels_last: bool,
-    /// Whether the graph reads its input in f32. The int8 input is then codes: each stands for the value that the bundle's
-    /// contract has for the image's byte, which is the code plus 128; without a contract for that byte over 255.
+    /// Whether the graph reads its input in f32. The int8 input is then codes: each stands for the
+    /// value that the bundle's contract has for the image's byte, which is the code plus 128;
+    /// without a contract for that byte over 255.
     pub real_input: bool,
     /// Islands: groups of nodes that tract runs in f32. With none, inference allocates nothing.
     pub islands: usize,
@@ -156,12 +158,14 @@ impl std::fmt::Display for EngineError {
 impl std::error::Error for EngineError {}
 
 impl Engine {
-    /// Loads an ONNX model for the best kernels of this CPU; refuses by name what cannot be run exactly.
+    /// Loads an ONNX model for the best kernels of this CPU; refuses by name what cannot be run
+    /// exactly.
     pub fn load(onnx: &[u8]) -> Result<Self, EngineError> {
         Self::load_output(onnx, None)
     }
 
-    /// Loads an ONNX model for one of its outputs, by name; without a name it must have only one, or only one of float.
+    /// Loads an ONNX model for one of its outputs, by name; without a name it must have only one,
+    /// or only one of float.
     pub fn load_output(onnx: &[u8], output: Option<&str>) -> Result<Self, EngineError> {
         let kernels = Kernels::choose().map_err(EngineError::Limit)?;
         Self::build(kernels, lower::lower(&proto::read_output(onnx, output)?, kernels)?)
@@ -172,8 +176,8 @@ impl Engine {
         Self::build(kernels, lower::lower(&proto::read(onnx)?, kernels)?)
     }
 
-    /// Loads the graph of a bundle and checks it against the bundle's contract. Each inference measures the image's distance, if
-    /// the bundle says how.
+    /// Loads the graph of a bundle and checks it against the bundle's contract. Each inference
+    /// measures the image's distance, if the bundle says how.
     pub fn from_bundle(bundle: &crate::bundle::Bundle<'_>) -> Result<Self, EngineError> {
         use crate::decide::Task;
         let mut engine = Self::load(bundle.graph)?;

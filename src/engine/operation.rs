@@ -64,8 +64,9 @@ impl Conv {
         }
     }
 
-    /// Computes it by all threads of a pool, each some of the rows; `scratch` holds one share for each. Or does nothing and says
-    /// so, where it has too few rows or multiply-adds to be worth it.
+    /// Computes it by all threads of a pool, each some of the rows; `scratch` holds one share for
+    /// each. Or does nothing and says so, where it has too few rows or multiply-adds to be worth
+    /// it.
     pub(super) fn run_by(
         &self,
         pool: &Pool,
@@ -169,7 +170,8 @@ pub(super) enum Operation {
     Add([Addend; 2], Clamp),
     /// Zero points of both factors, s_a * s_b / s_out.
     Multiply([i8; 2], f32, Clamp),
-    /// Zero point, and of each of so many neighbours s_in / s_out times its factor and its addend in output steps.
+    /// Zero point, and of each of so many neighbours s_in / s_out times its factor and its addend
+    /// in output steps.
     Affine(i8, Vec<[f32; 2]>, Clamp),
     GlobalAverage(i8, f32, Clamp),
     /// Each code's value in units, and a unit over the output's step and the number of pixels.
@@ -192,7 +194,8 @@ pub(super) enum Operation {
         channels: usize,
         groups: usize,
     },
-    /// Shape of the input, rows and columns before it, rows and columns of the output, and what fills them.
+    /// Shape of the input, rows and columns before it, rows and columns of the output, and what
+    /// fills them.
     Pad {
         input: [usize; 3],
         before: [usize; 2],
@@ -256,7 +259,8 @@ impl Operation {
         }
     }
 
-    /// Channels of the image that it gives; `sources`: those of its inputs. `None` where values do not lie as an image.
+    /// Channels of the image that it gives; `sources`: those of its inputs. `None` where values do
+    /// not lie as an image.
     pub(super) fn channels(&self, sources: &[Option<usize>]) -> Option<usize> {
         let first = sources.first().copied().flatten();
         match self {
@@ -309,7 +313,8 @@ impl Operation {
         }
     }
 
-    /// Computes `output` of its inputs, of which there are one or two; a [`Operation::Concat`] is run part by part.
+    /// Computes `output` of its inputs, of which there are one or two; a [`Operation::Concat`] is
+    /// run part by part.
     pub(super) fn run(&self, kernels: Kernels, a: &[i8], b: &[i8], output: &mut [i8], scratch: &mut Scratch<'_>) {
         match self {
             Self::Conv(conv) => conv.run(kernels, a, output, scratch.values),

@@ -1,4 +1,5 @@
-//! The same ONNX file run by tract in f32: the reference of the tests and the feature extractor of the tools.
+//! The same ONNX file run by tract in f32: the reference of the tests and the feature extractor of
+//! the tools.
 //!
 //! Knows nothing of the plan; slow and allocating, so never on the line.
 
@@ -24,19 +25,22 @@ impl Oracle {
         Ok(Self { model: caught(model).map_err(EngineError::Parse)?.map_err(parse)?, dims: dims.to_vec() })
     }
 
-    /// Runs one input, `dims` values in row-major order, and returns all values of the first output.
+    /// Runs one input, `dims` values in row-major order, and returns all values of the first
+    /// output.
     pub fn run(&self, input: &[f32]) -> Result<Vec<f32>, EngineError> {
         Ok(self.run_all(input)?.swap_remove(0))
     }
 
-    /// Runs one input, `dims` values in row-major order, and returns all values of every output, in the file's order.
+    /// Runs one input, `dims` values in row-major order, and returns all values of every output, in
+    /// the file's order.
     pub fn run_all(&self, input: &[f32]) -> Result<Vec<Vec<f32>>, EngineError> {
         let parse = |e: TractError| EngineError::Parse(format!("{e:#}"));
         let input = Tensor::from_shape(&self.dims, input).map_err(parse)?;
         let outputs = caught(|| self.model.run(tvec!(input.into()))).map_err(EngineError::Parse)?.map_err(parse)?;
         let values = |t: &TValue| {
             let view = t.to_plain_array_view::<f32>().map_err(parse)?;
-            // Copied whole where it lies in order: values one by one cost as much as a tenth of the network.
+            // Copied whole where it lies in order: values one by one cost as much as a tenth of the
+            // network.
             Ok(view.as_slice().map_or_else(|| view.iter().copied().collect(), <[f32]>::to_vec))
         };
         outputs.iter().map(values).collect()

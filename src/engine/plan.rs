@@ -1,5 +1,5 @@
-//! The plan: packed weights, one arena, steps run in order. No dispatch on names while it runs, and no allocation but in
-//! [`super::island`].
+//! The plan: packed weights, one arena, steps run in order. No dispatch on names while it runs, and
+//! no allocation but in [`super::island`].
 //!
 //! Does not know ONNX.
 
@@ -95,7 +95,8 @@ pub struct LayerReport {
     pub kernel: String,
     /// Multiply-adds of one run.
     pub macs: u64,
-    /// Whether the plain loops run it, several times slower than this CPU's kernels: weights that do not fit int8.
+    /// Whether the plain loops run it, several times slower than this CPU's kernels: weights that
+    /// do not fit int8.
     pub scalar: bool,
     /// Whether tract runs it in f32.
     pub island: bool,
@@ -129,7 +130,8 @@ impl Engine {
         Self::build_by(kernels, lowered, places)
     }
 
-    /// As [`Self::build`], but with a place of its own for every activation, so that all are there after a run.
+    /// As [`Self::build`], but with a place of its own for every activation, so that all are there
+    /// after a run.
     pub(super) fn build_apart(kernels: Kernels, lowered: Lowered) -> Result<Self, EngineError> {
         Self::build_by(kernels, lowered, |tensors, _, _, _| {
             let mut end = 0;
@@ -201,8 +203,9 @@ impl Engine {
         })
     }
 
-    /// The same engine on `threads` threads, 1 to [`MAX_THREADS`]: the caller's and others that wait for it. The logits do not
-    /// depend on their number. An error, if there are more than that or the system gives none.
+    /// The same engine on `threads` threads, 1 to [`MAX_THREADS`]: the caller's and others that
+    /// wait for it. The logits do not depend on their number. An error, if there are more than that
+    /// or the system gives none.
     pub fn with_threads(mut self, threads: usize) -> Result<Self, EngineError> {
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(EngineError::Limit(format!("{threads} threads, expected 1 to {MAX_THREADS}")));
@@ -234,7 +237,8 @@ impl Engine {
         &self.reports
     }
 
-    /// The plan's layers in the order in which they run; the last may be the one that gives the logits.
+    /// The plan's layers in the order in which they run; the last may be the one that gives the
+    /// logits.
     pub fn layers(&self) -> Vec<LayerReport> {
         let step = |s: &Step| LayerReport {
             kernel: s.operation.describe(),
@@ -278,7 +282,8 @@ impl Engine {
         self.steps.iter().map(|s| s.operation.bytes()).sum::<usize>() + last
     }
 
-    /// Says what a code of an input in f32 stands for, channel by channel; does nothing where the input is int8.
+    /// Says what a code of an input in f32 stands for, channel by channel; does nothing where the
+    /// input is int8.
     pub(super) fn read_input_as(&mut self, value: impl Fn(usize, i8) -> f32) {
         for (channel, table) in self.tables.iter_mut().enumerate() {
             *table = std::array::from_fn(|code| value(channel, code as u8 as i8));
@@ -290,7 +295,8 @@ impl Engine {
         &self.arena[self.places[id.0].clone()]
     }
 
-    /// The graph's real input of the last run in the file's order: as it is or, of int8, what its codes stand for.
+    /// The graph's real input of the last run in the file's order: as it is or, of int8, what its
+    /// codes stand for.
     pub(super) fn reals(&self) -> Vec<f32> {
         let ([h, w, c], values) = (self.spec.input, self.values(self.input));
         let value = |i: usize| match self.spec.real_input {
@@ -305,13 +311,15 @@ impl Engine {
 
     /// Runs one inference. Allocates nothing where [`EngineSpec::islands`] is 0.
     ///
-    /// `input`: NHWC int8, as [`EngineSpec::input`]. `logits`: Q16.16, [`EngineSpec::logits`] of them. An error, if lengths differ, if
-    /// an island fails or gives what is no number, or if a logit is beyond Q16.16: nothing saturates on the way to a score.
+    /// `input`: NHWC int8, as [`EngineSpec::input`]. `logits`: Q16.16, [`EngineSpec::logits`] of
+    /// them. An error, if lengths differ, if an island fails or gives what is no number, or if a
+    /// logit is beyond Q16.16: nothing saturates on the way to a score.
     pub fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), EngineError> {
         self.infer_watched(input, logits, |_| ())
     }
 
-    /// As [`Engine::infer`]; `after` is called when each of [`Engine::layers`] has run, with its index.
+    /// As [`Engine::infer`]; `after` is called when each of [`Engine::layers`] has run, with its
+    /// index.
     pub fn infer_watched(&mut self, input: &[i8], logits: &mut [i32], after: impl FnMut(usize)) -> Result<(), EngineError> {
         let [h, w, c] = self.spec.input;
         if input.len() != h * w * c {
@@ -332,7 +340,8 @@ impl Engine {
         self.run(logits, after)
     }
 
-    /// As [`Engine::infer_watched`], for an input in f32 in the file's own order; an int8 input is quantised.
+    /// As [`Engine::infer_watched`], for an input in f32 in the file's own order; an int8 input is
+    /// quantised.
     pub fn infer_reals(&mut self, input: &[f32], logits: &mut [i32], after: impl FnMut(usize)) -> Result<(), EngineError> {
         let [h, w, c] = self.spec.input;
         if input.len() != h * w * c {
@@ -366,7 +375,8 @@ impl Engine {
                 island
                     .run(|i| place(i).map_or(&[][..], |range| &arena[range]), |values| results.extend_from_slice(values))
                     .map_err(|why| EngineError::Island(format!("{}: {why}", island.describe())))?;
-                // An infinite one is defined: QuantizeLinear makes the last code of it, and a logit is none.
+                // An infinite one is defined: QuantizeLinear makes the last code of it, and a logit
+                // is none.
                 if let Some(i) = results.iter().position(|x| x.is_nan()) {
                     let why = format!("{}: value {i} of its results is no number", island.describe());
                     return Err(EngineError::Island(why));
@@ -375,7 +385,8 @@ impl Engine {
                 after(index);
                 continue;
             }
-            // The arena's plan keeps a step's inputs apart from its output; two inputs may be one tensor.
+            // The arena's plan keeps a step's inputs apart from its output; two inputs may be one
+            // tensor.
             const APART: &str = "places of one step are disjoint";
             if let Operation::Concat(parts) = &step.operation {
                 let (all, mut at) = (parts.iter().map(|(channels, _)| channels).sum(), 0);
@@ -450,7 +461,8 @@ fn look(meter: &mut Option<Meter>, index: usize, activation: &[i8]) {
     }
 }
 
-/// Places every activation in one arena so that those needed at the same time do not overlap: first fit, in order of making.
+/// Places every activation in one arena so that those needed at the same time do not overlap: first
+/// fit, in order of making.
 fn places(tensors: &[Tensor], steps: &[Step], input: TensorId, last: TensorId) -> Vec<Range<usize>> {
     let mut last_use = vec![0; tensors.len()];
     for (at, step) in steps.iter().enumerate() {

@@ -1,8 +1,9 @@
 //! Proves a plan against the file that it was made of, before the file is packed.
 //!
-//! Every int8 tensor of the plan, and its logits, are computed a second time by tract in f32, from the file's own nodes and from the
-//! plan's int8 tensors before it. So what the plan may differ by is the rounding of one tensor: a code, at most. ONNX Runtime's own
-//! operators, which tract does not know, are written as DequantizeLinear, operator, QuantizeLinear.
+//! Every int8 tensor of the plan, and its logits, are computed a second time by tract in f32, from
+//! the file's own nodes and from the plan's int8 tensors before it. So what the plan may differ by
+//! is the rounding of one tensor: a code, at most. ONNX Runtime's own operators, which tract does
+//! not know, are written as DequantizeLinear, operator, QuantizeLinear.
 
 use super::caught::caught;
 use super::plan::{Lowered, Trace};
@@ -25,7 +26,8 @@ pub struct Proof {
     pub parted: Option<Refusal>,
 }
 
-/// Inputs drawn by a seed for a model of `len` input values: noise, and noise that changes slowly, as images do.
+/// Inputs drawn by a seed for a model of `len` input values: noise, and noise that changes slowly,
+/// as images do.
 pub fn drawn(len: usize, n: usize, seed: u64) -> Vec<Vec<i8>> {
     let mut random = Random::new(seed, 23);
     let mut one = |slow: bool| {
@@ -40,8 +42,8 @@ pub fn drawn(len: usize, n: usize, seed: u64) -> Vec<Vec<i8>> {
     (0..n).map(|i| one(i % 2 == 1)).collect()
 }
 
-/// Compares plan and file on these inputs: NHWC int8, as [`super::EngineSpec::input`] says. `real`: of an input in f32 the value of each
-/// code of each channel.
+/// Compares plan and file on these inputs: NHWC int8, as [`super::EngineSpec::input`] says. `real`:
+/// of an input in f32 the value of each code of each channel.
 pub fn prove(onnx: &[u8], inputs: &[Vec<i8>], real: Option<&dyn Fn(usize, i8) -> f32>) -> Result<Proof, EngineError> {
     let graph = proto::read(onnx)?;
     let kernels = Kernels::choose().map_err(EngineError::Limit)?;
@@ -129,7 +131,8 @@ impl<'a> File<'a> {
         })
     }
 
-    /// The value whose reals are the plan's logits: the output, or what the softmax or sigmoid is of that the head computes.
+    /// The value whose reals are the plan's logits: the output, or what the softmax or sigmoid is
+    /// of that the head computes.
     fn logits(&self, absorbed: bool) -> Option<&str> {
         let mut name = self.graph.output.as_str();
         if !absorbed {
@@ -276,7 +279,8 @@ impl<'a> File<'a> {
     }
 }
 
-/// Whether codes are tract's, but for what rounding explains: one code, in at most half of the values.
+/// Whether codes are tract's, but for what rounding explains: one code, in at most half of the
+/// values.
 fn codes(found: &[i8], ty: Type, computed: &[Vec<f32>]) -> Result<(), String> {
     let (expected, real) = (&computed[0], computed.get(1));
     if expected.len() != found.len() {

@@ -1,5 +1,6 @@
-//! ONNX Runtime's own operators, and QLinearConv with QLinearMatMul, in operators that tract knows: DequantizeLinear, the real
-//! operator, QuantizeLinear. Read from the file's messages, not through the engine's own reading of them.
+//! ONNX Runtime's own operators, and QLinearConv with QLinearMatMul, in operators that tract knows:
+//! DequantizeLinear, the real operator, QuantizeLinear. Read from the file's messages, not through
+//! the engine's own reading of them.
 
 use std::collections::HashMap;
 use tract_onnx::pb;

@@ -1,7 +1,9 @@
-//! Validates an ONNX model before anything trusts it: names, shapes, sizes, limits. Parsing itself is tract's.
+//! Validates an ONNX model before anything trusts it: names, shapes, sizes, limits. Parsing itself
+//! is tract's.
 //!
-//! What an operator is, and what may be said about it, is the business of [`super::operators`]. `Constant` nodes become
-//! constants here in every form that ONNX has for them, an unknown batch is 1, and nodes that the output does not need are left out.
+//! What an operator is, and what may be said about it, is the business of [`super::operators`].
+//! `Constant` nodes become constants here in every form that ONNX has for them, an unknown batch is
+//! 1, and nodes that the output does not need are left out.
 
 use super::EngineError;
 use super::caught::caught;
@@ -80,7 +82,8 @@ impl Type {
     pub fn of_number(number: i64) -> Self {
         use pb::tensor_proto::DataType as D;
         match i32::try_from(number).ok().and_then(|n| D::try_from(n).ok()) {
-            // Halves are read as what they stand for and computed in f32: more exactly than the file asks for.
+            // Halves are read as what they stand for and computed in f32: more exactly than the
+            // file asks for.
             Some(D::Float | D::Float16) => Self::F32,
             Some(D::Int8) => Self::I8,
             Some(D::Uint8) => Self::U8,
@@ -182,7 +185,8 @@ pub struct Node {
 pub struct Graph {
     /// Version of ONNX's operators.
     pub opset: i64,
-    /// Nodes that the output needs; each input is a constant, the graph's input or an earlier node's output.
+    /// Nodes that the output needs; each input is a constant, the graph's input or an earlier
+    /// node's output.
     pub nodes: Vec<Node>,
     /// Constants by name.
     pub constants: HashMap<String, Constant>,
@@ -205,7 +209,8 @@ pub fn read(bytes: &[u8]) -> Result<Graph, EngineError> {
     read_output(bytes, None)
 }
 
-/// Reads and validates an ONNX model for one of its outputs; without a name it must have only one, or only one of float.
+/// Reads and validates an ONNX model for one of its outputs; without a name it must have only one,
+/// or only one of float.
 pub fn read_output(bytes: &[u8], output: Option<&str>) -> Result<Graph, EngineError> {
     from_proto(parsed(bytes)?, output)
 }

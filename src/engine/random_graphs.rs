@@ -1,6 +1,8 @@
-//! Random quantised graphs: what every set of kernels computes is what the definitions give, operator by operator.
+//! Random quantised graphs: what every set of kernels computes is what the definitions give,
+//! operator by operator.
 //!
-//! Each graph is drawn node by node, and each node's result computed in the plainest way while it is drawn.
+//! Each graph is drawn node by node, and each node's result computed in the plainest way while it
+//! is drawn.
 
 use super::plan::Engine;
 use super::proto::{Attribute, Constant, Graph, Node, Type, Values};

@@ -1,7 +1,9 @@
-//! Random graphs of f32 and int8 mixed: what islands and plan give together is what the definitions give.
+//! Random graphs of f32 and int8 mixed: what islands and plan give together is what the definitions
+//! give.
 //!
-//! As in [`super::random_graphs`], each node's result is computed in the plainest way while it is drawn, here in f64. Where a value
-//! is quantised, none may lie so near to the middle of two codes that f32 could round it to the other one.
+//! As in [`super::random_graphs`], each node's result is computed in the plainest way while it is
+//! drawn, here in f64. Where a value is quantised, none may lie so near to the middle of two codes
+//! that f32 could round it to the other one.
 
 use super::plan::Engine;
 use super::proto::{Attribute, Constant, Graph, Node, Type, Values};

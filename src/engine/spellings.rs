@@ -1,4 +1,5 @@
-//! Every spelling of tests/data/operators.bin: the engine answers what ONNX says, or refuses the node that stands in the way.
+//! Every spelling of tests/data/operators.bin: the engine answers what ONNX says, or refuses the
+//! node that stands in the way.
 //!
 //! tests/data/make_operators.py makes the file and says what is in it.
 

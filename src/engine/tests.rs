@@ -1,4 +1,5 @@
-//! The engine against ONNX Runtime's expected files (where they are present), against tract, and against broken files.
+//! The engine against ONNX Runtime's expected files (where they are present), against tract, and
+//! against broken files.
 
 use super::oracle::Oracle;
 use super::*;
@@ -9,7 +10,8 @@ use std::path::PathBuf;
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework;
 
-/// Models that are measured with but not part of the project; tests that need them say so and pass when they are absent.
+/// Models that are measured with but not part of the project; tests that need them say so and pass
+/// when they are absent.
 fn measured(name: &str) -> Option<Vec<u8>> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/models").join(name);
     let bytes = std::fs::read(&path).ok();
@@ -29,7 +31,8 @@ fn quantised(spec: &EngineSpec, nchw: &[f32]) -> Vec<i8> {
     (0..h * w * c).map(|i| quantise(nchw[i % c * h * w + i / c], spec.scale, spec.zero_point)).collect()
 }
 
-/// Differences from the expected logits in output steps: the largest, the mean, and whether the best tag is the same.
+/// Differences from the expected logits in output steps: the largest, the mean, and whether the
+/// best tag is the same.
 fn against_expected(model: &str, input: &str, expected: &str) -> Option<(f32, f32, bool)> {
     let (onnx, input, expected) = (measured(model)?, measured(input)?, measured(expected)?);
     let mut engine = Engine::load(&onnx).unwrap();
@@ -46,7 +49,8 @@ fn against_expected(model: &str, input: &str, expected: &str) -> Option<(f32, f3
     Some((max, mean, best(&got) == best(&expected)))
 }
 
-/// Differences in output steps from what ONNX Runtime answered for a file of `tests/data/networks`, for every set of kernels.
+/// Differences in output steps from what ONNX Runtime answered for a file of `tests/data/networks`,
+/// for every set of kernels.
 fn against_onnx_runtime(name: &str) -> f32 {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/networks");
     let file = |extension: &str| std::fs::read(folder.join(name).with_extension(extension)).unwrap();
@@ -72,7 +76,8 @@ fn against_onnx_runtime(name: &str) -> f32 {
     off
 }
 
-/// Any number of threads gives the same logits, also where layers have fewer rows than there are threads.
+/// Any number of threads gives the same logits, also where layers have fewer rows than there are
+/// threads.
 #[test]
 fn threads_change_no_logit() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/networks");
@@ -128,7 +133,8 @@ fn operators_agree_with_onnx_runtime() {
     }
 }
 
-/// The structures that int8 classifiers have, in both forms of ONNX Runtime's quantiser, lower whole and give its answer.
+/// The structures that int8 classifiers have, in both forms of ONNX Runtime's quantiser, lower
+/// whole and give its answer.
 #[test]
 fn networks_lower_whole_and_agree_with_onnx_runtime() {
     for network in
@@ -177,7 +183,8 @@ fn tract_in_f32_agrees_with_the_plan() {
     }
 }
 
-/// Broken files end in an error, quickly and without a panic: truncations and random bytes of real models.
+/// Broken files end in an error, quickly and without a panic: truncations and random bytes of real
+/// models.
 #[test]
 fn broken_models_are_refused() {
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data");
@@ -266,7 +273,8 @@ fn an_operator_without_a_kernel_is_refused_by_name() {
     }
 }
 
-/// All that stands in the way is told at once, also what lies behind it; and no advice to do what was done already.
+/// All that stands in the way is told at once, also what lies behind it; and no advice to do what
+/// was done already.
 #[test]
 fn every_refused_node_is_named_at_once() {
     let onnx = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/networks/mobilenet_v1_qdq_s8.onnx")).unwrap();
@@ -275,7 +283,8 @@ fn every_refused_node_is_named_at_once() {
     let (unknown, said) = (convolutions[1], convolutions[4]);
     graph.nodes[unknown].op = "QLinearLRN".into();
     graph.nodes[said].attributes.insert("speed".into(), proto::Attribute::Int(3));
-    // What an exporter states about the values between keeps the shapes known behind a refused node.
+    // What an exporter states about the values between keeps the shapes known behind a refused
+    // node.
     let names = [unknown, said].map(|i| graph.nodes[i].name.clone());
     let kernels = Kernels::choose().unwrap();
     let Err(error) = lower::lower(&graph, kernels) else { panic!("it was lowered") };
@@ -286,7 +295,8 @@ fn every_refused_node_is_named_at_once() {
     assert!(names.iter().all(|name| told.contains(name.as_str())) && !told.contains("quantise the model"), "{told}");
 }
 
-/// Two outputs of one file: each by its name, neither without; nodes that the other one needs do not stand in the way.
+/// Two outputs of one file: each by its name, neither without; nodes that the other one needs do
+/// not stand in the way.
 #[test]
 fn one_of_several_outputs_is_chosen_by_name() {
     let onnx = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny_qdq.onnx")).unwrap();
@@ -333,7 +343,8 @@ fn one_of_several_outputs_is_chosen_by_name() {
     assert!(told(Some("best")).contains("ArgMax"), "{}", told(Some("best")));
 }
 
-/// Features are the same bits whatever computes the layers; what the rest of a network depends on is marked as such.
+/// Features are the same bits whatever computes the layers; what the rest of a network depends on
+/// is marked as such.
 #[test]
 fn stages_are_looked_at_by_name_and_shape() {
     use crate::distance::Stage;
@@ -388,7 +399,8 @@ fn with_logits_times(factor: f32) -> Vec<u8> {
     onnx
 }
 
-/// Logits of millions were clamped to 32768, all of them to the same: equal scores, exit 0, and `pack` said "proved".
+/// Logits of millions were clamped to 32768, all of them to the same: equal scores, exit 0, and
+/// `pack` said "proved".
 #[test]
 fn logits_that_have_no_score_are_an_error_and_a_refused_proof() {
     let answer = |onnx: &[u8]| {
@@ -443,8 +455,8 @@ fn chain(nodes: &[(&str, Option<&str>)], constants: &[(&str, proto::Values)]) ->
     }
 }
 
-/// An island's infinity was a logit at the rail, and its NaN the lowest code: both had scores. That an infinity has the last
-/// code is ONNX's definition.
+/// An island's infinity was a logit at the rail, and its NaN the lowest code: both had scores. That
+/// an infinity has the last code is ONNX's definition.
 #[test]
 fn what_an_island_gives_that_is_no_number_is_an_error_and_so_is_an_infinite_logit() {
     let scale = [("s", proto::Values::F32(vec![0.5])), ("s_z", proto::Values::I8(vec![0]))];
@@ -473,7 +485,8 @@ fn what_an_island_gives_that_is_no_number_is_an_error_and_so_is_an_infinite_logi
     }
 }
 
-/// Codes whose values no score can be computed of are refused at load: a few would be at the rail, most not.
+/// Codes whose values no score can be computed of are refused at load: a few would be at the rail,
+/// most not.
 #[test]
 fn an_output_whose_codes_go_beyond_q16_is_refused() {
     let load = |scale: f32| {

@@ -1,6 +1,8 @@
-//! Clients of a run: they look at its figures and snapshot whenever they like, on threads of their own.
+//! Clients of a run: they look at its figures and snapshot whenever they like, on threads of their
+//! own.
 //!
-//! A client that panics is told, counted and started again after a pause that doubles each time, as a sink is.
+//! A client that panics is told, counted and started again after a pause that doubles each time, as
+//! a sink is.
 
 use super::fanout::{BACK_OFF, panic_text};
 use super::{Events, FaultKind, Remedy, Why};

@@ -1,7 +1,9 @@
-//! The fan-out: each sink has a queue and a thread of its own, and who tells waits for none of them.
+//! The fan-out: each sink has a queue and a thread of its own, and who tells waits for none of
+//! them.
 //!
-//! A queue is lock-free and of fixed capacity. A sink that is full, fails or panics loses its own events, counted, and the
-//! others go on. A sink that panicked is made again after a pause that doubles each time, up to half a minute.
+//! A queue is lock-free and of fixed capacity. A sink that is full, fails or panics loses its own
+//! events, counted, and the others go on. A sink that panicked is made again after a pause that
+//! doubles each time, up to half a minute.
 
 use super::record::{Closing, Opening, SinkRecord};
 use super::sinks::Sink;
@@ -18,10 +20,12 @@ use std::time::Duration;
 
 /// Events that wait for one sink.
 const CAPACITY: usize = 1024;
-/// Places that stay free. A queue's producer may have to wait for a consumer that stands between two steps of taking an event,
-/// but only at the place that the event leaves; with more free places than threads that tell, nobody gets there.
+/// Places that stay free. A queue's producer may have to wait for a consumer that stands between
+/// two steps of taking an event, but only at the place that the event leaves; with more free places
+/// than threads that tell, nobody gets there.
 const SPARE: usize = 32;
-/// How long a sink sleeps when it has nothing to write: nobody wakes it, so that telling is no system call.
+/// How long a sink sleeps when it has nothing to write: nobody wakes it, so that telling is no
+/// system call.
 const NAP: Duration = Duration::from_millis(10);
 /// The first pause after a panic, and the longest.
 pub(super) const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
@@ -162,7 +166,8 @@ impl Events {
         self.tell(What::Part(part));
     }
 
-    /// Tells the figures so far, and looks at the wall clock again: it may have been set. To be called once a second.
+    /// Tells the figures so far, and looks at the wall clock again: it may have been set. To be
+    /// called once a second.
     pub fn tick(&self) {
         self.wall_offset.store(wall::offset(self.clock.now()), Relaxed);
         self.tell(What::Status(self.counters.figures()));
@@ -276,8 +281,8 @@ impl Events {
 pub struct SinkThreads(Vec<JoinHandle<()>>);
 
 impl SinkThreads {
-    /// Waits until every sink has written its last event, at most `patience` in all: a reader that does not read may not keep
-    /// a stopped line alive.
+    /// Waits until every sink has written its last event, at most `patience` in all: a reader that
+    /// does not read may not keep a stopped line alive.
     pub fn join(self, patience: Duration) {
         let end = std::time::Instant::now() + patience;
         while self.0.iter().any(|t| !t.is_finished()) && std::time::Instant::now() < end {

@@ -1,14 +1,16 @@
-//! What happens on the line: events of fixed size, figures, and a fan-out to sinks that nobody waits for.
+//! What happens on the line: events of fixed size, figures, and a fan-out to sinks that nobody
+//! waits for.
 //!
-//! The line, the outputs and the inputs *tell* [`Events`] what happened. Telling copies one event into the queue of each
-//! sink: it never waits, allocates nothing, and what a full queue refuses is counted against that sink only. Each sink has a
-//! thread of its own ([`sinks`]): the table or JSON lines on standard output, the explanations on standard error, the site's
-//! log. Names are put to numbers there ([`record`]). [`Counters`] count what was told, so that the summary can say nothing
-//! else; a [`Snapshot`] shows the last image, parts and edges to any thread. `EVENTS.md` beside this file is the specification of what is
-//! written.
+//! The line, the outputs and the inputs *tell* [`Events`] what happened. Telling copies one event
+//! into the queue of each sink: it never waits, allocates nothing, and what a full queue refuses is
+//! counted against that sink only. Each sink has a thread of its own ([`sinks`]): the table or JSON
+//! lines on standard output, the explanations on standard error, the site's log. Names are put to
+//! numbers there ([`record`]). [`Counters`] count what was told, so that the summary can say
+//! nothing else; a [`Snapshot`] shows the last image, parts and edges to any thread. `EVENTS.md`
+//! beside this file is the specification of what is written.
 //!
-//! Terms: *event*: something that happened, with its time. *Tell*: hand an event to all sinks. *Sink*: where events are
-//! written. *Lost*: an event that a sink could not take or write.
+//! Terms: *event*: something that happened, with its time. *Tell*: hand an event to all sinks.
+//! *Sink*: where events are written. *Lost*: an event that a sink could not take or write.
 
 mod clients;
 mod counters;
@@ -271,7 +273,8 @@ impl core::fmt::Write for Why {
     }
 }
 
-/// The images of parts that wait for their verdict. Fixed capacity; where it does not suffice the oldest are forgotten.
+/// The images of parts that wait for their verdict. Fixed capacity; where it does not suffice the
+/// oldest are forgotten.
 #[derive(Debug, Default)]
 pub struct Images(heapless::Deque<(u64, Vec<Image, MAX_IMAGES>), { crate::line::MAX_PARTS }>);
 

@@ -2,7 +2,8 @@
 
 use hdrhistogram::Histogram;
 
-/// Values up to an hour in microseconds, each known to a thousandth of itself; larger ones count as an hour.
+/// Values up to an hour in microseconds, each known to a thousandth of itself; larger ones count as
+/// an hour.
 #[derive(Clone, Debug)]
 pub struct Percentiles(Histogram<u32>);
 
@@ -40,7 +41,8 @@ mod tests {
         (1..=1000).rev().for_each(|v| values.add(v));
         assert_eq!(values.at([500, 990, 999]), [500, 990, 999]);
         assert_eq!(values.max(), 1000);
-        // Unlike a window of the last values, it forgets nothing: one late edge in a million still shows as the largest.
+        // Unlike a window of the last values, it forgets nothing: one late edge in a million still
+        // shows as the largest.
         (0..1_000_000).for_each(|_| values.add(7));
         assert_eq!((values.at([500, 1000])[0], values.max()), (7, 1000));
         values.add(u64::MAX);

@@ -1,7 +1,9 @@
-//! What any thread may look at without making the line wait: the last image, the last parts, each output's last edge.
+//! What any thread may look at without making the line wait: the last image, the last parts, each
+//! output's last edge.
 //!
-//! Each of the three stands in a [`Newest`]: a few places of memory, of which the newest is read while the next is written
-//! elsewhere. All memory is there from the start, so showing allocates nothing. Figures are in [`Counters`](super::Counters).
+//! Each of the three stands in a [`Newest`]: a few places of memory, of which the newest is read
+//! while the next is written elsewhere. All memory is there from the start, so showing allocates
+//! nothing. Figures are in [`Counters`](super::Counters).
 
 use super::{EdgeEvent, PartEvent};
 use crate::MAX_TAGS;
@@ -44,8 +46,8 @@ pub struct Shown {
 /// Each output's last edge, in the order of device.toml.
 pub type Edges = [Option<EdgeEvent>; MAX_LINES];
 
-/// A value that one thread at a time replaces while any number read it. The writer never waits: where readers hold every place
-/// but the newest, the value stays as it was.
+/// A value that one thread at a time replaces while any number read it. The writer never waits:
+/// where readers hold every place but the newest, the value stays as it was.
 #[derive(Debug)]
 struct Newest<T> {
     places: [Mutex<T>; 4],
@@ -87,7 +89,8 @@ pub struct Snapshot {
     image: Newest<Shown>,
     view: Newest<View>,
     edges: Newest<Edges>,
-    /// What the writers have shown so far, of which each place holds a copy: never waited for either.
+    /// What the writers have shown so far, of which each place holds a copy: never waited for
+    /// either.
     last_parts: Mutex<Deque<PartEvent, LAST_PARTS>>,
     last_edges: Mutex<Edges>,
 }
@@ -106,7 +109,8 @@ impl Snapshot {
         }
     }
 
-    /// Shows the image that was classified. One thread writes at a time. `rgb`: RGB8 of the model's size, or it is not shown.
+    /// Shows the image that was classified. One thread writes at a time. `rgb`: RGB8 of the model's
+    /// size, or it is not shown.
     pub fn show_image(&self, part: u64, captured_at: Instant, rgb: &[u8], scores: &[Score]) {
         self.image.write(|shown| {
             if shown.rgb.len() == rgb.len() {
@@ -146,7 +150,8 @@ impl Snapshot {
         self.view.read(View::clone)
     }
 
-    /// Looks at the last image without copying it. Who looks for long sees the line go on elsewhere, and others wait.
+    /// Looks at the last image without copying it. Who looks for long sees the line go on
+    /// elsewhere, and others wait.
     pub fn image<R>(&self, look: impl FnOnce(&Shown) -> R) -> R {
         self.image.read(look)
     }

@@ -1,7 +1,7 @@
 //! The wall clock, as far as it can be believed.
 //!
-//! Boards have no clock that runs without power: until the network has set it, theirs says 1970 or the time of the last
-//! shutdown. A time before this program could have been built is no time.
+//! Boards have no clock that runs without power: until the network has set it, theirs says 1970 or
+//! the time of the last shutdown. A time before this program could have been built is no time.
 
 use crate::time::Instant;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// 1 January 2026, 00:00 UTC, in microseconds since 1970: nothing that writes schema 2 is older.
 const FLOOR: u64 = 1_767_225_600_000_000;
 
-/// What must be added to `now` on the monotonic clock to give microseconds since 1970; 0 while the clock is not set.
+/// What must be added to `now` on the monotonic clock to give microseconds since 1970; 0 while the
+/// clock is not set.
 pub(super) fn offset(now: Instant) -> i64 {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64);
     offset_of(wall, now)

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 /// The name under which device.toml may ask for the 40-pin header of whatever Raspberry Pi this is.
 pub const HEADER: &str = "header";
 
-/// Labels of the header's chip: Pi 5, 500 and CM5; Pi 4, 400 and CM4; Pi 1 to 3, Zero, Zero 2 and CM1 to CM3.
-/// (Drivers pinctrl-rp1 and pinctrl-bcm2835 of Linux.)
+/// Labels of the header's chip: Pi 5, 500 and CM5; Pi 4, 400 and CM4; Pi 1 to 3, Zero, Zero 2 and
+/// CM1 to CM3. (Drivers pinctrl-rp1 and pinctrl-bcm2835 of Linux.)
 const HEADER_LABELS: [&str; 3] = ["pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"];
 
-/// A chip and a line by one of their names: any label of the header's chip is the header, and its lines may be called GPIO17.
+/// A chip and a line by one of their names: any label of the header's chip is the header, and its
+/// lines may be called GPIO17.
 pub(super) fn named(chip: &str, line: &str) -> (String, String) {
     if chip != HEADER && !HEADER_LABELS.contains(&chip) {
         return (chip.into(), line.into());
@@ -30,8 +31,9 @@ pub struct Chip {
     pub lines: u32,
 }
 
-/// All chips below `dev`, in the order of their numbers. `info` gives a chip's label and lines, or nothing for what cannot be
-/// opened. Numbers may have gaps; a link to another chip (as recent Raspberry Pi systems make for old programs) is that chip.
+/// All chips below `dev`, in the order of their numbers. `info` gives a chip's label and lines, or
+/// nothing for what cannot be opened. Numbers may have gaps; a link to another chip (as recent
+/// Raspberry Pi systems make for old programs) is that chip.
 pub fn scan(dev: &Path, info: &dyn Fn(&Path) -> Option<(String, u32)>) -> Vec<Chip> {
     let entries = std::fs::read_dir(dev).into_iter().flatten().flatten();
     let is_chip = |path: &PathBuf| {
@@ -78,7 +80,8 @@ mod tests {
     /// Names of chips, and their labels.
     type Chips = &'static [(&'static str, &'static str)];
 
-    /// A folder of chips that holds their labels as text: name, label; or name, `-> other` for a link.
+    /// A folder of chips that holds their labels as text: name, label; or name, `-> other` for a
+    /// link.
     fn tree(name: &str, chips: &[(&str, &str)]) -> PathBuf {
         let dev = std::env::temp_dir().join(format!("tagpin-chips-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dev);

@@ -1,4 +1,5 @@
-//! Input lines of one chip: their edges in the order in which they happened, with the kernel's time stamps.
+//! Input lines of one chip: their edges in the order in which they happened, with the kernel's time
+//! stamps.
 //!
 //! Knows no meaning of a line.
 
@@ -67,7 +68,8 @@ pub struct InputLines {
     numbers: Vec<u32>,
 }
 
-/// Edges that the kernel keeps for a reader that is late: enough for an encoder at 10 kHz over 100 ms.
+/// Edges that the kernel keeps for a reader that is late: enough for an encoder at 10 kHz over 100
+/// ms.
 const KERNEL_BUFFER: u32 = 1024;
 
 impl InputLines {

@@ -1,7 +1,8 @@
-//! GPIO lines through the character device (uAPI v2): any board, chips found by label because their numbers change.
+//! GPIO lines through the character device (uAPI v2): any board, chips found by label because their
+//! numbers change.
 //!
-//! Knows no register, no part and no verdict. The kernel applies polarity, debounces inputs, stamps their edges, and sets an
-//! output's first value in the same call that takes the line.
+//! Knows no register, no part and no verdict. The kernel applies polarity, debounces inputs, stamps
+//! their edges, and sets an output's first value in the same call that takes the line.
 
 mod chips;
 mod inputs;
@@ -55,8 +56,8 @@ fn find(chip: &str, line: &str) -> Result<Found, String> {
     Ok(Found { chip, offset: info.offset, used_by })
 }
 
-/// Whether two places, each a chip and a line, are one pin. Chips and lines have several names; where this machine has both
-/// lines it says, and elsewhere what their names say must do.
+/// Whether two places, each a chip and a line, are one pin. Chips and lines have several names;
+/// where this machine has both lines it says, and elsewhere what their names say must do.
 pub fn is_same(a: (&str, &str), b: (&str, &str)) -> bool {
     let place = |(chip, line)| find(chip, line).ok().map(|found| (found.chip.path, found.offset));
     let named = |(chip, line)| chips::named(chip, line);
@@ -85,8 +86,9 @@ pub fn probe(chip: &str, line: &str) -> Result<String, String> {
     }
 }
 
-/// A line that this process drives. Each is a request of its own, which any thread may write: while it does, the kernel locks
-/// that request only, so that a write which does not come back holds up no other line but by its chip's driver.
+/// A line that this process drives. Each is a request of its own, which any thread may write: while
+/// it does, the kernel locks that request only, so that a write which does not come back holds up
+/// no other line but by its chip's driver.
 #[derive(Clone)]
 pub struct OutputLine {
     request: Arc<Request>,
@@ -115,7 +117,8 @@ impl OutputLine {
         self.offset
     }
 
-    /// Drives the line; the system's error number if that fails. Takes no lock and no memory of this process.
+    /// Drives the line; the system's error number if that fails. Takes no lock and no memory of
+    /// this process.
     pub fn set(&self, active: bool) -> Result<(), i32> {
         let done = self.request.set_value(self.offset, value(active));
         // Of a call that failed before it was made the system knows nothing.

@@ -2,7 +2,8 @@
 //!
 //! Does not know which tensor the logits came from, what a tag is called, or which score is enough.
 //!
-//! Terms: a logit is Q16.16; a [`Score`] is a probability in 1/65535; temperature divides the logits before either function.
+//! Terms: a logit is Q16.16; a [`Score`] is a probability in 1/65535; temperature divides the
+//! logits before either function.
 
 /// A probability: 0..=65535 stands for 0..=1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -64,7 +65,8 @@ const ONE_Q31: u64 = 1 << 31;
 
 /// `exp(-distance / temperature)` in Q31; `distance` is Q16.16.
 ///
-/// `2^-(n + f) = 2^-n * exp(-f ln 2)`, the second factor by its Taylor series in Horner form (11 terms: error below 2^-30).
+/// `2^-(n + f) = 2^-n * exp(-f ln 2)`, the second factor by its Taylor series in Horner form (11
+/// terms: error below 2^-30).
 fn exp_neg_q31(distance: u32, temperature: Temperature) -> u64 {
     const LOG2_E_Q31: u64 = 3_098_164_009; // round(2^31 / ln 2)
     const LN_2_Q31: u64 = 1_488_522_236; // round(2^31 * ln 2)
@@ -86,8 +88,8 @@ fn exp_neg_q31(distance: u32, temperature: Temperature) -> u64 {
 
 /// Softmax: scores that add up to 1, rounded one by one.
 ///
-/// `logits`, `scores`: `[n]`, Q16.16 and 0..=65535. Within 2^-14 of real arithmetic. Does nothing for n = 0.
-/// Panics if the lengths differ.
+/// `logits`, `scores`: `[n]`, Q16.16 and 0..=65535. Within 2^-14 of real arithmetic. Does nothing
+/// for n = 0. Panics if the lengths differ.
 pub fn softmax(logits: &[i32], temperature: Temperature, scores: &mut [Score]) {
     assert_eq!(logits.len(), scores.len(), "one score a logit");
     let Some(&max) = logits.iter().max() else { return };
@@ -100,7 +102,8 @@ pub fn softmax(logits: &[i32], temperature: Temperature, scores: &mut [Score]) {
 
 /// Sigmoid of each logit by itself.
 ///
-/// `logits`, `scores`: `[n]`, Q16.16 and 0..=65535. Within 2^-14 of real arithmetic. Panics if the lengths differ.
+/// `logits`, `scores`: `[n]`, Q16.16 and 0..=65535. Within 2^-14 of real arithmetic. Panics if the
+/// lengths differ.
 pub fn sigmoid(logits: &[i32], temperature: Temperature, scores: &mut [Score]) {
     assert_eq!(logits.len(), scores.len(), "one score a logit");
     for (score, &logit) in scores.iter_mut().zip(logits) {
@@ -111,7 +114,8 @@ pub fn sigmoid(logits: &[i32], temperature: Temperature, scores: &mut [Score]) {
     }
 }
 
-/// The best scores in falling order, ties by lower index; fills `best` from the front and returns how many there are.
+/// The best scores in falling order, ties by lower index; fills `best` from the front and returns
+/// how many there are.
 pub fn top_k(scores: &[Score], best: &mut [(TagId, Score)]) -> usize {
     let mut len = 0;
     for (i, &score) in scores.iter().enumerate() {

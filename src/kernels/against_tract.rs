@@ -1,7 +1,8 @@
-//! Our convolutions beside tract-linalg's micro-kernels on the same product: `tools/arm-cycles/measure --tiles` counts both.
+//! Our convolutions beside tract-linalg's micro-kernels on the same product:
+//! `tools/arm-cycles/measure --tiles` counts both.
 //!
-//! Tests only. The other side gets its operands packed and leaves its accumulators as they are; ours reads the image
-//! as it lies, and its accumulators become outputs.
+//! Tests only. The other side gets its operands packed and leaves its accumulators as they are;
+//! ours reads the image as it lies, and its accumulators become outputs.
 
 use super::epilogue::{Epilogue, Reach};
 use super::*;
@@ -54,7 +55,8 @@ impl Product {
         out
     }
 
-    /// tract-linalg's accumulators over the input as it is, `[pixels][outputs]`, and the kernel's name.
+    /// tract-linalg's accumulators over the input as it is, `[pixels][outputs]`, and the kernel's
+    /// name.
     fn theirs(&self, times: usize) -> (String, Vec<i32>) {
         let ([pixels, _, k], n) = (self.shape.input, self.shape.output[2]);
         let mmm: Box<dyn MatMatMul> =
@@ -83,7 +85,8 @@ impl Product {
     }
 }
 
-/// Pixels, channels and outputs of 1x1 convolutions in EfficientNet-Lite0: early, in the middle, late.
+/// Pixels, channels and outputs of 1x1 convolutions in EfficientNet-Lite0: early, in the middle,
+/// late.
 const PRODUCTS: [(usize, usize, usize); 3] = [(3136, 24, 144), (196, 112, 672), (49, 1152, 320)];
 
 #[test]

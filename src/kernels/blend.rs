@@ -1,4 +1,5 @@
-//! Weighted accumulators of a image's rows and of a row's pixels, and packed rows split into channels: preprocessing's inner loops.
+//! Weighted accumulators of a image's rows and of a row's pixels, and packed rows split into
+//! channels: preprocessing's inner loops.
 //!
 //! Core only; on aarch64 with NEON, which every
 //! such CPU has.
@@ -6,10 +7,11 @@
 /// Entries behind a line's last pixel that [`columns`] may read, with weight zero.
 pub const SLACK: usize = 8;
 
-/// Sums rows: `line[i] = (sum_k rows[k][i] * weights[k] + 2^5) >> 6`, with 8 fractional bits if the weights add up to 2^14.
+/// Sums rows: `line[i] = (sum_k rows[k][i] * weights[k] + 2^5) >> 6`, with 8 fractional bits if the
+/// weights add up to 2^14.
 ///
-/// `rows`: from the first value wanted of the first row on, `stride` apart; `line`: one entry a value wanted of a row.
-/// Panics if `rows` ends too early.
+/// `rows`: from the first value wanted of the first row on, `stride` apart; `line`: one entry a
+/// value wanted of a row. Panics if `rows` ends too early.
 pub fn rows(rows: &[u8], stride: usize, weights: &[u16], line: &mut [u16]) {
     const BLOCK: usize = 64;
     let mut at = 0;
@@ -35,10 +37,12 @@ pub fn rows(rows: &[u8], stride: usize, weights: &[u16], line: &mut [u16]) {
     }
 }
 
-/// Sums pixels: `out[i] = (sum_k line[first_i + k] * weight_i[k] + 2^21) >> 22`, 0..=255 if the weights add up to 2^14.
+/// Sums pixels: `out[i] = (sum_k line[first_i + k] * weight_i[k] + 2^21) >> 22`, 0..=255 if the
+/// weights add up to 2^14.
 ///
-/// `entries`: for each output first pixel, number of weights, and `weights_len` weights, zeros behind the last; `weights_len` is 4
-/// or a multiple of [`SLACK`]. `line`: with [`SLACK`] entries behind the last pixel. Panics if it ends before them.
+/// `entries`: for each output first pixel, number of weights, and `weights_len` weights, zeros
+/// behind the last; `weights_len` is 4 or a multiple of [`SLACK`]. `line`: with [`SLACK`] entries
+/// behind the last pixel. Panics if it ends before them.
 pub fn columns(line: &[u16], entries: &[u16], weights_len: usize, out: &mut [u16]) {
     match weights_len {
         4 => columns_of::<4>(line, entries, out),
@@ -77,7 +81,8 @@ fn rounded(sum: u32) -> u16 {
     ((sum + (1 << 21)) >> 22) as u16
 }
 
-/// Splits a row of Y0 U Y1 V into channels. `luma` holds two, `u` and `v` one entry of each four of `line`; what is longer is left.
+/// Splits a row of Y0 U Y1 V into channels. `luma` holds two, `u` and `v` one entry of each four of
+/// `line`; what is longer is left.
 pub fn split_yuyv(line: &[u16], luma: &mut [u16], u: &mut [u16], v: &mut [u16]) {
     #[cfg(target_arch = "aarch64")]
     let done = neon::split_yuyv(line, luma, u, v);
@@ -98,9 +103,11 @@ mod neon {
     /// The products of an entry's weights with what they weigh, in four partial accumulators.
     #[inline(always)]
     fn products<const N: usize>(line: &[u16], weights: &[u16; N], first: u16) -> uint32x4_t {
-        // A first pixel behind the line would be a mistake of the caller's; here it reads the line's end.
+        // A first pixel behind the line would be a mistake of the caller's; here it reads the
+        // line's end.
         let first = (first as usize).min(line.len() - N);
-        // SAFETY: `first + N <= line.len()`, and `weights` has N entries: 4, or 8 in the second branch.
+        // SAFETY: `first + N <= line.len()`, and `weights` has N entries: 4, or 8 in the second
+        // branch.
         unsafe {
             let (pixels, weights) = (line.as_ptr().add(first), weights.as_ptr());
             if N == 4 {
@@ -112,7 +119,8 @@ mod neon {
         }
     }
 
-    /// [`super::columns`] of 4 or 8 weights, four outputs at a time: their accumulators are added in pairs.
+    /// [`super::columns`] of 4 or 8 weights, four outputs at a time: their accumulators are added
+    /// in pairs.
     pub(super) fn columns_of<const N: usize>(line: &[u16], entries: &[u16], out: &mut [u16]) {
         assert!((N == 4 || N == 8) && line.len() >= N, "whole vectors, and the slack");
         let of = |entry: &[u16]| products::<N>(line, entry[2..].first_chunk().expect("so many weights"), entry[0]);
@@ -140,7 +148,8 @@ mod neon {
         let chromas = u.as_chunks_mut::<8>().0.iter_mut().zip(v.as_chunks_mut::<8>().0);
         let mut done = 0;
         for ((line, luma), (u, v)) in line.as_chunks::<32>().0.iter().zip(lumas).zip(chromas) {
-            // SAFETY: 32 entries are read from an array of 32, 16 and twice 8 written to arrays of that length.
+            // SAFETY: 32 entries are read from an array of 32, 16 and twice 8 written to arrays of
+            // that length.
             unsafe {
                 let uint16x8x4_t(y0, us, y1, vs) = vld4q_u16(line.as_ptr());
                 vst2q_u16(luma.as_mut_ptr(), uint16x8x2_t(y0, y1));

@@ -27,7 +27,8 @@ pub fn add(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mu
 
 /// Multiplies two tensors: `requant((a - za) * (b - zb), scale)`, scale = s_a * s_b / s_out.
 ///
-/// `b` is as long as `a`, or one pixel that multiplies each of `a`'s. Panics if the lengths do not fit.
+/// `b` is as long as `a`, or one pixel that multiplies each of `a`'s. Panics if the lengths do not
+/// fit.
 pub fn multiply(a: &[i8], b: &[i8], zero_points: [i8; 2], scale: f32, clamp: Clamp, output: &mut [i8]) {
     assert!(a.len() == output.len() && a.len().is_multiple_of(b.len().max(1)), "factors and product do not fit");
     let [za, zb] = zero_points.map(i32::from);
@@ -38,9 +39,11 @@ pub fn multiply(a: &[i8], b: &[i8], zero_points: [i8; 2], scale: f32, clamp: Cla
     }
 }
 
-/// A factor and an addend for each channel: `round(f32(input - zero_point) * factor + addend)`, one multiply and one add.
+/// A factor and an addend for each channel: `round(f32(input - zero_point) * factor + addend)`, one
+/// multiply and one add.
 ///
-/// `lines`: factor (times s_in / s_out) and addend (over s_out) of each channel. Panics if the lengths do not fit.
+/// `lines`: factor (times s_in / s_out) and addend (over s_out) of each channel. Panics if the
+/// lengths do not fit.
 pub fn affine(input: &[i8], zero_point: i8, lines: &[[f32; 2]], clamp: Clamp, output: &mut [i8]) {
     assert!(input.len() == output.len() && input.len().is_multiple_of(lines.len().max(1)), "whole pixels");
     for (out, input) in output.chunks_exact_mut(lines.len()).zip(input.chunks_exact(lines.len())) {
@@ -58,7 +61,8 @@ pub fn map(input: &[i8], table: &[i8; 256], output: &mut [i8]) {
     }
 }
 
-/// Puts a tensor's channels, mapped, into those of a wider one from `at` on: one part of a concatenation.
+/// Puts a tensor's channels, mapped, into those of a wider one from `at` on: one part of a
+/// concatenation.
 ///
 /// `input`: `[pixels][channels]`, `output`: `[pixels][all]`. Panics if they do not fit.
 pub fn place_channels(input: &[i8], channels: usize, table: &[i8; 256], all: usize, at: usize, output: &mut [i8]) {
@@ -68,7 +72,8 @@ pub fn place_channels(input: &[i8], channels: usize, table: &[i8; 256], all: usi
     }
 }
 
-/// Takes the channels from `at` on out of a tensor of `all`: `output`: `[pixels][channels]`. Panics if they do not fit.
+/// Takes the channels from `at` on out of a tensor of `all`: `output`: `[pixels][channels]`. Panics
+/// if they do not fit.
 pub fn take_channels(input: &[i8], all: usize, at: usize, channels: usize, output: &mut [i8]) {
     assert_eq!(input.len() / all, output.len() / channels, "pixels");
     for (out, input) in output.chunks_exact_mut(channels).zip(input.chunks_exact(all)) {
@@ -76,8 +81,8 @@ pub fn take_channels(input: &[i8], all: usize, at: usize, channels: usize, outpu
     }
 }
 
-/// Interleaves the groups of channels: channel `c` of group `g` becomes channel `c * groups + g` (Zhang et al. 2018,
-/// ShuffleNet). Panics if the lengths differ or are no whole pixels.
+/// Interleaves the groups of channels: channel `c` of group `g` becomes channel `c * groups + g`
+/// (Zhang et al. 2018, ShuffleNet). Panics if the lengths differ or are no whole pixels.
 pub fn shuffle_channels(input: &[i8], channels: usize, groups: usize, output: &mut [i8]) {
     assert!(input.len() == output.len() && channels.is_multiple_of(groups), "shuffled lengths");
     for (out, input) in output.chunks_exact_mut(channels).zip(input.chunks_exact(channels)) {
@@ -89,8 +94,9 @@ pub fn shuffle_channels(input: &[i8], channels: usize, groups: usize, output: &m
     }
 }
 
-/// Surrounds a image with `value`. `input`: rows, columns, channels of the input; `before`: rows above and columns to the
-/// left; `output`: rows and columns of the result. Panics if a length is off.
+/// Surrounds a image with `value`. `input`: rows, columns, channels of the input; `before`: rows
+/// above and columns to the left; `output`: rows and columns of the result. Panics if a length is
+/// off.
 pub fn pad(values: &[i8], input: [usize; 3], before: [usize; 2], output: [usize; 2], value: i8, padded: &mut [i8]) {
     let [h, w, c] = input;
     assert!(values.len() == h * w * c && padded.len() == output[0] * output[1] * c, "lengths of the shape");
@@ -101,7 +107,8 @@ pub fn pad(values: &[i8], input: [usize; 3], before: [usize; 2], output: [usize;
     }
 }
 
-/// Average over all pixels: `requant(sum_p (input[p][c] - zero_point), scale)`, scale = s_in / (s_out * pixels).
+/// Average over all pixels: `requant(sum_p (input[p][c] - zero_point), scale)`, scale = s_in /
+/// (s_out * pixels).
 ///
 /// `input`: `[pixels][channels]`, `output`: `[channels]`. Panics if the lengths do not divide.
 pub fn global_average(input: &[i8], zero_point: i8, scale: f32, clamp: Clamp, output: &mut [i8]) {
@@ -121,8 +128,9 @@ pub fn global_average(input: &[i8], zero_point: i8, scale: f32, clamp: Clamp, ou
     }
 }
 
-/// As [`global_average`], of a function: `requant(sum_p table[input[p][c] as u8], scale)`. Values of the table lie within 2^15, so
-/// that accumulators of up to 2^16 pixels fit i32. Panics if the lengths do not divide.
+/// As [`global_average`], of a function: `requant(sum_p table[input[p][c] as u8], scale)`. Values
+/// of the table lie within 2^15, so that accumulators of up to 2^16 pixels fit i32. Panics if the
+/// lengths do not divide.
 pub fn global_average_of(input: &[i8], table: &[i32; 256], scale: f32, clamp: Clamp, output: &mut [i8]) {
     let channels = output.len();
     assert_eq!(input.len() % channels.max(1), 0, "whole pixels");
@@ -132,7 +140,8 @@ pub fn global_average_of(input: &[i8], table: &[i32; 256], scale: f32, clamp: Cl
     }
 }
 
-/// Calls `f` with where each tap of the window at output (`oy`, `ox`) begins in the input, of those that lie in the image.
+/// Calls `f` with where each tap of the window at output (`oy`, `ox`) begins in the input, of those
+/// that lie in the image.
 #[inline(always)]
 fn for_taps(s: &ConvShape, oy: usize, ox: usize, mut f: impl FnMut(usize)) {
     let [h, w, c] = s.input;
@@ -147,7 +156,8 @@ fn for_taps(s: &ConvShape, oy: usize, ox: usize, mut f: impl FnMut(usize)) {
     }
 }
 
-/// The largest value under the kernel; padding never wins. NHWC in and out. Panics if a length is off.
+/// The largest value under the kernel; padding never wins. NHWC in and out. Panics if a length is
+/// off.
 pub fn max_pool(s: &ConvShape, input: &[i8], output: &mut [i8]) {
     let c = s.input[2];
     assert_eq!(input.len(), s.input.iter().product::<usize>(), "input length");
@@ -162,9 +172,11 @@ pub fn max_pool(s: &ConvShape, input: &[i8], output: &mut [i8]) {
     }
 }
 
-/// The average under the kernel: `requant(sum (input - zero_point), scale / count)`, scale = s_in / s_out.
+/// The average under the kernel: `requant(sum (input - zero_point), scale / count)`, scale = s_in /
+/// s_out.
 ///
-/// `count`: the taps in the image, or with `whole` all taps, those in the padding counting as 0. Panics if a length is off.
+/// `count`: the taps in the image, or with `whole` all taps, those in the padding counting as 0.
+/// Panics if a length is off.
 pub fn average_pool(s: &ConvShape, input: &[i8], zero_point: i8, scale: f32, whole: bool, clamp: Clamp, output: &mut [i8]) {
     let c = s.input[2];
     assert_eq!(input.len(), s.input.iter().product::<usize>(), "input length");

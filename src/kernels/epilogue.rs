@@ -1,7 +1,8 @@
-//! What follows the accumulators of a convolution: the bias, the scale and the output's range, and how far the accumulators can go.
+//! What follows the accumulators of a convolution: the bias, the scale and the output's range, and
+//! how far the accumulators can go.
 //!
-//! A sum becomes an output by `quant::requant_rndne`. A kernel that has a shorter way to the same bits asks [`Reach`] whether the
-//! layer's accumulators allow it. No heap, core only.
+//! A sum becomes an output by `quant::requant_rndne`. A kernel that has a shorter way to the same
+//! bits asks [`Reach`] whether the layer's accumulators allow it. No heap, core only.
 
 use crate::quant::{Clamp, ROUND_MAGIC};
 
@@ -23,8 +24,8 @@ pub struct Epilogue<'a> {
     pub reach: Reach,
 }
 
-/// Bias and scale of [`LANES`] channels. The bias is what a sum begins with, plus what is added once the sum is a float: see
-/// [`Reach`].
+/// Bias and scale of [`LANES`] channels. The bias is what a sum begins with, plus what is added
+/// once the sum is a float: see [`Reach`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C)]
 pub struct EpilogueBlock {
@@ -36,13 +37,14 @@ pub struct EpilogueBlock {
     pub scale: [f32; LANES],
     /// Whether all its channels are [`Reach::Short`].
     pub short: bool,
-    /// Whether two weights of -128 meet where a kernel adds their products in i16: it must keep them apart.
+    /// Whether two weights of -128 meet where a kernel adds their products in i16: it must keep
+    /// them apart.
     pub apart: bool,
 }
 
 impl EpilogueBlock {
-    /// Of the channels from `first` on; what lies beyond the last channel is zero. `reach`: the layer's; `reaches`, `bias`,
-    /// `scale`: each channel's.
+    /// Of the channels from `first` on; what lies beyond the last channel is zero. `reach`: the
+    /// layer's; `reaches`, `bias`, `scale`: each channel's.
     pub fn of(first: usize, reach: Reach, reaches: &[Reach], bias: &[i32], scale: &[f32]) -> Self {
         let split = |l: usize| reach.split(bias.get(first + l).copied().unwrap_or(0));
         Self {
@@ -55,27 +57,33 @@ impl EpilogueBlock {
     }
 }
 
-/// How far accumulators can go, whatever the values are: what decides by which way they become outputs.
+/// How far accumulators can go, whatever the values are: what decides by which way they become
+/// outputs.
 ///
-/// With M = 1.5 * 2^23, the bits of M plus a whole number within -2^22..2^22 are the float M + number; so a sum that begins with
-/// M's bits is a float when read as one, and one addition takes M away and brings the rest of the bias. That addition rounds
-/// once, to what converting the whole sum gives.
+/// With M = 1.5 * 2^23, the bits of M plus a whole number within -2^22..2^22 are the float M +
+/// number; so a sum that begins with M's bits is a float when read as one, and one addition takes M
+/// away and brings the rest of the bias. That addition rounds once, to what converting the whole
+/// sum gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// Products sum up to less than 2^22, and the scaled sum to less than 2^15 - 256: 16 bits of it are enough.
+    /// Products sum up to less than 2^22, and the scaled sum to less than 2^15 - 256: 16 bits of it
+    /// are enough.
     Short,
     /// The same, and the scaled sum to less than 2^22.
     Float,
-    /// Anywhere in i32, or beyond it, where accumulators wrap around as i32 does: they are converted.
+    /// Anywhere in i32, or beyond it, where accumulators wrap around as i32 does: they are
+    /// converted.
     Any,
 }
 
 impl Reach {
-    /// The part of a bias that begins a sum where the rest is added as a float: the rest is a multiple of this.
+    /// The part of a bias that begins a sum where the rest is added as a float: the rest is a
+    /// multiple of this.
     const LOW: i32 = 256;
 
-    /// Of each channel of a layer with `weights` `[channels][taps]`, less their zero point; `bias` and `scale`: `[channels]`. Each
-    /// value less the zero point lies between `-128 - zero_point` and `127 - zero_point`; padding counts as nothing.
+    /// Of each channel of a layer with `weights` `[channels][taps]`, less their zero point; `bias`
+    /// and `scale`: `[channels]`. Each value less the zero point lies between `-128 - zero_point`
+    /// and `127 - zero_point`; padding counts as nothing.
     pub fn of_channels(weights: &[i16], zero_point: i8, bias: &[i32], scale: &[f32]) -> impl Iterator<Item = Self> {
         let taps = (weights.len() / bias.len().max(1)).max(1);
         let (least, most) = (-128 - zero_point as i64, 127 - zero_point as i64);
@@ -88,8 +96,8 @@ impl Reach {
                 products += 128 * (w as i64).abs();
             }
             let scaled = lo.abs().max(hi.abs()) as f64 * *scale as f64;
-            // A sum that begins as a float cannot wrap around. The bias less the zero point's share is the sum of values of 0,
-            // which lies between the two.
+            // A sum that begins as a float cannot wrap around. The bias less the zero point's share
+            // is the sum of values of 0, which lies between the two.
             let wraps = [lo, hi].into_iter().any(|sum| i32::try_from(sum).is_err());
             if wraps || products >= 1 << 22 || scaled >= (1 << 22) as f64 {
                 Self::Any
@@ -106,7 +114,8 @@ impl Reach {
         reaches.iter().copied().max().unwrap_or(Self::Short)
     }
 
-    /// What a sum begins with and what is added to it as a float, for one channel's bias (the zero point's share taken off).
+    /// What a sum begins with and what is added to it as a float, for one channel's bias (the zero
+    /// point's share taken off).
     pub fn split(self, bias: i32) -> (i32, f32) {
         if self == Self::Any {
             return (bias, 0.0);

@@ -1,11 +1,14 @@
-//! The scalar kernels: plain loops over i16 and i32 that any compiler can vectorise. No heap, core only.
+//! The scalar kernels: plain loops over i16 and i32 that any compiler can vectorise. No heap, core
+//! only.
 //!
 //! What every other set falls back on, and what they are all compared with.
 //!
-//! Algorithm of [`conv`]: the values under the kernel, less the zero point, are gathered as i16 for [`PIXELS`] output pixels
-//! (padding gathers zero), then multiplied by weights that lie in panels of [`LANES`] channels, two taps side by side, so
-//! that one pair of products and their sum is one instruction on SSE2 (`pmaddwd`). Integers never saturate: values and weights
-//! less their zero points stay within -255..=255, so a product stays below 2^16 and [`MAX_TAPS`] of them below 2^31.
+//! Algorithm of [`conv`]: the values under the kernel, less the zero point, are gathered as i16 for
+//! [`PIXELS`] output pixels (padding gathers zero), then multiplied by weights that lie in panels
+//! of [`LANES`] channels, two taps side by side, so that one pair of products and their sum is one
+//! instruction on SSE2 (`pmaddwd`). Integers never saturate: values and weights less their zero
+//! points stay within -255..=255, so a product stays below 2^16 and [`MAX_TAPS`] of them below
+//! 2^31.
 
 use super::epilogue::{Epilogue, LANES};
 use super::{ConvShape, Layer};
@@ -36,7 +39,8 @@ pub fn pack(weights: &[i16], channels: usize, taps: usize, packed: &mut [i16]) {
     }
 }
 
-/// Packs the weights of all groups, `[groups][channels][taps]`, one group's panels after the other's. Panics if a length is off.
+/// Packs the weights of all groups, `[groups][channels][taps]`, one group's panels after the
+/// other's. Panics if a length is off.
 #[cfg(feature = "std")]
 pub fn pack_groups(weights: &[i16], shape: super::WeightShape) -> Vec<i16> {
     let super::WeightShape { channels, taps, groups } = shape;
@@ -67,7 +71,8 @@ impl super::KernelSet for Generic {
     }
 }
 
-/// Multiplies [`PIXELS`] patches by one panel. `patches`: `[PIXELS][taps]`, even `taps`. `panel`: `[taps / 2][LANES][2]`.
+/// Multiplies [`PIXELS`] patches by one panel. `patches`: `[PIXELS][taps]`, even `taps`. `panel`:
+/// `[taps / 2][LANES][2]`.
 #[inline(always)]
 fn tile(patches: &[i16], taps: usize, panel: &[i16]) -> [[i32; LANES]; PIXELS] {
     let mut acc = [[0i32; LANES]; PIXELS];
@@ -82,7 +87,8 @@ fn tile(patches: &[i16], taps: usize, panel: &[i16]) -> [[i32; LANES]; PIXELS] {
     acc
 }
 
-/// Gathers the patch of output pixel (`oy`, `ox`) of `group`; positions in the padding give zero, as does a last odd tap.
+/// Gathers the patch of output pixel (`oy`, `ox`) of `group`; positions in the padding give zero,
+/// as does a last odd tap.
 #[inline(always)]
 fn gather(s: &ConvShape, input: &[i8], zero_point: i16, group: usize, oy: usize, ox: usize, patch: &mut [i16]) {
     let [h, w, c] = s.input;
@@ -107,15 +113,16 @@ fn gather(s: &ConvShape, input: &[i8], zero_point: i16, group: usize, oy: usize,
     patch[at..].fill(0);
 }
 
-/// Length in i16 of the scratch that convolutions and [`dense`] need for patches of `taps` values: four in i16, or eight in i8
-/// for the kernels that take four taps at once.
+/// Length in i16 of the scratch that convolutions and [`dense`] need for patches of `taps` values:
+/// four in i16, or eight in i8 for the kernels that take four taps at once.
 pub const fn scratch_len(taps: usize) -> usize {
     PIXELS * taps.next_multiple_of(4)
 }
 
 /// Any convolution: NHWC in, NHWC out.
 ///
-/// Weights: the packed groups one after the other. `scratch`: [`scratch_len`] of the patch. Panics if a length is off.
+/// Weights: the packed groups one after the other. `scratch`: [`scratch_len`] of the patch. Panics
+/// if a length is off.
 #[inline(always)]
 pub fn conv(layer: Layer<'_, [i16]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
     let Layer { shape: s, zero_point, weights, epilogue } = layer;
@@ -159,7 +166,8 @@ pub(super) fn store(acc: &[i32; LANES], out: &mut [i8], epilogue: Epilogue<'_>, 
     }
 }
 
-/// A fully connected layer up to its accumulators: `accumulators[c] = bias[c] + sum_t (input[t] - zero_point) * weight[c][t]`.
+/// A fully connected layer up to its accumulators: `accumulators[c] = bias[c] + sum_t (input[t] -
+/// zero_point) * weight[c][t]`.
 ///
 /// `weights`: as [`pack`] lays them out. Panics if a length is off.
 pub fn dense(input: &[i8], zero_point: i8, weights: &[i16], bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
@@ -188,10 +196,12 @@ pub fn dense(input: &[i8], zero_point: i8, weights: &[i16], bias: &[i32], accumu
 
 /// A depthwise convolution: channel c of the output from channel c of the input.
 ///
-/// Weights: `[kernel rows][kernel columns][channels]`, see [`pack_depthwise`]. Panics if a length is off.
+/// Weights: `[kernel rows][kernel columns][channels]`, see [`pack_depthwise`]. Panics if a length
+/// is off.
 ///
-/// Blocks of [`LANES`] channels keep their weights at hand while they go over the image. Values enter as they are: the zero
-/// point's share is taken off the bias once, and a tap in the padding counts as the zero point.
+/// Blocks of [`LANES`] channels keep their weights at hand while they go over the image. Values
+/// enter as they are: the zero point's share is taken off the bias once, and a tap in the padding
+/// counts as the zero point.
 #[inline(always)]
 pub fn depthwise(layer: Layer<'_, [i16]>, input: &[i8], output: &mut [i8]) {
     let Layer { shape: s, weights, .. } = layer;
@@ -200,7 +210,8 @@ pub fn depthwise(layer: Layer<'_, [i16]>, input: &[i8], output: &mut [i8]) {
     assert_eq!(input.len(), h * w * c, "input length");
     assert_eq!(output.len(), oh * ow * oc, "output length");
     assert_eq!(weights.len(), s.kernel[0] * s.kernel[1] * c, "weights length");
-    // The last block overlaps the one before it; fewer channels than a block has are filled with weights of zero.
+    // The last block overlaps the one before it; fewer channels than a block has are filled with
+    // weights of zero.
     for first in (0..c).step_by(LANES).map(|first| first.min(c.saturating_sub(LANES))) {
         depthwise_block(layer, input, first, output);
     }
@@ -279,7 +290,8 @@ pub(super) fn lanes<T: Copy>(values: &[T], first: usize) -> [T; LANES] {
     *values[first..].first_chunk().expect("callers take whole blocks")
 }
 
-/// Requantises [`LANES`] accumulators after adding their biases; one loop of fixed length, so that it is vectorised whole.
+/// Requantises [`LANES`] accumulators after adding their biases; one loop of fixed length, so that
+/// it is vectorised whole.
 #[inline(always)]
 pub(super) fn requant_lanes(acc: &[i32; LANES], bias: &[i32; LANES], scale: &[f32; LANES], clamp: Clamp) -> [i8; LANES] {
     let zp = clamp.zero_point as i32;
@@ -287,7 +299,8 @@ pub(super) fn requant_lanes(acc: &[i32; LANES], bias: &[i32; LANES], scale: &[f3
     let mut out = [0i8; LANES];
     for l in 0..LANES {
         let x = acc[l].wrapping_add(bias[l]) as f32 * scale[l];
-        // One instruction each on aarch64; elsewhere `max` might be a call into libm, which tier 0 has not.
+        // One instruction each on aarch64; elsewhere `max` might be a call into libm, which tier 0
+        // has not.
         let x = if cfg!(target_arch = "aarch64") {
             x.max(lo).min(hi)
         } else {

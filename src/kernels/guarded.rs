@@ -1,4 +1,5 @@
-//! Memory right before a page that nobody may touch, so that whoever reads or writes beyond it ends the test.
+//! Memory right before a page that nobody may touch, so that whoever reads or writes beyond it ends
+//! the test.
 //!
 //! Tests only. AddressSanitizer does not see what assembly loads and stores; the processor does.
 

@@ -1,9 +1,9 @@
 //! Inner loops: on int8 slices convolutions, products and what lies between them; on a frame's rows
 //! the weighted rows of preprocessing.
 //!
-//! Shapes and slices in, slices out. Every kernel gives the bits that `quant` defines. Each folder holds the kernel sets of one
-//! architecture: a set implements [`KernelSet`] and takes what it does not do itself from `generic`. The README beside this file
-//! tells how to add one.
+//! Shapes and slices in, slices out. Every kernel gives the bits that `quant` defines. Each folder
+//! holds the kernel sets of one architecture: a set implements [`KernelSet`] and takes what it does
+//! not do itself from `generic`. The README beside this file tells how to add one.
 
 pub mod blend;
 pub mod elementwise;

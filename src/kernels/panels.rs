@@ -1,4 +1,5 @@
-//! Weights as i8 panels with the input's zero point taken up by the bias: what the kernels for one CPU share in packing.
+//! Weights as i8 panels with the input's zero point taken up by the bias: what the kernels for one
+//! CPU share in packing.
 
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 use super::Panels;
@@ -15,8 +16,8 @@ pub(super) const fn packed_len<const LANES: usize, const DEPTH: usize>(channels:
     channels.div_ceil(LANES) * taps.div_ceil(DEPTH) * LANES * DEPTH
 }
 
-/// Packs each group's `[channels][taps]` weights that [`fits`] allows as `[channels / LANES][taps / DEPTH][LANES][DEPTH]`,
-/// zero-filled, and takes the zero point's share off `bias`.
+/// Packs each group's `[channels][taps]` weights that [`fits`] allows as `[channels / LANES][taps /
+/// DEPTH][LANES][DEPTH]`, zero-filled, and takes the zero point's share off `bias`.
 pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
     weights: &[i16],
     WeightShape { channels, taps, .. }: WeightShape,
@@ -40,8 +41,9 @@ pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
     packed
 }
 
-/// Whether two weights of -128 meet in one lane of i16, where a kernel adds the products of `half` weights to those of the `half`
-/// before them: twice -128 * -128 is one more than it holds. No other two products are too much for it.
+/// Whether two weights of -128 meet in one lane of i16, where a kernel adds the products of `half`
+/// weights to those of the `half` before them: twice -128 * -128 is one more than it holds. No
+/// other two products are too much for it.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) fn meet(packed: &[i8], half: usize) -> bool {
     packed.chunks(2 * half).any(|w| w.iter().zip(w.iter().skip(half)).any(|(a, b)| (*a, *b) == (i8::MIN, i8::MIN)))
@@ -58,8 +60,8 @@ pub(super) fn meet_in_panels<const CHANNELS: usize, const DEPTH: usize>(
     packed.chunks(group).take(groups).flat_map(|group| group.chunks(block).map(|block| meet(block, 8))).collect()
 }
 
-/// Takes the share of the input's zero point, `zero_point * sum of weights`, off each channel's bias. `weights`:
-/// `[channels][taps]`.
+/// Takes the share of the input's zero point, `zero_point * sum of weights`, off each channel's
+/// bias. `weights`: `[channels][taps]`.
 pub(super) fn take_zero_point(weights: &[i16], taps: usize, zero_point: i32, bias: &mut [i32]) {
     for (bias, row) in bias.iter_mut().zip(weights.chunks_exact(taps)) {
         let sum: i32 = row.iter().map(|&w| w as i32).sum();
@@ -67,12 +69,14 @@ pub(super) fn take_zero_point(weights: &[i16], taps: usize, zero_point: i32, bia
     }
 }
 
-/// Where each block of 16 channels begins; the last overlaps the one before if there are not 16 left.
+/// Where each block of 16 channels begins; the last overlaps the one before if there are not 16
+/// left.
 pub(super) fn depthwise_firsts(channels: usize) -> impl Iterator<Item = usize> {
     (0..channels).step_by(LANES).map(move |first| first.min(channels.saturating_sub(LANES)))
 }
 
-/// Packs `[channels][taps]` weights that [`fits`] allows as `[block][taps][16]`, and takes the zero point's share off `bias`.
+/// Packs `[channels][taps]` weights that [`fits`] allows as `[block][taps][16]`, and takes the zero
+/// point's share off `bias`.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) fn pack_depthwise(weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Panels {
     let (channels, taps) = (bias.len(), weights.len() / bias.len());

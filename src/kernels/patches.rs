@@ -1,12 +1,13 @@
-//! The values under a convolution's kernel, for the tiles: in place where they lie together, else gathered.
+//! The values under a convolution's kernel, for the tiles: in place where they lie together, else
+//! gathered.
 //!
 //! Knows no weights and no instruction set.
 
 use super::ConvShape;
 use core::ops::Range;
 
-/// The taps of `N` pixels, one after the other. Holding one proves that they are all there, and readable in whole loads of 16, so
-/// that no block of channels checks it again.
+/// The taps of `N` pixels, one after the other. Holding one proves that they are all there, and
+/// readable in whole loads of 16, so that no block of channels checks it again.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'v, const N: usize> {
@@ -16,14 +17,16 @@ pub(super) struct Rows<'v, const N: usize> {
 
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 impl<'v, const N: usize> Rows<'v, N> {
-    /// `values`: from the first pixel's first tap on. Panics if the last pixel's last load reaches beyond them.
+    /// `values`: from the first pixel's first tap on. Panics if the last pixel's last load reaches
+    /// beyond them.
     #[inline(always)]
     pub(super) fn new(values: &'v [i8], taps: usize) -> Self {
         assert!((N - 1) * taps + readable(taps) <= values.len(), "all loads of all pixels");
         Self { values, taps }
     }
 
-    /// Of values that a multiplication laid out as it reads them, all pixels' from the first value on.
+    /// Of values that a multiplication laid out as it reads them, all pixels' from the first value
+    /// on.
     #[cfg(target_arch = "aarch64")]
     #[inline(always)]
     pub(super) fn laid_out(values: &'v [i8], taps: usize) -> Self {
@@ -53,21 +56,23 @@ impl<'v, const N: usize> Rows<'v, N> {
     }
 }
 
-/// Values that whole loads of 16 read for so many taps: what is read beyond the taps meets weights of zero.
+/// Values that whole loads of 16 read for so many taps: what is read beyond the taps meets weights
+/// of zero.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 fn readable(taps: usize) -> usize {
     taps.next_multiple_of(16)
 }
 
-/// Tiles of `N` output pixels, one after the other. Pointwise convolutions read their input in place; others, and a tile at the
-/// end of the input that is not full or could not be read in whole loads, gather patches into scratch, with the zero point as
-/// padding.
+/// Tiles of `N` output pixels, one after the other. Pointwise convolutions read their input in
+/// place; others, and a tile at the end of the input that is not full or could not be read in whole
+/// loads, gather patches into scratch, with the zero point as padding.
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) struct Tiles<'v, const N: usize> {
     gather: Gather<'v>,
     patches: &'v mut [i8],
     taps: usize,
-    /// The next tile's first pixel, of so many; those before `in_place` begin a tile that is read in place.
+    /// The next tile's first pixel, of so many; those before `in_place` begin a tile that is read
+    /// in place.
     next: usize,
     pixels: usize,
     in_place: usize,
@@ -112,7 +117,8 @@ pub(super) fn row<'v>(values: &[i8], scratch: &'v mut [i8]) -> Rows<'v, 1> {
 
 /// The plan's scratch, seen as bytes.
 pub(super) fn bytes(scratch: &mut [i16]) -> &mut [i8] {
-    // SAFETY: i16 has no invalid bytes and a stricter alignment; twice as many elements of half the size.
+    // SAFETY: i16 has no invalid bytes and a stricter alignment; twice as many elements of half the
+    // size.
     unsafe { core::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), 2 * scratch.len()) }
 }
 
@@ -124,7 +130,8 @@ pub(super) struct Gather<'v> {
     /// Channels of the group.
     channels: usize,
     zero_point: i8,
-    /// Rows of outputs whose taps all lie in the image, and columns, if a row of the kernel is one copy there.
+    /// Rows of outputs whose taps all lie in the image, and columns, if a row of the kernel is one
+    /// copy there.
     inside: [Range<usize>; 2],
 }
 
@@ -136,8 +143,8 @@ impl<'v> Gather<'v> {
         Self { s, input: &input[group * channels..], channels, zero_point, inside: [s.inside(0), columns] }
     }
 
-    /// Patches of so many outputs from `first` on, counted through the rows, each `stride` values after the other. Kept out of
-    /// the loops over tiles, most of which need none.
+    /// Patches of so many outputs from `first` on, counted through the rows, each `stride` values
+    /// after the other. Kept out of the loops over tiles, most of which need none.
     #[inline(never)]
     pub(super) fn pixels(&self, first: usize, pixels: usize, patches: &mut [i8], stride: usize) {
         let Self { s, input, inside: [rows, columns], .. } = self;
@@ -150,7 +157,8 @@ impl<'v> Gather<'v> {
             let (last_row, last) = ((kh - 1) * down + 16, pixels - 1);
             if begin + last * right + last_row <= input.len() && last * stride + (kh - 1) * row_len + 16 <= patches.len() {
                 let (from, to) = (input[begin..].as_ptr(), patches.as_mut_ptr());
-                // SAFETY: the last pixel's last row's 16 values, read and written, were checked to lie within both.
+                // SAFETY: the last pixel's last row's 16 values, read and written, were checked to
+                // lie within both.
                 unsafe {
                     match kh {
                         3 => copy_narrow((from, right, down), (to, stride, row_len), pixels, 0..3),
@@ -169,7 +177,8 @@ impl<'v> Gather<'v> {
         }
     }
 
-    /// The values under the kernel at output (`oy`, `ox`), to the front of `patch`. What lies behind them may be overwritten.
+    /// The values under the kernel at output (`oy`, `ox`), to the front of `patch`. What lies
+    /// behind them may be overwritten.
     #[inline(always)]
     fn patch(&self, oy: usize, ox: usize, patch: &mut [i8]) {
         let Self { s, input, zero_point, channels, inside: [rows, columns] } = self;
@@ -199,8 +208,9 @@ impl<'v> Gather<'v> {
     }
 }
 
-/// Copies `rows` of each of so many pixels, 16 values a row, of which what lies behind the row's own is written again by the next.
-/// `from` and `to`: where the first pixel's first row begins, how far the next pixel's is, and the next row's.
+/// Copies `rows` of each of so many pixels, 16 values a row, of which what lies behind the row's
+/// own is written again by the next. `from` and `to`: where the first pixel's first row begins, how
+/// far the next pixel's is, and the next row's.
 ///
 /// # Safety
 /// 16 values of each row of each pixel are readable in `from` and writable in `to`.
@@ -219,7 +229,8 @@ unsafe fn copy_narrow(from: (*const i8, usize, usize), to: (*mut i8, usize, usiz
     }
 }
 
-/// Copies `len` values, up to 16 of them without a call: then a whole load is copied where there is room for it.
+/// Copies `len` values, up to 16 of them without a call: then a whole load is copied where there is
+/// room for it.
 #[inline(always)]
 fn copy(to: &mut [i8], to_at: usize, from: &[i8], from_at: usize, len: usize) {
     let (to, from) = (&mut to[to_at..], &from[from_at..]);

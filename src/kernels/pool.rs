@@ -1,7 +1,7 @@
 //! A few threads that work on the parts of one layer and wait for the next one.
 //!
-//! Between two layers lie microseconds, so a worker looks for its next part for a while before it sleeps;
-//! nothing is allocated for a part.
+//! Between two layers lie microseconds, so a worker looks for its next part for a while before it
+//! sleeps; nothing is allocated for a part.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,8 +28,8 @@ struct Shared {
     stop: AtomicBool,
 }
 
-// SAFETY: the pointers in `job` are followed only between a round's beginning and its end, while the caller of `each` waits; what
-// they point to may be shared by `each`'s bounds.
+// SAFETY: the pointers in `job` are followed only between a round's beginning and its end, while
+// the caller of `each` waits; what they point to may be shared by `each`'s bounds.
 unsafe impl Send for Shared {}
 // SAFETY: as above; all else is atomic or behind the mutex.
 unsafe impl Sync for Shared {}
@@ -79,7 +79,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `f` with each item, all at the same time. At most as many items as [`Pool::threads`]. Panics if one call did.
+    /// Calls `f` with each item, all at the same time. At most as many items as [`Pool::threads`].
+    /// Panics if one call did.
     pub fn each<T: Send, F: Fn(&mut T) + Sync>(&self, items: &mut [T], f: F) {
         assert!(items.len() <= self.threads(), "an item for each thread");
         let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
@@ -91,7 +92,8 @@ impl Pool {
         for worker in &self.workers {
             worker.thread().unpark();
         }
-        // SAFETY: `context` and the items live until all workers have finished, and each item has one caller.
+        // SAFETY: `context` and the items live until all workers have finished, and each item has
+        // one caller.
         let mine = catch_unwind(AssertUnwindSafe(|| unsafe { one::<T, F>(job.context, 0) }));
         let mut looks = 0;
         while self.shared.working.load(Ordering::Acquire) > 0 {
@@ -125,7 +127,8 @@ unsafe fn nothing(_: *const (), _: usize) {}
 /// Calls the function with one item, if there are so many.
 ///
 /// # Safety
-/// `context` points to a [`Context`] of these types that outlives the call, and nobody else has item `number`.
+/// `context` points to a [`Context`] of these types that outlives the call, and nobody else has
+/// item `number`.
 unsafe fn one<T: Send, F: Fn(&mut T) + Sync>(context: *const (), number: usize) {
     // SAFETY: the caller's promise.
     let context = unsafe { &*context.cast::<Context<'_, T, F>>() };
@@ -154,7 +157,8 @@ fn work(shared: &Shared, number: usize) {
         }
         (seen, looks) = (round, 0);
         let job = *shared.job.lock().unwrap_or_else(|e| e.into_inner());
-        // SAFETY: the caller of `each` waits until `working` is 0, and each worker has a number of its own.
+        // SAFETY: the caller of `each` waits until `working` is 0, and each worker has a number of
+        // its own.
         if catch_unwind(AssertUnwindSafe(|| unsafe { (job.call)(job.context, number) })).is_err() {
             shared.panicked.store(true, Ordering::Relaxed);
         }

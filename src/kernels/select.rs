@@ -5,7 +5,8 @@
 use super::{KernelSet, for_this_cpu, generic};
 use std::ops::Deref;
 
-/// The environment variable that overrides the choice: `generic`, or the name of a set that this CPU has.
+/// The environment variable that overrides the choice: `generic`, or the name of a set that this
+/// CPU has.
 pub const OVERRIDE: &str = "TAGPIN_KERNELS";
 
 /// A set of kernels that this CPU has.

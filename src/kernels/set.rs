@@ -1,7 +1,8 @@
-//! What a set of kernels is: one trait that each set for a CPU implements, and what its layers share.
+//! What a set of kernels is: one trait that each set for a CPU implements, and what its layers
+//! share.
 //!
-//! Every method has a default, the scalar kernel's, so a set says only what it does in a way of its own. All sets give the bits
-//! that `quant` defines.
+//! Every method has a default, the scalar kernel's, so a set says only what it does in a way of its
+//! own. All sets give the bits that `quant` defines.
 
 use super::elementwise::{self, Addend};
 use super::epilogue::{EpilogueBlock, LANES, Reach};
@@ -13,7 +14,8 @@ use core::fmt::Debug;
 /// A layer's weights, packed for one set of kernels.
 #[derive(Clone, Debug)]
 pub enum Weights {
-    /// i16 panels of [`generic::pack`], one group after the other; of a depthwise convolution [`generic::pack_depthwise`].
+    /// i16 panels of [`generic::pack`], one group after the other; of a depthwise convolution
+    /// [`generic::pack_depthwise`].
     Wide(Vec<i16>),
     /// i8 panels of the kernels for one CPU; the bias holds the zero point's share.
     Narrow(Panels),
@@ -23,8 +25,8 @@ pub enum Weights {
 #[derive(Clone, Debug)]
 pub struct Panels {
     pub(super) values: Vec<i8>,
-    /// Of each block, whether two weights of -128 meet where a kernel adds their products in i16 (`panels::meet`). Empty for the
-    /// sets that add all products in i32.
+    /// Of each block, whether two weights of -128 meet where a kernel adds their products in i16
+    /// (`panels::meet`). Empty for the sets that add all products in i32.
     pub(super) meet: Vec<bool>,
 }
 
@@ -48,7 +50,8 @@ impl Weights {
 const FOREIGN: &str = "a set runs the weights that it packed";
 
 impl<'a> Layer<'a, Weights> {
-    /// The layer with the weights that the scalar kernels read. Panics if a set for one CPU packed them.
+    /// The layer with the weights that the scalar kernels read. Panics if a set for one CPU packed
+    /// them.
     #[inline(always)]
     pub(super) fn wide(self) -> Layer<'a, [i16]> {
         match self.weights {
@@ -60,31 +63,34 @@ impl<'a> Layer<'a, Weights> {
 
 /// A set of kernels for one CPU. Holding one proves that the CPU has its instructions.
 ///
-/// A layer is packed once, by [`KernelSet::pack`] or [`KernelSet::pack_depthwise`] and then [`KernelSet::epilogue_blocks`], and run
-/// with these by the same set. Layouts: values NHWC without the batch, weights `[outputs][taps]` with the taps of a convolution as
-/// `[row][column][channel]`, less their zero point. Lengths that do not fit panic.
+/// A layer is packed once, by [`KernelSet::pack`] or [`KernelSet::pack_depthwise`] and then
+/// [`KernelSet::epilogue_blocks`], and run with these by the same set. Layouts: values NHWC without
+/// the batch, weights `[outputs][taps]` with the taps of a convolution as `[row][column][channel]`,
+/// less their zero point. Lengths that do not fit panic.
 pub trait KernelSet: Debug + Sync {
     /// The name by which people know it, the architecture first.
     fn name(&self) -> &'static str;
 
-    /// Packs the weights of a convolution or a fully connected layer. `bias`, one an output, may take up the zero point of
-    /// the input.
+    /// Packs the weights of a convolution or a fully connected layer. `bias`, one an output, may
+    /// take up the zero point of the input.
     fn pack(&self, weights: &[i16], shape: WeightShape, _zero_point: i8, _bias: &mut [i32]) -> Weights {
         Weights::Wide(generic::pack_groups(weights, shape))
     }
 
-    /// Packs the weights of a depthwise convolution, `[channels][taps]`. `bias` may take up the zero point.
+    /// Packs the weights of a depthwise convolution, `[channels][taps]`. `bias` may take up the
+    /// zero point.
     fn pack_depthwise(&self, shape: &ConvShape, weights: &[i16], _zero_point: i8, _bias: &mut [i32]) -> Weights {
         Weights::Wide(generic::pack_depthwise(weights, shape.output[2]))
     }
 
-    /// Whether accumulators of i8 weights may begin as floats, where their reach allows it (see [`Reach`]).
+    /// Whether accumulators of i8 weights may begin as floats, where their reach allows it (see
+    /// [`Reach`]).
     fn begins_as_float(&self) -> bool {
         false
     }
 
-    /// Bias and scale of a convolution in the blocks that the set reads; none where it reads them as they are. `weights` and
-    /// `bias` as they were packed; `reaches`: each channel's.
+    /// Bias and scale of a convolution in the blocks that the set reads; none where it reads them
+    /// as they are. `weights` and `bias` as they were packed; `reaches`: each channel's.
     fn epilogue_blocks(
         &self,
         s: &ConvShape,
@@ -125,8 +131,8 @@ pub trait KernelSet: Debug + Sync {
         generic::depthwise(layer.wide(), input, output);
     }
 
-    /// A fully connected layer up to its accumulators. `weights` and `bias` as [`KernelSet::pack`] left them; `scratch`:
-    /// [`KernelSet::product_scratch_len`].
+    /// A fully connected layer up to its accumulators. `weights` and `bias` as [`KernelSet::pack`]
+    /// left them; `scratch`: [`KernelSet::product_scratch_len`].
     fn dense(
         &self,
         input: &[i8],
@@ -147,7 +153,8 @@ pub trait KernelSet: Debug + Sync {
         elementwise::add(a, pa, b, pb, clamp, output);
     }
 
-    /// Whether layers with such weights run in plain loops, compiled for no more than the target's baseline.
+    /// Whether layers with such weights run in plain loops, compiled for no more than the target's
+    /// baseline.
     fn is_scalar(&self, weights: &Weights) -> bool {
         matches!(weights, Weights::Wide(_))
     }

@@ -1,4 +1,5 @@
-//! What a convolution computes: sizes, strides, padding, groups, and with its numbers a [`Layer`]. No heap, core only.
+//! What a convolution computes: sizes, strides, padding, groups, and with its numbers a [`Layer`].
+//! No heap, core only.
 
 use super::epilogue::Epilogue;
 
@@ -15,7 +16,8 @@ pub struct ConvShape {
     pub stride: [usize; 2],
     /// Distance between kernel taps.
     pub dilation: [usize; 2],
-    /// Padding above and to the left; what lies beyond the other edges follows from the output's size.
+    /// Padding above and to the left; what lies beyond the other edges follows from the output's
+    /// size.
     pub pad: [usize; 2],
     /// Input channels are split into this many groups.
     pub groups: usize,
@@ -38,8 +40,9 @@ impl ConvShape {
         self.kernel[0] * self.kernel[1] * (self.input[2] / self.groups)
     }
 
-    /// Some rows of the output as a convolution of its own, and which rows of the input that reads. None, if the first of them
-    /// lies in the padding below the image with all its taps, or if there are no rows.
+    /// Some rows of the output as a convolution of its own, and which rows of the input that reads.
+    /// None, if the first of them lies in the padding below the image with all its taps, or if
+    /// there are no rows.
     pub fn rows(&self, rows: core::ops::Range<usize>) -> Option<(Self, core::ops::Range<usize>)> {
         let [h, w, c] = self.input;
         let top = rows.start * self.stride[0];
@@ -53,7 +56,8 @@ impl ConvShape {
         Some((Self { input: [read, w, c], output, pad: [pad, self.pad[1]], ..*self }, first..first + read))
     }
 
-    /// Of the outputs along a side (0: down, 1: to the right) those whose taps all lie in the image.
+    /// Of the outputs along a side (0: down, 1: to the right) those whose taps all lie in the
+    /// image.
     pub fn inside(&self, side: usize) -> core::ops::Range<usize> {
         let (stride, pad) = (self.stride[side], self.pad[side]);
         let reach = (self.kernel[side] - 1) * self.dilation[side] + 1;

@@ -1,9 +1,11 @@
 //! Where the taps of a depthwise convolution's outputs lie, for kernels that take any of them.
 //!
-//! A list says where each tap lies, seen from a base. The outputs of a row whose columns all lie in the image share one list and
-//! differ in their base, the first column's first value; a kernel's row outside the image is read from a line of padding. Each other
-//! output of the row has a list of its own, seen from the image's beginning, with padding where it has no column. 16 values can be read
-//! from each block's first channel on: where the image ends before that, they are read from a copy of its end.
+//! A list says where each tap lies, seen from a base. The outputs of a row whose columns all lie in
+//! the image share one list and differ in their base, the first column's first value; a kernel's
+//! row outside the image is read from a line of padding. Each other output of the row has a list of
+//! its own, seen from the image's beginning, with padding where it has no column. 16 values can be
+//! read from each block's first channel on: where the image ends before that, they are read from a
+//! copy of its end.
 
 use super::ConvShape;
 use super::epilogue::LANES;
@@ -16,7 +18,8 @@ pub(super) struct Taps<'s> {
     input: &'s [i8],
     /// A row of the image's length of the zero point, 16 values at least.
     padding: &'s [i8],
-    /// The image's last values, of which the first is the image's `end_at`th, with as many bytes behind them as a load reads.
+    /// The image's last values, of which the first is the image's `end_at`th, with as many bytes
+    /// behind them as a load reads.
     end: &'s [i8],
     end_at: usize,
     /// The list that outputs share, and those of the others, from left to right.
@@ -96,7 +99,8 @@ impl<'s> Taps<'s> {
         }
     }
 
-    /// The base and the list of output `ox` of the row: 16 values are readable at each tap, from each block's first channel on.
+    /// The base and the list of output `ox` of the row: 16 values are readable at each tap, from
+    /// each block's first channel on.
     #[inline(always)]
     pub(super) fn of(&self, ox: usize) -> (*const i8, &[isize]) {
         let taps = self.s.patch_len();

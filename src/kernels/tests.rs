@@ -1,4 +1,5 @@
-//! One conformance suite: every set of kernels this CPU has against the dumbest correct convolution.
+//! One conformance suite: every set of kernels this CPU has against the dumbest correct
+//! convolution.
 
 use super::epilogue::{Epilogue, Reach};
 use super::*;
@@ -71,7 +72,8 @@ struct Drawn {
 }
 
 impl Drawn {
-    /// Values and weights of a `kind` of [`values`], weights from `lo` to `hi`; the rest as a trained network has it.
+    /// Values and weights of a `kind` of [`values`], weights from `lo` to `hi`; the rest as a
+    /// trained network has it.
     fn of(shape: ConvShape, seed: u64, kind: usize, [lo, hi]: [i32; 2]) -> Self {
         let mut r = Random::new(seed, 1);
         let input = values(&mut r, shape.input.iter().product(), kind, -128, 127).iter().map(|&v| v as i8).collect();
@@ -83,7 +85,8 @@ impl Drawn {
         let clamp = Clamp { lo: -120, hi: 125, zero_point: r.range(-128, 127) as i8 };
         // Often all of i8, which saturation alone clamps to.
         let clamp = if seed.is_multiple_of(2) { Clamp { lo: -128, hi: 127, ..clamp } } else { clamp };
-        // Now and then accumulators that leave the short way's range, of all channels or of some: it must not be taken.
+        // Now and then accumulators that leave the short way's range, of all channels or of some:
+        // it must not be taken.
         let far = |c: usize| seed.is_multiple_of(7) || seed.is_multiple_of(3) && c % 37 == 5;
         let scale: Vec<f32> = scale.iter().enumerate().map(|(c, x)| if far(c) { x * 3e4 } else { *x }).collect();
         // And powers of two, with which every 16th sum lies half-way between two outputs.
@@ -98,7 +101,8 @@ impl Drawn {
         let reaches: Vec<Reach> = Reach::of_channels(weights, zp, &self.bias, scale).collect();
         let reach = Reach::furthest(&reaches);
         let want = reference(s, &self.input, zp, weights, Epilogue { bias: &self.bias, scale, clamp, blocks: &[], reach });
-        // A canary before the output; behind it, as behind the input and the scratch, is what nobody may touch.
+        // A canary before the output; behind it, as behind the input and the scratch, is what
+        // nobody may touch.
         let mut out = guarded(&vec![77i8; 32 + want.len()]);
         let (input, mut bias) = (guarded(&self.input), self.bias.clone());
         // What a layer finds in its scratch is what the one before left there.
@@ -176,7 +180,8 @@ fn every_set_of_kernels_adds_as_defined() {
     }
 }
 
-/// Every set against the reference: sizes around the lanes, primes, extremes, strides, pads, dilation, groups.
+/// Every set against the reference: sizes around the lanes, primes, extremes, strides, pads,
+/// dilation, groups.
 #[test]
 fn every_set_of_kernels_computes_the_definition() {
     let sets = Kernels::available();
@@ -203,7 +208,8 @@ fn every_set_of_kernels_computes_the_definition() {
                     check(kernels, &s, seed, kind, 127);
                 }
             }
-            // Rows longer than one segment, channels beyond one block, kernels of four and more rows.
+            // Rows longer than one segment, channels beyond one block, kernels of four and more
+            // rows.
             for (c, [h, w], kernel, stride, pad) in [
                 (70, [4, 61], 5, 2, 2),
                 (65, [3, 55], 3, 1, 1),
@@ -231,7 +237,8 @@ fn every_set_of_kernels_computes_the_definition() {
     }
 }
 
-/// Where tests that draw begin, and how many layers they draw: `TAGPIN_TEST_SEED` and `TAGPIN_TEST_CASES`.
+/// Where tests that draw begin, and how many layers they draw: `TAGPIN_TEST_SEED` and
+/// `TAGPIN_TEST_CASES`.
 fn seed_and_cases(cases: u64) -> (u64, u64) {
     let given = |name: &str, or: u64| std::env::var(name).ok().map_or(or, |v| v.parse().expect("a number"));
     let (seed, cases) = (given("TAGPIN_TEST_SEED", 1), given("TAGPIN_TEST_CASES", cases));
@@ -262,8 +269,9 @@ fn drawn_shape(r: &mut Random) -> ConvShape {
     }
 }
 
-/// Quantisers saturate the bias of a dead channel at the end of i32. Taking the zero point's share off it wraps around, which
-/// the kernels that begin their accumulators as floats did not allow for: aarch64 gave -43 for 43.
+/// Quantisers saturate the bias of a dead channel at the end of i32. Taking the zero point's share
+/// off it wraps around, which the kernels that begin their accumulators as floats did not allow
+/// for: aarch64 gave -43 for 43.
 #[test]
 fn biases_and_zero_points_at_their_ends_give_the_definition() {
     let (seed, cases) = seed_and_cases(300);
@@ -313,7 +321,8 @@ fn weights_of_minus_128_give_the_definition() {
     }
 }
 
-/// Scales with which a sum leaves i32, or is infinite: x86's conversion gives the smallest number for all of these.
+/// Scales with which a sum leaves i32, or is infinite: x86's conversion gives the smallest number
+/// for all of these.
 #[test]
 fn outputs_are_clamped_before_they_are_converted() {
     for kernels in Kernels::available() {
@@ -330,8 +339,8 @@ fn outputs_are_clamped_before_they_are_converted() {
     }
 }
 
-/// Every number of pixels up to two tiles of any set (16), of channels up to two blocks of any set (96), of taps up to two loads
-/// (32): each by itself, the other two drawn.
+/// Every number of pixels up to two tiles of any set (16), of channels up to two blocks of any set
+/// (96), of taps up to two loads (32): each by itself, the other two drawn.
 #[test]
 fn every_remainder_of_two_tiles_gives_the_definition() {
     let (seed, _) = seed_and_cases(0);
@@ -364,7 +373,8 @@ fn every_remainder_of_two_tiles_gives_the_definition() {
     }
 }
 
-/// A fully connected layer: every number of inputs and of outputs up to two blocks, biases at their ends, weights of -128.
+/// A fully connected layer: every number of inputs and of outputs up to two blocks, biases at their
+/// ends, weights of -128.
 #[test]
 fn every_set_of_kernels_makes_the_sums_of_a_fully_connected_layer() {
     let (seed, _) = seed_and_cases(0);

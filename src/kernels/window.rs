@@ -1,4 +1,5 @@
-//! What some outputs of a row see of the image, for depthwise kernels that interleave four rows of a column.
+//! What some outputs of a row see of the image, for depthwise kernels that interleave four rows of
+//! a column.
 //!
 //! Knows no weights and no instruction set.
 
@@ -9,10 +10,12 @@ pub(super) const ROWS: usize = 4;
 /// Most groups of [`ROWS`] rows.
 pub(super) const GROUPS: usize = 2;
 
-/// A row's first value of a column, and how far the next column's is: 0 for a row outside the image, which is always the padding.
+/// A row's first value of a column, and how far the next column's is: 0 for a row outside the
+/// image, which is always the padding.
 pub(super) type Row = (*const i8, usize);
 
-/// Columns that outputs side by side see, `from` to `to` of them in the image, the others in its padding.
+/// Columns that outputs side by side see, `from` to `to` of them in the image, the others in its
+/// padding.
 pub(super) struct Window {
     /// Beginning at column `from`.
     rows: [Row; GROUPS * ROWS],
@@ -23,8 +26,9 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Of so many outputs from (`oy`, `start`) on, which see `tall` rows; further rows are padding. `padding`: as many values as
-    /// are read of a column. Panics if `input` is not as long as `s` says, or `tall` is more than all groups' rows.
+    /// Of so many outputs from (`oy`, `start`) on, which see `tall` rows; further rows are padding.
+    /// `padding`: as many values as are read of a column. Panics if `input` is not as long as `s`
+    /// says, or `tall` is more than all groups' rows.
     pub(super) fn of(
         s: &ConvShape,
         input: &[i8],

@@ -11,7 +11,8 @@ pub enum Channel {
     B,
 }
 
-/// Counts edges: one a rising edge of A alone, four a period with both channels, down when the belt runs back.
+/// Counts edges: one a rising edge of A alone, four a period with both channels, down when the belt
+/// runs back.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoder {
     quadrature: bool,
@@ -21,14 +22,16 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder at position 0. `quadrature`: whether channel B is connected. `levels`: of A and B now.
+    /// An encoder at position 0. `quadrature`: whether channel B is connected. `levels`: of A and B
+    /// now.
     pub const fn new(quadrature: bool, levels: [bool; 2]) -> Self {
         Self { quadrature, levels, position: 0, errors: 0 }
     }
 
     /// Takes an edge of `channel` to `level` and returns the position after it.
     ///
-    /// An edge to the level that the channel already has means that one was lost; it is counted in [`Encoder::errors`].
+    /// An edge to the level that the channel already has means that one was lost; it is counted in
+    /// [`Encoder::errors`].
     pub fn edge(&mut self, channel: Channel, level: bool) -> i64 {
         let known = &mut self.levels[channel as usize];
         if *known == level {
@@ -40,7 +43,8 @@ impl Encoder {
             self.position += (channel == Channel::A && level) as i64;
             return self.position;
         }
-        // Forward, the levels (A, B) go 00, 10, 11, 01: A moves to what B is not, B moves to what A is.
+        // Forward, the levels (A, B) go 00, 10, 11, 01: A moves to what B is not, B moves to what A
+        // is.
         let [a, b] = self.levels;
         let forward = match channel {
             Channel::A => a != b,

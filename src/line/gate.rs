@@ -1,12 +1,15 @@
-//! The schedule of output edges: each part's lines move when the part is there, whatever is known of it by then.
+//! The schedule of output edges: each part's lines move when the part is there, whatever is known
+//! of it by then.
 //!
 //! A verdict is here the set of lines that it calls for; pins and tags are others' business.
 //!
-//! A part without a verdict when its first line is due is late: the late action's lines are called for, at every gate, and a
-//! verdict that comes afterwards changes nothing. Parts leave in the order in which they came.
+//! A part without a verdict when its first line is due is late: the late action's lines are called
+//! for, at every gate, and a verdict that comes afterwards changes nothing. Parts leave in the
+//! order in which they came.
 //!
-//! A pulse has its full width from the moment at which it was done. One that could not be done within its line's window
-//! is missed: it would hit the next part, so it does not fire at all. A level or latched line takes its newest due state.
+//! A pulse has its full width from the moment at which it was done. One that could not be done
+//! within its line's window is missed: it would hit the next part, so it does not fire at all. A
+//! level or latched line takes its newest due state.
 
 use super::confirm::{ConfirmRules, Confirmations};
 use super::{LineMask, MAX_LINES, MAX_PARTS, Moment, PartId, Travel};
@@ -81,7 +84,8 @@ pub struct Move {
 pub enum Cause {
     /// The part is at the gate and calls for the line.
     Called,
-    /// The part is at the gate and calls for the line, but so late that a pulse would hit the next part: it does not fire.
+    /// The part is at the gate and calls for the line, but so late that a pulse would hit the next
+    /// part: it does not fire.
     Missed,
     /// The part is at the gate and does not.
     Passed,
@@ -116,8 +120,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate for `lines`, at most [`MAX_LINES`]; absent ones are not moved by parts. `late_calls`: lines of the late action.
-    /// Panics if there are more lines.
+    /// A gate for `lines`, at most [`MAX_LINES`]; absent ones are not moved by parts. `late_calls`:
+    /// lines of the late action. Panics if there are more lines.
     pub fn new(lines: &[Option<GateLine>], late_calls: LineMask) -> Self {
         let lines = Vec::from_slice(lines).expect("settings hold at most MAX_LINES outputs");
         Self {
@@ -137,22 +141,24 @@ impl Gate {
         Self { confirmations: Confirmations::new(rules), ..self }
     }
 
-    /// The input behind the gate saw something at `at`; the part that it is. Where none is waited for, that is a fault.
+    /// The input behind the gate saw something at `at`; the part that it is. Where none is waited
+    /// for, that is a fault.
     pub fn confirm(&mut self, at: Instant) -> Option<PartId> {
         let part = self.confirmations.seen(at);
         self.fault |= part.is_none();
         part
     }
 
-    /// The next part that a pulse was for and that was not seen behind the gate in time: a fault; call until there is none.
+    /// The next part that a pulse was for and that was not seen behind the gate in time: a fault;
+    /// call until there is none.
     pub fn not_rejected(&mut self, now: Instant) -> Option<PartId> {
         let part = self.confirmations.not_seen(now);
         self.fault |= part.is_some();
         part
     }
 
-    /// Whether there was a fault that nobody has acknowledged: the line went safe, an edge was missed, or what was seen behind
-    /// the gate is not what was thrown out.
+    /// Whether there was a fault that nobody has acknowledged: the line went safe, an edge was
+    /// missed, or what was seen behind the gate is not what was thrown out.
     pub const fn has_fault(&self) -> bool {
         self.fault
     }
@@ -181,7 +187,8 @@ impl Gate {
         }
     }
 
-    /// A part that cannot be told from another gets the late action, decided or not, unless it has been at a gate.
+    /// A part that cannot be told from another gets the late action, decided or not, unless it has
+    /// been at a gate.
     pub fn doubt(&mut self, id: PartId) -> Decided {
         let by_verdict = self.by_verdict();
         match self.parts.iter_mut().find(|p| p.id == id) {
@@ -201,7 +208,8 @@ impl Gate {
         let gate = self.next_gate(now);
         let end = self.next_end().filter(|(at, ..)| *at <= now.at);
         match (gate, end) {
-            // At the same moment the new pulse goes first and makes the old one longer: a line does not flicker.
+            // At the same moment the new pulse goes first and makes the old one longer: a line does
+            // not flicker.
             (Some((due, ..)), Some((at, line, part))) if at < due => Some(self.end(at, line, part)),
             (Some((due, at, line)), _) => Some(self.pass(now.at, due, at, line)),
             (None, Some((at, line, part))) => Some(self.end(at, line, part)),
@@ -312,8 +320,8 @@ impl Gate {
         gates.chain(ends).chain(self.confirmations.next_due()).min()
     }
 
-    /// Forgets all parts and pulses: the line went safe. Returns how many parts were in flight. What was thrown out by then may
-    /// still be seen.
+    /// Forgets all parts and pulses: the line went safe. Returns how many parts were in flight.
+    /// What was thrown out by then may still be seen.
     pub fn clear(&mut self) -> usize {
         let parts = self.parts.len();
         self.parts.clear();
@@ -322,12 +330,14 @@ impl Gate {
         parts
     }
 
-    /// Pulses of the last step came to nothing: a line could not be written. What they were for is not waited for.
+    /// Pulses of the last step came to nothing: a line could not be written. What they were for is
+    /// not waited for.
     pub fn came_to_nothing(&mut self) {
         self.confirmations.forget_from(self.stepped);
     }
 
-    /// The same as [`Gate::clear`] at the run's end: nothing is waited for any more, and nothing has failed.
+    /// The same as [`Gate::clear`] at the run's end: nothing is waited for any more, and nothing
+    /// has failed.
     pub fn stop(&mut self) -> usize {
         let parts = self.clear();
         self.confirmations.clear();

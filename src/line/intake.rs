@@ -1,4 +1,5 @@
-//! From trigger edges to numbered parts: spacing is checked here, before anything else knows of the part.
+//! From trigger edges to numbered parts: spacing is checked here, before anything else knows of the
+//! part.
 //!
 //! Knows no sensor: an edge is a moment.
 

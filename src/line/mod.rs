@@ -1,13 +1,16 @@
-//! Parts on the line: from a trigger, through the frames that show the part, to the edges that its verdict causes.
+//! Parts on the line: from a trigger, through the frames that show the part, to the edges that its
+//! verdict causes.
 //!
-//! Knows no camera, score, pin or clock. No heap, fixed capacities; time and belt position are arguments.
+//! Knows no camera, score, pin or clock. No heap, fixed capacities; time and belt position are
+//! arguments.
 //!
-//! Three machines, one after the other: [`Intake`] makes parts of trigger edges; [`Line`] gives each part the frames that
-//! show it; [`Gate`] moves output lines when the part is there, whatever is known by then.
+//! Three machines, one after the other: [`Intake`] makes parts of trigger edges; [`Line`] gives
+//! each part the frames that show it; [`Gate`] moves output lines when the part is there, whatever
+//! is known by then.
 //!
-//! Terms: *trigger*: the part passes a sensor. *Gate*: the place where something is done with it. *Moment*: a time together
-//! with the belt's position. *Travel*: how far a part goes, in time or in encoder counts. *Late*: no verdict when the part is
-//! at its first gate.
+//! Terms: *trigger*: the part passes a sensor. *Gate*: the place where something is done with it.
+//! *Moment*: a time together with the belt's position. *Travel*: how far a part goes, in time or in
+//! encoder counts. *Late*: no verdict when the part is at its first gate.
 
 mod confirm;
 mod encoder;
@@ -72,7 +75,8 @@ impl Travel {
         }
     }
 
-    /// When a part that was at `from` will have gone this far; unknown where the belt's speed decides.
+    /// When a part that was at `from` will have gone this far; unknown where the belt's speed
+    /// decides.
     pub const fn due(self, from: Moment) -> Option<Instant> {
         match self {
             Self::Time(span) => Some(from.at.plus(span)),

@@ -1,11 +1,13 @@
-//! Which part a frame shows: parts wait in the order of their triggers, a frame belongs to one of them or to none.
+//! Which part a frame shows: parts wait in the order of their triggers, a frame belongs to one of
+//! them or to none.
 //!
 //! Knows no verdict and no gate.
 //!
-//! A part is before the camera from the moment it has travelled from the trigger to the camera until the next part has. Its
-//! first n frames exposed in that time are its own; a frame that may have been exposed before it never counts, and a frame
-//! that shows the next part is never taken for this one, however few frames this one has. Where it is known how long a part is
-//! in view, a frame exposed later shows it no more.
+//! A part is before the camera from the moment it has travelled from the trigger to the camera
+//! until the next part has. Its first n frames exposed in that time are its own; a frame that may
+//! have been exposed before it never counts, and a frame that shows the next part is never taken
+//! for this one, however few frames this one has. Where it is known how long a part is in view, a
+//! frame exposed later shows it no more.
 
 use super::{MAX_PARTS, Moment, PartId, Travel};
 use crate::frame::CapturedAt;
@@ -49,8 +51,8 @@ pub enum Opened {
     Waits,
     /// [`MAX_PARTS`] parts wait already; this one is not followed.
     Full,
-    /// A frame that the part before took was exposed after this part's trigger, which was told too late: that part's frames
-    /// may show this one.
+    /// A frame that the part before took was exposed after this part's trigger, which was told too
+    /// late: that part's frames may show this one.
     Doubt(PartId),
 }
 
@@ -72,8 +74,8 @@ struct Entry {
     seen_from: Option<Instant>,
     /// The belt has told that its deadline is over; running back does not undo that.
     late: bool,
-    /// Decided, but an older part still waits, or it has not come before the camera: frames that show this one must not be
-    /// taken for another.
+    /// Decided, but an older part still waits, or it has not come before the camera: frames that
+    /// show this one must not be taken for another.
     closed: bool,
 }
 
@@ -111,8 +113,8 @@ impl Line {
     }
 
     /// The belt came to a position, at the encoder's moment: for lines whose camera stands some
-    /// counts after the trigger, or whose deadline is some counts.
-    /// Positions come in their order, each with the triggers that it follows. Gives the part whose frames may show one that is
+    /// counts after the trigger, or whose deadline is some counts. Positions come in their order,
+    /// each with the triggers that it follows. Gives the part whose frames may show one that is
     /// before the camera since then, because the position was told after them.
     pub fn advance(&mut self, belt: Moment) -> Option<PartId> {
         let mut came = false;
@@ -168,8 +170,8 @@ impl Line {
         }
     }
 
-    /// The oldest part, if it will get no more frames: a later part was seen, or its deadline has passed at `now`.
-    /// It goes on waiting until [`Line::close`].
+    /// The oldest part, if it will get no more frames: a later part was seen, or its deadline has
+    /// passed at `now`. It goes on waiting until [`Line::close`].
     pub fn overdue(&self, now: Moment) -> Option<Part> {
         let at = self.entries.iter().position(|e| !e.closed)?;
         let entry = self.entries.get(at)?;

@@ -1,4 +1,5 @@
-//! Intake, line and gate: what is promised, as examples, as properties over random lines, and over all lines of a small kind.
+//! Intake, line and gate: what is promised, as examples, as properties over random lines, and over
+//! all lines of a small kind.
 
 use super::*;
 use crate::frame::{CapturedAt, TimedBy};
@@ -95,7 +96,8 @@ fn an_overdue_part_waits_until_it_is_closed_and_is_closed_once() {
     assert_eq!(line.overdue(moment(60)), None);
 }
 
-/// The part before got no frame; the frame after its successor's trigger shows the successor and is never taken for it.
+/// The part before got no frame; the frame after its successor's trigger shows the successor and is
+/// never taken for it.
 #[test]
 fn a_frame_that_shows_the_next_part_is_not_taken_for_the_one_before() {
     let mut line = Line::new(PartRules::default());
@@ -128,8 +130,8 @@ fn a_camera_behind_the_trigger_sees_each_part_when_the_belt_has_brought_it() {
     assert!(matches!(line.frame(exposed(61)), Taken::Last(_)));
 }
 
-/// The belt's position was looked at whenever something happened, and stamped with that moment: a frame that showed the next
-/// part was taken for the one before.
+/// The belt's position was looked at whenever something happened, and stamped with that moment: a
+/// frame that showed the next part was taken for the one before.
 #[test]
 fn a_position_that_is_told_after_a_frame_that_shows_its_part_puts_the_part_before_in_doubt() {
     let mut line = Line::new(PartRules { to_camera: Travel::Counts(10), frames: 2, ..PartRules::default() });
@@ -235,7 +237,8 @@ fn a_latched_line_stays_until_it_is_acknowledged() {
     assert_eq!(moves(&mut gate, 1000), [(1000, 0, false, 1)]);
 }
 
-/// A pulse on each trigger and one on a reject, with a sensor behind the second that must see a part within 50 ms.
+/// A pulse on each trigger and one on a reject, with a sensor behind the second that must see a
+/// part within 50 ms.
 fn confirmed() -> Gate {
     let flash = GateLine { by: CalledBy::Trigger, ..pulse(10, 5).unwrap() };
     Gate::new(&[Some(flash), pulse(100, 20)], 0b10).confirming(Some(ConfirmRules { line: 1, within: Millis(50).micros() }))
@@ -247,7 +250,8 @@ fn a_trigger_line_moves_for_each_part_at_its_own_moment_whatever_is_decided() {
     for (id, at) in [(1, 0), (2, 30)] {
         gate.open(PartId(id), moment(at)).unwrap();
     }
-    // It says nothing of a verdict: the part is neither late nor beyond doubt when only this line was passed.
+    // It says nothing of a verdict: the part is neither late nor beyond doubt when only this line
+    // was passed.
     assert_eq!(moves(&mut gate, 50), [(10, 0, true, 1), (15, 0, false, 1), (40, 0, true, 2), (45, 0, false, 2)]);
     assert_eq!((gate.late(), gate.undecided(), gate.in_flight()), (0, 2, 2));
     assert_eq!((gate.decide(PartId(1), 0), gate.doubt(PartId(2))), (Decided::InTime, Decided::InTime));
@@ -266,7 +270,8 @@ fn a_trigger_line_moves_for_each_part_at_its_own_moment_whatever_is_decided() {
 fn a_part_that_was_thrown_out_must_be_seen_within_its_time_by_the_moment_of_the_sensor() {
     const US: u64 = 1000;
     let at = |us: u64| Instant::from_micros(us);
-    // Seen at, told at, in microseconds after the pulse's start: is it the part, and is the part found missing?
+    // Seen at, told at, in microseconds after the pulse's start: is it the part, and is the part
+    // found missing?
     for (seen, told, expected) in [
         (0, 1, true),
         (50 * US, 50 * US, true),
@@ -342,7 +347,8 @@ fn a_line_that_went_safe_is_a_fault_until_acknowledged_and_what_was_thrown_out_b
     assert_eq!((gate.has_fault(), gate.next_due(), gate.not_rejected(ms(99_000))), (false, None, None), "the run is over");
 }
 
-/// More parts than fit wait for the sensor: the oldest counts as not seen at once, and none is forgotten.
+/// More parts than fit wait for the sensor: the oldest counts as not seen at once, and none is
+/// forgotten.
 #[test]
 fn parts_that_are_not_seen_are_told_one_by_one_however_many_they_are() {
     let within = Millis(60_000).micros();
@@ -416,7 +422,8 @@ fn an_encoder_counts_both_ways_and_notices_lost_edges() {
     assert_eq!(ab.errors(), 1);
 }
 
-/// What a part of a random line is given: distance to the part before it, when its verdict comes, what that is.
+/// What a part of a random line is given: distance to the part before it, when its verdict comes,
+/// what that is.
 #[derive(Clone, Copy, Debug)]
 struct Given {
     gap: u64,
@@ -433,8 +440,9 @@ fn given() -> impl Strategy<Value = Given> {
 }
 
 proptest! {
-    /// Every line sees the parts in their order, each once, each due at its own moment however late the owner of the outputs
-    /// wakes; and each line is called exactly as the verdict says that was there by the first gate, else by the late action.
+    /// Every line sees the parts in their order, each once, each due at its own moment however late
+    /// the owner of the outputs wakes; and each line is called exactly as the verdict says that was
+    /// there by the first gate, else by the late action.
     #[test]
     fn every_part_passes_every_gate_once_in_order_and_on_time(line in prop::collection::vec(given(), 1..60), wake in 1u64..40) {
         const DELAYS: [u32; 3] = [150, 90, 300];
@@ -477,7 +485,8 @@ proptest! {
         prop_assert_eq!(gate.in_flight(), 0);
     }
 
-    /// A part that nothing followed was judged by a frame of the empty belt, exposed long after it had left the view.
+    /// A part that nothing followed was judged by a frame of the empty belt, exposed long after it
+    /// had left the view.
     #[test]
     fn a_frame_exposed_after_a_part_has_left_the_view_is_not_taken(view in 1u64..200, camera in 0u64..100, after in 0u64..400) {
         let ms = |n: u64| Micros(n * 1000);
@@ -492,7 +501,8 @@ proptest! {
         prop_assert!(matches!(taken, Taken::Last(_)), "{:?}", taken);
     }
 
-    /// Frames of a random camera: each part gets frames of its own view only, at most n, in the order of exposure.
+    /// Frames of a random camera: each part gets frames of its own view only, at most n, in the
+    /// order of exposure.
     #[test]
     fn frames_go_to_the_part_they_show(gaps in prop::collection::vec(1u64..120, 1..30), n in 1u8..4, interval in 3u64..40, lost in any::<u64>()) {
         let mut line = Line::new(PartRules { frames: n, deadline: Travel::Time(Millis(1_000_000).micros()), ..PartRules::default() });
@@ -532,8 +542,8 @@ enum Fate {
     Doubtful,
 }
 
-/// Three parts, two outputs: every order of triggers, verdicts and gates, with every part in time, late, missing or doubtful,
-/// and a fault that clears the line at every moment or never.
+/// Three parts, two outputs: every order of triggers, verdicts and gates, with every part in time,
+/// late, missing or doubtful, and a fault that clears the line at every moment or never.
 #[test]
 fn all_interleavings_of_three_parts_and_two_outputs() {
     const TRIGGERS: [u64; 3] = [0, 2, 4];
@@ -596,7 +606,8 @@ fn walk(given: &[(Fate, u64); 3], fault: u64, triggers: &[u64; 3], delays: &[u64
     }
     for (i, (fate, after)) in given.iter().enumerate() {
         let verdict = match fate {
-            // A verdict at the very moment of the first gate still counts: commands are taken before edges.
+            // A verdict at the very moment of the first gate still counts: commands are taken
+            // before edges.
             Fate::Calls(mask) if *after <= delays[0] => *mask,
             _ => late,
         };

@@ -120,7 +120,8 @@ pub trait Output: Send {
     /// Brings the line to `state`; on return it is there. Allocates nothing.
     fn apply(&mut self, state: State) -> Result<(), WriteError>;
 
-    /// A second way to the same line, for a thread that makes it safe while a write to another line does not come back.
+    /// A second way to the same line, for a thread that makes it safe while a write to another line
+    /// does not come back.
     fn second(&self) -> Box<dyn Output>;
 }
 
@@ -136,7 +137,8 @@ pub fn open(name: &str, backend: &Backend, polarity: Polarity, first: State) -> 
     }
 }
 
-/// Says whether a line could be had, without taking it: `check` asks while another process may hold it.
+/// Says whether a line could be had, without taking it: `check` asks while another process may hold
+/// it.
 pub fn probe(name: &str, backend: &Backend) -> Result<String, OutputError> {
     let error = |why: String| OutputError { output: name.into(), why };
     match backend {

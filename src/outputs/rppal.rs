@@ -1,13 +1,15 @@
 //! A Raspberry Pi's pins through its GPIO registers, by rppal.
 //!
-//! Knows no other board. A pin keeps its last level when the process dies: see the wiring in src/line/README.md.
+//! Knows no other board. A pin keeps its last level when the process dies: see the wiring in
+//! src/line/README.md.
 
 use super::{Output, Polarity, State, WriteError};
 use rppal::gpio::{Gpio, Level, OutputPin};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(super) struct Rppal {
-    /// Held for one store to a register, which cannot hang; the second way is taken only while the first stands elsewhere.
+    /// Held for one store to a register, which cannot hang; the second way is taken only while the
+    /// first stands elsewhere.
     pin: Arc<Mutex<OutputPin>>,
     polarity: Polarity,
 }
@@ -34,7 +36,8 @@ impl Rppal {
             Level::High => pin.into_output_high(),
             Level::Low => pin.into_output_low(),
         };
-        // The supervisor brings lines to their safe state; letting go must not float a pin that holds a gate.
+        // The supervisor brings lines to their safe state; letting go must not float a pin that
+        // holds a gate.
         pin.set_reset_on_drop(false);
         Ok(Self { pin: Arc::new(Mutex::new(pin)), polarity })
     }

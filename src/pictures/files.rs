@@ -60,8 +60,9 @@ impl Listing {
     }
 }
 
-/// The pictures at `path`: itself if it is a file, whatever its name, else those below it. Links to folders are followed, each
-/// folder once. Only a path that is not there, or a first folder that cannot be listed, is an error.
+/// The pictures at `path`: itself if it is a file, whatever its name, else those below it. Links to
+/// folders are followed, each folder once. Only a path that is not there, or a first folder that
+/// cannot be listed, is an error.
 pub fn list(path: &Path) -> std::io::Result<Listing> {
     let mut listing = Listing::default();
     if !std::fs::metadata(path)?.is_dir() {

@@ -1,8 +1,10 @@
-//! Decodes pictures (JPEG, PNG, BMP, WebP) to RGB8: whole ones only, and none that takes more memory than it may.
+//! Decodes pictures (JPEG, PNG, BMP, WebP) to RGB8: whole ones only, and none that takes more
+//! memory than it may.
 //!
-//! The same for files, cameras that send JPEG, and the tools. Size and memory are judged from the header, before anything is
-//! allocated; wholeness ([`jpeg`], [`png`], [`webp`]) before a picture is given, because decoders fill what is missing and call it one.
-//! EXIF orientation is applied. Nothing is resized, cropped or normalised: that is preprocessing's.
+//! The same for files, cameras that send JPEG, and the tools. Size and memory are judged from the
+//! header, before anything is allocated; wholeness ([`jpeg`], [`png`], [`webp`]) before a picture
+//! is given, because decoders fill what is missing and call it one. EXIF orientation is applied.
+//! Nothing is resized, cropped or normalised: that is preprocessing's.
 
 mod files;
 mod jpeg;
@@ -23,7 +25,8 @@ use std::path::Path;
 pub struct Budget(pub u64);
 
 impl Budget {
-    /// Fits a board of 512 MB beside a model and the frames in flight: 12 megapixels of any kind, 33 of plain JPEG.
+    /// Fits a board of 512 MB beside a model and the frames in flight: 12 megapixels of any kind,
+    /// 33 of plain JPEG.
     pub const DEVICE: Self = Self::megabytes(96);
     /// For the machine that trains.
     pub const HOST: Self = Self::megabytes(1024);
@@ -110,13 +113,15 @@ impl Picture {
         Layout::packed(PixelFormat::Rgb8, Colour::default(), self.width, self.height)
     }
 
-    /// Decodes a file's bytes. The kind is told from the bytes, not the name. Transparency is laid over grey 128.
+    /// Decodes a file's bytes. The kind is told from the bytes, not the name. Transparency is laid
+    /// over grey 128.
     pub fn decode(bytes: &[u8], budget: Budget) -> Result<Self, PictureError> {
         if bytes.starts_with(&[0xff, 0xd8, 0xff]) { decode_jpeg(bytes, budget, true) } else { decode_other(bytes, budget) }
     }
 
-    /// Decodes one frame of motion JPEG, which must be as large as the camera was set to. It is taken as it lies: a camera that
-    /// writes an orientation beside it would change the size that was agreed.
+    /// Decodes one frame of motion JPEG, which must be as large as the camera was set to. It is
+    /// taken as it lies: a camera that writes an orientation beside it would change the size that
+    /// was agreed.
     pub fn decode_frame(bytes: &[u8], expected: [u32; 2], budget: Budget) -> Result<Self, PictureError> {
         let header = jpeg::header(bytes).map_err(PictureError::Damaged)?;
         let found = [header.width, header.height];

@@ -1,6 +1,8 @@
-//! What a PNG's header states, and whether the file is whole: all chunks up to the end chunk, each with its checksum.
+//! What a PNG's header states, and whether the file is whole: all chunks up to the end chunk, each
+//! with its checksum.
 //!
-//! Decoders stop when they have all pixels and never see what follows. Format: the PNG specification, third edition.
+//! Decoders stop when they have all pixels and never see what follows. Format: the PNG
+//! specification, third edition.
 
 const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
@@ -27,7 +29,8 @@ pub(super) fn whole(bytes: &[u8]) -> Result<(), String> {
 
 /// Columns and rows that the header chunk states, if the file begins with one.
 ///
-/// Asked before a decoder: where an address has 32 bits, that refuses the largest sizes without saying what they are.
+/// Asked before a decoder: where an address has 32 bits, that refuses the largest sizes without
+/// saying what they are.
 pub(super) fn stated_size(bytes: &[u8]) -> Option<[u32; 2]> {
     let header = bytes.strip_prefix(&SIGNATURE)?.get(4..16)?.strip_prefix(b"IHDR")?;
     let (width, height) = header.split_first_chunk::<4>()?;

@@ -7,7 +7,8 @@ fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pictures")
 }
 
-/// The pictures of tests/data/make_pictures.py: name, bytes, and what the reference decoder makes of them.
+/// The pictures of tests/data/make_pictures.py: name, bytes, and what the reference decoder makes
+/// of them.
 fn variants() -> Vec<(String, Vec<u8>, Picture)> {
     let reference = std::fs::read(folder().join("reference.rgb")).unwrap();
     let mut rest = reference.as_slice();
@@ -66,7 +67,8 @@ fn frame(jpeg: &[u8], like: &[u8]) -> Result<Picture, PictureError> {
     Picture::decode_frame(jpeg, size_of(like), Budget::DEVICE)
 }
 
-/// The decoder that was used before rounded colours and chroma in its own way: up to 3 levels from what others had trained on.
+/// The decoder that was used before rounded colours and chroma in its own way: up to 3 levels from
+/// what others had trained on.
 #[test]
 fn pictures_in_71_forms_are_those_of_the_reference_decoder() {
     let all = variants();
@@ -119,8 +121,8 @@ fn a_png_with_a_changed_byte_is_refused() {
     }
 }
 
-/// Bytes lost, zeroed or overwritten inside the scans. JPEG has no checksum, so a hole that happens to hold valid codes for
-/// exactly as many blocks cannot be told from a picture; it is rare.
+/// Bytes lost, zeroed or overwritten inside the scans. JPEG has no checksum, so a hole that happens
+/// to hold valid codes for exactly as many blocks cannot be told from a picture; it is rare.
 #[test]
 fn jpegs_with_holes_are_refused() {
     let (seed, count) = cases(100);
@@ -153,8 +155,8 @@ fn jpegs_with_holes_are_refused() {
     assert!(missed * 200 <= all, "{missed} of {all} holes look like pictures");
 }
 
-/// What libjpeg and FFmpeg take for the same picture: no tables, fill bytes before markers, bytes before the start and behind
-/// the end.
+/// What libjpeg and FFmpeg take for the same picture: no tables, fill bytes before markers, bytes
+/// before the start and behind the end.
 #[test]
 fn frames_of_motion_jpeg_may_lack_tables_and_be_padded() {
     let expected = Picture::decode(WHOLE, Budget::DEVICE).unwrap();
@@ -214,7 +216,8 @@ fn the_end_marker_of_a_thumbnail_is_not_the_pictures() {
     assert!(frame(&with_thumbnail[..with_thumbnail.len() * 3 / 4], WHOLE).is_err());
 }
 
-/// A frame whose camera wrote "turn me" was turned, and then had another size than was agreed: every frame was refused.
+/// A frame whose camera wrote "turn me" was turned, and then had another size than was agreed:
+/// every frame was refused.
 #[test]
 fn a_frame_of_motion_jpeg_is_taken_as_it_lies() {
     let turned = std::fs::read(folder().join("exif6.jpg")).unwrap();
@@ -235,7 +238,8 @@ fn a_frame_of_another_size_is_refused_before_it_is_decoded() {
     assert!(matches!(error, PictureError::OtherSize { found: [8192, 8192], .. }), "{error}");
 }
 
-/// Each kind states its size in the header, and is refused by it: none of these files holds any pixels.
+/// Each kind states its size in the header, and is refused by it: none of these files holds any
+/// pixels.
 #[test]
 fn what_takes_too_much_memory_is_refused_by_its_header() {
     let png = |kind: u8, bits: u8, side: u32| {
@@ -269,8 +273,8 @@ fn what_takes_too_much_memory_is_refused_by_its_header() {
     assert!(Picture::decode(WHOLE, Budget::megabytes(1)).is_ok());
 }
 
-/// The decoder took memory for the planes that the image's own header states, before it compared that with the canvas, and 16 MB
-/// for a partition that a few bytes stated.
+/// The decoder took memory for the planes that the image's own header states, before it compared
+/// that with the canvas, and 16 MB for a partition that a few bytes stated.
 #[test]
 fn a_webp_that_states_more_than_it_holds_is_refused() {
     let webp = |name: &str| std::fs::read(folder().join(name)).unwrap();
@@ -319,7 +323,8 @@ fn only_regular_files_are_read() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// A tag's folder that was a link vanished, a link to itself was a danger, and one folder without permission refused all.
+/// A tag's folder that was a link vanished, a link to itself was a danger, and one folder without
+/// permission refused all.
 #[test]
 fn one_walk_follows_links_once_and_says_what_it_left_out() {
     use std::os::unix::fs::symlink;

@@ -1,7 +1,9 @@
-//! What a WebP states of itself: whether it is whole, how large its image is, and what decoding that takes.
+//! What a WebP states of itself: whether it is whole, how large its image is, and what decoding
+//! that takes.
 //!
-//! The decoder reads the size in one place and allocates by another: the image's own header is not compared with the canvas
-//! before its planes are there. So each chunk's header is read here first. Format: RFC 9649.
+//! The decoder reads the size in one place and allocates by another: the image's own header is not
+//! compared with the canvas before its planes are there. So each chunk's header is read here first.
+//! Format: RFC 9649.
 
 /// What the headers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +14,8 @@ pub(super) struct Stated {
     pub(super) beside: u64,
 }
 
-/// Reads all chunk headers and computes no pixel. Refused: a file that ends before the length it states, one whose image is not
-/// as large as its canvas, and an animation.
+/// Reads all chunk headers and computes no pixel. Refused: a file that ends before the length it
+/// states, one whose image is not as large as its canvas, and an animation.
 pub(super) fn stated(bytes: &[u8]) -> Result<Stated, String> {
     let length = bytes.get(4..8).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes) as usize + 8;
     if length > bytes.len() {
@@ -58,8 +60,8 @@ fn extended(content: &[u8]) -> Option<[u32; 2]> {
     Some([sides[0], sides[1]].map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]) + 1))
 }
 
-/// The size that a key frame of VP8 states. Refused if its partitions are larger than itself: the decoder takes the memory for
-/// each before it reads it. Format: RFC 6386, 9.1 to 9.5.
+/// The size that a key frame of VP8 states. Refused if its partitions are larger than itself: the
+/// decoder takes the memory for each before it reads it. Format: RFC 6386, 9.1 to 9.5.
 fn lossy(content: &[u8]) -> Result<[u32; 2], String> {
     let cut = || "its image ends inside its header".to_string();
     let (tag, rest) = content.split_first_chunk::<3>().ok_or_else(cut)?;
@@ -75,7 +77,8 @@ fn lossy(content: &[u8]) -> Result<[u32; 2], String> {
     Ok([sides[0], sides[1]].map(|side| u16::from_le_bytes(side) as u32 & 0x3fff))
 }
 
-/// How many partitions hold the coefficients of a key frame: 1, 2, 4 or 8. `first`: its first partition.
+/// How many partitions hold the coefficients of a key frame: 1, 2, 4 or 8. `first`: its first
+/// partition.
 fn partitions(first: &[u8]) -> usize {
     let mut bits = Bits { bytes: first, value: 0, range: 255, shifted: 0 };
     bits.value = bits.byte() << 8 | bits.byte();

@@ -2,9 +2,10 @@
 //!
 //! Does not know colour or frames: an axis maps an interval of a plane's pixels to output pixels.
 //!
-//! Positions are integers in units of `1 / (2 * out * f)` plane pixels, where `f` is how many luma pixels a plane pixel
-//! covers. Output i is centred at `2 * out * start + (2i + 1) * len`, plane pixel j at `(2j + 1) * out * f`. The triangle
-//! reaches one output pixel to each side when shrinking and one plane pixel when enlarging.
+//! Positions are integers in units of `1 / (2 * out * f)` plane pixels, where `f` is how many luma
+//! pixels a plane pixel covers. Output i is centred at `2 * out * start + (2i + 1) * len`, plane
+//! pixel j at `(2j + 1) * out * f`. The triangle reaches one output pixel to each side when
+//! shrinking and one plane pixel when enlarging.
 
 use crate::kernels::blend::{self, SLACK};
 
@@ -24,7 +25,8 @@ pub(super) struct Axis {
 const WEIGHT_BITS: u32 = 14;
 
 impl Axis {
-    /// `start`, `len`: the interval in luma pixels; `factor`: luma pixels a plane pixel; `side`: luma pixels of the frame.
+    /// `start`, `len`: the interval in luma pixels; `factor`: luma pixels a plane pixel; `side`:
+    /// luma pixels of the frame.
     pub(super) fn new(start: u32, len: u32, out: u32, factor: u32, side: u32) -> Self {
         let (start, len, factor) = (start as u64, len as u64, factor as u64);
         let first = start / factor;
@@ -42,13 +44,15 @@ impl Axis {
         self.first as usize..self.end as usize
     }
 
-    /// Weights of an output pixel: the most plane pixels that one reads, filled up with zeros to 4 or to whole eights.
+    /// Weights of an output pixel: the most plane pixels that one reads, filled up with zeros to 4
+    /// or to whole eights.
     fn weights_len(&self) -> usize {
         let most = (2 * self.reach()).div_ceil(2 * self.out * self.factor) as usize + 1;
         if most <= 4 { 4 } else { most.next_multiple_of(SLACK) }
     }
 
-    /// Entries of this axis in the table of taps: per output the first pixel, the count, the weights.
+    /// Entries of this axis in the table of taps: per output the first pixel, the count, the
+    /// weights.
     pub(super) fn taps_len(&self) -> usize {
         self.out as usize * (2 + self.weights_len())
     }
@@ -76,7 +80,8 @@ impl Axis {
                     largest = slot;
                 }
             }
-            // Rounding leaves a few units over; the largest weight takes them, so that flat grey stays flat grey.
+            // Rounding leaves a few units over; the largest weight takes them, so that flat grey
+            // stays flat grey.
             weights[largest] = (weights[largest] as i32 + (1 << WEIGHT_BITS) - given) as u16;
         }
     }
@@ -103,7 +108,8 @@ impl<'a> Taps<'a> {
 
 /// Blends the rows that output row `row` reads into `line`, with 8 fractional bits.
 ///
-/// `plane`: from the first byte wanted of its first row on; `line`: one entry a byte wanted of a row.
+/// `plane`: from the first byte wanted of its first row on; `line`: one entry a byte wanted of a
+/// row.
 pub(super) fn blend_rows(plane: &[u8], stride: usize, taps: &Taps<'_>, row: usize, line: &mut [u16]) {
     let (first, weights) = taps.get(row);
     blend::rows(&plane[first * stride..], stride, weights, line);

@@ -2,7 +2,8 @@
 //!
 //! Does not resize and does not guess: matrix and range are stated by the source.
 //!
-//! Coefficients are those of ITU-R BT.601-7 and BT.709-6 (Kr, Kb = 0.299, 0.114 and 0.2126, 0.0722), times 2^14.
+//! Coefficients are those of ITU-R BT.601-7 and BT.709-6 (Kr, Kb = 0.299, 0.114 and 0.2126,
+//! 0.0722), times 2^14.
 
 use crate::frame::{Colour, Matrix, Range};
 

@@ -1,11 +1,14 @@
-//! A frame becomes a model's picture and then its int8 tensor: integers only, the same bits everywhere.
+//! A frame becomes a model's picture and then its int8 tensor: integers only, the same bits
+//! everywhere.
 //!
 //! Does not know where frames come from, which engine runs or how a model is trained.
 //!
-//! Stage A: region of interest -> fit -> antialiased triangle resize -> RGB8 at model size. Stage B: one table a channel.
-//! Planes are resized in the source's own colour space and converted afterwards, at model size.
+//! Stage A: region of interest -> fit -> antialiased triangle resize -> RGB8 at model size. Stage
+//! B: one table a channel. Planes are resized in the source's own colour space and converted
+//! afterwards, at model size.
 //!
-//! No heap: [`Plan::new`] fills a caller's table of taps for one geometry, [`Plan::run`] uses it for each frame.
+//! No heap: [`Plan::new`] fills a caller's table of taps for one geometry, [`Plan::run`] uses it
+//! for each frame.
 
 mod axis;
 mod colour;
@@ -109,7 +112,8 @@ impl Plan {
 
     /// Length of the scratch that frames of this plan need.
     pub fn scratch_len(&self) -> usize {
-        // A blended row as it lies in the frame, the same channel by channel, and three rows of the picture.
+        // A blended row as it lies in the frame, the same channel by channel, and three rows of the
+        // picture.
         2 * self.layout.stride as usize + 5 * SLACK + 3 * self.target.width as usize
     }
 
@@ -138,7 +142,8 @@ impl Plan {
             return Err(PlanError::Target);
         }
         let mut inner = [0, 0, out_w, out_h];
-        // Aspect ratios are compared as products: roi is wider than the target if roi.w / roi.h > out_w / out_h.
+        // Aspect ratios are compared as products: roi is wider than the target if roi.w / roi.h >
+        // out_w / out_h.
         let wider = roi.width as u64 * out_h as u64 > roi.height as u64 * out_w as u64;
         match target.fit {
             Fit::Stretch => {}
@@ -181,8 +186,8 @@ impl Plan {
 
     /// Stage A: writes the model's picture into `rgb`, `[height, width, 3]`.
     ///
-    /// `taps`: as filled by [`Plan::new`]. `scratch`: of [`Plan::scratch_len`]. Panics if a length is off or the frame has another
-    /// layout than the plan.
+    /// `taps`: as filled by [`Plan::new`]. `scratch`: of [`Plan::scratch_len`]. Panics if a length
+    /// is off or the frame has another layout than the plan.
     pub fn run(&self, frame: &FrameView<'_>, taps: &[u16], scratch: &mut [u16], rgb: &mut [u8]) {
         assert_eq!(frame.layout(), self.layout, "the plan was made for another layout");
         let (out_w, out_h) = (self.target.width as usize, self.target.height as usize);
@@ -262,7 +267,8 @@ impl Plan {
     }
 }
 
-/// Splits a row of `N` interleaved channels; each comes with the slack that [`axis::blend_columns`] may read.
+/// Splits a row of `N` interleaved channels; each comes with the slack that [`axis::blend_columns`]
+/// may read.
 fn split_pixels<'a, const N: usize>(line: &[u16], split: &'a mut [u16]) -> [&'a [u16]; N] {
     let pixels = line.as_chunks::<N>().0;
     let mut channels = split.chunks_exact_mut(pixels.len() + SLACK);
@@ -284,7 +290,8 @@ fn split_yuyv<'a>(line: &[u16], split: &'a mut [u16]) -> [&'a [u16]; 3] {
 
 /// Stage B: looks each byte of `rgb` up in its channel's table.
 ///
-/// `rgb`, `tensor`: `[height, width, 3]`. `tables`: `[3][256]`, i8 in two's complement. Panics if a length is off.
+/// `rgb`, `tensor`: `[height, width, 3]`. `tables`: `[3][256]`, i8 in two's complement. Panics if a
+/// length is off.
 pub fn quantise(rgb: &[u8], tables: &[u8], tensor: &mut [i8]) {
     assert_eq!(rgb.len(), tensor.len(), "picture and tensor differ in size");
     let (r, rest) = tables.split_at(256);

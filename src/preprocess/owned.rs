@@ -22,7 +22,8 @@ impl Preprocessor {
         Self { target, plan: None, taps: Vec::new(), scratch: Vec::new(), rgb }
     }
 
-    /// Plans for frames of `layout`, so that the next frame allocates nothing; says why such frames cannot be used.
+    /// Plans for frames of `layout`, so that the next frame allocates nothing; says why such frames
+    /// cannot be used.
     pub fn prepare(&mut self, layout: Layout) -> Result<(), PlanError> {
         if self.plan.is_some_and(|p| p.layout() == layout) {
             return Ok(());

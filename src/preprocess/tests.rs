@@ -91,7 +91,8 @@ fn crop_takes_the_middle_and_roi_moves_it() {
 
 #[test]
 fn known_colours_come_out_of_yuv() {
-    // BT.601 limited: white (235,128,128), red (81,90,240), blue (41,240,110); BT.709 limited red (63,102,240).
+    // BT.601 limited: white (235,128,128), red (81,90,240), blue (41,240,110); BT.709 limited red
+    // (63,102,240).
     let case = |matrix, range, yuv: [u8; 3], rgb: [u8; 3]| {
         let layout = Layout::packed(I422, Colour { matrix, range }, 2, 1);
         let got = picture(layout, target(1, 1, Fit::Stretch), &[yuv[0], yuv[0], yuv[1], yuv[2]]);

@@ -1,9 +1,12 @@
-//! A conveyor with metal parts, drawn in fixed point: the runtime's built-in source and the tools' first dataset.
+//! A conveyor with metal parts, drawn in fixed point: the runtime's built-in source and the tools'
+//! first dataset.
 //!
-//! Knows no model, camera or clock: a shot or a moment in, RGB8 out, the same bits on every CPU. No heap.
+//! Knows no model, camera or clock: a shot or a moment in, RGB8 out, the same bits on every CPU. No
+//! heap.
 //!
-//! Terms: *shot*: one part under one light. *Conditions*: the ranges a shot is drawn from. *Barrier*: the simulated light
-//! barrier that a part's middle crosses when it is near the middle of the picture.
+//! Terms: *shot*: one part under one light. *Conditions*: the ranges a shot is drawn from.
+//! *Barrier*: the simulated light barrier that a part's middle crosses when it is near the middle
+//! of the picture.
 
 mod shape;
 
@@ -16,7 +19,8 @@ use shape::{ONE, cover, sin_cos};
 pub const WIDTH: usize = 320;
 /// Rows of a frame.
 pub const HEIGHT: usize = 240;
-/// Distance between the middles of two parts on the belt, in pixels; larger than a frame, so that one is seen at a time.
+/// Distance between the middles of two parts on the belt, in pixels; larger than a frame, so that
+/// one is seen at a time.
 pub const SPACING: u64 = 400;
 
 /// The ranges that a shot is drawn from, each inclusive.
@@ -37,7 +41,8 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// What models are trained on: 0.8 of all rotations, light within a fifth of normal, blur up to 1.25 pixels.
+    /// What models are trained on: 0.8 of all rotations, light within a fifth of normal, blur up to
+    /// 1.25 pixels.
     pub const TRAINING: Self = Self {
         rotation: (0, 52_428),
         size: (225, 285),
@@ -108,10 +113,12 @@ impl Shot {
     }
 }
 
-/// Sample points of one pixel, in 1/16 pixel at blur radius 1/2: an eight-queens pattern, so that no edge meets two at once.
+/// Sample points of one pixel, in 1/16 pixel at blur radius 1/2: an eight-queens pattern, so that
+/// no edge meets two at once.
 const SAMPLES: [[i32; 2]; 8] = [[-7, -3], [-5, 5], [-3, -7], [-1, 1], [1, -1], [3, 7], [5, -5], [7, 3]];
 
-/// Draws a shot at nominal position. `belt`: how far the belt has moved, in pixels. `rgb`: `[HEIGHT, WIDTH, 3]`.
+/// Draws a shot at nominal position. `belt`: how far the belt has moved, in pixels. `rgb`:
+/// `[HEIGHT, WIDTH, 3]`.
 ///
 /// Panics if `rgb` has another length.
 pub fn render(shot: &Shot, belt: u64, rgb: &mut [u8]) {
@@ -143,7 +150,8 @@ fn render_at(shot: &Shot, middle: i32, belt: u64, rgb: &mut [u8]) {
             let light = shot.light as i32 + slope;
             let bits = noise.next();
             for (c, out) in pixel.iter_mut().enumerate() {
-                // Four bytes added up are near enough to a bell curve; deviation about 0.58 of the amplitude.
+                // Four bytes added up are near enough to a bell curve; deviation about 0.58 of the
+                // amplitude.
                 let n = (0..4).map(|i| (bits >> (16 * c + 4 * i) & 15) as i32).sum::<i32>() - 30;
                 *out = (((base[c] * light) >> 8) + n * shot.noise as i32 / 16).clamp(0, 255) as u8;
             }
@@ -170,7 +178,8 @@ fn part_over(shot: &Shot, base: [i32; 3], d: [i32; 2], spread: i32, unit: i32, (
         let (u, v) = local(x, y);
         if cover(shot.kind, u, v) {
             metal += 1;
-            // Light comes from the upper left whatever the rotation, so the sheen is taken in picture coordinates.
+            // Light comes from the upper left whatever the rotation, so the sheen is taken in
+            // picture coordinates.
             sheen -= (x + y) / 96;
         } else {
             let (u, v) = local(x - 64, y - 64);
@@ -222,7 +231,8 @@ impl Conveyor {
         shot
     }
 
-    /// How far the belt has moved `elapsed` after the start, in pixels. Part 0 starts half a spacing before the barrier.
+    /// How far the belt has moved `elapsed` after the start, in pixels. Part 0 starts half a
+    /// spacing before the barrier.
     pub fn belt(&self, elapsed: Micros) -> u64 {
         (elapsed.0 as u128 * self.speed as u128 / 1_000_000) as u64
     }
@@ -233,13 +243,15 @@ impl Conveyor {
         Micros((distance * 1_000_000).div_ceil(self.speed.max(1) as u128) as u64)
     }
 
-    /// From a part's crossing of the barrier until half of it has left the view, whatever its shift.
+    /// From a part's crossing of the barrier until half of it has left the view, whatever its
+    /// shift.
     pub fn in_view(&self) -> Micros {
         let distance = WIDTH as u64 / 2 - u64::from(self.conditions.shift);
         Micros(distance * 1_000_000 / u64::from(self.speed.max(1)))
     }
 
-    /// The last part that crossed the barrier by `elapsed`, if one did; `start` is the run's first moment.
+    /// The last part that crossed the barrier by `elapsed`, if one did; `start` is the run's first
+    /// moment.
     pub fn last_crossing(&self, start: Instant, elapsed: Micros) -> Option<Crossing> {
         let number = (self.belt(elapsed) + SPACING / 2).checked_div(SPACING)?.checked_sub(1)?;
         Some(Crossing { at: start.plus(self.crossing(number)), number, kind: self.part(number).kind })
@@ -297,7 +309,8 @@ mod tests {
         }
     }
 
-    /// At the end of its view a part's middle is at the left border or beyond it, and before the next part is drawn.
+    /// At the end of its view a part's middle is at the left border or beyond it, and before the
+    /// next part is drawn.
     #[test]
     fn a_part_leaves_the_view_as_stated() {
         for speed in [1, 200, 600, 3000] {

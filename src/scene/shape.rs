@@ -102,7 +102,8 @@ fn gear(x: i32, y: i32) -> bool {
     (a <= tip && b <= half) || (along <= tip && across <= half)
 }
 
-/// Sine and cosine in Q14 of an angle in 1/65536 turns; a fifth-degree polynomial, error below 2^-12.
+/// Sine and cosine in Q14 of an angle in 1/65536 turns; a fifth-degree polynomial, error below
+/// 2^-12.
 pub(super) fn sin_cos(angle: u16) -> (i32, i32) {
     (sin(angle), sin(angle.wrapping_add(16_384)))
 }

@@ -55,7 +55,8 @@ fn policy(t: &mut Table<'_>, trigger: &TriggerTable, gated: bool) -> Policy {
     if trigger.kind != TriggerKind::EveryFrame && n != part.frames {
         t.problem("n", format!("n = {n}, but a part has [trigger] frames = {}; make them equal", part.frames));
     }
-    // In gate mode a part's age is bounded by its deadline; the default must not be shorter than a gate may be away.
+    // In gate mode a part's age is bounded by its deadline; the default must not be shorter than a
+    // gate may be away.
     let stale = if gated { TEN_MINUTES_MS } else { 1000 };
     Policy {
         combine,
@@ -69,7 +70,8 @@ fn policy(t: &mut Table<'_>, trigger: &TriggerTable, gated: bool) -> Policy {
     }
 }
 
-/// The lists `accept`, `reject` and `review`: each tag that they name gets that action instead of its role's.
+/// The lists `accept`, `reject` and `review`: each tag that they name gets that action instead of
+/// its role's.
 fn actions(t: &mut Table<'_>, names: &Names<'_>, tags: &mut [TagPolicy]) {
     let mut listed = TagSet::EMPTY;
     for action in Action::ALL {
@@ -126,7 +128,8 @@ fn thresholds(root: &mut Table<'_>, names: &Names<'_>, tags: &mut [TagPolicy]) {
     }
 }
 
-/// One tag's `threshold` and `review_low`; a band that the table does not state ends at the threshold that it does.
+/// One tag's `threshold` and `review_low`; a band that the table does not state ends at the
+/// threshold that it does.
 pub(super) fn rule(t: &mut Table<'_>, rule: &mut TagRule) {
     if t.has("threshold") {
         rule.threshold = score(t.real("threshold", 0.5, 0.0..=1.0));

@@ -1,5 +1,5 @@
-//! [trigger], [encoder], [acknowledge] and [confirm]: what opens a part, where the belt is, the button, and what is seen
-//! behind the gate.
+//! [trigger], [encoder], [acknowledge] and [confirm]: what opens a part, where the belt is, the
+//! button, and what is seen behind the gate.
 
 use super::reader::Table;
 use super::values::{DAY_MS, TEN_MINUTES_MS, roi, travel};

@@ -87,8 +87,9 @@ fn safe_line(name: String, t: &mut Table<'_>) -> SafeLine {
     }
 }
 
-/// The outputs that `text` states, and what is wrong with their own tables. Whatever else is wrong with the file, an output
-/// whose table can be read is among them: where the file is no TOML, each table is read by itself.
+/// The outputs that `text` states, and what is wrong with their own tables. Whatever else is wrong
+/// with the file, an output whose table can be read is among them: where the file is no TOML, each
+/// table is read by itself.
 pub fn safe_lines(text: &str, name: &str) -> (Vec<SafeLine>, Vec<String>) {
     let (mut lines, mut problems) = (Vec::new(), Vec::new());
     match reader::parse(text, name) {
@@ -153,7 +154,8 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    /// The window of a pulse for which none is stated: its width, or half of the least spacing where that is less.
+    /// The window of a pulse for which none is stated: its width, or half of the least spacing
+    /// where that is less.
     fn window(self, width: Millis) -> Micros {
         let half = match self.min_spacing {
             Travel::Time(Micros(spacing)) if spacing > 0 => spacing / 2,

@@ -1,4 +1,5 @@
-//! device.toml: what a site decides. Parsed once into a type that cannot be wrong; every problem is reported at once.
+//! device.toml: what a site decides. Parsed once into a type that cannot be wrong; every problem is
+//! reported at once.
 //!
 //! Opens nothing. `device.toml` beside this file is the specification: every key, with its default.
 
@@ -91,7 +92,8 @@ pub enum Mode {
     Level,
     /// Active for so long.
     Pulse(Millis),
-    /// Active from the first verdict that calls for it until acknowledged, the run's end or a safe line.
+    /// Active from the first verdict that calls for it until acknowledged, the run's end or a safe
+    /// line.
     Latched,
 }
 
@@ -194,7 +196,8 @@ pub struct Settings {
     pub inputs: Vec<TriggerSpec>,
     /// Least distance of parts.
     pub spacing: Spacing,
-    /// Longest time from exposure to arrival, for sources that know only a frame's arrival; none if nobody states it.
+    /// Longest time from exposure to arrival, for sources that know only a frame's arrival; none if
+    /// nobody states it.
     pub max_latency: Option<Micros>,
     /// Frames and deadline of a part.
     pub part: PartRules,
@@ -202,7 +205,8 @@ pub struct Settings {
     pub has_deadline: bool,
     /// Combination of frames.
     pub policy: Policy,
-    /// Threshold, review band, action and preference of every tag: the bundle's, and over them the site's own.
+    /// Threshold, review band, action and preference of every tag: the bundle's, and over them the
+    /// site's own.
     pub tags: Vec<TagPolicy>,
     /// Output lines.
     pub outputs: Vec<OutputSettings>,
@@ -244,7 +248,8 @@ impl std::fmt::Display for SettingsError {
 
 impl std::error::Error for SettingsError {}
 
-/// What a file says as far as it can be read: whatever else can be looked at, a defect in one table does not hide one elsewhere.
+/// What a file says as far as it can be read: whatever else can be looked at, a defect in one table
+/// does not hide one elsewhere.
 #[derive(Clone, Debug)]
 pub struct Draft {
     /// What it says; a value that is wrong is its key's default.
@@ -289,8 +294,8 @@ impl Settings {
         if draft.problems.is_empty() { Ok(draft.settings) } else { Err(SettingsError(draft.problems)) }
     }
 
-    /// The same of a file that may have problems: what it says as far as it can be read, and what is wrong with it. Refuses text
-    /// that is no TOML.
+    /// The same of a file that may have problems: what it says as far as it can be read, and what
+    /// is wrong with it. Refuses text that is no TOML.
     pub fn draft(text: &str, name: &str, model: ModelTags<'_>) -> Result<Draft, SettingsError> {
         let parsed = reader::parse(text, name)?;
         let mut root = Table::root(&parsed, text, name);
@@ -313,7 +318,8 @@ impl Settings {
         Routing::new(task, late, &self.outputs.iter().map(calls).collect::<Vec<_>>())
     }
 
-    /// What the station goes by, for a model of this task. `parts`: the number after which it is over; 0 for no limit.
+    /// What the station goes by, for a model of this task. `parts`: the number after which it is
+    /// over; 0 for no limit.
     pub fn station(&self, task: Task, parts: u64) -> StationRules<'_> {
         StationRules {
             tags: &self.tags,
@@ -328,8 +334,8 @@ impl Settings {
         }
     }
 
-    /// The text of a file with every key that stands under an old name renamed; comments and layout stay as they are.
-    /// `renamed`: of the same text.
+    /// The text of a file with every key that stands under an old name renamed; comments and layout
+    /// stay as they are. `renamed`: of the same text.
     pub fn migrate(text: &str, renamed: &[Rename]) -> String {
         let mut new = String::with_capacity(text.len());
         let mut done = 0;
@@ -341,13 +347,14 @@ impl Settings {
         new + &text[done..]
     }
 
-    /// Whether a frame is only of use if it is known when it was exposed: outputs follow parts, and what tells of a part is not
-    /// seen in frames.
+    /// Whether a frame is only of use if it is known when it was exposed: outputs follow parts, and
+    /// what tells of a part is not seen in frames.
     pub fn needs_time(&self) -> bool {
         self.mode != LineMode::State && !self.trigger.is_seen_in_frames()
     }
 
-    /// Whether the source can give what trigger and mode need: a light barrier, and a time at which a frame was exposed.
+    /// Whether the source can give what trigger and mode need: a light barrier, and a time at which
+    /// a frame was exposed.
     pub fn check_source(&self, has_barrier: bool, timed_by: TimedBy) -> Result<(), String> {
         if self.trigger == TriggerKind::Barrier && !has_barrier {
             return Err(format!("source \"{}\" has no light barrier; choose another [trigger] kind", self.source));
@@ -371,7 +378,8 @@ impl Settings {
         }
     }
 
-    /// The shortest time from a trigger to a gate that a verdict moves; none where no such gate is a time away.
+    /// The shortest time from a trigger to a gate that a verdict moves; none where no such gate is
+    /// a time away.
     pub fn first_gate(&self) -> Option<Micros> {
         let gates = self.outputs.iter().filter_map(|o| o.gate_line()).filter(|g| g.by == CalledBy::Verdict);
         let delays = gates.filter_map(|g| match g.delay {

@@ -1,7 +1,9 @@
-//! `overrides.toml`: thresholds and bands that people set while the line ran, on top of device.toml.
+//! `overrides.toml`: thresholds and bands that people set while the line ran, on top of
+//! device.toml.
 //!
-//! The file names the bundle that it is for. For another one it says nothing: thresholds are of a model. A file that cannot be read
-//! is refused rather than passed over, because the line would sort by other thresholds than somebody has set.
+//! The file names the bundle that it is for. For another one it says nothing: thresholds are of a
+//! model. A file that cannot be read is refused rather than passed over, because the line would
+//! sort by other thresholds than somebody has set.
 
 use super::names::Names;
 use super::reader::{self, Table};
@@ -49,7 +51,8 @@ impl std::fmt::Display for Overridden {
 }
 
 impl Overrides {
-    /// Reads a file's text. `None`: it is for another bundle. `settings`: whose rules a stated band or threshold stands beside.
+    /// Reads a file's text. `None`: it is for another bundle. `settings`: whose rules a stated band
+    /// or threshold stands beside.
     fn parse(
         text: &str,
         name: &str,

@@ -84,7 +84,8 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         if !settings.outputs.iter().any(|o| matches!(o.drive, Drive::Calls(_))) {
             line.problem("mode", "\"gate\", but no output has a gate; add an [outputs.NAME] with `on`".into());
         }
-        // A verdict that comes after the first gate is of no use, so a part is not waited for any longer.
+        // A verdict that comes after the first gate is of no use, so a part is not waited for any
+        // longer.
         if !trigger.has_deadline {
             settings.part.deadline = default_deadline(&settings.outputs).unwrap_or(settings.part.deadline);
         }
@@ -93,7 +94,8 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
 }
 
 /// The way to the first gate that a verdict moves, in whole milliseconds; in counts where such a
-/// gate's delay is, so that a belt that stands still costs no part its frames. `None` without a gate.
+/// gate's delay is, so that a belt that stands still costs no part its frames. `None` without a
+/// gate.
 fn default_deadline(outputs: &[OutputSettings]) -> Option<Travel> {
     let delays = || outputs.iter().filter_map(|o| o.gate_line()).filter(|g| g.by == CalledBy::Verdict).map(|g| g.delay);
     let counts = delays().filter_map(|d| if let Travel::Counts(n) = d { Some(n) } else { None }).min();

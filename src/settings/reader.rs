@@ -80,7 +80,8 @@ impl<'t> Table<'t> {
         Self { shared, table: Some(table), path: String::new(), at: 0, known: BTreeSet::new(), open: false }
     }
 
-    /// All problems in the order of their places, each once, after every table said which keys it knows.
+    /// All problems in the order of their places, each once, after every table said which keys it
+    /// knows.
     pub(super) fn finish(self) -> Outcome {
         let shared = self.shared.clone();
         drop(self);

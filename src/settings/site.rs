@@ -1,5 +1,5 @@
-//! What other machines of a site may see and ask: [page], [predict], [metrics], [modbus], and [state], the folder that they may
-//! write to. A table without `listen` listens nowhere.
+//! What other machines of a site may see and ask: [page], [predict], [metrics], [modbus], and
+//! [state], the folder that they may write to. A table without `listen` listens nowhere.
 
 use super::LineMode;
 use super::reader::Table;
@@ -14,7 +14,8 @@ pub struct Listening {
     pub table: &'static str,
     /// Address and port.
     pub at: SocketAddr,
-    /// Hashes of the keys; none opens it to everybody who can reach it, which is this machine alone.
+    /// Hashes of the keys; none opens it to everybody who can reach it, which is this machine
+    /// alone.
     pub keys: Keys,
     /// Names, besides addresses and `localhost`, that clients without a key may know it by.
     pub hosts: Vec<String>,

@@ -196,7 +196,8 @@ fn a_confirmation_names_an_output_with_pulses_and_an_input_of_its_own_or_words()
     assert_eq!(parse("").unwrap().confirm, None);
 }
 
-/// Without a deadline a part was judged by whatever came until its gate, also when it had left the view.
+/// Without a deadline a part was judged by whatever came until its gate, also when it had left the
+/// view.
 #[test]
 fn a_view_that_nobody_states_or_that_is_too_short_for_the_frames_is_warned_of() {
     let ms = |n: u64| Micros(n * 1000);
@@ -223,7 +224,8 @@ fn a_view_that_nobody_states_or_that_is_too_short_for_the_frames_is_warned_of() 
     assert_eq!(warned(&gate("kind = \"period\""), 33, Some(ms(1)), true), [], "its parts are not those of the belt");
 }
 
-/// A key that was missing brought messages about what rests on it, and a strange one was likened to any short word.
+/// A key that was missing brought messages about what rests on it, and a strange one was likened to
+/// any short word.
 #[test]
 fn one_missing_or_strange_key_is_one_problem_that_says_what_to_do() {
     let gate = "[line]\nmode = \"gate\"\n[outputs.gate]\nmode = \"pulse\"\ndelay_ms = 900\non = [\"reject\"]\n";
@@ -256,7 +258,8 @@ fn one_missing_or_strange_key_is_one_problem_that_says_what_to_do() {
     assert!(problems.len() == 4 && problems.iter().all(|p| p.ends_with(": is missing")), "{problems:?}");
 }
 
-/// Parts between trigger and gate when the program starts or the line went safe pass the gate, and nobody was told.
+/// Parts between trigger and gate when the program starts or the line went safe pass the gate, and
+/// nobody was told.
 #[test]
 fn a_reject_pulse_that_nothing_guards_is_reported_on_real_pins_only() {
     let text = |backend: &str, rest: &str| {
@@ -392,7 +395,8 @@ fn a_renamed_key_is_read_told_and_rewritten_with_its_comments() {
     assert!(both[0].contains("old name of max_faults_in_a_row"), "{both:?}");
 }
 
-/// `tagpin safe` refused to act because of a damaged bundle, another model's tags or a typo elsewhere.
+/// `tagpin safe` refused to act because of a damaged bundle, another model's tags or a typo
+/// elsewhere.
 #[test]
 fn the_lines_safe_states_are_read_whatever_is_wrong_with_the_rest() {
     let outputs = "[outputs.gate]\nactive = \"low\"\non = [\"tag:no_such\"]\n[outputs.lamp]\nsafe = \"active\"\n";

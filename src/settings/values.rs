@@ -1,4 +1,5 @@
-//! Values that several tables state alike: regions of the frame, ways in time or in encoder counts, and longest times.
+//! Values that several tables state alike: regions of the frame, ways in time or in encoder counts,
+//! and longest times.
 
 use super::reader::Table;
 use crate::line::Travel;

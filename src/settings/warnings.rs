@@ -1,4 +1,5 @@
-//! What settings say that cannot have been meant: they run, but an output waits for what nothing gives.
+//! What settings say that cannot have been meant: they run, but an output waits for what nothing
+//! gives.
 
 use super::{Drive, LineMode, Mode, OutputSettings, Settings, TriggerKind};
 use crate::decide::{Action, Combine, Policy};
@@ -131,7 +132,8 @@ fn is_pin(output: &OutputSettings) -> bool {
 }
 
 impl Settings {
-    /// The farthest reject pulse on a real pin that lets parts pass when the line is safe, if nothing tells the belt.
+    /// The farthest reject pulse on a real pin that lets parts pass when the line is safe, if
+    /// nothing tells the belt.
     pub fn unguarded(&self) -> Option<Unguarded> {
         let guards = |o: &OutputSettings| matches!(o.drive, Drive::Ready | Drive::Fault | Drive::Heartbeat(_));
         if self.mode == LineMode::State || self.outputs.iter().any(|o| guards(o) && is_pin(o)) {
@@ -149,7 +151,8 @@ impl Settings {
         Some(Unguarded { output: farthest.name.clone(), way: farthest.delay })
     }
 
-    /// What the outputs wait for in vain, and what has no effect. `has_distance`: whether the bundle can tell foreign parts.
+    /// What the outputs wait for in vain, and what has no effect. `has_distance`: whether the
+    /// bundle can tell foreign parts.
     pub fn warnings(&self, has_distance: bool) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for output in &self.outputs {
@@ -179,8 +182,9 @@ impl Settings {
         warnings
     }
 
-    /// What may be meant otherwise beside the source. `interval`: from one frame to the next, 0 where unknown. `in_view`: how long
-    /// a part is seen after its trigger, where the source knows it. `is_drawn`: it draws its images or reads them from files.
+    /// What may be meant otherwise beside the source. `interval`: from one frame to the next, 0
+    /// where unknown. `in_view`: how long a part is seen after its trigger, where the source knows
+    /// it. `is_drawn`: it draws its images or reads them from files.
     pub fn warnings_of_view(&self, interval: Micros, in_view: Option<Micros>, is_drawn: bool) -> Vec<Warning> {
         if self.mode == LineMode::State {
             return Vec::new();
@@ -190,7 +194,8 @@ impl Settings {
         if may_have_left && !self.has_deadline && in_view.is_none() && !is_drawn {
             return vec![Warning::ViewNotStated { way: self.part.deadline }];
         }
-        // Frames come at any moment within their interval, and half of the time in view a part is whole.
+        // Frames come at any moment within their interval, and half of the time in view a part is
+        // whole.
         let needed = Micros(interval.0 * u64::from(self.part.frames) * 2);
         let at_barrier = in_view.filter(|_| self.trigger == TriggerKind::Barrier);
         at_barrier
@@ -200,8 +205,9 @@ impl Settings {
             .collect()
     }
 
-    /// Whether an output on `action` is reached as its name says: a reject by some tag, whatever else throws parts out; the
-    /// other two by a tag, a band, or what the site does with parts that no tag names.
+    /// Whether an output on `action` is reached as its name says: a reject by some tag, whatever
+    /// else throws parts out; the other two by a tag, a band, or what the site does with parts that
+    /// no tag names.
     fn gives(&self, action: Action, calls: &Calls, has_distance: bool) -> bool {
         let by_tag = self.tags.iter().any(|t| t.action == action);
         let by_band = action == Action::Review && self.tags.iter().any(|t| t.rule.review_low < t.rule.threshold);

@@ -1,7 +1,7 @@
 //! Settings drawn by seed from what device.toml can say of a gate, for the simulated line.
 //!
-//! Each number is drawn from one of three thirds of its range, each word from its list, so that [`VALUES`] says what there is
-//! to try and a long run can say that it tried all of it.
+//! Each number is drawn from one of three thirds of its range, each word from its list, so that
+//! [`VALUES`] says what there is to try and a long run can say that it tried all of it.
 
 use super::{ModelTag, Moves, Quantile, Script, Spread};
 use crate::random::Random;

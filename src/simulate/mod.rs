@@ -1,9 +1,11 @@
-//! The whole line on a simulated clock: a scripted belt, camera and model in front of the station and the outputs of a board.
+//! The whole line on a simulated clock: a scripted belt, camera and model in front of the station
+//! and the outputs of a board.
 //!
-//! The belt ([`belt`]) makes what happens: parts, exposures, inferences, faults. It carries them into the same
-//! [`Station`](crate::station::Station) and the same actuator that a board runs. What ought to happen is worked out beside it
-//! by a [`ledger`], which is told of the belt alone and reads device.toml by itself ([`site`], [`naive`], [`status`]). Every line's state
-//! at every moment is compared with that.
+//! The belt ([`belt`]) makes what happens: parts, exposures, inferences, faults. It carries them
+//! into the same [`Station`](crate::station::Station) and the same actuator that a board runs. What
+//! ought to happen is worked out beside it by a [`ledger`], which is told of the belt alone and
+//! reads device.toml by itself ([`site`], [`naive`], [`status`]). Every line's state at every
+//! moment is compared with that.
 
 mod belt;
 pub mod drawn;
@@ -107,7 +109,8 @@ pub struct Outcome {
     pub shown: Vec<view::Row>,
 }
 
-/// A site's line: the model's tags, and device.toml twice, as the line reads it and as text for the ledger.
+/// A site's line: the model's tags, and device.toml twice, as the line reads it and as text for the
+/// ledger.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'p> {
     /// How many tags hold at once.
@@ -138,8 +141,8 @@ pub fn run(plan: &Plan<'_>, script: &Script) -> Result<Outcome, String> {
     Ok(Simulated::new(plan, &settings, script)?.run())
 }
 
-/// The shortest spacing at which no part is late or without an answer, for this script's camera and inference; nothing if even
-/// parts ten seconds apart are. `parts` are tried at each spacing.
+/// The shortest spacing at which no part is late or without an answer, for this script's camera and
+/// inference; nothing if even parts ten seconds apart are. `parts` are tried at each spacing.
 pub fn fastest(plan: &Plan<'_>, script: &Script, parts: u64) -> Result<Option<(Micros, Outcome)>, String> {
     let ratio = |spacing: Micros| {
         // The script's own unevenness, as a share of its spacing.

@@ -1,7 +1,7 @@
 //! The simulated belt's way: it runs at one speed, and pauses and runs back as drawn.
 //!
-//! Positions are counts of an encoder. Only counts that somebody waits for are told one by one; [`Motion::position`] gives the
-//! count at any moment.
+//! Positions are counts of an encoder. Only counts that somebody waits for are told one by one;
+//! [`Motion::position`] gives the count at any moment.
 
 use crate::random::Random;
 use crate::time::{Instant, Micros};

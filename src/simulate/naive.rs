@@ -1,7 +1,9 @@
-//! The decision rule read again, the way a person reads it: from all frames of a part at once, with no memory but the list.
+//! The decision rule read again, the way a person reads it: from all frames of a part at once, with
+//! no memory but the list.
 //!
-//! The ledger judges the simulated line by it, and a property test holds [`decide::Decider`](crate::decide::Decider) to it.
-//! Slow on purpose; nothing of `decide` but the names of actions.
+//! The ledger judges the simulated line by it, and a property test holds
+//! [`decide::Decider`](crate::decide::Decider) to it. Slow on purpose; nothing of `decide` but the
+//! names of actions.
 
 use crate::decide::Action;
 
@@ -61,7 +63,8 @@ pub struct Said {
     pub held: Vec<usize>,
 }
 
-/// Votes of each frame, and which tags hold after the last: holding lowers the next frame's threshold.
+/// Votes of each frame, and which tags hold after the last: holding lowers the next frame's
+/// threshold.
 fn votes(tags: &[Tag], rule: Rule, frames: &[Seen]) -> (Vec<Vec<bool>>, Vec<bool>) {
     let mut votes: Vec<Vec<bool>> = Vec::new();
     let (mut holds, mut began) = (vec![false; tags.len()], vec![0; tags.len()]);

@@ -1,7 +1,8 @@
-//! A second reading of device.toml, for the ledger: only what it needs, the way src/line/README.md says it, sharing no code with
-//! the settings that the line runs by.
+//! A second reading of device.toml, for the ledger: only what it needs, the way src/line/README.md
+//! says it, sharing no code with the settings that the line runs by.
 //!
-//! The file has been accepted by then: what is missing has its stated default, and nothing is checked again.
+//! The file has been accepted by then: what is missing has its stated default, and nothing is
+//! checked again.
 
 use super::naive::{Rule, Tag};
 use crate::decide::{Action, Role};
@@ -90,7 +91,8 @@ pub(super) struct Site {
     /// Whether a missed edge makes the line safe.
     pub(super) missed_is_safe: bool,
     pub(super) frames: usize,
-    /// Whether a part that is given an image of the part before gets the late action, and that part too.
+    /// Whether a part that is given an image of the part before gets the late action, and that part
+    /// too.
     pub(super) frozen_is_late: bool,
     /// How long a part is waited for.
     pub(super) deadline: Way,
@@ -176,7 +178,8 @@ impl Site {
                 "latched" => Moves::Latched,
                 _ => Moves::Level,
             };
-            // By default its width, or half of the least distance in time where that is less; never below late_ms.
+            // By default its width, or half of the least distance in time where that is less; never
+            // below late_ms.
             let half = trigger.us("min_spacing_ms").filter(|us| *us > 0).map_or(u64::MAX, |us| us / 2);
             let default = if let Moves::Pulse(width) = moves { width.min(half) } else { 0 };
             let window_us = o.us("window_ms").unwrap_or(default).max(line.us("late_ms").unwrap_or(5000));
@@ -185,8 +188,8 @@ impl Site {
         }
         let frames = trigger.number("frames").unwrap_or(1.0) as usize;
         let n = decide.number("n").map_or(frames, |n| n as usize);
-        // By default a part is not waited for beyond its first gate: the first in counts where there
-        // is one, else the first in whole milliseconds; half a second where there is none.
+        // By default a part is not waited for beyond its first gate: the first in counts where
+        // there is one, else the first in whole milliseconds; half a second where there is none.
         let gates = || lines.iter().filter(|l| !l.by_trigger).map(|l| l.delay);
         let counts = gates().filter_map(|way| if let Way::Counts(n) = way { Some(n) } else { None }).min();
         let us = gates().filter_map(|way| if let Way::Us(us) = way { Some(us / 1000 * 1000) } else { None }).min();
@@ -229,8 +232,8 @@ impl Site {
         })
     }
 
-    /// A tag's threshold: the bundle's, over it the site's default, over that its own table. Its action: its role's, or the
-    /// list's that names it.
+    /// A tag's threshold: the bundle's, over it the site's default, over that its own table. Its
+    /// action: its role's, or the list's that names it.
     fn tag(model: &ModelTag, decide: &Of<'_>, tags: &Of<'_>) -> Tag {
         let (mut threshold, mut review_low) = (model.threshold, model.review_low);
         for key in ["default", model.name.as_str()] {

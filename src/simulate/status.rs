@@ -1,9 +1,10 @@
-//! Outputs that parts do not move, and the sensor behind the gate: what must have been shown and told, from the ledger's own
-//! record of the belt.
+//! Outputs that parts do not move, and the sensor behind the gate: what must have been shown and
+//! told, from the ledger's own record of the belt.
 //!
-//! A naive reading again: `busy` while a part that was told of has no verdict and has not been at its first gate; `ready` while
-//! the camera's last frame could be used and another part can be followed; `fault` from anything that failed until the
-//! button; a heartbeat that changes every half period. All are safe while the program is not there.
+//! A naive reading again: `busy` while a part that was told of has no verdict and has not been at
+//! its first gate; `ready` while the camera's last frame could be used and another part can be
+//! followed; `fault` from anything that failed until the button; a heartbeat that changes every
+//! half period. All are safe while the program is not there.
 
 use super::ledger::{Edge, Ledger, MOST_IN_FLIGHT, Noted};
 use super::site::{Confirm, Moves, Shows};
@@ -160,7 +161,8 @@ fn ready(ledger: &Ledger) -> Steps {
     all.into_iter().map(&mut both).collect()
 }
 
-/// Parts that were not seen behind the gate, with the moment at which that is told; and when something unexpected was seen.
+/// Parts that were not seen behind the gate, with the moment at which that is told; and when
+/// something unexpected was seen.
 fn confirmations(ledger: &Ledger, called: &[BTreeSet<usize>]) -> (Vec<(u64, u64)>, Vec<u64>) {
     let Some(Confirm { line, within_us }) = ledger.site.confirm else { return (Vec::new(), Vec::new()) };
     let window = ledger.site.lines[line].window_us;
@@ -223,7 +225,8 @@ fn compare_told(ledger: &mut Ledger, not_rejected: &[(u64, u64)], unexpected: &[
     ledger.verdict.doubled += surplus.len() as u64 + u64::from(told_unexpected != unexpected);
 }
 
-/// Active from what failed until the button. At one moment what is told comes first, then the button, then what is due.
+/// Active from what failed until the button. At one moment what is told comes first, then the
+/// button, then what is due.
 fn faults(ledger: &Ledger, called: &[BTreeSet<usize>], not_rejected: &[(u64, u64)], unexpected: &[u64]) -> Steps {
     let mut all: Vec<(u64, u8, bool)> = Vec::new();
     let (mut pressed, mut begun) = (BTreeSet::new(), BTreeSet::new());
@@ -253,7 +256,8 @@ fn faults(ledger: &Ledger, called: &[BTreeSet<usize>], not_rejected: &[(u64, u64
     all.into_iter().map(|(at, _, active)| (at, active)).collect()
 }
 
-/// Moments at which a heartbeat came too soon or not in time; while the program is not there it rests.
+/// Moments at which a heartbeat came too soon or not in time; while the program is not there it
+/// rests.
 fn beats(ledger: &Ledger, is: &Steps, half: u64, safe: bool) -> Vec<u64> {
     let mut wrong = Vec::new();
     let ends = runs_at(ledger).into_iter().chain([(u64::MAX, false)]);
@@ -263,7 +267,8 @@ fn beats(ledger: &Ledger, is: &Steps, half: u64, safe: bool) -> Vec<u64> {
         let count = is[at..].partition_point(|(beat, _)| *beat < when);
         for (beat, to) in &is[at..at + count] {
             state = *to;
-            // The first beat may come at any time within half a period; then each exactly, but where the program stood still.
+            // The first beat may come at any time within half a period; then each exactly, but
+            // where the program stood still.
             let exact = last.map_or(*beat <= from + half, |last| *beat == last + half);
             let stood = ledger.stood_still(last.unwrap_or(from), *beat);
             if !runs || !exact && stood.is_none_or(|end| *beat > end + half) {

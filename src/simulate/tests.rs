@@ -1,5 +1,5 @@
-//! A short soak for every build of the tests: the station and the actuator of a board on lines drawn by seed, judged by the
-//! ledger. `tagpin simulate --soak N --drawn` is the long one.
+//! A short soak for every build of the tests: the station and the actuator of a board on lines
+//! drawn by seed, judged by the ledger. `tagpin simulate --soak N --drawn` is the long one.
 
 use super::*;
 use crate::decide::{Role, TagRule};

@@ -30,7 +30,8 @@ impl Row {
     pub const SHOWN: usize = 12;
 }
 
-/// Draws rows over one scale of `columns`, from trigger to the latest verdict; `outputs` are the lines' names.
+/// Draws rows over one scale of `columns`, from trigger to the latest verdict; `outputs` are the
+/// lines' names.
 pub fn draw(rows: &[Row], outputs: &[&str], columns: usize) -> String {
     let span = rows.iter().map(|r| r.verdict.0).max().unwrap_or(0).max(1000);
     let column = |at: Micros| ((at.0.min(span) * (columns as u64 - 1)) / span) as usize;

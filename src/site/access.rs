@@ -1,4 +1,5 @@
-//! Who may ask: whoever shows a key, or where none is asked for whoever is no stranger to the machine.
+//! Who may ask: whoever shows a key, or where none is asked for whoever is no stranger to the
+//! machine.
 
 use super::http::{Request, Response, Stranger, check_origin};
 use crate::keys::{KeyHash, Keys};
@@ -8,7 +9,8 @@ use crate::keys::{KeyHash, Keys};
 pub struct Access {
     /// Hashes of the keys; none opens it to everybody who can reach it.
     pub keys: Keys,
-    /// Names, besides addresses and `localhost`, that clients without a key may know the machine by.
+    /// Names, besides addresses and `localhost`, that clients without a key may know the machine
+    /// by.
     pub hosts: Vec<String>,
 }
 
@@ -48,7 +50,8 @@ impl Barred {
 }
 
 impl Access {
-    /// Whether the request may change something: it comes from this server's own pages or from no page at all, and shows a key.
+    /// Whether the request may change something: it comes from this server's own pages or from no
+    /// page at all, and shows a key.
     pub fn admit_change(&self, request: &Request) -> Result<String, Barred> {
         check_origin(request, &self.hosts).map_err(Barred::Stranger)?;
         let bearer = request.header("authorization").and_then(|v| v.strip_prefix("Bearer ")).unwrap_or("").trim();

@@ -1,7 +1,9 @@
-//! The last classified frames, for whoever shows or keeps images: taken over from the line in passing.
+//! The last classified frames, for whoever shows or keeps images: taken over from the line in
+//! passing.
 //!
-//! A few places of memory go round. The line exchanges its frame for the memory of the next free place; a place that somebody is
-//! looking at is passed over, so the line never waits and copies only the model's small image.
+//! A few places of memory go round. The line exchanges its frame for the memory of the next free
+//! place; a place that somebody is looking at is passed over, so the line never waits and copies
+//! only the model's small image.
 
 use crate::bundle::{Fit, Input};
 use crate::head::Score;
@@ -81,7 +83,8 @@ impl Gallery {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Shows `look` each frame that came after number `last` and is still there, oldest first; gives the newest's number.
+    /// Shows `look` each frame that came after number `last` and is still there, oldest first;
+    /// gives the newest's number.
     pub fn since(&self, last: u64, mut look: impl FnMut(Glance<'_>)) -> u64 {
         let mut newer: Vec<(u64, usize)> = Vec::with_capacity(PLACES);
         for (i, place) in self.places.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! What a run shows to other machines: opened before anything runs, started with it, and kept going.
+//! What a run shows to other machines: opened before anything runs, started with it, and kept
+//! going.
 
 use super::access::Access;
 use super::gallery::Gallery;

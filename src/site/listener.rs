@@ -41,8 +41,9 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Hands each connection to `serve` on a thread of its own, or to `full` on this one where there are enough, until `stop`
-    /// is set. The threads of connections inherit the caller's priority.
+    /// Hands each connection to `serve` on a thread of its own, or to `full` on this one where
+    /// there are enough, until `stop` is set. The threads of connections inherit the caller's
+    /// priority.
     pub fn serve(&self, name: &str, serve: &Arc<dyn Fn(TcpStream) + Send + Sync>, full: fn(TcpStream), stop: &AtomicBool) {
         let open = Arc::new(AtomicUsize::new(0));
         while !stop.load(Ordering::Acquire) {
@@ -53,7 +54,8 @@ impl Listener {
             let stream = match self.socket.accept() {
                 Ok((stream, _)) => stream,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => continue,
-                // Out of descriptors or memory: those that are open go on, and some of them will close.
+                // Out of descriptors or memory: those that are open go on, and some of them will
+                // close.
                 Err(_) => {
                     std::thread::sleep(Duration::from_millis(50));
                     continue;

@@ -1,7 +1,8 @@
-//! Figures for Prometheus, in its text format 0.0.4: every counter of the run, histograms of times, and what runs.
+//! Figures for Prometheus, in its text format 0.0.4: every counter of the run, histograms of times,
+//! and what runs.
 //!
-//! Counters are read from [`Events`] when somebody asks. Histograms are kept by a sink of its own, from the events that it is
-//! told. No part's number is a label.
+//! Counters are read from [`Events`] when somebody asks. Histograms are kept by a sink of its own,
+//! from the events that it is told. No part's number is a label.
 
 use crate::events::sinks::Sink;
 use crate::events::{Event, Events, FaultKind, Outcome, What};

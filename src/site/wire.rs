@@ -104,8 +104,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Ends the connection: a client that is still sending gets time to read the answer. Without this the system resets the
-    /// connection, and the answer is lost with it.
+    /// Ends the connection: a client that is still sending gets time to read the answer. Without
+    /// this the system resets the connection, and the answer is lost with it.
     pub(super) fn close(mut self, patience: Duration, most: usize) {
         let deadline = Instant::now() + patience;
         let mut thrown = 0;

@@ -1,4 +1,5 @@
-//! Any source with seeded faults: lost, frozen, truncated, damaged, late and reformatted frames, and a source that dies.
+//! Any source with seeded faults: lost, frozen, truncated, damaged, late and reformatted frames,
+//! and a source that dies.
 //!
 //! Knows nothing of the source it wraps. For drills on the real line as much as for tests.
 
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 /// `faulty(SOURCE)?seed=1&after=0&drop=0.01&freeze=0.01&truncate=0.01&corrupt=0.01&delay=0.01&format=0.01&gone=0.01&delay_ms=2000`.
 ///
-/// Each rate is the share of frames that it strikes, `after` so many frames. A frozen source goes on showing one frame.
+/// Each rate is the share of frames that it strikes, `after` so many frames. A frozen source goes
+/// on showing one frame.
 pub(super) struct FaultySource {
     inner: Box<dyn Source>,
     clock: Arc<dyn Clock>,

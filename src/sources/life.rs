@@ -1,11 +1,14 @@
-//! The life of a live source, as one small machine: when to ask it for a frame, when it has stalled, when to open it again.
+//! The life of a live source, as one small machine: when to ask it for a frame, when it has
+//! stalled, when to open it again.
 //!
-//! Pure: it opens nothing and reads no clock. Whoever drives a source asks [`Life::next`] what to do, does it, and tells what
-//! came of it ([`Life::tell`]); what must be told to people comes back from that.
+//! Pure: it opens nothing and reads no clock. Whoever drives a source asks [`Life::next`] what to
+//! do, does it, and tells what came of it ([`Life::tell`]); what must be told to people comes back
+//! from that.
 //!
-//! *First frame*: a camera needs time to start, so the time-out before its first frame is one of its own. *Steady time-out*:
-//! between frames, never shorter than a few of the source's real frame intervals. *Back-off*: the first opening after a fault
-//! follows at once; one that follows within ten seconds waits, twice as long each time, at most a second.
+//! *First frame*: a camera needs time to start, so the time-out before its first frame is one of
+//! its own. *Steady time-out*: between frames, never shorter than a few of the source's real frame
+//! intervals. *Back-off*: the first opening after a fault follows at once; one that follows within
+//! ten seconds waits, twice as long each time, at most a second.
 
 use crate::time::{Instant, Micros};
 
@@ -85,8 +88,8 @@ pub struct Life {
 }
 
 impl Life {
-    /// A source that was opened at `now`. `steady`, `first`: time-outs between frames and before the first; `interval`: from
-    /// one frame to the next as the source states it, 0 if it does not.
+    /// A source that was opened at `now`. `steady`, `first`: time-outs between frames and before
+    /// the first; `interval`: from one frame to the next as the source states it, 0 if it does not.
     pub fn new(now: Instant, steady: Micros, first: Micros, interval: Micros) -> Self {
         Self {
             steady,
@@ -114,7 +117,8 @@ impl Life {
         let steady = Micros(self.steady.0.max(INTERVALS * self.interval.0));
         match (self.phase, self.start_seen) {
             (Phase::Starting, None) => Micros(self.first.0.max(steady.0)),
-            // It has shown how long it needs. One that does not come back with that may need longer than ever before.
+            // It has shown how long it needs. One that does not come back with that may need longer
+            // than ever before.
             (Phase::Starting, Some(_)) if self.fruitless >= IN_VAIN && self.fruitless.is_multiple_of(4) => {
                 Micros(self.first.0.max(steady.0))
             }
@@ -143,7 +147,8 @@ impl Life {
                     self.start_seen = Some(self.start_seen.map_or(took, |s| s.min(took)));
                 }
                 if let Some(last) = self.last_frame.filter(|_| self.phase == Phase::Running) {
-                    // Grows at once and shrinks slowly, and one long gap makes it no more than twice as long.
+                    // Grows at once and shrinks slowly, and one long gap makes it no more than
+                    // twice as long.
                     let seen = now.since(last).0.min(2 * self.interval.0.max(10_000));
                     self.interval = Micros(if seen > self.interval.0 { seen } else { (15 * self.interval.0 + seen) / 16 });
                 }
@@ -286,8 +291,9 @@ mod tests {
         assert_eq!(life.phase(), Phase::Broken);
     }
 
-    /// A camera that stalls, breaks, refuses to open and starts slowly, at random: while the machine waits for it in vain, a
-    /// fault is told within the time-out; and once it is well again, a frame comes within two seconds and its own start.
+    /// A camera that stalls, breaks, refuses to open and starts slowly, at random: while the
+    /// machine waits for it in vain, a fault is told within the time-out; and once it is well
+    /// again, a frame comes within two seconds and its own start.
     #[test]
     fn no_stall_goes_untold_and_it_is_back_within_two_seconds() {
         let number = |key, default| std::env::var(key).ok().and_then(|v| v.parse().ok()).unwrap_or(default);

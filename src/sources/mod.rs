@@ -1,6 +1,8 @@
-//! Where frames come from: the built-in conveyor, folders, Y4M, the Pi's camera program, V4L2, nokhwa, and a wrapper of faults.
+//! Where frames come from: the built-in conveyor, folders, Y4M, the Pi's camera program, V4L2,
+//! nokhwa, and a wrapper of faults.
 //!
-//! Knows no model, threshold or output; each source stays private behind [`Source`] and is chosen by one string.
+//! Knows no model, threshold or output; each source stays private behind [`Source`] and is chosen
+//! by one string.
 
 #[cfg(feature = "camera")]
 mod camera;
@@ -35,7 +37,8 @@ pub struct FrameBuffer {
     pub sequence: u64,
     /// When it was taken, as far as its source knows.
     pub captured_at: CapturedAt,
-    /// The last part that crossed the simulated light barrier before this frame, if the source has one.
+    /// The last part that crossed the simulated light barrier before this frame, if the source has
+    /// one.
     pub crossing: Option<Crossing>,
 }
 
@@ -165,7 +168,8 @@ pub trait Source: Send {
     fn has_barrier(&self) -> bool {
         false
     }
-    /// From a part's crossing of that barrier until half of it has left the view, where the source knows it.
+    /// From a part's crossing of that barrier until half of it has left the view, where the source
+    /// knows it.
     fn in_view(&self) -> Option<Micros> {
         None
     }
@@ -181,7 +185,8 @@ pub trait Source: Send {
     fn interval(&self) -> Micros {
         Micros(0)
     }
-    /// Whether it must be opened again before it can give a whole frame: it has lost where frames begin.
+    /// Whether it must be opened again before it can give a whole frame: it has lost where frames
+    /// begin.
     fn is_broken(&self) -> bool {
         false
     }

@@ -112,15 +112,17 @@ impl<R: Read + AsFd> Pipe<R> {
 
 /// When the frames of a pipe arrived, so far as that can be known.
 ///
-/// A frame that was there already when it was looked for came at any time since the pipe was last empty. And frames that follow
-/// one another faster than the camera makes them come out of somebody's buffer: they are as old as the last that came in step.
-/// That wait is added to the latency that somebody vouches for.
+/// A frame that was there already when it was looked for came at any time since the pipe was last
+/// empty. And frames that follow one another faster than the camera makes them come out of
+/// somebody's buffer: they are as old as the last that came in step. That wait is added to the
+/// latency that somebody vouches for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// The last frame that came in step.
     in_step: Instant,
     last: Instant,
-    /// The earliest moment that was given to a frame: the next one's is later, as frames follow one another.
+    /// The earliest moment that was given to a frame: the next one's is later, as frames follow one
+    /// another.
     given: Instant,
 }
 
@@ -129,8 +131,9 @@ impl Pace {
         Self { in_step: now, last: now, given: now }
     }
 
-    /// The time of a frame whose first byte was found at `now`. `waited`: the pipe was empty just before. `latency`: longest
-    /// time from exposure to a pipe that is read at once, if it is stated.
+    /// The time of a frame whose first byte was found at `now`. `waited`: the pipe was empty just
+    /// before. `latency`: longest time from exposure to a pipe that is read at once, if it is
+    /// stated.
     pub(super) fn captured(&mut self, now: Instant, waited: bool, interval: Micros, latency: Option<Micros>) -> CapturedAt {
         let slow_enough = now.since(self.last).0 >= interval.0 / 4 * 3;
         self.last = now;

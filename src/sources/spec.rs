@@ -1,4 +1,5 @@
-//! The string that chooses a source: `scheme:path?key=value&...`, or `faulty(SOURCE)?key=value&...`.
+//! The string that chooses a source: `scheme:path?key=value&...`, or
+//! `faulty(SOURCE)?key=value&...`.
 //!
 //! Does not open anything.
 
@@ -74,8 +75,8 @@ impl SourceSpec {
         }
     }
 
-    /// Whether its images are drawn or read from files, so that they show nothing of what passes: the conveyor, a folder, a
-    /// y4m file that is no pipe; also behind seeded faults.
+    /// Whether its images are drawn or read from files, so that they show nothing of what passes:
+    /// the conveyor, a folder, a y4m file that is no pipe; also behind seeded faults.
     pub fn is_drawn(&self) -> bool {
         match self.scheme.as_str() {
             "faulty" => self.path.parse::<Self>().is_ok_and(|inner| inner.is_drawn()),
@@ -107,7 +108,8 @@ impl SourceSpec {
         SourceError { source: self.text.clone(), why: why.into() }
     }
 
-    /// The value of option `key`, or `default`; refuses one that cannot be read or lies outside `range`.
+    /// The value of option `key`, or `default`; refuses one that cannot be read or lies outside
+    /// `range`.
     pub fn number<T>(&self, key: &str, default: T, range: std::ops::RangeInclusive<T>) -> Result<T, SourceError>
     where
         T: std::str::FromStr + PartialOrd + std::fmt::Display,
@@ -132,7 +134,8 @@ impl SourceSpec {
     }
 }
 
-/// `matrix=601|709` and `range=full|limited`: what a site states about a source that says nothing, or the wrong thing.
+/// `matrix=601|709` and `range=full|limited`: what a site states about a source that says nothing,
+/// or the wrong thing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ColourOptions {
     matrix: Option<Matrix>,

@@ -1,12 +1,13 @@
 //! YUV4MPEG2 from a file, a pipe or standard input, so that FFmpeg and GStreamer can feed the line.
 //!
-//! A regular file is read frame by frame as frames are wanted, none is skipped, and its end is the run's. A pipe (`y4m:-`, or a
-//! FIFO by its path) is live: it is read as fast as it is written, the newest frame wins, and its end is a fault. A frame of a
-//! pipe is as old as its first byte; what comes faster than the stated rate, or had been waiting, counts as old ([`Pace`]).
+//! A regular file is read frame by frame as frames are wanted, none is skipped, and its end is the
+//! run's. A pipe (`y4m:-`, or a FIFO by its path) is live: it is read as fast as it is written, the
+//! newest frame wins, and its end is a fault. A frame of a pipe is as old as its first byte; what
+//! comes faster than the stated rate, or had been waiting, counts as old ([`Pace`]).
 //!
-//! When framing is lost (a pause inside a frame, foreign bytes) the next `FRAME` is looked for; since picture data may hold that
-//! word by chance, the frame behind it only proves the next header and is thrown away. Does not decode video. Format: the
-//! `yuv4mpeg(5)` manual page of mjpegtools.
+//! When framing is lost (a pause inside a frame, foreign bytes) the next `FRAME` is looked for;
+//! since picture data may hold that word by chance, the frame behind it only proves the next header
+//! and is thrown away. Does not decode video. Format: the `yuv4mpeg(5)` manual page of mjpegtools.
 
 use super::pipe::{Pace, Pipe};
 use super::spec::ColourOptions;
@@ -161,7 +162,8 @@ fn open_file(path: &str) -> std::io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Reads a stream header. What it does not say about colour follows the options, else the picture's size.
+/// Reads a stream header. What it does not say about colour follows the options, else the picture's
+/// size.
 fn header(line: &[u8], options: ColourOptions) -> Result<Header, String> {
     let text = std::str::from_utf8(line).map_err(|_| "no Y4M header: it is not text")?;
     let mut words = text.split(' ');

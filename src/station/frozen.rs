@@ -1,7 +1,8 @@
 //! Whether two parts in a row were given the same image: a camera that shows one for ever.
 //!
-//! Within a part equal frames are counted by whoever takes them from the source. But parts come seldom, and a camera that froze
-//! between two of them would sort the second by an image of the first. So an image of the part before is never a part's own.
+//! Within a part equal frames are counted by whoever takes them from the source. But parts come
+//! seldom, and a camera that froze between two of them would sort the second by an image of the
+//! first. So an image of the part before is never a part's own.
 
 use crate::decide::MAX_FRAMES;
 use crate::frame::Fingerprint;
@@ -44,7 +45,8 @@ impl Frozen {
         }
     }
 
-    /// The part before the newest, if it was given a verdict that its images may not be worth; only once.
+    /// The part before the newest, if it was given a verdict that its images may not be worth; only
+    /// once.
     pub(super) fn doubtful(&mut self) -> Option<PartId> {
         core::mem::take(&mut self.before.decided).then_some(self.before.part)
     }

@@ -1,14 +1,16 @@
 //! The sorting line as one machine: from a trigger to the lines that a part's verdict calls for.
 //!
-//! [`Station::step`] takes one input at a moment and tells what follows from it, as effects. The board's threads and the
-//! simulator both only carry inputs in and effects out: numbering, spacing, which frame belongs to which part, votes,
-//! verdict, routing and deadlines happen here and nowhere else. When an output moves is the [`Gate`](crate::line::Gate)'s
-//! business, which the thread of the outputs owns: it is told of a part at its trigger, so that the late action is taken
-//! in time whatever the model does.
+//! [`Station::step`] takes one input at a moment and tells what follows from it, as effects. The
+//! board's threads and the simulator both only carry inputs in and effects out: numbering, spacing,
+//! which frame belongs to which part, votes, verdict, routing and deadlines happen here and nowhere
+//! else. When an output moves is the [`Gate`](crate::line::Gate)'s business, which the thread of
+//! the outputs owns: it is told of a part at its trigger, so that the late action is taken in time
+//! whatever the model does.
 //!
-//! A frame that a part needs gives [`Effect::Classify`] with a [`Ticket`]; scores can only be given for a ticket, and a ticket
-//! only once, so no order of calls mixes up two frames. While a ticket is out, triggers are taken at once, and no part's
-//! deadline is judged: the model is at work on the oldest frame.
+//! A frame that a part needs gives [`Effect::Classify`] with a [`Ticket`]; scores can only be given
+//! for a ticket, and a ticket only once, so no order of calls mixes up two frames. While a ticket
+//! is out, triggers are taken at once, and no part's deadline is judged: the model is at work on
+//! the oldest frame.
 //!
 //! No heap and no clock.
 //!
@@ -62,10 +64,11 @@ const MAX_CHANGES: usize = 4;
 pub enum Input<'a> {
     /// A part passes the trigger.
     Trigger(Moment),
-    /// The belt is at a position, at the encoder's own moment. Needed where the way to the camera is in counts.
+    /// The belt is at a position, at the encoder's own moment. Needed where the way to the camera
+    /// is in counts.
     Belt(Moment),
-    /// A whole frame of the expected format. `shows`: the moment of a trigger that is found in frames, where this one shows
-    /// that a part has come.
+    /// A whole frame of the expected format. `shows`: the moment of a trigger that is found in
+    /// frames, where this one shows that a part has come.
     Frame {
         /// When it was exposed, or arrived.
         captured_at: CapturedAt,
@@ -94,13 +97,15 @@ pub enum Input<'a> {
     NoFrame(Reason),
     /// Something failed that concerns all parts: outputs go safe.
     LineFault(Reason),
-    /// No more frames will come. `live`: they should have, so the run did not end as it was meant to.
+    /// No more frames will come. `live`: they should have, so the run did not end as it was meant
+    /// to.
     SourceEnded {
         /// Whether it was a live source.
         live: bool,
     },
-    /// Thresholds and bands, one rule a tag, by which parts are judged from the next trigger on; those on their way keep theirs.
-    /// Another number of rules, or a band above its threshold, changes nothing.
+    /// Thresholds and bands, one rule a tag, by which parts are judged from the next trigger on;
+    /// those on their way keep theirs. Another number of rules, or a band above its threshold,
+    /// changes nothing.
     Rules(&'a [TagRule]),
     /// Time passes.
     Tick,
@@ -146,7 +151,8 @@ pub struct PartDone {
 }
 
 impl PartDone {
-    /// Tags that count as seen on this part: the one that names it and every one that drives an output.
+    /// Tags that count as seen on this part: the one that names it and every one that drives an
+    /// output.
     pub fn seen(&self, task: crate::decide::Task) -> TagSet {
         match self.decision.verdict {
             Verdict::Present => self.decision.tag.map_or(TagSet::EMPTY, TagSet::of).union(&self.decision.driving(task)),
@@ -159,7 +165,8 @@ impl PartDone {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "an effect is handed on at once, and there is no heap to box it on")]
 pub enum Effect {
-    /// A part is on its way: outputs schedule its gates, each with the late action until a verdict comes.
+    /// A part is on its way: outputs schedule its gates, each with the late action until a verdict
+    /// comes.
     Opened {
         /// Its number.
         part: PartId,
@@ -177,9 +184,11 @@ pub enum Effect {
         /// Lines called for.
         calls: LineMask,
     },
-    /// A part ended. Where outputs follow parts its gates get its calls; else they move now, unless the verdict is safe.
+    /// A part ended. Where outputs follow parts its gates get its calls; else they move now, unless
+    /// the verdict is safe.
     Decided(PartDone),
-    /// What was decided of a part on its way is not to be believed: the late action, unless it has been at a gate.
+    /// What was decided of a part on its way is not to be believed: the late action, unless it has
+    /// been at a gate.
     Doubt {
         /// The part.
         part: PartId,
@@ -267,7 +276,8 @@ impl Station {
         })
     }
 
-    /// Takes one input at `now` and tells `effects` what follows from it, in the order in which it must be carried out.
+    /// Takes one input at `now` and tells `effects` what follows from it, in the order in which it
+    /// must be carried out.
     pub fn step(&mut self, now: Moment, input: Input<'_>, effects: &mut dyn FnMut(Effect)) {
         // Before anything else: a frame that comes after a part's deadline is not taken for it.
         self.end_overdue(now, effects);
@@ -304,7 +314,8 @@ impl Station {
         let _ = self.waiting_rules.push_back((first, rules));
     }
 
-    /// Ends parts that will get no more frames. One whose frame is with the model is not overdue: its verdict comes first.
+    /// Ends parts that will get no more frames. One whose frame is with the model is not overdue:
+    /// its verdict comes first.
     fn end_overdue(&mut self, now: Moment, effects: &mut dyn FnMut(Effect)) {
         while self.classifying.is_none()
             && let Some(part) = self.line.overdue(now)
@@ -395,7 +406,8 @@ impl Station {
         } else if self.every_frame {
             self.admit(now, Moment::at(captured_at.exposed_from().unwrap_or(captured_at.instant())), effects);
         }
-        // One frame at a time is with the model; what comes meanwhile is not taken, and a newer one will be.
+        // One frame at a time is with the model; what comes meanwhile is not taken, and a newer one
+        // will be.
         if self.classifying.is_some() {
             return;
         }
@@ -468,8 +480,8 @@ impl Station {
         }
     }
 
-    /// Where outputs follow parts, each part still has until its deadline for another frame; where they follow tags, nothing is
-    /// known any more.
+    /// Where outputs follow parts, each part still has until its deadline for another frame; where
+    /// they follow tags, nothing is known any more.
     fn no_frame(&mut self, now: Instant, reason: Reason, effects: &mut dyn FnMut(Effect)) {
         if self.routing.is_gated() {
             return effects(Effect::Fault { reason, part: None, scope: Scope::Part });
@@ -487,7 +499,8 @@ impl Station {
         }
     }
 
-    /// A part's end without a verdict. The votes of another part, which is being decided meanwhile, are kept.
+    /// A part's end without a verdict. The votes of another part, which is being decided meanwhile,
+    /// are kept.
     fn fail(&mut self, now: Instant, part: Part, captured_at: Instant, reason: Reason, effects: &mut dyn FnMut(Effect)) {
         let is_its_own = !self.routing.is_gated() || self.every_frame || self.deciding == Some(part.id);
         let decision = match is_its_own {

@@ -1,6 +1,7 @@
 //! What each decision does with a part: the action it takes and the output lines it calls for.
 //!
-//! Lines are bits of a mask, in the order of device.toml's outputs; neither pins nor times are known here.
+//! Lines are bits of a mask, in the order of device.toml's outputs; neither pins nor times are
+//! known here.
 
 use crate::decide::{Action, Decision, TagSet, Task, Verdict};
 use crate::line::{LineMask, MAX_LINES};
@@ -51,15 +52,17 @@ pub struct Routing {
 }
 
 impl Routing {
-    /// `lines`: one an output, `None` for those that parts do not move; panics if there are more than [`MAX_LINES`]. `late`:
-    /// what a part without a verdict gets where outputs follow parts; `None` where they follow tags.
+    /// `lines`: one an output, `None` for those that parts do not move; panics if there are more
+    /// than [`MAX_LINES`]. `late`: what a part without a verdict gets where outputs follow parts;
+    /// `None` where they follow tags.
     pub fn new(task: Task, late: Option<Action>, lines: &[Option<Calls>]) -> Self {
         let lines = Vec::from_slice(lines).expect("settings hold at most MAX_LINES outputs");
         Self { task, lines, late }
     }
 
-    /// What happens to a part of this decision, and the lines that are called for. A part without a verdict gets the late
-    /// action where outputs follow parts; where they follow tags nothing is done with it, and the line is safe.
+    /// What happens to a part of this decision, and the lines that are called for. A part without a
+    /// verdict gets the late action where outputs follow parts; where they follow tags nothing is
+    /// done with it, and the line is safe.
     pub fn of(&self, decision: &Decision) -> (Option<Action>, LineMask) {
         let action = decision.action.or(self.late);
         let driving = decision.driving(self.task);

@@ -1,7 +1,9 @@
-//! What a run has beside its line: who looks at each classified frame, and new rules for the parts to come.
+//! What a run has beside its line: who looks at each classified frame, and new rules for the parts
+//! to come.
 //!
-//! The line's thread hands both over in passing. It waits for nobody: whoever looks takes what it is shown at once or misses it,
-//! and rules that are being written at that moment are taken a beat later.
+//! The line's thread hands both over in passing. It waits for nobody: whoever looks takes what it
+//! is shown at once or misses it, and rules that are being written at that moment are taken a beat
+//! later.
 
 use crate::decide::TagRule;
 use crate::head::Score;
@@ -25,7 +27,8 @@ pub struct Seen<'a> {
     pub beyond: bool,
 }
 
-/// Looks at each classified frame, on the line's thread: it must neither wait nor allocate, nor panic.
+/// Looks at each classified frame, on the line's thread: it must neither wait nor allocate, nor
+/// panic.
 pub trait Onlooker: Send + Sync {
     /// `frame`: the frame itself, which may be exchanged for memory of the onlooker's own.
     fn saw(&self, seen: &Seen<'_>, frame: &mut FrameBuffer);
@@ -39,7 +42,8 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// Hands rules, one a tag in the bundle's order, to the line. Of several that wait the last counts.
+    /// Hands rules, one a tag in the bundle's order, to the line. Of several that wait the last
+    /// counts.
     pub fn set(&self, rules: Vec<TagRule>) {
         *self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(rules);
         self.waits.store(true, Ordering::Release);

@@ -1,4 +1,5 @@
-//! The capture thread's slot: the newest frame wins, memory goes round, faults are counted and never lost.
+//! The capture thread's slot: the newest frame wins, memory goes round, faults are counted and
+//! never lost.
 //!
 //! Knows no concrete source.
 
@@ -138,7 +139,8 @@ impl Exchange {
         Micros(self.patience_us.load(Ordering::Relaxed))
     }
 
-    /// The capture thread: fills frames until the source ends or the run stops, and opens it again when it must be.
+    /// The capture thread: fills frames until the source ends or the run stops, and opens it again
+    /// when it must be.
     pub fn capture(&self, source: Box<dyn Source>, clock: &dyn Clock, watch: Watch) {
         match source.pacing() {
             Pacing::Live => self.capture_live(source, clock, watch),

@@ -1,4 +1,5 @@
-//! Drills: faults of the program itself at a chosen part, to see on the real line that outputs go safe.
+//! Drills: faults of the program itself at a chosen part, to see on the real line that outputs go
+//! safe.
 //!
 //! They wrap the classifier or one output; what is around it takes them for the real one.
 
@@ -45,7 +46,8 @@ impl Drill {
         (self.kind == Kind::Sink).then_some(self.at)
     }
 
-    /// Whether the output that the drill concerns, if it concerns one, is among `names`; else why not.
+    /// Whether the output that the drill concerns, if it concerns one, is among `names`; else why
+    /// not.
     pub fn check_outputs(&self, names: &[&str]) -> Result<(), String> {
         match &self.output {
             Some(wanted) if !names.contains(&wanted.as_str()) => {

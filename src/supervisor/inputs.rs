@@ -11,8 +11,8 @@ use crate::triggers::{Input, Odd, Trigger};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What was passed over at an input and is not told yet. It is told at most once a second: a writer of nonsense may not drown
-/// everything else.
+/// What was passed over at an input and is not told yet. It is told at most once a second: a writer
+/// of nonsense may not drown everything else.
 #[derive(Default)]
 struct PassedOver {
     waiting: u64,
@@ -42,7 +42,8 @@ impl PassedOver {
     }
 }
 
-/// No part will be named any more: those on their way are sorted, then the run ends. A trigger that ended is one that failed.
+/// No part will be named any more: those on their way are sorted, then the run ends. A trigger that
+/// ended is one that failed.
 fn end(shared: &Shared) {
     let why = "the trigger's input has ended: no part can come any more; parts on their way are sorted, then the run ends";
     shared.events.fault(Reason::Trigger, None, Remedy::Told, Why::of(&why));
@@ -60,13 +61,14 @@ fn end(shared: &Shared) {
     while waits() && !is_over() && !stands() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    // A part is counted before its commands are given: what follows from it is carried out under this lock.
+    // A part is counted before its commands are given: what follows from it is carried out under
+    // this lock.
     drop(shared.station.lock().expect("no thread panics while it holds this"));
     shared.end(Ended::TriggerEnded);
 }
 
-/// Takes what an input does until the outputs have had their last part: the belt is counted to the end. An input that fails
-/// cannot tell where parts are: the line is held safe.
+/// Takes what an input does until the outputs have had their last part: the belt is counted to the
+/// end. An input that fails cannot tell where parts are: the line is held safe.
 pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
     let mut passed_over = PassedOver::default();
     while !shared.over.load(Ordering::Relaxed) {

@@ -1,4 +1,5 @@
-//! The line's thread: frames to the station, what it wants classified to the model, the scores back; a beat all the while.
+//! The line's thread: frames to the station, what it wants classified to the model, the scores
+//! back; a beat all the while.
 
 use super::beside::{Beside, Seen};
 use super::capture::News;

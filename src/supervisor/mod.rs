@@ -1,12 +1,14 @@
-//! Keeps the line honest: parts and frames in, verdicts out, every part at its gate, outputs safe whatever fails.
+//! Keeps the line honest: parts and frames in, verdicts out, every part at its gate, outputs safe
+//! whatever fails.
 //!
 //! Knows no concrete source, trigger or output.
 //!
-//! Threads: *capture* fills frames, the newest wins; *inputs* wait for triggers; *line* classifies the frames that are wanted
-//! ([`vision`]); both only carry inputs to the [station](crate::station) and its effects out ([`shared`]); *actuation* owns
-//! the outputs, runs no model code and goes safe after one missed beat; *rescue* makes the other outputs safe where a write to
-//! one does not come back ([`actuation`]). What happens is told to
-//! [`crate::events`], and nobody waits for its sinks. [`run`] wires them and is the only part that reads a clock.
+//! Threads: *capture* fills frames, the newest wins; *inputs* wait for triggers; *line* classifies
+//! the frames that are wanted ([`vision`]); both only carry inputs to the [station](crate::station)
+//! and its effects out ([`shared`]); *actuation* owns the outputs, runs no model code and goes safe
+//! after one missed beat; *rescue* makes the other outputs safe where a write to one does not come
+//! back ([`actuation`]). What happens is told to [`crate::events`], and nobody waits for its sinks.
+//! [`run`] wires them and is the only part that reads a clock.
 
 pub mod actuation;
 mod beside;

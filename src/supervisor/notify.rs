@@ -1,4 +1,5 @@
-//! Tells the service manager that the line is ready, alive, or stopping (systemd's sd_notify protocol).
+//! Tells the service manager that the line is ready, alive, or stopping (systemd's sd_notify
+//! protocol).
 //!
 //! Knows nothing else of it; without `NOTIFY_SOCKET` in the environment it is silent.
 
@@ -15,7 +16,8 @@ pub(super) struct Notify {
 }
 
 impl Notify {
-    /// What the environment says: `NOTIFY_SOCKET`, a path or `@` and an abstract name; `WATCHDOG_USEC`, microseconds.
+    /// What the environment says: `NOTIFY_SOCKET`, a path or `@` and an abstract name;
+    /// `WATCHDOG_USEC`, microseconds.
     pub(super) fn from_environment() -> Self {
         let address = std::env::var("NOTIFY_SOCKET").ok().and_then(|name| match name.strip_prefix('@') {
             Some(name) => SocketAddr::from_abstract_name(name).ok(),

@@ -1,8 +1,10 @@
-//! `--record`: keeps the model's input image, logits and scores of classified frames for replay on the host.
+//! `--record`: keeps the model's input image, logits and scores of classified frames for replay on
+//! the host.
 //!
-//! Beside the line, never in it: the line copies a frame into a free place of memory and goes on, and a thread of the
-//! recorder's own writes it. A frame that finds no free place, or that the disk refuses, is lost and counted; writing goes on
-//! with the next one. What is written ends at a cap, and a folder that holds a run is never written into.
+//! Beside the line, never in it: the line copies a frame into a free place of memory and goes on,
+//! and a thread of the recorder's own writes it. A frame that finds no free place, or that the disk
+//! refuses, is lost and counted; writing goes on with the next one. What is written ends at a cap,
+//! and a folder that holds a run is never written into.
 
 use super::vision::Vision;
 use crate::events::{Events, FaultKind, Remedy, Why};
@@ -16,7 +18,8 @@ use std::time::Duration;
 
 /// Frames that may wait for the disk.
 const PLACES: usize = 16;
-/// How long the writer sleeps when nothing waits: nobody wakes it, so that recording is no system call of the line.
+/// How long the writer sleeps when nothing waits: nobody wakes it, so that recording is no system
+/// call of the line.
 const NAP: Duration = Duration::from_millis(10);
 /// The file that says which bundle a folder's frames are of.
 const MARK: &str = "bundle.sha256";
@@ -28,8 +31,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Makes the folder and writes which bundle it belongs to. `cap`: bytes of frames that are kept at most. Refuses a folder
-    /// that holds a run already.
+    /// Makes the folder and writes which bundle it belongs to. `cap`: bytes of frames that are kept
+    /// at most. Refuses a folder that holds a run already.
     pub fn new(folder: PathBuf, cap: u64, bundle_sha256: &str) -> std::io::Result<Self> {
         std::fs::create_dir_all(&folder).map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => std::io::Error::new(

@@ -1,6 +1,7 @@
 //! A run: its threads, one clock, and an end that is safe in every case.
 //!
-//! Knows no concrete source, trigger or output. This and `main.rs` are the only places that read the system's clock.
+//! Knows no concrete source, trigger or output. This and `main.rs` are the only places that read
+//! the system's clock.
 
 use super::actuation::{self, Actuator, Command, Commands, Patience, Stand, Watch};
 use super::beside::Beside;
@@ -65,8 +66,8 @@ pub struct Run {
     pub board: Board,
 }
 
-/// Runs until parts, source, signal or faults end it. When it returns, each output is safe or was told as unknown. An error: the
-/// system gave too few threads, and nothing has moved.
+/// Runs until parts, source, signal or faults end it. When it returns, each output is safe or was
+/// told as unknown. An error: the system gave too few threads, and nothing has moved.
 pub fn run(run: Run) -> Result<Ended, String> {
     let Run {
         vision,
@@ -166,8 +167,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
     if let Some(recording) = kept {
         recording.close();
     }
-    // A socket's name is freed by its thread, and what was recorded is written; a disk that hangs may not keep a stopped line
-    // alive.
+    // A socket's name is freed by its thread, and what was recorded is written; a disk that hangs
+    // may not keep a stopped line alive.
     for helper in helpers {
         join(helper, Duration::from_secs(2));
     }
@@ -205,9 +206,9 @@ fn no_thread(why: &std::io::Error) -> String {
     format!("the system gives no thread ({why}); allow more memory and processes: ulimit -v and -u, MemoryMax, TasksMax")
 }
 
-/// Waits for the outputs' thread, or for the rescue in its place; whether the thread answered. At most as long as parts are waited
-/// for, then `watchdog` and a second, and half of `watchdog` once the rescue has begun. A signal ends the parts that are still on
-/// their way: the outputs go safe.
+/// Waits for the outputs' thread, or for the rescue in its place; whether the thread answered. At
+/// most as long as parts are waited for, then `watchdog` and a second, and half of `watchdog` once
+/// the rescue has begun. A signal ends the parts that are still on their way: the outputs go safe.
 fn outputs_answer(
     thread: &JoinHandle<()>,
     shared: &Shared,

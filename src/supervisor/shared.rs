@@ -1,4 +1,5 @@
-//! What the threads of a run share: the station, and where its effects go: outputs, events, figures, the run's end.
+//! What the threads of a run share: the station, and where its effects go: outputs, events,
+//! figures, the run's end.
 
 use super::actuation::{Command, CommandQueue, Commands, Patience};
 use super::capture::Exchange;
@@ -47,7 +48,8 @@ impl Belt {
         Instant::from_micros(self.moved.load(Ordering::Relaxed))
     }
 
-    /// The farthest position since this was last asked: a belt that has run back meanwhile has been there all the same.
+    /// The farthest position since this was last asked: a belt that has run back meanwhile has been
+    /// there all the same.
     pub(super) fn take_peak(&self) -> i64 {
         let position = self.position();
         self.peak.swap(position, Ordering::Relaxed).max(position)
@@ -130,8 +132,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// What a run shares that is about to begin, and the end of its commands that the outputs' thread takes. The calling
-    /// thread is woken when the run ends.
+    /// What a run shares that is about to begin, and the end of its commands that the outputs'
+    /// thread takes. The calling thread is woken when the run ends.
     pub(super) fn new(
         station: Station,
         events: Arc<Events>,
@@ -186,7 +188,8 @@ impl Shared {
         self.waiting.unpark();
     }
 
-    /// Gives the station one input now and carries out what follows; the frame that it wants classified comes back.
+    /// Gives the station one input now and carries out what follows; the frame that it wants
+    /// classified comes back.
     pub(super) fn step(&self, input: Input<'_>) -> Option<Ticket> {
         self.step_about(input, &About::default())
     }
@@ -194,7 +197,8 @@ impl Shared {
     /// The same, with what events tell of it.
     pub(super) fn step_about(&self, input: Input<'_>, about: &About<'_>) -> Option<Ticket> {
         let mut ticket = None;
-        // The lock is held until everything is carried out, so that all queues see all parts in their order.
+        // The lock is held until everything is carried out, so that all queues see all parts in
+        // their order.
         let mut station = self.station.lock().expect("no thread panics while it holds this");
         let now = Moment { at: self.clock.now(), position: self.belt.position() };
         station.step(now, input, &mut |effect| match effect {
@@ -266,7 +270,8 @@ impl Shared {
         // The scores are of the frame that was just classified, which may be another part's.
         let is_its_own = !matches!(done.decision.verdict, Verdict::Safe(_));
         let scores = if is_its_own { about.scores } else { &[] };
-        // Both queues are bounded and never wait, so the order is for readers only: the part stands before its edges.
+        // Both queues are bounded and never wait, so the order is for readers only: the part stands
+        // before its edges.
         self.events.part(self.part_event(now, about.latency, scores, done), scores);
         let (part, calls) = (done.part.id, done.calls);
         if self.late.is_some() {
@@ -307,7 +312,8 @@ impl Shared {
         self.shown.lock().expect("no thread panics while it holds this").images.add(part.0, image);
     }
 
-    /// A crossing of the built-in conveyor's light barrier: what the part is, and how many were missed so far.
+    /// A crossing of the built-in conveyor's light barrier: what the part is, and how many were
+    /// missed so far.
     pub(super) fn crossed(&self, crossing: Crossing, missed: u64) {
         self.shown.lock().expect("no thread panics while it holds this").truth.crossed(crossing);
         self.events.counters().missed_triggers.store(missed, Ordering::Relaxed);

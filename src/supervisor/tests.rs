@@ -35,7 +35,8 @@ impl Output for Pin {
     }
 }
 
-/// A gate 200 ms behind its trigger with pulses of 50 ms, as it is before its threads start, and the pin's timeline.
+/// A gate 200 ms behind its trigger with pulses of 50 ms, as it is before its threads start, and
+/// the pin's timeline.
 fn gate() -> (Shared, Commands, Actuator, Timeline) {
     gate_behind("[outputs.gate]\ndelay_ms = 200\n", |patience| patience)
 }
@@ -58,8 +59,8 @@ fn gate_behind(gate: &str, patient: fn(Patience) -> Patience) -> (Shared, Comman
     (shared, commands, actuator, timeline)
 }
 
-/// One condition variable and its lock stood between the outputs and everybody who had something for them; at the run's end
-/// and at a fault there were two more.
+/// One condition variable and its lock stood between the outputs and everybody who had something
+/// for them; at the run's end and at a fault there were two more.
 #[test]
 fn a_thread_that_stops_within_every_lock_delays_no_edge_and_no_way_to_safety() {
     let (shared, commands, actuator, timeline) = gate();
@@ -132,7 +133,8 @@ fn the_run_is_alive_only_while_line_and_outputs_both_beat() {
 /// What was told of each edge: part, output, state, when it was done in ms, outcome.
 type Told = (u64, u8, State, u64, Outcome);
 
-/// A pulse, a pulse whose safe state is active, a level and a latched line, all at the trigger, on a clock that is set.
+/// A pulse, a pulse whose safe state is active, a level and a latched line, all at the trigger, on
+/// a clock that is set.
 struct Line {
     clock: Arc<SimulatedClock>,
     events: Events,
@@ -155,7 +157,8 @@ impl Line {
         Self { events: Events::kept(clock.clone()), clock, actuator }
     }
 
-    /// Goes on to `ms`, millisecond by millisecond; a part at each of `parts` calls for these lines.
+    /// Goes on to `ms`, millisecond by millisecond; a part at each of `parts` calls for these
+    /// lines.
     fn until(&mut self, ms: u64, parts: &[(u64, u64, u32)]) -> Vec<Told> {
         let now = |clock: &SimulatedClock| clock.now().as_micros() / 1000;
         while now(&self.clock) < ms {
@@ -274,7 +277,8 @@ impl Trigger for Ends {
     }
 }
 
-/// A part whose deadline goes by the belt has no end while that stands still: the run waited for it for ever.
+/// A part whose deadline goes by the belt has no end while that stands still: the run waited for it
+/// for ever.
 #[test]
 fn a_trigger_that_ends_ends_the_run_also_while_the_belt_stands_still() {
     for (counts, ended) in [(5, 1), (2, 0)] {

@@ -1,4 +1,5 @@
-//! An observer of the built-in conveyor: which part passed its barrier when, held against what was decided.
+//! An observer of the built-in conveyor: which part passed its barrier when, held against what was
+//! decided.
 //!
 //! The line does not see it: it looks at crossings and at decisions from outside.
 

@@ -1,7 +1,8 @@
-//! From a frame to scores: is it usable, does it show that a part has come, preprocessing, the model, the head.
+//! From a frame to scores: is it usable, does it show that a part has come, preprocessing, the
+//! model, the head.
 //!
-//! Reads no clock, opens nothing, allocates nothing per frame. Which part a frame belongs to, and what its scores lead to, is
-//! the station's business.
+//! Reads no clock, opens nothing, allocates nothing per frame. Which part a frame belongs to, and
+//! what its scores lead to, is the station's business.
 
 use crate::bundle::{Bundle, Tables};
 use crate::decide::Task;
@@ -61,7 +62,8 @@ pub struct Vision {
 }
 
 impl Vision {
-    /// For the bundle's model and the site's settings. `classifier`: the bundle's engine, or a drill around it.
+    /// For the bundle's model and the site's settings. `classifier`: the bundle's engine, or a
+    /// drill around it.
     pub fn new(bundle: &Bundle<'_>, classifier: Box<dyn Classifier>, settings: &Settings, pacing: Pacing) -> Self {
         let contract = &bundle.contract;
         let input = contract.input;
@@ -103,13 +105,15 @@ impl Vision {
         }
     }
 
-    /// Crossings of the light barrier for which no frame was taken, because too many frames were lost.
+    /// Crossings of the light barrier for which no frame was taken, because too many frames were
+    /// lost.
     pub fn missed_triggers(&self) -> u64 {
         self.missed_triggers
     }
 
-    /// Looks at a frame before it is given to a part: whether it can be used, and whether it shows that a part has come. Beside
-    /// it the number of its bytes, where equal frames mean a frozen camera: not in files, whose frames are as they are.
+    /// Looks at a frame before it is given to a part: whether it can be used, and whether it shows
+    /// that a part has come. Beside it the number of its bytes, where equal frames mean a frozen
+    /// camera: not in files, whose frames are as they are.
     pub fn look(&mut self, frame: &FrameBuffer) -> Result<(Shows, Option<Fingerprint>), Reason> {
         let view = frame.view().map_err(|e| match e {
             crate::frame::FrameError::Truncated { .. } => Reason::Truncated,
@@ -160,8 +164,8 @@ impl Vision {
         Plan::taps_len(frame.layout, self.target).err()
     }
 
-    /// The model and the head; or the reason with its explanation, if there is one. Logits that are all at one rail are no
-    /// answer.
+    /// The model and the head; or the reason with its explanation, if there is one. Logits that are
+    /// all at one rail are no answer.
     #[expect(clippy::result_large_err, reason = "the words stand in the error itself: nothing is allocated")]
     pub fn infer(&mut self) -> Result<(), (Reason, Why)> {
         self.classifier.infer(&self.tensor, &mut self.logits).map_err(|why| (Reason::Engine, why))?;
@@ -183,12 +187,14 @@ impl Vision {
         (self.tensor.len(), self.logits.len())
     }
 
-    /// Whether the last frame lies beyond the bundle's distance limit; never where the bundle has none.
+    /// Whether the last frame lies beyond the bundle's distance limit; never where the bundle has
+    /// none.
     pub fn beyond(&self) -> bool {
         self.limit.zip(self.classifier.distance()).is_some_and(|(limit, distance)| distance > limit)
     }
 
-    /// The model's input image of the last preprocessed frame, its logits and its scores: what `--record` keeps.
+    /// The model's input image of the last preprocessed frame, its logits and its scores: what
+    /// `--record` keeps.
     pub fn last(&self) -> (&[u8], &[i32], &[Score]) {
         (self.preprocessor.last(), &self.logits, &self.scores)
     }

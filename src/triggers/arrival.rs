@@ -1,7 +1,9 @@
-//! When a word came: the moment at which it could be read, and whether that is near enough to the truth.
+//! When a word came: the moment at which it could be read, and whether that is near enough to the
+//! truth.
 //!
-//! A word may have waited: this process was stopped, or was busy with the words before it. So the longest time that it can
-//! have waited is watched: since the input was last seen empty. Beyond the stated `max_jitter_ms` its part cannot be followed.
+//! A word may have waited: this process was stopped, or was busy with the words before it. So the
+//! longest time that it can have waited is watched: since the input was last seen empty. Beyond the
+//! stated `max_jitter_ms` its part cannot be followed.
 
 use crate::time::{Clock, Instant, Micros};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -33,7 +35,8 @@ impl Arrivals {
         Self { clock, max_jitter, empty_at }
     }
 
-    /// Waits until something can be read, at most `timeout`; less where a stall would not be noticed otherwise.
+    /// Waits until something can be read, at most `timeout`; less where a stall would not be
+    /// noticed otherwise.
     pub(super) fn wait(&mut self, fd: BorrowedFd<'_>, timeout: Duration) -> std::io::Result<Option<Arrival>> {
         let begin = self.clock.now();
         if !is_readable(fd, Duration::ZERO)? {
@@ -83,7 +86,8 @@ mod tests {
         }
     }
 
-    /// A word that waited while the process was stopped was stamped when it was read: its part was sorted so much too late.
+    /// A word that waited while the process was stopped was stamped when it was read: its part was
+    /// sorted so much too late.
     #[test]
     fn a_word_that_waited_longer_than_the_jitter_is_not_known_to_it() {
         let (mut reader, mut writer) = std::io::pipe().unwrap();

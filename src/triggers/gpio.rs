@@ -1,6 +1,8 @@
-//! Input lines of one GPIO chip: the trigger, an encoder, a button to acknowledge, a sensor behind the gate.
+//! Input lines of one GPIO chip: the trigger, an encoder, a button to acknowledge, a sensor behind
+//! the gate.
 //!
-//! They are taken together: the kernel keeps their edges in order, so the belt's position at a trigger is exact.
+//! They are taken together: the kernel keeps their edges in order, so the belt's position at a
+//! trigger is exact.
 
 use super::{Input, Trigger, TriggerError};
 use crate::gpio::{self, InputLine, InputLines};

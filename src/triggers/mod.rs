@@ -1,4 +1,5 @@
-//! What says that a part is there: input lines, a fixed period, standard input, a socket; and, in frames, motion.
+//! What says that a part is there: input lines, a fixed period, standard input, a socket; and, in
+//! frames, motion.
 //!
 //! Knows no model, source or output; each trigger stays private behind [`Trigger`].
 
@@ -35,7 +36,8 @@ pub enum Input {
     Acknowledge(Instant),
     /// Something was seen behind the gate.
     Confirm(Instant),
-    /// Signals were lost on their way to this process, or waited so long that their moment is not known: so many.
+    /// Signals were lost on their way to this process, or waited so long that their moment is not
+    /// known: so many.
     Lost(u32),
     /// Something that opens no part was passed over; the trigger goes on.
     PassedOver(Odd),
@@ -93,10 +95,11 @@ pub enum TriggerSpec {
     Gpio(GpioInputs),
     /// A part in every period.
     Period(Millis),
-    /// A line of text on standard input: `trigger` or nothing for a part, `ack` to acknowledge, `confirm` for what is
-    /// seen behind the gate.
+    /// A line of text on standard input: `trigger` or nothing for a part, `ack` to acknowledge,
+    /// `confirm` for what is seen behind the gate.
     Stdin {
-        /// Longest time from the sensor's signal to the line's arrival; `None` where nobody states it.
+        /// Longest time from the sensor's signal to the line's arrival; `None` where nobody states
+        /// it.
         max_jitter: Option<Micros>,
     },
     /// The same words as datagrams to a Unix socket.
@@ -104,7 +107,8 @@ pub enum TriggerSpec {
 }
 
 impl TriggerSpec {
-    /// Whether a part's moment is its word's arrival, and nobody states how far that may be from the sensor's signal.
+    /// Whether a part's moment is its word's arrival, and nobody states how far that may be from
+    /// the sensor's signal.
     pub const fn lacks_jitter(&self) -> bool {
         match self {
             Self::Stdin { max_jitter } | Self::Socket(SocketSpec { max_jitter, .. }) => max_jitter.is_none(),

@@ -1,6 +1,8 @@
-//! A part that is seen: motion or presence in a region of the frame, in integers, on a coarse grid of brightness.
+//! A part that is seen: motion or presence in a region of the frame, in integers, on a coarse grid
+//! of brightness.
 //!
-//! Knows no part's number and no model. It looks at luma (green in RGB) at [`GRID`] cells, each the mean of 16 points.
+//! Knows no part's number and no model. It looks at luma (green in RGB) at [`GRID`] cells, each the
+//! mean of 16 points.
 
 use crate::frame::{FrameView, Layout, PixelFormat};
 use crate::preprocess::Roi;
@@ -45,7 +47,8 @@ impl Presence {
         Self { rules, reference: None, present: false }
     }
 
-    /// Looks at a frame; true when a part has come into view that was not there in the frame before.
+    /// Looks at a frame; true when a part has come into view that was not there in the frame
+    /// before.
     pub fn appears(&mut self, frame: &FrameView<'_>) -> bool {
         let cells = cells(frame, self.rules.roi);
         let Some(reference) = &mut self.reference else {
@@ -59,7 +62,8 @@ impl Presence {
         self.present = share >= if was { (self.rules.area / 2).max(1) } else { self.rules.area };
         match self.rules.reference {
             Reference::LastFrame => *reference = cells,
-            // While something is there the scene is learnt 16 times more slowly: a part that stays becomes part of it at last.
+            // While something is there the scene is learnt 16 times more slowly: a part that stays
+            // becomes part of it at last.
             Reference::Background => {
                 let shift = if self.present { 10 } else { 6 };
                 for (known, cell) in reference.iter_mut().zip(&cells) {

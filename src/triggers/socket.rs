@@ -1,7 +1,8 @@
 //! Words as datagrams to a Unix socket that has a mode, an owner and one listener.
 //!
-//! Who listens holds a lock on a file beside the socket, so no second one takes the path, whatever becomes of the socket's
-//! name. A socket that was removed is made again and told; one that cannot be made again is an input that failed.
+//! Who listens holds a lock on a file beside the socket, so no second one takes the path, whatever
+//! becomes of the socket's name. A socket that was removed is made again and told; one that cannot
+//! be made again is an input that failed.
 
 use super::arrival::Arrivals;
 use super::words::{LONGEST, meaning};
@@ -16,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most bytes of a socket's path: the kernel's address holds 108, the zero at its end included (unix(7)).
+/// Most bytes of a socket's path: the kernel's address holds 108, the zero at its end included
+/// (unix(7)).
 const LONGEST_PATH: usize = 107;
 
 /// Where a socket is and who may send to it.
@@ -30,7 +32,8 @@ pub struct SocketSpec {
     pub owner: Option<String>,
     /// Group that it is given to, by name or number.
     pub group: Option<String>,
-    /// Longest time from the sensor's signal to the datagram's arrival; `None` where nobody states it.
+    /// Longest time from the sensor's signal to the datagram's arrival; `None` where nobody states
+    /// it.
     pub max_jitter: Option<Micros>,
 }
 

@@ -1,7 +1,7 @@
 //! Words that open parts or acknowledge: what each means, and what is no word.
 //!
-//! Whatever comes has a rule: a word does what it says, anything else is passed over and told ([`Odd`]). Nothing is kept of a
-//! line beyond [`LONGEST`] bytes, so no writer can fill the memory.
+//! Whatever comes has a rule: a word does what it says, anything else is passed over and told
+//! ([`Odd`]). Nothing is kept of a line beyond [`LONGEST`] bytes, so no writer can fill the memory.
 
 use super::{Input, Odd};
 use crate::time::Instant;
@@ -9,8 +9,8 @@ use crate::time::Instant;
 /// Most bytes of a word, spaces around it included.
 pub(super) const LONGEST: usize = 64;
 
-/// The meaning of a word that came at `at`: nothing or `trigger` opens a part, `ack` acknowledges, `confirm` is a part behind the
-/// gate.
+/// The meaning of a word that came at `at`: nothing or `trigger` opens a part, `ack` acknowledges,
+/// `confirm` is a part behind the gate.
 pub(super) fn meaning(word: &[u8], at: Instant) -> Result<Input, Odd> {
     if word.len() > LONGEST {
         return Err(Odd::TooLong);
@@ -69,7 +69,8 @@ mod tests {
         all
     }
 
-    /// A byte that is no text ended the trigger, unknown words were passed over in silence, a line without an end filled memory.
+    /// A byte that is no text ended the trigger, unknown words were passed over in silence, a line
+    /// without an end filled memory.
     #[test]
     fn every_line_is_a_word_or_is_told_as_none() {
         let part = Ok(Input::Trigger { at: AT, position: None });

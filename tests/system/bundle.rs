@@ -9,8 +9,9 @@ use tagpin::pictures::Picture;
 use tagpin::preprocess::{Preprocessor, Target, quantise};
 use tagpin::scene::{Conditions, HEIGHT, Kind, Shot, WIDTH, render};
 
-/// Logits and scores of `patterns.tagpin` for `part.jpg`, then for the first shots of seed 7 of each kind in order. Recorded at commit
-/// 100bbe8, which knew format 1 only, by this test; that of `part.jpg` when JPEG became what libjpeg makes of it.
+/// Logits and scores of `patterns.tagpin` for `part.jpg`, then for the first shots of seed 7 of
+/// each kind in order. Recorded at commit 100bbe8, which knew format 1 only, by this test; that of
+/// `part.jpg` when JPEG became what libjpeg makes of it.
 const RECORDED: [([i32; 4], [u16; 4]); 9] = [
     ([-203502, 175589, 49387, -1421], [166, 53894, 7856, 3619]),
     ([-307361, 229130, 85413, 15376], [16, 56977, 6358, 2184]),
@@ -81,8 +82,8 @@ fn with_limit(name: &str, limit: f64) -> String {
     path.to_str().unwrap().to_string()
 }
 
-/// A part beyond the limit is foreign, whatever its scores; within it nothing changes. No bundle had a distance, so nothing was
-/// foreign: photographs of waste passed as metal parts.
+/// A part beyond the limit is foreign, whatever its scores; within it nothing changes. No bundle
+/// had a distance, so nothing was foreign: photographs of waste passed as metal parts.
 #[test]
 fn what_lies_beyond_a_bundles_limit_is_foreign_on_the_line_and_in_classify() {
     let images = folder("foreign-images");

@@ -1,4 +1,5 @@
-//! Commands that start nothing: classify, inspect, check, bench, completions; and how bad input is refused.
+//! Commands that start nothing: classify, inspect, check, bench, completions; and how bad input is
+//! refused.
 
 use crate::program::*;
 use serde_json::Value;
@@ -188,7 +189,8 @@ fn damaged_bundles_are_refused_and_say_why() {
     *flipped.last_mut().unwrap() ^= 1;
     let mut future = good.clone();
     future[8] = 9;
-    // What a later tagpin might write: a section that no board may ignore, and the same as one that it may.
+    // What a later tagpin might write: a section that no board may ignore, and the same as one that
+    // it may.
     let with = |critical| {
         use tagpin::bundle::{Bundle, HEADER_LEN, RawSection, assemble};
         let bundle = Bundle::read(&good).unwrap();

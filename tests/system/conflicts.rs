@@ -1,4 +1,5 @@
-//! What cannot work though each key is right: `check` and the start of a run both say so, with what to change.
+//! What cannot work though each key is right: `check` and the start of a run both say so, with what
+//! to change.
 
 use crate::program::*;
 use std::io::{BufRead, BufReader, Read};
@@ -95,7 +96,8 @@ fn a_gate_that_goes_by_the_belt_needs_a_deadline_that_does_so_too() {
     assert_eq!(said("default", ""), [false, false]);
 }
 
-/// Drawn images moved real pins: a line that was set up on the conveyor and forgotten would have sorted what nobody saw.
+/// Drawn images moved real pins: a line that was set up on the conveyor and forgotten would have
+/// sorted what nobody saw.
 #[test]
 fn pins_follow_drawn_images_only_where_that_is_allowed() {
     let why = "takes no image of what passes, so its verdicts may not move GPIO lines";

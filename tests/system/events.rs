@@ -1,4 +1,5 @@
-//! Events as a reader meets them: the document's examples, names of every kind, sinks that fail, logs on disks that do.
+//! Events as a reader meets them: the document's examples, names of every kind, sinks that fail,
+//! logs on disks that do.
 
 use crate::program::*;
 use serde_json::Value;
@@ -298,7 +299,8 @@ fn a_sink_that_panics_is_told_and_started_again_and_the_line_goes_on() {
     assert_eq!(of(&log, "part").len(), 6);
 }
 
-/// An enemy of the old log: what a full disk cut off was joined to the next line, and losses were counted nowhere.
+/// An enemy of the old log: what a full disk cut off was joined to the next line, and losses were
+/// counted nowhere.
 #[test]
 fn a_full_disk_costs_whole_lines_that_are_counted_and_writing_goes_on() {
     if emulated() {
@@ -309,7 +311,8 @@ fn a_full_disk_costs_whole_lines_that_are_counted_and_writing_goes_on() {
     std::fs::create_dir(folder.join("log")).unwrap();
     let text = "[source]\nopen = \"conveyor?fps=60\"\n[events]\npath = \"log/l.jsonl\"\nmax_kb = 100\n";
     std::fs::write(folder.join("device.toml"), text).unwrap();
-    // A limit on the size of files stands for the disk's end: a write stops within a line. The output is a pipe, so unlimited.
+    // A limit on the size of files stands for the disk's end: a write stops within a line. The
+    // output is a pipe, so unlimited.
     let inner = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", "device.toml"]);
     let mut shell = std::process::Command::new("sh");
     let words = "trap '' XFSZ; ulimit -S -f 40; exec \"$@\"";

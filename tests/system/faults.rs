@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-/// Outputs whose safe state is active, so that going safe shows as an edge that no verdict asks for.
+/// Outputs whose safe state is active, so that going safe shows as an edge that no verdict asks
+/// for.
 fn guarded(name: &str, source: &str, extra: &str) -> String {
     let text = format!(
         "[source]\nopen = \"{source}\"\nframe_timeout_ms = 300\nfrozen_after = 5\n[decide]\nstale_after_ms = 400\n\
@@ -111,7 +112,8 @@ fn a_hung_inference_is_made_safe_after_one_missed_beat() {
     let (out, events) = run("hang", "conveyor?fps=60", &["--drill", "hang@4"]);
     assert_eq!(out.status.code(), Some(3));
     assert_safe(&events, "missed_beat");
-    // The gate went safe no later than the watchdog, a beat and some slack after the last part moved it.
+    // The gate went safe no later than the watchdog, a beat and some slack after the last part
+    // moved it.
     let last_part = of(&events, "part").last().unwrap()["captured_at"].as_u64().unwrap();
     let edges = of(&events, "edge");
     let safe = edges.iter().find(|e| e["part"] == 0 && e["line"] == "reject_gate").unwrap();
@@ -143,7 +145,8 @@ fn an_output_that_cannot_be_written_makes_the_others_safe_and_exits_3() {
     }
 }
 
-/// A gate whose pulse is under way when the output beside it hangs, and a line whose safe state is active.
+/// A gate whose pulse is under way when the output beside it hangs, and a line whose safe state is
+/// active.
 fn beside_a_jam(name: &str, watchdog_ms: u32) -> String {
     let every = "on = [\"accept\", \"reject\", \"review\"]";
     let text = format!(
@@ -157,8 +160,8 @@ fn beside_a_jam(name: &str, watchdog_ms: u32) -> String {
     settings(name, &text)
 }
 
-/// An output that hung stopped every pin, unseen: the service manager was told that all was well, and the last words were that
-/// all outputs were in their safe state.
+/// An output that hung stopped every pin, unseen: the service manager was told that all was well,
+/// and the last words were that all outputs were in their safe state.
 #[test]
 fn an_output_that_hangs_leaves_the_others_safe_within_the_watchdogs_time() {
     let watchdog_ms = if emulated() { 20_000 } else { 2000 };
@@ -185,12 +188,14 @@ fn an_output_that_hangs_leaves_the_others_safe_within_the_watchdogs_time() {
     assert_eq!((s["outputs_safe"].as_bool(), &s["outputs_unknown"]), (Some(false), &serde_json::json!(["jam"])), "{s}");
     assert!(s["ended"].as_str().unwrap().starts_with("output \"jam\" hung for"), "{s}");
     assert!(stderr(&out).contains("output \"jam\": a write has not come back"), "{}", stderr(&out));
-    // Until the hang the line sorted: ten pulses of the output that hangs, and at least as many of the one beside it.
+    // Until the hang the line sorted: ten pulses of the output that hangs, and at least as many of
+    // the one beside it.
     let edges = of(&all, "edge");
     let of_line = |line: &str| edges.iter().filter(|e| e["line"] == line).copied().collect::<Vec<_>>();
     assert_eq!(of_line("jam").len(), 20);
     assert!(of_line("gate").iter().filter(|e| e["outcome"] == "done" && e["state"] == "active").count() >= 10);
-    // Every other line is safe within the watchdog's time of the last edge before the hang; the pulse under way was cut.
+    // Every other line is safe within the watchdog's time of the last edge before the hang; the
+    // pulse under way was cut.
     let last = |line: &str| *of_line(line).last().unwrap();
     let cut = last("gate");
     assert_eq!((cut["outcome"].as_str(), cut["state"].as_str()), (Some("cut"), Some("inactive")), "{cut}");
@@ -314,7 +319,8 @@ fn signals_end_a_run_with_safe_outputs_a_summary_and_exit_0() {
     }
 }
 
-/// Signals were heard only until the last part was counted: a gate that was a day away kept the line for a day.
+/// Signals were heard only until the last part was counted: a gate that was a day away kept the
+/// line for a day.
 #[test]
 fn a_signal_ends_a_run_whose_last_parts_are_still_on_their_way() {
     let text = "[source]\nopen = \"conveyor?fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 50\n\
@@ -342,7 +348,8 @@ fn a_signal_ends_a_run_whose_last_parts_are_still_on_their_way() {
     assert_ne!(final_state(&rest, "any"), "inactive");
 }
 
-/// What the pins themselves do is seen on the emulated board: a pin that outlives its process is no matter of this machine.
+/// What the pins themselves do is seen on the emulated board: a pin that outlives its process is no
+/// matter of this machine.
 #[test]
 fn safe_puts_lines_into_their_safe_state_after_an_abort() {
     let text = "[source]\nopen = \"conveyor?fps=60\"\n[outputs.gate]\nsafe = \"active\"\nmode = \"level\"\non = [\"accept\", \"reject\"]\n\
@@ -363,7 +370,8 @@ fn safe_puts_lines_into_their_safe_state_after_an_abort() {
     assert!(said.contains("skipped  file: edges.jsonl is a file, not a pin"), "{said}");
 }
 
-/// systemd's protocol: ready when everything is open, alive while the line beats and no longer, stopping at the end.
+/// systemd's protocol: ready when everything is open, alive while the line beats and no longer,
+/// stopping at the end.
 #[test]
 fn the_service_manager_hears_that_the_line_is_ready_alive_and_stopping() {
     let heard = |name: &str, args: &[&str]| -> Vec<String> {
@@ -390,12 +398,14 @@ fn the_service_manager_hears_that_the_line_is_ready_alive_and_stopping() {
     let words = heard("notify", &["--parts", "40"]);
     assert_eq!((words.first().unwrap().as_str(), words.last().unwrap().as_str()), ("READY=1", "STOPPING=1"), "{words:?}");
     assert!(words.iter().filter(|w| *w == "WATCHDOG=1").count() >= 3, "{words:?}");
-    // A line that hangs is not called alive for longer than its own watchdog allows: 1.5 s of 0.05 s, with some slack.
+    // A line that hangs is not called alive for longer than its own watchdog allows: 1.5 s of 0.05
+    // s, with some slack.
     let words = heard("notify-hang", &["--drill", "hang@2"]);
     assert!(words.len() < if emulated() { 200 } else { 60 }, "{} words", words.len());
 }
 
-/// As `tagpin run | head` ends: also where the line has nothing to say, and so never writes into the closed pipe.
+/// As `tagpin run | head` ends: also where the line has nothing to say, and so never writes into
+/// the closed pipe.
 #[test]
 fn a_reader_that_leaves_ends_the_run_with_141_and_safe_outputs() {
     let text = |trigger: &str, log: &str| {

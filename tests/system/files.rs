@@ -8,7 +8,8 @@ fn stdout(out: &std::process::Output) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-/// A bundle or settings read from /dev/zero took all memory, and from a pipe hung until somebody wrote to it.
+/// A bundle or settings read from /dev/zero took all memory, and from a pipe hung until somebody
+/// wrote to it.
 #[test]
 fn a_pipe_a_device_and_a_folder_are_refused_in_words() {
     let folder = folder("regular");

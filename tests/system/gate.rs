@@ -1,4 +1,5 @@
-//! Parts, gates and triggers through the binary: every edge at its part's moment, whatever becomes of the verdict.
+//! Parts, gates and triggers through the binary: every edge at its part's moment, whatever becomes
+//! of the verdict.
 
 use crate::program::*;
 use serde_json::Value;
@@ -54,8 +55,9 @@ fn each_part_fires_its_own_gate_at_trigger_plus_delay_with_others_in_between() {
 
 #[test]
 fn a_part_without_a_verdict_in_time_gets_the_late_action_at_its_gate() {
-    // No frame can be exposed after the trigger and classified within two milliseconds. The conveyor's barrier is told with the
-    // frame that shows it, later than any window but a wide one.
+    // No frame can be exposed after the trigger and classified within two milliseconds. The
+    // conveyor's barrier is told with the frame that shows it, later than any window but a wide
+    // one.
     let text = "[source]\nopen = \"conveyor?seed=21&speed=1600\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\n\
          deadline_ms = 1000\n[outputs.reject_gate]\nmode = \"pulse\"\nwidth_ms = 20\nwindow_ms = 5000\ndelay_ms = 2\non = [\"reject\"]\n\
          [outputs.good]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 2\non = [\"accept\"]\n";
@@ -69,10 +71,12 @@ fn a_part_without_a_verdict_in_time_gets_the_late_action_at_its_gate() {
     assert!(of(&all, "fault").iter().any(|f| f["kind"] == "late" && f["action"] == "reject"));
 }
 
-/// On a fast belt, or a slow machine, a part was judged by a frame of the belt behind it, and was foreign.
+/// On a fast belt, or a slow machine, a part was judged by a frame of the belt behind it, and was
+/// foreign.
 #[test]
 fn no_part_is_judged_by_a_frame_exposed_after_it_left_the_view() {
-    // At 2000 pixels a second half of a part has left the view 72 ms after the barrier, and the next comes after 200 ms.
+    // At 2000 pixels a second half of a part has left the view 72 ms after the barrier, and the
+    // next comes after 200 ms.
     let file = |fps: u32| {
         let source = format!("[source]\nopen = \"conveyor?seed=7&speed=2000&fps={fps}\"\n");
         let gate =
@@ -156,7 +160,8 @@ fn lines_on_standard_input_open_parts_and_acknowledge() {
     assert_eq!(of_line("alive"), 0, "a heartbeat is not logged");
 }
 
-/// A pulse for each part, a sensor behind it that is told by word, a flash a trigger, and a lamp that shows what went wrong.
+/// A pulse for each part, a sensor behind it that is told by word, a flash a trigger, and a lamp
+/// that shows what went wrong.
 #[test]
 fn a_part_that_is_not_seen_behind_its_gate_is_told_and_the_fault_output_stays_until_acknowledged() {
     let text = "[source]\nopen = \"conveyor?seed=21&fps=60\"\n[line]\nmode = \"gate\"\nlate_ms = 100\n[trigger]\nkind = \"stdin\"\n\
@@ -226,8 +231,9 @@ fn a_fixed_period_and_presence_in_the_frame_open_parts() {
     let all = run(&settings("period", &period), &["--parts", "6"]);
     let triggers: Vec<u64> = of(&all, "part").iter().map(|p| at(p, "trigger")).collect();
     assert!(triggers.windows(2).all(|w| w[1] - w[0] == 150_000), "{triggers:?}");
-    // Presence: as many parts as the belt carries, no more and no fewer, though the barrier is not asked.
-    // A part reaches the region when its middle is still so many milliseconds from the camera's.
+    // Presence: as many parts as the belt carries, no more and no fewer, though the barrier is not
+    // asked. A part reaches the region when its middle is still so many milliseconds from the
+    // camera's.
     let to_camera = 80 * 1000 / if emulated() { 300 } else { 800 };
     let presence = format!(
         "[source]\nopen = \"{}\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"presence\"\narea = 0.1\nto_camera_ms = {to_camera}\n\
@@ -281,7 +287,8 @@ fn a_source_that_knows_only_arrival_needs_its_latency_in_gate_mode() {
     assert!(text.contains("counts need an [encoder]") && text.contains("stand alone"), "{text}");
 }
 
-/// Everything is accepted but what has no verdict, foreign images too, since parts lie anywhere; from its 60th frame on the camera shows one image until it is opened again.
+/// Everything is accepted but what has no verdict, foreign images too, since parts lie anywhere;
+/// from its 60th frame on the camera shows one image until it is opened again.
 fn freezing(name: &str, trigger_ms: u32, delay_ms: u32, extra: &str) -> Vec<Value> {
     let text = format!(
         "[source]\nopen = \"faulty(conveyor?seed=21&fps=60)?after=60&freeze=1\"\n{extra}\n[line]\nmode = \"gate\"\n\
@@ -303,7 +310,8 @@ fn two_parts_with_the_same_image_are_both_rejected_and_the_camera_is_opened_agai
     assert!(frozen.len() >= 2, "{frozen:?}");
     for part in frozen {
         assert_eq!(call(&all, part)["output"], "reject_gate");
-        // Whatever was decided of the part before, unless that had no frame: it was given the same image.
+        // Whatever was decided of the part before, unless that had no frame: it was given the same
+        // image.
         let before = parts.iter().rev().find(|p| at(p, "part") < part && at(p, "frames") > 0).unwrap();
         assert_eq!(call(&all, at(before, "part"))["output"], "reject_gate", "{before}");
     }
@@ -322,7 +330,8 @@ fn a_part_that_was_at_its_gate_before_its_image_came_again_is_told_by_number() {
     }
 }
 
-/// `ready` was active from the start, whatever the camera gave: the belt could run though nothing was seen.
+/// `ready` was active from the start, whatever the camera gave: the belt could run though nothing
+/// was seen.
 #[test]
 fn ready_waits_for_the_first_usable_frame() {
     let text = |source: &str| {

@@ -67,7 +67,8 @@ fn y4m_files_of_three_layouts_and_standard_input_are_read() {
         assert_eq!(summary(&all)["by_tag"]["bracket"], 3, "{chroma}");
         let mut child = tagpin(&["run", "--bundle", PARTS, "--json", "--source", "y4m:-"]);
         let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // A pipe is live: its frames are taken as they come, the newest wins, and its end is no success.
+        // A pipe is live: its frames are taken as they come, the newest wins, and its end is no
+        // success.
         let mut stdin = child.stdin.take().unwrap();
         let header = bytes.iter().position(|b| *b == b'\n').unwrap() + 1;
         stdin.write_all(&bytes[..header]).unwrap();
@@ -83,7 +84,8 @@ fn y4m_files_of_three_layouts_and_standard_input_are_read() {
     }
 }
 
-/// A program that speaks as rpicam-vid does: frames on standard output, sensor times as text on the metadata path.
+/// A program that speaks as rpicam-vid does: frames on standard output, sensor times as text on the
+/// metadata path.
 #[test]
 fn the_camera_program_is_run_as_a_child_and_its_sensor_times_are_used() {
     let folder = folder("rpicam");
@@ -114,7 +116,8 @@ fn a_missing_camera_program_is_refused_at_start() {
     assert!(stderr(&out).contains("install rpicam-apps"), "{}", stderr(&out));
 }
 
-/// A file of edges was an output that the line waited for. Now it is a copy of what the log holds, and told as on its way out.
+/// A file of edges was an output that the line waited for. Now it is a copy of what the log holds,
+/// and told as on its way out.
 #[test]
 fn edges_go_into_a_file_and_the_event_log_is_kept() {
     let folder = folder("files");
@@ -148,7 +151,8 @@ fn edges_go_into_a_file_and_the_event_log_is_kept() {
     assert!(stderr(&out).contains("output \"any\": folder"), "{}", stderr(&out));
 }
 
-/// A pipe that nobody read on stopped every pin of the line, unseen: its writes were the outputs' own.
+/// A pipe that nobody read on stopped every pin of the line, unseen: its writes were the outputs'
+/// own.
 #[test]
 fn a_file_of_edges_that_blocks_or_is_full_costs_its_own_events_and_no_edge() {
     let fifo = folder("edges-blocked").join("edges");
@@ -165,7 +169,8 @@ fn a_file_of_edges_that_blocks_or_is_full_costs_its_own_events_and_no_edge() {
         let reader = fifo.clone();
         let holds = (name == "edges-blocked").then(|| {
             std::thread::spawn(move || {
-                // Opens when the first edge is written, and reads nothing: one page holds some 16 edges of 240.
+                // Opens when the first edge is written, and reads nothing: one page holds some 16
+                // edges of 240.
                 let pipe = std::fs::File::open(reader).unwrap();
                 rustix::pipe::fcntl_setpipe_size(&pipe, 4096).unwrap();
                 pipe

@@ -21,7 +21,8 @@ fn device(state: &Path, log: &Path) -> String {
     )
 }
 
-/// The hash that the program itself prints for nobody's eyes: of a key, as `tagpin key new` writes it.
+/// The hash that the program itself prints for nobody's eyes: of a key, as `tagpin key new` writes
+/// it.
 fn sha256(key: &str) -> String {
     tagpin::keys::KeyHash::of(key).to_string()
 }
@@ -120,7 +121,8 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
     assert_eq!((rules.len(), &rules[0]["tag"]), (1, &json!("gear_chipped")));
     let (old, new, who) = (&rules[0]["old_threshold"], &rules[0]["threshold"], rules[0]["who"].as_str().unwrap());
     assert_eq!((old, new, who), (&json!(0.5), &json!(0.0), &*format!("page, 127.0.0.1, key {}", &sha256(KEY)[..15])));
-    // What was saved is shown by `check` and holds in the next run; for another bundle it is ignored, and that is told.
+    // What was saved is shown by `check` and holds in the next run; for another bundle it is
+    // ignored, and that is told.
     let file = settings("page-check", &text.replace("PORT", "0"));
     let check = || String::from_utf8(finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file])).stdout).unwrap();
     assert!(check().contains("sets thresholds on top of device.toml, tags: 1"), "{}", check());

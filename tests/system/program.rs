@@ -15,12 +15,14 @@ pub fn emulated() -> bool {
     !machine.trim().is_empty() && !machine.trim().starts_with(std::env::consts::ARCH)
 }
 
-/// A conveyor as fast as this machine can draw and classify it; parts must be seen near the barrier.
+/// A conveyor as fast as this machine can draw and classify it; parts must be seen near the
+/// barrier.
 pub fn fast_conveyor(seed: u64) -> String {
     format!("conveyor?seed={seed}&speed={}", if emulated() { 300 } else { 800 })
 }
 
-/// The binary, under the emulator that Cargo runs this target's tests with, if the machine needs one.
+/// The binary, under the emulator that Cargo runs this target's tests with, if the machine needs
+/// one.
 pub fn tagpin(args: &[&str]) -> Command {
     let binary = env!("CARGO_BIN_EXE_tagpin");
     let (variable, default) = match std::env::consts::ARCH {
@@ -117,8 +119,9 @@ pub fn settings(name: &str, text: &str) -> String {
     path.display().to_string()
 }
 
-/// Writes a program that a test starts. A child process writes it: while this process had the file open for writing, another
-/// test could start a child that inherits it, and the kernel starts no program that somebody has open for writing.
+/// Writes a program that a test starts. A child process writes it: while this process had the file
+/// open for writing, another test could start a child that inherits it, and the kernel starts no
+/// program that somebody has open for writing.
 pub fn script(path: &Path, text: &str) {
     let mut child = Command::new("sh")
         .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])

@@ -84,7 +84,8 @@ fn a_full_disk_costs_whole_frames_that_are_counted_and_recording_goes_on() {
         return;
     }
     let (kept, settings) = frames("record-full");
-    // A limit on the size of files stands for the disk's end: within an image, beyond logits and scores.
+    // A limit on the size of files stands for the disk's end: within an image, beyond logits and
+    // scores.
     let inner = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &settings, "--record", kept.to_str().unwrap()]);
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; ulimit -S -f 40; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
@@ -116,7 +117,8 @@ fn a_full_disk_costs_whole_frames_that_are_counted_and_recording_goes_on() {
     let images = files(&kept, ".rgb");
     assert_eq!(recorded["frames"].as_u64(), Some(images.len() as u64), "{}", stderr(&rest));
     assert!(images.len() >= 10 && recorded["lost"].as_u64().unwrap() >= 10, "{recorded}");
-    // A frame that was with the model when the run ended may be kept, though its part has no verdict.
+    // A frame that was with the model when the run ended may be kept, though its part has no
+    // verdict.
     let parts = summary(&all)["parts"].as_u64().unwrap();
     let all_frames = recorded["frames"].as_u64().unwrap() + recorded["lost"].as_u64().unwrap();
     assert!((parts..=parts + 1).contains(&all_frames), "{parts} parts, {recorded}");

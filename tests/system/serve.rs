@@ -1,4 +1,5 @@
-//! `tagpin serve` as its clients see it: the same figures as `classify`, in each dialect's words, and who is kept out.
+//! `tagpin serve` as its clients see it: the same figures as `classify`, in each dialect's words,
+//! and who is kept out.
 
 use crate::program::*;
 use serde_json::Value;

@@ -38,7 +38,8 @@ fn a_site_is_shown_its_timeline_its_load_and_its_fastest_line() {
     };
     let slow = json(&[]);
     let spacing = slow["fastest"]["spacing"].as_u64().unwrap();
-    // A frame in 33 ms, a model of 42 to 84 ms: parts cannot come faster than frames, nor far faster than the model.
+    // A frame in 33 ms, a model of 42 to 84 ms: parts cannot come faster than frames, nor far
+    // faster than the model.
     assert!((33_000..200_000).contains(&spacing), "{slow}");
     assert!(slow["to_verdict"]["p50"].as_u64().unwrap() > 42_000, "{slow}");
     let faulty = json(&["--faults", "lost=200000,engine=100000"]);

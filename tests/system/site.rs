@@ -158,7 +158,8 @@ fn a_plc_reads_parts_and_sets_coils_only_where_it_may() {
     assert_eq!(poll(&writing, &[&[4, 0, 1, 0, 1]])[0], [4, 2, 0, 1]);
 }
 
-/// Sockets of a process that listen, by /proc: their inodes in its descriptors and in the system's table.
+/// Sockets of a process that listen, by /proc: their inodes in its descriptors and in the system's
+/// table.
 fn listening(pid: u32) -> usize {
     let table =
         ["tcp", "tcp6"].map(|t| std::fs::read_to_string(format!("/proc/{pid}/net/{t}")).unwrap_or_default()).concat();

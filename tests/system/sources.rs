@@ -1,4 +1,5 @@
-//! Sources that misbehave, through the binary: what is not whole, not in time or of unknown age decides nothing, and is told.
+//! Sources that misbehave, through the binary: what is not whole, not in time or of unknown age
+//! decides nothing, and is told.
 
 use crate::program::*;
 use serde_json::Value;
@@ -218,7 +219,8 @@ fn has_python() -> bool {
     found
 }
 
-/// It took longer for its first frame than may pass between two: it was killed and started again for ever.
+/// It took longer for its first frame than may pass between two: it was killed and started again
+/// for ever.
 #[test]
 fn a_camera_that_starts_slowly_is_waited_for() {
     if !has_python() {
@@ -234,7 +236,8 @@ fn a_camera_that_starts_slowly_is_waited_for() {
     assert_eq!((out.status.code(), starts(&folder)), (Some(0), 1), "{}", stderr(&out));
 }
 
-/// A pause inside a frame tore every later picture: nothing in the bytes tells where a frame begins.
+/// A pause inside a frame tore every later picture: nothing in the bytes tells where a frame
+/// begins.
 #[test]
 fn a_camera_program_that_pauses_inside_a_frame_is_started_again() {
     if !has_python() {
@@ -296,7 +299,8 @@ fn frames_of_unknown_age_are_given_to_no_part_and_known_ones_are() {
             assert!(faults(&all, "no_frame") > 0 && stderr(&out).contains("max_latency_ms"), "{}", stderr(&out));
         }
     }
-    // A source that can never say is refused at start, unless somebody vouches for it; zero is no statement.
+    // A source that can never say is refused at start, unless somebody vouches for it; zero is no
+    // statement.
     let (_, source) = camera("mute", "n = 0\nwhile True:\n    frame(n); n += 1; time.sleep(0.05)");
     let mute = format!("{source}&metadata=0");
     for (latency, code) in [("", 2), ("max_latency_ms = 0", 2), ("max_latency_ms = 60", 0)] {
@@ -306,7 +310,8 @@ fn frames_of_unknown_age_are_given_to_no_part_and_known_ones_are() {
     }
 }
 
-/// Nobody could see afterwards why a frame had been believed, nor that the camera's automatics had shifted the scores.
+/// Nobody could see afterwards why a frame had been believed, nor that the camera's automatics had
+/// shifted the scores.
 #[test]
 fn how_a_frames_time_was_found_and_what_the_camera_decides_itself_is_told() {
     if !has_python() {
@@ -351,7 +356,8 @@ fn how_a_frames_time_was_found_and_what_the_camera_decides_itself_is_told() {
     assert!(!images.is_empty() && images.iter().all(vouched), "{images:?}");
 }
 
-/// However the program ends, its camera program ends too, also one that is stuck and writes nothing.
+/// However the program ends, its camera program ends too, also one that is stuck and writes
+/// nothing.
 #[test]
 fn no_camera_program_outlives_the_line() {
     if !has_python() || emulated() {
@@ -381,7 +387,8 @@ fn no_camera_program_outlives_the_line() {
     }
 }
 
-/// People must train on what their camera sees: full size, by digit into the tag's folder, never beyond the limit.
+/// People must train on what their camera sees: full size, by digit into the tag's folder, never
+/// beyond the limit.
 #[test]
 fn capture_keeps_pictures_in_tag_folders_and_stops_when_the_folder_is_full() {
     let out = folder("capture");

@@ -1,4 +1,5 @@
-//! Triggers by word, through the binary: whatever comes in, nothing ends in silence, and the good words still sort.
+//! Triggers by word, through the binary: whatever comes in, nothing ends in silence, and the good
+//! words still sort.
 
 use crate::program::*;
 use rustix::process::{Pid, Signal, kill_process};
@@ -79,7 +80,8 @@ fn sorted(all: &[Value]) -> usize {
     of(all, "edge").iter().filter(|e| e["line"] == "any" && e["state"] == "active").count()
 }
 
-/// A byte that was no text ended the trigger for good, without a word; ten parts come behind it here.
+/// A byte that was no text ended the trigger for good, without a word; ten parts come behind it
+/// here.
 #[test]
 fn what_is_no_word_is_told_and_counted_and_the_trigger_goes_on() {
     let mut line = Line::start("words-odd", "kind = \"stdin\"\nmax_jitter_ms = 5000", &[]);
@@ -144,7 +146,8 @@ fn a_line_without_an_end_takes_no_memory_and_the_next_word_is_heard() {
     assert_eq!((code, sorted(&all), summary(&all)["passed_over"].as_u64()), (Some(0), 10, Some(1)), "{err}");
 }
 
-/// Words that waited while the process was stopped opened parts of the past: their pulses hit others.
+/// Words that waited while the process was stopped opened parts of the past: their pulses hit
+/// others.
 #[test]
 fn a_word_that_waited_longer_than_the_stated_jitter_opens_no_part() {
     if emulated() {

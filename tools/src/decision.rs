@@ -1,4 +1,5 @@
-//! From logits to a decision: the temperature and each tag's threshold and review band, chosen on validation.
+//! From logits to a decision: the temperature and each tag's threshold and review band, chosen on
+//! validation.
 //!
 //! Does not choose thresholds itself; the decision is the device's.
 
@@ -126,8 +127,8 @@ impl Decision {
         self.rules.iter().map(one).collect()
     }
 
-    /// What the device decides for each image by itself, with its default settings. `roles`: one a tag; `beyond`: whether each image
-    /// lies beyond the distance limit.
+    /// What the device decides for each image by itself, with its default settings. `roles`: one a
+    /// tag; `beyond`: whether each image lies beyond the distance limit.
     pub fn decide(
         &self,
         task: TaskName,
@@ -148,7 +149,8 @@ impl Decision {
     }
 }
 
-/// The tags that a decision predicts: the one that names it where tags exclude one another, else all that hold.
+/// The tags that a decision predicts: the one that names it where tags exclude one another, else
+/// all that hold.
 pub fn predicted(task: TaskName, decision: &decide::Decision) -> Vec<usize> {
     decision.driving(task.into()).iter().map(|t| t.0 as usize).collect()
 }
@@ -168,7 +170,8 @@ mod tests {
     use super::*;
     use tagpin::decide::{Task, table};
 
-    /// The tools judge images one at a time, with thresholds from decision.json and actions from roles.
+    /// The tools judge images one at a time, with thresholds from decision.json and actions from
+    /// roles.
     #[test]
     fn the_tools_decide_as_the_table_states() {
         let rows = table::stated(include_str!("../../tests/data/decisions.tsv"));

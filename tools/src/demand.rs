@@ -1,7 +1,8 @@
 //! What each tag must reach before a model ships, and whether test images show that it does.
 //!
-//! A person demands it in about.toml (`[aims.scratched] recall = 0.95`) or by `tune`; a tag that nobody speaks of gets the default of its
-//! role. A demand is shown by an interval, never by the share alone.
+//! A person demands it in about.toml (`[aims.scratched] recall = 0.95`) or by `tune`; a tag that
+//! nobody speaks of gets the default of its role. A demand is shown by an interval, never by the
+//! share alone.
 
 use crate::data::check::About;
 use crate::decision::{self, StatedAim};
@@ -109,7 +110,8 @@ pub fn of(tags: &[String], roles: &[Role], about: &About, tuned: &[StatedAim]) -
     all
 }
 
-/// Images by which a share is told well enough: its interval then reaches 14 points to either side at most.
+/// Images by which a share is told well enough: its interval then reaches 14 points to either side
+/// at most.
 pub const TELLING: usize = 50;
 
 /// Whether images show that a demand is met.

@@ -1,6 +1,7 @@
 //! What a frozen backbone says of each picture, in f32 or in int8, computed once for each file.
 //!
-//! Does not know tags. Kept by file hash for each backbone and size; a changed file or backbone is another key.
+//! Does not know tags. Kept by file hash for each backbone and size; a changed file or backbone is
+//! another key.
 
 use crate::data::{self, Entry, hex_hash, read_listed};
 use crate::graph::{self, Graph, Node, Op, Runner};
@@ -129,8 +130,8 @@ impl Cache {
     }
 }
 
-/// Logits of `entries` by a graph whose last layer is a matrix on known features; nothing if it ends otherwise, or if not all
-/// are known.
+/// Logits of `entries` by a graph whose last layer is a matrix on known features; nothing if it
+/// ends otherwise, or if not all are known.
 pub fn logits(entries: &[Entry], graph: &Graph, fit: Fit) -> Result<Option<Vec<Vec<f32>>>> {
     let Some(Node { op: Op::Linear(head), .. }) = graph.nodes.last() else { return Ok(None) };
     let cache = Cache::of(&Network::Float(&graph.clone().headless()), fit)?;

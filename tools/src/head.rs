@@ -1,4 +1,5 @@
-//! The last layer, learnt on a frozen backbone's features: logistic regression, its regularisation chosen on validation.
+//! The last layer, learnt on a frozen backbone's features: logistic regression, its regularisation
+//! chosen on validation.
 //!
 //! Does not know pictures or int8.
 
@@ -46,8 +47,9 @@ struct Tried {
     linear: Linear,
 }
 
-/// Learns from `train`, chooses the penalty with the least log loss on `validation`: from the strongest on, two at a time, until
-/// weaker ones do no better. The weakest take the longest to fit.
+/// Learns from `train`, chooses the penalty with the least log loss on `validation`: from the
+/// strongest on, two at a time, until weaker ones do no better. The weakest take the longest to
+/// fit.
 pub fn fit(train: &Examples<'_>, validation: &Examples<'_>, tags: usize, task: TaskName) -> Result<Fitted> {
     let standard = Standard::of(train.features)?;
     let x = standard.apply(train.features);
@@ -185,7 +187,8 @@ fn one(x: &Array2<f64>, truth: &[Vec<usize>], tags: usize, task: TaskName, searc
                     .map_err(|e| {
                         anyhow::anyhow!("logistic regression of tag {tag}: {e}; it needs pictures with and without it")
                     })?;
-                // The library takes the rarer label as negative; this turns the score to "has the tag".
+                // The library takes the rarer label as negative; this turns the score to "has the
+                // tag".
                 let sign = if fitted.labels().pos.class { 1.0 } else { -1.0 };
                 out.column_mut(tag).slice_mut(ndarray::s![..n]).assign(&(fitted.params() * sign));
                 out[[n, tag]] = fitted.intercept() * sign;

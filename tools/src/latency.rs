@@ -48,7 +48,8 @@ pub struct Board {
     pub name: &'static str,
     /// Cycles a second, in millions.
     mhz: f64,
-    /// Multiply-adds a cycle of a small and of a large network, by the cycles in src/kernels/README.md.
+    /// Multiply-adds a cycle of a small and of a large network, by the cycles in
+    /// src/kernels/README.md.
     macs_per_cycle: [f64; 2],
 }
 

@@ -1,7 +1,8 @@
 //! How often test images were looked at: over all runs that share the test side of a split.
 //!
-//! Each run folder counts its own looks in `looks.json`; a ledger in the cache counts those of a test side over all runs, removed ones
-//! too. Neither is sure to be whole (folders are moved, caches are emptied), so the larger counts.
+//! Each run folder counts its own looks in `looks.json`; a ledger in the cache counts those of a
+//! test side over all runs, removed ones too. Neither is sure to be whole (folders are moved,
+//! caches are emptied), so the larger counts.
 
 use crate::data::{self, split::Side};
 use crate::run::{Record, Run, folders_in};
@@ -34,7 +35,8 @@ pub fn another(run: &Run) -> Result<u32> {
     Ok(ledger(run).map_or(here, |all| all.max(here)))
 }
 
-/// Adds a line to the ledger of the run's test side; how many lines it has. None where there is no cache.
+/// Adds a line to the ledger of the run's test side; how many lines it has. None where there is no
+/// cache.
 fn ledger(run: &Run) -> Option<u32> {
     let test: String = run.split.entries(Side::Test).iter().map(|e| e.sha256.as_str()).collect();
     let folder = run_folder::cache().join("looks");

@@ -1,6 +1,8 @@
-//! Figures of scores against truth: accuracy, precision, recall, average precision, calibration, intervals.
+//! Figures of scores against truth: accuracy, precision, recall, average precision, calibration,
+//! intervals.
 //!
-//! Pure: knows no files, pictures or networks. Scores are `[pictures][tags]`, truth `[pictures]` lists of tags.
+//! Pure: knows no files, pictures or networks. Scores are `[pictures][tags]`, truth `[pictures]`
+//! lists of tags.
 
 use crate::data::TaskName;
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,8 @@ pub fn best(values: &[f32]) -> usize {
     (0..values.len()).fold(0, |b, i| if values[i] > values[b] { i } else { b })
 }
 
-/// Scores of logits in f64: softmax or sigmoid at a temperature. The device's fixed-point head agrees within 2^-14.
+/// Scores of logits in f64: softmax or sigmoid at a temperature. The device's fixed-point head
+/// agrees within 2^-14.
 pub fn scores(logits: &[f32], task: TaskName, temperature: f64) -> Vec<f64> {
     let z = logits.iter().map(|&l| l as f64 / temperature);
     match task {
@@ -56,11 +59,12 @@ pub fn right(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> f64 {
     all.iter().filter(|r| **r).count() as f64 / all.len().max(1) as f64
 }
 
-/// Least and largest temperature that is searched; one on a bound is no fit but what the bound allows.
+/// Least and largest temperature that is searched; one on a bound is no fit but what the bound
+/// allows.
 pub const TEMPERATURES: [f64; 2] = [0.125, 8.0];
 
-/// The temperature that makes scores on validation fit best: golden-section search of the log loss over [`TEMPERATURES`]
-/// (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+/// The temperature that makes scores on validation fit best: golden-section search of the log loss
+/// over [`TEMPERATURES`] (Guo et al., "On Calibration of Modern Neural Networks", 2017).
 pub fn temperature(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> f64 {
     let loss = |log: f64| log_loss(logits, truth, task, log.exp());
     let ratio = (5f64.sqrt() - 1.0) / 2.0;
@@ -83,7 +87,8 @@ pub struct CurvePoint {
     pub recall: f32,
 }
 
-/// The curve of one tag, thresholds falling; equal scores are one point. Empty if no picture has the tag.
+/// The curve of one tag, thresholds falling; equal scores are one point. Empty if no picture has
+/// the tag.
 pub fn curve(scores: &[Vec<f32>], truth: &[Vec<usize>], tag: usize) -> Vec<CurvePoint> {
     let mut ranked: Vec<(f32, bool)> = scores.iter().zip(truth).map(|(s, t)| (s[tag], t.contains(&tag))).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -100,7 +105,8 @@ pub fn curve(scores: &[Vec<f32>], truth: &[Vec<usize>], tag: usize) -> Vec<Curve
     points
 }
 
-/// Average precision: the sum over the curve of each step in recall times the precision there. Nothing without positives.
+/// Average precision: the sum over the curve of each step in recall times the precision there.
+/// Nothing without positives.
 pub fn average_precision(curve: &[CurvePoint]) -> Option<f64> {
     let steps = curve.iter().scan(0.0, |recall, p| {
         let step = p.recall as f64 - *recall;
@@ -144,7 +150,8 @@ impl Counts {
         (positives > 0).then(|| self.true_positives as f64 / positives as f64)
     }
 
-    /// 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall; `None` if no image is or was predicted as it.
+    /// 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall; `None` if no image is or
+    /// was predicted as it.
     pub fn f1(self) -> Option<f64> {
         let all = 2 * self.true_positives + self.false_positives + self.false_negatives;
         (all > 0).then(|| 2.0 * self.true_positives as f64 / all as f64)
@@ -189,8 +196,8 @@ pub fn mean_average_precision(scores: &[Vec<f32>], truth: &[Vec<usize>], tags: u
 /// Bins of [`reliability`].
 const BINS: usize = 15;
 
-/// For each of 15 equal bins of confidence: pictures, mean confidence, share right. Multiclass: of the top tag;
-/// multilabel: of every tag's score.
+/// For each of 15 equal bins of confidence: pictures, mean confidence, share right. Multiclass: of
+/// the top tag; multilabel: of every tag's score.
 pub fn reliability(scores: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> Vec<(usize, f64, f64)> {
     let mut bins = vec![(0usize, 0.0, 0.0); BINS];
     let mut add = |p: f32, right: bool| {
@@ -208,7 +215,8 @@ pub fn reliability(scores: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) ->
     bins.into_iter().map(|(n, c, r)| (n, c / n.max(1) as f64, r / n.max(1) as f64)).collect()
 }
 
-/// Expected calibration error: the mean gap between confidence and share right, weighted by pictures.
+/// Expected calibration error: the mean gap between confidence and share right, weighted by
+/// pictures.
 pub fn ece(bins: &[(usize, f64, f64)]) -> f64 {
     let all: usize = bins.iter().map(|b| b.0).sum();
     bins.iter().map(|(n, c, r)| *n as f64 * (c - r).abs()).sum::<f64>() / all.max(1) as f64
@@ -234,8 +242,8 @@ impl std::fmt::Display for Interval {
 /// Draws of [`bootstrap`].
 const DRAWS: usize = 1000;
 
-/// A figure's percentile bootstrap interval over clusters of pictures that show the same (Efron 1979). `clusters`:
-/// `[n]`, a number each; `figure` gets indices of pictures. Seeded.
+/// A figure's percentile bootstrap interval over clusters of pictures that show the same (Efron
+/// 1979). `clusters`: `[n]`, a number each; `figure` gets indices of pictures. Seeded.
 pub fn bootstrap(clusters: &[usize], seed: u64, figure: impl Fn(&[usize]) -> f64 + Sync) -> Interval {
     use rayon::prelude::*;
     let mut members: std::collections::BTreeMap<usize, Vec<usize>> = std::collections::BTreeMap::new();
@@ -264,7 +272,8 @@ pub fn bootstrap(clusters: &[usize], seed: u64, figure: impl Fn(&[usize]) -> f64
 /// Normal quantile of a 95 % interval.
 const Z95: f64 = 1.959964;
 
-/// A share's Wilson score interval at 95 % (Wilson 1927): right for few pictures and for shares near 0 and 1.
+/// A share's Wilson score interval at 95 % (Wilson 1927): right for few pictures and for shares
+/// near 0 and 1.
 pub fn wilson(right: usize, n: usize) -> Interval {
     wilson_at(right, n, Z95)
 }
@@ -280,20 +289,24 @@ fn wilson_at(right: usize, n: usize, z: f64) -> Interval {
     Interval { value: p, low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
 }
 
-/// Fewest images, at the share seen, at which Wilson's interval begins at `least` or above. None where the share seen is not above it.
+/// Fewest images, at the share seen, at which Wilson's interval begins at `least` or above. None
+/// where the share seen is not above it.
 pub fn enough(share: f64, least: f64) -> Option<usize> {
     if share <= least {
         return None;
     }
-    // Wilson's lower end reaches `least` where n (p - least)^2 = z^2 least (1 - least): it inverts the score test.
+    // Wilson's lower end reaches `least` where n (p - least)^2 = z^2 least (1 - least): it inverts
+    // the score test.
     let n = Z95 * Z95 * least * (1.0 - least) / (share - least).powi(2);
     Some(n.ceil() as usize)
 }
 
-/// Two ways to decide the same `n` things: the second minus the first, as a share of them, with a 95 % interval.
+/// Two ways to decide the same `n` things: the second minus the first, as a share of them, with a
+/// 95 % interval.
 ///
-/// Only what differs tells anything: `worse` that only the first gets right, `better` that only the second does (McNemar 1947). Among those,
-/// the share of worse ones has Wilson's interval. `of`: comparisons made at once, each of which then gets its part of the 5 % (Bonferroni).
+/// Only what differs tells anything: `worse` that only the first gets right, `better` that only the
+/// second does (McNemar 1947). Among those, the share of worse ones has Wilson's interval. `of`:
+/// comparisons made at once, each of which then gets its part of the 5 % (Bonferroni).
 pub fn paired(worse: usize, better: usize, n: usize, of: usize) -> Interval {
     let differing = worse + better;
     if differing == 0 || n == 0 {
@@ -314,7 +327,8 @@ fn quantile(tail: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Five flips of one kind among 60 are harm, three are not: with as many chances each way, three on one side come by chance once in eight.
+    /// Five flips of one kind among 60 are harm, three are not: with as many chances each way,
+    /// three on one side come by chance once in eight.
     #[test]
     fn what_differs_in_one_direction_is_told_from_chance() {
         let harm = |worse, better, of| paired(worse, better, 60, of).high < 0.0;
@@ -333,7 +347,8 @@ mod tests {
             let n = enough(share, least).unwrap();
             let low = |n: usize| {
                 let right = share * n as f64;
-                // Wilson by the definition: the least share whose score test does not refuse what was seen.
+                // Wilson by the definition: the least share whose score test does not refuse what
+                // was seen.
                 (0..100_000)
                     .map(|i| f64::from(i) / 1e5)
                     .find(|p| (right - n as f64 * p).abs() <= Z95 * (n as f64 * p * (1.0 - p)).sqrt())

@@ -53,7 +53,8 @@ pub struct Pack {
     /// The output that has the scores, where the ONNX file has several; the others are left out.
     #[arg(long, value_name = "NAME", requires = "onnx")]
     pub output: Option<String>,
-    /// Folder of images with which the bundle is proved against its file; without it inputs are drawn.
+    /// Folder of images with which the bundle is proved against its file; without it inputs are
+    /// drawn.
     #[arg(long)]
     pub images: Option<PathBuf>,
     /// Bundle to write; its card gets the same name with `.md`.
@@ -103,7 +104,8 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
         bail!("the graph ends in {:?}, the task is {:?}; change --task", spec.absorbed, i.task);
     }
     let real = i.normalise.table();
-    // An input in f32 is given as codes: the byte less 128, which the engine looks up in the real table.
+    // An input in f32 is given as codes: the byte less 128, which the engine looks up in the real
+    // table.
     let code = |(i, &x): (usize, &f32)| match spec.real_input {
         true => (i % 256) as u8 ^ 128,
         false => quant::quantise(x, spec.scale, spec.zero_point) as u8,
@@ -138,13 +140,15 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Inputs with which a plan is proved where no images are given, and the most that are taken of those.
+/// Inputs with which a plan is proved where no images are given, and the most that are taken of
+/// those.
 const DRAWN: usize = 2;
 const IMAGES: usize = 4;
 const SEED: u64 = 1;
 
-/// Runs the plan and, by tract in f32, the file itself on a few inputs; refuses where they part by more than rounding. `images`: a
-/// folder of images, fitted as the bundle says; without one the inputs are drawn.
+/// Runs the plan and, by tract in f32, the file itself on a few inputs; refuses where they part by
+/// more than rounding. `images`: a folder of images, fitted as the bundle says; without one the
+/// inputs are drawn.
 pub fn prove(onnx: &[u8], i: &Ingredients, images: Option<&Path>) -> Result<()> {
     let engine = Engine::load(onnx)?;
     let spec = engine.spec();

@@ -1,4 +1,5 @@
-//! `parity`: proof that the int8 model on the device agrees with the float one that was trained, or where it does not.
+//! `parity`: proof that the int8 model on the device agrees with the float one that was trained, or
+//! where it does not.
 //!
 //! Does not judge the model itself, only that both say the same.
 
@@ -39,7 +40,8 @@ pub struct Parity {
 /// How much int8 may cost.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct Limits {
-    /// Share of decisions that int8 may lose. It is refused where it loses more and an interval says that this is no chance.
+    /// Share of decisions that int8 may lose. It is refused where it loses more and an interval
+    /// says that this is no chance.
     #[arg(long, default_value_t = 0.005)]
     pub loss: f64,
 }
@@ -61,7 +63,8 @@ pub struct Harm {
     pub worse: usize,
     /// Right in int8 only.
     pub better: usize,
-    /// int8 minus float, share of decisions that are right; its interval is that of all comparisons together.
+    /// int8 minus float, share of decisions that are right; its interval is that of all comparisons
+    /// together.
     pub change: Interval,
     /// Whether the loss is more than it may be, and no chance.
     pub shown: bool,
@@ -75,7 +78,8 @@ impl std::fmt::Display for Harm {
     }
 }
 
-/// Compares decisions of both networks. `float`, `int8`: `[images]`, the tags that each decides for.
+/// Compares decisions of both networks. `float`, `int8`: `[images]`, the tags that each decides
+/// for.
 fn harm(
     task: TaskName,
     tags: &[String],
@@ -229,7 +233,8 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
             let second = s.iter().enumerate().filter(|(t, _)| *t != top).map(|(_, p)| *p).fold(0.0, f32::max);
             s[top] - second
         }
-        // Each tag is decided by itself at one half; a margin between two scores is twice the distance to it.
+        // Each tag is decided by itself at one half; a margin between two scores is twice the
+        // distance to it.
         TaskName::Multilabel => s.iter().map(|p| (p - 0.5).abs() * 2.0).fold(1.0, f32::min),
     };
     let sure: Vec<usize> = (0..n).filter(|&i| margin(&float[i]) > SURE).collect();
@@ -315,7 +320,8 @@ fn layers(run: &Run, test: &Judged) -> Result<Vec<LayerError>> {
     Ok(taps.iter().enumerate().map(layer).collect())
 }
 
-/// What runs the same file in ONNX Runtime; reads `[n][3*side*side]` f32, writes `[n][tags]` f32 and prints its version.
+/// What runs the same file in ONNX Runtime; reads `[n][3*side*side]` f32, writes `[n][tags]` f32
+/// and prints its version.
 const SCRIPT: &str = r#"
 import sys, numpy as np, onnxruntime as ort
 model, source, target, side = sys.argv[1:5]
@@ -445,8 +451,9 @@ mod tests {
     use super::*;
     use tagpin::random::Random;
 
-    /// Five good runs of five were refused for two or three of some forty images that flipped, though int8 was right in one of them. Drawn flips
-    /// that go either way are not harm; the same number in one direction is.
+    /// Five good runs of five were refused for two or three of some forty images that flipped,
+    /// though int8 was right in one of them. Drawn flips that go either way are not harm; the same
+    /// number in one direction is.
     #[test]
     fn flips_either_way_are_no_harm_and_flips_one_way_are() {
         let tags = ["a", "b"].map(String::from);

@@ -1,4 +1,5 @@
-//! What a model says of pictures: logits by the runtime's engine and by tract, scores by the runtime's head.
+//! What a model says of pictures: logits by the runtime's engine and by tract, scores by the
+//! runtime's head.
 //!
 //! Does not judge them.
 
@@ -71,7 +72,8 @@ impl Int8 {
         Ok(self.engine.features().to_vec())
     }
 
-    /// Logits, or features of a graph without a head, in Q16.16. `rgb`: `[side, side, 3]` of the model's side.
+    /// Logits, or features of a graph without a head, in Q16.16. `rgb`: `[side, side, 3]` of the
+    /// model's side.
     pub fn logits(&mut self, rgb: &[u8]) -> Result<Vec<i32>> {
         let (mut input, mut logits) = (vec![0; rgb.len()], vec![0; self.engine.spec().logits]);
         tagpin::preprocess::quantise(rgb, &self.tables, &mut input);
@@ -80,7 +82,8 @@ impl Int8 {
     }
 }
 
-/// Logits in Q16.16 of each picture by the int8 engine. Pictures are `[side, side, 3]` of the model's side.
+/// Logits in Q16.16 of each picture by the int8 engine. Pictures are `[side, side, 3]` of the
+/// model's side.
 pub fn int8(onnx: &[u8], normalise: Normalise, pictures: &[&[u8]]) -> Result<Vec<Vec<i32>>> {
     let int8 = Int8::load(onnx, normalise)?;
     let bar = crate::progress::bar("int8", pictures.len() as u64);
@@ -102,7 +105,8 @@ pub struct Seen {
     pub beyond: Vec<bool>,
 }
 
-/// Logits of each image, and whether it is beyond. Images are `[side, side, 3]` of the model's side.
+/// Logits of each image, and whether it is beyond. Images are `[side, side, 3]` of the model's
+/// side.
 pub fn see<T: AsRef<[u8]> + Sync>(int8: &Int8, images: &[T]) -> Result<Seen> {
     let bar = crate::progress::bar("int8", images.len() as u64);
     let one = |int8: &mut Int8, rgb: &T| {
@@ -130,7 +134,8 @@ pub fn real_one(logits: &[i32]) -> Vec<f32> {
     logits.iter().map(|&v| v as f32 / 65536.0).collect()
 }
 
-/// f32 as Q16.16, as the engine would give it. An error, if one is none of Q16.16: beyond 32768, or no number.
+/// f32 as Q16.16, as the engine would give it. An error, if one is none of Q16.16: beyond 32768, or
+/// no number.
 pub fn fixed(logits: &[Vec<f32>]) -> Result<Vec<Vec<i32>>> {
     let one = |&v: &f32| logit_q16(1, v).with_context(|| format!("a float logit is {v}, expected -32768 to 32768"));
     logits.iter().map(|l| l.iter().map(one).collect()).collect()

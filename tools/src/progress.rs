@@ -36,8 +36,8 @@ struct Signals {
 }
 
 impl Interrupt {
-    /// Listens for SIGINT, SIGTERM and SIGHUP until it is dropped; a second one ends the process at once, as does the first where nobody
-    /// listens: there nothing is lost by it.
+    /// Listens for SIGINT, SIGTERM and SIGHUP until it is dropped; a second one ends the process at
+    /// once, as does the first where nobody listens: there nothing is lost by it.
     pub fn listen() -> anyhow::Result<Self> {
         static SIGNALS: OnceLock<Signals> = OnceLock::new();
         let first = SIGNALS.get().is_none();

@@ -1,4 +1,5 @@
-//! Replays what `tagpin run --record` kept on a board: the host must give the same logits and scores, bit for bit.
+//! Replays what `tagpin run --record` kept on a board: the host must give the same logits and
+//! scores, bit for bit.
 //!
 //! Knows only the recording's files and the bundle.
 

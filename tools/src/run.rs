@@ -1,4 +1,5 @@
-//! A run folder: a network in f32, the split it was trained on, and the record of how that was done.
+//! A run folder: a network in f32, the split it was trained on, and the record of how that was
+//! done.
 //!
 //! Does not know how any file of it is computed.
 
@@ -178,7 +179,8 @@ impl Run {
         data::target(self.graph.side, self.record.fit.into())
     }
 
-    /// Hash of what figures are of: the int8 network, the decision, and the distance if there is one.
+    /// Hash of what figures are of: the int8 network, the decision, and the distance if there is
+    /// one.
     pub fn state(&self) -> Result<String> {
         let mut all = self.int8()?;
         all.extend(read_file(&self.file("decision.json"), &format!("quantise {}", self.folder.display()))?);

@@ -33,8 +33,8 @@ pub fn read_file(path: &Path, make: &str) -> Result<Vec<u8>> {
     tagpin::regular::read(path, tagpin::regular::LARGE).with_context(|| format!("{}: run `{make}` first", path.display()))
 }
 
-/// Refuses to replace a file unless forced, and a folder or a picture even then; tries whether the file could be written, before
-/// anybody works for it.
+/// Refuses to replace a file unless forced, and a folder or a picture even then; tries whether the
+/// file could be written, before anybody works for it.
 pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     if path.is_dir() {
         bail!("{} is a folder, expected a file to write; name another", path.display());
@@ -51,7 +51,8 @@ pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// The same for a bundle and the card beside it: even forced, only a bundle and a card are replaced.
+/// The same for a bundle and the card beside it: even forced, only a bundle and a card are
+/// replaced.
 pub fn refuse_existing_bundle(out: &Path, force: bool) -> Result<()> {
     let card = out.with_extension("md");
     refuse_existing(out, force)?;
@@ -81,8 +82,8 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// Refuses to replace anything but a run folder, and that only if forced. A run folder holds a `run.json` of this program, no
-/// folder and no picture: nobody keeps anything of their own in it.
+/// Refuses to replace anything but a run folder, and that only if forced. A run folder holds a
+/// `run.json` of this program, no folder and no picture: nobody keeps anything of their own in it.
 fn refuse_replacing(out: &Path, force: bool) -> Result<()> {
     let name = out.display();
     if !out.exists() {
@@ -111,7 +112,8 @@ fn refuse_replacing(out: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that a run folder needs beside its networks: a checkpoint of the small network, figures, the page.
+/// Bytes that a run folder needs beside its networks: a checkpoint of the small network, figures,
+/// the page.
 const ROOM: u64 = 8 << 20;
 
 /// A run folder that this process is about to make: nobody else makes it until this is dropped.
@@ -120,8 +122,9 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Refuses an `out` that exists (unless it is a run folder and `force` is set), that another process makes, that cannot be
-    /// written, or whose disk has less than 8 MiB and `room` bytes left.
+    /// Refuses an `out` that exists (unless it is a run folder and `force` is set), that another
+    /// process makes, that cannot be written, or whose disk has less than 8 MiB and `room` bytes
+    /// left.
     pub fn of(out: &Path, force: bool, room: u64) -> Result<Self> {
         refuse_replacing(out, force)?;
         let name = out.display();
@@ -149,7 +152,8 @@ impl Claim {
         Ok(Self { _lock: lock })
     }
 
-    /// A lock by the folder's whole name, in the cache: nothing of it stays beside the folder. None where there is no cache.
+    /// A lock by the folder's whole name, in the cache: nothing of it stays beside the folder. None
+    /// where there is no cache.
     fn lock(out: &Path) -> Result<Option<std::fs::File>> {
         let name = Hex(&sha256(out.as_os_str().as_encoded_bytes())).to_string();
         let locks = cache().join("locks");
@@ -173,7 +177,8 @@ pub struct NewRun {
 }
 
 impl NewRun {
-    /// Begins a folder that will be `out`. Fails if that exists, unless it is a run folder and `force` is set.
+    /// Begins a folder that will be `out`. Fails if that exists, unless it is a run folder and
+    /// `force` is set.
     pub fn begin(out: &Path, force: bool) -> Result<Self> {
         refuse_replacing(out, force)?;
         let part = beside(out, "part");
@@ -185,7 +190,8 @@ impl NewRun {
         Ok(Self { part, out: out.to_owned(), force })
     }
 
-    /// Removes a folder of files; one that holds a folder or a picture stays whole, and is an error.
+    /// Removes a folder of files; one that holds a folder or a picture stays whole, and is an
+    /// error.
     fn remove(folder: &Path) -> Result<()> {
         let all = || {
             let files: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|f| f.map(|f| f.path())).collect::<Result<_, _>>()?;
@@ -259,7 +265,8 @@ mod tests {
         path
     }
 
-    /// Two processes with one `--out` once wrote into one folder. Locks are of open files, so two claims here are as two processes.
+    /// Two processes with one `--out` once wrote into one folder. Locks are of open files, so two
+    /// claims here are as two processes.
     #[test]
     fn one_folder_is_made_by_one_at_a_time() {
         let at = folder("claim");

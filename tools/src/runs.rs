@@ -41,7 +41,8 @@ enum Command {
         /// The later run.
         b: PathBuf,
     },
-    /// Whether a run should be shipped, and why: exit 0 for ship, 1 for do not ship, 3 for too few images to say.
+    /// Whether a run should be shipped, and why: exit 0 for ship, 1 for do not ship, 3 for too few
+    /// images to say.
     Verdict {
         /// The run.
         run: PathBuf,
@@ -49,7 +50,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Pack a run for the board, if it should be shipped and beats the one published before; exit codes as of `verdict`.
+    /// Pack a run for the board, if it should be shipped and beats the one published before; exit
+    /// codes as of `verdict`.
     Publish(Publish),
 }
 
@@ -57,10 +59,12 @@ enum Command {
 struct Publish {
     /// The run.
     run: PathBuf,
-    /// Bundle to write; its card gets the same name with `.md`, the record of what was published `.published.json`.
+    /// Bundle to write; its card gets the same name with `.md`, the record of what was published
+    /// `.published.json`.
     #[arg(long)]
     out: PathBuf,
-    /// Publish in spite of what stands against it, for this reason, which goes into the record; replaces the bundle.
+    /// Publish in spite of what stands against it, for this reason, which goes into the record;
+    /// replaces the bundle.
     #[arg(long, value_name = "REASON")]
     force: Option<String>,
 }
@@ -119,7 +123,8 @@ fn list(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Share right of `b` minus that of `a` over the pictures that both were judged on, paired; and how many there are.
+/// Share right of `b` minus that of `a` over the pictures that both were judged on, paired; and how
+/// many there are.
 fn paired(a: &[(PathBuf, bool)], b: &[(PathBuf, bool)]) -> (Interval, usize) {
     let held: HashMap<&PathBuf, bool> = a.iter().map(|(p, r)| (p, *r)).collect();
     let both: Vec<f64> =
@@ -168,8 +173,9 @@ fn compare(a: &Path, b: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The model published before, on the test images of this run that it was not trained on and that did not choose it. None where its run is
-/// no longer there, is another by now, or is of other tags: then what was recorded of it counts.
+/// The model published before, on the test images of this run that it was not trained on and that
+/// did not choose it. None where its run is no longer there, is another by now, or is of other
+/// tags: then what was recorded of it counts.
 fn judged_again(before: &Published, run: &Run) -> Option<Vec<(PathBuf, bool)>> {
     let old = Run::open(&before.run).ok()?;
     let same = crate::data::hex_hash(&old.int8().ok()?) == before.graph_sha256;
@@ -216,7 +222,8 @@ fn publish(args: &Publish) -> Result<ExitCode> {
         args.force.as_deref().is_none_or(|r| !r.trim().is_empty()),
         "--force needs a reason, which goes into the record"
     );
-    // A bundle that was published by this command is replaced by a better one; any other only by force.
+    // A bundle that was published by this command is replaced by a better one; any other only by
+    // force.
     let ours = !history.is_empty();
     pack::pack_run(&run, &args.out, args.force.is_some() || ours, &RoleFlags::default())?;
     history.push(Published {

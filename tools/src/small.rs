@@ -1,4 +1,5 @@
-//! The built-in network: a small stack of depthwise blocks for 96x96 pictures, to be trained from nothing.
+//! The built-in network: a small stack of depthwise blocks for 96x96 pictures, to be trained from
+//! nothing.
 //!
 //! Does not know how it is trained.
 
@@ -20,7 +21,8 @@ struct Block {
     residual: bool,
 }
 
-/// The blocks between the first convolution and the average: 0.24 M weights and 16 M multiply-adds in all.
+/// The blocks between the first convolution and the average: 0.24 M weights and 16 M multiply-adds
+/// in all.
 const BLOCKS: [Block; 10] = [
     Block { stride: 2, channels: 48, residual: false },
     Block { stride: 1, channels: 64, residual: false },

@@ -1,6 +1,7 @@
 //! Ship, do not ship, or too few images to say; with every reason, and what to do about each.
 //!
-//! Computes no figure itself but intervals of counts. Reasons are values: a sentence is made of each once, where it is shown.
+//! Computes no figure itself but intervals of counts. Reasons are values: a sentence is made of
+//! each once, where it is shown.
 
 use crate::decision::{Decision, StatedAim};
 use crate::demand::{self, Finding, Standing};
@@ -127,7 +128,8 @@ pub enum Caution {
         /// At least and at most on the board, where multiply-adds give an estimate.
         estimated: Option<[f64; 2]>,
     },
-    /// The temperature lies on a bound of its search: scores are surer or less sure than images show.
+    /// The temperature lies on a bound of its search: scores are surer or less sure than images
+    /// show.
     Temperature {
         /// What logits are divided by.
         value: f64,
@@ -359,7 +361,8 @@ impl Verdict {
         v.answered()
     }
 
-    /// What is demanded of each tag, on all images where heads that were not fitted to them judged them, else on the test side.
+    /// What is demanded of each tag, on all images where heads that were not fitted to them judged
+    /// them, else on the test side.
     fn findings(run: &Run, e: &Evaluation, d: &Decision) -> Vec<Finding> {
         let tags = &run.split.dataset.tags;
         let demands = demand::of(tags, &run.roles(), &run.split.contract.about, &d.aims);
@@ -381,7 +384,8 @@ impl Verdict {
         let (Some(deadline_ms), latency_ms) = (about.deadline_ms, e.latency.median_ms) else { return };
         let board = about.board.clone();
         let estimated = board.as_deref().and_then(Board::named).map(|b| b.estimated_ms(e.latency.macs));
-        // Even by the quicker estimate it comes too late there; a board without an estimate is judged by this machine.
+        // Even by the quicker estimate it comes too late there; a board without an estimate is
+        // judged by this machine.
         let least_ms = estimated.map_or(latency_ms, |[least, _]| least);
         if least_ms > f64::from(deadline_ms) {
             self.against.push(Objection::Deadline { deadline_ms, latency_ms: least_ms, board });

@@ -1,4 +1,5 @@
-//! Data as people have it: what is read, what is left out and told, what is refused, and what stays together.
+//! Data as people have it: what is read, what is left out and told, what is refused, and what stays
+//! together.
 
 mod support;
 
@@ -52,7 +53,8 @@ fn force_replaces_a_run_folder_and_nothing_else() {
         "{text}"
     );
     assert_eq!(std::fs::read_dir(at.join("photos/ok")).unwrap().count(), 20, "the pictures are still there");
-    // The control: a run folder is kept, or replaced when asked; one that holds somebody's pictures is kept.
+    // The control: a run folder is kept, or replaced when asked; one that holds somebody's pictures
+    // is kept.
     run(&train("first", &[]), &at);
     assert!(refused(&train("first", &[]), &at).contains("first exists; name another or add --force"));
     run(&train("first", &["--force"]), &at);
@@ -254,7 +256,8 @@ fn foreign_layouts_are_refused_with_what_was_found_and_the_mend() {
     assert!(refuse("blank").contains("begins or ends with a blank"));
     std::fs::write(at.join("tasks.json"), r#"[{"id": 1, "annotations": []}]"#).unwrap();
     assert!(refuse("tasks.json").contains("Label Studio"));
-    // Controls: a list of names beside a folder a tag is nothing to refuse, and inner folders are a column.
+    // Controls: a list of names beside a folder a tag is nothing to refuse, and inner folders are a
+    // column.
     tagged(&at.join("inner"), &["metal/can", "metal/lid", "glass/jar"], 6);
     let text = run(&["dataset", "check", "inner"], &at);
     assert!(text.contains("\"can\", \"jar\", \"lid\"") && text.contains("column \"folder\""), "{text}");

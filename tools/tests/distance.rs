@@ -1,4 +1,5 @@
-//! What is foreign to a model, as users of the tools see it: fitted with the run, packed, measured by the runtime.
+//! What is foreign to a model, as users of the tools see it: fitted with the run, packed, measured
+//! by the runtime.
 
 mod support;
 
@@ -99,7 +100,8 @@ fn device(bundle: &Path) -> impl FnMut(&Path) -> (String, String) + use<> {
     }
 }
 
-/// The device called frames of noise foreign, and the tools' figures called them good parts that pass: they left the distance out.
+/// The device called frames of noise foreign, and the tools' figures called them good parts that
+/// pass: they left the distance out.
 #[test]
 fn the_tools_decide_every_picture_as_the_device_does_the_foreign_ones_too() {
     let at = folder("distance-decides");
@@ -122,7 +124,8 @@ fn the_tools_decide_every_picture_as_the_device_does_the_foreign_ones_too() {
         let file = at.join("odd").join(tag).join(format!("frame{:02x}{:02x}.png", frame[0], frame[1]));
         image::save_buffer(file, frame, 96, 96, image::ColorType::Rgb8).unwrap();
     }
-    // Scores low enough that a tag holds: then only the distance can tell the tools' decisions from the device's.
+    // Scores low enough that a tag holds: then only the distance can tell the tools' decisions from
+    // the device's.
     let low: Vec<String> = tags.iter().flat_map(|t| ["--threshold".into(), format!("{t}=0.1")]).collect();
     run(&[&["tune", "r"], low.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat(), &at);
     run(&["evaluate", "r", "--shifted", "0", "--also", "odd=odd"], &at);

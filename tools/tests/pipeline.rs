@@ -22,7 +22,8 @@ fn bundle_roles(path: &Path) -> [Vec<String>; 2] {
     [Role::Good, Role::Defect].map(of)
 }
 
-/// The small network, trained for an epoch, serves as somebody's backbone: no real one may be in the repository.
+/// The small network, trained for an epoch, serves as somebody's backbone: no real one may be in
+/// the repository.
 fn backbone(at: &Path) {
     run(&["synth", "--out", "others", "--per-tag", "6", "--seed", "9"], at);
     run(&["train", "--small", "--only", "--data", "others", "--out", "others-run", "--epochs", "1", "--batch", "16"], at);
@@ -105,7 +106,8 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     assert!(refused(&["tune", "runs/one", "--min-recall", "nut=7"], &at).contains("between 0 and 1"));
     assert!(refused(&["tune", "runs/one", "--min-recall", "nail=0.5"], &at).contains("the run has"));
     run(&["evaluate", "runs/one", "--ignore", "empty", "--shifted", "0"], &at);
-    // Trained, tuned and evaluated; the other run on the same split was trained, evaluated and compared.
+    // Trained, tuned and evaluated; the other run on the same split was trained, evaluated and
+    // compared.
     assert_eq!(json(at.join("runs/one/evaluation.json"))["looks"], 6, "all runs that share the split count");
     run(&["report", "runs/one"], &at);
     let page = std::fs::read_to_string(at.join("runs/one/report.html")).unwrap();
@@ -146,7 +148,8 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     assert!(text.contains("does not beat the one published before") && text.contains("--force"), "{text}");
     assert_eq!(json(at.join("parts.published.json"))[0]["forced"], "first one, for the test");
 
-    // A threshold stated outright is in every file that says thresholds, and what is not named stays.
+    // A threshold stated outright is in every file that says thresholds, and what is not named
+    // stays.
     let before = json(at.join("runs/two/decision.json"));
     run(&["tune", "runs/two", "--threshold", "nut=0.3", "--band", "gear=0.4..0.7"], &at);
     let (decision, evaluation) = (json(at.join("runs/two/decision.json")), json(at.join("runs/two/evaluation.json")));
@@ -174,7 +177,8 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
         let text = refused(stale, &at);
         assert!(text.contains("of other thresholds; run `evaluate runs/two` again"), "{text}");
     }
-    // What a person wrote into the file and the rule does not allow is said of the tag, not of a number.
+    // What a person wrote into the file and the rule does not allow is said of the tag, not of a
+    // number.
     let good = std::fs::read_to_string(at.join("runs/two/decision.json")).unwrap();
     for (wrong, words) in [
         (
@@ -493,7 +497,8 @@ fn somebody_elses_onnx_file_is_packed_or_refused_with_a_reason() {
     assert!(text.contains("node \"normalise\" (LRN)"), "{text}");
 }
 
-/// A graph with a float operator inside is packed with the contract's `mixed` set; without it the bundle is refused.
+/// A graph with a float operator inside is packed with the contract's `mixed` set; without it the
+/// bundle is refused.
 #[test]
 fn a_mixed_graph_is_packed_as_mixed() {
     use tagpin::bundle::{self, Bundle};

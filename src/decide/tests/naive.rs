@@ -1,4 +1,5 @@
-//! The machine against a naive reading of the rule, which sees all frames at once and keeps no memory.
+//! The machine against a naive reading of the rule, which sees all frames at once and keeps no
+//! memory.
 //!
 //! Seed and number of tables: `TAGPIN_TEST_SEED`, `TAGPIN_TEST_CASES`.
 
@@ -111,7 +112,8 @@ fn the_machine_decides_as_a_naive_reading_of_the_rule_does() {
     assert!(words.len() == 4 && words.values().all(|&n: &u64| n > cases / 100), "each verdict is drawn often: {words:?}");
 }
 
-/// The rule of schema 1: in multiclass only the frame's top tag may pass, and k of n frames must say so.
+/// The rule of schema 1: in multiclass only the frame's top tag may pass, and k of n frames must
+/// say so.
 fn top_tag_only(rules: &[TagRule], n: usize, k: usize, frames: &[Seen]) -> Option<u16> {
     let top = |f: &Seen| {
         let best = (0..f.scores.len()).rev().max_by_key(|&t| f.scores[t])?;

@@ -1,4 +1,5 @@
-//! Operators that only move values: tensors joined, split and sliced, axes permuted, shapes changed.
+//! Operators that only move values: tensors joined, split and sliced, axes permuted, shapes
+//! changed.
 //!
 //! Most move nothing: they say how the same bytes are to be read.
 
@@ -107,7 +108,8 @@ impl<'g> Lowering<'g> {
         let (value, dims) = (self.take(node, 0)?, self.dims(node, 0)?);
         let axis = self.axis(node, dims.len())?;
         let (mut at, mut parts) = (0, Vec::with_capacity(node.outputs.len()));
-        // The reader's shape rule gave the parts their sizes; one without a name is computed by nobody.
+        // The reader's shape rule gave the parts their sizes; one without a name is computed by
+        // nobody.
         for (i, out) in node.outputs.iter().enumerate() {
             let n = match self.reading.dims(out) {
                 Some(dims) => dims[axis],
@@ -134,7 +136,8 @@ impl<'g> Lowering<'g> {
         self.part(&value, &taken)
     }
 
-    /// A value whose axes are read in another way; `f` gives the new ones, or `None` where bytes have to be moved for it.
+    /// A value whose axes are read in another way; `f` gives the new ones, or `None` where bytes
+    /// have to be moved for it.
     fn axes_changed(&mut self, value: Value<'g>, f: impl Fn(&Axes) -> Option<Axes> + Copy) -> Result<Value<'g>, Why> {
         const WAITS: &str = "its values would have to be moved before they are quantised";
         let view = |l: &mut Self, view: View| match f(&view.axes) {

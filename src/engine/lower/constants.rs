@@ -1,7 +1,7 @@
 //! Constants as operators read them: integers less their zero points, or real values.
 //!
-//! A dequantised constant keeps its integers until its reader says what it wants: a convolution the integers, an addition the
-//! real values.
+//! A dequantised constant keeps its integers until its reader says what it wants: a convolution the
+//! integers, an addition the real values.
 
 use super::{Axes, Lowering, MAX_MOVED, Value, Why};
 use crate::engine::operators::{picked, turned};
@@ -84,7 +84,8 @@ pub(super) fn reals(value: &Value<'_>) -> Result<Option<Reals>, Why> {
     })
 }
 
-/// What was broadcast to `axes` from `dims`, place by place, without what repeats: entry `p % len` belongs to place `p`.
+/// What was broadcast to `axes` from `dims`, place by place, without what repeats: entry `p % len`
+/// belongs to place `p`.
 pub(super) fn by_place<T: Copy>(
     values: &[T],
     dims: &[usize],

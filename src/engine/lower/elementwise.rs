@@ -1,7 +1,8 @@
 //! Operators that treat each value, or each channel, by itself.
 //!
-//! Does not decide when a result is quantised. A function of one int8 tensor is known by its 256 values, whatever it is made of:
-//! additions and products of constants, clips, sigmoids. Hard swish as exporters write it, `x * clip(x + 3, 0, 6) / 6`, is one.
+//! Does not decide when a result is quantised. A function of one int8 tensor is known by its 256
+//! values, whatever it is made of: additions and products of constants, clips, sigmoids. Hard swish
+//! as exporters write it, `x * clip(x + 3, 0, 6) / 6`, is one.
 
 use super::constants::{by_place, reals};
 use super::{Axes, Function, Kind, Lowering, MAX_MOVED, Pending, Value, View, Why};
@@ -96,7 +97,8 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// `scale * (x - mean) / sqrt(variance + epsilon) + bias` (Ioffe & Szegedy 2015), where it was not folded into a convolution.
+    /// `scale * (x - mean) / sqrt(variance + epsilon) + bias` (Ioffe & Szegedy 2015), where it was
+    /// not folded into a convolution.
     pub(super) fn batch_normalization(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let epsilon = number(node, "epsilon", 1e-5);
         let mut numbers = Vec::new();
@@ -156,7 +158,8 @@ impl<'g> Lowering<'g> {
         Ok(View { id, axes })
     }
 
-    /// Two tensors; a small factor may repeat over the other as it lies, everything else is broadcast before.
+    /// Two tensors; a small factor may repeat over the other as it lies, everything else is
+    /// broadcast before.
     fn pair(&mut self, op: &str, a: Value<'g>, b: Value<'g>, to: &[usize]) -> Result<Value<'g>, Why> {
         if let (Value::Real(a), Value::Real(b), "Add" | "Sub" | "Mul") = (&a, &b, op) {
             let axes = match (a.axes.dims() == to, b.axes.dims() == to) {
@@ -187,7 +190,8 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// An operand as it is to lie beside one that lies by `axes`: as long as that or, where `repeats` allows it, one that repeats.
+    /// An operand as it is to lie beside one that lies by `axes`: as long as that or, where
+    /// `repeats` allows it, one that repeats.
     fn placed(&mut self, view: &View, axes: &Axes, repeats: bool) -> Result<TensorId, Why> {
         let (to, from) = (axes.dims(), view.axes.dims());
         if from == to {
@@ -353,7 +357,8 @@ fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// The error function, to 1.5e-7 (Abramowitz & Stegun 1964, 7.1.26): far below the step of any int8 output.
+/// The error function, to 1.5e-7 (Abramowitz & Stegun 1964, 7.1.26): far below the step of any int8
+/// output.
 fn erf(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.3275911 * x.abs());
     let polynomial = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));

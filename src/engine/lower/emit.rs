@@ -13,7 +13,8 @@ use crate::quant::{Clamp, add_rndne, quantise, requant_rndne};
 use std::borrow::Cow;
 use std::rc::Rc;
 
-/// The coarsest accumulator, in output steps, to which a real bias is rounded: it is off by half of that at most.
+/// The coarsest accumulator, in output steps, to which a real bias is rounded: it is off by half of
+/// that at most.
 const COARSEST: f32 = 0.5;
 
 /// A table, `table[q as u8]`.
@@ -116,7 +117,8 @@ impl<'g> Lowering<'g> {
 
     /// Adds the step that brings a function of a tensor to `quant`.
     pub(super) fn emit_function(&mut self, src: TensorId, values: &[f32; 256], quant: Quant) -> Result<TensorId, Why> {
-        // What has no value at some of its inputs, as a root, becomes the lowest code there, as with ONNX Runtime.
+        // What has no value at some of its inputs, as a root, becomes the lowest code there, as
+        // with ONNX Runtime.
         if values.iter().all(|x| x.is_nan()) {
             return Err("a function of its input has a value nowhere".into());
         }

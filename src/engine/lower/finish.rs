@@ -11,7 +11,8 @@ use crate::quant::logit_q16;
 /// The input's rows, columns and channels, and whether the file has the channels last.
 pub(super) type Shape = ([usize; 3], bool);
 
-/// Where the logits come from, and what was left to the head; `None` where a node before was refused.
+/// Where the logits come from, and what was left to the head; `None` where a node before was
+/// refused.
 pub(super) type Ending = Option<(Output, Option<Absorbed>)>;
 
 /// What the graph's input stands for.
@@ -35,8 +36,8 @@ pub(super) fn input<'g>(graph: &'g Graph) -> Result<(Value<'g>, Shape), Why> {
     Ok((value, (image, last)))
 }
 
-/// Whether the first thing that is done with the input's axes is to bring channels to the front. Either way the plan is
-/// exact: this only says what is called a row, a column and a channel.
+/// Whether the first thing that is done with the input's axes is to bring channels to the front.
+/// Either way the plan is exact: this only says what is called a row, a column and a channel.
 fn channels_last(graph: &Graph) -> bool {
     let mut name = graph.input.as_str();
     let reader = |name: &str| graph.nodes.iter().find(|n| n.inputs.iter().any(|i| i == name));

@@ -1,12 +1,13 @@
-//! Which nodes run in islands, in which order the graph is then lowered, and the model of each island.
+//! Which nodes run in islands, in which order the graph is then lowered, and the model of each
+//! island.
 //!
-//! Lowering begins without islands. Where it meets a node that it has no int8 kernel for, that node goes to an island, with
-//! every node before it whose real result nobody has brought to int8; then lowering begins anew, until nothing is added. So a
-//! graph that lowers whole pays nothing.
+//! Lowering begins without islands. Where it meets a node that it has no int8 kernel for, that node
+//! goes to an island, with every node before it whose real result nobody has brought to int8; then
+//! lowering begins anew, until nothing is added. So a graph that lowers whole pays nothing.
 //!
-//! A node's *depth* is how many islands lie before it. Connected nodes of islands that have the same depth make one island: no
-//! way between two of them leads through int8, for that would be deeper. By depth, int8 first, is also an order in which
-//! everything can run.
+//! A node's *depth* is how many islands lie before it. Connected nodes of islands that have the
+//! same depth make one island: no way between two of them leads through int8, for that would be
+//! deeper. By depth, int8 first, is also an order in which everything can run.
 
 use super::spoken::{self, name_of, tensor, value_info};
 use super::{Axes, Lowering, Value, View, Why};
@@ -144,7 +145,8 @@ impl<'g> Lowering<'g> {
         self.makers_of.get(name).copied()
     }
 
-    /// Whether tract may run a node; the table says so of its operator. A softmax that ends the graph belongs to the head.
+    /// Whether tract may run a node; the table says so of its operator. A softmax that ends the
+    /// graph belongs to the head.
     fn may_be_island(&self, i: usize) -> bool {
         let node = &self.reading.graph.nodes[i];
         let ends = matches!(node.op.as_str(), "Softmax" | "Sigmoid") && self.ends_the_graph(&node.outputs);
@@ -191,13 +193,14 @@ impl<'g> Lowering<'g> {
         gained
     }
 
-    /// Sends a node to an island, with what it needs in f32; or only the latter, where it is no node for islands. False where
-    /// nothing is gained by it.
+    /// Sends a node to an island, with what it needs in f32; or only the latter, where it is no
+    /// node for islands. False where nothing is gained by it.
     pub(super) fn want(&mut self, i: usize) -> bool {
         self.wanting(|l, more| if l.may_be_island(i) { l.want_node(i, more) } else { l.want_inputs(i, more) })
     }
 
-    /// As [`Self::want`], of a node that is in an island already: an input may now wait in int8 that was in f32 before.
+    /// As [`Self::want`], of a node that is in an island already: an input may now wait in int8
+    /// that was in f32 before.
     pub(super) fn want_again(&mut self, i: usize) -> Result<(), Why> {
         let mut more = Wanted::default();
         if !self.want_inputs(i, &mut more) {
@@ -227,7 +230,8 @@ impl<'g> Lowering<'g> {
         Ok(id)
     }
 
-    /// Where a value that is computed in f32 lies: the activation, and the first of its values there.
+    /// Where a value that is computed in f32 lies: the activation, and the first of its values
+    /// there.
     pub(super) fn real_place(&mut self, name: &str) -> Result<(TensorId, usize), Why> {
         let graph = self.reading.graph;
         if name == graph.input {

@@ -41,7 +41,8 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// A bias in accumulator steps: int32 of the accumulator's scale as it is, everything else rounded to it.
+    /// A bias in accumulator steps: int32 of the accumulator's scale as it is, everything else
+    /// rounded to it.
     fn bias(&self, node: &'g Node, i: usize, steps: &[f32], factor: f32) -> Result<Bias, Why> {
         let n = steps.len();
         if self.name(node, i).is_err() {
@@ -131,8 +132,8 @@ impl<'g> Lowering<'g> {
         Ok(Pending::new(Kind::Conv { src, shape, weights, bias, scales }, Axes::image(shape.output), self.at))
     }
 
-    /// A GEMM's weights for an input: `[outputs][inputs]` if `transposed`, else `[inputs][outputs]`, the inputs in the order in which
-    /// they lie.
+    /// A GEMM's weights for an input: `[outputs][inputs]` if `transposed`, else
+    /// `[inputs][outputs]`, the inputs in the order in which they lie.
     pub(super) fn product_weights(
         &self,
         src: &View,
@@ -303,7 +304,8 @@ impl<'g> Lowering<'g> {
         Ok(Value::Sums(Matrix { src: src.id, weights: weights.values, bias, axes: Axes::rows(dims) }))
     }
 
-    /// What a factor and an addend for each place leave of a convolution or GEMM, or of what such a line was made of before.
+    /// What a factor and an addend for each place leave of a convolution or GEMM, or of what such a
+    /// line was made of before.
     pub(super) fn folded(&self, pending: &Pending, lines: &[[f32; 2]]) -> Result<Pending, Why> {
         const REST: &str = "it changes a real value that is not yet quantised";
         if !pending.unclamped() {
@@ -360,8 +362,9 @@ fn scaled(weights: &[i16], bias: &Bias, scales: &[f32], lines: &[[f32; 2]]) -> R
 
 /// Brings outputs whose accumulators could leave i32 to twice the step.
 ///
-/// A quantiser saturates the bias of a channel whose weights are all but dead, and any input then carries the accumulator over the
-/// edge. What such a channel loses is far below a step of its output: there its bias alone is 2^31 steps.
+/// A quantiser saturates the bias of a channel whose weights are all but dead, and any input then
+/// carries the accumulator over the edge. What such a channel loses is far below a step of its
+/// output: there its bias alone is 2^31 steps.
 fn make_room(weights: &mut [i16], bias: &mut [i32], scales: &mut [f32]) {
     let inputs = (weights.len() / scales.len()).max(1);
     for ((weights, bias), scale) in weights.chunks_exact_mut(inputs).zip(bias).zip(scales) {

@@ -1,11 +1,12 @@
 //! Recognises a quantised graph on the ONNX proto and turns it into steps of integer kernels.
 //!
-//! [`super::operators`] has read the graph before: what arrives here is known to ONNX, with its types and shapes. Each value of
-//! the graph is followed as what it *means*: a quantised tensor, a real view of one, or a real result that waits for the
-//! QuantizeLinear which says to what scale it must be brought. How a tensor lies in memory is a [`view`]. Both forms of ONNX
-//! Runtime's quantiser are read: QDQ, and QLinearConv with its kin. uint8 activations are re-based by 128, which changes no
-//! bit of the result. What has no int8 kernel goes to [`islands`] that run in f32. A node that can run in neither way is refused
-//! by name, and all of those are found at once.
+//! [`super::operators`] has read the graph before: what arrives here is known to ONNX, with its
+//! types and shapes. Each value of the graph is followed as what it *means*: a quantised tensor, a
+//! real view of one, or a real result that waits for the QuantizeLinear which says to what scale it
+//! must be brought. How a tensor lies in memory is a [`view`]. Both forms of ONNX Runtime's
+//! quantiser are read: QDQ, and QLinearConv with its kin. uint8 activations are re-based by 128,
+//! which changes no bit of the result. What has no int8 kernel goes to [`islands`] that run in f32.
+//! A node that can run in neither way is refused by name, and all of those are found at once.
 
 mod channels;
 mod constants;
@@ -84,8 +85,8 @@ enum Value<'g> {
     Sums(Matrix),
     /// The same as real numbers not yet multiplied by their scale.
     RealSums(Matrix),
-    /// A real value that an island computes under this name, or the graph's input in f32, in ONNX's order of then; read by
-    /// `axes`.
+    /// A real value that an island computes under this name, or the graph's input in f32, in ONNX's
+    /// order of then; read by `axes`.
     Float { name: &'g str, axes: Axes },
     /// A softmax or sigmoid over logits.
     Scores(Box<Value<'g>>, Absorbed),
@@ -118,7 +119,8 @@ enum Kind {
     Add(TensorId, TensorId, f32),
     /// The second's values repeat over the first's.
     Multiply(TensorId, TensorId),
-    /// The real value at place p times the first number plus the second of line p modulo their number.
+    /// The real value at place p times the first number plus the second of line p modulo their
+    /// number.
     Affine(TensorId, Vec<[f32; 2]>),
     /// Over so many pixels.
     GlobalAverage(TensorId, usize),
@@ -245,7 +247,8 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// Lowers node by node; what was found of the input, and why nodes can run neither in int8 nor in an island.
+    /// Lowers node by node; what was found of the input, and why nodes can run neither in int8 nor
+    /// in an island.
     fn pass(&mut self, in_islands: &BTreeSet<usize>) -> (Result<finish::Shape, Why>, Vec<(usize, Why)>) {
         let (reading, graph) = (self.reading, self.reading.graph);
         let mut problems: Vec<(usize, Why)> = Vec::new();
@@ -297,8 +300,8 @@ impl<'g> Lowering<'g> {
             {
                 problems.push(problem);
             }
-            // What nobody will read again goes, above all weights that wait for their QuantizeLinear.
-            // An island reads its inputs when its last node is reached.
+            // What nobody will read again goes, above all weights that wait for their
+            // QuantizeLinear. An island reads its inputs when its last node is reached.
             for name in node.inputs.iter().filter(|_| !in_islands.contains(&i)) {
                 let left = left.entry(name).or_default();
                 *left = left.saturating_sub(1);
@@ -365,8 +368,8 @@ impl<'g> Lowering<'g> {
         self.emitted.retain(|_| read.next().unwrap_or(false));
     }
 
-    /// What a node behind a refused one gives: a tensor, if it says its scale and the file its shape. So later problems are
-    /// found as well.
+    /// What a node behind a refused one gives: a tensor, if it says its scale and the file its
+    /// shape. So later problems are found as well.
     fn behind(&mut self, node: &'g Node) -> Value<'g> {
         let fact = node.outputs.first().and_then(|out| self.reading.facts.get(out.as_str()));
         let tensor = match (node.op.as_str(), fact) {
@@ -376,7 +379,8 @@ impl<'g> Lowering<'g> {
         tensor.map_or(Value::Unknown, Value::Int)
     }
 
-    /// Whether nothing but a change of number format or shape lies between these outputs and the graph's.
+    /// Whether nothing but a change of number format or shape lies between these outputs and the
+    /// graph's.
     fn ends_the_graph(&self, outputs: &[String]) -> bool {
         let [name] = outputs else { return false };
         let (graph, mut name) = (self.reading.graph, name.as_str());
@@ -507,7 +511,8 @@ impl<'g> Lowering<'g> {
         Ok(dst)
     }
 
-    /// The step that brings values from the second places to the first; `len`: most places that either of both has.
+    /// The step that brings values from the second places to the first; `len`: most places that
+    /// either of both has.
     fn moved(&self, len: usize, places: impl FnOnce() -> (Vec<u32>, Vec<u32>)) -> Result<Operation, Why> {
         if len > MAX_MOVED {
             return Err(format!("{len} values would have to be moved one by one, at most {MAX_MOVED}"));
@@ -536,8 +541,8 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// Scale and zero point from inputs `i` and `i + 1`; uint8 is re-based. Without a zero point it is 0 of the tensor's own
-    /// type.
+    /// Scale and zero point from inputs `i` and `i + 1`; uint8 is re-based. Without a zero point it
+    /// is 0 of the tensor's own type.
     fn quant(&self, node: &'g Node, i: usize, ty: Type) -> Result<Quant, Why> {
         let &[scale] = self.scales(node, i)?.as_slice() else {
             return Err("an activation with one scale a channel, expected one scale".into());

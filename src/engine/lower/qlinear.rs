@@ -1,6 +1,8 @@
-//! The operators of ONNX Runtime's QOperator form: inputs, their steps and zero points, and those of the output.
+//! The operators of ONNX Runtime's QOperator form: inputs, their steps and zero points, and those
+//! of the output.
 //!
-//! Computes nothing of its own: each is the real operator between its DequantizeLinear and QuantizeLinear.
+//! Computes nothing of its own: each is the real operator between its DequantizeLinear and
+//! QuantizeLinear.
 
 use super::constants::{Weights, centred_weights, integers};
 use super::{Bias, Lowering, Pending, Value, View, Why};
@@ -75,7 +77,8 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// Constant weights of input `i`, their scales and zero points after it; these lie along `axis`.
+    /// Constant weights of input `i`, their scales and zero points after it; these lie along
+    /// `axis`.
     fn constant_weights(&self, node: &'g Node, i: usize, axis: usize) -> Result<Weights<'g>, Why> {
         let (constant, scales) = (self.constant(node, i)?, self.scales(node, i + 1)?);
         let zero_points = match self.name(node, i + 2) {

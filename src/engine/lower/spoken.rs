@@ -1,7 +1,7 @@
 //! How an island is said to tract: its nodes, constants and values as ONNX messages.
 //!
-//! Where tract reads an operator in another way than ONNX defines it, the node is written in operators that both read alike, or
-//! refused.
+//! Where tract reads an operator in another way than ONNX defines it, the node is written in
+//! operators that both read alike, or refused.
 
 use super::Why;
 use crate::engine::operators::{Reading, spread_pads};

@@ -1,9 +1,10 @@
 //! How an ONNX tensor lies in an activation: which place of it each index means.
 //!
-//! An activation is a row of bytes; a convolution's lies as rows, columns, channels (NHWC), while ONNX says batch, channels,
-//! rows, columns. Each *axis* of the ONNX tensor is a list of *factors*, a size and a distance in bytes, outermost first. An
-//! axis of an image is one factor; where a Reshape joins channels and pixels into one axis, that axis is several. So a
-//! Transpose permutes axes, a Reshape regroups factors, and both move nothing. Bytes are moved when an operator needs
+//! An activation is a row of bytes; a convolution's lies as rows, columns, channels (NHWC), while
+//! ONNX says batch, channels, rows, columns. Each *axis* of the ONNX tensor is a list of *factors*,
+//! a size and a distance in bytes, outermost first. An axis of an image is one factor; where a
+//! Reshape joins channels and pixels into one axis, that axis is several. So a Transpose permutes
+//! axes, a Reshape regroups factors, and both move nothing. Bytes are moved when an operator needs
 //! another order than they have.
 
 /// One factor of an axis.
@@ -13,11 +14,13 @@ struct Factor {
     stride: usize,
 }
 
-/// The axes of an ONNX tensor over an activation. Each place of the activation belongs to exactly one index.
+/// The axes of an ONNX tensor over an activation. Each place of the activation belongs to exactly
+/// one index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Axes(Vec<Vec<Factor>>);
 
-/// Without factors of one value, and with those joined that are one run of bytes: one form for each meaning.
+/// Without factors of one value, and with those joined that are one run of bytes: one form for each
+/// meaning.
 fn simplest(factors: impl IntoIterator<Item = Factor>) -> Vec<Factor> {
     let mut simple: Vec<Factor> = Vec::new();
     for f in factors.into_iter().filter(|f| f.n != 1) {
@@ -42,7 +45,8 @@ impl Axes {
         Self(vec![vec![], axis(c, 1), axis(h, w * c), axis(w, c)])
     }
 
-    /// How a new tensor of this shape is laid: images as kernels want them, everything else in ONNX's order.
+    /// How a new tensor of this shape is laid: images as kernels want them, everything else in
+    /// ONNX's order.
     pub(super) fn natural(dims: &[usize]) -> Self {
         match *dims {
             [1, c, h, w] => Self::image([h, w, c]),
@@ -59,8 +63,8 @@ impl Axes {
         Self(perm.iter().map(|&p| self.0[p].clone()).collect())
     }
 
-    /// The same bytes by another shape of as many values; `None` where an axis would have to begin inside a factor that
-    /// cannot be divided so.
+    /// The same bytes by another shape of as many values; `None` where an axis would have to begin
+    /// inside a factor that cannot be divided so.
     pub(super) fn reshaped(&self, to: &[usize]) -> Option<Self> {
         let mut factors = simplest(self.0.iter().flatten().copied()).into_iter();
         let mut rest: Option<Factor> = None;
@@ -86,7 +90,8 @@ impl Axes {
         (rest.is_none() && factors.next().is_none()).then_some(Self(axes))
     }
 
-    /// Whether this is the exchange of groups and what is in them, in an image that else lies as it should: the groups.
+    /// Whether this is the exchange of groups and what is in them, in an image that else lies as it
+    /// should: the groups.
     pub(super) fn shuffled(&self) -> Option<usize> {
         let &[_, c, h, w] = self.dims().as_slice() else { return None };
         let [inner, outer] = self.0[1].as_slice() else { return None };
@@ -95,7 +100,8 @@ impl Axes {
         (exchanged && self.0[0] == image.0[0] && self.0[2..] == image.0[2..]).then_some(outer.n)
     }
 
-    /// Whether neighbours along this axis are neighbours in memory, and everything else repeats over them.
+    /// Whether neighbours along this axis are neighbours in memory, and everything else repeats
+    /// over them.
     pub(super) fn is_innermost(&self, axis: usize) -> bool {
         matches!(self.0[axis].as_slice(), [f] if f.stride == 1)
     }

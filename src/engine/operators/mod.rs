@@ -1,12 +1,13 @@
-//! What ONNX's operators are: for each the versions, inputs, outputs and attributes that are known here, what may be said in
-//! them, and its shape rule.
+//! What ONNX's operators are: for each the versions, inputs, outputs and attributes that are known
+//! here, what may be said in them, and its shape rule.
 //!
-//! [`read`] goes over a graph once. Each node must be in the [`table`], and must say nothing that its entry does not know;
-//! then its rule gives the type and shape of its outputs. Nodes that only make constants of constants are computed by
-//! [`fold`]. Whatever is not known is a problem with the node's name: nothing is passed over.
+//! [`read`] goes over a graph once. Each node must be in the [`table`], and must say nothing that
+//! its entry does not know; then its rule gives the type and shape of its outputs. Nodes that only
+//! make constants of constants are computed by [`fold`]. Whatever is not known is a problem with
+//! the node's name: nothing is passed over.
 //!
-//! A *fact* is the type and shape of a value. A node behind a problem has facts only where the file states them, which is
-//! enough to look for more problems there.
+//! A *fact* is the type and shape of a value. A node behind a problem has facts only where the file
+//! states them, which is enough to look for more problems there.
 
 mod fold;
 mod shapes;

@@ -1,7 +1,8 @@
 //! The table: one entry an operator.
 //!
-//! To add an operator, write its entry here, its rule in [`super::shapes`] and what computes it in `lower`; a spelling of it in
-//! tests/data/make_operators.py then shows that all three say what ONNX says.
+//! To add an operator, write its entry here, its rule in [`super::shapes`] and what computes it in
+//! `lower`; a spelling of it in tests/data/make_operators.py then shows that all three say what
+//! ONNX says.
 
 use super::{Fact, Input, Known, Operator, Presence, Says, Why, shapes};
 use crate::engine::operators::Call;

@@ -1,4 +1,5 @@
-//! What exactly failed, for people and the service manager's journal: one line each on standard error.
+//! What exactly failed, for people and the service manager's journal: one line each on standard
+//! error.
 
 use super::Sink;
 use super::text::shown;

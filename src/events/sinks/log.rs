@@ -22,8 +22,8 @@ impl Allowance {
         Self { bytes_per_day, left: bytes_per_day as f64 / 24.0, at: None, spent: false }
     }
 
-    /// Takes `bytes` at `now`. Once spent, it opens again when a tenth of an hour's bytes have come together, so that losses
-    /// come in few stretches.
+    /// Takes `bytes` at `now`. Once spent, it opens again when a tenth of an hour's bytes have come
+    /// together, so that losses come in few stretches.
     fn take(&mut self, now: Instant, bytes: usize) -> bool {
         let hour = self.bytes_per_day as f64 / 24.0;
         let passed = now.since(*self.at.get_or_insert(now)).0 as f64 / DAY.0 as f64;

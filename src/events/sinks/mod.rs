@@ -1,4 +1,5 @@
-//! Where events are written: a table or JSON lines on standard output, explanations on standard error, the site's log.
+//! Where events are written: a table or JSON lines on standard output, explanations on standard
+//! error, the site's log.
 //!
 //! Each sink runs on a thread of its own, may allocate and may block.
 
@@ -31,7 +32,8 @@ pub struct Drilled {
 }
 
 impl Drilled {
-    /// Wraps `inner`. `left`: events until it panics; it is kept over a restart, so that the panic comes once.
+    /// Wraps `inner`. `left`: events until it panics; it is kept over a restart, so that the panic
+    /// comes once.
     pub fn new(inner: Box<dyn Sink>, left: Arc<AtomicU64>) -> Self {
         Self { inner, left }
     }

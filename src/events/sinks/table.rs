@@ -1,4 +1,5 @@
-//! The table on standard output: one row a part, its edges below, the summary at the end; 80 columns.
+//! The table on standard output: one row a part, its edges below, the summary at the end; 80
+//! columns.
 
 use super::text::{cell, list, shown};
 use super::{Sink, print};

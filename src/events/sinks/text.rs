@@ -1,9 +1,11 @@
-//! Names and sentences on a terminal: control characters are shown, not sent, and what is too long is cut.
+//! Names and sentences on a terminal: control characters are shown, not sent, and what is too long
+//! is cut.
 
 use crate::terminal::escaped;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// `text` in at most `columns` columns: control characters as escapes, the rest of what does not fit as "...".
+/// `text` in at most `columns` columns: control characters as escapes, the rest of what does not
+/// fit as "...".
 pub(super) fn shown(text: &str, columns: usize) -> String {
     let mut out = escaped(text);
     if out.width() <= columns {

@@ -1,6 +1,6 @@
-//! A naive reading of the part of JSON Schema (draft 2020-12) that `events.schema.json` uses. It refuses a keyword that it does
-//! not know, so that none is without effect. Validators on the registry would give crates that the tools share other
-//! features, and build these twice.
+//! A naive reading of the part of JSON Schema (draft 2020-12) that `events.schema.json` uses. It
+//! refuses a keyword that it does not know, so that none is without effect. Validators on the
+//! registry would give crates that the tools share other features, and build these twice.
 
 use serde_json::Value;
 
@@ -24,8 +24,9 @@ const KEYWORDS: [&str; 17] = [
     "maxLength",
 ];
 
-/// Why `value` does not match; `root` holds the definitions. Keys that the schema does not state are told too: what is written
-/// must be documented, whatever readers may ignore. `open`: except at this level, where another schema states them.
+/// Why `value` does not match; `root` holds the definitions. Keys that the schema does not state
+/// are told too: what is written must be documented, whatever readers may ignore. `open`: except at
+/// this level, where another schema states them.
 pub(super) fn check(root: &Value, schema: &Value, value: &Value, at: &str, open: bool) -> Result<(), String> {
     let schema = schema.as_object().ok_or(format!("{at}: the schema is no object"))?;
     for (keyword, rule) in schema {
@@ -102,7 +103,8 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Checks a whole event; head and event are stated in two places, and together they state every key.
+/// Checks a whole event; head and event are stated in two places, and together they state every
+/// key.
 pub(super) fn event(schema: &Value, value: &Value) -> Result<(), String> {
     check(schema, schema, value, "event", true)?;
     let name = value["event"].as_str().unwrap_or("?");

@@ -1,4 +1,5 @@
-//! The snapshot under readers that never rest: what they see is of one moment, and who shows waits for none of them.
+//! The snapshot under readers that never rest: what they see is of one moment, and who shows waits
+//! for none of them.
 
 use super::super::*;
 use super::{decided, still};

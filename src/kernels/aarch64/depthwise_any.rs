@@ -1,6 +1,8 @@
-//! Depthwise convolutions by NEON: any kernel, stride, padding and dilation, any number of channels.
+//! Depthwise convolutions by NEON: any kernel, stride, padding and dilation, any number of
+//! channels.
 //!
-//! Two taps make a sum of products that fits i16 (see `neon`), which is added to accumulators of i32 that begin at the bias:
+//! Two taps make a sum of products that fits i16 (see `neon`), which is added to accumulators of
+//! i32 that begin at the bias:
 //!
 //! ```text
 //! t = x[i] * w[i] + x[i + 1] * w[i + 1]     8 lanes of i16: smull, smlal
@@ -13,8 +15,9 @@
 //! side by side: 16 products are made before the first is added up, which is how a core that runs
 //! in order need not wait, and both use the same weights.
 //!
-//! The last block of a layer whose channels are no multiple of 16 overlaps the one before. Fewer than 16 channels are computed as
-//! 16, of which the others belong to the next column and meet weights of zero.
+//! The last block of a layer whose channels are no multiple of 16 overlaps the one before. Fewer
+//! than 16 channels are computed as 16, of which the others belong to the next column and meet
+//! weights of zero.
 
 use super::requant::{Outputs, Sums, for_reach};
 use crate::kernels::Layer;
@@ -24,7 +27,8 @@ use crate::kernels::taps::Taps;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// Any layer; weights and bias as `panels::pack_depthwise` left them. `scratch`: `taps::scratch_len`.
+/// Any layer; weights and bias as `panels::pack_depthwise` left them. `scratch`:
+/// `taps::scratch_len`.
 pub(super) fn depthwise(l: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
     for_reach!(l.epilogue, BY_UZP, layer::[](l, input, output, scratch));
 }
@@ -50,7 +54,8 @@ fn layer<const REACH: u8>(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8
             for a in inside.clone().step_by(2) {
                 let b = (a + 1).min(inside.end - 1);
                 let both = [base, if b > a { base.wrapping_add(step) } else { base }];
-                // SAFETY: of each tap 16 values are readable from a block's first channel on, as `Taps` has it.
+                // SAFETY: of each tap 16 values are readable from a block's first channel on, as
+                // `Taps` has it.
                 let [one, two] = outputs.requant_two(unsafe { sum_two(both, [shared; 2], weights, block) }, block);
                 put(a, one);
                 put(b, two);
@@ -83,8 +88,8 @@ unsafe fn sum_two(bases: [*const i8; 2], lists: [&[isize]; 2], weights: &[i8], b
     let fours = if block.apart { 0 } else { taps / 4 };
     let (c0, c1, c2, c3): (int32x4_t, int32x4_t, int32x4_t, int32x4_t);
     let (d0, d1, d2, d3): (int32x4_t, int32x4_t, int32x4_t, int32x4_t);
-    // SAFETY: the caller's promise; both lists and the weights are as long as each other, and a block begins with 16 words. The
-    // instructions are of aarch64's baseline.
+    // SAFETY: the caller's promise; both lists and the weights are as long as each other, and a
+    // block begins with 16 words. The instructions are of aarch64's baseline.
     unsafe {
         asm!(
             "ldp {c0:q}, {c1:q}, [{begin}]",
@@ -92,7 +97,8 @@ unsafe fn sum_two(bases: [*const i8; 2], lists: [&[isize]; 2], weights: &[i8], b
             "ldp {d0:q}, {d1:q}, [{begin}]",
             "ldp {d2:q}, {d3:q}, [{begin}, #32]",
             "cbz {n}, 3f",
-            // Four taps: products of the first and the third, then of the second and the fourth on top of them.
+            // Four taps: products of the first and the third, then of the second and the fourth on
+            // top of them.
             "2:",
             "ldp {o0}, {o1}, [{list_a}]",
             "ldp {p0}, {p1}, [{list_b}]",

@@ -2,9 +2,10 @@
 //!
 //! Accumulators are exact in i32, and what follows them is `quant`'s.
 //!
-//! SDOT adds four products to each lane, so a lane must hold four values of one channel. Four rows of a column are interleaved
-//! by bytes once, `[16 channels][4 rows]`, and serve every output that sees them: a pass computes several rows of outputs from
-//! one or two groups of four rows, with weights laid out for each of these rows and zeros where its kernel has none:
+//! SDOT adds four products to each lane, so a lane must hold four values of one channel. Four rows
+//! of a column are interleaved by bytes once, `[16 channels][4 rows]`, and serve every output that
+//! sees them: a pass computes several rows of outputs from one or two groups of four rows, with
+//! weights laid out for each of these rows and zeros where its kernel has none:
 //!
 //! ```text
 //! for each group g, column k:  acc[channel] += sum over 4 of rows[g][x + k][channel][row] * w[g][k][channel][row]
@@ -17,7 +18,8 @@
 //! | 5x5, 1 | 4 | 2 | 40 | half a column |
 //! | 5x5, 2 | 2 | 2 | 40 | 2 columns |
 //!
-//! against 18 and 50 multiplies of half the pace without the dot product. Columns in the padding hold the zero point.
+//! against 18 and 50 multiplies of half the pace without the dot product. Columns in the padding
+//! hold the zero point.
 
 use super::dotprod::Dotprod;
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
@@ -36,7 +38,8 @@ const PIXELS: usize = 4;
 /// Sixteen channels of four rows of one column.
 type Column = [i8; ROWS * LANES];
 
-/// Length in i16 of the scratch that it needs: two groups of all columns that a segment sees at stride 2 and 5x5.
+/// Length in i16 of the scratch that it needs: two groups of all columns that a segment sees at
+/// stride 2 and 5x5.
 pub(super) const SCRATCH: usize = 2 * ((SEGMENT - 1) * 2 + 5) * ROWS * LANES / 2;
 
 /// Whether it computes layers of such a shape.
@@ -56,8 +59,8 @@ const fn pass_rows(side: usize, stride: usize) -> usize {
     }
 }
 
-/// Packs `[channels][taps]` weights as `[block][output row of the pass][4 channels of 16][group][column][4][4 rows]`, and takes
-/// the zero point's share off `bias`.
+/// Packs `[channels][taps]` weights as `[block][output row of the pass][4 channels of
+/// 16][group][column][4][4 rows]`, and takes the zero point's share off `bias`.
 pub(super) fn pack(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
     let (side, stride) = (s.kernel[0], s.stride[0]);
     let rows = pass_rows(side, stride);
@@ -82,7 +85,8 @@ pub(super) fn pack(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i
 #[inline(always)]
 fn sdot(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     let mut acc = acc;
-    // SAFETY: only `depthwise` comes here, whose `Dotprod` exists where the instruction was found on this CPU; registers only.
+    // SAFETY: only `depthwise` comes here, whose `Dotprod` exists where the instruction was found
+    // on this CPU; registers only.
     unsafe {
         asm!(
             ".arch_extension dotprod",
@@ -94,7 +98,8 @@ fn sdot(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     acc
 }
 
-/// A layer that it [`takes`]; weights and bias as [`pack`] left them. The set proves that the CPU has SDOT.
+/// A layer that it [`takes`]; weights and bias as [`pack`] left them. The set proves that the CPU
+/// has SDOT.
 pub(super) fn depthwise(_proof: &Dotprod, l: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
     let columns = bytes(scratch);
     match (l.shape.kernel[0], l.shape.stride[0]) {
@@ -146,11 +151,13 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
     }
 }
 
-/// Interleaves four rows of 16 channels, of a window that sees as many columns as `columns` in the image.
+/// Interleaves four rows of 16 channels, of a window that sees as many columns as `columns` in the
+/// image.
 #[inline(always)]
 fn interleave([mut a, mut b, mut c, mut d]: [Row; ROWS], columns: &mut [Column]) {
     for out in columns {
-        // SAFETY: a window's rows hold the columns that it sees, or are always the padding; a column holds 64 bytes.
+        // SAFETY: a window's rows hold the columns that it sees, or are always the padding; a
+        // column holds 64 bytes.
         unsafe {
             let rows = int8x16x4_t(next(&mut a), next(&mut b), next(&mut c), next(&mut d));
             vst4q_s8(out.as_mut_ptr(), rows);
@@ -158,7 +165,8 @@ fn interleave([mut a, mut b, mut c, mut d]: [Row; ROWS], columns: &mut [Column])
     }
 }
 
-/// A row's 16 values; the row goes on to its next column. In assembly, because the compiler counts on by an instruction more.
+/// A row's 16 values; the row goes on to its next column. In assembly, because the compiler counts
+/// on by an instruction more.
 ///
 /// # Safety
 /// 16 values are readable there.
@@ -176,7 +184,8 @@ unsafe fn next((at, step): &mut Row) -> int8x16_t {
     values
 }
 
-/// One row of outputs of a segment. `columns`: the groups' columns one after the other; `out`: the pixels, of `c` channels.
+/// One row of outputs of a segment. `columns`: the groups' columns one after the other; `out`: the
+/// pixels, of `c` channels.
 #[inline(always)]
 fn outputs_of_row<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8>(
     columns: &[Column],
@@ -206,7 +215,8 @@ fn outputs_of_row<const SIDE: usize, const STRIDE: usize, const TAPS: usize, con
     }
 }
 
-/// `N` outputs of a row. `columns`: from the first that the tile sees on, and how far the next group's are.
+/// `N` outputs of a row. `columns`: from the first that the tile sees on, and how far the next
+/// group's are.
 #[inline(always)]
 fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8, const N: usize>(
     (columns, group): (&[Column], usize),
@@ -230,7 +240,8 @@ fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: 
                 core::array::from_fn(|t| unsafe { vld1q_s8(weights.as_ptr().add(($q * TAPS + t) * LANES)) });
             for g in 0..TAPS / SIDE {
                 for column in 0..(N - 1) * STRIDE + SIDE {
-                    // SAFETY: as many columns of each group were checked to be there, each of 64 bytes.
+                    // SAFETY: as many columns of each group were checked to be there, each of 64
+                    // bytes.
                     let x = unsafe { vld1q_s8(columns.as_ptr().add(g * group + column).cast::<i8>().add($q * LANES)) };
                     for p in 0..N {
                         if column >= p * STRIDE && column < p * STRIDE + SIDE {

@@ -1,17 +1,19 @@
 //! Depthwise convolutions by NEON for cores that reorder instructions: 3x3 and 5x5, any stride,
 //! padding and dilation. `listed` takes the others.
 //!
-//! Algorithm: the image is gone over once for each block of 16 channels, whose 9 or 25 weights stay at hand. Two taps make
-//! a sum of products that fits i16 (see `neon`), which is added to accumulators of i32 that begin at the bias:
+//! Algorithm: the image is gone over once for each block of 16 channels, whose 9 or 25 weights stay
+//! at hand. Two taps make a sum of products that fits i16 (see `neon`), which is added to
+//! accumulators of i32 that begin at the bias:
 //!
 //! ```text
 //! t = x[i] * w[i] + x[i + 1] * w[i + 1]     8 lanes of i16: smull, smlal
 //! acc += t                                  4 lanes of i32: saddw
 //! ```
 //!
-//! Multiplying is what bounds it: two multiplies a tap and 16 channels, one a cycle on A72 and A76. A row outside the image is
-//! read from a line of padding; columns whose taps all lie within the image's width are done in one go, the others one by one.
-//! The last block of a layer whose channels are no multiple of 16 overlaps the one before.
+//! Multiplying is what bounds it: two multiplies a tap and 16 channels, one a cycle on A72 and A76.
+//! A row outside the image is read from a line of padding; columns whose taps all lie within the
+//! image's width are done in one go, the others one by one. The last block of a layer whose
+//! channels are no multiple of 16 overlaps the one before.
 
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
 use crate::kernels::epilogue::{EpilogueBlock, LANES};
@@ -99,7 +101,8 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
         let Range { start: from, end: to } = self.inside;
         for ox in (0..from).chain(to..s.output[1]) {
             let x0 = (ox * s.stride[1]).wrapping_sub(s.pad[1]);
-            // Where each column lies in its row; those outside are read from the padding's beginning.
+            // Where each column lies in its row; those outside are read from the padding's
+            // beginning.
             let columns: [Option<usize>; SIDE] = core::array::from_fn(|k| {
                 let x = x0.wrapping_add(k * s.dilation[1]);
                 (x < w).then_some(x * c + self.first)
@@ -108,7 +111,8 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
                 Some(column) => (rows[t / SIDE].as_ptr(), column),
                 None => (self.padding.as_ptr(), 0),
             };
-            // SAFETY: rows and padding hold `w` columns of `c` channels, of which there are 16 from `first` on.
+            // SAFETY: rows and padding hold `w` columns of `c` channels, of which there are 16 from
+            // `first` on.
             let accumulators = self.sum(|t| unsafe { load(at(t).0, at(t).1) });
             self.outputs.store(accumulators, &self.numbers, &mut out[ox * c + self.first..][..LANES]);
         }
@@ -125,7 +129,8 @@ impl<const TAPS: usize, const REACH: u8> Place<'_, TAPS, REACH> {
         let mut at = rows.map(|row| row[x0 * c + self.first..].as_ptr());
         let mut out = out[from * c + self.first..].as_mut_ptr();
         for _ in from..to {
-            // SAFETY: the last column's last tap and its output were checked to be there; all others lie before them.
+            // SAFETY: the last column's last tap and its output were checked to be there; all
+            // others lie before them.
             unsafe {
                 let accumulators = self.sum(|t| load(at[t / SIDE], columns[t % SIDE]));
                 vst1q_s8(out, self.outputs.requant(accumulators, &self.numbers));
@@ -173,8 +178,9 @@ unsafe fn load(at: *const i8, offset: usize) -> int8x16_t {
     values
 }
 
-/// `acc[c] += a[c] * wa[c] + b[c] * wb[c]` for 16 channels. In assembly, because the compiler takes the intrinsics apart, moves
-/// the weights' upper halves out of the loop, and then moves each value's upper half to meet them.
+/// `acc[c] += a[c] * wa[c] + b[c] * wb[c]` for 16 channels. In assembly, because the compiler takes
+/// the intrinsics apart, moves the weights' upper halves out of the loop, and then moves each
+/// value's upper half to meet them.
 #[inline(always)]
 fn add_pair(acc: Sums, a: int8x16_t, wa: int8x16_t, b: int8x16_t, wb: int8x16_t) -> Sums {
     let [mut c0, mut c1, mut c2, mut c3] = acc;
@@ -198,7 +204,8 @@ fn add_pair(acc: Sums, a: int8x16_t, wa: int8x16_t, b: int8x16_t, wb: int8x16_t)
     [c0, c1, c2, c3]
 }
 
-/// `acc[c] += a[c] * wa[c]` for 16 channels: the last tap of an odd number. In assembly for the same reason.
+/// `acc[c] += a[c] * wa[c]` for 16 channels: the last tap of an odd number. In assembly for the
+/// same reason.
 #[inline(always)]
 fn add_one(acc: Sums, a: int8x16_t, wa: int8x16_t) -> Sums {
     let [mut c0, mut c1, mut c2, mut c3] = acc;

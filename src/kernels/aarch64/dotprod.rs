@@ -8,8 +8,9 @@
 //! for each 4 taps:  for each pixel p, channel c:  acc[p][c] += sum over 4 of x[p][tap] * w[c][tap]
 //! ```
 //!
-//! A step's weights lie as `[16][4]`: 64 bytes, which four SDOT per pixel use with one lane of the pixel's 16 loaded taps. The
-//! intrinsic is not yet stable in Rust, so the one instruction is inline assembly.
+//! A step's weights lie as `[16][4]`: 64 bytes, which four SDOT per pixel use with one lane of the
+//! pixel's 16 loaded taps. The intrinsic is not yet stable in Rust, so the one instruction is
+//! inline assembly.
 
 use super::requant::{Sums, begin, for_reach, load};
 use super::tiles::{Multiply, convolve, product, weights};
@@ -22,7 +23,8 @@ use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// Signed dot products (SDOT), as on a Cortex-A76. Its only value is proof that the CPU has the instruction.
+/// Signed dot products (SDOT), as on a Cortex-A76. Its only value is proof that the CPU has the
+/// instruction.
 #[derive(Debug)]
 pub(super) struct Dotprod(());
 
@@ -32,7 +34,8 @@ static DOTPROD: Dotprod = Dotprod(());
 #[inline(always)]
 fn sdot<const LANE: i32>(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     let mut acc = acc;
-    // SAFETY: only methods of `Dotprod` come here, a token that found the instruction on this CPU; registers only.
+    // SAFETY: only methods of `Dotprod` come here, a token that found the instruction on this CPU;
+    // registers only.
     unsafe {
         asm!(
             ".arch_extension dotprod",
@@ -83,7 +86,8 @@ impl Multiply for Sdot {
         let whole = rows.taps() / 16;
         let rest = rows.taps().div_ceil(4) - 4 * whole;
         if whole > 0 {
-            // The first 16 taps are written out, so that what accumulators begin with is loaded while they are multiplied.
+            // The first 16 taps are written out, so that what accumulators begin with is loaded
+            // while they are multiplied.
             acc = core::array::from_fn(|_| begin(accumulators));
             sixteen!();
             for _ in 1..whole {
@@ -111,7 +115,8 @@ impl Multiply for Sdot {
     }
 }
 
-/// 16 values; `at` goes on behind them. In assembly, as [`weights`], because the compiler counts pointers on by themselves.
+/// 16 values; `at` goes on behind them. In assembly, as [`weights`], because the compiler counts
+/// pointers on by themselves.
 ///
 /// # Safety
 /// 16 values are readable there.

@@ -1,8 +1,9 @@
 //! NEON kernels for aarch64 cores that run instructions in order (Cortex-A53, Cortex-A35): the
 //! arithmetic of `neon`, in another order.
 //!
-//! Such a core stops at an instruction whose operands are not there yet, and a product takes it several cycles. So eight
-//! accumulators are worked on side by side, for each step of four taps x0 x1 x2 x3 and for each four channels a b c d:
+//! Such a core stops at an instruction whose operands are not there yet, and a product takes it
+//! several cycles. So eight accumulators are worked on side by side, for each step of four taps x0
+//! x1 x2 x3 and for each four channels a b c d:
 //!
 //! ```text
 //! x   x0 x1  x0 x1  x0 x1  x0 x1   x2 x3  x2 x3  x2 x3  x2 x3     laid out once a tile, for all its panels
@@ -12,8 +13,9 @@
 //! acc[k][i] += t[k][2 i] + t[k][2 i + 1]      eight times sadalp, and between them the loads of what comes next
 //! ```
 //!
-//! Laying the values out costs a sixth of one panel's multiplies and saves turning them in each. It does not pay on a core that
-//! reorders instructions itself, which `neon` is for. Terms: a panel, a tile: see `tiles`.
+//! Laying the values out costs a sixth of one panel's multiplies and saves turning them in each. It
+//! does not pay on a core that reorders instructions itself, which `neon` is for. Terms: a panel, a
+//! tile: see `tiles`.
 
 use super::requant::{Sums, for_reach, load};
 use super::tiles::{Multiply, PIXELS, STEP, convolve, product};
@@ -26,12 +28,14 @@ use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// Bytes behind the panels, which the last step of the last of them loads for a step that does not come.
+/// Bytes behind the panels, which the last step of the last of them loads for a step that does not
+/// come.
 const SLACK: usize = STEP;
 /// Bytes of one pixel's four taps as they are laid out.
 const LAID: usize = 16;
 
-/// Whether the core that asks is one of these, by its part number, which Linux lets programs read (4.11 and later).
+/// Whether the core that asks is one of these, by its part number, which Linux lets programs read
+/// (4.11 and later).
 pub(super) fn runs_here() -> bool {
     /// The kernel lets programs read the identification registers (Linux, asm/hwcap.h).
     const HWCAP_CPUID: u64 = 1 << 11;
@@ -58,7 +62,8 @@ fn pack(weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -
     packed
 }
 
-/// Bytes in which a tile of so many taps is laid out: whole loads of 16, and a step that does not come.
+/// Bytes in which a tile of so many taps is laid out: whole loads of 16, and a step that does not
+/// come.
 const fn room(taps: usize) -> usize {
     (taps.next_multiple_of(16) / 4 + 1) * PIXELS * LAID
 }
@@ -66,8 +71,9 @@ const fn room(taps: usize) -> usize {
 /// Multiplies eight products an instruction, eight accumulators side by side.
 struct Interleaved;
 
-/// The products of some accumulators with one step: of each its number, its temporary's, its values' and its weights', and what
-/// is done after it. `apart`: where two weights of -128 meet, whose products do not fit i16 together.
+/// The products of some accumulators with one step: of each its number, its temporary's, its
+/// values' and its weights', and what is done after it. `apart`: where two weights of -128 meet,
+/// whose products do not fit i16 together.
 macro_rules! products {
     (together: $($acc:literal $t:literal $x:literal $w:literal $after:literal),+ $(,)?) => {
         concat!(
@@ -86,7 +92,8 @@ macro_rules! products {
     };
 }
 
-/// A tile of four pixels and 16 channels: v0 to v3 weights, v4 to v7 values, v8 to v15 products, v16 to v31 accumulators.
+/// A tile of four pixels and 16 channels: v0 to v3 weights, v4 to v7 values, v8 to v15 products,
+/// v16 to v31 accumulators.
 macro_rules! whole {
     ($way:ident) => {
         concat!(
@@ -108,7 +115,8 @@ macro_rules! whole {
     };
 }
 
-/// A tile of four pixels and eight channels: v0 and v1 weights, v4 to v7 values, v8 to v15 products, v16 to v23 accumulators.
+/// A tile of four pixels and eight channels: v0 and v1 weights, v4 to v7 values, v8 to v15
+/// products, v16 to v23 accumulators.
 macro_rules! half {
     ($way:ident) => {
         concat!(
@@ -125,7 +133,8 @@ macro_rules! half {
     };
 }
 
-/// A tile of four pixels and four channels: v0 weights, v4 to v7 values, v8 to v11 products, v16 to v19 accumulators.
+/// A tile of four pixels and four channels: v0 weights, v4 to v7 values, v8 to v11 products, v16 to
+/// v19 accumulators.
 macro_rules! quarter {
     ($way:ident) => {
         concat!(
@@ -141,7 +150,8 @@ macro_rules! quarter {
     };
 }
 
-/// A tile of two pixels and 16 channels: v0 to v3 weights, v4 and v5 values, v8 to v15 products, v16 to v23 accumulators.
+/// A tile of two pixels and 16 channels: v0 to v3 weights, v4 and v5 values, v8 to v15 products,
+/// v16 to v23 accumulators.
 macro_rules! pair {
     ($way:ident) => {
         concat!(
@@ -158,7 +168,8 @@ macro_rules! pair {
     };
 }
 
-/// One pixel and 16 channels: v0 to v3 weights, v4 values, v8 to v11 products, v16 to v19 accumulators.
+/// One pixel and 16 channels: v0 to v3 weights, v4 values, v8 to v11 products, v16 to v19
+/// accumulators.
 macro_rules! single {
     ($way:ident) => {
         concat!(
@@ -194,8 +205,9 @@ impl Interleaved {
         let begin = accumulators.as_ptr();
         macro_rules! run {
             ($text:expr, $($register:tt $p:literal $q:literal)+) => {
-                // SAFETY: 16 words to begin with; for each four taps a step of the panel and of the rows, which were laid out, and
-                // one behind the last of both: `pack`'s slack and `room`. The instructions are of aarch64's baseline.
+                // SAFETY: 16 words to begin with; for each four taps a step of the panel and of the
+                // rows, which were laid out, and one behind the last of both: `pack`'s slack and
+                // `room`. The instructions are of aarch64's baseline.
                 unsafe {
                     asm!(
                         $text,
@@ -242,7 +254,8 @@ impl Multiply for Interleaved {
         assert!(room.len() >= (taps.next_multiple_of(16) / 4 + 1) * N * LAID, "room for the tile");
         let laid = room.as_mut_ptr();
         for first in (0..taps).step_by(16) {
-            // SAFETY: rows may be read in whole loads of 16 from each 16th tap on, for which there is room for four steps.
+            // SAFETY: rows may be read in whole loads of 16 from each 16th tap on, for which there
+            // is room for four steps.
             unsafe {
                 let x: [int16x8_t; N] = core::array::from_fn(|p| vreinterpretq_s16_s8(vld1q_s8(rows.of(p).add(first))));
                 let twice: [[int32x4_t; 2]; N] =

@@ -1,5 +1,5 @@
-//! Kernels for 64-bit ARM: NEON for cores that reorder instructions (Cortex-A72), for those that do not (Cortex-A53), and SDOT
-//! (Cortex-A76).
+//! Kernels for 64-bit ARM: NEON for cores that reorder instructions (Cortex-A72), for those that do
+//! not (Cortex-A53), and SDOT (Cortex-A76).
 //!
 //! The sets differ in what multiplies a tile (`neon`, `inorder`, `dotprod`); `tiles` walks a layer,
 //! `requant` makes outputs of accumulators. Depthwise convolutions: `depthwise_dotprod` takes 3x3
@@ -31,7 +31,8 @@ fn depthwise_scratch_len(s: &ConvShape) -> usize {
     depthwise_dotprod::SCRATCH.max(taps::scratch_len(s))
 }
 
-/// Packs a depthwise convolution's weights for the kernels that take any layer; see [`KernelSet::pack_depthwise`].
+/// Packs a depthwise convolution's weights for the kernels that take any layer; see
+/// [`KernelSet::pack_depthwise`].
 fn pack_depthwise(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
     match panels::fits(weights) {
         true => Weights::Narrow(panels::pack_depthwise(weights, zero_point, bias)),

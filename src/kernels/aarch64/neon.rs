@@ -2,8 +2,9 @@
 //!
 //! Accumulators are exact in i32, and what follows them is `quant`'s.
 //!
-//! Algorithm, for a tile of four pixels and 16 channels (`tiles`), four taps x0 x1 x2 x3 of a pixel and four channels a b c d at a
-//! time; a lane of i16 takes two products, a lane of i32 two of those:
+//! Algorithm, for a tile of four pixels and 16 channels (`tiles`), four taps x0 x1 x2 x3 of a pixel
+//! and four channels a b c d at a time; a lane of i16 takes two products, a lane of i32 two of
+//! those:
 //!
 //! ```text
 //! x   x0 x1  x2 x3  x0 x1  x2 x3     ld1r          turned   x2 x3  x0 x1  x2 x3  x0 x1     rev32
@@ -12,8 +13,9 @@
 //! acc[i] += t[2 i] + t[2 i + 1]      4 lanes of i32, a channel each: sadalp
 //! ```
 //!
-//! Two products fit i16 unless both values and both weights are -128. Where such weights meet (`panels::meet`, seldom) a product
-//! is added to the accumulators by itself. Multiplying is what bounds it: eight products a cycle on A72.
+//! Two products fit i16 unless both values and both weights are -128. Where such weights meet
+//! (`panels::meet`, seldom) a product is added to the accumulators by itself. Multiplying is what
+//! bounds it: eight products a cycle on A72.
 
 use super::requant::{Sums, begin, for_reach, load};
 use super::tiles::{Multiply, convolve, product, weights};
@@ -57,8 +59,9 @@ impl Smull {
         }
         let mut acc = core::array::from_fn(|_| begin(accumulators));
         let mut step = || {
-            // SAFETY: each step reads four values of each row, which may be read in whole loads of 16, and a step of the panel,
-            // which has one for each four taps: the caller's promise. Behind the taps values meet weights of zero.
+            // SAFETY: each step reads four values of each row, which may be read in whole loads of
+            // 16, and a step of the panel, which has one for each four taps: the caller's promise.
+            // Behind the taps values meet weights of zero.
             unsafe {
                 let x: [int8x16_t; N] = core::array::from_fn(|p| four(&mut at[p]));
                 let w: [int8x16_t; QUADS] = weights(&mut panel);
@@ -76,7 +79,8 @@ impl Smull {
                 }
             }
         };
-        // Written out, so that what accumulators begin with is loaded while the first products are made.
+        // Written out, so that what accumulators begin with is loaded while the first products are
+        // made.
         step();
         for _ in 1..steps {
             step();
@@ -103,8 +107,8 @@ impl Multiply for Smull {
     }
 }
 
-/// Four values in each quarter of a register; `at` goes on behind them. In assembly, because the compiler counts pointers on by
-/// themselves.
+/// Four values in each quarter of a register; `at` goes on behind them. In assembly, because the
+/// compiler counts pointers on by themselves.
 ///
 /// # Safety
 /// Four values are readable there.
@@ -122,8 +126,8 @@ unsafe fn four(at: &mut *const i8) -> int8x16_t {
     values
 }
 
-/// `acc` plus 16 products, as the module's head says. In assembly, because the compiler moves all the multiplies of a tile to its
-/// front and then has no registers left.
+/// `acc` plus 16 products, as the module's head says. In assembly, because the compiler moves all
+/// the multiplies of a tile to its front and then has no registers left.
 #[inline(always)]
 fn add_products(acc: int32x4_t, x: int8x16_t, turned: int8x16_t, w: int8x16_t) -> int32x4_t {
     let mut acc = acc;

@@ -1,10 +1,12 @@
-//! Sums to int8 outputs in NEON registers: bias, scale, rounding and clamp of a block of 16 channels.
+//! Sums to int8 outputs in NEON registers: bias, scale, rounding and clamp of a block of 16
+//! channels.
 //!
-//! Converting costs two cycles of one pipe for four values, in either direction, adding half of one. So where accumulators allow it
-//! (`Reach`) they begin with the bits of M = 1.5 * 2^23 and are floats by themselves, and the bits of the float M + x
-//! less those of M are x rounded ties to even. Of those bits the lower 16 are enough where x is within i16, which holds for most
-//! blocks of a layer even if one of its channels goes further. Narrowing with
-//! saturation keeps order, so that clamping to the output's range at the end gives what clamping before rounding gives.
+//! Converting costs two cycles of one pipe for four values, in either direction, adding half of
+//! one. So where accumulators allow it (`Reach`) they begin with the bits of M = 1.5 * 2^23 and are
+//! floats by themselves, and the bits of the float M + x less those of M are x rounded ties to
+//! even. Of those bits the lower 16 are enough where x is within i16, which holds for most blocks
+//! of a layer even if one of its channels goes further. Narrowing with saturation keeps order, so
+//! that clamping to the output's range at the end gives what clamping before rounding gives.
 
 use crate::kernels::epilogue::{Epilogue, EpilogueBlock, LANES};
 use crate::quant::{Clamp, ROUND_MAGIC};
@@ -16,8 +18,8 @@ use core::ops::Range;
 /// Sums of 16 channels.
 pub(super) type Sums = [int32x4_t; 4];
 
-/// What an epilogue allows, as a constant that kernels are compiled for: the sum of what holds of this and the following.
-/// Nothing: accumulators go anywhere, and are converted.
+/// What an epilogue allows, as a constant that kernels are compiled for: the sum of what holds of
+/// this and the following. Nothing: accumulators go anywhere, and are converted.
 pub(super) const ANY: u8 = 0;
 /// Sums are floats by themselves: `Reach::Float`, or further only in some blocks.
 pub(super) const FLOAT: u8 = 1;
@@ -25,14 +27,17 @@ pub(super) const FLOAT: u8 = 1;
 pub(super) const SHORT: u8 = 2;
 /// The output's zero point is even, as it is behind a ReLU6 (-128), and is added with M.
 pub(super) const EVEN: u8 = 4;
-/// Outputs take all of i8, as behind a ReLU6 (-128 to 127), so that narrowing with saturation clamps.
+/// Outputs take all of i8, as behind a ReLU6 (-128 to 127), so that narrowing with saturation
+/// clamps.
 pub(super) const ALL: u8 = 8;
-/// Taking every second of two registers' halves at once takes longer than narrowing one after the other (Cortex-A72, not A76).
+/// Taking every second of two registers' halves at once takes longer than narrowing one after the
+/// other (Cortex-A72, not A76).
 pub(super) const BY_XTN: u8 = 16;
 /// The other way.
 pub(super) const BY_UZP: u8 = 0;
 
-/// Calls a function that is generic over what an epilogue allows, which comes last. `$by`: [`BY_XTN`] or [`BY_UZP`].
+/// Calls a function that is generic over what an epilogue allows, which comes last. `$by`:
+/// [`BY_XTN`] or [`BY_UZP`].
 macro_rules! for_reach {
     ($e:expr, $by:ident, $f:ident::[$($g:tt),*]($($a:expr),* $(,)?)) => {{
         use $crate::kernels::{epilogue::Reach, aarch64::requant::{ALL, ANY, EVEN, FLOAT, SHORT, $by}};
@@ -65,8 +70,8 @@ impl Numbers {
         Self { rest: four(&block.rest), scale: four(&block.scale) }
     }
 
-    /// The same, loaded where this stands. `WAY`: another for each of two ways, since the compiler puts before both what they have
-    /// in common.
+    /// The same, loaded where this stands. `WAY`: another for each of two ways, since the compiler
+    /// puts before both what they have in common.
     #[inline(always)]
     fn on<const WAY: u8>(block: &EpilogueBlock) -> Self {
         let (r0, r1, r2, r3, s0, s1, s2, s3);
@@ -184,13 +189,15 @@ impl<const REACH: u8> Outputs<REACH> {
             unsafe { vst1q_s8(out.as_mut_ptr(), values) };
             return;
         }
-        // Eight, four, two, one: as many as are left, without a call that would put every sum aside.
+        // Eight, four, two, one: as many as are left, without a call that would put every sum
+        // aside.
         let mut rest = values;
         let mut at = out.as_mut_ptr();
         macro_rules! piece {
             ($n:literal, $store:expr) => {
                 if out.len() & $n != 0 {
-                    // SAFETY: `out` holds the pieces whose bits its length has, one after the other.
+                    // SAFETY: `out` holds the pieces whose bits its length has, one after the
+                    // other.
                     unsafe {
                         $store(at, rest);
                         at = at.add($n);
@@ -206,7 +213,8 @@ impl<const REACH: u8> Outputs<REACH> {
         let _ = (at, rest);
     }
 
-    /// Stores the accumulators of a block of 16 channels: a pixel's where its `to` points, which goes on behind them.
+    /// Stores the accumulators of a block of 16 channels: a pixel's where its `to` points, which
+    /// goes on behind them.
     ///
     /// # Safety
     /// 16 values are writable at each `to`.
@@ -228,7 +236,8 @@ impl<const REACH: u8> Outputs<REACH> {
         }
     }
 
-    /// As [`Outputs::store_whole`] of a block of eight channels: the accumulators of two pixels become outputs together.
+    /// As [`Outputs::store_whole`] of a block of eight channels: the accumulators of two pixels
+    /// become outputs together.
     ///
     /// # Safety
     /// Eight values are writable at each `to`.
@@ -248,7 +257,8 @@ impl<const REACH: u8> Outputs<REACH> {
         }
     }
 
-    /// As [`Outputs::store_whole`] of a block of four channels: the accumulators of four pixels become outputs together.
+    /// As [`Outputs::store_whole`] of a block of four channels: the accumulators of four pixels
+    /// become outputs together.
     ///
     /// # Safety
     /// Four values are writable at each `to`.
@@ -286,8 +296,8 @@ impl<const REACH: u8> Outputs<REACH> {
     }
 }
 
-/// The lower halves of eight words. In assembly, because the compiler makes one instruction of the two, which takes longer than
-/// both on a Cortex-A72.
+/// The lower halves of eight words. In assembly, because the compiler makes one instruction of the
+/// two, which takes longer than both on a Cortex-A72.
 #[inline(always)]
 fn narrow(low: int32x4_t, high: int32x4_t) -> int16x8_t {
     let halves;
@@ -303,7 +313,8 @@ fn narrow(low: int32x4_t, high: int32x4_t) -> int16x8_t {
     halves
 }
 
-/// Stores 16 outputs; `to` goes on behind them. In assembly, because the compiler counts pointers on by themselves.
+/// Stores 16 outputs; `to` goes on behind them. In assembly, because the compiler counts pointers
+/// on by themselves.
 ///
 /// # Safety
 /// 16 values are writable there.
@@ -326,8 +337,8 @@ pub(super) fn load(accumulators: &[i32; LANES]) -> Sums {
     core::array::from_fn(|q| unsafe { vld1q_s32(accumulators.as_ptr().add(4 * q)) })
 }
 
-/// What a block's accumulators begin with, loaded anew for each pixel: copying registers would take the multipliers' place, so the
-/// compiler must not see that two loads are the same.
+/// What a block's accumulators begin with, loaded anew for each pixel: copying registers would take
+/// the multipliers' place, so the compiler must not see that two loads are the same.
 #[inline(always)]
 pub(super) fn begin(accumulators: &[i32; LANES]) -> Sums {
     let (a, b, c, d);

@@ -1,4 +1,5 @@
-//! Convolutions and products by tiles of four pixels and 16 channels: what the aarch64 sets share, whatever multiplies.
+//! Convolutions and products by tiles of four pixels and 16 channels: what the aarch64 sets share,
+//! whatever multiplies.
 //!
 //! What follows the accumulators is `quant`'s.
 //!
@@ -31,24 +32,27 @@ pub(super) trait Multiply {
         0
     }
 
-    /// A tile's rows as [`Multiply::tile`] reads them, for all panels: as they lie, or laid out in `room`.
+    /// A tile's rows as [`Multiply::tile`] reads them, for all panels: as they lie, or laid out in
+    /// `room`.
     #[inline(always)]
     fn arrange<'r, const N: usize>(rows: Rows<'r, N>, _room: &'r mut [i8]) -> Rows<'r, N> {
         rows
     }
 
-    /// `accumulators`, with which each of `N` pixels' begin, plus their products with the first `4 * QUADS` channels of a panel.
+    /// `accumulators`, with which each of `N` pixels' begin, plus their products with the first `4
+    /// * QUADS` channels of a panel.
     ///
     /// # Safety
-    /// `panel` points to [`STEP`] bytes for each four taps, begun ones included, and to as many as [`Multiply::SLACK`] says behind
-    /// them. `rows` are as [`Multiply::arrange`] gave them.
+    /// `panel` points to [`STEP`] bytes for each four taps, begun ones included, and to as many as
+    /// [`Multiply::SLACK`] says behind them. `rows` are as [`Multiply::arrange`] gave them.
     unsafe fn tile<const N: usize, const QUADS: usize>(
         rows: &Rows<'_, N>,
         panel: *const i8,
         accumulators: &[i32; LANES],
     ) -> [Sums; N];
 
-    /// The same, of all 16 channels of a panel in which weights of -128 meet (`EpilogueBlock::apart`).
+    /// The same, of all 16 channels of a panel in which weights of -128 meet
+    /// (`EpilogueBlock::apart`).
     ///
     /// # Safety
     /// As for [`Multiply::tile`].
@@ -86,7 +90,8 @@ pub(super) unsafe fn weights<const QUADS: usize>(panel: &mut *const i8) -> [int8
     }
 }
 
-/// A convolution that is not depthwise; see `KernelSet::conv`. Groups are computed one after the other.
+/// A convolution that is not depthwise; see `KernelSet::conv`. Groups are computed one after the
+/// other.
 pub(super) fn convolve<M: Multiply, const REACH: u8>(
     layer: kernels::Layer<'_, Panels>,
     input: &[i8],
@@ -126,7 +131,8 @@ pub(super) fn product<M: Multiply>(
     let row = M::arrange(row(input, scratch), room);
     let panels = weights.chunks_exact(panel_len).zip(meet.iter().copied().chain(core::iter::repeat(false)));
     for ((accumulators, bias), (panel, apart)) in accumulators.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
-        // SAFETY: the panel's length is that of all taps, and it has the others or the slack behind it.
+        // SAFETY: the panel's length is that of all taps, and it has the others or the slack behind
+        // it.
         let [acc] = unsafe {
             match apart {
                 false => M::tile::<1, 4>(&row, panel.as_ptr(), &[0; LANES]),
@@ -197,7 +203,8 @@ impl<'l, const REACH: u8> Group<'l, REACH> {
                 self.apart::<M, PIXELS>(panel, block, i * LANES, rows, out);
                 to = outputs_from(out, (i + 1) * LANES);
             } else {
-                // SAFETY: each block has its panel, and each pixel has outputs of as many whole blocks.
+                // SAFETY: each block has its panel, and each pixel has outputs of as many whole
+                // blocks.
                 unsafe {
                     let accumulators = M::tile::<PIXELS, 4>(rows, panel, &block.begin);
                     self.outputs.store_whole(accumulators, block, &mut to);
@@ -206,7 +213,8 @@ impl<'l, const REACH: u8> Group<'l, REACH> {
             panel = panel.wrapping_add(self.panel_len);
         }
         match last.first() {
-            // SAFETY: the block has its panel, and each pixel has so many outputs behind those of the whole blocks.
+            // SAFETY: the block has its panel, and each pixel has so many outputs behind those of
+            // the whole blocks.
             Some(block) if rest == 8 && !block.apart => unsafe {
                 self.outputs.store_eight(M::tile::<PIXELS, 2>(rows, panel, &block.begin), block, &to);
             },
@@ -229,7 +237,8 @@ impl<'l, const REACH: u8> Group<'l, REACH> {
         }
     }
 
-    /// A block and its panel, from the group's channel `at` on, where pixels or channels may be fewer than accumulators.
+    /// A block and its panel, from the group's channel `at` on, where pixels or channels may be
+    /// fewer than accumulators.
     #[inline(always)]
     fn block<M: Multiply, const N: usize>(
         &self,
@@ -254,7 +263,8 @@ impl<'l, const REACH: u8> Group<'l, REACH> {
         self.outputs.store_part(accumulators, block, out, self.all, self.first + at..self.first + at + channels);
     }
 
-    /// The same where weights of -128 meet, which is seldom: kept out of the loops, whose accumulators it would put aside.
+    /// The same where weights of -128 meet, which is seldom: kept out of the loops, whose
+    /// accumulators it would put aside.
     #[inline(never)]
     fn apart<M: Multiply, const N: usize>(
         &self,

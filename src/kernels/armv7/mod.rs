@@ -31,7 +31,8 @@ struct ArmNeon(());
 
 static ARM_NEON: ArmNeon = ArmNeon(());
 
-/// What rounds and clamps: bounds as floats, less the zero point; the magic number; its bits less the zero point.
+/// What rounds and clamps: bounds as floats, less the zero point; the magic number; its bits less
+/// the zero point.
 #[repr(C)]
 struct Rounding {
     lo: f32,
@@ -49,7 +50,8 @@ impl Rounding {
     }
 }
 
-/// Sums in q8 to q11, less their bias, to outputs: r1 points to the block's scales, r2 to [`Rounding`], r3 to 16 outputs.
+/// Sums in q8 to q11, less their bias, to outputs: r1 points to the block's scales, r2 to
+/// [`Rounding`], r3 to 16 outputs.
 macro_rules! round_and_store {
     () => {
         "vcvt.f32.s32 q8, q8
@@ -125,8 +127,9 @@ macro_rules! tile {
     ($(#[$doc:meta])* $name:ident, $($way:tt)+) => {
         $(#[$doc])*
         /// # Safety
-        /// The CPU has NEON. `a`, `b`: `8 * eights` readable values, rounded up to 16 unless `eights` is odd; `panel`:
-        /// `[eights / 2][4][16]`, rounded up; `accumulators`: four writable accumulators there and four more 16 further on.
+        /// The CPU has NEON. `a`, `b`: `8 * eights` readable values, rounded up to 16 unless
+        /// `eights` is odd; `panel`: `[eights / 2][4][16]`, rounded up; `accumulators`: four
+        /// writable accumulators there and four more 16 further on.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(a: *const i8, b: *const i8, panel: *const i8, eights: usize, accumulators: *mut i32) {
             naked_asm!(
@@ -195,7 +198,8 @@ unsafe extern "C" fn requant(accumulators: *const i32, block: *const EpilogueBlo
     )
 }
 
-/// Two taps of 16 channels to the accumulators in q8 to q11, added up in i16 first, or apart. q0, q1: values; q2, q3: weights.
+/// Two taps of 16 channels to the accumulators in q8 to q11, added up in i16 first, or apart. q0,
+/// q1: values; q2, q3: weights.
 macro_rules! two_taps {
     (together) => {
         concat!(
@@ -213,13 +217,14 @@ macro_rules! two_taps {
     };
 }
 
-/// Makes a function of 16 channels of one output pixel of a depthwise convolution, which adds [`two_taps`] in one of their ways.
+/// Makes a function of 16 channels of one output pixel of a depthwise convolution, which adds
+/// [`two_taps`] in one of their ways.
 macro_rules! depthwise_pixel {
     ($(#[$doc:meta])* $name:ident, $way:ident) => {
         $(#[$doc])*
         /// # Safety
-        /// The CPU has NEON. `list`: of each tap where its column lies, seen from `base`: 16 values are readable there; `weights`:
-        /// `[taps][16]`; `out`: 16 writable.
+        /// The CPU has NEON. `list`: of each tap where its column lies, seen from `base`: 16 values
+        /// are readable there; `weights`: `[taps][16]`; `out`: 16 writable.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(
             list: *const isize,
@@ -297,8 +302,9 @@ impl ArmNeon {
         let mut accumulators = [[0; LANES]; PIXELS];
         for (panel, first) in panels.chunks_exact(panel_len).zip((0..LANES).step_by(CHANNELS)) {
             let to = accumulators.as_flattened_mut()[first..].as_mut_ptr();
-            // SAFETY: the set proves NEON. `Rows` proves whole loads of 16 of each pixel's taps, the panel is as long as they are,
-            // and behind `to` lie four accumulators or more of a row of 16, and the second row.
+            // SAFETY: the set proves NEON. `Rows` proves whole loads of 16 of each pixel's taps,
+            // the panel is as long as they are, and behind `to` lie four accumulators or more of a
+            // row of 16, and the second row.
             unsafe {
                 let tile = if apart { tile_apart } else { tile };
                 tile(rows.of(0), rows.of(N - 1), panel.as_ptr(), rows.taps().div_ceil(8), to);
@@ -329,7 +335,8 @@ impl ArmNeon {
                         let out = &mut output[to..][..LANES.min(channels - first)];
                         let mut whole = [0; LANES];
                         let to = if out.len() == LANES { out.as_mut_ptr() } else { whole.as_mut_ptr() };
-                        // SAFETY: the set proves NEON; 16 accumulators, a block, and 16 outputs there.
+                        // SAFETY: the set proves NEON; 16 accumulators, a block, and 16 outputs
+                        // there.
                         unsafe { requant(accumulators.as_ptr(), block, &rounding, to) };
                         if out.len() < LANES {
                             out.copy_from_slice(&whole[..out.len()]);
@@ -371,8 +378,9 @@ impl ArmNeon {
                 let mut whole = [0; LANES];
                 let to = if out.len() == LANES { out.as_mut_ptr() } else { whole.as_mut_ptr() };
                 let base = base.wrapping_add(first);
-                // SAFETY: the set proves NEON. Of each tap 16 values are readable from the block's first channel on (`Taps`), each
-                // block has 16 weights a tap, and 16 outputs are there.
+                // SAFETY: the set proves NEON. Of each tap 16 values are readable from the block's
+                // first channel on (`Taps`), each block has 16 weights a tap, and 16 outputs are
+                // there.
                 unsafe {
                     let pixel = if block.apart { depthwise_pixel_apart } else { depthwise_pixel };
                     pixel(list.as_ptr(), block, &rounding, to, weights.as_ptr(), base, list.len());

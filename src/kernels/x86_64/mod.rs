@@ -1,8 +1,9 @@
-//! Kernels for 64-bit x86: the scalar kernels compiled once more for AVX2 and for AVX-512, and with VNNI (`vnni`) kernels of their
-//! own for weights that fit i8.
+//! Kernels for 64-bit x86: the scalar kernels compiled once more for AVX2 and for AVX-512, and with
+//! VNNI (`vnni`) kernels of their own for weights that fit i8.
 //!
-//! Of the scalar kernels the compiler turns pairs of i16 products into `vpmaddwd` and `vpdpwssd`, so the bits are the same by
-//! construction. On such a pair neither instruction saturates: a product stays below 2^16.
+//! Of the scalar kernels the compiler turns pairs of i16 products into `vpmaddwd` and `vpdpwssd`,
+//! so the bits are the same by construction. On such a pair neither instruction saturates: a
+//! product stays below 2^16.
 
 mod vnni;
 mod vnni_depthwise;
@@ -18,7 +19,8 @@ pub(super) fn sets() -> Vec<&'static dyn KernelSet> {
     vnni.into_iter().chain(Avx2::found().map(|set| set as &dyn KernelSet)).collect()
 }
 
-/// A set whose only value is proof that the CPU has its instructions, and the scalar kernels compiled for them.
+/// A set whose only value is proof that the CPU has its instructions, and the scalar kernels
+/// compiled for them.
 macro_rules! compiled_for {
     ($(#[$doc:meta])* $set:ident, $features:literal, [$($detected:tt),+]) => {
         $(#[$doc])*
@@ -37,7 +39,8 @@ macro_rules! compiled_for {
                 fn run(layer: Layer<'_, [i16]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
                     generic::conv(layer, input, output, scratch);
                 }
-                // SAFETY: the set is had only from `found`, which found every enabled feature on this CPU.
+                // SAFETY: the set is had only from `found`, which found every enabled feature on
+                // this CPU.
                 unsafe { run(layer, input, output, scratch) }
             }
 
@@ -46,7 +49,8 @@ macro_rules! compiled_for {
                 fn run(layer: Layer<'_, [i16]>, input: &[i8], output: &mut [i8]) {
                     generic::depthwise(layer, input, output);
                 }
-                // SAFETY: the set is had only from `found`, which found every enabled feature on this CPU.
+                // SAFETY: the set is had only from `found`, which found every enabled feature on
+                // this CPU.
                 unsafe { run(layer, input, output) }
             }
 
@@ -55,7 +59,8 @@ macro_rules! compiled_for {
                 fn run(a: &[i8], pa: Addend, b: &[i8], pb: Addend, clamp: Clamp, output: &mut [i8]) {
                     elementwise::add(a, pa, b, pb, clamp, output);
                 }
-                // SAFETY: the set is had only from `found`, which found every enabled feature on this CPU.
+                // SAFETY: the set is had only from `found`, which found every enabled feature on
+                // this CPU.
                 unsafe { run(a, pa, b, pb, clamp, output) }
             }
         }

@@ -1,8 +1,8 @@
 //! Convolutions and products by `vpdpbusd`, the dot product of AVX-512 VNNI.
 //!
-//! The instruction multiplies unsigned by signed bytes, so values enter with 128 added (their top bit turned over) and the
-//! bias gives up `(zero_point + 128) * sum of weights` at load; padding holds the zero point. Nothing saturates: four products
-//! of 255 and 127 are added to an i32.
+//! The instruction multiplies unsigned by signed bytes, so values enter with 128 added (their top
+//! bit turned over) and the bias gives up `(zero_point + 128) * sum of weights` at load; padding
+//! holds the zero point. Nothing saturates: four products of 255 and 127 are added to an i32.
 //!
 //! Convolution, for a tile of [`PIXELS`] pixels and up to 48 channels:
 //!
@@ -10,8 +10,8 @@
 //! for each 4 taps:  for each pixel p, channel c:  acc[p][c] += sum over 4 of x[p][tap] * w[c][tap]
 //! ```
 //!
-//! with weights as `[channels / 16][taps / 4][16][4]`: 8 x 3 registers of accumulators, three of weights and one of a pixel's four
-//! taps in all its lanes, of 32.
+//! with weights as `[channels / 16][taps / 4][16][4]`: 8 x 3 registers of accumulators, three of
+//! weights and one of a pixel's four taps in all its lanes, of 32.
 
 use super::Avx512Vnni;
 use crate::kernels::Layer;
@@ -116,8 +116,8 @@ pub(super) fn turned_over(rows: __m512i) -> __m512i {
     _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), rows)
 }
 
-/// Stores what [`requantise`] made of 16 channels of each of four pixels. `out`: the rows of as many pixels as there are, of
-/// `all` channels; the 16 are `channels` of these, or fewer.
+/// Stores what [`requantise`] made of 16 channels of each of four pixels. `out`: the rows of as
+/// many pixels as there are, of `all` channels; the 16 are `channels` of these, or fewer.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) fn store_pixels(packed: __m512i, out: &mut [i8], all: usize, channels: Range<usize>) {

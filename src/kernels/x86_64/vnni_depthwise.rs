@@ -1,9 +1,12 @@
-//! Depthwise convolutions by `vpdpbusd`: kernels of up to eight rows and columns, strides 1 and 2 to the right.
+//! Depthwise convolutions by `vpdpbusd`: kernels of up to eight rows and columns, strides 1 and 2
+//! to the right.
 //!
-//! The instruction adds four products to each lane, so a lane must hold four values of one channel. Four rows of a column are
-//! interleaved by bytes once and serve every output of a row that sees the column; a kernel of more than four rows takes two
-//! such groups, with weights of zero where it has no row. Channels go in blocks of 64, whose four rows are four registers, and
-//! what is left, up to 32 channels, in blocks of 16, whose four rows are one. Values enter with 128 added, as in `vnni`.
+//! The instruction adds four products to each lane, so a lane must hold four values of one channel.
+//! Four rows of a column are interleaved by bytes once and serve every output of a row that sees
+//! the column; a kernel of more than four rows takes two such groups, with weights of zero where it
+//! has no row. Channels go in blocks of 64, whose four rows are four registers, and what is left,
+//! up to 32 channels, in blocks of 16, whose four rows are one. Values enter with 128 added, as in
+//! `vnni`.
 
 use super::Avx512Vnni;
 use super::vnni::{Limits, limits, requantise, store_pixels, turned_over, zero_point};
@@ -38,8 +41,9 @@ fn blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..wide).map(|i| (i * WIDE, WIDE)).chain(rest)
 }
 
-/// Packs `[channels][taps]` weights as `[block][column][group of rows][channels of the block][4 rows]`, a wide block's channels in
-/// the order that interleaving by bytes gives, and takes the zero point's share off `bias`.
+/// Packs `[channels][taps]` weights as `[block][column][group of rows][channels of the block][4
+/// rows]`, a wide block's channels in the order that interleaving by bytes gives, and takes the
+/// zero point's share off `bias`.
 pub(super) fn pack(weights: &[i16], [kh, kw]: [usize; 2], zp: i8, bias: &mut [i32]) -> Vec<i8> {
     let channels = bias.len();
     take_zero_point(weights, kh * kw, zero_point(zp), bias);
@@ -56,14 +60,16 @@ pub(super) fn pack(weights: &[i16], [kh, kw]: [usize; 2], zp: i8, bias: &mut [i3
     packed
 }
 
-/// Which of a wide block's channels interleaving by bytes brings to place `at`: each of four registers takes four of each 16.
+/// Which of a wide block's channels interleaving by bytes brings to place `at`: each of four
+/// registers takes four of each 16.
 fn interleaved_at(at: usize) -> usize {
     let (quarter, lane) = (at / LANES, at % LANES);
     lane / 4 * LANES + quarter * 4 + lane % 4
 }
 
 impl Avx512Vnni {
-    /// A layer that [`takes`] allows; `scratch`: [`SCRATCH`]; weights and bias as [`pack`] left them.
+    /// A layer that [`takes`] allows; `scratch`: [`SCRATCH`]; weights and bias as [`pack`] left
+    /// them.
     pub(super) fn narrow_depthwise(&self, layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
         // SAFETY: the set is had only where every enabled feature was found on this CPU.
         unsafe {
@@ -162,7 +168,8 @@ impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
             for seen in seen[window.from * GROUPS..window.to * GROUPS].chunks_exact_mut(GROUPS) {
                 let mut r = padding;
                 for (r, (at, step)) in r.iter_mut().zip(&mut rows) {
-                    // SAFETY: the mask lets through only the channels that each column has from `first` on; padding has 64 values.
+                    // SAFETY: the mask lets through only the channels that each column has from
+                    // `first` on; padding has 64 values.
                     *r = unsafe { _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, *at), turn) };
                     *at = at.wrapping_add(*step);
                 }
@@ -244,7 +251,8 @@ impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
             for seen in seen[window.from * GROUPS..window.to * GROUPS].chunks_exact_mut(GROUPS) {
                 let mut r = [_mm_setzero_si128(); ROWS];
                 for (r, (at, step)) in r.iter_mut().zip(&mut rows) {
-                    // SAFETY: the mask lets through only the channels that each column has from `first` on; padding has 64 values.
+                    // SAFETY: the mask lets through only the channels that each column has from
+                    // `first` on; padding has 64 values.
                     *r = unsafe { _mm_maskz_loadu_epi8(mask, *at) };
                     *at = at.wrapping_add(*step);
                 }

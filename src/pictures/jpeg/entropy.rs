@@ -76,7 +76,8 @@ impl<'a> Bits<'a> {
                     return;
                 }
                 Some(&0xff) => {
-                    // Any number of 0xff before a zero is one byte of data, before anything else fill bytes of a marker.
+                    // Any number of 0xff before a zero is one byte of data, before anything else
+                    // fill bytes of a marker.
                     let mut after = self.at + 1;
                     while self.bytes.get(after) == Some(&0xff) {
                         after += 1;
@@ -114,7 +115,8 @@ impl<'a> Bits<'a> {
         } else {
             let length = (10..=16).find(|&l| ahead < table.beyond[l]);
             let Some(length) = length else {
-                // Behind the last bit everything reads as zeros, so an unknown code is damage and not the end.
+                // Behind the last bit everything reads as zeros, so an unknown code is damage and
+                // not the end.
                 return Err(if self.count < 16 { self.short() } else { format!("no Huffman code at byte {}", self.at) });
             };
             let index = table.offset[length] + (ahead >> (16 - length)) as i32;

@@ -1,19 +1,22 @@
 //! JPEG: whether an image is whole, and its pixels.
 //!
-//! Decoders are made to show something of a broken file: they fill what is missing with grey and say so in a warning, if at
-//! all. Here every code of every scan is followed until as many blocks have passed as the header promises, and nothing but the
-//! end marker may follow. A file that was cut, or lost bytes in between, then ends too early, too late, or in a code that no
-//! encoder writes. The end marker of a thumbnail inside a segment is never mistaken for the image's. What is whole is the same
-//! image, to the last bit, that libjpeg makes of it.
+//! Decoders are made to show something of a broken file: they fill what is missing with grey and
+//! say so in a warning, if at all. Here every code of every scan is followed until as many blocks
+//! have passed as the header promises, and nothing but the end marker may follow. A file that was
+//! cut, or lost bytes in between, then ends too early, too late, or in a code that no encoder
+//! writes. The end marker of a thumbnail inside a segment is never mistaken for the image's. What
+//! is whole is the same image, to the last bit, that libjpeg makes of it.
 //!
-//! Tolerated, because libjpeg and FFmpeg agree on it: missing Huffman tables (the standard's are meant), fill bytes before
-//! markers, bytes behind the end marker; and bytes before the start marker in frames of motion JPEG.
+//! Tolerated, because libjpeg and FFmpeg agree on it: missing Huffman tables (the standard's are
+//! meant), fill bytes before markers, bytes behind the end marker; and bytes before the start
+//! marker in frames of motion JPEG.
 //!
-//! The work has three parts: segments and tables here, codes and bits in [`entropy`], blocks of coefficients in [`scan`], and
-//! from there to RGB in [`pixels`].
+//! The work has three parts: segments and tables here, codes and bits in [`entropy`], blocks of
+//! coefficients in [`scan`], and from there to RGB in [`pixels`].
 //!
-//! *Scan*: one pass over some components. *MCU*: the blocks of all components of a scan that cover one patch of the image.
-//! *Progressive*: scans send bands of coefficients, coarse bits first. Format: ITU-T T.81 (1992).
+//! *Scan*: one pass over some components. *MCU*: the blocks of all components of a scan that cover
+//! one patch of the image. *Progressive*: scans send bands of coefficients, coarse bits first.
+//! Format: ITU-T T.81 (1992).
 
 mod entropy;
 mod pixels;
@@ -71,7 +74,8 @@ impl Header {
         [columns * part.h, rows * part.v]
     }
 
-    /// Bytes that decoding takes: the image, two rows of MCUs, a row of each component, and the coefficients where they are kept.
+    /// Bytes that decoding takes: the image, two rows of MCUs, a row of each component, and the
+    /// coefficients where they are kept.
     pub(super) fn memory(&self) -> u64 {
         let pixels = self.width as u64 * self.height as u64;
         let of_part = |part: &Part| {
@@ -104,7 +108,8 @@ struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// The next marker, where it begins (without fill bytes), and the segment's content; empty for markers without one.
+    /// The next marker, where it begins (without fill bytes), and the segment's content; empty for
+    /// markers without one.
     fn next(&mut self) -> Result<(u8, usize, &'a [u8]), String> {
         let ended = || format!("it ends after {} bytes, inside the image", self.bytes.len());
         if *self.bytes.get(self.at).ok_or_else(ended)? != 0xff {
@@ -247,7 +252,8 @@ pub(super) fn decode<'a>(bytes: &'a [u8], header: &Header) -> Result<Decoded<'a>
 }
 
 impl Header {
-    /// What its components are, as libjpeg guesses it. `adobe`: the transform that Adobe's segment states.
+    /// What its components are, as libjpeg guesses it. `adobe`: the transform that Adobe's segment
+    /// states.
     fn space(&self, jfif: bool, adobe: Option<u8>) -> Space {
         let ids: Vec<u8> = self.parts().iter().map(|p| p.id).collect();
         match (self.components, adobe) {

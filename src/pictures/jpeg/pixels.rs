@@ -1,10 +1,13 @@
-//! From a block's coefficients to RGB8: inverse DCT, upsampling of chroma and conversion of colours.
+//! From a block's coefficients to RGB8: inverse DCT, upsampling of chroma and conversion of
+//! colours.
 //!
-//! All of it is integer arithmetic, and bit for bit what libjpeg gives by default (the slow and accurate inverse DCT, triangle
-//! filters where a side of chroma is halved, fixed-point colours): what a model was trained on elsewhere is what it sees here.
-//! Decoders that round otherwise differ by 3 levels, because a level of chroma is worth 1.77 levels of blue.
+//! All of it is integer arithmetic, and bit for bit what libjpeg gives by default (the slow and
+//! accurate inverse DCT, triangle filters where a side of chroma is halved, fixed-point colours):
+//! what a model was trained on elsewhere is what it sees here. Decoders that round otherwise differ
+//! by 3 levels, because a level of chroma is worth 1.77 levels of blue.
 //!
-//! Rows are painted as soon as the chroma around them is there, so that besides the image two rows of MCUs are held.
+//! Rows are painted as soon as the chroma around them is there, so that besides the image two rows
+//! of MCUs are held.
 //!
 //! *Band*: the samples of one row of MCUs. Formats: ITU-T T.81 (1992) and T.871 (2011).
 
@@ -87,7 +90,8 @@ impl Painter {
         }
     }
 
-    /// Places a block. `at`: its row and column among the component's blocks; `coefficients`, `steps`: row after row.
+    /// Places a block. `at`: its row and column among the component's blocks; `coefficients`,
+    /// `steps`: row after row.
     pub(super) fn block(&mut self, component: usize, at: [u32; 2], coefficients: &[i16; 64], steps: &[u16; 64]) {
         let plane = &mut self.planes[component];
         let start = (8 * at[0] % plane.held) as usize * plane.stride + 8 * at[1] as usize;
@@ -121,7 +125,8 @@ impl Plane {
         &self.samples[start..start + self.columns]
     }
 
-    /// The component's samples for row `y` of the image, one for each of its columns. `out`, `weighted`: where it is made.
+    /// The component's samples for row `y` of the image, one for each of its columns. `out`,
+    /// `weighted`: where it is made.
     fn row<'a>(&'a self, y: u32, out: &'a mut [u8], weighted: &mut [u16]) -> &'a [u8] {
         let own = y / self.down;
         let near = self.samples(own);
@@ -135,7 +140,8 @@ impl Plane {
                     *out = ((3 * near as u16 + far as u16 + if upper { 1 } else { 2 }) >> 2) as u8;
                 }
             }
-            // Both kinds of triangle take 3 of 4 from the nearest; roundings alternate, so that none prevails.
+            // Both kinds of triangle take 3 of 4 from the nearest; roundings alternate, so that
+            // none prevails.
             (2, 1) if self.columns > 2 => {
                 weighted.iter_mut().zip(near).for_each(|(sum, &near)| *sum = 4 * near as u16);
                 widen(out, &weighted[..self.columns], [4, 8]);
@@ -155,8 +161,8 @@ impl Plane {
     }
 }
 
-/// Doubles a row by a triangle filter. `weighted`: four times each sample; `rounding`: what is added before sixteenths are cut off,
-/// for the left and the right half of a sample.
+/// Doubles a row by a triangle filter. `weighted`: four times each sample; `rounding`: what is
+/// added before sixteenths are cut off, for the left and the right half of a sample.
 fn widen(out: &mut [u8], weighted: &[u16], rounding: [u16; 2]) {
     let pair = |left: u16, own: u16, right: u16| {
         [(3 * own + left + rounding[0]) >> 4, (3 * own + right + rounding[1]) >> 4].map(|v| v as u8)
@@ -217,8 +223,9 @@ fn rgb_run(y: &[u8; RUN], cb: &[u8; RUN], cr: &[u8; RUN]) -> [[u8; 3]; RUN] {
     std::array::from_fn(|i| planes.map(|plane| plane[i]))
 }
 
-/// YCbCr of full range to RGB. In 1/65536 the factors are 91,881 of Cr for red (1.402), 116,130 of Cb for blue (1.772), and
-/// -22,554 of Cb and -46,802 of Cr for green (0.34414, 0.71414); whole parts are split off, so that what is left has 16 bits.
+/// YCbCr of full range to RGB. In 1/65536 the factors are 91,881 of Cr for red (1.402), 116,130 of
+/// Cb for blue (1.772), and -22,554 of Cb and -46,802 of Cr for green (0.34414, 0.71414); whole
+/// parts are split off, so that what is left has 16 bits.
 #[inline]
 fn rgb([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     let (y, cb, cr) = (y as i16, cb as i16 - 128, cr as i16 - 128);
@@ -239,7 +246,8 @@ fn inverse_dct(coefficients: &[i16; 64], steps: &[u16; 64], out: &mut [u8], stri
     }
     // Only what is no image overflows here, and then alike on every machine.
     let block: [i16; 64] = std::array::from_fn(|i| coefficients[i].wrapping_mul(steps[i] as i16));
-    // The first pass keeps two bits more, the second gives them up, and the factor of 8 that both bring.
+    // The first pass keeps two bits more, the second gives them up, and the factor of 8 that both
+    // bring.
     let columns: [[i16; 8]; 8] = transform::<11>(block.as_chunks().0.try_into().expect("eight rows of eight"));
     let rows: [[i16; 8]; 8] = transform::<18>(&transposed(&columns));
     for (y, row) in transposed(&rows).into_iter().enumerate() {
@@ -251,16 +259,18 @@ fn transposed(block: &[[i16; 8]; 8]) -> [[i16; 8]; 8] {
     std::array::from_fn(|y| std::array::from_fn(|x| block[x][y]))
 }
 
-/// What coefficients 0, 2, 4 and 6 give samples 0 to 3 of a column, in 1/8192: the cosines of the DCT, times the root of 2 but for
-/// the first. Samples 7 to 4 get the same.
+/// What coefficients 0, 2, 4 and 6 give samples 0 to 3 of a column, in 1/8192: the cosines of the
+/// DCT, times the root of 2 but for the first. Samples 7 to 4 get the same.
 const EVEN: [[i16; 4]; 4] =
     [[8192, 10_703, 8192, 4433], [8192, 4433, -8192, -10_704], [8192, -4433, -8192, 10_704], [8192, -10_703, 8192, -4433]];
-/// What coefficients 1, 3, 5 and 7 give samples 0 to 3. Samples 7 to 4 get the opposite. The cosines are 11,363, 9633, 6437 and
-/// 2260; here and there the last digit is that of added-up rounded numbers, which libjpeg multiplies by.
+/// What coefficients 1, 3, 5 and 7 give samples 0 to 3. Samples 7 to 4 get the opposite. The
+/// cosines are 11,363, 9633, 6437 and 2260; here and there the last digit is that of added-up
+/// rounded numbers, which libjpeg multiplies by.
 const ODD: [[i16; 4]; 4] =
     [[11_363, 9633, 6437, 2260], [9633, -2259, -11_362, -6436], [6437, -11_362, 2261, 9633], [2260, -6436, 9633, -11_363]];
 
-/// The one-dimensional inverse DCT of all eight columns. `SHIFT`: bits that are rounded away. No sum has more than 31 bits.
+/// The one-dimensional inverse DCT of all eight columns. `SHIFT`: bits that are rounded away. No
+/// sum has more than 31 bits.
 #[inline]
 fn transform<const SHIFT: u32>(block: &[[i16; 8]; 8]) -> [[i16; 8]; 8] {
     let mut samples = [[0; 8]; 8];

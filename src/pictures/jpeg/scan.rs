@@ -157,7 +157,8 @@ impl Walk {
         self.components.iter_mut().for_each(|c| c.prediction = 0);
     }
 
-    /// One block, or what the scan sends of it. `huffman`: tables of DC and AC; `at`: its row and column among the component's.
+    /// One block, or what the scan sends of it. `huffman`: tables of DC and AC; `at`: its row and
+    /// column among the component's.
     fn block(
         &mut self,
         bits: &mut Bits<'_>,
@@ -192,7 +193,8 @@ impl Walk {
         Ok(())
     }
 
-    /// The image, if all was sent: a progressive one that ends between two scans looks well, only blurred.
+    /// The image, if all was sent: a progressive one that ends between two scans looks well, only
+    /// blurred.
     pub(super) fn complete(mut self) -> Result<Vec<u8>, String> {
         let wanting = self.components.iter().map(|c| c.sent.iter().filter(|&&low| low != 0).count()).max().unwrap_or(0);
         if wanting > 0 {
@@ -291,7 +293,8 @@ fn first_pass(
     if k > scan.band.end { Err(beyond_block(bits)) } else { Ok(()) }
 }
 
-/// One more bit of a band: a bit for each coefficient that is not zero yet, codes for those that become so.
+/// One more bit of a band: a bit for each coefficient that is not zero yet, codes for those that
+/// become so.
 fn refinement(
     bits: &mut Bits<'_>,
     table: &Huffman,

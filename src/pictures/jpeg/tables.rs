@@ -1,5 +1,5 @@
-//! The Huffman tables that T.81 prints as typical. Motion JPEG may leave its tables out, and then means these.
-//! And the order in which coefficients are sent.
+//! The Huffman tables that T.81 prints as typical. Motion JPEG may leave its tables out, and then
+//! means these. And the order in which coefficients are sent.
 
 /// The content of a segment with all four tables.
 pub(super) fn typical() -> Vec<u8> {
@@ -17,7 +17,8 @@ pub(super) fn typical() -> Vec<u8> {
     content
 }
 
-/// Places of coefficients in a block of eight rows, in the order in which they are sent (figure A.6 of T.81).
+/// Places of coefficients in a block of eight rows, in the order in which they are sent (figure A.6
+/// of T.81).
 #[rustfmt::skip]
 pub(super) const ZIGZAG: [u8; 64] = [
      0,  1,  8, 16,  9,  2,  3, 10,
@@ -30,7 +31,8 @@ pub(super) const ZIGZAG: [u8; 64] = [
     53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
-// Tables K.3 to K.6 of ITU-T T.81 (1992): codes of each length from 1 to 16 bits, then their symbols.
+// Tables K.3 to K.6 of ITU-T T.81 (1992): codes of each length from 1 to 16 bits, then their
+// symbols.
 #[rustfmt::skip]
 const DC_LUMA: [u8; 16] = [
     0x00, 0x01, 0x05, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,

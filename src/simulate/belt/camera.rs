@@ -1,4 +1,5 @@
-//! The camera and the model: what each frame shows, when it is there, what is lost, damaged or frozen, and what scores it gets.
+//! The camera and the model: what each frame shows, when it is there, what is lost, damaged or
+//! frozen, and what scores it gets.
 
 use super::{Frame, Kind, Simulated, Working};
 use crate::fault::Reason;
@@ -24,7 +25,8 @@ impl Simulated<'_> {
 
     pub(super) fn expose(&mut self, now: Instant) {
         self.belt.exposures += 1;
-        // Counted from the start, so that 30 frames a second do not drift by a third of a microsecond each.
+        // Counted from the start, so that 30 frames a second do not drift by a third of a
+        // microsecond each.
         self.belt.next_exposure =
             Instant::from_micros(1_000_000 + self.belt.exposures * 1_000_000 / self.script.fps.max(1) as u64);
         if self.strikes(Fault::CameraGone) {
@@ -64,7 +66,8 @@ impl Simulated<'_> {
         self.arrivals.push_back((arrival, frame));
     }
 
-    /// What the model will say of a frame: mostly its part's tag for sure, now and then doubtful, near a threshold, or wrong.
+    /// What the model will say of a frame: mostly its part's tag for sure, now and then doubtful,
+    /// near a threshold, or wrong.
     pub(super) fn scores(&self, shown: Option<Kind>) -> (Vec<u16>, bool) {
         let Some(kind) = shown else { return (vec![900; self.tags as usize], false) };
         let mut r = Random::new(kind.seed, self.belt.exposures);

@@ -1,10 +1,12 @@
-//! The belt, the camera and the model as events in time, in front of the station and the outputs that a board runs too.
+//! The belt, the camera and the model as events in time, in front of the station and the outputs
+//! that a board runs too.
 //!
-//! Everything happens on one thread, in the order that the threads of a run would see: triggers at once, the newest frame
-//! when the model is free, gates when they are due. What is right is the ledger's business.
+//! Everything happens on one thread, in the order that the threads of a run would see: triggers at
+//! once, the newest frame when the model is free, gates when they are due. What is right is the
+//! ledger's business.
 //!
-//! [`world`] is what passes and how the line is told of it, [`camera`] what frames show and what the model says of them,
-//! [`pins`] what the outputs did.
+//! [`world`] is what passes and how the line is told of it, [`camera`] what frames show and what
+//! the model says of them, [`pins`] what the outputs did.
 
 mod camera;
 mod pins;
@@ -109,7 +111,8 @@ pub(super) struct Simulated<'s> {
     actuator: Actuator,
     /// Parts of earlier runs.
     before: u64,
-    /// The farthest count that was told since the outputs last looked: a belt may run back meanwhile.
+    /// The farthest count that was told since the outputs last looked: a belt may run back
+    /// meanwhile.
     peak: i64,
     /// Whether the camera's last frame could be used, and when it came.
     camera: (bool, Instant),

@@ -1,4 +1,5 @@
-//! What passes: parts, the belt's counts, what falls behind the gate, and when the line is told of each.
+//! What passes: parts, the belt's counts, what falls behind the gate, and when the line is told of
+//! each.
 
 use super::{Kind, Simulated, Told};
 use crate::line::{Moment, Travel};
@@ -109,7 +110,8 @@ impl Simulated<'_> {
         });
     }
 
-    /// A pulse of the output that the sensor looks at throws a part out, which is seen in time, too late or never.
+    /// A pulse of the output that the sensor looks at throws a part out, which is seen in time, too
+    /// late or never.
     pub(super) fn throw(&mut self, line: u8, active: bool, at: Instant) {
         let Some((_, within)) = self.sensor.filter(|(sensor, _)| active && *sensor == line) else { return };
         let r = &mut self.belt.random;

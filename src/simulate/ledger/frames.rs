@@ -1,4 +1,5 @@
-//! Which part each frame shows, whether that part needs it, and when a part has its verdict or gets no more frames.
+//! Which part each frame shows, whether that part needs it, and when a part has its verdict or gets
+//! no more frames.
 
 use super::{Answer, Ledger, MOST_IN_FLIGHT, Noted, Passing};
 use crate::simulate::naive::Seen;
@@ -36,8 +37,9 @@ impl Ledger {
         }
     }
 
-    /// A frame exposed at `exposed` came up at `now`, and the line took it for its part `taken`, counted from 0, or for none.
-    /// `image`: what the frame shows, by number; a camera that is frozen shows one again and again.
+    /// A frame exposed at `exposed` came up at `now`, and the line took it for its part `taken`,
+    /// counted from 0, or for none. `image`: what the frame shows, by number; a camera that is
+    /// frozen shows one again and again.
     pub(in crate::simulate) fn offered(&mut self, exposed: Instant, now: Instant, image: u64, taken: Option<u64>) {
         self.end_overdue(now.as_micros());
         if !self.camera_works {
@@ -76,8 +78,8 @@ impl Ledger {
         self.end_overdue(now.as_micros());
     }
 
-    /// Whether a frame that `part` needs shows what a frame of the last part with frames showed. Then this part gets no frames, and
-    /// that one the late action if it is not at a gate yet.
+    /// Whether a frame that `part` needs shows what a frame of the last part with frames showed.
+    /// Then this part gets no frames, and that one the late action if it is not at a gate yet.
     pub(in crate::simulate) fn is_frozen(&mut self, part: usize, image: u64, now: u64) -> bool {
         self.parts[part].images.push(image);
         let last = (self.run_from..part).rev().find(|p| !self.parts[*p].images.is_empty());

@@ -1,4 +1,5 @@
-//! What every line must have done: which parts call for it, the states that follow, and how they compare with its pin.
+//! What every line must have done: which parts call for it, the states that follow, and how they
+//! compare with its pin.
 
 use super::{Edge, Ledger, Passing};
 use crate::decide::Action;
@@ -26,12 +27,14 @@ impl Ledger {
         line.on.iter().any(|w| w == late.name())
     }
 
-    /// Whether the part is still followed when it is at a gate at `done`: no line went safe on its way.
+    /// Whether the part is still followed when it is at a gate at `done`: no line went safe on its
+    /// way.
     pub(in crate::simulate) fn is_followed(&self, p: &Passing, done: u64) -> bool {
         self.safe_at.get(p.safes_before).is_none_or(|s| *s > done)
     }
 
-    /// Parts that are at line `i`'s gate and are followed by then: the part's number, when it is due, and when it is done.
+    /// Parts that are at line `i`'s gate and are followed by then: the part's number, when it is
+    /// due, and when it is done.
     pub(in crate::simulate) fn at_gate(&self, i: usize) -> impl Iterator<Item = (usize, u64, u64)> + '_ {
         let parts = self.parts.iter().enumerate();
         let gone =
@@ -39,7 +42,8 @@ impl Ledger {
         gone.filter(|(_, p, _, done)| self.is_followed(p, *done)).map(|(n, _, due, done)| (n, due, done))
     }
 
-    /// Compares every line's state at every moment with what it must have been. `found`: edges by the output's name.
+    /// Compares every line's state at every moment with what it must have been. `found`: edges by
+    /// the output's name.
     pub(in crate::simulate) fn judge(&mut self, found: &BTreeMap<String, Vec<Edge>>) {
         let called: Vec<BTreeSet<usize>> = self.parts.iter().map(|p| self.called(p)).collect();
         crate::simulate::status::judge(self, found, &called);
@@ -75,8 +79,8 @@ impl Ledger {
                     ));
                 }
                 match (active == state.0, safe) {
-                    // The line moved when it should, and says for whom.
-                    // A line that going safe made active at this moment is not written again for a part.
+                    // The line moved when it should, and says for whom. A line that going safe made
+                    // active at this moment is not written again for a part.
                     (true, false) if state.1.is_none() && line.safe_active && self.safe_at.binary_search(&now).is_ok() => {}
                     (true, false) if moved && active && part.is_some() && part != state.1 => {
                         verdict.swapped += 1;
@@ -106,11 +110,13 @@ impl Ledger {
         self.verdict = verdict;
     }
 
-    /// The state that line `i` must take from each moment on: when, whether active, for which part, whether it is the safe one.
+    /// The state that line `i` must take from each moment on: when, whether active, for which part,
+    /// whether it is the safe one.
     pub(in crate::simulate) fn states(&self, i: usize, called: &[BTreeSet<usize>]) -> Vec<(u64, bool, Option<u64>, bool)> {
         let line = &self.site.lines[i];
-        // What happens to the line, in the order of time. At one moment the button is first, since it ends what was there
-        // before; then a fault, since a part that is followed at that moment came after it.
+        // What happens to the line, in the order of time. At one moment the button is first, since
+        // it ends what was there before; then a fault, since a part that is followed at that moment
+        // came after it.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         enum Happens {
             Acknowledged,

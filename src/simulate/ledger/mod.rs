@@ -1,12 +1,14 @@
-//! What ought to happen, worked out from the belt alone: which part each frame shows, what each part gets, every line's
-//! state at every moment.
+//! What ought to happen, worked out from the belt alone: which part each frame shows, what each
+//! part gets, every line's state at every moment.
 //!
-//! The ledger is told of passings, of frames that came up for the line and what the model said of them, of the belt, the
-//! button and the sensor behind the gate, and of faults. Outputs that parts do not move are judged in [`super::status`]. The
-//! rules are [`Site`]'s and [`naive`]'s reading; nothing is taken from the line that it judges but the edges of its pins.
-//! Parts here are the belt's own, in its order.
+//! The ledger is told of passings, of frames that came up for the line and what the model said of
+//! them, of the belt, the button and the sensor behind the gate, and of faults. Outputs that parts
+//! do not move are judged in [`super::status`]. The rules are [`Site`]'s and [`naive`]'s reading;
+//! nothing is taken from the line that it judges but the edges of its pins. Parts here are the
+//! belt's own, in its order.
 //!
-//! [`frames`] is what each frame shows and which part needs it, [`lines`] what every line must have done.
+//! [`frames`] is what each frame shows and which part needs it, [`lines`] what every line must have
+//! done.
 
 mod frames;
 mod lines;
@@ -18,7 +20,8 @@ use crate::time::Instant;
 /// What did not agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Lines that a part called for and that did not move, and frames that a part needed and did not get.
+    /// Lines that a part called for and that did not move, and frames that a part needed and did
+    /// not get.
     pub lost: u64,
     /// Lines moved by the wrong part, frames taken for the wrong part.
     pub swapped: u64,
@@ -91,7 +94,8 @@ pub(super) struct Ledger {
     /// Moments at which all lines had to go safe, in the order in which they did.
     pub(super) safe_at: Vec<u64>,
     pub(super) acknowledged: Vec<u64>,
-    /// Counts of the belt that the line was told of, each farther than the one before: the count, its moment, when it was told.
+    /// Counts of the belt that the line was told of, each farther than the one before: the count,
+    /// its moment, when it was told.
     heard: Vec<(i64, u64, u64)>,
     /// What the belt's other inputs and the run itself did, in their order.
     pub(super) noted: Vec<(u64, Noted)>,
@@ -153,7 +157,8 @@ impl Ledger {
         }
     }
 
-    /// A part passes at `trigger`, where the belt is at `position`, and the line is told of it at `told`.
+    /// A part passes at `trigger`, where the belt is at `position`, and the line is told of it at
+    /// `told`.
     pub(super) fn passes(&mut self, trigger: Instant, position: i64, told: Instant) {
         let (trigger, told) = (trigger.as_micros(), told.as_micros());
         self.end_overdue(told);
@@ -178,7 +183,8 @@ impl Ledger {
             self.parts[before].touching = true;
             self.parts[before].ended.get_or_insert(told);
         }
-        // A frame that shows this part was taken for an older one, because the trigger was told late.
+        // A frame that shows this part was taken for an older one, because the trigger was told
+        // late.
         if let Way::Us(us) = self.site.to_camera {
             self.doubt_newest_photographed(trigger + us, told);
         }
@@ -218,7 +224,8 @@ impl Ledger {
         }
     }
 
-    /// The newest part that has frames, if the last of them was exposed when another part had come before the camera.
+    /// The newest part that has frames, if the last of them was exposed when another part had come
+    /// before the camera.
     fn doubt_newest_photographed(&mut self, came: u64, told: u64) {
         let newest = (self.run_from..self.parts.len()).rev().take(MOST_IN_FLIGHT).find(|i| !self.parts[*i].taken.is_empty());
         if let Some(newest) = newest.filter(|i| self.parts[*i].taken.last().is_some_and(|exposed| *exposed >= came)) {
@@ -235,7 +242,8 @@ impl Ledger {
         }
     }
 
-    /// When the line knows that a part has gone this far from its trigger: when that is due, and when it is done.
+    /// When the line knows that a part has gone this far from its trigger: when that is due, and
+    /// when it is done.
     fn gone(&self, p: &Passing, way: Way) -> Option<(u64, u64)> {
         match way {
             Way::Us(us) => Some((p.trigger + us, self.done(p.trigger + us).max(p.told))),
@@ -308,8 +316,8 @@ impl Ledger {
         self.stalls.push((from.as_micros(), to.as_micros()));
     }
 
-    /// What became due in the last stall has been done, or missed: where the site asks for it, a missed pulse makes the line
-    /// safe.
+    /// What became due in the last stall has been done, or missed: where the site asks for it, a
+    /// missed pulse makes the line safe.
     pub(super) fn caught_up(&mut self) {
         let Some(&(from, to)) = self.stalls.last().filter(|_| self.site.missed_is_safe) else { return };
         let missed = |p: &Passing, i: usize, line: &super::site::Line| {
@@ -325,7 +333,8 @@ impl Ledger {
         }
     }
 
-    /// When the program last began to run again between two moments; `None` if it did not stand still there.
+    /// When the program last began to run again between two moments; `None` if it did not stand
+    /// still there.
     pub(super) fn stood_still(&self, from: u64, to: u64) -> Option<u64> {
         let before = self.stalls.partition_point(|(began, _)| *began <= to);
         self.stalls[..before].last().map(|(_, ended)| *ended).filter(|ended| *ended >= from)

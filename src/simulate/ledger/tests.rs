@@ -202,7 +202,8 @@ fn a_deadline_in_counts_is_over_when_the_belt_says_so_and_not_before() {
 /// What lines that parts do not move did: at milliseconds, to active or not.
 type Shown = &'static [(u64, bool)];
 
-/// One part is thrown out and seen; the camera fails for a while; something is seen that nobody threw out, and acknowledged.
+/// One part is thrown out and seen; the camera fails for a while; something is seen that nobody
+/// threw out, and acknowledged.
 fn status(seen: u64, told: &[(u64, Noted)], [busy, ready, lamp, beat]: [Shown; 4]) -> Verdict {
     let text = format!(
         "{SETTINGS}[outputs.busy]\non = [\"busy\"]\n[outputs.ready]\non = [\"ready\"]\n[outputs.lamp]\non = [\"fault\"]\n\

@@ -1,9 +1,11 @@
 //! A small HTTP/1.1 server on threads, for the few clients that a line or a PC has.
 //!
-//! One thread accepts; each connection has a thread of its own, at most [`Limits::connections`], and one above is told 503.
-//! `httparse` reads what comes. Each stage of a request has a deadline for the whole of it, so that a client that sends a byte
-//! now and then is cut off as one that sends nothing. A body is read only when its handler asks for it, up to that handler's
-//! limit; what is left of it is thrown away for a moment, so that the client reads the answer, and the connection closes.
+//! One thread accepts; each connection has a thread of its own, at most [`Limits::connections`],
+//! and one above is told 503. `httparse` reads what comes. Each stage of a request has a deadline
+//! for the whole of it, so that a client that sends a byte now and then is cut off as one that
+//! sends nothing. A body is read only when its handler asks for it, up to that handler's limit;
+//! what is left of it is thrown away for a moment, so that the client reads the answer, and the
+//! connection closes.
 //!
 //! Terms: *head*: request line and headers. *Handler*: what answers requests.
 

@@ -1,4 +1,5 @@
-//! Who asks: a page of another site may not use a visitor's browser to reach a server on the visitor's own network.
+//! Who asks: a page of another site may not use a visitor's browser to reach a server on the
+//! visitor's own network.
 
 use super::Request;
 use std::net::IpAddr;
@@ -32,8 +33,9 @@ fn bare(host: &str) -> &str {
     }
 }
 
-/// Whether the request is meant for this server: `Host` is an address, `localhost` or one of `hosts`, and it does not come
-/// from a page of another site. An address cannot be rebound, a name can.
+/// Whether the request is meant for this server: `Host` is an address, `localhost` or one of
+/// `hosts`, and it does not come from a page of another site. An address cannot be rebound, a name
+/// can.
 pub fn check(request: &Request, hosts: &[String]) -> Result<(), Stranger> {
     let host = request.header("host").unwrap_or("");
     let name = bare(host);

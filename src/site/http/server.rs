@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a client that still sends may take to read its answer, and how much of what it sends is thrown away meanwhile.
+/// How long a client that still sends may take to read its answer, and how much of what it sends is
+/// thrown away meanwhile.
 const LINGER: (Duration, usize) = (Duration::from_secs(2), 64 << 20);
 /// Answers requests, on the thread of their connection.
 pub trait Handler: Send + Sync + 'static {
@@ -36,7 +37,8 @@ impl Server {
         self.listener.address()
     }
 
-    /// Serves until `stop` is set, then waits up to five seconds for the answers that are on their way.
+    /// Serves until `stop` is set, then waits up to five seconds for the answers that are on their
+    /// way.
     pub fn serve(&self, handler: Arc<dyn Handler>, stop: &Arc<AtomicBool>) {
         let busy = Arc::new(AtomicUsize::new(0));
         let (counted, stopped, limits) = (busy.clone(), stop.clone(), self.limits);

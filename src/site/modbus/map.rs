@@ -1,4 +1,5 @@
-//! The register map of `MODBUS.md`: what the line's events and figures are as registers, and the handshake of results.
+//! The register map of `MODBUS.md`: what the line's events and figures are as registers, and the
+//! handshake of results.
 
 use super::pdu::{Exception, Registers};
 use crate::decide::{Action, Verdict};
@@ -31,7 +32,8 @@ const PASS: usize = 4;
 const BUFFERING: usize = 5;
 const BEAT: usize = 6;
 
-/// Kinds of faults by their numbers, from 1. A new kind goes to the end: a PLC's program knows the others.
+/// Kinds of faults by their numbers, from 1. A new kind goes to the end: a PLC's program knows the
+/// others.
 const KINDS: [&str; 26] = [
     "no_frame",
     "frozen",
@@ -111,7 +113,8 @@ impl Outcome {
     }
 }
 
-/// A block: its contents, and a number that changes with them, shown in its first and last register.
+/// A block: its contents, and a number that changes with them, shown in its first and last
+/// register.
 #[derive(Clone, Debug)]
 struct Block {
     sequence: u16,

@@ -1,7 +1,8 @@
 //! Modbus TCP: the line as registers for a PLC, by the map in `MODBUS.md`.
 //!
-//! [`map`] is what the registers mean and the handshake of results, [`pdu`] the protocol. A sink puts parts and faults into the
-//! map; each connection answers from it. Who polls, who stops polling and who sends garbage reach nothing but the map.
+//! [`map`] is what the registers mean and the handshake of results, [`pdu`] the protocol. A sink
+//! puts parts and faults into the map; each connection answers from it. Who polls, who stops
+//! polling and who sends garbage reach nothing but the map.
 
 mod map;
 mod pdu;

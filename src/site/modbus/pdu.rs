@@ -1,7 +1,7 @@
 //! Requests and answers of Modbus, function codes 1 to 6, 15 and 16, without their transport.
 //!
-//! After "MODBUS Application Protocol Specification V1.1b3". rmodbus 0.13 is not used: its writes index by a byte count of the
-//! request that it does not check.
+//! After "MODBUS Application Protocol Specification V1.1b3". rmodbus 0.13 is not used: its writes
+//! index by a byte count of the request that it does not check.
 
 /// Why a request is refused; the number is the protocol's exception code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub(super) enum Exception {
 
 /// What a request reads and writes.
 pub(super) trait Registers {
-    /// `count` bits from `at`; `coils`: those that can be written. `None` if they are not all there.
+    /// `count` bits from `at`; `coils`: those that can be written. `None` if they are not all
+    /// there.
     fn bits(&self, coils: bool, at: u16, count: u16) -> Option<Vec<bool>>;
     /// `count` registers from `at`. `None` if they are not all there.
     fn words(&self, at: u16, count: u16) -> Option<Vec<u16>>;

@@ -192,7 +192,8 @@ impl Server {
         })
     }
 
-    /// Rules as they would be with those that a body states; else an answer that says what is wrong.
+    /// Rules as they would be with those that a body states; else an answer that says what is
+    /// wrong.
     fn rules(&self, body: &mut Body<'_>) -> Result<Vec<TagRule>, Response> {
         let bytes = body.read(MAX_RULES).map_err(|e| match e {
             BodyError::TooLarge => Response::text(413, "too many rules"),

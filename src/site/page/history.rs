@@ -37,7 +37,8 @@ pub(super) struct WhatIf {
 }
 
 impl History {
-    /// Remembers a part; `frames`: scores, and whether they are of a frame beyond the distance limit.
+    /// Remembers a part; `frames`: scores, and whether they are of a frame beyond the distance
+    /// limit.
     pub(super) fn add(&mut self, part: u64, frames: Vec<(Box<[Score]>, bool)>) {
         let size = |past: &Past| past.frames.iter().map(|(scores, _)| scores.len()).sum::<usize>();
         let past = Past { part, frames };
@@ -49,7 +50,8 @@ impl History {
         }
     }
 
-    /// Decides every part by the rules that hold, and by others. `every_frame`: votes go over from part to part.
+    /// Decides every part by the rules that hold, and by others. `every_frame`: votes go over from
+    /// part to part.
     pub(super) fn what_if(
         &self,
         task: Task,
@@ -91,7 +93,8 @@ mod tests {
     use super::*;
     use crate::decide::{Role, TagRule};
 
-    /// One defect, one frame a part: a part is rejected where its score reaches the threshold, whatever else there is.
+    /// One defect, one frame a part: a part is rejected where its score reaches the threshold,
+    /// whatever else there is.
     #[test]
     fn what_if_is_what_the_line_would_have_done() {
         let (seed, cases) = crate::random::drawn_cases(40);

@@ -1,8 +1,10 @@
-//! A page for people: is the line running, what was rejected and why; and what other thresholds would have done.
+//! A page for people: is the line running, what was rejected and why; and what other thresholds
+//! would have done.
 //!
-//! A sink keeps the last parts with their edges and small images; the page's server answers from that, from the figures and from
-//! the [gallery](super::gallery). Everybody who reaches it may look; a change needs a key and a state folder that can be written.
-//! PAGE.md beside this folder's parent has the paths.
+//! A sink keeps the last parts with their edges and small images; the page's server answers from
+//! that, from the figures and from the [gallery](super::gallery). Everybody who reaches it may
+//! look; a change needs a key and a state folder that can be written. PAGE.md beside this folder's
+//! parent has the paths.
 
 mod answers;
 mod history;
@@ -114,7 +116,8 @@ impl Memory {
         }
         push(&mut self.parts, SHOWN_PARTS, Passed { event: event.clone(), image });
         let decided = !matches!(event.decision.verdict, Verdict::Safe(_));
-        // Only of a part whose every frame was seen can be said what other rules would have made of it.
+        // Only of a part whose every frame was seen can be said what other rules would have made of
+        // it.
         if let Some(own) = own.filter(|own| decided && own.frames.len() == event.images.len()) {
             self.history.add(event.part, own.frames);
         }

@@ -1,7 +1,8 @@
 //! What a path asks for, and in whose words the answer is expected.
 //!
-//! Fixed words of a path match in any case: services and their clients disagree on it. Paths come from Custom Vision's
-//! prediction API v3, its exported container, Computer Vision's Analyze Image, and Open Inference's health.
+//! Fixed words of a path match in any case: services and their clients disagree on it. Paths come
+//! from Custom Vision's prediction API v3, its exported container, Computer Vision's Analyze Image,
+//! and Open Inference's health.
 
 use crate::site::http::Request;
 

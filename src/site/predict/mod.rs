@@ -1,8 +1,10 @@
-//! The prediction endpoint: images in by HTTP, tags and decisions out, in the words of the services that clients were made for.
+//! The prediction endpoint: images in by HTTP, tags and decisions out, in the words of the services
+//! that clients were made for.
 //!
-//! [`dialect`] says what a path asks for and in whose words, [`upload`] finds the image in a body, [`replies`] writes the
-//! answer. A [`queue`] lets as many images be decoded and classified at a time as there are engines; a bounded number waits, and
-//! one above gets 503. Nothing is fetched by address, and nothing is kept.
+//! [`dialect`] says what a path asks for and in whose words, [`upload`] finds the image in a body,
+//! [`replies`] writes the answer. A [`queue`] lets as many images be decoded and classified at a
+//! time as there are engines; a bounded number waits, and one above gets 503. Nothing is fetched by
+//! address, and nothing is kept.
 
 mod dialect;
 mod queue;

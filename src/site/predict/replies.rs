@@ -41,7 +41,8 @@ fn next_id() -> String {
     uuid(&[&process.to_le_bytes(), &NEXT.fetch_add(1, Relaxed).to_le_bytes()])
 }
 
-/// A moment as ISO 8601, UTC, to the millisecond. The date is Hinnant's `civil_from_days` (2014), for days since 1970.
+/// A moment as ISO 8601, UTC, to the millisecond. The date is Hinnant's `civil_from_days` (2014),
+/// for days since 1970.
 fn iso8601(since_1970: std::time::Duration) -> String {
     let seconds = since_1970.as_secs();
     let (days, second) = ((seconds / 86_400) as i64 + 719_468, seconds % 86_400);
@@ -56,7 +57,8 @@ fn iso8601(since_1970: std::time::Duration) -> String {
     format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{ms:03}Z")
 }
 
-// Scores are written from these, not from a `json!` value, which would give them the digits of a wider type.
+// Scores are written from these, not from a `json!` value, which would give them the digits of a
+// wider type.
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

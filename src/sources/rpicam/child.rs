@@ -1,8 +1,9 @@
 //! A camera program as a child process that never outlives this one, and whose last words are kept.
 //!
-//! It runs in a process group of its own, so that its helpers end with it. The group is led by a second small process, the
-//! *keeper*, which waits on a pipe that only this process holds: however this process ends, the pipe closes and the keeper ends
-//! the group. It is there before the program is, so there is no moment at which a killed process leaves the program behind.
+//! It runs in a process group of its own, so that its helpers end with it. The group is led by a
+//! second small process, the *keeper*, which waits on a pipe that only this process holds: however
+//! this process ends, the pipe closes and the keeper ends the group. It is there before the program
+//! is, so there is no moment at which a killed process leaves the program behind.
 
 use rustix::process::{Pid, Signal, kill_process_group, setpgid};
 use std::io::Read;
@@ -34,8 +35,9 @@ impl CameraProgram {
             .spawn()
             .ok();
         let group = keeper.as_ref().and_then(|k| i32::try_from(k.id()).ok()).unwrap_or(0);
-        // The keeper makes the group itself. Where `spawn` may return before it has (under qemu-user), the program could not
-        // join it: so it is made from here too. An error says that the keeper was first.
+        // The keeper makes the group itself. Where `spawn` may return before it has (under
+        // qemu-user), the program could not join it: so it is made from here too. An error says
+        // that the keeper was first.
         if let Some(leader) = Pid::from_raw(group) {
             let _ = setpgid(Some(leader), Some(leader));
         }
@@ -78,8 +80,8 @@ impl CameraProgram {
 
 impl Drop for CameraProgram {
     fn drop(&mut self) {
-        // The group's number stays its own until its leader has been waited for. The program runs for ever by itself; nothing is
-        // lost by ending it.
+        // The group's number stays its own until its leader has been waited for. The program runs
+        // for ever by itself; nothing is lost by ending it.
         let leader = self.keeper.as_ref().unwrap_or(&self.child).id();
         if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);

@@ -1,8 +1,10 @@
-//! The Raspberry Pi's camera through its own program, `rpicam-vid`, as a child process: the way that works on every Pi OS.
+//! The Raspberry Pi's camera through its own program, `rpicam-vid`, as a child process: the way
+//! that works on every Pi OS.
 //!
-//! Knows no model. A frame is planar YUV 4:2:0, full range BT.601, no header; rows are padded to the stride that the
-//! board's hardware wants. A frame that breaks off or stalls has lost the framing for good: the program is started again. Each
-//! frame's sensor time comes through `--metadata`, as text on a second pipe, behind the frame; [`pairing`] says whose it is.
+//! Knows no model. A frame is planar YUV 4:2:0, full range BT.601, no header; rows are padded to
+//! the stride that the board's hardware wants. A frame that breaks off or stalls has lost the
+//! framing for good: the program is started again. Each frame's sensor time comes through
+//! `--metadata`, as text on a second pipe, behind the frame; [`pairing`] says whose it is.
 
 mod child;
 mod pairing;
@@ -20,8 +22,8 @@ use std::process::{ChildStdout, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// `rpicam:?width=640&height=480&fps=30&stride=640&program=rpicam-vid&metadata=1&matrix=601&range=full`, and the camera's
-/// controls `exposure_us=`, `gain=`, `white_balance=R,B`, `focus=`, `mains=`.
+/// `rpicam:?width=640&height=480&fps=30&stride=640&program=rpicam-vid&metadata=1&matrix=601&range=full`,
+/// and the camera's controls `exposure_us=`, `gain=`, `white_balance=R,B`, `focus=`, `mains=`.
 pub(super) struct RpicamSource {
     spec: SourceSpec,
     clock: Arc<dyn Clock>,
@@ -46,7 +48,8 @@ struct Metadata {
     pipe: Pipe<File>,
     line: heapless::Vec<u8, 256>,
     pairing: Pairing,
-    /// The program needs our end of the pipe until it has opened its own; then its death shows as the pipe's end.
+    /// The program needs our end of the pipe until it has opened its own; then its death shows as
+    /// the pipe's end.
     ours: Option<OwnedFd>,
     ended: bool,
 }
@@ -98,7 +101,8 @@ impl RpicamSource {
         if width % 2 == 1 || height % 2 == 1 {
             return Err(spec.error(format!("{width}x{height}: both sides must be even")));
         }
-        // Rows are padded to 64 bytes on a Pi 4 and earlier, to 128 on a Pi 5: only multiples of 128 are the same on both.
+        // Rows are padded to 64 bytes on a Pi 4 and earlier, to 128 on a Pi 5: only multiples of
+        // 128 are the same on both.
         let stride: u32 = spec.number("stride", width.next_multiple_of(64), width..=2 * MAX_SIDE)?;
         if !width.is_multiple_of(128) && spec.text_option("stride").is_none() {
             return Err(spec.error(format!(
@@ -120,7 +124,8 @@ impl RpicamSource {
             _ => {
                 let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
                     .map_err(|e| spec.error(format!("no pipe: {e}")))?;
-                // The child opens the pipe by our descriptor's path, so that none need be inherited.
+                // The child opens the pipe by our descriptor's path, so that none need be
+                // inherited.
                 let path = format!("/proc/{}/fd/{}", std::process::id(), write.as_raw_fd());
                 command.args(["--metadata", &path, "--metadata-format", "txt"]);
                 Some(Metadata {
@@ -152,7 +157,8 @@ impl RpicamSource {
         })
     }
 
-    /// When the next frame's first byte came, and whether that is when it came or only when it was found.
+    /// When the next frame's first byte came, and whether that is when it came or only when it was
+    /// found.
     fn arrival(&mut self, timeout: Duration) -> Result<(Instant, bool), NoFrame> {
         if let Some(seen) = self.next_arrival.take() {
             return Ok((seen, true));
@@ -168,8 +174,8 @@ impl RpicamSource {
         Ok((self.empty_at, true))
     }
 
-    /// The time of a frame that has just been read: its metadata is awaited for one frame interval at most, and not once the
-    /// next frame has begun.
+    /// The time of a frame that has just been read: its metadata is awaited for one frame interval
+    /// at most, and not once the next frame has begun.
     fn time_of(&mut self, arrived: Instant, sharp: bool) -> Result<CapturedAt, NoFrame> {
         let unknown = self.pace.captured(arrived, sharp, self.interval, self.limits.latency);
         let Some(metadata) = &mut self.metadata else { return Ok(unknown) };

@@ -1,10 +1,11 @@
 //! Which metadata belongs to which frame, judged by what both say and never by their order alone.
 //!
-//! The camera program writes a frame, then its metadata with the sensor's time stamp. Either may be late, and a line may be lost:
-//! counting them off against each other would shift every later stamp by a frame. What stays the same is the *latency*, the time
-//! from a frame's exposure to the arrival of its first byte. It is learnt from frames that have exactly one stamp to choose from,
-//! and a stamp belongs to a frame only if it agrees with it by less than half a frame interval. Whatever else happens, the
-//! frame's time is unknown.
+//! The camera program writes a frame, then its metadata with the sensor's time stamp. Either may be
+//! late, and a line may be lost: counting them off against each other would shift every later stamp
+//! by a frame. What stays the same is the *latency*, the time from a frame's exposure to the
+//! arrival of its first byte. It is learnt from frames that have exactly one stamp to choose from,
+//! and a stamp belongs to a frame only if it agrees with it by less than half a frame interval.
+//! Whatever else happens, the frame's time is unknown.
 
 use crate::time::{Instant, Micros};
 use heapless::Deque;
@@ -23,7 +24,8 @@ pub(super) enum Paired {
     Known(Instant),
     /// Its stamp may still come.
     Wait,
-    /// No stamp is certainly its own; it may have been exposed about then, which orders frames and proves nothing.
+    /// No stamp is certainly its own; it may have been exposed about then, which orders frames and
+    /// proves nothing.
     Unknown(Option<Instant>),
 }
 
@@ -65,11 +67,12 @@ impl Pairing {
         let _ = self.stamps.push_back(at);
     }
 
-    /// The time of the frame whose first byte arrived at `arrived`. `sharp`: that was when it arrived, not only when it was
-    /// found. `closed`: no more stamps can come for it.
+    /// The time of the frame whose first byte arrived at `arrived`. `sharp`: that was when it
+    /// arrived, not only when it was found. `closed`: no more stamps can come for it.
     pub(super) fn pair(&mut self, arrived: Instant, sharp: bool, closed: bool) -> Paired {
         let last = self.last;
-        // A stamp from after its frame's arrival is the next frame's, or damage that goes with the oldest.
+        // A stamp from after its frame's arrival is the next frame's, or damage that goes with the
+        // oldest.
         let possible = |s: &Instant| *s > last && *s < arrived && arrived.since(*s) <= LONGEST_LATENCY;
         let mut candidates = self.stamps.iter().copied().filter(possible);
         let (first, more) = (candidates.next(), candidates.next().is_some());
@@ -140,7 +143,8 @@ mod tests {
         Instant::from_micros(us)
     }
 
-    /// Plays frames at `n * D` exposure with a latency and a delay of the metadata; returns what each frame got.
+    /// Plays frames at `n * D` exposure with a latency and a delay of the metadata; returns what
+    /// each frame got.
     struct Play {
         pairing: Pairing,
         now: u64,

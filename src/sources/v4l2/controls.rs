@@ -1,7 +1,7 @@
 //! Exposure, gain, white balance, focus and mains frequency, as the source string states them.
 //!
-//! They are set at every opening and read back: a camera that forgets or rounds them would shift every score. The automatic
-//! that rules a value is switched off first.
+//! They are set at every opening and read back: a camera that forgets or rounds them would shift
+//! every score. The automatic that rules a value is switched off first.
 
 use super::SourceSpec;
 use crate::sources::{Automatic, SourceError};
@@ -97,7 +97,8 @@ fn set(spec: &SourceSpec, device: &Device, control: &Description, name: &str, va
     Ok(())
 }
 
-/// What the camera decides by itself now. A camera without the control decides nothing that could be changed.
+/// What the camera decides by itself now. A camera without the control decides nothing that could
+/// be changed.
 pub(super) fn automatics(device: &Device) -> Vec<Automatic> {
     let is_on = |Id(id, _): Id, off: i64| match device.control(id).map(|c| c.value) {
         Ok(Value::Integer(found)) => found != off,

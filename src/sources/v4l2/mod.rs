@@ -1,8 +1,9 @@
-//! `v4l2:/dev/videoN`: direct V4L2, with driver stamps, sequence numbers, a time-out, and recovery in this process.
+//! `v4l2:/dev/videoN`: direct V4L2, with driver stamps, sequence numbers, a time-out, and recovery
+//! in this process.
 //!
-//! Knows no model. A camera that was unplugged is found again by its name and its place on the bus. Queued buffers are drained to
-//! the newest before a frame is given; formats are asked for in the order YUYV, NV12, YU12, MJPG, and the driver's answer is what
-//! counts: size, bytes a row, colour.
+//! Knows no model. A camera that was unplugged is found again by its name and its place on the bus.
+//! Queued buffers are drained to the newest before a frame is given; formats are asked for in the
+//! order YUYV, NV12, YU12, MJPG, and the driver's answer is what counts: size, bytes a row, colour.
 
 pub(super) mod controls;
 
@@ -22,7 +23,8 @@ use v4l::io::traits::CaptureStream;
 use v4l::video::Capture;
 use v4l::{Device, FourCC};
 
-/// `v4l2:/dev/video0?width=640&height=480&fps=30&buffers=4&matrix=601&range=limited`, and the controls of [`controls`].
+/// `v4l2:/dev/video0?width=640&height=480&fps=30&buffers=4&matrix=601&range=limited`, and the
+/// controls of [`controls`].
 pub(super) struct V4l2Source {
     spec: SourceSpec,
     clock: Arc<dyn Clock>,
@@ -95,7 +97,8 @@ struct Open {
     jpeg: bool,
     interval: Micros,
     started: bool,
-    /// A wait inside the stream timed out: its last buffer is queued already, and must not be queued again.
+    /// A wait inside the stream timed out: its last buffer is queued already, and must not be
+    /// queued again.
     owes: bool,
     /// The device outlives its stream.
     device: Device,
@@ -197,7 +200,8 @@ impl Open {
         now: &dyn Fn() -> Instant,
     ) -> Result<(), NoFrame> {
         self.take(frame, timeout, limits, now)?;
-        // As many as could have been waiting; a camera faster than this loop must not hold it for ever.
+        // As many as could have been waiting; a camera faster than this loop must not hold it for
+        // ever.
         for _ in 0..32 {
             match self.device.handle().poll(POLL_IN, 0) {
                 Ok(n) if n > 0 => self.take(frame, Duration::from_millis(1), limits, now)?,
@@ -219,7 +223,8 @@ impl Open {
             _ => NoFrame::Gone(e.to_string()),
         };
         let stream = self.stream.as_mut().ok_or_else(|| NoFrame::Gone("the stream is closed".into()))?;
-        // The stream queues its last buffer before it waits, so it may only be called when something is there.
+        // The stream queues its last buffer before it waits, so it may only be called when
+        // something is there.
         if self.started && self.device.handle().poll(POLL_IN, millis(timeout)).map_err(failed)? == 0 {
             return Err(NoFrame::Timeout);
         }
@@ -270,8 +275,8 @@ fn millis(timeout: Duration) -> i32 {
     timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32
 }
 
-/// Start of exposure: the driver's stamp if it says so; within the frame interval before it if it is of the end. A stamp of
-/// another clock, from the future or from long ago is not believed.
+/// Start of exposure: the driver's stamp if it says so; within the frame interval before it if it
+/// is of the end. A stamp of another clock, from the future or from long ago is not believed.
 fn captured_at(meta: &Metadata, interval: Micros, now: Instant, latency: Option<Micros>) -> CapturedAt {
     /// More than any driver's queue holds.
     const OLDEST: Micros = Micros(2_000_000);
@@ -320,7 +325,8 @@ impl Source for V4l2Source {
         let Some(open) = &mut self.open else { return Err(NoFrame::Gone("it could not be opened again yet".into())) };
         let outcome = open.newest(frame, timeout, self.limits, &|| self.clock.now());
         if matches!(outcome, Err(NoFrame::Gone(_))) {
-            // Let go at once: as long as somebody holds it, its number is not free for when it comes back.
+            // Let go at once: as long as somebody holds it, its number is not free for when it
+            // comes back.
             self.open = None;
         }
         outcome

@@ -1,4 +1,5 @@
-//! Owns the outputs: moves lines when parts are at their gates, ends pulses, shows that it lives, goes safe.
+//! Owns the outputs: moves lines when parts are at their gates, ends pulses, shows that it lives,
+//! goes safe.
 //!
 //! Runs no model code and reads no clock; [`Actuator`] is told the time, `thread` gives it one.
 
@@ -90,8 +91,8 @@ fn state(active: bool) -> State {
 }
 
 impl Actuator {
-    /// Takes all lines from `open`, each in its safe state; reports every line that cannot be had. `late_calls`: the lines of
-    /// what a part without a verdict gets, `late_action`: that action.
+    /// Takes all lines from `open`, each in its safe state; reports every line that cannot be had.
+    /// `late_calls`: the lines of what a part without a verdict gets, `late_action`: that action.
     pub fn open(
         settings: &[OutputSettings],
         late_calls: LineMask,
@@ -166,7 +167,8 @@ impl Actuator {
                 }
             }
             Command::Verdict { part, calls } => {
-                // A late verdict was counted when the part was at its gate; a part that is gone went with a fault.
+                // A late verdict was counted when the part was at its gate; a part that is gone
+                // went with a fault.
                 let _: Decided = self.gate.decide(part, calls);
             }
             Command::Doubt { part, reason } => {
@@ -202,7 +204,8 @@ impl Actuator {
         }
     }
 
-    /// Parts beyond the capacity cannot be followed, so nothing is known of what is at the gate from now on.
+    /// Parts beyond the capacity cannot be followed, so nothing is known of what is at the gate
+    /// from now on.
     fn overflow(&mut self, part: u64, clock: &dyn Clock, events: &Events) {
         events.fault(Reason::Overflow, Some(part), Remedy::Safe, Why::NONE);
         self.go_safe(Reason::Overflow, clock, events);
@@ -212,7 +215,8 @@ impl Actuator {
     pub fn tick(&mut self, position: i64, clock: &dyn Clock, events: &Events) {
         let now = Moment { at: clock.now(), position };
         let mut late = self.gate.late();
-        // After a stall several moves of a line may be due at once: only the newest is done, so that no line flickers.
+        // After a stall several moves of a line may be due at once: only the newest is done, so
+        // that no line flickers.
         let mut newest = [None; MAX_OUTPUTS];
         let mut missed = false;
         while let Some(due) = self.gate.step(now) {
@@ -240,7 +244,8 @@ impl Actuator {
             self.go_safe(Reason::Output, clock, events);
         }
         self.show_health(now.at);
-        // A busy or ready line that moves while all others are safe: if it cannot be written, what is on its way is given up too.
+        // A busy or ready line that moves while all others are safe: if it cannot be written, what
+        // is on its way is given up too.
         self.is_safe &= !self.lines.iter().any(|l| l.state.is_some_and(|s| s != l.wanted));
         if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
             self.settle(0, now.at, false, clock, events);
@@ -345,8 +350,8 @@ impl Actuator {
         self.settle(0, clock.now(), true, clock, events);
     }
 
-    /// Brings every line to its wanted state. If one fails, the others go safe and it is tried again later; false then.
-    /// `cuts`: pulses that end thereby end before their time.
+    /// Brings every line to its wanted state. If one fails, the others go safe and it is tried
+    /// again later; false then. `cuts`: pulses that end thereby end before their time.
     fn settle(&mut self, part: u64, scheduled: Instant, cuts: bool, clock: &dyn Clock, events: &Events) -> bool {
         let mut failed = false;
         for (i, line) in self.lines.iter_mut().enumerate() {
@@ -396,7 +401,8 @@ impl Actuator {
         !failed
     }
 
-    /// Lines that are not known to be in their safe state: their last write failed, or brought them to the other.
+    /// Lines that are not known to be in their safe state: their last write failed, or brought them
+    /// to the other.
     pub fn not_safe(&self) -> LineMask {
         let lines = self.lines.iter().enumerate();
         lines.filter(|(_, l)| l.state != Some(l.safe)).fold(0, |mask, (i, _)| mask | 1 << i)

@@ -4,12 +4,14 @@ use crate::line::Travel;
 use crate::settings::{Drive, Mode, OutputSettings, Settings};
 use crate::time::{Instant, Micros};
 
-/// How long parts and pulses in flight are given at a run's end. Where a gate, a deadline or the way to the camera goes by the
-/// belt, a part takes as long as the belt does: it is waited for until the belt has stood still for [`Patience::stands`].
+/// How long parts and pulses in flight are given at a run's end. Where a gate, a deadline or the
+/// way to the camera goes by the belt, a part takes as long as the belt does: it is waited for
+/// until the belt has stood still for [`Patience::stands`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::supervisor) struct Patience {
-    /// The longest time from a part's trigger until all its pulses have ended and it was seen behind its gate, with half a
-    /// second to spare; of a gate by the belt, the time from the gate on.
+    /// The longest time from a part's trigger until all its pulses have ended and it was seen
+    /// behind its gate, with half a second to spare; of a gate by the belt, the time from the gate
+    /// on.
     pub(in crate::supervisor) by_time: Micros,
     /// How long the belt may stand still; `None` where nothing goes by it.
     pub(in crate::supervisor) stands: Option<Micros>,
@@ -37,7 +39,8 @@ impl Patience {
         }
     }
 
-    /// When what is still in flight is given up, if the run's end was at `end` and the belt moved last at `moved`.
+    /// When what is still in flight is given up, if the run's end was at `end` and the belt moved
+    /// last at `moved`.
     pub(in crate::supervisor) fn over(self, end: Instant, moved: Instant) -> Instant {
         self.stands.map_or(end, |stands| end.max(moved).plus(stands)).plus(self.by_time)
     }

@@ -1,9 +1,10 @@
-//! Commands on their way to the thread that owns the outputs: a ring of fixed capacity; nobody waits to send, the taker waits
-//! for nobody.
+//! Commands on their way to the thread that owns the outputs: a ring of fixed capacity; nobody
+//! waits to send, the taker waits for nobody.
 //!
-//! Senders take turns by a lock that only they use, so a sender that is stopped half-way through delays other senders and
-//! never the outputs. The taker sleeps by parking its thread: the word that wakes it is the thread's own, so that no lock and
-//! no descriptor is shared, and a wake-up that comes before the sleep is kept.
+//! Senders take turns by a lock that only they use, so a sender that is stopped half-way through
+//! delays other senders and never the outputs. The taker sleeps by parking its thread: the word
+//! that wakes it is the thread's own, so that no lock and no descriptor is shared, and a wake-up
+//! that comes before the sleep is kept.
 
 use crate::fault::Reason;
 use crate::line::{LineMask, Moment, PartId};
@@ -89,7 +90,8 @@ impl CommandQueue {
         self.taker.set(thread).expect("one thread takes commands");
     }
 
-    /// Adds a command; a full queue means that outputs are stuck: what waits there gives way to safety.
+    /// Adds a command; a full queue means that outputs are stuck: what waits there gives way to
+    /// safety.
     pub fn push(&self, command: Command) {
         let pushed = self.sender.lock().expect("no thread panics while it holds this").push(command);
         if pushed.is_err() {
@@ -113,7 +115,8 @@ impl CommandQueue {
 }
 
 impl Commands {
-    /// Takes the oldest command. Once a command was refused, all that wait are dropped, and the next is [`Command::Safe`].
+    /// Takes the oldest command. Once a command was refused, all that wait are dropped, and the
+    /// next is [`Command::Safe`].
     pub fn pop(&mut self) -> Option<Command> {
         if self.refused.swap(false, Ordering::Acquire) {
             for _ in 0..CAPACITY {

@@ -1,4 +1,5 @@
-//! Real-time priority and locked memory for the calling thread's process, where the system permits it; stack that is there.
+//! Real-time priority and locked memory for the calling thread's process, where the system permits
+//! it; stack that is there.
 //!
 //! Knows no output.
 
@@ -17,7 +18,8 @@ pub(super) struct Realtime {
     pub(super) missing: String,
 }
 
-/// SCHED_FIFO at this priority: above all that is not real-time, below the kernel's own interrupt threads (50).
+/// SCHED_FIFO at this priority: above all that is not real-time, below the kernel's own interrupt
+/// threads (50).
 const PRIORITY: u8 = 40;
 
 /// Asks for the priority alone.
@@ -58,7 +60,8 @@ pub(super) fn take() -> Realtime {
     Realtime { got: got.join(", "), missing: missing.join("; ") }
 }
 
-/// Writes to the stack that the calling thread will use, so that none of its pages is met for the first time at an edge.
+/// Writes to the stack that the calling thread will use, so that none of its pages is met for the
+/// first time at an edge.
 #[inline(never)]
 pub(super) fn touch_stack() {
     // The deepest that was seen is a seventh of it.

@@ -1,11 +1,14 @@
-//! The rescue: where a write to one output does not come back, a thread of its own makes the others safe.
+//! The rescue: where a write to one output does not come back, a thread of its own makes the others
+//! safe.
 //!
-//! It holds a second way to each line, opened at start. A GPIO line is a request of its own, and the kernel locks a request, not
-//! its chip, while it writes: so the lines of other chips are written at once. A chip whose driver hangs may hold the lines of
-//! its own up too, so those are written last.
+//! It holds a second way to each line, opened at start. A GPIO line is a request of its own, and
+//! the kernel locks a request, not its chip, while it writes: so the lines of other chips are
+//! written at once. A chip whose driver hangs may hold the lines of its own up too, so those are
+//! written last.
 //!
-//! A write counts as hung only while this thread itself runs: a process that was stopped, or a machine that was, hangs in no
-//! write. Half of the watchdog's time is given to it, so that the lines are safe within the whole.
+//! A write counts as hung only while this thread itself runs: a process that was stopped, or a
+//! machine that was, hangs in no write. Half of the watchdog's time is given to it, so that the
+//! lines are safe within the whole.
 
 use super::{Stand, realtime};
 use crate::events::{EdgeEvent, Outcome, Remedy, What, Why};
@@ -42,7 +45,8 @@ fn may_share_a_lock(one: &Backend, other: &Backend) -> bool {
 }
 
 impl Rescue {
-    /// Watches until the outputs have ended, or one of them hung. `watchdog`: the time within which the others must be safe.
+    /// Watches until the outputs have ended, or one of them hung. `watchdog`: the time within which
+    /// the others must be safe.
     pub(in crate::supervisor) fn watch(mut self, shared: &Shared, watchdog: Micros, gated: bool) {
         /// Longest time between two looks.
         const LOOK: Micros = Micros(20_000);

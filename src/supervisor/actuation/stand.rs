@@ -1,4 +1,5 @@
-//! Where the outputs' thread stands, as other threads see it: the write under way, and the last that each line was brought to.
+//! Where the outputs' thread stands, as other threads see it: the write under way, and the last
+//! that each line was brought to.
 //!
 //! Atomics only: who looks on never delays an edge.
 

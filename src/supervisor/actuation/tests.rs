@@ -1,4 +1,5 @@
-//! What the outputs do and tell when edges are late, writes fail, parts touch or are too many, on a clock that is set.
+//! What the outputs do and tell when edges are late, writes fail, parts touch or are too many, on a
+//! clock that is set.
 
 use super::*;
 use crate::decide::{Role, TagRule};

@@ -1,7 +1,8 @@
-//! The actuation thread: commands, gates, pulses, retries, a beat of its own, and the watch over the line's.
+//! The actuation thread: commands, gates, pulses, retries, a beat of its own, and the watch over
+//! the line's.
 //!
-//! After its start it allocates nothing and takes no lock: what it shares with other threads are atomics, the ring of commands
-//! and the queues of events.
+//! After its start it allocates nothing and takes no lock: what it shares with other threads are
+//! atomics, the ring of commands and the queues of events.
 
 use super::{Actuator, Commands, Health, realtime};
 use crate::events::Remedy;
@@ -39,8 +40,8 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Com
     let (clock, events) = (&shared.clock, &*shared.events);
     let mut end: Option<Instant> = None;
     loop {
-        // Before commands are taken: whoever set them had given all of them. The end is set before the stop, so no stop is seen
-        // without its end: `ready` would go and come again.
+        // Before commands are taken: whoever set them had given all of them. The end is set before
+        // the stop, so no stop is seen without its end: `ready` would go and come again.
         let stopped = shared.exchange.stop.load(Ordering::Acquire);
         let draining = shared.drain.load(Ordering::Acquire);
         let now = clock.now();

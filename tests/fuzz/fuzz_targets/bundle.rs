@@ -1,4 +1,5 @@
-//! Bytes as a bundle: as they are, as sections under right hashes, and as format 1 under a right hash, so that the decoders are reached.
+//! Bytes as a bundle: as they are, as sections under right hashes, and as format 1 under a right
+//! hash, so that the decoders are reached.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

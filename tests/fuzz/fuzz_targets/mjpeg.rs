@@ -1,4 +1,5 @@
-//! Bytes as a frame of motion JPEG: an error, or an image of the size that was agreed, and no more memory than the budget.
+//! Bytes as a frame of motion JPEG: an error, or an image of the size that was agreed, and no more
+//! memory than the budget.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

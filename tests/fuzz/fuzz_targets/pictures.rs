@@ -1,4 +1,5 @@
-//! Bytes as a picture file (JPEG, PNG, WebP, BMP): an error or a whole picture, and no more memory than the budget.
+//! Bytes as a picture file (JPEG, PNG, WebP, BMP): an error or a whole picture, and no more memory
+//! than the budget.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,7 +1,8 @@
-//! Bytes as what the camera program writes: metadata up to the first 0, frames behind it. The program is `cat` of two files.
+//! Bytes as what the camera program writes: metadata up to the first 0, frames behind it. The
+//! program is `cat` of two files.
 //!
-//! Every frame that comes out stands in the bytes whole and in its place, and the time that it is given is a stamp of the
-//! metadata or stated as unknown.
+//! Every frame that comes out stands in the bytes whole and in its place, and the time that it is
+//! given is a stamp of the metadata or stated as unknown.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -47,7 +48,8 @@ fuzz_target!(|data: &[u8]| {
     let Ok(spec) = text.parse() else { return };
     let Ok(mut source) = sources::open(&spec, &(Arc::new(Ticking::default()) as _), Limits::default()) else { return };
     let (mut frame, stamps) = (FrameBuffer::empty(), stamps(metadata));
-    // Behind the last whole frame the program is waited for, which takes long: not with every input.
+    // Behind the last whole frame the program is waited for, which takes long: not with every
+    // input.
     let beyond = usize::from(data.len() % 16 == 0);
     for n in 0..(frames.len() / FRAME + beyond).min(12) {
         if source.next(&mut frame, Duration::from_millis(200)).is_err() {

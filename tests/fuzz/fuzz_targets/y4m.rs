@@ -1,4 +1,5 @@
-//! Bytes as Y4M, as a file and as a live pipe: every frame that comes out stands in the bytes whole, behind its own marker.
+//! Bytes as Y4M, as a file and as a live pipe: every frame that comes out stands in the bytes
+//! whole, behind its own marker.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! What the fuzz targets share: the budget of images and who holds them to it, and a clock that needs no waiting.
+//! What the fuzz targets share: the budget of images and who holds them to it, and a clock that
+//! needs no waiting.
 
 use peak_alloc::PeakAlloc;
 use std::sync::atomic::{AtomicU64, Ordering};

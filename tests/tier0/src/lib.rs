@@ -1,4 +1,5 @@
-//! Links tier 0 without a standard library or an allocator: a dependency that needs one is refused by the compiler.
+//! Links tier 0 without a standard library or an allocator: a dependency that needs one is refused
+//! by the compiler.
 //!
 //! `main.c` calls [`tier0_checksum`]; the same number comes out on every CPU.
 #![no_std]

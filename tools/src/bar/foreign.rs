@@ -1,5 +1,5 @@
-//! `bar foreign`: what a bundle refuses of other things and of nothing, and how much of its own parts; and tags that a
-//! backbone was never trained on, by the distance and by the scores.
+//! `bar foreign`: what a bundle refuses of other things and of nothing, and how much of its own
+//! parts; and tags that a backbone was never trained on, by the distance and by the scores.
 
 use super::Seeds;
 use super::good_only::drawn;
@@ -29,7 +29,8 @@ pub struct Args {
     /// A folder of tagged images that show no metal part.
     #[arg(long)]
     data: PathBuf,
-    /// A backbone: each tag of --data is left out in turn, and its images are told from those of the other tags.
+    /// A backbone: each tag of --data is left out in turn, and its images are told from those of
+    /// the other tags.
     #[arg(long)]
     backbone: Option<PathBuf>,
     /// The bundle of drawn parts.

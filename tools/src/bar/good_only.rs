@@ -1,4 +1,5 @@
-//! `bar good-only`: how well the distance of good parts alone tells bad ones, on drawn parts or on a folder of tags.
+//! `bar good-only`: how well the distance of good parts alone tells bad ones, on drawn parts or on
+//! a folder of tags.
 
 use super::Seeds;
 use crate::backbone;
@@ -17,10 +18,12 @@ use tagpin::preprocess::{Preprocessor, Target};
 use tagpin::random::Random;
 use tagpin::scene::{Conditions, HEIGHT, Kind, Shot, WIDTH, render};
 
-/// AUROC and false rejects of good parts only: whole gears against chipped ones, or one tag against the others.
+/// AUROC and false rejects of good parts only: whole gears against chipped ones, or one tag against
+/// the others.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// A folder of tagged images, with --good; without it drawn gears, whole and chipped, in and beyond the range of light.
+    /// A folder of tagged images, with --good; without it drawn gears, whole and chipped, in and
+    /// beyond the range of light.
     #[arg(long, requires = "good")]
     data: Option<PathBuf>,
     /// The tag whose images are good.
@@ -158,7 +161,8 @@ pub(super) fn drawn(
     let layout = Layout::packed(PixelFormat::Rgb8, Colour::default(), WIDTH as u32, HEIGHT as u32);
     let mut rgb = vec![0; WIDTH * HEIGHT * 3];
     let one = |i: usize| {
-        // Belt positions as far apart as `synth` draws them, and no farther: its texture is only so long.
+        // Belt positions as far apart as `synth` draws them, and no farther: its texture is only so
+        // long.
         let number = stream * 10_000 + i as u64;
         render(&Shot::draw(kind, conditions, seed, number), number * 1000, &mut rgb);
         data::at_size(&FrameView::new(layout, &rgb)?, &mut preprocessor)

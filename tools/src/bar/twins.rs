@@ -1,5 +1,5 @@
-//! `bar twins`: parts taken again, and different parts before a fixed camera: which the search keeps together, and which it takes for
-//! one part wrongly.
+//! `bar twins`: parts taken again, and different parts before a fixed camera: which the search
+//! keeps together, and which it takes for one part wrongly.
 
 use super::Seeds;
 use super::worlds::{Change, Fixed, Rgb, real};
@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use tagpin::pictures::Picture;
 use tagpin::random::Random;
 
-/// Recall and false alarms of the search for twins, on real parts of --data and on drawn ones before a fixed camera.
+/// Recall and false alarms of the search for twins, on real parts of --data and on drawn ones
+/// before a fixed camera.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// A folder of pictures of different parts: real ones.
@@ -217,7 +218,8 @@ mod tests {
         all
     }
 
-    /// Before a fixed camera 80 different parts once were one cluster of 1600 conflicts; under another exposure twins were not found.
+    /// Before a fixed camera 80 different parts once were one cluster of 1600 conflicts; under
+    /// another exposure twins were not found.
     #[test]
     fn parts_before_a_fixed_camera_stay_apart_and_twins_together() {
         let first = number("TAGPIN_TEST_SEED", 1);

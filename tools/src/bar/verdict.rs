@@ -1,8 +1,10 @@
-//! `bar verdict`: what the verdict says of models trained on parts of a data set, against what the rest of it shows.
+//! `bar verdict`: what the verdict says of models trained on parts of a data set, against what the
+//! rest of it shows.
 //!
-//! Each run draws a part of the images and trains on it as a user would. The truth is what the model's decisions on all other images come
-//! to. The least recall and precision of every tag is drawn about the worst of these, so that it holds in some runs and not in others, and
-//! the verdict is asked for it.
+//! Each run draws a part of the images and trains on it as a user would. The truth is what the
+//! model's decisions on all other images come to. The least recall and precision of every tag is
+//! drawn about the worst of these, so that it holds in some runs and not in others, and the verdict
+//! is asked for it.
 
 use super::Seeds;
 use crate::data::{Dataset, Entry, sources};
@@ -61,7 +63,8 @@ struct Row {
     lacking: Vec<Lack>,
     /// Whether the rest shows every tag at the least or above.
     holds: bool,
-    /// How far the tag that is worst on the rest lies above the least, less the half width of what the verdict had of it.
+    /// How far the tag that is worst on the rest lies above the least, less the half width of what
+    /// the verdict had of it.
     beyond_half_width: f64,
     /// Whether a black, white or grey frame passes as a good part.
     plain_passes: bool,
@@ -74,7 +77,8 @@ struct Row {
 enum Mistaken {
     /// Shipped, and a tag is below its least.
     Ship,
-    /// Refused, though every tag is above its least by more than the half width of its interval, and no frame of nothing passes.
+    /// Refused, though every tag is above its least by more than the half width of its interval,
+    /// and no frame of nothing passes.
     Refuse,
 }
 
@@ -216,7 +220,8 @@ fn hashed(all: &Dataset, i: usize) -> Result<Entry> {
     Ok(Entry { sha256: crate::data::hex_hash(&bytes), ..e.clone() })
 }
 
-/// Recall and precision of each tag at the thresholds on images that the run never had; 0 where there are none.
+/// Recall and precision of each tag at the thresholds on images that the run never had; 0 where
+/// there are none.
 fn shares(run: &Run, all: &Dataset, rest: Vec<Entry>) -> Result<Vec<(f64, f64)>> {
     let judged = Judged::of(run, all.root.clone(), rest, false)?;
     let decision = Decision::of(run)?;

@@ -1,4 +1,5 @@
-//! Pictures of known parts: real ones taken again by changing them, and drawn ones before a fixed camera.
+//! Pictures of known parts: real ones taken again by changing them, and drawn ones before a fixed
+//! camera.
 
 use crate::data::twins::plane::blurred;
 use anyhow::{Context, Result};
@@ -156,7 +157,8 @@ struct Defect {
 }
 
 impl Fixed {
-    /// `n` parts, every second with a defect of 0.5 % of the picture. `grain`: how much the surfaces of parts differ, in grey levels.
+    /// `n` parts, every second with a defect of 0.5 % of the picture. `grain`: how much the
+    /// surfaces of parts differ, in grey levels.
     pub fn new(n: usize, grain: f32, random: &mut Random) -> Self {
         let (width, height) = DRAWN;
         let mut values = vec![0.0; width * height * 3];

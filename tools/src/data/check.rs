@@ -1,4 +1,5 @@
-//! `dataset check`: the data contract, which says what the data is, what it is for, and what is wrong with it.
+//! `dataset check`: the data contract, which says what the data is, what it is for, and what is
+//! wrong with it.
 //!
 //! Does not change the data and does not split it.
 
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 pub struct Check {
     /// A folder of tagged folders, a CSV or TSV list (`path,tag` or `path,tags`), or a COCO file.
     pub data: PathBuf,
-    /// What the prediction is for: target, unit, decision_owner, consumer, deadline_ms; which tags are defects, which good.
+    /// What the prediction is for: target, unit, decision_owner, consumer, deadline_ms; which tags
+    /// are defects, which good.
     #[arg(long)]
     pub about: Option<PathBuf>,
     /// Take the tags as exclusive or not, whatever the form suggests.
@@ -28,8 +30,8 @@ pub struct Check {
     /// Contract to write.
     #[arg(long, default_value = "contract.json")]
     pub out: PathBuf,
-    /// How alike two pictures must be to be of one part: auto (above what different parts of this set reach), a likeness between
-    /// 0.1 and 1, or exact (the same bytes).
+    /// How alike two pictures must be to be of one part: auto (above what different parts of this
+    /// set reach), a likeness between 0.1 and 1, or exact (the same bytes).
     #[arg(long, default_value = "auto", value_name = "auto|0..1|exact")]
     pub alike: Bound,
     /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
@@ -181,7 +183,8 @@ pub struct Contract {
     pub missing: BTreeMap<String, usize>,
     /// Pairs that show the same part.
     pub duplicates: Vec<Duplicate>,
-    /// Pairs that may show the same part and were not joined, most alike first: for a person to judge.
+    /// Pairs that may show the same part and were not joined, most alike first: for a person to
+    /// judge.
     pub doubtful: Vec<Duplicate>,
     /// How near is near.
     pub alike: Bound,
@@ -305,7 +308,8 @@ pub fn check_alike(
     Ok(Checked { dataset, looks, twins, contract })
 }
 
-/// Tags that somebody meant and that have no picture do not vanish: they stop the work, or are told.
+/// Tags that somebody meant and that have no picture do not vanish: they stop the work, or are
+/// told.
 fn without_pictures(empty: &BTreeMap<String, String>, allow_few: bool) -> Result<Vec<String>> {
     let told: Vec<String> =
         empty.iter().map(|(tag, found)| format!("tag \"{tag}\" has no picture that can be used: found {found}")).collect();

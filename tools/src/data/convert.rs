@@ -1,4 +1,5 @@
-//! `dataset convert`: the same pictures and tags as a list, for tags that do not exclude one another.
+//! `dataset convert`: the same pictures and tags as a list, for tags that do not exclude one
+//! another.
 //!
 //! Copies no picture: the list names the files where they lie.
 
@@ -47,7 +48,8 @@ pub fn run(args: &Convert) -> Result<()> {
     let delimiter = if args.out.extension().is_some_and(|e| e == "tsv") { b'\t' } else { b',' };
     let mut list = csv::WriterBuilder::new().delimiter(delimiter).from_writer(Vec::new());
     list.write_record(["path", heading].into_iter().chain(columns.iter().map(|c| c.as_str())))?;
-    // Paths of a list are relative to it or absolute; absolute ones stay right wherever the list lies.
+    // Paths of a list are relative to it or absolute; absolute ones stay right wherever the list
+    // lies.
     let root = std::fs::canonicalize(&data.root)?;
     for e in &data.entries {
         let path = root.join(&e.path).display().to_string();

@@ -35,7 +35,8 @@ const FORMATS: [(&str, &[&str]); 9] = [
     ("film", &["mp4", "mov", "avi", "mkv", "webm", "m4v"]),
 ];
 
-/// Folders and files that systems and programs leave behind, beside those whose names begin with a dot.
+/// Folders and files that systems and programs leave behind, beside those whose names begin with a
+/// dot.
 const SYSTEM: [&str; 7] =
     ["__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini"];
 

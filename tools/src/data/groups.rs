@@ -1,4 +1,5 @@
-//! What belongs together although no picture shows it: parts by their file names, by a column, by the time between shots.
+//! What belongs together although no picture shows it: parts by their file names, by a column, by
+//! the time between shots.
 //!
 //! A group becomes a column of the entries, so that whoever reads the split sees it.
 

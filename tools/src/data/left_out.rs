@@ -1,7 +1,8 @@
-//! Files of a dataset that are not used: of what kind, why, and counts of them, so that nothing goes missing silently.
+//! Files of a dataset that are not used: of what kind, why, and counts of them, so that nothing
+//! goes missing silently.
 //!
-//! *Skipped* files look as if they were meant to be used and cannot be; each is listed with its reason. *Ignored* ones (hidden
-//! files, lists, notes) are only counted.
+//! *Skipped* files look as if they were meant to be used and cannot be; each is listed with its
+//! reason. *Ignored* ones (hidden files, lists, notes) are only counted.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -87,7 +88,8 @@ pub fn counts(files: &[LeftOut]) -> String {
 /// Files of one kind that are shown by name; the rest are counted.
 const SHOWN: usize = 3;
 
-/// Tells on standard error which files are skipped: a few of each kind by name, the others by number.
+/// Tells on standard error which files are skipped: a few of each kind by name, the others by
+/// number.
 pub fn tell(files: &[LeftOut]) {
     let mut kinds: BTreeMap<&Kind, Vec<&LeftOut>> = BTreeMap::new();
     files.iter().for_each(|f| kinds.entry(&f.kind).or_default().push(f));

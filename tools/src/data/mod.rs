@@ -156,8 +156,9 @@ pub fn at_size(frame: &FrameView<'_>, preprocessor: &mut Preprocessor) -> Result
     Ok(preprocessor.picture(frame)?.to_vec())
 }
 
-/// Decodes and resizes all `entries`, on all cores: `[entries]`, each `[side, side, 3]`. A file that cannot be read, or is no longer the one that was listed,
-/// is an error: the list was made from readable files.
+/// Decodes and resizes all `entries`, on all cores: `[entries]`, each `[side, side, 3]`. A file
+/// that cannot be read, or is no longer the one that was listed, is an error: the list was made
+/// from readable files.
 pub fn load(root: &Path, entries: &[Entry], target: Target) -> Result<Vec<Vec<u8>>> {
     let bar = crate::progress::bar("reading", entries.len() as u64);
     let failed = Mutex::new(None);

@@ -1,4 +1,5 @@
-//! Roles of tags: which stand for good parts and which for defects, as a person states them in about.toml or by flags.
+//! Roles of tags: which stand for good parts and which for defects, as a person states them in
+//! about.toml or by flags.
 //!
 //! A tag that nobody names is `other`. Nothing is read out of a tag's name.
 
@@ -20,7 +21,8 @@ pub struct Roles {
 /// Roles on the command line.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct RoleFlags {
-    /// A tag that stands for a defect: the board rejects it unless device.toml says otherwise. May stand several times.
+    /// A tag that stands for a defect: the board rejects it unless device.toml says otherwise. May
+    /// stand several times.
     #[arg(long, value_name = "TAG")]
     pub defect: Vec<String>,
     /// A tag that stands for a part as it should be. May stand several times.

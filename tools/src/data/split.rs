@@ -1,4 +1,5 @@
-//! `dataset split`: who is trained on, who chooses, who judges; a file that every later command uses.
+//! `dataset split`: who is trained on, who chooses, who judges; a file that every later command
+//! uses.
 //!
 //! Does not know models. What shows the same thing never lies on two sides.
 
@@ -27,21 +28,24 @@ pub struct SplitArgs {
     /// Take the tags as exclusive or not, whatever the form suggests.
     #[arg(long, value_enum)]
     pub task: Option<TaskName>,
-    /// What stays together: a column of the list, `folder` for the folder below a tag's, or a pattern that finds the part in a file's
-    /// path, with a group in brackets, as in 'part(\d+)'.
+    /// What stays together: a column of the list, `folder` for the folder below a tag's, or a
+    /// pattern that finds the part in a file's path, with a group in brackets, as in 'part(\d+)'.
     #[arg(long, value_name = "COLUMN|PATTERN")]
     pub group: Option<String>,
-    /// Pictures stay together that were taken one after the other with no longer gap, by their EXIF times.
+    /// Pictures stay together that were taken one after the other with no longer gap, by their EXIF
+    /// times.
     #[arg(long, value_name = "SECONDS")]
     pub group_gap: Option<u64>,
-    /// How alike two pictures must be to be of one part: auto (above what different parts of this set reach), a likeness between
-    /// 0.1 and 1, or exact (the same bytes).
+    /// How alike two pictures must be to be of one part: auto (above what different parts of this
+    /// set reach), a likeness between 0.1 and 1, or exact (the same bytes).
     #[arg(long, default_value = "auto", value_name = "auto|0..1|exact")]
     pub alike: Bound,
-    /// An earlier split: its pictures keep their side, new ones are shared out. Without it, a split that --force replaces.
+    /// An earlier split: its pictures keep their side, new ones are shared out. Without it, a split
+    /// that --force replaces.
     #[arg(long, value_name = "SPLIT")]
     pub keep: Option<PathBuf>,
-    /// Column that names the side of each picture (train, val or test); `none` splits anew what lies in folders of these names.
+    /// Column that names the side of each picture (train, val or test); `none` splits anew what
+    /// lies in folders of these names.
     #[arg(long, value_name = "COLUMN|none", conflicts_with = "keep")]
     pub sides: Option<String>,
     /// Parts of training, validation and test.
@@ -139,7 +143,8 @@ impl Split {
         Ok(split)
     }
 
-    /// What lies in the data's folder now and is in no side, if anything does. A list says by itself what belongs to it.
+    /// What lies in the data's folder now and is in no side, if anything does. A list says by
+    /// itself what belongs to it.
     pub fn news(&self) -> Option<String> {
         let data = &self.contract.data;
         if !data.is_dir() {
@@ -170,8 +175,8 @@ impl Split {
         of.map(|(e, _)| e.clone()).collect()
     }
 
-    /// Refuses a split in which two sides show the same: by hash, by look, by group. Looks again at the files, so that a
-    /// hand-edited split or a changed file does not pass.
+    /// Refuses a split in which two sides show the same: by hash, by look, by group. Looks again at
+    /// the files, so that a hand-edited split or a changed file does not pass.
     pub fn refuse_leaks(&self) -> Result<()> {
         let survey = survey::survey(&self.dataset)?;
         if let Some(file) = survey.skipped.first() {
@@ -230,9 +235,10 @@ fn clusters(entries: &[Entry], twins: &[usize], groups: &[String]) -> Vec<usize>
     (0..entries.len()).map(|i| root(&mut parent, i)).collect()
 }
 
-/// Shares out whole clusters, each to the side that lacks its tags most (iterative stratification: Sechidis et al.,
-/// "On the Stratification of Multi-label Data", 2011; here over clusters instead of single pictures). A cluster with a `fixed` picture
-/// follows it; one with pictures fixed to several sides is trained on, and counted: the second value.
+/// Shares out whole clusters, each to the side that lacks its tags most (iterative stratification:
+/// Sechidis et al., "On the Stratification of Multi-label Data", 2011; here over clusters instead
+/// of single pictures). A cluster with a `fixed` picture follows it; one with pictures fixed to
+/// several sides is trained on, and counted: the second value.
 fn stratify(
     entries: &[Entry],
     tags: usize,
@@ -292,7 +298,8 @@ fn stratify(
 /// Shares of the sides where nobody says otherwise.
 pub const SHARES: [f64; 3] = [70.0, 15.0, 15.0];
 
-/// Sides for the same pictures as if no two showed the same: what a careless split does, for comparison only.
+/// Sides for the same pictures as if no two showed the same: what a careless split does, for
+/// comparison only.
 pub fn regardless(split: &Split, seed: u64) -> Vec<Side> {
     let each: Vec<usize> = (0..split.sides.len()).collect();
     stratify(&split.dataset.entries, split.dataset.tags.len(), &each, SHARES, seed, &vec![None; each.len()]).0
@@ -304,7 +311,8 @@ pub fn again(split: &Split, seed: u64) -> Vec<Side> {
     stratify(&split.dataset.entries, split.dataset.tags.len(), &split.clusters, SHARES, seed, &free).0
 }
 
-/// Sides that somebody chose before, by a column; a part of training becomes the validation or test side if there is none.
+/// Sides that somebody chose before, by a column; a part of training becomes the validation or test
+/// side if there is none.
 fn chosen(
     entries: &[Entry],
     tags: usize,

@@ -1,7 +1,8 @@
-//! What can be told of a picture without a model: size, light, sharpness, when it was taken, and the small pictures by which twins
-//! are found.
+//! What can be told of a picture without a model: size, light, sharpness, when it was taken, and
+//! the small pictures by which twins are found.
 //!
-//! Does not know tags. Results are kept by file hash, so that a second command need not decode again.
+//! Does not know tags. Results are kept by file hash, so that a second command need not decode
+//! again.
 
 use super::left_out::{Kind, LeftOut};
 use super::twins::plane::{self, Plane};

@@ -1,4 +1,5 @@
-//! What a file is that no decoder reads as a whole image: by its first bytes, where decoders say only that it is none.
+//! What a file is that no decoder reads as a whole image: by its first bytes, where decoders say
+//! only that it is none.
 
 use super::files;
 use super::left_out::Kind;

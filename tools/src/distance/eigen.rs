@@ -1,8 +1,8 @@
-//! Eigenvalues and eigenvectors of a covariance: Householder's reduction to three diagonals, then QL with implicit shifts
-//! (Wilkinson and Reinsch, "Linear Algebra", 1971, II/2 and II/4).
+//! Eigenvalues and eigenvectors of a covariance: Householder's reduction to three diagonals, then
+//! QL with implicit shifts (Wilkinson and Reinsch, "Linear Algebra", 1971, II/2 and II/4).
 //!
-//! Written here because every well-kept crate for it turns on features of crates that tract and burn share, and both would be
-//! built a second time.
+//! Written here because every well-kept crate for it turns on features of crates that tract and
+//! burn share, and both would be built a second time.
 
 use rayon::prelude::*;
 
@@ -76,7 +76,8 @@ impl Eigen {
     }
 }
 
-/// Brings a symmetric matrix to its diagonal `d` and the one beside it, `e[1..]`; `v` becomes the reflections' product.
+/// Brings a symmetric matrix to its diagonal `d` and the one beside it, `e[1..]`; `v` becomes the
+/// reflections' product.
 fn reduce(n: usize, v: &mut [f64], d: &mut [f64], e: &mut [f64]) {
     (0..n).for_each(|j| d[j] = v[j * n + n - 1]);
     for i in (1..n).rev() {
@@ -149,7 +150,8 @@ fn iterate(n: usize, v: &mut [f64], d: &mut [f64], e: &mut [f64]) {
     for l in 0..n {
         size = size.max(d[l].abs() + e[l].abs());
         let m = (l..n).find(|&m| e[m].abs() <= f64::EPSILON * size).unwrap_or(n - 1);
-        // Converges in one or two rounds a value; many more would mean entries that are not numbers.
+        // Converges in one or two rounds a value; many more would mean entries that are not
+        // numbers.
         for _ in 0..100 {
             if m == l {
                 break;
@@ -197,7 +199,8 @@ mod tests {
     use super::*;
     use tagpin::random::Random;
 
-    /// Each vector times the matrix is its value times the vector, and vectors are at right angles: that is all there is to it.
+    /// Each vector times the matrix is its value times the vector, and vectors are at right angles:
+    /// that is all there is to it.
     #[test]
     fn vectors_are_what_the_matrix_only_stretches() {
         for (n, rows, seed) in [(1, 3, 1), (2, 5, 2), (7, 40, 3), (60, 20, 4), (150, 600, 5)] {

@@ -1,8 +1,10 @@
-//! The spread of features: scaled by their deviations, with a shrunk covariance, along its axes; and the limit.
+//! The spread of features: scaled by their deviations, with a shrunk covariance, along its axes;
+//! and the limit.
 //!
-//! The covariance of n features cannot be known from few images, so it is shrunk towards one value for all by the share
-//! that Ledoit and Wolf ("A well-conditioned estimator for large-dimensional covariance matrices", 2004) show to be best. Its
-//! eigenvectors are the axes. Directions in which the images do not vary at all are the rest.
+//! The covariance of n features cannot be known from few images, so it is shrunk towards one value
+//! for all by the share that Ledoit and Wolf ("A well-conditioned estimator for large-dimensional
+//! covariance matrices", 2004) show to be best. Its eigenvectors are the axes. Directions in which
+//! the images do not vary at all are the rest.
 
 use super::eigen::{Eigen, Matrix};
 use super::stages::StageName;
@@ -12,10 +14,11 @@ use tagpin::distance::{Axis, Distance, FEATURE_ONE, Fit, Spread, Stage};
 
 /// Most bytes of a section.
 const MOST_BYTES: usize = 512 << 10;
-/// Multiply-adds of the network for each of the distance: an int8 one takes a quarter of the time of an int16 one.
+/// Multiply-adds of the network for each of the distance: an int8 one takes a quarter of the time
+/// of an int16 one.
 const NETWORK_PER_DISTANCE: u64 = 200;
-/// A deviation is at least this share of the median of its kind at its stage: a channel that stood still has not said how
-/// little it moves.
+/// A deviation is at least this share of the median of its kind at its stage: a channel that stood
+/// still has not said how little it moves.
 const LEAST_OF_MEDIAN: f64 = 0.1;
 /// A deviation is at least this many codes.
 const LEAST_CODES: f64 = 1.0 / 64.0;
@@ -76,7 +79,8 @@ pub fn fit(images: &[&[i32]], stages: &[StageName], most_axes: usize) -> Result<
     let eigen = Eigen::of(covariance);
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|a, b| eigen.values[*b].total_cmp(&eigen.values[*a]));
-    // Along a direction in which nothing varies only the shrinkage is left, which is what the rest stands for.
+    // Along a direction in which nothing varies only the shrinkage is left, which is what the rest
+    // stands for.
     let seen = order.iter().take_while(|&&k| eigen.values[k] > 1e-9 * eigen.values[order[0]].max(1e-12)).count();
     let rank = seen.min(most_axes);
     let variance = |k: usize| (shrinkage * mean + (1.0 - shrinkage) * eigen.values[k].max(0.0)).max(LEAST_VARIANCE);
@@ -106,9 +110,10 @@ pub struct Limit {
 /// The default share of good images beyond the limit.
 pub const FALSE_REJECT: f64 = 0.01;
 
-/// The limit for a share of false rejects: the quantile of the distances of images left out of the fit that holds for the next one too
-/// (Vovk et al., "Algorithmic Learning in a Random World", 2005). `distances`: one or more of each of `images` images.
-/// Without a share asked for: 1 %, or 1 of n + 1 where n images allow no less; a smaller one is refused.
+/// The limit for a share of false rejects: the quantile of the distances of images left out of the
+/// fit that holds for the next one too (Vovk et al., "Algorithmic Learning in a Random World",
+/// 2005). `distances`: one or more of each of `images` images. Without a share asked for: 1 %, or 1
+/// of n + 1 where n images allow no less; a smaller one is refused.
 pub fn limit(distances: &[Distance], images: usize, asked: Option<f64>) -> Result<Limit> {
     ensure!(images > 0 && !distances.is_empty(), "no image is left out of the fit, so no limit can be set");
     let least = 1.0 / (images as f64 + 1.0);
@@ -200,7 +205,8 @@ mod tests {
         let squares: Vec<f64> = fitted.distances(&stage(6), &refs(&new)).unwrap().iter().map(|d| d.real().powi(2)).collect();
         let mean = squares.iter().sum::<f64>() / squares.len() as f64;
         assert!((5.5..6.5).contains(&mean), "{mean}");
-        // Against what features have in common, one deviation is far: the same step along it is near.
+        // Against what features have in common, one deviation is far: the same step along it is
+        // near.
         let centre: Vec<i32> = fitted.centres.clone();
         let step = |sign: &dyn Fn(usize) -> i32| {
             let moved: Vec<i32> = centre.iter().enumerate().map(|(i, c)| c + sign(i) * 3 * FEATURE_ONE).collect();
@@ -224,7 +230,8 @@ mod tests {
         assert!(fit(&refs(&drawn(4, 1, 1)), &stage(4), 4).is_err());
     }
 
-    /// Of 99 images one may lie beyond a limit for 1 %: the largest distance is the limit. A smaller share needs more images.
+    /// Of 99 images one may lie beyond a limit for 1 %: the largest distance is the limit. A
+    /// smaller share needs more images.
     #[test]
     fn a_limit_is_the_quantile_that_holds_for_the_next_image() {
         let of = |n: usize| (1..=n as u32).rev().map(Distance).collect::<Vec<_>>();
@@ -236,7 +243,8 @@ mod tests {
         let text = by(98, Some(0.01)).unwrap_err().to_string();
         assert!(text.contains("98 images") && text.ends_with("0.01 needs 99"), "{text}");
         assert!(by(99, Some(0.01)).is_ok());
-        // The share that a refusal prints is allowed: 1 of 15 was printed as 0.0667, which holds, 1 of 11 as 0.0909, which was refused.
+        // The share that a refusal prints is allowed: 1 of 15 was printed as 0.0667, which holds, 1
+        // of 11 as 0.0909, which was refused.
         for n in 1..400 {
             let text = by(n, Some(1e-9)).unwrap_err().to_string();
             let printed = text.split("allow ").nth(1).and_then(|t| t.split(';').next()).unwrap().parse().unwrap();
@@ -248,7 +256,8 @@ mod tests {
         assert!(limit(&[], 0, None).is_err());
     }
 
-    /// The promise itself: on images never seen, at most the stated share lies beyond, over many draws.
+    /// The promise itself: on images never seen, at most the stated share lies beyond, over many
+    /// draws.
     #[test]
     fn the_share_beyond_a_limit_is_what_was_stated() {
         let mut beyond = 0.0;

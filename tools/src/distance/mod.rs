@@ -1,8 +1,9 @@
-//! The distance of a bundle: fitted on the training images by the int8 network itself, its limit set by images left out.
+//! The distance of a bundle: fitted on the training images by the int8 network itself, its limit
+//! set by images left out.
 //!
-//! Images are also taken as training changes them (light, blur, and what else the domain allows), because a limit that refuses another
-//! light refuses good parts. How many images of nothing, of tags left out and of other kinds are caught is told beside
-//! how many good ones are refused.
+//! Images are also taken as training changes them (light, blur, and what else the domain allows),
+//! because a limit that refuses another light refuses good parts. How many images of nothing, of
+//! tags left out and of other kinds are caught is told beside how many good ones are refused.
 
 mod eigen;
 pub mod fit;
@@ -27,7 +28,8 @@ use std::path::{Path, PathBuf};
 use tagpin::bundle::{Bundle, Hex, Section};
 use tagpin::distance::{Distance, Spread};
 
-/// Say what is foreign to a run or bundle: fit the distance of its training images and set the limit.
+/// Say what is foreign to a run or bundle: fit the distance of its training images and set the
+/// limit.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DistanceArgs {
     /// Run folder, which `pack` makes a bundle of, or a bundle.
@@ -40,7 +42,8 @@ pub struct DistanceArgs {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub options: Options,
-    /// A further held-out set whose images are not foreign: a name and a folder of tagged folders; may stand several times.
+    /// A further held-out set whose images are not foreign: a name and a folder of tagged folders;
+    /// may stand several times.
     #[arg(long = "also", value_name = "NAME=FOLDER")]
     pub also: Vec<String>,
     /// Images of other things, for figures: a name and a folder; may stand several times.
@@ -60,7 +63,8 @@ pub struct Options {
     /// Changed copies of each image for the fit.
     #[arg(id = "distance_views", long = "distance-views", value_name = "N", default_value_t = 2)]
     pub views: usize,
-    /// Share of good images that may be foreign. [default: 0.01, or 1/(n+1) where n images left out allow no less]
+    /// Share of good images that may be foreign. [default: 0.01, or 1/(n+1) where n images left out
+    /// allow no less]
     #[arg(long, value_name = "SHARE")]
     pub false_reject: Option<f64>,
 }
@@ -120,8 +124,9 @@ pub struct Figures {
     pub fitted: usize,
     /// Images left out of the fit, which set the limit.
     pub left_out: usize,
-    /// Raw distance of each training image, in the split's order, by a fit to the images of other parts of the data: the fit to an image itself
-    /// flatters it. Empty where the run judges nothing by such parts.
+    /// Raw distance of each training image, in the split's order, by a fit to the images of other
+    /// parts of the data: the fit to an image itself flatters it. Empty where the run judges
+    /// nothing by such parts.
     #[serde(default)]
     pub crossed: Vec<u32>,
     /// Images that are not foreign, never used: false rejects.
@@ -130,7 +135,8 @@ pub struct Figures {
     pub foreign: Vec<Caught>,
 }
 
-/// The share of false rejects above which no limit is set without being asked for: too few images are left out.
+/// The share of false rejects above which no limit is set without being asked for: too few images
+/// are left out.
 const MOST_FALSE_REJECTS: f64 = 0.05;
 /// Tags that are left out one at a time, at most.
 const TAGS_LEFT_OUT: usize = 24;
@@ -187,8 +193,9 @@ fn seen(observer: &Observer, images: &Images, changes: Changes, plain: bool) -> 
 /// Images by the name of their set, at model size.
 type Sets = Vec<(String, Vec<Vec<u8>>)>;
 
-/// Fits a network's distance on a split: the section and its figures, or why there is none. `also`: held-out sets that are not
-/// foreign; `foreign`: sets that are. Both by name, at model size. `parts`: into which each training image falls, if it is judged as one left out.
+/// Fits a network's distance on a split: the section and its figures, or why there is none. `also`:
+/// held-out sets that are not foreign; `foreign`: sets that are. Both by name, at model size.
+/// `parts`: into which each training image falls, if it is judged as one left out.
 fn fitted(
     int8: Int8,
     split: &Split,
@@ -276,8 +283,8 @@ fn fitted(
     Ok(Ok((section, figures)))
 }
 
-/// Distances of training images, each by a fit to the images of other parts and their changed copies. `fitting`: first the images, then
-/// `views` copies of each; `parts`: one an image.
+/// Distances of training images, each by a fit to the images of other parts and their changed
+/// copies. `fitting`: first the images, then `views` copies of each; `parts`: one an image.
 fn crossed(
     fitting: &Seen,
     parts: &[usize],
@@ -311,8 +318,9 @@ pub fn network(run: &Run) -> Result<Int8> {
     Ok(int8)
 }
 
-/// Whether each image of a run's data lies beyond its limit, in the order of the dataset: training images by a fit that left them out.
-/// `validation`, `test`: of those sides, by the run's own network; empty for a side that does not matter.
+/// Whether each image of a run's data lies beyond its limit, in the order of the dataset: training
+/// images by a fit that left them out. `validation`, `test`: of those sides, by the run's own
+/// network; empty for a side that does not matter.
 pub fn beyond(run: &Run, validation: &[bool], test: &[bool]) -> Result<Vec<bool>> {
     let training: Vec<bool> = match in_run(run)? {
         None => Vec::new(),
@@ -366,7 +374,8 @@ impl Figures {
     }
 }
 
-/// Fits a quantised run's distance and writes `distance.bin` and `distance.json` into it; or says why it has none.
+/// Fits a quantised run's distance and writes `distance.bin` and `distance.json` into it; or says
+/// why it has none.
 pub fn of_run(run: &Run, options: &Options) -> Result<()> {
     of_run_with(run, options, [&Sets::new(), &Sets::new()])
 }

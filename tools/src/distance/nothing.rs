@@ -1,4 +1,5 @@
-//! Images of nothing: what a camera gives with its cap on, by its test patterns, or with a broken cable.
+//! Images of nothing: what a camera gives with its cap on, by its test patterns, or with a broken
+//! cable.
 
 use tagpin::random::Random;
 

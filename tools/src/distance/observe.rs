@@ -39,7 +39,8 @@ impl Observer {
         Ok(Self { int8, side, stages: chosen, macs })
     }
 
-    /// Features of each image, `[images][features]`. Images are `[side, side, 3]` of the network's side.
+    /// Features of each image, `[images][features]`. Images are `[side, side, 3]` of the network's
+    /// side.
     pub fn features<T: AsRef<[u8]> + Sync>(&self, images: &[T]) -> Result<Vec<Vec<i32>>> {
         let bar = crate::progress::bar("features", images.len() as u64);
         let one = |int8: &mut Int8, rgb: &T| {

@@ -32,10 +32,11 @@ impl StageName {
 
 /// The stages of a network.
 ///
-/// Where everything passes one activation, a network has said all it knows so far. Of such places the last of each width
-/// counts; not the wide inside of an inverted bottleneck, which the next, narrower one condenses. The middle three of those are
-/// taken: early ones see texture, late ones only what parts the tags. For EfficientNet-Lite0 these are the ends of blocks
-/// 4, 7 and 10. A network without such places is looked at where it is pooled.
+/// Where everything passes one activation, a network has said all it knows so far. Of such places
+/// the last of each width counts; not the wide inside of an inverted bottleneck, which the next,
+/// narrower one condenses. The middle three of those are taken: early ones see texture, late ones
+/// only what parts the tags. For EfficientNet-Lite0 these are the ends of blocks 4, 7 and 10. A
+/// network without such places is looked at where it is pooled.
 pub fn choose(engine: &Engine) -> Result<Vec<StageName>> {
     let chosen = of(engine.activations());
     if chosen.is_empty() {
@@ -71,7 +72,8 @@ fn of(activations: &[Activation]) -> Vec<StageName> {
 mod tests {
     use super::*;
 
-    /// Channels, positions, whether a cut and whether depthwise, of each activation; names are their numbers.
+    /// Channels, positions, whether a cut and whether depthwise, of each activation; names are
+    /// their numbers.
     fn named(list: &[(usize, usize, bool, bool)]) -> Vec<Activation> {
         let one = |(layer, &(channels, positions, is_cut, is_depthwise)): (usize, &(usize, usize, bool, bool))| Activation {
             name: layer.to_string(),
@@ -88,7 +90,8 @@ mod tests {
         of(&named(list)).into_iter().map(|s| (s.name, s.channels)).collect()
     }
 
-    /// Stem, then blocks of expansion, depthwise, projection and perhaps a sum: EfficientNet-Lite0's.
+    /// Stem, then blocks of expansion, depthwise, projection and perhaps a sum:
+    /// EfficientNet-Lite0's.
     #[test]
     fn lite0_is_looked_at_behind_blocks_4_7_and_10() {
         let mut list = vec![(32, 112, true, false), (32, 112, true, true), (16, 112, true, false)];

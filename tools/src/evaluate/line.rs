@@ -1,7 +1,9 @@
-//! What a sorting line would see of a model: parts wrongly passed, wrongly rejected and shown to a person, by the device's decision.
+//! What a sorting line would see of a model: parts wrongly passed, wrongly rejected and shown to a
+//! person, by the device's decision.
 //!
-//! Where tags have roles, a wrong pass is a defective part that is accepted, a wrong reject a part without a defect that is rejected. Where
-//! no tag is a defect, a wrong pass is a part that is accepted as what it is not, a wrong reject one that no tag is sure of.
+//! Where tags have roles, a wrong pass is a defective part that is accepted, a wrong reject a part
+//! without a defect that is rejected. Where no tag is a defect, a wrong pass is a part that is
+//! accepted as what it is not, a wrong reject one that no tag is sure of.
 
 use super::{Judge, Mistake};
 use crate::decision::{self, Aim, Decision};
@@ -35,9 +37,11 @@ impl Rate {
 pub struct Line {
     /// Whether a tag is a defect.
     pub defects: bool,
-    /// Parts with a defect that are accepted, of all with one; without defects, parts accepted as what they are not, of all.
+    /// Parts with a defect that are accepted, of all with one; without defects, parts accepted as
+    /// what they are not, of all.
     pub wrongly_passed: Rate,
-    /// Parts without a defect that are rejected, of all without one; without defects, parts that are rejected, of all.
+    /// Parts without a defect that are rejected, of all without one; without defects, parts that
+    /// are rejected, of all.
     pub wrongly_rejected: Rate,
     /// Parts that a person looks at, of all.
     pub review: Rate,
@@ -74,7 +78,8 @@ fn fate(judge: &Judge<'_>, roles: &[Role], d: &decide::Decision, truth: &[usize]
     }
 }
 
-/// Of all that the folds judged (`pooled`: decisions and tags), else of the test side; images of the test side.
+/// Of all that the folds judged (`pooled`: decisions and tags), else of the test side; images of
+/// the test side.
 pub(super) fn line(judge: &Judge<'_>, test: &Judged, pooled: Option<(&[decide::Decision], &[Vec<usize>])>) -> Result<Line> {
     let roles = judge.run.roles();
     let truth = test.truth();

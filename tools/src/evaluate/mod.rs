@@ -1,4 +1,5 @@
-//! How good a run is on pictures it never saw: int8 by the runtime's own engine, float beside it, baselines below.
+//! How good a run is on pictures it never saw: int8 by the runtime's own engine, float beside it,
+//! baselines below.
 //!
 //! Does not change the model or its thresholds.
 
@@ -146,7 +147,8 @@ pub struct Invalid {
     pub pictures: usize,
     /// For how many a tag holds: what the thresholds let through.
     pub accepted: usize,
-    /// How many the device would pass as a good part: its action is accept. An image out of focus passes only as what it is not.
+    /// How many the device would pass as a good part: its action is accept. An image out of focus
+    /// passes only as what it is not.
     pub passes: usize,
     /// Highest score of any tag.
     pub highest: f32,
@@ -225,7 +227,8 @@ pub struct Evaluation {
     pub invalid: Vec<Invalid>,
     /// What a sorting line would see.
     pub line: line::Line,
-    /// All images, each judged by a head that was not fitted to it; none where nothing of the kind was made.
+    /// All images, each judged by a head that was not fitted to it; none where nothing of the kind
+    /// was made.
     pub pooled: Option<Pooled>,
     /// How long an image takes on the machine that evaluated.
     pub latency: Latency,
@@ -308,7 +311,8 @@ impl<'a> Judge<'a> {
             .filter(|&i| predictions[i] != judged.entries[i].tags)
             .map(|i| {
                 let (s, of) = (&scores[i], &judged.entries[i].tags);
-                // The tag it is surest of among those that are not there; for a missed tag, the doubt in it.
+                // The tag it is surest of among those that are not there; for a missed tag, the
+                // doubt in it.
                 let wrong = predictions[i].iter().filter(|t| !of.contains(t)).map(|&t| s[t]).fold(0.0, f32::max);
                 let missed = of.iter().filter(|t| !predictions[i].contains(t)).map(|&t| 1.0 - s[t]).fold(0.0, f32::max);
                 let mistake = Mistake {
@@ -452,7 +456,8 @@ fn passes(d: &decide::Decision) -> bool {
     d.verdict == Verdict::Present && d.action == Some(Action::Accept)
 }
 
-/// Test images out of focus: they show no shape. One that still passes as its own good tag is not held against the model.
+/// Test images out of focus: they show no shape. One that still passes as its own good tag is not
+/// held against the model.
 fn defocused(c: &Judge<'_>, test: &Judged) -> Result<Invalid> {
     let chosen: Vec<usize> = data::spread(test.rgb.len(), DEFOCUSED).collect();
     let images: Vec<Vec<u8>> = chosen.par_iter().map(|&i| shifts::defocused(&test.rgb[i], c.run.graph.side)).collect();
@@ -460,7 +465,8 @@ fn defocused(c: &Judge<'_>, test: &Judged) -> Result<Invalid> {
     nothing(c, "out of focus", &images, own)
 }
 
-/// What the device makes of images that show none of the tags. `own`: whether a decision on one of them is right all the same.
+/// What the device makes of images that show none of the tags. `own`: whether a decision on one of
+/// them is right all the same.
 fn nothing(
     c: &Judge<'_>,
     name: &str,

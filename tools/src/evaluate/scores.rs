@@ -6,7 +6,8 @@ use crate::judged::Judged;
 use crate::predict;
 use anyhow::Result;
 
-/// One row an image: path, side or further set, its tags, the decision, and every tag's score. Several tags stand with `;` between them.
+/// One row an image: path, side or further set, its tags, the decision, and every tag's score.
+/// Several tags stand with `;` between them.
 pub fn csv<'a>(judge: &Judge<'_>, sides: impl Iterator<Item = (&'a str, &'a Judged)>) -> Result<Vec<u8>> {
     let mut out = csv::Writer::from_writer(Vec::new());
     let head = ["path", "side", "tags", "predicted", "verdict", "action"].map(String::from);

@@ -1,4 +1,5 @@
-//! Pictures as they come when something is wrong: darker, blurred, noisy, recompressed, turned, or no picture of a tag at all.
+//! Pictures as they come when something is wrong: darker, blurred, noisy, recompressed, turned, or
+//! no picture of a tag at all.
 //!
 //! Does not judge. On the runtime's RGB8 at model size, `[side, side, 3]`.
 
@@ -21,7 +22,8 @@ pub struct Shift {
     within: fn(f32, &Augment) -> bool,
 }
 
-/// How far beyond the range that a domain states a strength still counts as within it: strengths are round numbers.
+/// How far beyond the range that a domain states a strength still counts as within it: strengths
+/// are round numbers.
 const ABOUT: f32 = 1.05;
 
 impl Shift {
@@ -115,7 +117,8 @@ fn rotation(rgb: &[u8], side: usize, degrees: f32) -> Result<Vec<u8>> {
 /// Blocks of a side that are left of an image out of focus.
 const BLOCKS: usize = 4;
 
-/// An image so far out of focus that no shape is left: blends between the mean colours of 4x4 blocks.
+/// An image so far out of focus that no shape is left: blends between the mean colours of 4x4
+/// blocks.
 pub fn defocused(rgb: &[u8], side: usize) -> Vec<u8> {
     let mut blocks = vec![[0u32; 4]; BLOCKS * BLOCKS];
     for (i, p) in rgb.chunks_exact(3).enumerate() {

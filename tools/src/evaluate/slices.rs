@@ -1,4 +1,5 @@
-//! Parts of a test set by light, sharpness, size, folder and the user's columns: an average hides where a model fails.
+//! Parts of a test set by light, sharpness, size, folder and the user's columns: an average hides
+//! where a model fails.
 //!
 //! Does not know networks: it is given which pictures are right.
 

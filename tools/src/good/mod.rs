@@ -1,8 +1,9 @@
-//! `train --good-only`: a bundle from images of good parts alone. What lies beyond the distance limit is foreign.
+//! `train --good-only`: a bundle from images of good parts alone. What lies beyond the distance
+//! limit is foreign.
 //!
-//! The backbone is quantised on the good images and their spread is fitted. Each image is left out of one of ten fits; those distances set
-//! the limit and are what the figures show. Images are taken in other light and focus too, but never turned or cut:
-//! a defect may look like that.
+//! The backbone is quantised on the good images and their spread is fitted. Each image is left out
+//! of one of ten fits; those distances set the limit and are what the figures show. Images are
+//! taken in other light and focus too, but never turned or cut: a defect may look like that.
 
 mod page;
 
@@ -166,7 +167,8 @@ impl Good {
     }
 }
 
-/// Area under the ROC curve: the share of pairs of a good and a bad image of which the bad one lies farther off.
+/// Area under the ROC curve: the share of pairs of a good and a bad image of which the bad one lies
+/// farther off.
 pub fn auroc(good: &[Distance], bad: &[Distance]) -> f64 {
     let mut sorted = good.to_vec();
     sorted.sort();

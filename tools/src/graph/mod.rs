@@ -1,4 +1,5 @@
-//! A float classifier as a list of operators with their weights: what is trained, quantised, written and run.
+//! A float classifier as a list of operators with their weights: what is trained, quantised,
+//! written and run.
 //!
 //! Does not know pictures, tags or int8. Weights are in ONNX's order, shapes are NHWC.
 
@@ -52,7 +53,8 @@ impl Window {
     /// 1x1, stride 1.
     pub const POINT: Self = Self { kernel: [1, 1], stride: [1, 1], pads: [0; 4] };
 
-    /// Rows and columns of the output for an input of `[rows, columns]`; nothing if the window does not fit once.
+    /// Rows and columns of the output for an input of `[rows, columns]`; nothing if the window does
+    /// not fit once.
     pub fn output(&self, input: [usize; 2]) -> Option<[usize; 2]> {
         let side = |axis: usize| {
             let padded = input[axis] + self.pads[axis] + self.pads[axis + 2];
@@ -132,7 +134,8 @@ pub struct Node {
     pub inputs: Vec<Edge>,
 }
 
-/// How bytes become the numbers that a network was trained on: `(value / 255 - mean) / std` for each channel.
+/// How bytes become the numbers that a network was trained on: `(value / 255 - mean) / std` for
+/// each channel.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Normalise {
     /// Of values 0..1.
@@ -194,7 +197,8 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Rows, columns and channels of each node's value. Fails where operators do not fit their inputs.
+    /// Rows, columns and channels of each node's value. Fails where operators do not fit their
+    /// inputs.
     pub fn shapes(&self) -> Result<Vec<[usize; 3]>> {
         let mut shapes: Vec<[usize; 3]> = Vec::with_capacity(self.nodes.len());
         for (i, node) in self.nodes.iter().enumerate() {

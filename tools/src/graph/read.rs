@@ -1,7 +1,8 @@
-//! Reads a float ONNX classifier or backbone into a graph: normalisation folded, clamps joined to their operators.
+//! Reads a float ONNX classifier or backbone into a graph: normalisation folded, clamps joined to
+//! their operators.
 //!
-//! Does not parse or validate the file: the engine's proto module does, with its limits. What the int8 engine cannot run
-//! is refused here by the node's name.
+//! Does not parse or validate the file: the engine's proto module does, with its limits. What the
+//! int8 engine cannot run is refused here by the node's name.
 
 use super::write::{MEAN, STD};
 use super::{Clamp, Conv, Edge, Graph, Linear, Node, Normalise, Op, Window};
@@ -11,7 +12,8 @@ use std::collections::HashMap;
 use tagpin::engine::proto::{self, Attribute, Values};
 use tract_onnx::pb;
 
-/// Reads a model. `normalise` is used where the file does not carry its own; without either it is refused.
+/// Reads a model. `normalise` is used where the file does not carry its own; without either it is
+/// refused.
 pub fn read(bytes: &[u8], normalise: Option<Normalise>) -> Result<Graph> {
     let file = proto::read(bytes)?;
     let side = match file.input_dims.as_slice() {
@@ -150,7 +152,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether the value of `node`'s first input, made by the last operator, is taken by nothing else.
+    /// Whether the value of `node`'s first input, made by the last operator, is taken by nothing
+    /// else.
     fn sole(&self, node: &proto::Node) -> bool {
         let last = self.graph.nodes.len().checked_sub(1).map(Edge::Node);
         let name = node.inputs.first().map(String::as_str).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Runs a graph in f32 through tract, with any of its inner values as results.
 //!
-//! Does not compute anything itself: it writes the graph as ONNX and lets the runtime's oracle run it.
+//! Does not compute anything itself: it writes the graph as ONNX and lets the runtime's oracle run
+//! it.
 
 use super::write::{value_name, with_outputs, write};
 use super::{Graph, Normalise};
@@ -26,7 +27,8 @@ impl Runner {
         Self::new(graph, &[graph.nodes.len() - 1])
     }
 
-    /// Prepares a quantised form of `graph`, run in f32 with every value rounded to its steps, to give these nodes' values.
+    /// Prepares a quantised form of `graph`, run in f32 with every value rounded to its steps, to
+    /// give these nodes' values.
     pub fn quantised(onnx: &[u8], graph: &Graph, taps: &[usize]) -> Result<Self> {
         let names: Vec<String> = taps.iter().map(|&n| value_name(graph, n, true)).collect();
         Self::of_onnx(&with_outputs(onnx, &names)?, graph)

@@ -51,13 +51,14 @@ pub(super) const MEAN: &str = "tagpin.mean";
 /// See [`MEAN`].
 pub(super) const STD: &str = "tagpin.std";
 
-/// The graph as ONNX: in f32, or as QDQ if `quantised` is given. Input `picture` NCHW, output `logits` (or the last
-/// node's name, if the graph has no matrix at its end).
+/// The graph as ONNX: in f32, or as QDQ if `quantised` is given. Input `picture` NCHW, output
+/// `logits` (or the last node's name, if the graph has no matrix at its end).
 pub fn write(graph: &Graph, quantised: Option<&Quantised>) -> Result<Vec<u8>> {
     Builder { quantised, ..Builder::default() }.graph(graph)
 }
 
-/// The name of a node's value in what [`write`] makes; in a quantised graph of what comes back from int8.
+/// The name of a node's value in what [`write`] makes; in a quantised graph of what comes back from
+/// int8.
 pub fn value_name(graph: &Graph, node: usize, quantised: bool) -> String {
     let name = &graph.nodes[node].name;
     match (&graph.nodes[node].op, quantised) {
@@ -178,7 +179,8 @@ impl Builder<'_> {
         }
     }
 
-    /// QuantizeLinear and DequantizeLinear of a value, if the graph is quantised; returns the name that others take.
+    /// QuantizeLinear and DequantizeLinear of a value, if the graph is quantised; returns the name
+    /// that others take.
     fn settle(&mut self, name: String, edge: Edge) -> Result<String> {
         let Some(quantised) = self.quantised else { return Ok(name) };
         let q = quantised.activations.get(&edge).with_context(|| format!("value \"{name}\" was not calibrated"))?;

@@ -1,7 +1,9 @@
-//! Quantisation-aware fine-tuning: the last part of a network learns, rounded as int8 rounds it, to say what the float network says.
+//! Quantisation-aware fine-tuning: the last part of a network learns, rounded as int8 rounds it, to
+//! say what the float network says.
 //!
-//! Knows no tags: scores of the float network are what is learnt, on training pictures and changed copies of them, so that int8 comes
-//! nearer to the network that was trained, not to its training pictures.
+//! Knows no tags: scores of the float network are what is learnt, on training pictures and changed
+//! copies of them, so that int8 comes nearer to the network that was trained, not to its training
+//! pictures.
 
 use crate::data::TaskName;
 use crate::graph::{Edge, Graph, Op, Quantised, Runner};
@@ -25,8 +27,8 @@ const VIEWS: usize = 2;
 const STEPS: usize = 192;
 /// Copies in one step.
 const BATCH: usize = 32;
-/// Largest rate of Adam in steps of the weights, lowered along a cosine: no weight goes further than one step in all, and does that
-/// only if most pictures ask for it.
+/// Largest rate of Adam in steps of the weights, lowered along a cosine: no weight goes further
+/// than one step in all, and does that only if most pictures ask for it.
 const RATE: f64 = 0.004;
 
 /// A quantised network and where its last part begins.
@@ -42,8 +44,8 @@ pub struct Network<'a> {
 }
 
 impl Network<'_> {
-    /// In float, with the weights that its int8 form has: learning begins at what rounding them made, and a weight leaves its step
-    /// only if many pictures in a row ask for it.
+    /// In float, with the weights that its int8 form has: learning begins at what rounding them
+    /// made, and a weight leaves its step only if many pictures in a row ask for it.
     fn rounded(&self) -> Graph {
         let mut graph = self.base.clone();
         for (i, node) in graph.nodes.iter_mut().enumerate().skip(self.first) {
@@ -68,7 +70,8 @@ impl Network<'_> {
     }
 }
 
-/// A copy of a picture: what the int8 network has at the entry of the last part, and what the float network says of it.
+/// A copy of a picture: what the int8 network has at the entry of the last part, and what the float
+/// network says of it.
 struct Lesson {
     planes: Vec<f16>,
     scores: Vec<f32>,
@@ -176,7 +179,8 @@ mod tests {
         (0..n).map(one).collect()
     }
 
-    /// A network and the node from which on one weight of each output is so large that the others have few of the 127 steps left.
+    /// A network and the node from which on one weight of each output is so large that the others
+    /// have few of the 127 steps left.
     fn hard_to_round() -> (Graph, usize) {
         let mut graph = small::network(3, 11);
         let first = graph.find("block8_depthwise").unwrap();
@@ -194,7 +198,8 @@ mod tests {
         pairs().map(|(x, y)| (x - y).abs()).sum::<f32>() / pairs().count() as f32
     }
 
-    /// What it learns in is what runs on the board: the engine's logits, up to the rounding of sums.
+    /// What it learns in is what runs on the board: the engine's logits, up to the rounding of
+    /// sums.
     #[test]
     fn the_rounded_network_says_what_the_engine_says() {
         let graph = small::network(3, 12);

@@ -1,4 +1,5 @@
-//! Ranges of activations from calibration pictures: what was seen, and four ways to choose a step from it.
+//! Ranges of activations from calibration pictures: what was seen, and four ways to choose a step
+//! from it.
 //!
 //! Does not know weights or graphs beyond where values lie.
 
@@ -15,7 +16,8 @@ pub enum Calibrator {
     Percentile,
     /// The range with the least squared error of rounding and clipping.
     Mse,
-    /// The range whose rounded histogram diverges least from the seen one (Kullback-Leibler; Migacz 2017).
+    /// The range whose rounded histogram diverges least from the seen one (Kullback-Leibler; Migacz
+    /// 2017).
     Entropy,
 }
 
@@ -89,8 +91,8 @@ impl ChannelSeen {
     }
 }
 
-/// Which of one picture's `n` values are kept: one of each of so many equal parts, at another place in each, so that no
-/// row or column of a feature map is met again and again.
+/// Which of one picture's `n` values are kept: one of each of so many equal parts, at another place
+/// in each, so that no row or column of a feature map is met again and again.
 fn places(n: usize) -> impl Iterator<Item = usize> {
     let kept = n.min(SAMPLE);
     // Multiples of the golden ratio fill the unit interval evenly (Weyl).
@@ -137,7 +139,8 @@ impl Seen {
         self
     }
 
-    /// What would have been seen with each channel divided by its factor, `[channels]`, all above 0.
+    /// What would have been seen with each channel divided by its factor, `[channels]`, all above
+    /// 0.
     pub fn divided(mut self, factors: &[f32]) -> Self {
         for (c, f) in self.channels.iter_mut().zip(factors) {
             *c = ChannelSeen { low: c.low / f, high: c.high / f, sum: c.sum / *f as f64 };
@@ -249,7 +252,8 @@ impl Histogram {
     fn squared_error(&self, q: Quant) -> f64 {
         let seen = self.bins.iter().enumerate().filter(|(_, n)| **n > 0);
         let (bottom, top) = q.range();
-        // Inside the range the error is uniform, a twelfth of the step squared; outside it is the distance to the edge.
+        // Inside the range the error is uniform, a twelfth of the step squared; outside it is the
+        // distance to the edge.
         let error = |x: f64| {
             let beyond = (bottom as f64 - x).max(x - top as f64).max(0.0);
             beyond * beyond + (q.scale as f64).powi(2) / 12.0
@@ -264,7 +268,8 @@ impl Histogram {
             |x: f32| ((x / (self.width as f32).exp2()).floor() as i64 + half as i64).clamp(0, BINS as i64 - 1) as usize;
         let (first, last) = (bin_of(bottom), bin_of(top));
         let level = |bin: usize| ((self.middle(bin) / q.scale as f64).round() + 512.0).clamp(0.0, 1023.0) as usize;
-        // The bin of 0 is left out: 0 is exact in every range, and after a ReLU it would drown all else.
+        // The bin of 0 is left out: 0 is exact in every range, and after a ReLU it would drown all
+        // else.
         let inside = || (first..=last).filter(|&b| b != half && self.bins[b] > 0);
         let (mut mass, mut bins) = ([0.0; 1024], [0.0; 1024]);
         for b in inside() {
@@ -278,7 +283,8 @@ impl Histogram {
         if kept == 0.0 {
             return f64::INFINITY;
         }
-        // What is clipped comes to lie at the edges, where the rounded histogram has only its own values.
+        // What is clipped comes to lie at the edges, where the rounded histogram has only its own
+        // values.
         let outliers = |b: usize| if b == first { below } else { 0.0 } + if b == last { above } else { 0.0 };
         let edges = [first, last].into_iter().filter(|&b| b == half || self.bins[b] == 0);
         let term = |b: usize| {

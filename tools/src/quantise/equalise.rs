@@ -1,21 +1,23 @@
-//! Rewrites a float graph so that it loses less in int8: channels of one tensor brought to like ranges, biases corrected.
+//! Rewrites a float graph so that it loses less in int8: channels of one tensor brought to like
+//! ranges, biases corrected.
 //!
-//! Both leave the float result as it was, up to rounding, on what calibration saw. Nagel et al., "Data-Free Quantization
-//! Through Weight Equalization and Bias Correction", 2019; here ranges are those of activations, which are per tensor,
-//! while weights are per channel.
+//! Both leave the float result as it was, up to rounding, on what calibration saw. Nagel et al.,
+//! "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019; here ranges are
+//! those of activations, which are per tensor, while weights are per channel.
 
 use super::calibrate::Seen;
 use crate::graph::{Clamp, Edge, Graph, Op, QuantWeights};
 use std::collections::BTreeMap;
 
-/// How far beyond what calibration saw a scaled channel may still go before it is clipped with the tensor.
+/// How far beyond what calibration saw a scaled channel may still go before it is clipped with the
+/// tensor.
 const HEADROOM: f32 = 2.0;
 /// Largest factor by which a channel is scaled.
 const MOST: f32 = 8.0;
 
-/// Scales channels of each value, and of all values joined to it by additions, between the convolutions that make them
-/// and those that take them. `seen`: by edge, of this graph. Also returns what each channel, `[channels]`, of which values is
-/// divided by.
+/// Scales channels of each value, and of all values joined to it by additions, between the
+/// convolutions that make them and those that take them. `seen`: by edge, of this graph. Also
+/// returns what each channel, `[channels]`, of which values is divided by.
 pub fn equalise(graph: &Graph, seen: &BTreeMap<Edge, Seen>) -> (Graph, BTreeMap<Edge, Vec<f32>>) {
     let mut graph = graph.clone();
     let mut all = BTreeMap::new();
@@ -44,7 +46,8 @@ pub fn equalise(graph: &Graph, seen: &BTreeMap<Edge, Seen>) -> (Graph, BTreeMap<
     (graph, all)
 }
 
-/// Nodes whose values must be scaled alike: those that additions join. Each is made by convolutions and additions alone.
+/// Nodes whose values must be scaled alike: those that additions join. Each is made by convolutions
+/// and additions alone.
 fn groups(graph: &Graph) -> Vec<Vec<usize>> {
     let mut of: Vec<usize> = (0..graph.nodes.len()).collect();
     for (i, node) in graph.nodes.iter().enumerate() {
@@ -61,14 +64,16 @@ fn groups(graph: &Graph) -> Vec<Vec<usize>> {
     of.iter().enumerate().for_each(|(n, g)| groups.entry(*g).or_default().push(n));
     let made = |n: &usize| match &graph.nodes[*n].op {
         Op::Conv(_) => true,
-        // A clamped sum would have to be clamped elsewhere for each channel; a picture cannot be scaled.
+        // A clamped sum would have to be clamped elsewhere for each channel; a picture cannot be
+        // scaled.
         Op::Add(clamp) => *clamp == Clamp::NONE && !graph.nodes[*n].inputs.contains(&Edge::Picture),
         _ => false,
     };
     groups.into_values().filter(|g| g.iter().all(made)).collect()
 }
 
-/// The convolutions that take a group's values; nothing if something else takes one, or nothing does.
+/// The convolutions that take a group's values; nothing if something else takes one, or nothing
+/// does.
 fn takers(graph: &Graph, group: &[usize]) -> Option<Vec<usize>> {
     let takes = |n: &usize| graph.nodes[*n].inputs.iter().any(|e| matches!(e, Edge::Node(m) if group.contains(m)));
     let takers: Vec<usize> = (0..graph.nodes.len()).filter(|n| takes(n) && !group.contains(n)).collect();
@@ -92,12 +97,14 @@ fn factors(graph: &Graph, group: &[usize], takers: &[usize], seen: &BTreeMap<Edg
     let all = reach.iter().copied().fold(0.0, f32::max);
     let depthwise = takers.iter().all(|n| matches!(&graph.nodes[*n].op, Op::Conv(c) if c.is_depthwise()));
     let factor = |r: &f32| {
-        // A channel that was clamped must stay where its clamp is; one that says nothing has no range to bring anywhere.
+        // A channel that was clamped must stay where its clamp is; one that says nothing has no
+        // range to bring anywhere.
         if *r <= all * 1e-4 || *r >= top * 0.999 {
             return 1.0;
         }
-        // A depthwise convolution has a weight step of its own for each channel: nothing is lost there. Elsewhere the
-        // weights of all inputs share a step, so the range is split between them (the square root).
+        // A depthwise convolution has a weight step of its own for each channel: nothing is lost
+        // there. Elsewhere the weights of all inputs share a step, so the range is split between
+        // them (the square root).
         let share = (r * HEADROOM / all).min(1.0);
         let wish = if depthwise { share } else { share.sqrt() };
         // Nor may a scaled channel come to its clamp: what calibration saw must fit below it.
@@ -106,8 +113,8 @@ fn factors(graph: &Graph, group: &[usize], takers: &[usize], seen: &BTreeMap<Edg
     Some(reach.iter().map(factor).collect())
 }
 
-/// Takes from each bias what rounding the weights adds on average: the weights' errors times the mean input.
-/// `input`: what the node's input held.
+/// Takes from each bias what rounding the weights adds on average: the weights' errors times the
+/// mean input. `input`: what the node's input held.
 pub fn correct_bias(node: &Op, quantised: &QuantWeights, input: &Seen) -> Option<Vec<f32>> {
     let mean: Vec<f64> = input.channels.iter().map(|c| c.sum / input.per_channel.max(1) as f64).collect();
     let (weights, bias, taps, area, inner, depthwise) = match node {

@@ -1,7 +1,8 @@
-//! Post-training quantisation: per-channel int8 weights, int8 activations calibrated on training pictures only.
+//! Post-training quantisation: per-channel int8 weights, int8 activations calibrated on training
+//! pictures only.
 //!
-//! Does not train. What it chooses between, it chooses by how well our int8 engine agrees with the float graph on
-//! validation pictures.
+//! Does not train. What it chooses between, it chooses by how well our int8 engine agrees with the
+//! float graph on validation pictures.
 
 mod aware;
 pub mod calibrate;
@@ -30,7 +31,8 @@ use tagpin::preprocess::Target;
 /// Quantise a trained run to int8; what serves best is chosen on validation.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Quantise {
-    /// Run folder made by `train`; `int8.onnx`, `quantisation.json` and `decision.json` are written into it.
+    /// Run folder made by `train`; `int8.onnx`, `quantisation.json` and `decision.json` are written
+    /// into it.
     pub run: PathBuf,
     #[command(flatten)]
     pub options: Options,
@@ -51,7 +53,8 @@ pub struct Options {
     /// Whether the last part learns in int8 to say what the float network says: a few minutes.
     #[arg(long, value_enum, default_value = "auto")]
     pub aware: Aware,
-    /// First node that learns so; the whole network if it was trained from nothing, else its last blocks.
+    /// First node that learns so; the whole network if it was trained from nothing, else its last
+    /// blocks.
     #[arg(long, value_name = "NODE")]
     pub from: Option<String>,
 }
@@ -99,7 +102,8 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// By the mean difference of scores: on so few pictures the share that agrees is a matter of one or two of them.
+    /// By the mean difference of scores: on so few pictures the share that agrees is a matter of
+    /// one or two of them.
     fn better_than(&self, other: &Self) -> bool {
         (-self.mean_dp, self.agreement) > (-other.mean_dp, other.agreement)
     }
@@ -134,7 +138,8 @@ pub struct Quantisation {
     pub graph_sha256: String,
 }
 
-/// The step and zero point of what the picture's table holds: the whole range of 0..=255 in all channels.
+/// The step and zero point of what the picture's table holds: the whole range of 0..=255 in all
+/// channels.
 fn input_quant(graph: &Graph) -> Quant {
     let ends: Vec<f32> = (0..3).flat_map(|c| [0, 255].map(|v| graph.normalise.value(c, v))).collect();
     let edge = |f: fn(f32, f32) -> f32| ends.iter().copied().reduce(f).unwrap_or(0.0);
@@ -202,13 +207,15 @@ fn node_weights(
     Some(q)
 }
 
-/// Symmetric int8 weights, one step an output. `weights`: `[outputs, taps]`; `input`: the input's step.
+/// Symmetric int8 weights, one step an output. `weights`: `[outputs, taps]`; `input`: the input's
+/// step.
 fn int8_weights(weights: &[f32], bias: &[f32], input: f32) -> QuantWeights {
     let taps = weights.len() / bias.len();
     let rows = || weights.chunks_exact(taps);
     let scale = |(row, b): (&[f32], &f32)| {
         let largest = row.iter().fold(0f32, |m, w| m.max(w.abs()));
-        // A channel of zeros, or one so small that its bias would not fit an i32, gets a larger step.
+        // A channel of zeros, or one so small that its bias would not fit an i32, gets a larger
+        // step.
         (largest / 127.0).max(b.abs() / input / 1e9).max(1e-9)
     };
     let scales: Vec<f32> = rows().zip(bias).map(scale).collect();
@@ -268,8 +275,8 @@ impl Chosen {
         self.tried.last().expect("one was taken")
     }
 
-    /// The same, its nodes from `first` on fine-tuned in int8 on `pictures` to say what `float` says; as it was, if `choice` says
-    /// that this is no better.
+    /// The same, its nodes from `first` on fine-tuned in int8 on `pictures` to say what `float`
+    /// says; as it was, if `choice` says that this is no better.
     fn aware(
         mut self,
         first: usize,
@@ -323,8 +330,8 @@ impl Chosen {
     }
 }
 
-/// The best int8 form of `graph`: a calibrator first, then what helps of corrected biases, cancelling rounding and
-/// equalised channels.
+/// The best int8 form of `graph`: a calibrator first, then what helps of corrected biases,
+/// cancelling rounding and equalised channels.
 pub fn choose(
     graph: &Graph,
     task: TaskName,

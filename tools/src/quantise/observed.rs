@@ -1,4 +1,5 @@
-//! What calibration pictures make of every value of a float graph: ranges, histograms, and second moments of what weights meet.
+//! What calibration pictures make of every value of a float graph: ranges, histograms, and second
+//! moments of what weights meet.
 //!
 //! Does not choose steps from it.
 

@@ -1,9 +1,9 @@
-//! Rounds weights so that errors cancel: each weight's error is made up for by the ones rounded after it, as the inputs'
-//! second moments tell.
+//! Rounds weights so that errors cancel: each weight's error is made up for by the ones rounded
+//! after it, as the inputs' second moments tell.
 //!
-//! The rounding of GPTQ (Frantar et al. 2022) in the form of LDLQ (Chee et al., "QuIP", 2023), which needs one
-//! decomposition and no inverse: with `H = U D U'`, U unit upper triangular, weight k is rounded after adding
-//! `sum over j < k of (w[j] - q[j]) U[j, k]`. Knows no graph.
+//! The rounding of GPTQ (Frantar et al. 2022) in the form of LDLQ (Chee et al., "QuIP", 2023),
+//! which needs one decomposition and no inverse: with `H = U D U'`, U unit upper triangular, weight
+//! k is rounded after adding `sum over j < k of (w[j] - q[j]) U[j, k]`. Knows no graph.
 
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
@@ -47,7 +47,8 @@ impl Moments {
         self
     }
 
-    /// In which order weights are rounded, those of strong inputs first, and how errors are passed on.
+    /// In which order weights are rounded, those of strong inputs first, and how errors are passed
+    /// on.
     fn feedback(&self) -> Feedback {
         let n = self.sums.nrows();
         let mut order: Vec<usize> = (0..n).collect();
@@ -77,7 +78,8 @@ impl Moments {
         Feedback { columns: (0..n).into_par_iter().map(column).collect(), order }
     }
 
-    /// Rounds weights to `[-127, 127]` steps. `weights`: `[outputs, channels]`; `scales`: `[outputs]`.
+    /// Rounds weights to `[-127, 127]` steps. `weights`: `[outputs, channels]`; `scales`:
+    /// `[outputs]`.
     pub fn round(&self, weights: &[f32], scales: &[f32]) -> Vec<i8> {
         let n = self.sums.nrows();
         let feedback = self.feedback();

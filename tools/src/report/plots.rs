@@ -1,6 +1,7 @@
 //! Plots as SVG inside the page.
 //!
-//! Draws with a fixed set of colours that the page's style sheet replaces, so that they fit light and dark.
+//! Draws with a fixed set of colours that the page's style sheet replaces, so that they fit light
+//! and dark.
 
 use crate::evaluate::TagFigures;
 use crate::metrics::Interval;
@@ -155,7 +156,8 @@ pub fn reliability(bins: &[(usize, f64, f64)]) -> Result<Markup> {
     chart(0.0..1.0, 0.0..1.02, ["score", "right"], &[line], Extras { diagonal: true, ..PLAIN })
 }
 
-/// Share right with its interval against multiply-adds, in millions, of runs by name; at most as many as there are colours.
+/// Share right with its interval against multiply-adds, in millions, of runs by name; at most as
+/// many as there are colours.
 pub fn trade(runs: &[(String, f64, Interval)]) -> Result<Markup> {
     let runs = &runs[..runs.len().min(LINES.len())];
     let line = |(name, macs, top1): &(String, f64, Interval)| Line {
@@ -166,7 +168,8 @@ pub fn trade(runs: &[(String, f64, Interval)]) -> Result<Markup> {
     let lines: Vec<Line> = runs.iter().map(line).collect();
     let most = runs.iter().map(|r| r.1).fold(0.0, f64::max);
     let (low, high) = runs.iter().fold((1.0f64, 0.0f64), |(l, h), r| (l.min(r.2.low), h.max(r.2.high)));
-    // Room below for the names, in the corner where nobody wants to be: many multiply-adds and few right.
+    // Room below for the names, in the corner where nobody wants to be: many multiply-adds and few
+    // right.
     let room = (high - low).max(0.02) * 0.5;
     let extras = Extras { legend_right: true, ..PLAIN };
     let y = (low - room).max(0.0)..(high + 0.1 * room).min(1.0).max(low + 0.01);

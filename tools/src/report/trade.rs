@@ -1,4 +1,5 @@
-//! What runs beside this one trade: picture size and multiply-adds against share right and time, side by side.
+//! What runs beside this one trade: picture size and multiply-adds against share right and time,
+//! side by side.
 //!
 //! Computes no figure but time: all runs' in a row, on this machine.
 
@@ -21,8 +22,8 @@ pub struct Beside {
     latency: Latency,
 }
 
-/// The proven runs in the folder that holds `run`, whose own latency is known, trained on the same split: fewest multiply-adds
-/// first.
+/// The proven runs in the folder that holds `run`, whose own latency is known, trained on the same
+/// split: fewest multiply-adds first.
 pub fn beside(run: &Run, latency: &Latency) -> Result<Vec<Beside>> {
     let own = std::path::absolute(run.folder())?;
     let Some(folder) = own.parent() else { return Ok(Vec::new()) };

@@ -1,4 +1,5 @@
-//! Changes to pictures that do not change their tag, by domain. On the runtime's RGB8, before it becomes a tensor.
+//! Changes to pictures that do not change their tag, by domain. On the runtime's RGB8, before it
+//! becomes a tensor.
 //!
 //! Knows no network and no tag.
 

@@ -243,7 +243,8 @@ fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<us
         truth.iter().flatten().for_each(|&t| counts[t] += 1);
         let most = counts.iter().copied().max().unwrap_or(1);
         for (i, t) in truth.iter().enumerate() {
-            // The rarest of its tags says how often a picture is seen: whole times, and once more by chance.
+            // The rarest of its tags says how often a picture is seen: whole times, and once more
+            // by chance.
             let Some(rarest) = t.iter().map(|&t| counts[t]).min().filter(|n| *n > 0) else { continue };
             let more = most - rarest;
             let times = more / rarest + usize::from((random.range(0, rarest as i32 - 1) as usize) < more % rarest);

@@ -1,7 +1,9 @@
-//! Every image judged by a head that was not fitted to it: the data is cut into parts, and for each a head is fitted to others.
+//! Every image judged by a head that was not fitted to it: the data is cut into parts, and for each
+//! a head is fitted to others.
 //!
-//! Where data is scarce a test side of some dozen images says little; this says it of all. Images that show the same lie in one part. Each
-//! head is fitted to as many images as the run's own, so that it is as good as that one and no better.
+//! Where data is scarce a test side of some dozen images says little; this says it of all. Images
+//! that show the same lie in one part. Each head is fitted to as many images as the run's own, so
+//! that it is as good as that one and no better.
 
 use super::quick::{Cut, SideFeatures};
 use crate::data::split::{Side, Split};
@@ -19,7 +21,8 @@ use tagpin::random::Random;
 pub struct Folds {
     /// Parts.
     pub folds: usize,
-    /// `[images]` in the order of the dataset, `[tags]`: logits by the head that was not fitted to the image.
+    /// `[images]` in the order of the dataset, `[tags]`: logits by the head that was not fitted to
+    /// the image.
     pub logits: Vec<Vec<f32>>,
 }
 
@@ -41,7 +44,8 @@ impl Folds {
 /// Test images of the rarest tag from which on the test side alone says enough.
 pub const AMPLE: usize = 200;
 
-/// The part of each image, `[images]`, values below `folds`. Clusters are dealt out, those of the rarest tags first.
+/// The part of each image, `[images]`, values below `folds`. Clusters are dealt out, those of the
+/// rarest tags first.
 fn parts(split: &Split, folds: usize, seed: u64) -> Vec<usize> {
     let counts = split.dataset.counts();
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -66,7 +70,8 @@ pub fn parts_of(split: &Split, folds: usize, seed: u64, side: Side) -> Vec<usize
     all.filter(|(_, of)| **of == side).map(|(part, _)| part).collect()
 }
 
-/// Judges all images. `all`: features and tags in the order of the dataset; `more`: what every head is fitted to besides. None where a tag is too rare to be in every part's training.
+/// Judges all images. `all`: features and tags in the order of the dataset; `more`: what every head
+/// is fitted to besides. None where a tag is too rare to be in every part's training.
 pub fn judge(split: &Split, all: &SideFeatures, more: &SideFeatures, penalty: f32, cut: Cut) -> Result<Option<Folds>> {
     let Cut { folds, seed } = cut;
     let part = parts(split, folds, seed);

@@ -1,7 +1,8 @@
 //! What a leak does to a figure: the same pictures split with and without care, over several seeds.
 //!
-//! Each seed shares the pictures out twice: whole clusters (twins and groups), and one by one, so that a twin of a test picture may be
-//! trained on. A head is learnt on both and judged on its own test pictures. All else is equal.
+//! Each seed shares the pictures out twice: whole clusters (twins and groups), and one by one, so
+//! that a twin of a test picture may be trained on. A head is learnt on both and judged on its own
+//! test pictures. All else is equal.
 
 use super::quick;
 use crate::data::split::{self, Side, Split};
@@ -26,7 +27,8 @@ pub struct Leak {
     pub seeds: Vec<u64>,
     /// Penalty of the heads.
     pub penalty: f32,
-    /// Share of test pictures of the careless splits that had a twin or a picture of their group in training.
+    /// Share of test pictures of the careless splits that had a twin or a picture of their group in
+    /// training.
     pub leaked: f64,
     /// `[seeds]`, clusters kept together.
     pub honest: Vec<f64>,

@@ -1,4 +1,5 @@
-//! `train`: from a split to a run folder; then, unless told not to, through quantisation, figures and proof to the report.
+//! `train`: from a split to a run folder; then, unless told not to, through quantisation, figures
+//! and proof to the report.
 //!
 //! Decides which way of training serves; how each is done is its own module's.
 
@@ -66,7 +67,8 @@ pub struct Train {
     /// Train the built-in small network for 96x96 pictures from nothing.
     #[arg(long, group = "how", conflicts_with = "backbone")]
     pub small: bool,
-    /// Fit a distance on images of good parts alone (--data): what lies beyond its limit is foreign. From 20 images on.
+    /// Fit a distance on images of good parts alone (--data): what lies beyond its limit is
+    /// foreign. From 20 images on.
     #[arg(long, group = "how", requires = "backbone", requires = "data")]
     pub good_only: bool,
     /// Images of bad parts, for figures of --good-only; nothing is fitted on them.
@@ -81,7 +83,8 @@ pub struct Train {
     /// Side of the picture for the backbone: smaller is faster and less accurate. A multiple of 32.
     #[arg(long)]
     pub size: Option<usize>,
-    /// Mean of each channel, one or three, of values 0..1 (of 0..255 if above 1), for a backbone that does not carry its own.
+    /// Mean of each channel, one or three, of values 0..1 (of 0..255 if above 1), for a backbone
+    /// that does not carry its own.
     #[arg(long, value_delimiter = ',', requires = "std")]
     pub mean: Vec<f32>,
     /// Deviation of each channel, one or three, in the same unit as the mean.
@@ -96,8 +99,8 @@ pub struct Train {
     /// What kind of pictures these are: sets how they are changed in training.
     #[arg(long, value_enum, default_value = "general")]
     pub domain: Domain,
-    /// First node that learns in --advanced, as `inspect` names it: its block and all behind it. Without it the last blocks of
-    /// EfficientNet-Lite0 on the CPU, the whole network on a GPU.
+    /// First node that learns in --advanced, as `inspect` names it: its block and all behind it.
+    /// Without it the last blocks of EfficientNet-Lite0 on the CPU, the whole network on a GPU.
     #[arg(long, value_name = "NODE")]
     pub from: Option<String>,
     /// Where --advanced and --small learn.
@@ -109,7 +112,8 @@ pub struct Train {
     /// Pictures in one step.
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
-    /// Largest learning rate; 0 takes what suits: 4e-3 from nothing, 3e-4 for fine-tuning (SGD: 10 times as much).
+    /// Largest learning rate; 0 takes what suits: 4e-3 from nothing, 3e-4 for fine-tuning (SGD: 10
+    /// times as much).
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
     /// Optimiser of --advanced and --small.
@@ -121,7 +125,8 @@ pub struct Train {
     /// Changed copies of each picture whose trunk values are computed once and kept in memory.
     #[arg(long, default_value_t = 6)]
     pub views: usize,
-    /// Parts that --quick cuts the data into where test images are few: each is judged by a head fitted to others; 0 for none.
+    /// Parts that --quick cuts the data into where test images are few: each is judged by a head
+    /// fitted to others; 0 for none.
     #[arg(long, default_value_t = 5, value_name = "PARTS")]
     pub folds: usize,
     /// Epochs without a better one after which training ends; 0 never does.
@@ -144,7 +149,8 @@ pub struct Train {
     /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
     #[arg(long)]
     pub allow_few: bool,
-    /// Show what a leak would do to the figures of --quick, beside the honest ones, over 10 splits of each kind; leak.json has them.
+    /// Show what a leak would do to the figures of --quick, beside the honest ones, over 10 splits
+    /// of each kind; leak.json has them.
     #[arg(long, requires = "quick")]
     pub leaky_demo: bool,
     #[command(flatten)]

@@ -1,8 +1,10 @@
-//! Frames that show nothing, which a head is trained not to be sure of: black, white, grey, ramps, noise, images out of focus.
+//! Frames that show nothing, which a head is trained not to be sure of: black, white, grey, ramps,
+//! noise, images out of focus.
 //!
-//! A softmax shares out 1 among the tags whatever it sees, and a head that never saw such frames gives one of them all. Each frame here is
-//! an example of every tag alike, so that none reaches its threshold (outlier exposure, Hendrycks et al. 2019). Where only two tags are and
-//! one is a defect, they are examples of the defect: half of 1 would reach a threshold of 0.5.
+//! A softmax shares out 1 among the tags whatever it sees, and a head that never saw such frames
+//! gives one of them all. Each frame here is an example of every tag alike, so that none reaches
+//! its threshold (outlier exposure, Hendrycks et al. 2019). Where only two tags are and one is a
+//! defect, they are examples of the defect: half of 1 would reach a threshold of 0.5.
 
 use super::quick::SideFeatures;
 use crate::data::{
@@ -47,7 +49,8 @@ fn frames(split: &Split, side: usize, fit: Fit, seed: u64) -> Result<Vec<Vec<u8>
     Ok(all)
 }
 
-/// Examples by the headless int8 network. `backbone`: the graph that was quantised; `roles`: one a tag.
+/// Examples by the headless int8 network. `backbone`: the graph that was quantised; `roles`: one a
+/// tag.
 pub fn examples(split: &Split, int8: &[u8], backbone: &Graph, fit: Fit, roles: &[Role], seed: u64) -> Result<SideFeatures> {
     let frames = frames(split, backbone.side, fit, seed)?;
     let images: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();

@@ -1,4 +1,5 @@
-//! `train --quick`: a frozen backbone's features and a logistic regression on them, joined to one graph in f32 and in int8.
+//! `train --quick`: a frozen backbone's features and a logistic regression on them, joined to one
+//! graph in f32 and in int8.
 //!
 //! Does not change the backbone.
 
@@ -66,7 +67,8 @@ pub fn sides<const N: usize>(
     Ok((of_sides.map(of_side), computed))
 }
 
-/// Penalty of the head by which the network is quantised: of the right size for features of a backbone.
+/// Penalty of the head by which the network is quantised: of the right size for features of a
+/// backbone.
 const PROVISIONAL: f32 = 100.0;
 /// How flat its loss must be: it only serves to compare int8 with float.
 const ROUGHLY: f64 = 100.0 * head::FLAT;
@@ -100,8 +102,8 @@ impl Cut {
     }
 }
 
-/// Learns a head for `backbone`: first on float features, by which the network is quantised; then on the features that the
-/// int8 network gives, which are the ones that the device will see.
+/// Learns a head for `backbone`: first on float features, by which the network is quantised; then
+/// on the features that the int8 network gives, which are the ones that the device will see.
 pub fn train(split: &Split, backbone: Graph, fit: Fit, roles: &[Role], folds: Cut) -> Result<Quick> {
     let ([train, validation, _], computed) = sides(split, &Network::Float(&backbone), fit, Side::ALL)?;
     let (tags, task) = (split.dataset.tags.len(), split.dataset.task);

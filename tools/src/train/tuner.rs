@@ -1,4 +1,5 @@
-//! The last part of a graph as something that learns: its forward pass in burn, one step, and back to a graph.
+//! The last part of a graph as something that learns: its forward pass in burn, one step, and back
+//! to a graph.
 //!
 //! Does not know pictures, files or epochs. All values are NHWC, `[batch * pixels, channels]`.
 
@@ -69,7 +70,8 @@ pub struct Tuner {
 pub enum Wanted<'a> {
     /// Tags of each picture, and what each tag weighs in the loss.
     Tags(&'a [&'a [usize]], &'a [f32]),
-    /// Scores of each picture, `[pictures][tags]`, as another network gave them (Hinton et al. 2015).
+    /// Scores of each picture, `[pictures][tags]`, as another network gave them (Hinton et al.
+    /// 2015).
     Scores(&'a [&'a [f32]]),
 }
 
@@ -112,8 +114,9 @@ impl Wanted<'_> {
 }
 
 impl Tuner {
-    /// Makes the nodes of `graph` from `first` on learn. `normalise`: with batch normalisation after each convolution, for
-    /// weights that were drawn; without, for weights that were trained and have theirs folded in.
+    /// Makes the nodes of `graph` from `first` on learn. `normalise`: with batch normalisation
+    /// after each convolution, for weights that were drawn; without, for weights that were trained
+    /// and have theirs folded in.
     pub fn new(
         graph: &Graph,
         first: usize,
@@ -144,7 +147,8 @@ impl Tuner {
         Ok(tuner)
     }
 
-    /// Rounds values to `steps` and weights to 8 bits while it learns, as the int8 network does; what is learnt stays float.
+    /// Rounds values to `steps` and weights to 8 bits while it learns, as the int8 network does;
+    /// what is learnt stays float.
     pub fn in_int8(mut self, steps: BTreeMap<Edge, Quant>) -> Self {
         self.steps = steps;
         self
@@ -213,7 +217,8 @@ impl Tuner {
         }
     }
 
-    /// The window of the first convolution, if it takes the picture: its patches are laid out once, and it is a matrix on them.
+    /// The window of the first convolution, if it takes the picture: its patches are laid out once,
+    /// and it is a matrix on them.
     fn patches(&self) -> Option<Window> {
         match &self.graph.nodes[self.first].op {
             Op::Conv(Conv { window, groups: 1, .. }) if *window != Window::POINT && self.entry == Edge::Picture => {
@@ -299,7 +304,8 @@ impl Tuner {
         values.remove(&Edge::Node(self.graph.nodes.len() - 1)).expect("the last node was computed")
     }
 
-    /// One step at `rate` on a batch of prepared entries. Returns the mean loss and the logits before the step.
+    /// One step at `rate` on a batch of prepared entries. Returns the mean loss and the logits
+    /// before the step.
     pub fn step(&mut self, input: Vec<f32>, wanted: &Wanted<'_>, rate: f64) -> (f32, Vec<Vec<f32>>) {
         let batch = wanted.pictures();
         let logits = self.forward(input, batch);
@@ -462,7 +468,8 @@ mod tests {
         }
     }
 
-    /// Convolutions of all channels with all, a maximum, and a sum with its clamp, as in ResNet (He et al. 2016).
+    /// Convolutions of all channels with all, a maximum, and a sum with its clamp, as in ResNet (He
+    /// et al. 2016).
     fn residual_network() -> Graph {
         let mut r = Random::new(8, 8);
         let mut drawn =

@@ -24,7 +24,8 @@ pub struct Chooser {
 }
 
 impl Chooser {
-    /// `scores`: `[images][tags]`; `beyond`: whether each image is beyond the distance limit; thresholds begin as `decision` has them. Bands play no part in choosing.
+    /// `scores`: `[images][tags]`; `beyond`: whether each image is beyond the distance limit;
+    /// thresholds begin as `decision` has them. Bands play no part in choosing.
     pub fn new(
         task: TaskName,
         roles: Vec<Role>,
@@ -52,7 +53,8 @@ impl Chooser {
         Ok(decided.iter().map(|d| decision::predicted(self.task, d)).collect())
     }
 
-    /// Thresholds between neighbouring scores of a tag, rising: a score that differs by a rounding step is not another decision.
+    /// Thresholds between neighbouring scores of a tag, rising: a score that differs by a rounding
+    /// step is not another decision.
     fn candidates(&self, tag: usize) -> Vec<f32> {
         let mut scores: Vec<f32> = self.scores.iter().map(|s| s[tag].probability()).collect();
         scores.sort_by(f32::total_cmp);
@@ -66,7 +68,8 @@ impl Chooser {
         chosen
     }
 
-    /// Lowers the cost tag by tag until no threshold of a tag with a cost lowers it further. `aims`: one a tag.
+    /// Lowers the cost tag by tag until no threshold of a tag with a cost lowers it further.
+    /// `aims`: one a tag.
     pub fn least_cost(&mut self, aims: Vec<Option<Aim>>) -> Result<()> {
         let costs: Vec<Option<(f64, f64)>> = aims
             .iter()
@@ -103,8 +106,9 @@ impl Chooser {
         Ok(())
     }
 
-    /// Chooses the threshold of a tag that serves an aim of precision or recall, by the lower end of its interval where one does, else by the
-    /// share itself; or says what can be had, and leaves it as it was.
+    /// Chooses the threshold of a tag that serves an aim of precision or recall, by the lower end
+    /// of its interval where one does, else by the share itself; or says what can be had, and
+    /// leaves it as it was.
     pub fn aim(&mut self, tag: usize, aim: Aim) -> Result<Result<(), String>> {
         let (measure, least) = match aim {
             Aim::Precision(least) => (Measure::Precision, least),
@@ -125,7 +129,8 @@ impl Chooser {
             Measure::Precision => metrics::wilson(c.true_positives, c.true_positives + c.false_positives),
             Measure::Recall => metrics::wilson(c.true_positives, c.positives()),
         };
-        // Of thresholds that serve: the lowest for precision, which keeps most recall; the highest for recall.
+        // Of thresholds that serve: the lowest for precision, which keeps most recall; the highest
+        // for recall.
         let serves = |of: fn(metrics::Interval) -> f64| {
             let mut all = tried.iter().filter(|(_, c)| c.true_positives > 0 && of(share(c)) >= least).map(|t| t.0);
             if measure == Measure::Precision { all.next() } else { all.next_back() }
@@ -165,7 +170,8 @@ mod tests {
         )
     }
 
-    /// The dumbest reading of the rule: an image is named by its highest score among those at their thresholds.
+    /// The dumbest reading of the rule: an image is named by its highest score among those at their
+    /// thresholds.
     fn counts_by_hand(c: &Chooser, tag: usize) -> Counts {
         let mut counts = Counts::default();
         for (s, t) in c.scores.iter().zip(&c.truth) {

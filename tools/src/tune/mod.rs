@@ -1,6 +1,8 @@
-//! `tune`: per-tag thresholds and review bands, as a person states them or for an aim; confirmed on test, and everything made again.
+//! `tune`: per-tag thresholds and review bands, as a person states them or for an aim; confirmed on
+//! test, and everything made again.
 //!
-//! Does not change the model. Every choice is judged through the device's decision rule. An aim that cannot be met is said, with what can be.
+//! Does not change the model. Every choice is judged through the device's decision rule. An aim
+//! that cannot be met is said, with what can be.
 
 mod choose;
 
@@ -23,7 +25,8 @@ use std::path::PathBuf;
 use tagpin::decide::Role;
 use tagpin::head::Score;
 
-/// State thresholds, or choose them for an aim on images that were not trained on. What is not named stays as it is.
+/// State thresholds, or choose them for an aim on images that were not trained on. What is not
+/// named stays as it is.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Tune {
     /// Quantised run folder; its decision, figures and report are made again.
@@ -31,16 +34,19 @@ pub struct Tune {
     /// A tag's threshold, outright. May stand several times.
     #[arg(long, value_name = "TAG=SCORE")]
     pub threshold: Vec<String>,
-    /// A tag's review band: a person looks at scores from the first up to the second, which is the threshold. May stand several times.
+    /// A tag's review band: a person looks at scores from the first up to the second, which is the
+    /// threshold. May stand several times.
     #[arg(long, value_name = "TAG=SCORE..SCORE")]
     pub band: Vec<String>,
-    /// Least precision of a tag; the threshold is the lowest that reaches it. May stand several times.
+    /// Least precision of a tag; the threshold is the lowest that reaches it. May stand several
+    /// times.
     #[arg(long, value_name = "TAG=SHARE")]
     pub min_precision: Vec<String>,
     /// Least recall of a tag; the threshold is the highest that keeps it. May stand several times.
     #[arg(long, value_name = "TAG=SHARE")]
     pub min_recall: Vec<String>,
-    /// What a false positive and a false negative cost; thresholds of least cost for all tags without a threshold or aim in this command.
+    /// What a false positive and a false negative cost; thresholds of least cost for all tags
+    /// without a threshold or aim in this command.
     #[arg(long, value_name = "fp=1,fn=20")]
     pub cost: Option<String>,
     /// How far below its threshold every tag without a --band is shown to a person.
@@ -123,8 +129,8 @@ struct Choosing {
     sides: Vec<Side>,
 }
 
-/// The validation side; where it has fewer than 50 images of a tag that has an aim and the run kept folds, training images too, each
-/// judged by a head that was not fitted to it.
+/// The validation side; where it has fewer than 50 images of a tag that has an aim and the run kept
+/// folds, training images too, each judged by a head that was not fitted to it.
 fn choosing(run: &Run, wishes: &[Wish]) -> Result<Choosing> {
     let validation = run.split.entries(Side::Validation);
     let few = (0..wishes.len())
@@ -217,7 +223,8 @@ fn choose(run: &Run, wishes: &[Wish], decision: &mut Decision) -> Result<()> {
     Ok(())
 }
 
-/// Makes figures, parity and report of the new decision, and says of each aim whether test images show it.
+/// Makes figures, parity and report of the new decision, and says of each aim whether test images
+/// show it.
 fn confirm(run: &Run, decision: &Decision, options: &evaluate::Options) -> Result<()> {
     let validation = Judged::int8(run, Side::Validation)?;
     let test = Judged::both(run, Side::Test)?;

@@ -1,7 +1,8 @@
-//! The shape rules: type and shape of an operator's outputs, from those of its inputs and from its attributes.
+//! The shape rules: type and shape of an operator's outputs, from those of its inputs and from its
+//! attributes.
 //!
-//! As ONNX's operator specification has them. A rule also refuses what an operator may not be given. Here are the formats and the
-//! operators that treat each value by itself.
+//! As ONNX's operator specification has them. A rule also refuses what an operator may not be
+//! given. Here are the formats and the operators that treat each value by itself.
 
 mod moves;
 mod reals;
@@ -55,7 +56,8 @@ impl Call<'_> {
             .map_err(|_| format!("input {i} is of shape {dims:?}, expected [1, channels, rows, columns]"))
     }
 
-    /// Checks scale `i` and zero point `i + 1` of an int8 tensor `of`: one or one a slice of `axis`.
+    /// Checks scale `i` and zero point `i + 1` of an int8 tensor `of`: one or one a slice of
+    /// `axis`.
     fn scale(&self, i: usize, of: &[usize], axis: Option<usize>) -> Result<(), Why> {
         self.real(i)?;
         let single = |dims: &[usize]| dims.len() <= 1 && dims.iter().product::<usize>() == 1;

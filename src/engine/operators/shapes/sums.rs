@@ -1,4 +1,5 @@
-//! Operators that sum: convolutions, GEMMs, pools and means; and the padding that often stands before them.
+//! Operators that sum: convolutions, GEMMs, pools and means; and the padding that often stands
+//! before them.
 
 use super::{Facts, first, one};
 use crate::engine::operators::window::{Window, kernel_shape};

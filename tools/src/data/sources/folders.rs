@@ -1,4 +1,5 @@
-//! A folder a tag; or `train`, `val` and `test` with a folder a tag each, which become the column `side`.
+//! A folder a tag; or `train`, `val` and `test` with a folder a tag each, which become the column
+//! `side`.
 
 use super::{FORMS, Listed, Row};
 use crate::data::files::{self, Found};
@@ -189,7 +190,8 @@ fn add(folder: &Folder, side: Option<&str>, listed: &mut Listed) -> Result<()> {
     Ok(())
 }
 
-/// Folders of which no picture is used do not vanish: they are tags without pictures, or no tags at all, and are told.
+/// Folders of which no picture is used do not vanish: they are tags without pictures, or no tags at
+/// all, and are told.
 fn empty_tags(tags: BTreeSet<String>, listed: &mut Listed) {
     let used: BTreeSet<&str> = listed.rows.iter().flat_map(|r| &r.tags).map(String::as_str).collect();
     for tag in tags.iter().filter(|t| !used.contains(t.as_str())) {

@@ -1,8 +1,8 @@
-//! A list: `path,tag`, or `path,tags` with `;` between for tags that do not exclude one another. Paths are relative to the list;
-//! further columns stay.
+//! A list: `path,tag`, or `path,tags` with `;` between for tags that do not exclude one another.
+//! Paths are relative to the list; further columns stay.
 //!
-//! Reads what spreadsheets save: UTF-8 with or without a mark, UTF-16, commas, semicolons or tabs. Columns of other names are not
-//! guessed.
+//! Reads what spreadsheets save: UTF-8 with or without a mark, UTF-16, commas, semicolons or tabs.
+//! Columns of other names are not guessed.
 
 use super::{Listed, Row, beside, on_disk};
 use crate::data::TaskName;
@@ -167,7 +167,8 @@ fn unknown_columns(path: &Path, header: &StringRecord, rows: &[StringRecord]) ->
     anyhow::anyhow!("{name}: expected the columns path and tag (or tags), found {found}{hint}")
 }
 
-/// Several tags in one cell that are not separated by `;` would be one tag: seen where parts of a cell come again in others.
+/// Several tags in one cell that are not separated by `;` would be one tag: seen where parts of a
+/// cell come again in others.
 fn refuse_other_separators(path: &Path, rows: &[Row]) -> Result<()> {
     let cells: BTreeSet<&str> = rows.iter().flat_map(|r| &r.tags).map(String::as_str).collect();
     for (separator, what) in [(',', "a comma"), ('|', "a bar"), (' ', "a blank")] {

@@ -1,5 +1,5 @@
-//! The forms in which people keep tagged pictures: a folder a tag, a list (CSV or TSV), COCO. Other layouts are refused by what was
-//! found, with the mend.
+//! The forms in which people keep tagged pictures: a folder a tag, a list (CSV or TSV), COCO. Other
+//! layouts are refused by what was found, with the mend.
 //!
 //! Does not look into pictures; it only lists and hashes them.
 
@@ -34,8 +34,8 @@ pub struct Opened {
     pub notes: Vec<String>,
 }
 
-/// Lists a dataset. `path`: a folder of tagged folders, a CSV or TSV file, or a COCO JSON file. `task` overrides what the
-/// form suggests.
+/// Lists a dataset. `path`: a folder of tagged folders, a CSV or TSV file, or a COCO JSON file.
+/// `task` overrides what the form suggests.
 pub fn open(path: &Path, task: Option<TaskName>) -> Result<Opened> {
     let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     let listed = match ending.as_deref() {
@@ -145,7 +145,8 @@ impl Listed {
         Ok(Opened { dataset, skipped, ignored: self.ignored, empty: self.empty, notes: self.notes })
     }
 
-    /// Rows that name one file: with the same tags one is enough; with others somebody must say what is right.
+    /// Rows that name one file: with the same tags one is enough; with others somebody must say
+    /// what is right.
     fn join_repeated(&mut self, path: &Path) -> Result<()> {
         let mut rows: Vec<Row> = Vec::with_capacity(self.rows.len());
         for row in self.rows.drain(..) {
@@ -167,7 +168,8 @@ impl Listed {
         Ok(())
     }
 
-    /// A name may be written with composed letters (Linux, Windows) or with separate accents (macOS): it is one tag, and composed.
+    /// A name may be written with composed letters (Linux, Windows) or with separate accents
+    /// (macOS): it is one tag, and composed.
     fn join_forms_of_one_name(&mut self) {
         let mut changed = BTreeSet::new();
         for tag in self.rows.iter_mut().flat_map(|r| &mut r.tags) {
@@ -247,8 +249,8 @@ fn beside(path: &Path) -> PathBuf {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// A path as it lies on this disk: as written, in the other form of its accents, or with / for backslashes; and whether it had to
-/// be written anew.
+/// A path as it lies on this disk: as written, in the other form of its accents, or with / for
+/// backslashes; and whether it had to be written anew.
 fn on_disk(root: &Path, path: &str) -> (PathBuf, Option<&'static str>) {
     let there = |p: &str| root.join(p).exists();
     if there(path) {

@@ -1,12 +1,14 @@
-//! Twins: pictures that show the same part again, lighter or darker, turned a little, mirrored, blurred, moved.
+//! Twins: pictures that show the same part again, lighter or darker, turned a little, mirrored,
+//! blurred, moved.
 //!
-//! Candidates are each picture's nearest by a coarse plane in ten forms; a candidate is judged by the likeness of 64x64 planes
-//! ([`plane`]). Pictures of one scene are judged by what they show beside it ([`scene`]). How alike pictures of *different* parts are in
-//! this very set is measured on pairs drawn at random, and the bound lies above it. Pairs just below the bound are *doubtful*: told,
-//! and not joined.
+//! Candidates are each picture's nearest by a coarse plane in ten forms; a candidate is judged by
+//! the likeness of 64x64 planes ([`plane`]). Pictures of one scene are judged by what they show
+//! beside it ([`scene`]). How alike pictures of *different* parts are in this very set is measured
+//! on pairs drawn at random, and the bound lies above it. Pairs just below the bound are
+//! *doubtful*: told, and not joined.
 //!
-//! Pairs become *clusters* only where most pictures of both sides are alike, and none may hold more than a quarter of all: a chain
-//! of pairs is no part.
+//! Pairs become *clusters* only where most pictures of both sides are alike, and none may hold more
+//! than a quarter of all: a chain of pairs is no part.
 
 pub mod plane;
 pub mod scene;
@@ -75,7 +77,8 @@ pub struct Twins {
     pub bounds: Vec<f32>,
 }
 
-/// Share of pixels that are neither black nor white, below which two pictures are compared as if clipped alike.
+/// Share of pixels that are neither black nor white, below which two pictures are compared as if
+/// clipped alike.
 const MOSTLY_KNOWN: f32 = 0.6;
 /// Likeness from which on one mark is the same one, and no other that lies near.
 const SAME_MARK: f32 = 0.85;
@@ -83,10 +86,12 @@ const SAME_MARK: f32 = 0.85;
 const NEAREST: usize = 12;
 /// Coarse likeness below which no pair is a candidate.
 const LEAST_COARSE: f32 = 0.35;
-/// Least bound outside scenes, where pictures differ in what they show at all, and within one, where only what differs is left.
+/// Least bound outside scenes, where pictures differ in what they show at all, and within one,
+/// where only what differs is left.
 const LEAST: f32 = 0.66;
 const LEAST_IN_SCENE: f32 = 0.4;
-/// Largest bound: twins of few pictures, drawn as different parts, do not raise it above what twins reach.
+/// Largest bound: twins of few pictures, drawn as different parts, do not raise it above what twins
+/// reach.
 const MOST: f32 = 0.8;
 /// How far below the bound a pair is doubtful.
 const DOUBTFUL: f32 = 0.1;
@@ -215,7 +220,8 @@ impl Set {
     fn likeness_from(&self, a: usize, b: usize, from: Lay) -> f32 {
         let (x, y) = (&self.details[a], &self.details[b]);
         match self.light.get(a).zip(self.light.get(b)) {
-            // Members of a scene lie on one another already: the very same mark in the same place is enough.
+            // Members of a scene lie on one another already: the very same mark in the same place
+            // is enough.
             None => {
                 let (spread, in_place) =
                     (likeness(x, y, from).0, plane::likeness_in_place(&self.in_place[a], &self.in_place[b]));
@@ -230,7 +236,8 @@ impl Set {
         }
     }
 
-    /// Above what all but one in a hundred pairs drawn at random reach: these are of different parts.
+    /// Above what all but one in a hundred pairs drawn at random reach: these are of different
+    /// parts.
     fn bound(&self, least: f32) -> f32 {
         let n = self.details.len();
         if n < 2 {
@@ -245,7 +252,8 @@ impl Set {
         let drawn: Vec<(usize, usize)> = (0..DRAWN).map(&mut draw).collect();
         let mut reached: Vec<f32> = drawn.into_par_iter().map(|(a, b)| self.likeness(a, b)).collect();
         reached.sort_by(f32::total_cmp);
-        // Where pictures are few or twins many, twins are drawn as well: the largest are not looked at by themselves.
+        // Where pictures are few or twins many, twins are drawn as well: the largest are not looked
+        // at by themselves.
         let at = |q: usize| reached[reached.len() * q / 100];
         let high = at(99).min(at(50) + 2.5 * (at(90) - at(50))).max(0.0);
         (high + 0.25 * (1.0 - high)).clamp(least, MOST)
@@ -280,12 +288,14 @@ impl Set {
     }
 }
 
-/// Cells in which colours may differ: where one picture was turned or moved, a cell sees something else.
+/// Cells in which colours may differ: where one picture was turned or moved, a cell sees something
+/// else.
 const COLOUR_CELLS: usize = 4;
 /// Share of a channel in the light of a cell by which two pictures of one thing may differ.
 const COLOUR: f32 = 0.12;
 
-/// Whether two pictures have the same colours, coarsely and apart from light: two caps of one form, red and blue, are no twins.
+/// Whether two pictures have the same colours, coarsely and apart from light: two caps of one form,
+/// red and blue, are no twins.
 fn same_colours(a: &Look, b: &Look) -> bool {
     let (x, y) = (a.colours(), b.colours());
     let apart = |mirror: bool| {
@@ -299,7 +309,8 @@ fn same_colours(a: &Look, b: &Look) -> bool {
     apart(false) <= COLOUR_CELLS || apart(true) <= COLOUR_CELLS
 }
 
-/// Joins pairs to clusters, best first, where at least half of the pictures' pairs across are alike too.
+/// Joins pairs to clusters, best first, where at least half of the pictures' pairs across are alike
+/// too.
 fn join(twins: &mut Twins, n: usize, exact: Vec<Pair>, judged: Vec<Judged>) {
     let mut cluster: Vec<usize> = (0..n).collect();
     let mut members: Vec<Vec<usize>> = (0..n).map(|i| vec![i]).collect();

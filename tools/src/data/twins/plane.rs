@@ -1,9 +1,11 @@
 //! A picture as a small plane in which light does not count, and how alike two planes are at best.
 //!
-//! *Light*: the logarithm makes an exposure a constant, which the next step removes; what is clipped to black or white is unknown, not
-//! equal. *Locally normalised*: each pixel less the mean round it, over the deviation round it, so that contrast, gradients of light
-//! and blur change little. *Likeness*: the normalised cross-correlation over pixels that both planes know, at the best rotation,
-//! shift and mirroring, without the blocks that add most to it: one bright spot in the same place makes no twins.
+//! *Light*: the logarithm makes an exposure a constant, which the next step removes; what is
+//! clipped to black or white is unknown, not equal. *Locally normalised*: each pixel less the mean
+//! round it, over the deviation round it, so that contrast, gradients of light and blur change
+//! little. *Likeness*: the normalised cross-correlation over pixels that both planes know, at the
+//! best rotation, shift and mirroring, without the blocks that add most to it: one bright spot in
+//! the same place makes no twins.
 
 /// Pixels a side.
 pub const SIDE: usize = 64;
@@ -59,8 +61,8 @@ impl Plane {
         Self { values, ..Self::of_light(grey, ratio) }
     }
 
-    /// A plane of light with as many pixels black and white as another has, all of them known: what a picture looks like where the other's
-    /// exposure leaves no detail.
+    /// A plane of light with as many pixels black and white as another has, all of them known: what
+    /// a picture looks like where the other's exposure leaves no detail.
     pub fn clipped_as(&self, other: &Self) -> Self {
         let clipped = |p: &Self, white: bool| {
             let middle = 66.0f32.ln();
@@ -146,7 +148,8 @@ pub fn form(i: usize) -> Lay {
     Lay { mirror: i >= TURNS.len(), turn: TURNS[i % TURNS.len()], shift: [0.0; 2] }
 }
 
-/// A plane of 16x16 pixels without its coarsest part, of length 1, by whose products candidates are found.
+/// A plane of 16x16 pixels without its coarsest part, of length 1, by whose products candidates are
+/// found.
 pub type Coarse = Vec<f32>;
 
 /// The coarse form of a plane that is not yet normalised.
@@ -200,7 +203,8 @@ impl Detail {
 /// Likeness at half size below which it is not looked closer.
 const HOPELESS: f32 = 0.3;
 
-/// How alike two planes are at best, -1..=1, with `b` laid near `from` on `a`; and how it lies then.
+/// How alike two planes are at best, -1..=1, with `b` laid near `from` on `a`; and how it lies
+/// then.
 pub fn likeness(a: &Detail, b: &Detail, from: Lay) -> (f32, Lay) {
     let half = SIDE / 2;
     let mut turned = Plane { values: vec![0.0; half * half], known: vec![0.0; half * half], ratio: b.half.ratio };
@@ -281,7 +285,8 @@ fn correlation_moved(a: &Plane, b: &Plane, side: usize, x: i32, y: i32) -> f32 {
     of_sums(&s, (side * side) as f32)
 }
 
-/// Correlation from counts and sums: n, a, b, aa, bb, ab; -1 if less than an eighth of `all` is known.
+/// Correlation from counts and sums: n, a, b, aa, bb, ab; -1 if less than an eighth of `all` is
+/// known.
 fn of_sums(s: &[f32; 6], all: f32) -> f32 {
     if s[0] < all / 8.0 {
         return -1.0;

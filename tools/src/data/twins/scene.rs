@@ -1,8 +1,9 @@
 //! Pictures of one scene, as a fixed camera takes them, and what each shows beside it.
 //!
-//! Before a fixed camera all pictures look alike, and still each shows another part. So the scene is found (pictures that agree
-//! coarsely), its members are laid on one of them, the background is their median, pixel by pixel, and what a member shows beside it is
-//! what no smooth change of light makes of the background.
+//! Before a fixed camera all pictures look alike, and still each shows another part. So the scene
+//! is found (pictures that agree coarsely), its members are laid on one of them, the background is
+//! their median, pixel by pixel, and what a member shows beside it is what no smooth change of
+//! light makes of the background.
 
 use super::plane::{self, Coarse, Detail, FORMS, Lay, Plane, SIDE, form, likeness, product};
 use rayon::prelude::*;
@@ -12,7 +13,8 @@ use std::collections::BTreeMap;
 const SAME_SCENE: f32 = 0.9;
 /// Pictures that are tried as the first of a scene.
 const TRIED: usize = 150;
-/// Fewest pictures of a scene that come under several tags, at least two under the second: one part has one tag.
+/// Fewest pictures of a scene that come under several tags, at least two under the second: one part
+/// has one tag.
 const FEWEST_OF_TAGS: usize = 16;
 /// Fewest pictures of a scene with one tag: fewer may be one part, taken again and again.
 const FEWEST: usize = 20;
@@ -58,7 +60,8 @@ pub fn scenes(planes: &[Plane], tags: &[&[usize]]) -> Vec<Vec<(usize, Lay)>> {
     found
 }
 
-/// How a member lies on its scene's first picture: straight, unless it clearly lies otherwise, as laying blurs.
+/// How a member lies on its scene's first picture: straight, unless it clearly lies otherwise, as
+/// laying blurs.
 fn on_leader(first: &Detail, member: &Plane, from: Lay) -> Lay {
     let member = Detail::of(member.normalised());
     let (straight, near) = likeness(first, &member, Lay::STRAIGHT);
@@ -116,8 +119,8 @@ fn in_light_of(p: &Plane, other: &Plane) -> (f64, f64) {
 /// Terms of what light, a slight shift or turn, and blur make of a background.
 const TERMS: usize = 10;
 
-/// `[pixels]`: constant, the background, its square and cube, a gradient in each direction; then, in first order, what moves it to the
-/// right, down, and round its middle, and what blurs it.
+/// `[pixels]`: constant, the background, its square and cube, a gradient in each direction; then,
+/// in first order, what moves it to the right, down, and round its middle, and what blurs it.
 fn terms(background: &Plane) -> Vec<[f64; TERMS]> {
     let b = |x: usize, y: usize| f64::from(background.values[y.min(SIDE - 1) * SIDE + x.min(SIDE - 1)]);
     let all = (0..SIDE * SIDE).map(|i| {

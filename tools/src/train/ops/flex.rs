@@ -1,8 +1,9 @@
 //! The layers' operators for the CPU, each with a gradient of its own.
 //!
-//! Knows no network. burn's grouped convolution computes weight gradients group by group, which makes a depthwise network
-//! several times slower than it need be; these loops go over memory once, in parallel over pictures. Sums are taken in a
-//! fixed order, so that the same run gives the same bits.
+//! Knows no network. burn's grouped convolution computes weight gradients group by group, which
+//! makes a depthwise network several times slower than it need be; these loops go over memory once,
+//! in parallel over pictures. Sums are taken in a fixed order, so that the same run gives the same
+//! bits.
 
 use super::{EPSILON, Geometry, Rounding, Running};
 use crate::graph::{Clamp, Window};
@@ -81,7 +82,8 @@ fn sums(rows: usize, n: usize, chunk: impl Fn(std::ops::Range<usize>, &mut [f32]
     total.into_iter().map(|t| t as f32).collect()
 }
 
-/// Calls `f(output pixel's start, input pixel's start, tap's start)` for all that a tap connects in one picture.
+/// Calls `f(output pixel's start, input pixel's start, tap's start)` for all that a tap connects in
+/// one picture.
 fn taps(g: Geometry, mut f: impl FnMut(usize, usize, usize)) {
     let ([h, w], [rows, columns], c) = (g.input, g.output, g.channels);
     let Window { kernel: [ky, kx], stride: [sy, sx], pads: [top, left, ..] } = g.window;
@@ -454,7 +456,8 @@ mod tests {
 
     #[test]
     fn depthwise_gradients_match_differences() {
-        // Kernel, stride and pads of the networks that are trained: even, and uneven as SAME padding makes them.
+        // Kernel, stride and pads of the networks that are trained: even, and uneven as SAME
+        // padding makes them.
         for (k, stride, pads) in [(3, 1, [1; 4]), (3, 2, [1; 4]), (3, 2, [0, 0, 1, 1]), (5, 1, [2; 4]), (5, 2, [1, 1, 2, 2])]
         {
             let window = Window { kernel: [k, k], stride: [stride, stride], pads };

@@ -1,7 +1,8 @@
-//! What the layers of a network compute while they learn, over NHWC: convolutions, batch normalisation and bias with their clamps,
-//! maximum, rounding as int8 rounds.
+//! What the layers of a network compute while they learn, over NHWC: convolutions, batch
+//! normalisation and bias with their clamps, maximum, rounding as int8 rounds.
 //!
-//! Knows no network. On the CPU most have loops and gradients of their own, elsewhere they are made of the framework's operators.
+//! Knows no network. On the CPU most have loops and gradients of their own, elsewhere they are made
+//! of the framework's operators.
 
 mod flex;
 mod portable;
@@ -84,24 +85,26 @@ fn on_cpu(x: &Tensor<2>) -> bool {
     x.device() == Device::flex()
 }
 
-/// Depthwise convolution. `x`: `[batch * input pixels, channels]`, `w`: `[kernel pixels, channels]`; returns
-/// `[batch * output pixels, channels]`.
+/// Depthwise convolution. `x`: `[batch * input pixels, channels]`, `w`: `[kernel pixels,
+/// channels]`; returns `[batch * output pixels, channels]`.
 pub fn depthwise(x: Tensor<2>, w: Tensor<2>, g: Geometry) -> Tensor<2> {
     if on_cpu(&x) { flex::depthwise(x, w, g) } else { portable::depthwise(x, w, g) }
 }
 
-/// Convolution of all channels with all. `x`: `[batch * input pixels, channels]`, `w`: `[channels * kernel pixels, outputs]`; returns
-/// `[batch * output pixels, outputs]`.
+/// Convolution of all channels with all. `x`: `[batch * input pixels, channels]`, `w`: `[channels *
+/// kernel pixels, outputs]`; returns `[batch * output pixels, outputs]`.
 pub fn dense(x: Tensor<2>, w: Tensor<2>, g: Geometry) -> Tensor<2> {
     portable::dense(x, w, g)
 }
 
-/// The largest value in each window. `x`: `[batch * input pixels, channels]`; returns `[batch * output pixels, channels]`.
+/// The largest value in each window. `x`: `[batch * input pixels, channels]`; returns `[batch *
+/// output pixels, channels]`.
 pub fn max_pool(x: Tensor<2>, g: Geometry) -> Tensor<2> {
     portable::max_pool(x, g)
 }
 
-/// Batch normalisation over the rows of `x`, then the clamp. `x`: `[rows, channels]`, `gamma`, `beta`: `[1, channels]`.
+/// Batch normalisation over the rows of `x`, then the clamp. `x`: `[rows, channels]`, `gamma`,
+/// `beta`: `[1, channels]`.
 pub fn norm(x: Tensor<2>, gamma: Tensor<2>, beta: Tensor<2>, clamp: Clamp, running: &Running) -> Tensor<2> {
     if on_cpu(&x) { flex::norm(x, gamma, beta, clamp, running) } else { portable::norm(x, gamma, beta, clamp, running) }
 }
@@ -111,8 +114,8 @@ pub fn bias(x: Tensor<2>, bias: Tensor<2>, clamp: Clamp) -> Tensor<2> {
     if on_cpu(&x) { flex::bias(x, bias, clamp) } else { portable::bias(x, bias, clamp) }
 }
 
-/// Values as int8 holds them. The gradient passes as if nothing were rounded (straight through: Bengio et al. 2013), but not where a
-/// value lies beyond the range.
+/// Values as int8 holds them. The gradient passes as if nothing were rounded (straight through:
+/// Bengio et al. 2013), but not where a value lies beyond the range.
 pub fn rounded(x: Tensor<2>, to: Quant) -> Tensor<2> {
     round(x, Rounding::Values(to))
 }

@@ -1,5 +1,5 @@
-//! The layers' operators made of the framework's own, for every device: what a tap of a window meets is a slice of the padded
-//! pictures.
+//! The layers' operators made of the framework's own, for every device: what a tap of a window
+//! meets is a slice of the padded pictures.
 //!
 //! Knows no network, and no gradients: the framework derives them.
 
@@ -8,7 +8,8 @@ use crate::graph::Clamp;
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, s};
 
-/// What each tap of the window meets, taps in the order of rows and columns: `[batch * output pixels, channels]` each.
+/// What each tap of the window meets, taps in the order of rows and columns: `[batch * output
+/// pixels, channels]` each.
 fn taps(x: Tensor<2>, g: Geometry, outside: f32) -> impl Iterator<Item = Tensor<2>> {
     let ([h, w], [rows, columns], c) = (g.input, g.output, g.channels);
     let ([ky, kx], [sy, sx], [top, left, ..]) = (g.window.kernel, g.window.stride, g.window.pads);
@@ -112,7 +113,8 @@ mod tests {
         a.iter().zip(b).for_each(|(a, b)| assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{a} {b}"));
     }
 
-    /// Results, and gradients of a weighted sum of them, are the same in both ways: the first here or on a GPU, the second here.
+    /// Results, and gradients of a weighted sum of them, are the same in both ways: the first here
+    /// or on a GPU, the second here.
     fn same<const N: usize>(operands: [Tensor<2>; N], ways: [&dyn Fn([Tensor<2>; N]) -> Tensor<2>; 2]) {
         let run = |way: &dyn Fn([Tensor<2>; N]) -> Tensor<2>, device: Device| {
             let operands = operands.clone().map(|o| on(&device, &o));
