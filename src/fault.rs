@@ -9,13 +9,13 @@
 pub enum Reason {
     /// No frame by the deadline.
     NoFrame,
-    /// The same picture again and again.
+    /// The same image again and again.
     Frozen,
     /// The frame is older than the policy allows.
     Stale,
     /// Fewer bytes than a frame has.
     Truncated,
-    /// Bytes that are no picture.
+    /// Bytes that are no image.
     Corrupt,
     /// The source changed its format while running.
     FormatChanged,

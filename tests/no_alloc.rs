@@ -1,7 +1,7 @@
 //! From captured frame to output nothing is allocated, once every buffer has its size: conveyor,
 //! Y4M, camera program.
 //!
-//! Direct V4L2 is measured where there is a camera; nokhwa and picture decoding allocate and say
+//! Direct V4L2 is measured where there is a camera; nokhwa and image decoding allocate and say
 //! so.
 
 use std::alloc::{GlobalAlloc, Layout, System};

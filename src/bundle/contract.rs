@@ -65,9 +65,9 @@ impl Tables<'_> {
 /// The model's input.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Input<'a> {
-    /// Rows of the model's picture.
+    /// Rows of the model's image.
     pub height: u16,
-    /// Columns of the model's picture.
+    /// Columns of the model's image.
     pub width: u16,
     /// How the region of interest is brought to this size; the filter is always the antialiased
     /// triangle.

@@ -1,7 +1,7 @@
-//! `tagpin capture`: pictures to tag, from the very source that a line will see, full size and as
+//! `tagpin capture`: images to tag, from the very source that a line will see, full size and as
 //! JPEG.
 //!
-//! A picture is kept every so many seconds, or when a line is entered: a digit chooses the tag's
+//! An image is kept every so many seconds, or when a line is entered: a digit chooses the tag's
 //! folder. The newest frame is always at `last.jpg`. It stops before the folder grows beyond its
 //! limit.
 
@@ -24,16 +24,16 @@ pub(super) struct Capture {
     /// Source: the same string, with the same controls, as `run` will get
     #[arg(long)]
     source: SourceSpec,
-    /// Folder that gets the pictures
+    /// Folder that gets the images
     #[arg(long)]
     out: PathBuf,
     /// Tags by digit: 1 is the first
     #[arg(long, value_delimiter = ',', value_name = "TAG,...")]
     tags: Vec<String>,
-    /// Keep a picture every so many seconds, instead of whenever a line is entered
+    /// Keep an image every so many seconds, instead of whenever a line is entered
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     every: Option<Micros>,
-    /// Pictures after which it ends; 0 goes on
+    /// Images after which it ends; 0 goes on
     #[arg(long, default_value_t = 0)]
     count: u64,
     /// Most that the folder may hold, in MB
@@ -104,7 +104,7 @@ impl Album<'_> {
             .map_err(|e| format!("{}: {e}", whole.display()))
     }
 
-    /// Keeps a picture; says where, or that the folder is full.
+    /// Keeps an image; says where, or that the folder is full.
     fn keep(&mut self, tag: Option<&str>, jpeg: &[u8]) -> Result<PathBuf, String> {
         if self.bytes + jpeg.len() as u64 > self.args.max_mb << 20 {
             return Err(format!(

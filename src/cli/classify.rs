@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Classify {
     /// Bundle to classify with
     bundle: PathBuf,
-    /// Picture files, or folders of them
+    /// Image files, or folders of them
     #[arg(required = true)]
     paths: Vec<PathBuf>,
     /// Thresholds, review bands and actions of this device.toml instead of the bundle's
@@ -28,13 +28,13 @@ pub(super) struct Classify {
     /// Threshold of every tag, 0..1, instead of the bundle's; without review bands
     #[arg(long, conflicts_with = "settings")]
     threshold: Option<f32>,
-    /// Tags to show for each picture
+    /// Tags to show for each image
     #[arg(long, default_value_t = 1)]
     top: usize,
     /// Only the I-th of N equal shares of the list, for spreading a job: 1/8, 2/8, ...
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
-    /// Most memory that decoding one picture may take, in MB
+    /// Most memory that decoding one image may take, in MB
     #[arg(long, value_name = "MB", default_value_t = 96, value_parser = clap::value_parser!(u64).range(1..=4096))]
     picture_mb: u64,
     /// Print JSON lines instead of a table

@@ -42,7 +42,7 @@ enum Command {
     /// Run a line: source, model, outputs (the default; without arguments the built-in
     /// demonstration)
     Run(run::Run),
-    /// Classify picture files
+    /// Classify image files
     Classify(classify::Classify),
     /// Check bundle, settings, camera, lines and permissions; report every problem at once
     Check(check::Check),
@@ -61,7 +61,7 @@ enum Command {
     Key(key::Key),
     /// List the cameras of this machine: formats, sizes, controls, and the source string to use
     Cameras(cameras::Cameras),
-    /// Take pictures to tag from a source, full size, as JPEG
+    /// Take images to tag from a source, full size, as JPEG
     Capture(capture::Capture),
     /// Put the output lines of device.toml into their safe state and exit
     Safe(check::Safe),

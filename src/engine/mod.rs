@@ -1,4 +1,4 @@
-//! The int8 engine: an ONNX graph, lowered to one plan of integer kernels, run on one picture at a
+//! The int8 engine: an ONNX graph, lowered to one plan of integer kernels, run on one image at a
 //! time. Nodes that have no int8 kernel run in f32, by tract, in islands of the plan.
 //!
 //! Knows no camera, pin, threshold, nor what a tag means.

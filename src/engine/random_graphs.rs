@@ -36,7 +36,7 @@ impl Tensor {
         self.values[(y * self.dims[1] + x) * self.dims[2] + c]
     }
 
-    /// Less the zero point; nothing outside the picture.
+    /// Less the zero point; nothing outside the image.
     fn centred(&self, y: i64, x: i64, c: usize) -> i32 {
         let inside = y >= 0 && x >= 0 && y < self.dims[0] as i64 && x < self.dims[1] as i64;
         if inside { self.at(y as usize, x as usize, c) as i32 - self.zero_point as i32 } else { 0 }

@@ -1,18 +1,18 @@
-//! Which files of a folder are pictures, and what was left out: one walk for sources and tools.
+//! Which files of a folder are images, and what was left out: one walk for sources and tools.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Endings of files that are taken as pictures.
+/// Endings of files that are taken as images.
 pub const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
 
-/// Endings of pictures that are not read.
+/// Endings of images that are not read.
 const FOREIGN: [&str; 11] = ["heic", "heif", "avif", "tif", "tiff", "gif", "jxl", "jp2", "dng", "cr2", "nef"];
 
 /// Why a file or folder is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LeftOut {
-    /// A picture of a kind that is not read, by its ending in small letters.
+    /// An image of a kind that is not read, by its ending in small letters.
     Foreign(&'static str),
     /// A folder that may not be listed.
     Unreadable,
@@ -24,7 +24,7 @@ pub enum LeftOut {
     Other,
 }
 
-/// The pictures at or below a path, and what else is there.
+/// The images at or below a path, and what else is there.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     /// Sorted, so that every machine sees one order.
@@ -60,7 +60,7 @@ impl Listing {
     }
 }
 
-/// The pictures at `path`: itself if it is a file, whatever its name, else those below it. Links to
+/// The images at `path`: itself if it is a file, whatever its name, else those below it. Links to
 /// folders are followed, each folder once. Only a path that is not there, or a first folder that
 /// cannot be listed, is an error.
 pub fn list(path: &Path) -> std::io::Result<Listing> {

@@ -1,8 +1,8 @@
-//! Decodes pictures (JPEG, PNG, BMP, WebP) to RGB8: whole ones only, and none that takes more
+//! Decodes images (JPEG, PNG, BMP, WebP) to RGB8: whole ones only, and none that takes more
 //! memory than it may.
 //!
 //! The same for files, cameras that send JPEG, and the tools. Size and memory are judged from the
-//! header, before anything is allocated; wholeness ([`jpeg`], [`png`], [`webp`]) before a picture
+//! header, before anything is allocated; wholeness ([`jpeg`], [`png`], [`webp`]) before an image
 //! is given, because decoders fill what is missing and call it one. EXIF orientation is applied.
 //! Nothing is resized, cropped or normalised: that is preprocessing's.
 
@@ -20,7 +20,7 @@ use image::{DynamicImage, GenericImageView, ImageDecoder, ImageFormat, ImageRead
 use std::io::Cursor;
 use std::path::Path;
 
-/// The most memory that decoding one picture may take, in bytes.
+/// The most memory that decoding one image may take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget(pub u64);
 
@@ -44,7 +44,7 @@ impl Budget {
     }
 }
 
-/// A decoded picture.
+/// A decoded image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     /// Columns.
@@ -55,7 +55,7 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-/// Why a file is no picture.
+/// Why a file is no image.
 #[derive(Debug)]
 pub enum PictureError {
     /// It is no regular file, larger than decoding may take, or the system refuses it.
@@ -78,7 +78,7 @@ pub enum PictureError {
         /// What was agreed with the camera.
         expected: [u32; 2],
     },
-    /// Its bytes are no picture of a known kind, or one that is not whole.
+    /// Its bytes are no image of a known kind, or one that is not whole.
     Damaged(String),
 }
 
@@ -108,7 +108,7 @@ impl std::fmt::Display for PictureError {
 impl std::error::Error for PictureError {}
 
 impl Picture {
-    /// The frame layout of this picture.
+    /// The frame layout of this image.
     pub fn layout(&self) -> Layout {
         Layout::packed(PixelFormat::Rgb8, Colour::default(), self.width, self.height)
     }
@@ -136,13 +136,13 @@ impl Picture {
         Self::decode(&crate::regular::read(path, budget.0).map_err(PictureError::Read)?, budget)
     }
 
-    /// Writes an RGB8 picture as PNG. `rgb`: `[height, width, 3]`.
+    /// Writes an RGB8 image as PNG. `rgb`: `[height, width, 3]`.
     pub fn write_png(path: &Path, width: u32, height: u32, rgb: &[u8]) -> Result<(), String> {
         image::save_buffer_with_format(path, rgb, width, height, image::ColorType::Rgb8, ImageFormat::Png)
             .map_err(|e| format!("{} cannot be written: {e}", path.display()))
     }
 
-    /// An RGB8 picture as a JPEG file. `rgb`: `[height, width, 3]`, `quality`: 1..=100.
+    /// An RGB8 image as a JPEG file. `rgb`: `[height, width, 3]`, `quality`: 1..=100.
     pub fn to_jpeg(width: u32, height: u32, rgb: &[u8], quality: u8) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality)
@@ -162,7 +162,7 @@ impl Picture {
     }
 }
 
-/// Whether turning needs a second picture.
+/// Whether turning needs a second image.
 fn swaps_sides(orientation: Orientation) -> bool {
     use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)

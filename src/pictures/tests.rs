@@ -7,7 +7,7 @@ fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pictures")
 }
 
-/// The pictures of tests/data/make_pictures.py: name, bytes, and what the reference decoder makes
+/// The images of tests/data/make_pictures.py: name, bytes, and what the reference decoder makes
 /// of them.
 fn variants() -> Vec<(String, Vec<u8>, Picture)> {
     let reference = std::fs::read(folder().join("reference.rgb")).unwrap();
@@ -44,7 +44,7 @@ fn cases(default: u64) -> (u64, u64) {
     (seed, count)
 }
 
-/// The same picture without its table segments.
+/// The same image without its table segments.
 fn without_tables(jpeg: &[u8]) -> Vec<u8> {
     let (mut bytes, mut at) = (jpeg[..2].to_vec(), 2);
     while jpeg[at + 1] != 0xda {
@@ -122,7 +122,7 @@ fn a_png_with_a_changed_byte_is_refused() {
 }
 
 /// Bytes lost, zeroed or overwritten inside the scans. JPEG has no checksum, so a hole that happens
-/// to hold valid codes for exactly as many blocks cannot be told from a picture; it is rare.
+/// to hold valid codes for exactly as many blocks cannot be told from an image; it is rare.
 #[test]
 fn jpegs_with_holes_are_refused() {
     let (seed, count) = cases(100);
@@ -155,7 +155,7 @@ fn jpegs_with_holes_are_refused() {
     assert!(missed * 200 <= all, "{missed} of {all} holes look like pictures");
 }
 
-/// What libjpeg and FFmpeg take for the same picture: no tables, fill bytes before markers, bytes
+/// What libjpeg and FFmpeg take for the same image: no tables, fill bytes before markers, bytes
 /// before the start and behind the end.
 #[test]
 fn frames_of_motion_jpeg_may_lack_tables_and_be_padded() {

@@ -1,4 +1,4 @@
-//! A frame becomes a model's picture and then its int8 tensor: integers only, the same bits
+//! A frame becomes a model's image and then its int8 tensor: integers only, the same bits
 //! everywhere.
 //!
 //! Does not know where frames come from, which engine runs or how a model is trained.
@@ -34,9 +34,9 @@ pub struct Roi {
 /// What is wanted of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Columns of the model's picture, 1..=2048.
+    /// Columns of the model's image, 1..=2048.
     pub width: u16,
-    /// Rows of the model's picture, 1..=2048.
+    /// Rows of the model's image, 1..=2048.
     pub height: u16,
     /// How the region is brought to this size.
     pub fit: Fit,
@@ -86,15 +86,15 @@ impl core::fmt::Display for PlanError {
 
 impl core::error::Error for PlanError {}
 
-/// Grey that surrounds a picture fitted by [`Fit::Pad`].
+/// Grey that surrounds an image fitted by [`Fit::Pad`].
 pub const PAD_GREY: u8 = 128;
 
-/// One geometry: from one frame layout to one model picture.
+/// One geometry: from one frame layout to one model image.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     layout: Layout,
     target: Target,
-    /// Where in the model's picture the region lands: x, y, width, height.
+    /// Where in the model's image the region lands: x, y, width, height.
     inner: [u32; 4],
     axes: [Axis; 4],
     taps_len: usize,
@@ -113,7 +113,7 @@ impl Plan {
     /// Length of the scratch that frames of this plan need.
     pub fn scratch_len(&self) -> usize {
         // A blended row as it lies in the frame, the same channel by channel, and three rows of the
-        // picture.
+        // image.
         2 * self.layout.stride as usize + 5 * SLACK + 3 * self.target.width as usize
     }
 
@@ -184,7 +184,7 @@ impl Plan {
         self.layout
     }
 
-    /// Stage A: writes the model's picture into `rgb`, `[height, width, 3]`.
+    /// Stage A: writes the model's image into `rgb`, `[height, width, 3]`.
     ///
     /// `taps`: as filled by [`Plan::new`]. `scratch`: of [`Plan::scratch_len`]. Panics if a length
     /// is off or the frame has another layout than the plan.

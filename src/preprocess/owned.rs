@@ -16,7 +16,7 @@ pub struct Preprocessor {
 }
 
 impl Preprocessor {
-    /// A preprocessor for pictures of `target`'s size.
+    /// A preprocessor for images of `target`'s size.
     pub fn new(target: Target) -> Self {
         let rgb = vec![0; target.width as usize * target.height as usize * 3];
         Self { target, plan: None, taps: Vec::new(), scratch: Vec::new(), rgb }
@@ -35,7 +35,7 @@ impl Preprocessor {
         Ok(())
     }
 
-    /// The model's picture of `frame`, `[height, width, 3]` RGB8.
+    /// The model's image of `frame`, `[height, width, 3]` RGB8.
     pub fn picture(&mut self, frame: &FrameView<'_>) -> Result<&[u8], PlanError> {
         self.prepare(frame.layout())?;
         let plan = self.plan.as_ref().expect("prepare made it");
@@ -43,7 +43,7 @@ impl Preprocessor {
         Ok(&self.rgb)
     }
 
-    /// The last picture made; black before the first.
+    /// The last image made; black before the first.
     pub fn last(&self) -> &[u8] {
         &self.rgb
     }

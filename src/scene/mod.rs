@@ -6,7 +6,7 @@
 //!
 //! Terms: *shot*: one part under one light. *Conditions*: the ranges a shot is drawn from.
 //! *Barrier*: the simulated light barrier that a part's middle crosses when it is near the middle
-//! of the picture.
+//! of the image.
 
 mod shape;
 
@@ -63,7 +63,7 @@ impl Conditions {
     };
 }
 
-/// One part under one light; all that a picture depends on but the belt's own texture.
+/// One part under one light; all that an image depends on but the belt's own texture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shot {
     /// What lies there.
@@ -76,7 +76,7 @@ pub struct Shot {
     pub shift: [i32; 2],
     /// Brightness in 1/256.
     pub light: u16,
-    /// How much brighter the right and the lower edge are, in 1/256 over the whole picture.
+    /// How much brighter the right and the lower edge are, in 1/256 over the whole image.
     pub slope: [i32; 2],
     /// Blur radius in 1/16 pixel.
     pub blur: u16,
@@ -179,7 +179,7 @@ fn part_over(shot: &Shot, base: [i32; 3], d: [i32; 2], spread: i32, unit: i32, (
         if cover(shot.kind, u, v) {
             metal += 1;
             // Light comes from the upper left whatever the rotation, so the sheen is taken in
-            // picture coordinates.
+            // image coordinates.
             sheen -= (x + y) / 96;
         } else {
             let (u, v) = local(x - 64, y - 64);

@@ -1,6 +1,6 @@
 //! Outlines of the parts as integer predicates.
 //!
-//! Knows no picture: a point in the part's own coordinates in, inside or not out.
+//! Knows no image: a point in the part's own coordinates in, inside or not out.
 
 /// One part radius in local coordinates.
 pub(super) const ONE: i32 = 4096;

@@ -178,7 +178,7 @@ pub struct Settings {
     pub frame_timeout: Millis,
     /// Longest time from opening the source to its first frame.
     pub first_frame_timeout: Millis,
-    /// Most memory that decoding one picture may take.
+    /// Most memory that decoding one image may take.
     pub picture_budget: crate::pictures::Budget,
     /// Equal frames in a row that count as frozen; 0 never.
     pub frozen_after: u32,

@@ -1,4 +1,4 @@
-//! A folder of pictures as a source: each file is a frame, none is skipped.
+//! A folder of images as a source: each file is a frame, none is skipped.
 //!
 //! Knows no tag: a folder's name means nothing here.
 
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// `dir:PATH`: the pictures at or below a path, in order of their names.
+/// `dir:PATH`: the images at or below a path, in order of their names.
 pub(super) struct DirectorySource {
     files: Arc<[PathBuf]>,
     clock: Arc<dyn Clock>,
@@ -39,11 +39,11 @@ impl Source for DirectorySource {
     fn next(&mut self, frame: &mut FrameBuffer, _: Duration) -> Result<(), NoFrame> {
         let Some(path) = self.files.get(self.next) else { return Err(NoFrame::End) };
         frame.sequence = self.next as u64;
-        // A picture from a file is shown when it is wanted.
+        // An image from a file is shown when it is wanted.
         frame.captured_at = CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0), by: TimedBy::Shown };
         frame.crossing = None;
         self.next += 1;
-        // Let go before decoding, so that two pictures are never held for one.
+        // Let go before decoding, so that two images are never held for one.
         frame.bytes = Vec::new();
         let picture = Picture::open(path, self.budget).map_err(|e| NoFrame::Corrupt(format!("{}: {e}", path.display())))?;
         frame.layout = picture.layout();

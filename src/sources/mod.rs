@@ -73,7 +73,7 @@ pub enum NoFrame {
         /// Bytes of a whole frame.
         needed: usize,
     },
-    /// Its bytes are no picture, or the driver flagged it as damaged.
+    /// Its bytes are no image, or the driver flagged it as damaged.
     Corrupt(String),
     /// Size or format changed while running.
     FormatChanged(String),
@@ -194,7 +194,7 @@ pub trait Source: Send {
     fn files(&self) -> Option<Arc<[std::path::PathBuf]>> {
         None
     }
-    /// Whether [`Source::next`] may allocate in steady state (picture decoding, nokhwa).
+    /// Whether [`Source::next`] may allocate in steady state (image decoding, nokhwa).
     fn allocates(&self) -> bool {
         false
     }
@@ -203,7 +203,7 @@ pub trait Source: Send {
 /// What a source must keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most memory that decoding one picture may take.
+    /// Most memory that decoding one image may take.
     pub picture: Budget,
     /// Longest time from opening to the first frame.
     pub first_frame: Duration,

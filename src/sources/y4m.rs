@@ -6,7 +6,7 @@
 //! comes faster than the stated rate, or had been waiting, counts as old ([`Pace`]).
 //!
 //! When framing is lost (a pause inside a frame, foreign bytes) the next `FRAME` is looked for;
-//! since picture data may hold that word by chance, the frame behind it only proves the next header
+//! since image data may hold that word by chance, the frame behind it only proves the next header
 //! and is thrown away. Does not decode video. Format: the `yuv4mpeg(5)` manual page of mjpegtools.
 
 use super::pipe::{Pace, Pipe};
@@ -72,7 +72,7 @@ impl Y4mSource {
     /// Waits for the next frame's first byte; the frame's time.
     fn arrival(&mut self, timeout: Duration) -> Result<CapturedAt, NoFrame> {
         if !self.live {
-            // A picture from a file is shown when it is wanted.
+            // An image from a file is shown when it is wanted.
             return Ok(CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0), by: TimedBy::Shown });
         }
         let waited = !self.pipe.ready(Duration::ZERO)?;
@@ -162,7 +162,7 @@ fn open_file(path: &str) -> std::io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Reads a stream header. What it does not say about colour follows the options, else the picture's
+/// Reads a stream header. What it does not say about colour follows the options, else the image's
 /// size.
 fn header(line: &[u8], options: ColourOptions) -> Result<Header, String> {
     let text = std::str::from_utf8(line).map_err(|_| "no Y4M header: it is not text")?;

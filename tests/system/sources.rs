@@ -100,7 +100,7 @@ fn y4m_frame(n: usize) -> Vec<u8> {
     frame
 }
 
-/// Feeds standard input by a list of bytes and pauses; gives the output and the recorded pictures.
+/// Feeds standard input by a list of bytes and pauses; gives the output and the recorded images.
 fn feed(name: &str, pieces: Vec<(Vec<u8>, u64)>) -> (Output, Vec<Value>, Vec<Vec<u8>>) {
     let record = folder(name).join("record");
     let args = ["run", "--bundle", PARTS, "--json", "--source", "y4m:-", "--record", record.to_str().unwrap()];
@@ -147,7 +147,7 @@ fn a_pause_inside_a_frame_costs_that_frame_and_no_picture_is_torn() {
     assert!(faults(&all, "truncated") >= 1, "{}", summary(&all));
     assert!(pictures.len() >= 15, "{} pictures", pictures.len());
     assert_none_is_torn(&pictures);
-    // It went on behind the pause: the last picture is one of the last frames.
+    // It went on behind the pause: the last image is one of the last frames.
     let last = (40 + 3 * 39) as f32;
     let seen = pictures.iter().map(|p| p[0] as f32 / 255.0 * 219.0 + 16.0).fold(0.0, f32::max);
     assert!(last - seen < 20.0, "the brightest picture is {seen}, the last frame {last}");
@@ -236,7 +236,7 @@ fn a_camera_that_starts_slowly_is_waited_for() {
     assert_eq!((out.status.code(), starts(&folder)), (Some(0), 1), "{}", stderr(&out));
 }
 
-/// A pause inside a frame tore every later picture: nothing in the bytes tells where a frame
+/// A pause inside a frame tore every later image: nothing in the bytes tells where a frame
 /// begins.
 #[test]
 fn a_camera_program_that_pauses_inside_a_frame_is_started_again() {

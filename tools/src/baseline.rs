@@ -1,5 +1,5 @@
 //! What a model must beat: the most frequent tag, nearest mean colour, and logistic regression on
-//! small grey pictures.
+//! small grey images.
 //!
 //! Knows no network; a baseline that comes near the network says that the task is easier than it
 //! looks.
@@ -18,7 +18,7 @@ pub struct Baseline {
     pub rights: Vec<bool>,
 }
 
-/// Pictures of one size with their tags.
+/// Images of one size with their tags.
 pub struct Tagged<'a> {
     /// `[n]`, each `[side, side, 3]`.
     pub rgb: &'a [&'a [u8]],
@@ -65,7 +65,7 @@ fn mean_colour(train: &Tagged<'_>, test: &Tagged<'_>, tags: usize) -> Vec<Vec<f3
     test.rgb.par_iter().map(scores).collect()
 }
 
-/// Side of the grey pictures of the regression.
+/// Side of the grey images of the regression.
 const GREY: usize = 24;
 
 fn grey(rgb: &[u8], side: usize) -> Vec<f32> {

@@ -17,16 +17,16 @@ pub struct Demo {
     /// Bundle to write.
     #[arg(long, default_value = "models/parts.tagpin")]
     pub out: PathBuf,
-    /// Folder for pictures and the run; it must not exist yet.
+    /// Folder for images and the run; it must not exist yet.
     #[arg(long, default_value = "runs/parts")]
     pub work: PathBuf,
-    /// Pictures of each tag, for all three sides.
+    /// Images of each tag, for all three sides.
     #[arg(long, default_value_t = 700)]
     pub per_tag: u64,
-    /// Times that every picture is seen.
+    /// Times that every image is seen.
     #[arg(long, default_value_t = 24)]
     pub epochs: usize,
-    /// Seed of everything; further held-out pictures use the one after it.
+    /// Seed of everything; further held-out images use the one after it.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }

@@ -1,4 +1,4 @@
-//! What a frozen backbone says of each picture, in f32 or in int8, computed once for each file.
+//! What a frozen backbone says of each image, in f32 or in int8, computed once for each file.
 //!
 //! Does not know tags. Kept by file hash for each backbone and size; a changed file or backbone is
 //! another key.
@@ -29,7 +29,7 @@ pub enum Network<'a> {
     Int8(&'a [u8], &'a Graph),
 }
 
-/// Gives one picture's features.
+/// Gives one image's features.
 type Extract<'a> = Box<dyn FnMut(&[u8]) -> Result<Vec<f32>> + 'a>;
 
 impl<'a> Network<'a> {

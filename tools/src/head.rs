@@ -1,7 +1,7 @@
 //! The last layer, learnt on a frozen backbone's features: logistic regression, its regularisation
 //! chosen on validation.
 //!
-//! Does not know pictures or int8.
+//! Does not know images or int8.
 
 use crate::data::TaskName;
 pub use crate::graph::Linear;
@@ -34,7 +34,7 @@ pub struct Fitted {
 const PENALTIES: [f32; 8] = [3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0];
 /// Most steps of L-BFGS; the loss is flat long before.
 const STEPS: u64 = 200;
-/// Length of the loss's gradient, summed over all pictures, at which it counts as flat.
+/// Length of the loss's gradient, summed over all images, at which it counts as flat.
 pub const FLAT: f64 = 0.1;
 
 /// A penalty and what came of it.
@@ -96,7 +96,7 @@ pub fn apply(linear: &Linear, features: &[f32]) -> Vec<f32> {
     (0..linear.outputs).map(dot).collect()
 }
 
-/// Each feature's mean and deviation over the training pictures.
+/// Each feature's mean and deviation over the training images.
 struct Standard {
     mean: Vec<f32>,
     deviation: Vec<f32>,
@@ -151,7 +151,7 @@ struct Search<'a> {
 
 /// `[features + 1, tags]`, the last row the bias.
 ///
-/// In f64: the line search of L-BFGS compares sums over all pictures, which in f32 end it early.
+/// In f64: the line search of L-BFGS compares sums over all images, which in f32 end it early.
 fn one(x: &Array2<f64>, truth: &[Vec<usize>], tags: usize, task: TaskName, search: Search<'_>) -> Result<Array2<f64>> {
     let Search { penalty, flat, start } = search;
     let n = x.ncols();

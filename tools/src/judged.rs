@@ -1,4 +1,4 @@
-//! Pictures with what a run's networks say of them: read once, used by every figure.
+//! Images with what a run's networks say of them: read once, used by every figure.
 //!
 //! Does not judge.
 
@@ -9,7 +9,7 @@ use crate::predict;
 use crate::run::Run;
 use anyhow::Result;
 
-/// Pictures of one set and their logits.
+/// Images of one set and their logits.
 pub struct Judged {
     /// Files and tags.
     pub entries: Vec<Entry>,
@@ -36,7 +36,7 @@ impl Judged {
         Self::of(run, run.split.dataset.root.clone(), run.split.entries(side), true)
     }
 
-    /// Any pictures.
+    /// Any images.
     pub fn of(run: &Run, root: std::path::PathBuf, entries: Vec<Entry>, float: bool) -> Result<Self> {
         let rgb: Vec<Vec<u8>> = data::load(&root, &entries, run.target()?)?;
         let pictures: Vec<&[u8]> = rgb.iter().map(Vec::as_slice).collect();
@@ -51,12 +51,12 @@ impl Judged {
         Ok(Self { entries, root, rgb, int8: seen.logits, beyond: seen.beyond, float })
     }
 
-    /// Tags of each picture.
+    /// Tags of each image.
     pub fn truth(&self) -> Vec<Vec<usize>> {
         self.entries.iter().map(|e| e.tags.clone()).collect()
     }
 
-    /// The pictures.
+    /// The images.
     pub fn pictures(&self) -> Vec<&[u8]> {
         self.rgb.iter().map(Vec::as_slice).collect()
     }

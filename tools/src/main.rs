@@ -1,4 +1,4 @@
-//! Host-side tools: from tagged pictures to an int8 bundle for tagpin.
+//! Host-side tools: from tagged images to an int8 bundle for tagpin.
 #![allow(missing_docs)]
 
 mod backbone;
@@ -43,14 +43,14 @@ use std::process::ExitCode;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Folder in which the data's pictures lie now, if it was moved since the split was made.
+    /// Folder in which the data's images lie now, if it was moved since the split was made.
     #[arg(long, global = true, value_name = "FOLDER")]
     root: Option<std::path::PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check, split and convert tagged pictures.
+    /// Check, split and convert tagged images.
     #[command(subcommand)]
     Dataset(Dataset),
     Backbone(backbone::Backbone),

@@ -1,7 +1,7 @@
 //! Figures of scores against truth: accuracy, precision, recall, average precision, calibration,
 //! intervals.
 //!
-//! Pure: knows no files, pictures or networks. Scores are `[pictures][tags]`, truth `[pictures]`
+//! Pure: knows no files, images or networks. Scores are `[pictures][tags]`, truth `[pictures]`
 //! lists of tags.
 
 use crate::data::TaskName;
@@ -44,7 +44,7 @@ pub fn log_loss(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName, tempe
     logits.iter().zip(truth).map(one).sum::<f64>() / logits.len().max(1) as f64
 }
 
-/// Whether each picture is right at a score of one half: the top tag, or all tags at once.
+/// Whether each image is right at a score of one half: the top tag, or all tags at once.
 pub fn rights(scores: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName, half: f32) -> Vec<bool> {
     let one = |(s, t): (&Vec<f32>, &Vec<usize>)| match task {
         TaskName::Multiclass => best(s) == t[0],
@@ -53,7 +53,7 @@ pub fn rights(scores: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName, half: f
     scores.iter().zip(truth).map(one).collect()
 }
 
-/// Share of pictures whose logits are right.
+/// Share of images whose logits are right.
 pub fn right(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> f64 {
     let all = rights(logits, truth, task, 0.0);
     all.iter().filter(|r| **r).count() as f64 / all.len().max(1) as f64
@@ -87,7 +87,7 @@ pub struct CurvePoint {
     pub recall: f32,
 }
 
-/// The curve of one tag, thresholds falling; equal scores are one point. Empty if no picture has
+/// The curve of one tag, thresholds falling; equal scores are one point. Empty if no image has
 /// the tag.
 pub fn curve(scores: &[Vec<f32>], truth: &[Vec<usize>], tag: usize) -> Vec<CurvePoint> {
     let mut ranked: Vec<(f32, bool)> = scores.iter().zip(truth).map(|(s, t)| (s[tag], t.contains(&tag))).collect();
@@ -187,7 +187,7 @@ pub fn macro_f1(predictions: &[Vec<usize>], truth: &[Vec<usize>], tags: usize) -
     all.iter().sum::<f64>() / all.len().max(1) as f64
 }
 
-/// Mean average precision over tags with pictures.
+/// Mean average precision over tags with images.
 pub fn mean_average_precision(scores: &[Vec<f32>], truth: &[Vec<usize>], tags: usize) -> f64 {
     let all: Vec<f64> = (0..tags).filter_map(|t| average_precision(&curve(scores, truth, t))).collect();
     all.iter().sum::<f64>() / all.len().max(1) as f64
@@ -196,7 +196,7 @@ pub fn mean_average_precision(scores: &[Vec<f32>], truth: &[Vec<usize>], tags: u
 /// Bins of [`reliability`].
 const BINS: usize = 15;
 
-/// For each of 15 equal bins of confidence: pictures, mean confidence, share right. Multiclass: of
+/// For each of 15 equal bins of confidence: images, mean confidence, share right. Multiclass: of
 /// the top tag; multilabel: of every tag's score.
 pub fn reliability(scores: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> Vec<(usize, f64, f64)> {
     let mut bins = vec![(0usize, 0.0, 0.0); BINS];
@@ -216,7 +216,7 @@ pub fn reliability(scores: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) ->
 }
 
 /// Expected calibration error: the mean gap between confidence and share right, weighted by
-/// pictures.
+/// images.
 pub fn ece(bins: &[(usize, f64, f64)]) -> f64 {
     let all: usize = bins.iter().map(|b| b.0).sum();
     bins.iter().map(|(n, c, r)| *n as f64 * (c - r).abs()).sum::<f64>() / all.max(1) as f64
@@ -242,8 +242,8 @@ impl std::fmt::Display for Interval {
 /// Draws of [`bootstrap`].
 const DRAWS: usize = 1000;
 
-/// A figure's percentile bootstrap interval over clusters of pictures that show the same (Efron
-/// 1979). `clusters`: `[n]`, a number each; `figure` gets indices of pictures. Seeded.
+/// A figure's percentile bootstrap interval over clusters of images that show the same (Efron
+/// 1979). `clusters`: `[n]`, a number each; `figure` gets indices of images. Seeded.
 pub fn bootstrap(clusters: &[usize], seed: u64, figure: impl Fn(&[usize]) -> f64 + Sync) -> Interval {
     use rayon::prelude::*;
     let mut members: std::collections::BTreeMap<usize, Vec<usize>> = std::collections::BTreeMap::new();
@@ -272,7 +272,7 @@ pub fn bootstrap(clusters: &[usize], seed: u64, figure: impl Fn(&[usize]) -> f64
 /// Normal quantile of a 95 % interval.
 const Z95: f64 = 1.959964;
 
-/// A share's Wilson score interval at 95 % (Wilson 1927): right for few pictures and for shares
+/// A share's Wilson score interval at 95 % (Wilson 1927): right for few images and for shares
 /// near 0 and 1.
 pub fn wilson(right: usize, n: usize) -> Interval {
     wilson_at(right, n, Z95)

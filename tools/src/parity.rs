@@ -119,7 +119,7 @@ fn harm(
 pub struct TagChange {
     /// The tag.
     pub tag: String,
-    /// Pictures of it.
+    /// Images of it.
     pub pictures: usize,
     /// Recall in float.
     pub float: f64,
@@ -129,7 +129,7 @@ pub struct TagChange {
     pub change: Interval,
 }
 
-/// A picture whose decision differs.
+/// An image whose decision differs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flip {
     /// The file.
@@ -158,7 +158,7 @@ pub struct LayerError {
 pub struct Onnxruntime {
     /// Its version.
     pub version: String,
-    /// Pictures compared.
+    /// Images compared.
     pub pictures: usize,
     /// Share with the same top logit.
     pub agreement: f64,
@@ -171,11 +171,11 @@ pub struct Onnxruntime {
 pub struct Figures {
     /// Hash of the int8 network and the decision that they are of.
     pub state: String,
-    /// Pictures.
+    /// Images.
     pub pictures: usize,
     /// Share with the same top tag (multilabel: the same tags at one half).
     pub agreement: f64,
-    /// Share of sure pictures.
+    /// Share of sure images.
     pub sure: f64,
     /// Agreement among them.
     pub agreement_sure: f64,
@@ -287,7 +287,7 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Pictures on which layers are compared: each needs all inner values twice.
+/// Images on which layers are compared: each needs all inner values twice.
 const LAYER_PICTURES: usize = 8;
 
 fn layers(run: &Run, test: &Judged) -> Result<Vec<LayerError>> {

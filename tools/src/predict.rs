@@ -1,4 +1,4 @@
-//! What a model says of pictures: logits by the runtime's engine and by tract, scores by the
+//! What a model says of images: logits by the runtime's engine and by tract, scores by the
 //! runtime's head.
 //!
 //! Does not judge them.
@@ -15,7 +15,7 @@ use tagpin::engine::Engine;
 use tagpin::head::{Score, Temperature};
 use tagpin::quant::{self, logit_q16};
 
-/// The runtime's engine with what quantises pictures for it.
+/// The runtime's engine with what quantises images for it.
 #[derive(Clone)]
 pub struct Int8 {
     engine: Engine,
@@ -82,7 +82,7 @@ impl Int8 {
     }
 }
 
-/// Logits in Q16.16 of each picture by the int8 engine. Pictures are `[side, side, 3]` of the
+/// Logits in Q16.16 of each image by the int8 engine. Images are `[side, side, 3]` of the
 /// model's side.
 pub fn int8(onnx: &[u8], normalise: Normalise, pictures: &[&[u8]]) -> Result<Vec<Vec<i32>>> {
     let int8 = Int8::load(onnx, normalise)?;
@@ -119,7 +119,7 @@ pub fn see<T: AsRef<[u8]> + Sync>(int8: &Int8, images: &[T]) -> Result<Seen> {
     Ok(Seen { logits, beyond })
 }
 
-/// Logits of each picture in f32.
+/// Logits of each image in f32.
 pub fn float(graph: &Graph, pictures: &[&[u8]]) -> Result<Vec<Vec<f32>>> {
     Runner::whole(graph)?.run_all("float", pictures)
 }
@@ -129,7 +129,7 @@ pub fn real(logits: &[Vec<i32>]) -> Vec<Vec<f32>> {
     logits.iter().map(|l| real_one(l)).collect()
 }
 
-/// One picture's Q16.16 as f32.
+/// One image's Q16.16 as f32.
 pub fn real_one(logits: &[i32]) -> Vec<f32> {
     logits.iter().map(|&v| v as f32 / 65536.0).collect()
 }

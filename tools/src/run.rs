@@ -43,13 +43,13 @@ impl From<FitName> for Fit {
 pub struct Epoch {
     /// From 1.
     pub epoch: usize,
-    /// Mean training loss, on changed pictures.
+    /// Mean training loss, on changed images.
     pub loss: f64,
     /// Mean log loss on validation.
     pub validation_loss: f64,
     /// Share right on validation.
     pub validation: f64,
-    /// Share right on training pictures of this epoch, as changed.
+    /// Share right on training images of this epoch, as changed.
     pub training: f64,
 }
 
@@ -72,9 +72,9 @@ pub struct Record {
     pub kind: String,
     /// Of weights, order, augmentation.
     pub seed: u64,
-    /// Side of the picture.
+    /// Side of the image.
     pub side: usize,
-    /// How pictures are fitted.
+    /// How images are fitted.
     pub fit: FitName,
     /// SHA-256 of the backbone's file.
     pub backbone_sha256: Option<String>,
@@ -84,15 +84,15 @@ pub struct Record {
     pub dataset_sha256: String,
     /// SHA-256 of the split file.
     pub split_sha256: String,
-    /// Pictures trained on.
+    /// Images trained on.
     pub train: usize,
-    /// Pictures that chose.
+    /// Images that chose.
     pub validation: usize,
     /// Share right on validation.
     pub validation_right: f64,
     /// Weights of the network.
     pub weights: usize,
-    /// Multiply-adds of a picture.
+    /// Multiply-adds of an image.
     pub macs: u64,
     /// Epochs, if it was trained in epochs.
     pub curve: Vec<Epoch>,
@@ -174,7 +174,7 @@ impl Run {
         self.folder.join(name)
     }
 
-    /// How pictures are brought to its network.
+    /// How images are brought to its network.
     pub fn target(&self) -> Result<Target> {
         data::target(self.graph.side, self.record.fit.into())
     }

@@ -33,7 +33,7 @@ pub fn read_file(path: &Path, make: &str) -> Result<Vec<u8>> {
     tagpin::regular::read(path, tagpin::regular::LARGE).with_context(|| format!("{}: run `{make}` first", path.display()))
 }
 
-/// Refuses to replace a file unless forced, and a folder or a picture even then; tries whether the
+/// Refuses to replace a file unless forced, and a folder or an image even then; tries whether the
 /// file could be written, before anybody works for it.
 pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     if path.is_dir() {
@@ -83,7 +83,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// Refuses to replace anything but a run folder, and that only if forced. A run folder holds a
-/// `run.json` of this program, no folder and no picture: nobody keeps anything of their own in it.
+/// `run.json` of this program, no folder and no image: nobody keeps anything of their own in it.
 fn refuse_replacing(out: &Path, force: bool) -> Result<()> {
     let name = out.display();
     if !out.exists() {
@@ -190,7 +190,7 @@ impl NewRun {
         Ok(Self { part, out: out.to_owned(), force })
     }
 
-    /// Removes a folder of files; one that holds a folder or a picture stays whole, and is an
+    /// Removes a folder of files; one that holds a folder or an image stays whole, and is an
     /// error.
     fn remove(folder: &Path) -> Result<()> {
         let all = || {

@@ -34,7 +34,7 @@ enum Command {
         #[arg(default_value = "runs")]
         folder: PathBuf,
     },
-    /// Two runs on the same test pictures: per tag, with intervals.
+    /// Two runs on the same test images: per tag, with intervals.
     Compare {
         /// The earlier run.
         a: PathBuf,
@@ -84,7 +84,7 @@ struct Published {
     forced: Option<String>,
     /// What stood against it.
     against: Vec<Objection>,
-    /// Test pictures and whether each is right.
+    /// Test images and whether each is right.
     rights: Vec<(PathBuf, bool)>,
 }
 
@@ -123,7 +123,7 @@ fn list(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Share right of `b` minus that of `a` over the pictures that both were judged on, paired; and how
+/// Share right of `b` minus that of `a` over the images that both were judged on, paired; and how
 /// many there are.
 fn paired(a: &[(PathBuf, bool)], b: &[(PathBuf, bool)]) -> (Interval, usize) {
     let held: HashMap<&PathBuf, bool> = a.iter().map(|(p, r)| (p, *r)).collect();

@@ -1,4 +1,4 @@
-//! The built-in network: a small stack of depthwise blocks for 96x96 pictures, to be trained from
+//! The built-in network: a small stack of depthwise blocks for 96x96 images, to be trained from
 //! nothing.
 //!
 //! Does not know how it is trained.
@@ -6,7 +6,7 @@
 use crate::graph::{Clamp, Conv, Edge, Graph, Linear, Normalise, Op, Window};
 use tagpin::random::Random;
 
-/// Side of its picture.
+/// Side of its image.
 pub const SIDE: usize = 96;
 /// Channels after the first convolution.
 const STEM: usize = 24;

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use tagpin::pictures::Picture;
 use tagpin::scene::{Conditions, HEIGHT, Kind, Shot, WIDTH, render};
 
-/// Draw pictures of parts on a conveyor into one folder a tag.
+/// Draw images of parts on a conveyor into one folder a tag.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Synth {
     /// Folder to make; it must not exist yet.
     #[arg(long)]
     pub out: PathBuf,
-    /// Pictures of each tag.
+    /// Images of each tag.
     #[arg(long, default_value_t = 100)]
     pub per_tag: u64,
-    /// Seed: the same seed draws the same pictures.
+    /// Seed: the same seed draws the same images.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Draw rotation, light and blur beyond the ranges of training.
@@ -25,7 +25,7 @@ pub struct Synth {
     pub beyond: bool,
 }
 
-/// Writes the pictures.
+/// Writes the images.
 pub fn run(args: &Synth) -> Result<()> {
     if args.out.exists() {
         bail!("{} exists; name another folder or remove it", args.out.display());
@@ -41,7 +41,7 @@ pub fn run(args: &Synth) -> Result<()> {
         let kind = Kind::ALL[i as usize % Kind::ALL.len()];
         let shot = Shot::draw(kind, &conditions, args.seed, i);
         let mut rgb = vec![0; WIDTH * HEIGHT * 3];
-        // A belt position of its own: no two pictures share their texture.
+        // A belt position of its own: no two images share their texture.
         render(&shot, i * 1000, &mut rgb);
         let path = args.out.join(kind.name()).join(format!("{:05}.png", i / Kind::ALL.len() as u64));
         bar.inc(1);

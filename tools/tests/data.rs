@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 use support::{folder, json, refused, run, tools};
 
-/// A picture that no other resembles: coloured patches drawn by the seed.
+/// An image that no other resembles: coloured patches drawn by the seed.
 fn patches(path: &Path, seed: u64) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -21,7 +21,7 @@ fn patches(path: &Path, seed: u64) {
     tagpin::pictures::Picture::write_png(path, 64, 64, &rgb).unwrap();
 }
 
-/// `n` pictures in each of the folders.
+/// `n` images in each of the folders.
 fn tagged(at: &Path, tags: &[&str], n: u64) {
     for (t, tag) in tags.iter().enumerate() {
         (0..n).for_each(|i| patches(&at.join(tag).join(format!("{i:03}.png")), 1000 * t as u64 + i + 1));
@@ -53,7 +53,7 @@ fn force_replaces_a_run_folder_and_nothing_else() {
         "{text}"
     );
     assert_eq!(std::fs::read_dir(at.join("photos/ok")).unwrap().count(), 20, "the pictures are still there");
-    // The control: a run folder is kept, or replaced when asked; one that holds somebody's pictures
+    // The control: a run folder is kept, or replaced when asked; one that holds somebody's images
     // is kept.
     run(&train("first", &[]), &at);
     assert!(refused(&train("first", &[]), &at).contains("first exists; name another or add --force"));
@@ -64,7 +64,7 @@ fn force_replaces_a_run_folder_and_nothing_else() {
     std::fs::remove_file(at.join("first/000.png")).unwrap();
     std::fs::create_dir(at.join("first/notes")).unwrap();
     assert!(refused(&train("first", &["--force"]), &at).contains("first/notes"));
-    // Files: a list or a split is replaced, a picture or a folder never.
+    // Files: a list or a split is replaced, an image or a folder never.
     let text = refused(&["dataset", "split", "photos", "--out", "photos/ok/000.png", "--force"], &at);
     assert!(text.contains("is a picture"), "{text}");
     assert!(refused(&["dataset", "check", "photos", "--out", "photos", "--force"], &at).contains("photos is a folder"));
@@ -171,7 +171,7 @@ fn a_jpeg_that_was_cut_off_or_holed_is_damaged() {
     holed[middle..middle + 600].fill(0);
     let mut trailed = whole.clone();
     trailed.extend([0; 300]);
-    // A black picture is a long run of one code: no hole.
+    // A black image is a long run of one code: no hole.
     let mut black = Vec::new();
     image::codecs::jpeg::JpegEncoder::new(&mut black)
         .encode(&vec![0; 256 * 256 * 3], 256, 256, image::ExtendedColorType::Rgb8)
@@ -290,7 +290,7 @@ fn added_pictures_leave_the_others_on_their_side() {
         patches(&at.join(format!("photos/ok/n{i}.png")), 5000 + i);
         patches(&at.join(format!("photos/bad/n{i}.png")), 6000 + i);
     }
-    // The twin of a test picture goes where that is.
+    // The twin of a test image goes where that is.
     let judged = old.iter().find(|(_, s)| *s == "test").unwrap().0;
     std::fs::copy(at.join("photos").join(judged), at.join("photos/ok/twin.png")).unwrap();
     let out =
@@ -310,7 +310,7 @@ fn added_pictures_leave_the_others_on_their_side() {
     assert!(!text.contains("keep the side"), "{text}");
 }
 
-/// A TIFF block in an APP1 segment that says when the picture was taken.
+/// A TIFF block in an APP1 segment that says when the image was taken.
 fn taken_at(jpeg: &[u8], time: &str) -> Vec<u8> {
     let mut tiff = b"II*\0\x08\0\0\0".to_vec();
     tiff.extend(b"\x01\0\x69\x87\x04\0\x01\0\0\0\x1a\0\0\0\0\0\0\0");

@@ -1,4 +1,4 @@
-//! The tools as their users run them: from pictures to a proven bundle, on tiny sets.
+//! The tools as their users run them: from images to a proven bundle, on tiny sets.
 
 mod support;
 
@@ -345,7 +345,7 @@ fn a_gpu_that_the_tools_were_not_built_for_is_refused_before_anything_is_done() 
 fn a_check_finds_what_is_wrong_with_pictures() {
     let at = folder("check");
     run(&["synth", "--out", "pictures", "--per-tag", "5", "--seed", "1"], &at);
-    // The same picture under two tags, a file cut short, one that is no picture.
+    // The same image under two tags, a file cut short, one that is no image.
     std::fs::copy(at.join("pictures/nut/00000.png"), at.join("pictures/washer/copy.png")).unwrap();
     let whole = std::fs::read(at.join("pictures/nut/00001.png")).unwrap();
     std::fs::write(at.join("pictures/nut/short.png"), &whole[..whole.len() / 2]).unwrap();

@@ -1,4 +1,4 @@
-//! Bytes as a picture file (JPEG, PNG, WebP, BMP): an error or a whole picture, and no more memory
+//! Bytes as an image file (JPEG, PNG, WebP, BMP): an error or a whole image, and no more memory
 //! than the budget.
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! `bar leak`: real pictures with planted twins, split with and without care.
+//! `bar leak`: real images with planted twins, split with and without care.
 
 use super::Seeds;
 use super::worlds::{Change, Rgb};
@@ -17,7 +17,7 @@ use tagpin::random::Random;
 /// What planted twins do to the figures of a split that does not keep them together.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// A folder of tagged pictures.
+    /// A folder of tagged images.
     #[arg(long)]
     data: PathBuf,
     /// A backbone, as `backbone import` makes it.
@@ -26,7 +26,7 @@ pub struct Args {
     /// Seeds of the planted twins, as in 1..3; each is judged on ten splits of each kind.
     #[arg(long, default_value = "1")]
     seeds: Seeds,
-    /// Pictures that are taken again, of all.
+    /// Images that are taken again, of all.
     #[arg(long, default_value_t = 0.2)]
     planted: f64,
     /// Print the figures as JSON, and nothing else.
@@ -65,7 +65,7 @@ fn of_seed(args: &Args, seed: u64, folder: &Path) -> Result<leak::Leak> {
     leak::measure(&split, &backbone, fit, fitted.penalty, seed)
 }
 
-/// Copies the pictures, and takes some of them again.
+/// Copies the images, and takes some of them again.
 fn plant(args: &Args, seed: u64, folder: &Path) -> Result<()> {
     ensure!((0.0..=1.0).contains(&args.planted), "--planted {}: expected a share between 0 and 1", args.planted);
     let data = sources::open(&args.data, None)?.dataset;

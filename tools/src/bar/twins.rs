@@ -14,11 +14,11 @@ use std::path::PathBuf;
 use tagpin::pictures::Picture;
 use tagpin::random::Random;
 
-/// Recall and false alarms of the search for twins, on real parts of --data and on drawn ones
+/// Recall and false positives of the search for twins, on real parts of --data and on drawn ones
 /// before a fixed camera.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// A folder of pictures of different parts: real ones.
+    /// A folder of images of different parts: real ones.
     #[arg(long)]
     data: PathBuf,
     /// Seeds, as in 1..3.
@@ -42,7 +42,7 @@ struct Row {
     together: Option<f64>,
     /// Pairs of different parts that were taken for one, of all such pairs.
     false_pairs: f64,
-    /// Pictures in a cluster with another part, of all.
+    /// Images in a cluster with another part, of all.
     false_pictures: f64,
     /// Largest cluster.
     largest: usize,
@@ -52,7 +52,7 @@ struct Row {
     seconds: f64,
 }
 
-/// A picture and the part that it shows.
+/// An image and the part that it shows.
 struct Shot {
     part: usize,
     rgb: Rgb,

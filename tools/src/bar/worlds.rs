@@ -1,4 +1,4 @@
-//! Pictures of known parts: real ones taken again by changing them, and drawn ones before a fixed
+//! Images of known parts: real ones taken again by changing them, and drawn ones before a fixed
 //! camera.
 
 use crate::data::twins::plane::blurred;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use tagpin::pictures::Picture;
 use tagpin::random::Random;
 
-/// Width and height of drawn pictures.
+/// Width and height of drawn images.
 const DRAWN: (usize, usize) = (320, 240);
 
-/// What is different in a second picture of a part.
+/// What is different in a second image of a part.
 #[derive(Clone, Copy, Debug)]
 pub enum Change {
     /// Twice to half the light, and 0.7 to 1.3 of the contrast.
@@ -30,7 +30,7 @@ impl Change {
     pub const ALL: [Self; 5] = [Self::Light, Self::Turn, Self::Mirror, Self::Blur, Self::Shift];
 }
 
-/// RGB of a picture as numbers.
+/// RGB of an image as numbers.
 #[derive(Clone)]
 pub struct Rgb {
     /// Columns.
@@ -42,7 +42,7 @@ pub struct Rgb {
 }
 
 impl Rgb {
-    /// Of a decoded picture.
+    /// Of a decoded image.
     pub fn of(p: &Picture) -> Self {
         Self { width: p.width as usize, height: p.height as usize, values: p.rgb.iter().map(|v| f32::from(*v)).collect() }
     }
@@ -67,7 +67,7 @@ impl Rgb {
             + (v(x0, y0 + 1) * (1.0 - fx) + v(x0 + 1, y0 + 1) * fx) * fy
     }
 
-    /// The picture turned by degrees about its middle, and moved.
+    /// The image turned by degrees about its middle, and moved.
     fn laid(&self, degrees: f32, shift: [f32; 2], mirror: bool) -> Self {
         let (sin, cos) = degrees.to_radians().sin_cos();
         let (mx, my) = ((self.width as f32 - 1.0) / 2.0, (self.height as f32 - 1.0) / 2.0);
@@ -128,7 +128,7 @@ fn normal(random: &mut Random) -> f32 {
     (0..12).map(|_| random.range(0, 1 << 16) as f32 / 65536.0).sum::<f32>() - 6.0
 }
 
-/// Pictures of a folder, drawn by the seed, `[n]`.
+/// Images of a folder, drawn by the seed, `[n]`.
 pub fn real(data: &Path, n: usize, random: &mut Random) -> Result<Vec<Rgb>> {
     let mut files: Vec<PathBuf> =
         tagpin::pictures::list(data).with_context(|| format!("{} cannot be listed", data.display()))?.files;
@@ -157,7 +157,7 @@ struct Defect {
 }
 
 impl Fixed {
-    /// `n` parts, every second with a defect of 0.5 % of the picture. `grain`: how much the
+    /// `n` parts, every second with a defect of 0.5 % of the image. `grain`: how much the
     /// surfaces of parts differ, in grey levels.
     pub fn new(n: usize, grain: f32, random: &mut Random) -> Self {
         let (width, height) = DRAWN;
@@ -188,7 +188,7 @@ impl Fixed {
         self.parts.len()
     }
 
-    /// A picture of a part, with the camera's noise.
+    /// An image of a part, with the camera's noise.
     pub fn shot(&self, i: usize, random: &mut Random) -> Rgb {
         let part = &self.parts[i];
         let (width, height) = DRAWN;
@@ -216,7 +216,7 @@ impl Fixed {
     }
 }
 
-/// Waves of unit deviation over a drawn picture; `reach` in quarter pixels of a 64x64 plane.
+/// Waves of unit deviation over a drawn image; `reach` in quarter pixels of a 64x64 plane.
 fn smooth(random: &mut Random, reach: f32) -> Vec<f32> {
     const SIDE: usize = 96;
     let noise: Vec<f32> = (0..SIDE * SIDE).map(|_| normal(random)).collect();

@@ -30,11 +30,11 @@ pub struct Check {
     /// Contract to write.
     #[arg(long, default_value = "contract.json")]
     pub out: PathBuf,
-    /// How alike two pictures must be to be of one part: auto (above what different parts of this
+    /// How alike two images must be to be of one part: auto (above what different parts of this
     /// set reach), a likeness between 0.1 and 1, or exact (the same bytes).
     #[arg(long, default_value = "auto", value_name = "auto|0..1|exact")]
     pub alike: Bound,
-    /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
+    /// Go on with tags of fewer than 5 images; every later figure carries a warning.
     #[arg(long)]
     pub allow_few: bool,
     /// Overwrite an existing contract.
@@ -74,9 +74,9 @@ pub struct About {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// Each picture by itself.
+    /// Each image by itself.
     Image,
-    /// A part, which several pictures may show.
+    /// A part, which several images may show.
     Part,
 }
 
@@ -129,7 +129,7 @@ fn on(board: &Option<String>) -> String {
 const EXAMPLE: &str = "target = \"material of the part\", unit = \"part\" or \"image\", decision_owner = \"line lead\", \
 consumer = \"reject gate\", deadline_ms = 120, board = \"Raspberry Pi 4\", defects = [\"chipped\"], good = [\"whole\"], and below them [aims.chipped] recall = 0.95";
 
-/// Two pictures that show the same.
+/// Two images that show the same.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Duplicate {
     /// The first file.
@@ -147,7 +147,7 @@ pub struct Duplicate {
 }
 
 impl Duplicate {
-    /// Whether somebody tagged the same picture in two ways.
+    /// Whether somebody tagged the same image in two ways.
     pub fn conflicts(&self) -> bool {
         self.tags_a != self.tags_b
     }
@@ -169,17 +169,17 @@ pub struct Contract {
     /// Whether tags with too few images were let pass.
     #[serde(default)]
     pub few_allowed: bool,
-    /// Readable pictures.
+    /// Readable images.
     pub pictures: usize,
-    /// Pictures of each tag.
+    /// Images of each tag.
     pub tags: BTreeMap<String, usize>,
-    /// Most pictures of a tag over the fewest.
+    /// Most images of a tag over the fewest.
     pub imbalance: f64,
     /// Smallest, middle and largest width and height.
     pub sizes: [[u32; 2]; 3],
-    /// Pictures without a tag.
+    /// Images without a tag.
     pub untagged: usize,
-    /// Of each further column, pictures without a value.
+    /// Of each further column, images without a value.
     pub missing: BTreeMap<String, usize>,
     /// Pairs that show the same part.
     pub duplicates: Vec<Duplicate>,
@@ -188,9 +188,9 @@ pub struct Contract {
     pub doubtful: Vec<Duplicate>,
     /// How near is near.
     pub alike: Bound,
-    /// Likeness from which on pictures were joined: outside scenes, then within each scene.
+    /// Likeness from which on images were joined: outside scenes, then within each scene.
     pub bounds: Vec<f32>,
-    /// Pictures of each scene that many parts share, as before a fixed camera.
+    /// Images of each scene that many parts share, as before a fixed camera.
     pub scenes: Vec<usize>,
     /// Files that look like data and cannot be used.
     pub skipped: Vec<LeftOut>,
@@ -209,9 +209,9 @@ pub struct Contract {
 /// Version of [`Contract`] and of the split that holds it.
 pub const VERSION: u32 = 2;
 
-/// A dataset reduced to its readable pictures, with what was seen of them.
+/// A dataset reduced to its readable images, with what was seen of them.
 pub struct Checked {
-    /// Readable pictures only.
+    /// Readable images only.
     pub dataset: Dataset,
     /// `[entries]`.
     pub looks: Vec<Look>,
@@ -221,7 +221,7 @@ pub struct Checked {
     pub contract: Contract,
 }
 
-/// Opens and checks a dataset. Fails if a tag has fewer than five pictures, unless `allow_few`.
+/// Opens and checks a dataset. Fails if a tag has fewer than five images, unless `allow_few`.
 pub fn check(data: &Path, task: Option<TaskName>, about: Option<&Path>, allow_few: bool) -> Result<Checked> {
     check_alike(data, task, about, allow_few, Bound::default())
 }
@@ -308,7 +308,7 @@ pub fn check_alike(
     Ok(Checked { dataset, looks, twins, contract })
 }
 
-/// Tags that somebody meant and that have no picture do not vanish: they stop the work, or are
+/// Tags that somebody meant and that have no image do not vanish: they stop the work, or are
 /// told.
 fn without_pictures(empty: &BTreeMap<String, String>, allow_few: bool) -> Result<Vec<String>> {
     let told: Vec<String> =
@@ -319,10 +319,10 @@ fn without_pictures(empty: &BTreeMap<String, String>, allow_few: bool) -> Result
     Ok(told)
 }
 
-/// Brightest value of pictures that hold next to nothing.
+/// Brightest value of images that hold next to nothing.
 const DARK: u8 = 24;
 
-/// Pictures that are all but black, as 12-bit values in 16-bit files are.
+/// Images that are all but black, as 12-bit values in 16-bit files are.
 fn dark(looks: &[Look]) -> Option<String> {
     let n = looks.iter().filter(|l| l.brightest <= DARK).count();
     (n > 0).then(|| {

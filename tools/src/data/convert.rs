@@ -1,7 +1,7 @@
-//! `dataset convert`: the same pictures and tags as a list, for tags that do not exclude one
+//! `dataset convert`: the same images and tags as a list, for tags that do not exclude one
 //! another.
 //!
-//! Copies no picture: the list names the files where they lie.
+//! Copies no image: the list names the files where they lie.
 
 use super::{TaskName, left_out, sources};
 use crate::run_folder;

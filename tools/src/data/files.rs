@@ -1,4 +1,4 @@
-//! Files below a folder, sorted into pictures, pictures that cannot be used, and what is no data.
+//! Files below a folder, sorted into images, images that cannot be used, and what is no data.
 //!
 //! Follows symbolic links, but not in circles. Looks at names only, never into files.
 
@@ -11,7 +11,7 @@ use tagpin::pictures::ENDINGS;
 /// What lies below a folder.
 #[derive(Default)]
 pub struct Found {
-    /// Files with the ending of a picture that is decoded, sorted.
+    /// Files with the ending of an image that is decoded, sorted.
     pub pictures: Vec<PathBuf>,
     /// Files that look like data and cannot be used. Paths as they were reached.
     pub skipped: Vec<LeftOut>,
@@ -22,7 +22,7 @@ pub struct Found {
 /// Endings of JPEG files beside the usual ones.
 const MORE_ENDINGS: [&str; 2] = ["jfif", "jpe"];
 
-/// Pictures and films that are not decoded, by ending.
+/// Images and films that are not decoded, by ending.
 const FORMATS: [(&str, &[&str]); 9] = [
     ("HEIC", &["heic", "heif", "hif"]),
     ("TIFF", &["tif", "tiff"]),
@@ -118,10 +118,10 @@ pub fn undecoded(format: &str) -> String {
     format!("{format} is not decoded here or on the device; save it as JPEG or PNG")
 }
 
-/// Endings of names by which labelling programs store a mask beside its picture.
+/// Endings of names by which labelling programs store a mask beside its image.
 const MASKS: [&str; 6] = ["_mask", "_seg", "_gt", "_label", "-mask", ".mask"];
 
-/// `001_mask.png` beside `001.jpg` is a mask; by itself it is a picture.
+/// `001_mask.png` beside `001.jpg` is a mask; by itself it is an image.
 fn leave_out_masks(found: &mut Found) {
     let stem = |p: &Path| p.with_extension("");
     let stems: std::collections::HashSet<PathBuf> = found.pictures.iter().map(|p| stem(p)).collect();

@@ -1,4 +1,4 @@
-//! What belongs together although no picture shows it: parts by their file names, by a column, by
+//! What belongs together although no image shows it: parts by their file names, by a column, by
 //! the time between shots.
 //!
 //! A group becomes a column of the entries, so that whoever reads the split sees it.
@@ -74,7 +74,7 @@ fn by_name(entries: &mut [Entry], pattern: &str) -> Result<String> {
     Ok(format!("--group {pattern}: {} groups of {found} pictures; {others} others stand for themselves", groups.len()))
 }
 
-/// Pictures that were taken one after the other, with no longer gap, are one group.
+/// Images that were taken one after the other, with no longer gap, are one group.
 fn by_time(entries: &mut [Entry], looks: &[Look], gap: u64) -> Result<String> {
     let mut order: Vec<(i64, usize)> = looks.iter().enumerate().filter_map(|(i, l)| Some((l.taken?, i))).collect();
     ensure!(

@@ -12,25 +12,25 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A picture or film in a format that is not decoded: its name.
+    /// An image or film in a format that is not decoded: its name.
     Format(String),
     /// A file without an ending.
     Unnamed,
-    /// Its bytes are no picture, or a broken one.
+    /// Its bytes are no image, or a broken one.
     Damaged,
     /// A list names it, and it is not there; or a symbolic link leads nowhere.
     Missing,
     /// It is there and cannot be read.
     Unreadable,
-    /// No tag, where each picture has exactly one.
+    /// No tag, where each image has exactly one.
     Untagged,
-    /// Several tags, where each picture has exactly one.
+    /// Several tags, where each image has exactly one.
     SeveralTags,
     /// The same file, listed once more with the same tags.
     ListedAgain,
-    /// A picture beside the tagged folders.
+    /// An image beside the tagged folders.
     Loose,
-    /// A mask or a labelled copy of a picture beside it.
+    /// A mask or a labelled copy of an image beside it.
     Mask,
     /// A symbolic link to a folder that holds it.
     Loop,

@@ -1,4 +1,4 @@
-//! Tagged pictures: which there are, what they show, and their model-size RGB8.
+//! Tagged images: which there are, what they show, and their model-size RGB8.
 //!
 //! Reads pixels only through the runtime's decoder and preprocessing. Does not know models.
 
@@ -27,9 +27,9 @@ use tagpin::frame::FrameView;
 use tagpin::pictures::{Budget, Picture};
 use tagpin::preprocess::{Preprocessor, Target};
 
-/// Fewest pictures of a tag that anything can be learnt from.
+/// Fewest images of a tag that anything can be learnt from.
 pub const FEWEST: usize = 5;
-/// Pictures of a tag that are advised.
+/// Images of a tag that are advised.
 pub const ADVISED: usize = 50;
 
 /// A file and its tags.
@@ -41,7 +41,7 @@ pub struct Entry {
     pub tags: Vec<usize>,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
-    /// Further columns of the list that named it, and `folder` for pictures found in folders.
+    /// Further columns of the list that named it, and `folder` for images found in folders.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
 }
@@ -50,9 +50,9 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskName {
-    /// Exactly one tag a picture.
+    /// Exactly one tag an image.
     Multiclass,
-    /// Any number of tags a picture, none included.
+    /// Any number of tags an image, none included.
     Multilabel,
 }
 
@@ -65,7 +65,7 @@ impl From<TaskName> for Task {
     }
 }
 
-/// Tagged pictures as files.
+/// Tagged images as files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dataset {
     /// Folder that paths are relative to.
@@ -84,7 +84,7 @@ impl Dataset {
         self.root.join(&entry.path)
     }
 
-    /// Pictures of each tag.
+    /// Images of each tag.
     pub fn counts(&self) -> Vec<usize> {
         counts(self.tags.len(), &self.entries)
     }
@@ -94,7 +94,7 @@ impl Dataset {
         hash_of(&self.tags, &self.entries)
     }
 
-    /// Refuses tags of fewer than [`FEWEST`] pictures unless `allow_few`; returns what to warn of.
+    /// Refuses tags of fewer than [`FEWEST`] images unless `allow_few`; returns what to warn of.
     pub fn enough(&self, allow_few: bool) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
         for (tag, n) in self.tags.iter().zip(self.counts()) {
@@ -110,7 +110,7 @@ impl Dataset {
     }
 }
 
-/// Pictures of each of `tags` tags among `entries`.
+/// Images of each of `tags` tags among `entries`.
 pub fn counts(tags: usize, entries: &[Entry]) -> Vec<usize> {
     let mut counts = vec![0; tags];
     entries.iter().flat_map(|e| &e.tags).for_each(|&t| counts[t] += 1);
@@ -138,7 +138,7 @@ pub fn hex_hash(bytes: &[u8]) -> String {
     Hex(&sha256(bytes)).to_string()
 }
 
-/// How pictures are brought to a network's size: as the runtime does it.
+/// How images are brought to a network's size: as the runtime does it.
 pub fn target(side: usize, fit: Fit) -> Result<Target> {
     let side = u16::try_from(side).ok().filter(|s| *s > 0);
     let Some(side) = side else { bail!("pictures of this size cannot be made") };

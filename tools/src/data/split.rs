@@ -32,19 +32,19 @@ pub struct SplitArgs {
     /// pattern that finds the part in a file's path, with a group in brackets, as in 'part(\d+)'.
     #[arg(long, value_name = "COLUMN|PATTERN")]
     pub group: Option<String>,
-    /// Pictures stay together that were taken one after the other with no longer gap, by their EXIF
+    /// Images stay together that were taken one after the other with no longer gap, by their EXIF
     /// times.
     #[arg(long, value_name = "SECONDS")]
     pub group_gap: Option<u64>,
-    /// How alike two pictures must be to be of one part: auto (above what different parts of this
+    /// How alike two images must be to be of one part: auto (above what different parts of this
     /// set reach), a likeness between 0.1 and 1, or exact (the same bytes).
     #[arg(long, default_value = "auto", value_name = "auto|0..1|exact")]
     pub alike: Bound,
-    /// An earlier split: its pictures keep their side, new ones are shared out. Without it, a split
+    /// An earlier split: its images keep their side, new ones are shared out. Without it, a split
     /// that --force replaces.
     #[arg(long, value_name = "SPLIT")]
     pub keep: Option<PathBuf>,
-    /// Column that names the side of each picture (train, val or test); `none` splits anew what
+    /// Column that names the side of each image (train, val or test); `none` splits anew what
     /// lies in folders of these names.
     #[arg(long, value_name = "COLUMN|none", conflicts_with = "keep")]
     pub sides: Option<String>,
@@ -54,10 +54,10 @@ pub struct SplitArgs {
     /// Seed: the same seed splits the same files in the same way.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
+    /// Go on with tags of fewer than 5 images; every later figure carries a warning.
     #[arg(long)]
     pub allow_few: bool,
-    /// Overwrite an existing split; its pictures keep their side, unless --anew.
+    /// Overwrite an existing split; its images keep their side, unless --anew.
     #[arg(long)]
     pub force: bool,
     /// Forget the sides of the split that --force replaces.
@@ -65,7 +65,7 @@ pub struct SplitArgs {
     pub anew: bool,
 }
 
-/// What a picture is for.
+/// What an image is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -101,10 +101,10 @@ impl Side {
     }
 }
 
-/// Where the pictures of splits lie now, if they were moved: the program's `--root`.
+/// Where the images of splits lie now, if they were moved: the program's `--root`.
 pub static MOVED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
 
-/// A dataset and what each picture of it is for.
+/// A dataset and what each image of it is for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Split {
     /// Format of this file.
@@ -113,11 +113,11 @@ pub struct Split {
     pub seed: u64,
     /// Columns whose values stay together.
     pub groups: Vec<String>,
-    /// The pictures.
+    /// The images.
     pub dataset: Dataset,
     /// `[entries]`: what each is for.
     pub sides: Vec<Side>,
-    /// `[entries]`: pictures of one cluster show the same thing or belong to one group.
+    /// `[entries]`: images of one cluster show the same thing or belong to one group.
     pub clusters: Vec<usize>,
     /// What the data is.
     pub contract: Contract,
@@ -169,7 +169,7 @@ impl Split {
         })
     }
 
-    /// The pictures of a side, in the dataset's order.
+    /// The images of a side, in the dataset's order.
     pub fn entries(&self, side: Side) -> Vec<Entry> {
         let of = self.dataset.entries.iter().zip(&self.sides).filter(|(_, s)| **s == side);
         of.map(|(e, _)| e.clone()).collect()
@@ -212,7 +212,7 @@ impl Split {
     }
 }
 
-/// Pictures that show the same or belong to one group get one number.
+/// Images that show the same or belong to one group get one number.
 fn clusters(entries: &[Entry], twins: &[usize], groups: &[String]) -> Vec<usize> {
     let mut parent: Vec<usize> = twins.to_vec();
     fn root(parent: &mut [usize], mut i: usize) -> usize {
@@ -237,7 +237,7 @@ fn clusters(entries: &[Entry], twins: &[usize], groups: &[String]) -> Vec<usize>
 
 /// Shares out whole clusters, each to the side that lacks its tags most (iterative stratification:
 /// Sechidis et al., "On the Stratification of Multi-label Data", 2011; here over clusters instead
-/// of single pictures). A cluster with a `fixed` picture follows it; one with pictures fixed to
+/// of single images). A cluster with a `fixed` image follows it; one with images fixed to
 /// several sides is trained on, and counted: the second value.
 fn stratify(
     entries: &[Entry],
@@ -251,7 +251,7 @@ fn stratify(
     clusters.iter().enumerate().for_each(|(i, &c)| members.entry(c).or_default().push(i));
     let counts = super::counts(tags, entries);
     let all: f64 = shares.iter().sum();
-    // The last column counts pictures, so that sizes come out right where there are no tags.
+    // The last column counts images, so that sizes come out right where there are no tags.
     let wanted =
         |share: f64| -> Vec<f64> { counts.iter().chain([&entries.len()]).map(|&n| n as f64 * share / all).collect() };
     let mut lacking: Vec<Vec<f64>> = shares.iter().map(|&s| wanted(s)).collect();
@@ -298,7 +298,7 @@ fn stratify(
 /// Shares of the sides where nobody says otherwise.
 pub const SHARES: [f64; 3] = [70.0, 15.0, 15.0];
 
-/// Sides for the same pictures as if no two showed the same: what a careless split does, for
+/// Sides for the same images as if no two showed the same: what a careless split does, for
 /// comparison only.
 pub fn regardless(split: &Split, seed: u64) -> Vec<Side> {
     let each: Vec<usize> = (0..split.sides.len()).collect();
@@ -359,7 +359,7 @@ fn chosen(
 pub struct How<'a> {
     /// What stays together beside twins.
     pub wanted: Wanted<'a>,
-    /// An earlier split whose pictures keep their side.
+    /// An earlier split whose images keep their side.
     pub keep: Option<&'a Split>,
     /// Column of sides, or `none`.
     pub sides: Option<&'a str>,
@@ -404,7 +404,7 @@ pub fn split_so(checked: Checked, how: &How<'_>) -> Result<Split> {
     Ok(split)
 }
 
-/// The sides of pictures in an earlier split: by their bytes, or by their path.
+/// The sides of images in an earlier split: by their bytes, or by their path.
 fn fixed(entries: &[Entry], keep: Option<&Split>, notes: &mut Vec<String>) -> Vec<Option<Side>> {
     let Some(old) = keep else { return vec![None; entries.len()] };
     let (mut by_hash, mut by_path) = (HashMap::new(), HashMap::new());

@@ -1,5 +1,5 @@
-//! What can be told of a picture without a model: size, light, sharpness, when it was taken, and
-//! the small pictures by which twins are found.
+//! What can be told of an image without a model: size, light, sharpness, when it was taken, and
+//! the small images by which twins are found.
 //!
 //! Does not know tags. Results are kept by file hash, so that a second command need not decode
 //! again.
@@ -19,21 +19,21 @@ use tagpin::preprocess::{Preprocessor, Target};
 
 /// Side of the thumbnail that colours are taken of.
 const THUMB: u16 = 16;
-/// Side of the picture that light and sharpness are measured on.
+/// Side of the image that light and sharpness are measured on.
 const MEASURED: u16 = 128;
 
-/// What one picture looks like.
+/// What one image looks like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Look {
-    /// Columns of the file's picture.
+    /// Columns of the file's image.
     pub width: u32,
-    /// Rows of the file's picture.
+    /// Rows of the file's image.
     pub height: u32,
     /// Mean of all channels, 0..=255.
     pub brightness: f32,
     /// Brightest value of any channel at 128x128.
     pub brightest: u8,
-    /// Variance of the Laplacian of grey at 128x128: small for blurred pictures.
+    /// Variance of the Laplacian of grey at 128x128: small for blurred images.
     pub sharpness: f32,
     /// When it was taken, by its EXIF data: seconds of the camera's clock.
     pub taken: Option<i64>,
@@ -44,12 +44,12 @@ pub struct Look {
 }
 
 impl Look {
-    /// Its light, for comparison with any picture.
+    /// Its light, for comparison with any image.
     pub fn light(&self) -> Plane {
         Plane::of_light(&self.grey, self.ratio())
     }
 
-    /// Its light, for comparison with pictures of the same scene.
+    /// Its light, for comparison with images of the same scene.
     pub fn grey(&self) -> Plane {
         Plane::of_grey(&self.grey, self.ratio())
     }
@@ -74,20 +74,20 @@ impl Look {
     }
 }
 
-/// What of each entry; files that are no readable pictures are left out and listed.
+/// What of each entry; files that are no readable images are left out and listed.
 pub struct Survey {
     /// Readable entries.
     pub entries: Vec<Entry>,
     /// `[entries]`.
     pub looks: Vec<Look>,
-    /// Files that are no pictures, with the reason.
+    /// Files that are no images, with the reason.
     pub skipped: Vec<LeftOut>,
 }
 
 /// Format of the cache; changed with the meaning of [`Look`].
 const CACHE: &str = "survey-2.bin";
 
-/// Looks at all pictures of a dataset.
+/// Looks at all images of a dataset.
 pub fn survey(dataset: &Dataset) -> Result<Survey> {
     let path = run_folder::cache().join(CACHE);
     let known: HashMap<String, Look> =
@@ -131,7 +131,7 @@ pub fn survey(dataset: &Dataset) -> Result<Survey> {
     Ok(survey)
 }
 
-/// Looks at pictures, one after the other.
+/// Looks at images, one after the other.
 pub struct Looker {
     thumb: Preprocessor,
     grey: Preprocessor,
@@ -150,7 +150,7 @@ impl Looker {
         Ok(Look { taken: taken::taken(bytes), ..self.picture(&Picture::decode(bytes, Budget::HOST)?)? })
     }
 
-    /// Looks at a decoded picture.
+    /// Looks at a decoded image.
     pub fn picture(&mut self, picture: &Picture) -> Result<Look> {
         let frame = FrameView::new(picture.layout(), &picture.rgb)?;
         let thumb = self.thumb.picture(&frame)?.to_vec();

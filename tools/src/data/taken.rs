@@ -1,4 +1,4 @@
-//! When a picture was taken, by its EXIF data.
+//! When an image was taken, by its EXIF data.
 
 use std::io::Cursor;
 

@@ -1,4 +1,4 @@
-//! How good a run is on pictures it never saw: int8 by the runtime's own engine, float beside it,
+//! How good a run is on images it never saw: int8 by the runtime's own engine, float beside it,
 //! baselines below.
 //!
 //! Does not change the model or its thresholds.
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use tagpin::decide::{self, Action, Verdict};
 use tagpin::head::Score;
 
-/// Evaluate a quantised run on its test pictures.
+/// Evaluate a quantised run on its test images.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Evaluate {
     /// Run folder; `evaluation.json` is written into it.
@@ -43,13 +43,13 @@ pub struct Options {
     /// A further held-out set: a name and a folder of tagged folders; may stand several times.
     #[arg(long = "also", value_name = "NAME=FOLDER")]
     pub also: Vec<String>,
-    /// A tag whose pictures are not counted in top-1.
+    /// A tag whose images are not counted in top-1.
     #[arg(long)]
     pub ignore: Option<String>,
-    /// Pictures of none of the tags: how many does the model take for one?
+    /// Images of none of the tags: how many does the model take for one?
     #[arg(long, value_name = "FOLDER")]
     pub unseen: Option<PathBuf>,
-    /// Test pictures that are changed in six ways and three strengths; 0 for none.
+    /// Test images that are changed in six ways and three strengths; 0 for none.
     #[arg(long, default_value_t = 60)]
     pub shifted: usize,
 }
@@ -65,9 +65,9 @@ impl Default for Options {
 pub struct TagFigures {
     /// The tag.
     pub tag: String,
-    /// Pictures of it that were trained on.
+    /// Images of it that were trained on.
     pub train: usize,
-    /// Pictures of it here.
+    /// Images of it here.
     pub pictures: usize,
     /// Precision, TP / (TP + FP), of the top tag; `None` if nothing was predicted as this tag.
     pub precision: Option<f64>,
@@ -90,7 +90,7 @@ pub struct TagFigures {
 /// What the device decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Decided {
-    /// Pictures.
+    /// Images.
     pub pictures: usize,
     /// A tag holds, and it is the right one (multilabel: exactly the right ones).
     pub right: usize,
@@ -105,7 +105,7 @@ pub struct Decided {
     pub foreign: usize,
 }
 
-/// A picture that was judged wrongly.
+/// An image that was judged wrongly.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mistake {
     /// The file.
@@ -121,7 +121,7 @@ pub struct Mistake {
     pub score_of_tag: f32,
 }
 
-/// A changed copy of test pictures.
+/// A changed copy of test images.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Shifted {
     /// What was changed and how far.
@@ -138,7 +138,7 @@ pub struct Shifted {
     pub within: bool,
 }
 
-/// Pictures that show none of the tags.
+/// Images that show none of the tags.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Invalid {
     /// What they are.
@@ -161,15 +161,15 @@ pub struct Invalid {
 pub struct SetFigures {
     /// Its name.
     pub name: String,
-    /// Hash of its pictures.
+    /// Hash of its images.
     pub dataset_sha256: String,
-    /// Pictures counted in top-1.
+    /// Images counted in top-1.
     pub counted: usize,
     /// Share right in int8: the top tag, or exactly the right tags.
     pub int8: Interval,
     /// Share right in f32.
     pub float: Interval,
-    /// int8 minus float, paired over the same pictures.
+    /// int8 minus float, paired over the same images.
     pub difference: Interval,
     /// Mean F1 over tags, int8.
     pub macro_f1: Interval,
@@ -177,7 +177,7 @@ pub struct SetFigures {
     pub map: Interval,
     /// Expected calibration error before and after the temperature, int8.
     pub ece: [f64; 2],
-    /// Confidence bins after the temperature: pictures, confidence, share right.
+    /// Confidence bins after the temperature: images, confidence, share right.
     pub reliability: Vec<(usize, f64, f64)>,
     /// Share right by each baseline.
     pub baselines: Vec<(String, f64)>,
@@ -189,7 +189,7 @@ pub struct SetFigures {
     pub decided: Decided,
     /// Judged wrongly, surest first; at most 60.
     pub mistakes: Vec<Mistake>,
-    /// `[pictures]`: file, whether int8 is right. For comparing runs picture by picture.
+    /// `[pictures]`: file, whether int8 is right. For comparing runs image by image.
     pub rights: Vec<(PathBuf, bool)>,
 }
 
@@ -221,9 +221,9 @@ pub struct Evaluation {
     pub sets: Vec<SetFigures>,
     /// Parts of the test side, worst first.
     pub slices: Vec<slices::Slice>,
-    /// Changed test pictures; the unchanged ones first.
+    /// Changed test images; the unchanged ones first.
     pub shifted: Vec<Shifted>,
-    /// Pictures of none of the tags.
+    /// Images of none of the tags.
     pub invalid: Vec<Invalid>,
     /// What a sorting line would see.
     pub line: line::Line,
@@ -232,7 +232,7 @@ pub struct Evaluation {
     pub pooled: Option<Pooled>,
     /// How long an image takes on the machine that evaluated.
     pub latency: Latency,
-    /// Pictures of validation and test whose tag the model doubts most: perhaps tagged wrongly.
+    /// Images of validation and test whose tag the model doubts most: perhaps tagged wrongly.
     pub suspects: Vec<Mistake>,
 }
 
@@ -292,7 +292,7 @@ impl<'a> Judge<'a> {
                 Verdict::Present => d.wrong += 1,
                 Verdict::Review => d.review += 1,
                 Verdict::Foreign => d.foreign += 1,
-                // Nothing holds and nothing should: a multilabel picture without tags.
+                // Nothing holds and nothing should: a multilabel image without tags.
                 _ if t.is_empty() => d.right += 1,
                 _ => d.unknown += 1,
             }
@@ -304,7 +304,7 @@ impl<'a> Judge<'a> {
         tags.iter().map(|&t| self.tags[t].clone()).collect()
     }
 
-    /// Pictures judged wrongly, those with the surest wrong score first.
+    /// Images judged wrongly, those with the surest wrong score first.
     fn mistakes(&self, judged: &Judged, scores: &[Vec<f32>]) -> Vec<Mistake> {
         let predictions = metrics::predictions(scores, self.task);
         let mut all: Vec<(f32, Mistake)> = (0..scores.len())
@@ -405,7 +405,7 @@ fn figures(
     })
 }
 
-/// What `all` holds of the counted pictures that were drawn.
+/// What `all` holds of the counted images that were drawn.
 fn pick<T: Clone>(all: &[T], counted: &[usize], drawn: &[usize]) -> Vec<T> {
     drawn.iter().map(|&k| all[counted[k]].clone()).collect()
 }
@@ -545,7 +545,7 @@ fn pooled(c: &Judge<'_>, validation: &Judged, test: &Judged) -> Result<Option<Fo
     Ok(Some(Folded { figures, decisions, truth }))
 }
 
-/// Further pictures that somebody names.
+/// Further images that somebody names.
 fn further_set(run: &Run, name: &str, folder: &Path) -> Result<Judged> {
     let checked = check::check(folder, Some(run.split.dataset.task), None, true)?;
     let own = &run.split.dataset.tags;
@@ -562,7 +562,7 @@ fn further_set(run: &Run, name: &str, folder: &Path) -> Result<Judged> {
     Judged::of(run, checked.dataset.root, checked.dataset.entries, true)
 }
 
-/// Evaluates a run whose validation and test pictures were judged, and writes `evaluation.json`.
+/// Evaluates a run whose validation and test images were judged, and writes `evaluation.json`.
 pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options) -> Result<Evaluation> {
     let c = Judge::new(run)?;
     let path = run.file("evaluation.json");

@@ -1,5 +1,5 @@
-//! Pictures as they come when something is wrong: darker, blurred, noisy, recompressed, turned, or
-//! no picture of a tag at all.
+//! Images as they come when something is wrong: darker, blurred, noisy, recompressed, turned, or
+//! no image of a tag at all.
 //!
 //! Does not judge. On the runtime's RGB8 at model size, `[side, side, 3]`.
 
@@ -72,7 +72,7 @@ impl Shift {
         (self.within)(strength, domain)
     }
 
-    /// A picture changed.
+    /// An image changed.
     pub fn apply(&self, rgb: &[u8], side: usize, strength: f32) -> Result<Vec<u8>> {
         (self.change)(rgb, side, strength)
     }
@@ -131,7 +131,7 @@ pub fn defocused(rgb: &[u8], side: usize) -> Vec<u8> {
     (0..side * side).flat_map(|i| sample(&small, BLOCKS, at(i % side), at(i / side)).map(|v| v as u8)).collect()
 }
 
-/// Pictures that show none of the tags.
+/// Images that show none of the tags.
 pub fn invalid(side: usize) -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let n = side * side * 3;
     let noise = |seed: u64| {

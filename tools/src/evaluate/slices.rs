@@ -1,7 +1,7 @@
 //! Parts of a test set by light, sharpness, size, folder and the user's columns: an average hides
 //! where a model fails.
 //!
-//! Does not know networks: it is given which pictures are right.
+//! Does not know networks: it is given which images are right.
 
 use crate::data::survey::light;
 use crate::judged::Judged;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// A part of a set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Slice {
-    /// What its pictures have in common.
+    /// What its images have in common.
     pub name: String,
     /// How many there are.
     pub pictures: usize,
@@ -21,7 +21,7 @@ pub struct Slice {
     pub right: Interval,
 }
 
-/// Fewest pictures of a part that is shown.
+/// Fewest images of a part that is shown.
 const FEWEST: usize = 5;
 
 /// All parts, worst first. `rights`: `[pictures]`.

@@ -1,7 +1,7 @@
 //! A float classifier as a list of operators with their weights: what is trained, quantised,
 //! written and run.
 //!
-//! Does not know pictures, tags or int8. Weights are in ONNX's order, shapes are NHWC.
+//! Does not know images, tags or int8. Weights are in ONNX's order, shapes are NHWC.
 
 mod read;
 mod run;
@@ -16,7 +16,7 @@ use anyhow::{Result, bail, ensure};
 /// Where an operator takes a value from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Edge {
-    /// The normalised picture.
+    /// The normalised image.
     Picture,
     /// The value of the node with this index.
     Node(usize),
@@ -173,7 +173,7 @@ impl Normalise {
         (0..3).flat_map(|c| (0..=255).map(move |v| self.value(c, v))).collect()
     }
 
-    /// A picture's real values, `[3, side, side]` from `[side, side, 3]`.
+    /// An image's real values, `[3, side, side]` from `[side, side, 3]`.
     pub fn planes(&self, rgb: &[u8]) -> Vec<f32> {
         let pixels = rgb.len() / 3;
         let table = self.table();
@@ -188,7 +188,7 @@ impl Normalise {
 /// A classifier, or a backbone without its head. The last node's value is the result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
-    /// Side of the square picture.
+    /// Side of the square image.
     pub side: usize,
     /// What it was trained on.
     pub normalise: Normalise,
@@ -268,7 +268,7 @@ impl Graph {
         self.nodes.iter().map(of).sum()
     }
 
-    /// Multiply-adds of one picture.
+    /// Multiply-adds of one image.
     pub fn macs(&self) -> Result<u64> {
         let shapes = self.shapes()?;
         let of = |(n, s): (&Node, &[usize; 3])| match &n.op {

@@ -38,12 +38,12 @@ impl Runner {
         Ok(Self { oracle: Oracle::load(onnx, &[1, 3, graph.side, graph.side])?, normalise: graph.normalise })
     }
 
-    /// The values for one picture, `[side, side, 3]`; inner values are `[channels, rows, columns]`.
+    /// The values for one image, `[side, side, 3]`; inner values are `[channels, rows, columns]`.
     pub fn run(&self, rgb: &[u8]) -> Result<Vec<Vec<f32>>> {
         Ok(self.oracle.run_all(&self.normalise.planes(rgb))?)
     }
 
-    /// The first value for each picture, on all cores.
+    /// The first value for each image, on all cores.
     pub fn run_all(&self, what: &'static str, pictures: &[&[u8]]) -> Result<Vec<Vec<f32>>> {
         let bar = crate::progress::bar(what, pictures.len() as u64);
         let all = pictures

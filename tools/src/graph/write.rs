@@ -40,7 +40,7 @@ pub struct QuantWeights {
 /// Everything that a quantised graph adds to a float one.
 #[derive(Clone, Debug)]
 pub struct Quantised {
-    /// Each value's step, the picture's included; a matrix at the end stays unquantised.
+    /// Each value's step, the image's included; a matrix at the end stays unquantised.
     pub activations: BTreeMap<Edge, Quant>,
     /// Of each node with weights, by its index.
     pub weights: BTreeMap<usize, QuantWeights>,

@@ -1,9 +1,9 @@
 //! Quantisation-aware fine-tuning: the last part of a network learns, rounded as int8 rounds it, to
 //! say what the float network says.
 //!
-//! Knows no tags: scores of the float network are what is learnt, on training pictures and changed
+//! Knows no tags: scores of the float network are what is learnt, on training images and changed
 //! copies of them, so that int8 comes nearer to the network that was trained, not to its training
-//! pictures.
+//! images.
 
 use crate::data::TaskName;
 use crate::graph::{Edge, Graph, Op, Quantised, Runner};
@@ -19,16 +19,16 @@ use half::f16;
 use rayon::prelude::*;
 use tagpin::random::Random;
 
-/// Most training pictures.
+/// Most training images.
 pub const PICTURES: usize = 1024;
 /// Copies of each, the first unchanged.
 const VIEWS: usize = 2;
-/// Fewest steps: with few pictures, these are seen more often.
+/// Fewest steps: with few images, these are seen more often.
 const STEPS: usize = 192;
 /// Copies in one step.
 const BATCH: usize = 32;
 /// Largest rate of Adam in steps of the weights, lowered along a cosine: no weight goes further
-/// than one step in all, and does that only if most pictures ask for it.
+/// than one step in all, and does that only if most images ask for it.
 const RATE: f64 = 0.004;
 
 /// A quantised network and where its last part begins.
@@ -45,7 +45,7 @@ pub struct Network<'a> {
 
 impl Network<'_> {
     /// In float, with the weights that its int8 form has: learning begins at what rounding them
-    /// made, and a weight leaves its step only if many pictures in a row ask for it.
+    /// made, and a weight leaves its step only if many images in a row ask for it.
     fn rounded(&self) -> Graph {
         let mut graph = self.base.clone();
         for (i, node) in graph.nodes.iter_mut().enumerate().skip(self.first) {
@@ -70,7 +70,7 @@ impl Network<'_> {
     }
 }
 
-/// A copy of a picture: what the int8 network has at the entry of the last part, and what the float
+/// A copy of an image: what the int8 network has at the entry of the last part, and what the float
 /// network says of it.
 struct Lesson {
     planes: Vec<f16>,
@@ -119,7 +119,7 @@ fn stopped() -> anyhow::Error {
     Interrupted("interrupted while it learnt in int8; the run's int8 model is as it was".into()).into()
 }
 
-/// Every copy of every picture, run through both networks once.
+/// Every copy of every image, run through both networks once.
 fn lessons(
     network: &Network<'_>,
     entry: Edge,

@@ -1,4 +1,4 @@
-//! Ranges of activations from calibration pictures: what was seen, and four ways to choose a step
+//! Ranges of activations from calibration images: what was seen, and four ways to choose a step
 //! from it.
 //!
 //! Does not know weights or graphs beyond where values lie.
@@ -36,21 +36,21 @@ impl Calibrator {
     }
 }
 
-/// Most values of one picture that are kept for a histogram; ends, means and channels are of all.
+/// Most values of one image that are kept for a histogram; ends, means and channels are of all.
 const SAMPLE: usize = 1 << 12;
 /// Bins of a histogram; half of them below 0.
 const BINS: usize = 4096;
 
-/// The values at one place over all calibration pictures.
+/// The values at one place over all calibration images.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Of each picture, the values at [`places`].
+    /// Of each image, the values at [`places`].
     samples: Vec<f32>,
     /// Of each channel: least, greatest and sum of values.
     pub channels: Vec<ChannelSeen>,
     /// Values of each channel.
     pub per_channel: u64,
-    /// Values of each channel in one picture.
+    /// Values of each channel in one image.
     pixels: usize,
 }
 
@@ -91,7 +91,7 @@ impl ChannelSeen {
     }
 }
 
-/// Which of one picture's `n` values are kept: one of each of so many equal parts, at another place
+/// Which of one image's `n` values are kept: one of each of so many equal parts, at another place
 /// in each, so that no row or column of a feature map is met again and again.
 fn places(n: usize) -> impl Iterator<Item = usize> {
     let kept = n.min(SAMPLE);
@@ -110,7 +110,7 @@ impl Seen {
         Self { samples: Vec::new(), channels, per_channel: 0, pixels: 0 }
     }
 
-    /// Adds one picture's values, `[channels, pixels]`; the same number for every picture.
+    /// Adds one image's values, `[channels, pixels]`; the same number for every image.
     pub fn add(&mut self, values: &[f32]) {
         self.pixels = values.len() / self.channels.len();
         for (c, plane) in self.channels.iter_mut().zip(values.chunks_exact(self.pixels)) {

@@ -64,7 +64,7 @@ fn groups(graph: &Graph) -> Vec<Vec<usize>> {
     of.iter().enumerate().for_each(|(n, g)| groups.entry(*g).or_default().push(n));
     let made = |n: &usize| match &graph.nodes[*n].op {
         Op::Conv(_) => true,
-        // A clamped sum would have to be clamped elsewhere for each channel; a picture cannot be
+        // A clamped sum would have to be clamped elsewhere for each channel; an image cannot be
         // scaled.
         Op::Add(clamp) => *clamp == Clamp::NONE && !graph.nodes[*n].inputs.contains(&Edge::Picture),
         _ => false,

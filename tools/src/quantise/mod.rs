@@ -1,8 +1,8 @@
 //! Post-training quantisation: per-channel int8 weights, int8 activations calibrated on training
-//! pictures only.
+//! images only.
 //!
 //! Does not train. What it chooses between, it chooses by how well our int8 engine agrees with the
-//! float graph on validation pictures.
+//! float graph on validation images.
 
 mod aware;
 pub mod calibrate;
@@ -41,10 +41,10 @@ pub struct Quantise {
 /// How to quantise.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// Training pictures to calibrate on, spread over all tags.
+    /// Training images to calibrate on, spread over all tags.
     #[arg(long, default_value_t = 128)]
     pub calibration: usize,
-    /// Validation pictures by which the choice is made.
+    /// Validation images by which the choice is made.
     #[arg(long, default_value_t = 128)]
     pub choice: usize,
     /// Use this calibrator instead of the best of the four.
@@ -95,14 +95,14 @@ pub struct Candidate {
     /// Whether the last part learnt in int8 to say what the float network says.
     #[serde(default)]
     pub aware: bool,
-    /// Share of pictures with the same top tag, or the same tags, as in float.
+    /// Share of images with the same top tag, or the same tags, as in float.
     pub agreement: f64,
     /// Mean difference of scores.
     pub mean_dp: f64,
 }
 
 impl Candidate {
-    /// By the mean difference of scores: on so few pictures the share that agrees is a matter of
+    /// By the mean difference of scores: on so few images the share that agrees is a matter of
     /// one or two of them.
     fn better_than(&self, other: &Self) -> bool {
         (-self.mean_dp, self.agreement) > (-other.mean_dp, other.agreement)
@@ -126,9 +126,9 @@ impl Candidate {
 /// What was tried and taken: `quantisation.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Quantisation {
-    /// Pictures calibrated on.
+    /// Images calibrated on.
     pub calibration: usize,
-    /// Validation pictures that chose.
+    /// Validation images that chose.
     pub choice: usize,
     /// All that were tried, the taken one last.
     pub tried: Vec<Candidate>,
@@ -138,7 +138,7 @@ pub struct Quantisation {
     pub graph_sha256: String,
 }
 
-/// The step and zero point of what the picture's table holds: the whole range of 0..=255 in all
+/// The step and zero point of what the image's table holds: the whole range of 0..=255 in all
 /// channels.
 fn input_quant(graph: &Graph) -> Quant {
     let ends: Vec<f32> = (0..3).flat_map(|c| [0, 255].map(|v| graph.normalise.value(c, v))).collect();
@@ -381,11 +381,11 @@ pub fn choose(
     Ok(Chosen { onnx, tried, base, observed, refine, quantised })
 }
 
-/// Pictures to calibrate on and pictures to choose by, at model size.
+/// Images to calibrate on and images to choose by, at model size.
 pub struct Pictures {
-    /// Training pictures.
+    /// Training images.
     pub calibration: Vec<Vec<u8>>,
-    /// Validation pictures.
+    /// Validation images.
     pub choice: Vec<Vec<u8>>,
 }
 
@@ -398,14 +398,14 @@ impl Pictures {
         })
     }
 
-    /// At most `n` pictures of a side, spread over all.
+    /// At most `n` images of a side, spread over all.
     fn spread(split: &Split, side: Side, n: usize, target: Target) -> Result<Vec<Vec<u8>>> {
         let all = split.entries(side);
         let some: Vec<data::Entry> = data::spread(all.len(), n).map(|i| all[i].clone()).collect();
         data::load(&split.dataset.root, &some, target)
     }
 
-    /// The pictures of one kind, borrowed.
+    /// The images of one kind, borrowed.
     pub fn refs(pictures: &[Vec<u8>]) -> Vec<&[u8]> {
         pictures.iter().map(Vec::as_slice).collect()
     }

@@ -1,4 +1,4 @@
-//! What calibration pictures make of every value of a float graph: ranges, histograms, and second
+//! What calibration images make of every value of a float graph: ranges, histograms, and second
 //! moments of what weights meet.
 //!
 //! Does not choose steps from it.
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What calibration saw of a graph.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// Of every value, the picture's own included.
+    /// Of every value, the image's own included.
     pub seen: BTreeMap<Edge, Seen>,
     /// Of every value that a matrix or 1x1 convolution takes.
     pub(super) moments: BTreeMap<Edge, Moments>,
@@ -41,7 +41,7 @@ impl Observed {
     }
 }
 
-/// Runs `graph` on the calibration pictures.
+/// Runs `graph` on the calibration images.
 pub fn observe(graph: &Graph, pictures: &[&[u8]]) -> Result<Observed> {
     let shapes = graph.shapes()?;
     let last = graph.nodes.len() - 1;
@@ -71,7 +71,7 @@ pub fn observe(graph: &Graph, pictures: &[&[u8]]) -> Result<Observed> {
                 let edges = taps.iter().map(|&n| Edge::Node(n)).zip(&values);
                 for (edge, v) in std::iter::once((Edge::Picture, &planes)).chain(edges) {
                     part.seen.get_mut(&edge).expect("empty() has every edge").add(v);
-                    // Second moments settle with fewer pictures than ranges do, and cost most.
+                    // Second moments settle with fewer images than ranges do, and cost most.
                     if let Some(m) = part.moments.get_mut(&edge).filter(|_| k % 2 == 0) {
                         m.add(v);
                     }

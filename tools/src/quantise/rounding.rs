@@ -14,7 +14,7 @@ pub struct Moments {
     sums: Array2<f32>,
 }
 
-/// Pixels of one picture that are summed; more say little new.
+/// Pixels of one image that are summed; more say little new.
 const PIXELS: usize = 64;
 
 impl Moments {
@@ -23,7 +23,7 @@ impl Moments {
         Self { sums: Array2::zeros((channels, channels)) }
     }
 
-    /// Adds one picture's values, `[channels, pixels]`.
+    /// Adds one image's values, `[channels, pixels]`.
     pub fn add(&mut self, values: &[f32]) {
         let channels = self.sums.nrows();
         let pixels = values.len() / channels;

@@ -1,4 +1,4 @@
-//! What runs beside this one trade: picture size and multiply-adds against share right and time,
+//! What runs beside this one trade: image size and multiply-adds against share right and time,
 //! side by side.
 //!
 //! Computes no figure but time: all runs' in a row, on this machine.
@@ -12,7 +12,7 @@ use anyhow::Result;
 use maud::{Markup, html};
 use std::path::Path;
 
-/// A run that was judged on the same test pictures, this one among them.
+/// A run that was judged on the same test images, this one among them.
 pub struct Beside {
     own: bool,
     name: String,

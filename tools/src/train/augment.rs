@@ -1,4 +1,4 @@
-//! Changes to pictures that do not change their tag, by domain. On the runtime's RGB8, before it
+//! Changes to images that do not change their tag, by domain. On the runtime's RGB8, before it
 //! becomes a tensor.
 //!
 //! Knows no network and no tag.
@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tagpin::random::Random;
 
-/// What kind of pictures these are: which changes keep their meaning.
+/// What kind of images these are: which changes keep their meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Domain {
@@ -21,7 +21,7 @@ pub enum Domain {
     Document,
 }
 
-/// How far pictures are changed.
+/// How far images are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Augment {
     /// Mirrored left to right.
@@ -40,11 +40,11 @@ pub struct Augment {
     pub contrast: f32,
     /// Each channel by itself, in the same way.
     pub colour: f32,
-    /// Share of pictures that are blurred.
+    /// Share of images that are blurred.
     pub blur: f32,
     /// Largest noise in steps of 255.
     pub noise: i32,
-    /// Share of pictures of which a square of up to a third of the side is greyed.
+    /// Share of images of which a square of up to a third of the side is greyed.
     pub cutout: f32,
 }
 

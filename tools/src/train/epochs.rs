@@ -1,4 +1,4 @@
-//! Training in epochs: order, changed pictures, learning rate, early stopping, checkpoints.
+//! Training in epochs: order, changed images, learning rate, early stopping, checkpoints.
 //!
 //! Does not know where the network comes from; it is given one whose last part learns.
 
@@ -30,9 +30,9 @@ use tagpin::random::Random;
 pub enum Balance {
     /// As frequent as they are.
     None,
-    /// A rare tag's pictures weigh more in the loss, by the square root of how rare it is.
+    /// A rare tag's images weigh more in the loss, by the square root of how rare it is.
     Weights,
-    /// A rare tag's pictures are seen more often, up to as often as the most frequent's.
+    /// A rare tag's images are seen more often, up to as often as the most frequent's.
     Oversample,
 }
 
@@ -45,7 +45,7 @@ pub struct Plan {
     pub from_nothing: bool,
     /// Most epochs.
     pub epochs: usize,
-    /// Pictures in one step.
+    /// Images in one step.
     pub batch: usize,
     /// Largest learning rate, reached after the first epoch and lowered along a cosine.
     pub rate: f64,
@@ -55,9 +55,9 @@ pub struct Plan {
     pub optimiser: OptimiserName,
     /// Of rare tags.
     pub balance: Balance,
-    /// Changes to pictures.
+    /// Changes to images.
     pub augment: Augment,
-    /// Changed copies of each picture whose trunk values are kept; 0 makes new ones each epoch.
+    /// Changed copies of each image whose trunk values are kept; 0 makes new ones each epoch.
     pub views: usize,
     /// Epochs without a better one after which it ends; 0 never does.
     pub patience: usize,
@@ -91,7 +91,7 @@ struct Checkpoint {
 
 /// Where training batches come from.
 enum Source {
-    /// Pictures at model size, changed anew each epoch.
+    /// Images at model size, changed anew each epoch.
     Pictures(Vec<Vec<u8>>),
     /// Trunk values of changed copies, `[pictures][views]`, in half precision.
     Views(Vec<Vec<Vec<f16>>>),
@@ -234,7 +234,7 @@ fn one_epoch(
     Ok(Some((loss, right)))
 }
 
-/// Pictures in the order of this epoch.
+/// Images in the order of this epoch.
 fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<usize> {
     let mut random = Random::new(plan.seed, 1000 + epoch as u64);
     let mut order: Vec<usize> = (0..truth.len()).collect();
@@ -243,7 +243,7 @@ fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<us
         truth.iter().flatten().for_each(|&t| counts[t] += 1);
         let most = counts.iter().copied().max().unwrap_or(1);
         for (i, t) in truth.iter().enumerate() {
-            // The rarest of its tags says how often a picture is seen: whole times, and once more
+            // The rarest of its tags says how often an image is seen: whole times, and once more
             // by chance.
             let Some(rarest) = t.iter().map(|&t| counts[t]).min().filter(|n| *n > 0) else { continue };
             let more = most - rarest;
@@ -255,7 +255,7 @@ fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<us
     order
 }
 
-/// What each tag's pictures weigh; 1 on average.
+/// What each tag's images weigh; 1 on average.
 fn weights(truth: &[Vec<usize>], tags: usize, balance: Balance) -> Vec<f32> {
     if balance != Balance::Weights {
         return vec![1.0; tags];
@@ -283,7 +283,7 @@ fn source(graph: &Graph, entry: Edge, pictures: Vec<Vec<u8>>, plan: &Plan, inter
                 if interrupt.stopped() {
                     return Err(Interrupted("interrupted before the first epoch; nothing is kept".into()).into());
                 }
-                // The first is the picture as it is.
+                // The first is the image as it is.
                 let mut random = Random::new(plan.seed ^ 0x71e5, (i * plan.views + view) as u64);
                 let changed = if view == 0 { rgb.clone() } else { plan.augment.apply(rgb, graph.side, &mut random) };
                 let values = runner.run(&changed)?.swap_remove(0);

@@ -1,8 +1,8 @@
-//! What a leak does to a figure: the same pictures split with and without care, over several seeds.
+//! What a leak does to a figure: the same images split with and without care, over several seeds.
 //!
-//! Each seed shares the pictures out twice: whole clusters (twins and groups), and one by one, so
-//! that a twin of a test picture may be trained on. A head is learnt on both and judged on its own
-//! test pictures. All else is equal.
+//! Each seed shares the images out twice: whole clusters (twins and groups), and one by one, so
+//! that a twin of a test image may be trained on. A head is learnt on both and judged on its own
+//! test images. All else is equal.
 
 use super::quick;
 use crate::data::split::{self, Side, Split};
@@ -20,19 +20,19 @@ pub const SEEDS: u64 = 10;
 /// Student's t at 97.5 % with nine degrees of freedom.
 const STUDENT: f64 = 2.262;
 
-/// Shares right on test pictures, over the seeds.
+/// Shares right on test images, over the seeds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Leak {
     /// Seeds of the splits.
     pub seeds: Vec<u64>,
     /// Penalty of the heads.
     pub penalty: f32,
-    /// Share of test pictures of the careless splits that had a twin or a picture of their group in
+    /// Share of test images of the careless splits that had a twin or an image of their group in
     /// training.
     pub leaked: f64,
     /// `[seeds]`, clusters kept together.
     pub honest: Vec<f64>,
-    /// `[seeds]`, pictures split one by one.
+    /// `[seeds]`, images split one by one.
     pub leaky: Vec<f64>,
     /// Mean of the honest ones, with 95 % of such means (Student).
     pub honest_mean: Interval,

@@ -46,7 +46,7 @@ use tagpin::random::Random;
 /// Where the last blocks of EfficientNet-Lite0, as `backbone import` names its nodes, begin.
 pub const LAST_BLOCKS: &str = "block11_expand";
 
-/// Train a model from tagged pictures, quantise it, judge it, prove it and write its report.
+/// Train a model from tagged images, quantise it, judge it, prove it and write its report.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Train {
     /// Folder of tagged folders, list or COCO file; it is split 70/15/15 by the seed.
@@ -64,7 +64,7 @@ pub struct Train {
     /// Learn a head, then fine-tune the last blocks of the backbone.
     #[arg(long, group = "how", requires = "backbone")]
     pub advanced: bool,
-    /// Train the built-in small network for 96x96 pictures from nothing.
+    /// Train the built-in small network for 96x96 images from nothing.
     #[arg(long, group = "how", conflicts_with = "backbone")]
     pub small: bool,
     /// Fit a distance on images of good parts alone (--data): what lies beyond its limit is
@@ -80,7 +80,7 @@ pub struct Train {
     /// Pretrained network without a head, or any float ONNX classifier, whose head is cut off.
     #[arg(long)]
     pub backbone: Option<PathBuf>,
-    /// Side of the picture for the backbone: smaller is faster and less accurate. A multiple of 32.
+    /// Side of the image for the backbone: smaller is faster and less accurate. A multiple of 32.
     #[arg(long)]
     pub size: Option<usize>,
     /// Mean of each channel, one or three, of values 0..1 (of 0..255 if above 1), for a backbone
@@ -90,13 +90,13 @@ pub struct Train {
     /// Deviation of each channel, one or three, in the same unit as the mean.
     #[arg(long, value_delimiter = ',', requires = "mean")]
     pub std: Vec<f32>,
-    /// How pictures and frames are brought to the network's square.
+    /// How images and frames are brought to the network's square.
     #[arg(long, value_enum, default_value = "stretch")]
     pub fit: FitName,
     /// Seed of split, weights, order and changes.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// What kind of pictures these are: sets how they are changed in training.
+    /// What kind of images these are: sets how they are changed in training.
     #[arg(long, value_enum, default_value = "general")]
     pub domain: Domain,
     /// First node that learns in --advanced, as `inspect` names it: its block and all behind it.
@@ -106,10 +106,10 @@ pub struct Train {
     /// Where --advanced and --small learn.
     #[arg(long, value_enum, default_value = "cpu")]
     pub device: DeviceName,
-    /// Most times that every picture is seen.
+    /// Most times that every image is seen.
     #[arg(long, default_value_t = 20)]
     pub epochs: usize,
-    /// Pictures in one step.
+    /// Images in one step.
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
     /// Largest learning rate; 0 takes what suits: 4e-3 from nothing, 3e-4 for fine-tuning (SGD: 10
@@ -122,7 +122,7 @@ pub struct Train {
     /// How tags of unlike frequency are treated.
     #[arg(long, value_enum, default_value = "none")]
     pub balance: Balance,
-    /// Changed copies of each picture whose trunk values are computed once and kept in memory.
+    /// Changed copies of each image whose trunk values are computed once and kept in memory.
     #[arg(long, default_value_t = 6)]
     pub views: usize,
     /// Parts that --quick cuts the data into where test images are few: each is judged by a head
@@ -146,7 +146,7 @@ pub struct Train {
     /// Take the tags as exclusive or not, whatever the form of --data suggests.
     #[arg(long, value_enum, requires = "data")]
     pub task: Option<TaskName>,
-    /// Go on with tags of fewer than 5 pictures; every later figure carries a warning.
+    /// Go on with tags of fewer than 5 images; every later figure carries a warning.
     #[arg(long)]
     pub allow_few: bool,
     /// Show what a leak would do to the figures of --quick, beside the honest ones, over 10 splits

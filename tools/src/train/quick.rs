@@ -29,7 +29,7 @@ pub struct Quick {
     pub quantisation: Quantisation,
     /// Share right on validation, int8.
     pub validation: f64,
-    /// Pictures whose features were not known yet.
+    /// Images whose features were not known yet.
     pub computed: usize,
     /// All images judged by heads that were not fitted to them, where that was wanted.
     pub folds: Option<Folds>,
@@ -50,7 +50,7 @@ impl SideFeatures {
     }
 }
 
-/// Features of the pictures of these sides, in that order; and how many had to be computed.
+/// Features of the images of these sides, in that order; and how many had to be computed.
 pub fn sides<const N: usize>(
     split: &Split,
     network: &Network<'_>,
@@ -112,7 +112,7 @@ pub fn train(split: &Split, backbone: Graph, fit: Fit, roles: &[Role], folds: Cu
     let options = quantise::Options::default();
     let pictures = Pictures::of(split, target, &options)?;
     let calibration = Pictures::refs(&pictures.calibration);
-    // The backbone has said already what it makes of these pictures.
+    // The backbone has said already what it makes of these images.
     let choice = |head: &Linear| Choice {
         pictures: Pictures::refs(&pictures.choice),
         float: data::spread(validation.features.len(), options.choice)

@@ -1,7 +1,7 @@
 //! The last part of a graph as something that learns: its forward pass in burn, one step, and back
 //! to a graph.
 //!
-//! Does not know pictures, files or epochs. All values are NHWC, `[batch * pixels, channels]`.
+//! Does not know images, files or epochs. All values are NHWC, `[batch * pixels, channels]`.
 
 use super::ops::{self, EPSILON, Geometry, Running, values};
 use super::optimiser::{Kept, Optimiser, OptimiserName, State};
@@ -33,7 +33,7 @@ struct ConvUnit {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// 1x1, or the first convolution on patches of the picture.
+    /// 1x1, or the first convolution on patches of the image.
     Matrix,
     Depthwise(Window),
     Dense(Window),
@@ -68,9 +68,9 @@ pub struct Tuner {
 
 /// What a batch should say.
 pub enum Wanted<'a> {
-    /// Tags of each picture, and what each tag weighs in the loss.
+    /// Tags of each image, and what each tag weighs in the loss.
     Tags(&'a [&'a [usize]], &'a [f32]),
-    /// Scores of each picture, `[pictures][tags]`, as another network gave them (Hinton et al.
+    /// Scores of each image, `[pictures][tags]`, as another network gave them (Hinton et al.
     /// 2015).
     Scores(&'a [&'a [f32]]),
 }
@@ -217,7 +217,7 @@ impl Tuner {
         }
     }
 
-    /// The window of the first convolution, if it takes the picture: its patches are laid out once,
+    /// The window of the first convolution, if it takes the image: its patches are laid out once,
     /// and it is a matrix on them.
     fn patches(&self) -> Option<Window> {
         match &self.graph.nodes[self.first].op {
@@ -228,7 +228,7 @@ impl Tuner {
         }
     }
 
-    /// One picture's entry as the first node takes it. `planes`: `[channels, pixels]`.
+    /// One image's entry as the first node takes it. `planes`: `[channels, pixels]`.
     pub fn prepare(&self, planes: &[f32]) -> Vec<f32> {
         let [h, w, c] = self.shape(self.entry);
         let at = |y: usize, x: usize, k: usize| planes[k * h * w + y * w + x];
@@ -445,7 +445,7 @@ mod tests {
         let graph = small::network(3, 5);
         let tuner = Tuner::new(&graph, 0, true, TaskName::Multiclass, OptimiserName::Adamw, Device::flex()).unwrap();
         let planes = graph.normalise.planes(&picture(9));
-        // One picture's statistics, repeated until the running ones have arrived there.
+        // One image's statistics, repeated until the running ones have arrived there.
         for _ in 0..100 {
             logits(&tuner, &planes);
         }

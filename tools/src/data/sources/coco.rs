@@ -1,4 +1,4 @@
-//! COCO: the tags of a picture are the categories of its annotations; boxes are not used.
+//! COCO: the tags of an image are the categories of its annotations; boxes are not used.
 
 use super::{Listed, Row, beside, on_disk};
 use crate::data::TaskName;
@@ -31,7 +31,7 @@ struct Category {
     name: String,
 }
 
-/// Reads a COCO file. Pictures lie beside it, or in `images/`; each is looked for by itself.
+/// Reads a COCO file. Images lie beside it, or in `images/`; each is looked for by itself.
 pub fn coco(path: &Path) -> Result<Listed> {
     let name = path.display();
     let bytes = tagpin::regular::read(path, tagpin::regular::LARGE).with_context(|| format!("{name} cannot be read"))?;

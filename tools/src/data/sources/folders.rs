@@ -180,7 +180,7 @@ fn add(folder: &Folder, side: Option<&str>, listed: &mut Listed) -> Result<()> {
         if let Some(side) = side {
             columns.insert("side".into(), side.into());
         }
-        // Folders below a tag's say where a picture comes from: a shift, a camera.
+        // Folders below a tag's say where an image comes from: a shift, a camera.
         let inner = file.parent().and_then(|p| p.strip_prefix(&folder.path).ok()).filter(|p| p.iter().count() > 0);
         if let Some(inner) = inner {
             columns.insert("folder".into(), inner.display().to_string());
@@ -190,7 +190,7 @@ fn add(folder: &Folder, side: Option<&str>, listed: &mut Listed) -> Result<()> {
     Ok(())
 }
 
-/// Folders of which no picture is used do not vanish: they are tags without pictures, or no tags at
+/// Folders of which no image is used do not vanish: they are tags without images, or no tags at
 /// all, and are told.
 fn empty_tags(tags: BTreeSet<String>, listed: &mut Listed) {
     let used: BTreeSet<&str> = listed.rows.iter().flat_map(|r| &r.tags).map(String::as_str).collect();

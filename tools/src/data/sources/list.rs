@@ -187,7 +187,7 @@ fn refuse_other_separators(path: &Path, rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
-/// A column that says which side a picture is for.
+/// A column that says which side an image is for.
 fn offered_sides(rows: &[Row]) -> Option<String> {
     let columns: BTreeSet<&String> = rows.iter().flat_map(|r| r.columns.keys()).collect();
     let all_sides = |c: &&&String| {

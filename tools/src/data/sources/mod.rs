@@ -1,7 +1,7 @@
-//! The forms in which people keep tagged pictures: a folder a tag, a list (CSV or TSV), COCO. Other
+//! The forms in which people keep tagged images: a folder a tag, a list (CSV or TSV), COCO. Other
 //! layouts are refused by what was found, with the mend.
 //!
-//! Does not look into pictures; it only lists and hashes them.
+//! Does not look into images; it only lists and hashes them.
 
 mod coco;
 mod folders;
@@ -22,13 +22,13 @@ columns path,tag (or path,tags with ; between), or COCO";
 
 /// A dataset as it was listed.
 pub struct Opened {
-    /// Pictures that are there.
+    /// Images that are there.
     pub dataset: Dataset,
     /// Files that look like data and cannot be used.
     pub skipped: Vec<LeftOut>,
     /// Numbers of files that are no data, by kind.
     pub ignored: BTreeMap<String, usize>,
-    /// Tags that somebody meant and that have no picture, with what was found instead.
+    /// Tags that somebody meant and that have no image, with what was found instead.
     pub empty: BTreeMap<String, String>,
     /// What was understood that is not in the form's rules.
     pub notes: Vec<String>,
@@ -48,7 +48,7 @@ pub fn open(path: &Path, task: Option<TaskName>) -> Result<Opened> {
     listed.hashed(path, task)
 }
 
-/// A picture and its tags by name.
+/// An image and its tags by name.
 struct Row {
     path: PathBuf,
     tags: Vec<String>,

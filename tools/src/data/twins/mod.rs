@@ -1,13 +1,13 @@
-//! Twins: pictures that show the same part again, lighter or darker, turned a little, mirrored,
+//! Twins: images that show the same part again, lighter or darker, turned a little, mirrored,
 //! blurred, moved.
 //!
-//! Candidates are each picture's nearest by a coarse plane in ten forms; a candidate is judged by
-//! the likeness of 64x64 planes ([`plane`]). Pictures of one scene are judged by what they show
-//! beside it ([`scene`]). How alike pictures of *different* parts are in this very set is measured
+//! Candidates are each image's nearest by a coarse plane in ten forms; a candidate is judged by
+//! the likeness of 64x64 planes ([`plane`]). Images of one scene are judged by what they show
+//! beside it ([`scene`]). How alike images of *different* parts are in this very set is measured
 //! on pairs drawn at random, and the bound lies above it. Pairs just below the bound are
 //! *doubtful*: told, and not joined.
 //!
-//! Pairs become *clusters* only where most pictures of both sides are alike, and none may hold more
+//! Pairs become *clusters* only where most images of both sides are alike, and none may hold more
 //! than a quarter of all: a chain of pairs is no part.
 
 pub mod plane;
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use tagpin::random::Random;
 
-/// Two pictures that show the same part.
+/// Two images that show the same part.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// Index of the first.
@@ -65,39 +65,39 @@ impl std::str::FromStr for Bound {
 /// Twins of a set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Twins {
-    /// `[pictures]`: the first picture of the cluster that each is in.
+    /// `[pictures]`: the first image of the cluster that each is in.
     pub clusters: Vec<usize>,
     /// Pairs within clusters.
     pub pairs: Vec<Pair>,
     /// Pairs that may be twins and were not joined.
     pub doubtful: Vec<Pair>,
-    /// Pictures of each scene that several parts share.
+    /// Images of each scene that several parts share.
     pub scenes: Vec<usize>,
     /// The bounds that were used: outside scenes, then of each scene.
     pub bounds: Vec<f32>,
 }
 
-/// Share of pixels that are neither black nor white, below which two pictures are compared as if
+/// Share of pixels that are neither black nor white, below which two images are compared as if
 /// clipped alike.
 const MOSTLY_KNOWN: f32 = 0.6;
 /// Likeness from which on one mark is the same one, and no other that lies near.
 const SAME_MARK: f32 = 0.85;
-/// Candidates of a picture among those after it.
+/// Candidates of an image among those after it.
 const NEAREST: usize = 12;
 /// Coarse likeness below which no pair is a candidate.
 const LEAST_COARSE: f32 = 0.35;
-/// Least bound outside scenes, where pictures differ in what they show at all, and within one,
+/// Least bound outside scenes, where images differ in what they show at all, and within one,
 /// where only what differs is left.
 const LEAST: f32 = 0.66;
 const LEAST_IN_SCENE: f32 = 0.4;
-/// Largest bound: twins of few pictures, drawn as different parts, do not raise it above what twins
+/// Largest bound: twins of few images, drawn as different parts, do not raise it above what twins
 /// reach.
 const MOST: f32 = 0.8;
 /// How far below the bound a pair is doubtful.
 const DOUBTFUL: f32 = 0.1;
 /// Pairs drawn at random that say how alike different parts are.
 const DRAWN: usize = 300;
-/// A cluster holds at most one picture of so many, but may always hold [`ALWAYS`].
+/// A cluster holds at most one image of so many, but may always hold [`ALWAYS`].
 const LARGEST_SHARE: usize = 4;
 const ALWAYS: usize = 8;
 
@@ -117,7 +117,7 @@ pub fn of(dataset: &Dataset, looks: &[Look], bound: Bound) -> Twins {
     found
 }
 
-/// Finds twins. `looks`: of each entry. The same pictures give the same twins.
+/// Finds twins. `looks`: of each entry. The same images give the same twins.
 pub fn find(entries: &[Entry], looks: &[Look], bound: Bound) -> Twins {
     let mut twins = Twins::default();
     let mut first: HashMap<&str, usize> = HashMap::new();
@@ -165,12 +165,12 @@ pub fn find(entries: &[Entry], looks: &[Look], bound: Bound) -> Twins {
     twins
 }
 
-/// Pictures that are compared with one another.
+/// Images that are compared with one another.
 struct Set {
     details: Vec<Detail>,
     /// `[pictures][FORMS]`.
     coarse: Vec<Vec<Coarse>>,
-    /// Light itself, where pictures are compared by it.
+    /// Light itself, where images are compared by it.
     light: Vec<Plane>,
     /// What they show beside a common scene, not normalised: there the strongest mark counts most.
     in_place: Vec<Plane>,
@@ -191,13 +191,13 @@ struct Judged {
 }
 
 impl Set {
-    /// Pictures that share no background.
+    /// Images that share no background.
     fn of_light(light: Vec<Plane>) -> Self {
         let (details, coarse) = light.par_iter().map(|p| (Detail::of(p.normalised()), forms(p))).unzip();
         Self { details, coarse, light, in_place: Vec::new() }
     }
 
-    /// What pictures of one scene show beside it.
+    /// What images of one scene show beside it.
     fn of_residuals(planes: Vec<Plane>) -> Self {
         let (details, coarse) = planes.par_iter().map(|p| (Detail::of(p.normalised()), forms(p))).unzip();
         let in_place = planes.into_par_iter().map(|p| p.without_mean()).collect();
@@ -216,7 +216,7 @@ impl Set {
         self.likeness_from(a, b, self.nearest_form(a, b).1)
     }
 
-    /// How alike two pictures are at best, laid near `from`.
+    /// How alike two images are at best, laid near `from`.
     fn likeness_from(&self, a: usize, b: usize, from: Lay) -> f32 {
         let (x, y) = (&self.details[a], &self.details[b]);
         match self.light.get(a).zip(self.light.get(b)) {
@@ -252,7 +252,7 @@ impl Set {
         let drawn: Vec<(usize, usize)> = (0..DRAWN).map(&mut draw).collect();
         let mut reached: Vec<f32> = drawn.into_par_iter().map(|(a, b)| self.likeness(a, b)).collect();
         reached.sort_by(f32::total_cmp);
-        // Where pictures are few or twins many, twins are drawn as well: the largest are not looked
+        // Where images are few or twins many, twins are drawn as well: the largest are not looked
         // at by themselves.
         let at = |q: usize| reached[reached.len() * q / 100];
         let high = at(99).min(at(50) + 2.5 * (at(90) - at(50))).max(0.0);
@@ -288,13 +288,13 @@ impl Set {
     }
 }
 
-/// Cells in which colours may differ: where one picture was turned or moved, a cell sees something
+/// Cells in which colours may differ: where one image was turned or moved, a cell sees something
 /// else.
 const COLOUR_CELLS: usize = 4;
-/// Share of a channel in the light of a cell by which two pictures of one thing may differ.
+/// Share of a channel in the light of a cell by which two images of one thing may differ.
 const COLOUR: f32 = 0.12;
 
-/// Whether two pictures have the same colours, coarsely and apart from light: two caps of one form,
+/// Whether two images have the same colours, coarsely and apart from light: two caps of one form,
 /// red and blue, are no twins.
 fn same_colours(a: &Look, b: &Look) -> bool {
     let (x, y) = (a.colours(), b.colours());
@@ -309,7 +309,7 @@ fn same_colours(a: &Look, b: &Look) -> bool {
     apart(false) <= COLOUR_CELLS || apart(true) <= COLOUR_CELLS
 }
 
-/// Joins pairs to clusters, best first, where at least half of the pictures' pairs across are alike
+/// Joins pairs to clusters, best first, where at least half of the images' pairs across are alike
 /// too.
 fn join(twins: &mut Twins, n: usize, exact: Vec<Pair>, judged: Vec<Judged>) {
     let mut cluster: Vec<usize> = (0..n).collect();

@@ -1,4 +1,4 @@
-//! A picture as a small plane in which light does not count, and how alike two planes are at best.
+//! An image as a small plane in which light does not count, and how alike two planes are at best.
 //!
 //! *Light*: the logarithm makes an exposure a constant, which the next step removes; what is
 //! clipped to black or white is unknown, not equal. *Locally normalised*: each pixel less the mean
@@ -43,7 +43,7 @@ pub struct Plane {
     pub values: Vec<f32>,
     /// `[SIDE, SIDE]`, 1 where the value is known, else 0.
     pub known: Vec<f32>,
-    /// Width of the picture over its height: a turn of the picture is no turn of its square plane.
+    /// Width of the image over its height: a turn of the image is no turn of its square plane.
     pub ratio: f32,
 }
 
@@ -62,7 +62,7 @@ impl Plane {
     }
 
     /// A plane of light with as many pixels black and white as another has, all of them known: what
-    /// a picture looks like where the other's exposure leaves no detail.
+    /// an image looks like where the other's exposure leaves no detail.
     pub fn clipped_as(&self, other: &Self) -> Self {
         let clipped = |p: &Self, white: bool| {
             let middle = 66.0f32.ln();
@@ -106,7 +106,7 @@ impl Plane {
         let last = side as f32 - 1.0;
         for y in 0..side {
             for x in 0..side {
-                // Where the pixel comes from, in units of the picture's own shape.
+                // Where the pixel comes from, in units of the image's own shape.
                 let (dx, dy) = ((x as f32 - middle - lay.shift[0]) * self.ratio, y as f32 - middle - lay.shift[1]);
                 let from_x = (cos * dx - sin * dy) / self.ratio + middle;
                 let from_y = sin * dx + cos * dy + middle;

@@ -1,7 +1,7 @@
-//! Pictures of one scene, as a fixed camera takes them, and what each shows beside it.
+//! Images of one scene, as a fixed camera takes them, and what each shows beside it.
 //!
-//! Before a fixed camera all pictures look alike, and still each shows another part. So the scene
-//! is found (pictures that agree coarsely), its members are laid on one of them, the background is
+//! Before a fixed camera all images look alike, and still each shows another part. So the scene
+//! is found (images that agree coarsely), its members are laid on one of them, the background is
 //! their median, pixel by pixel, and what a member shows beside it is what no smooth change of
 //! light makes of the background.
 
@@ -9,24 +9,24 @@ use super::plane::{self, Coarse, Detail, FORMS, Lay, Plane, SIDE, form, likeness
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// Product of coarse planes from which on two pictures show one scene.
+/// Product of coarse planes from which on two images show one scene.
 const SAME_SCENE: f32 = 0.9;
-/// Pictures that are tried as the first of a scene.
+/// Images that are tried as the first of a scene.
 const TRIED: usize = 150;
-/// Fewest pictures of a scene that come under several tags, at least two under the second: one part
+/// Fewest images of a scene that come under several tags, at least two under the second: one part
 /// has one tag.
 const FEWEST_OF_TAGS: usize = 16;
-/// Fewest pictures of a scene with one tag: fewer may be one part, taken again and again.
+/// Fewest images of a scene with one tag: fewer may be one part, taken again and again.
 const FEWEST: usize = 20;
-/// Pictures whose median is the background.
+/// Images whose median is the background.
 const MEDIAN_OF: usize = 101;
 
-/// Groups of pictures with a common background. `tags`: of each picture. Smaller groups are none.
+/// Groups of images with a common background. `tags`: of each image. Smaller groups are none.
 pub fn scenes(planes: &[Plane], tags: &[&[usize]]) -> Vec<Vec<(usize, Lay)>> {
     let n = planes.len();
     let tried: Vec<usize> = crate::data::spread(n, TRIED).collect();
     let leaders: Vec<Coarse> = tried.iter().map(|&i| plane::coarse(&planes[i], Lay::STRAIGHT, false)).collect();
-    // `[n]`: leaders that agree with a picture, and in which form.
+    // `[n]`: leaders that agree with an image, and in which form.
     let agrees: Vec<Vec<Option<usize>>> = planes
         .par_iter()
         .map(|p| {
@@ -60,7 +60,7 @@ pub fn scenes(planes: &[Plane], tags: &[&[usize]]) -> Vec<Vec<(usize, Lay)>> {
     found
 }
 
-/// How a member lies on its scene's first picture: straight, unless it clearly lies otherwise, as
+/// How a member lies on its scene's first image: straight, unless it clearly lies otherwise, as
 /// laying blurs.
 fn on_leader(first: &Detail, member: &Plane, from: Lay) -> Lay {
     let member = Detail::of(member.normalised());

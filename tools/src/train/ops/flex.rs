@@ -2,7 +2,7 @@
 //!
 //! Knows no network. burn's grouped convolution computes weight gradients group by group, which
 //! makes a depthwise network several times slower than it need be; these loops go over memory once,
-//! in parallel over pictures. Sums are taken in a fixed order, so that the same run gives the same
+//! in parallel over images. Sums are taken in a fixed order, so that the same run gives the same
 //! bits.
 
 use super::{EPSILON, Geometry, Rounding, Running};
@@ -83,7 +83,7 @@ fn sums(rows: usize, n: usize, chunk: impl Fn(std::ops::Range<usize>, &mut [f32]
 }
 
 /// Calls `f(output pixel's start, input pixel's start, tap's start)` for all that a tap connects in
-/// one picture.
+/// one image.
 fn taps(g: Geometry, mut f: impl FnMut(usize, usize, usize)) {
     let ([h, w], [rows, columns], c) = (g.input, g.output, g.channels);
     let Window { kernel: [ky, kx], stride: [sy, sx], pads: [top, left, ..] } = g.window;

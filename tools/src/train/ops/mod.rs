@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 /// A window that goes over a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Geometry {
-    /// Pictures.
+    /// Images.
     pub batch: usize,
     /// Rows and columns of the input.
     pub input: [usize; 2],
@@ -27,12 +27,12 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Values of one input picture.
+    /// Values of one input image.
     pub fn inner(&self) -> usize {
         self.input[0] * self.input[1] * self.channels
     }
 
-    /// Values of one output picture, if it has as many channels.
+    /// Values of one output image, if it has as many channels.
     pub fn outer(&self) -> usize {
         self.output[0] * self.output[1] * self.channels
     }

@@ -1,5 +1,5 @@
 //! The layers' operators made of the framework's own, for every device: what a tap of a window
-//! meets is a slice of the padded pictures.
+//! meets is a slice of the padded images.
 //!
 //! Knows no network, and no gradients: the framework derives them.
 
