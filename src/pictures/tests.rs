@@ -73,15 +73,12 @@ fn frame(jpeg: &[u8], like: &[u8]) -> Result<Picture, PictureError> {
 fn pictures_in_71_forms_are_those_of_the_reference_decoder() {
     let all = variants();
     assert_eq!(all.len(), 71);
-    let mut worst = (0, "none".to_string());
     for (name, bytes, reference) in all {
         let got = Picture::decode(&bytes, Budget::DEVICE).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!((got.width, got.height), (reference.width, reference.height), "{name}");
-        let apart = got.rgb.iter().zip(&reference.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-        assert!(apart <= 1, "{name}: apart by {apart} levels");
-        worst = worst.max((apart, name));
+        let apart = got.rgb.iter().zip(&reference.rgb).map(|(a, b)| a.abs_diff(*b)).max();
+        assert_eq!(apart, Some(0), "{name}: apart by levels");
     }
-    println!("apart by {} at most: {}", worst.0, worst.1);
 }
 
 #[test]
