@@ -27,7 +27,7 @@ use std::sync::Arc;
 /// Arguments of `check`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Check {
-    /// Bundle to check [default: models/parts.tagpin]
+    /// Bundle to check [default: the shipped parts model]
     #[arg(long)]
     bundle: Option<PathBuf>,
     /// Settings of the device (device.toml); without it the built-in demonstration

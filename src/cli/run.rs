@@ -43,7 +43,7 @@ impl Classifier for Engine {
 /// Arguments of `run`.
 #[derive(clap::Args, Debug, Default)]
 pub(super) struct Run {
-    /// Bundle to run [default: models/parts.tagpin]
+    /// Bundle to run [default: the shipped parts model]
     #[arg(long)]
     bundle: Option<PathBuf>,
     /// Settings of the device (device.toml); without it the built-in demonstration
