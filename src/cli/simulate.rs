@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `simulate`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Simulate {
-    /// Bundle whose tags and inference time count [default: models/parts.tagpin]
+    /// Bundle whose tags and inference time count [default: the shipped parts model]
     #[arg(long)]
     bundle: Option<PathBuf>,
     /// Settings of the device (device.toml) in gate mode; without it the built-in demonstration
@@ -245,18 +245,7 @@ impl Soaked {
 fn soak(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused> {
     let file = File::read(args.settings.as_deref(), SOAK, "the built-in soak.toml", bundle)?;
     let tags = simulate::model_tags(bundle);
-    let script = Script {
-        seed: args.seed,
-        parts,
-        spacing: Spread { lo: ms(60.0), hi: ms(130.0) },
-        in_view: ms(60.0),
-        fps: 60,
-        arrival: Spread { lo: ms(4.0), hi: ms(12.0) },
-        inference: Quantile::heavy(ms(12.0), ms(30.0), ms(300.0), ms(1900.0)),
-        faults: Fault::rates(),
-        counts_per_second: args.counts_per_second,
-        moves: Moves::Steadily,
-    };
+    let script = Script { counts_per_second: args.counts_per_second, ..Script::soak(args.seed, parts) };
     let mut soaked = Soaked::default();
     soaked.add(&simulate::run(&file.plan(bundle.contract.task, &tags), &script)?);
     soaked.print(args.seed, None);

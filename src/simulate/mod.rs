@@ -80,6 +80,26 @@ pub struct Script {
     pub moves: Moves,
 }
 
+impl Script {
+    /// The soak of device.toml's [`SOAK`](crate::settings::SOAK): close parts, slow inferences and
+    /// every kind of fault.
+    pub fn soak(seed: u64, parts: u64) -> Self {
+        let us = |ms: u64| Micros(ms * 1000);
+        Self {
+            seed,
+            parts,
+            spacing: Spread { lo: us(60), hi: us(130) },
+            in_view: us(60),
+            fps: 60,
+            arrival: Spread { lo: us(4), hi: us(12) },
+            inference: Quantile::heavy(us(12), us(30), us(300), us(1900)),
+            faults: Fault::rates(),
+            counts_per_second: 1000,
+            moves: Moves::Steadily,
+        }
+    }
+}
+
 /// A simulated run in figures.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {

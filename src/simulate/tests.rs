@@ -56,19 +56,7 @@ fn no_part_is_lost_swapped_doubled_or_unsafe_on_drawn_lines() {
 #[test]
 fn no_part_is_lost_swapped_doubled_or_unsafe_while_everything_fails() {
     let (seed, _) = drawn_cases(1);
-    let us = |ms: u64| Micros(ms * 1000);
-    let script = Script {
-        seed,
-        parts: 3000,
-        spacing: Spread { lo: us(60), hi: us(130) },
-        in_view: us(60),
-        fps: 60,
-        arrival: Spread { lo: us(4), hi: us(12) },
-        inference: Quantile::heavy(us(12), us(30), us(300), us(1900)),
-        faults: Fault::rates(),
-        counts_per_second: 1000,
-        moves: Moves::Steadily,
-    };
+    let script = Script::soak(seed, 3000);
     let o = outcome(Task::Multiclass, SOAK, &script);
     assert!(o.verdict.is_clean(), "{:?}, {:?}", o.verdict, o.first);
     // Most parts are sorted all the same, and faults did strike.
