@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const KEY: &str = "00112233445566778899aabbccddeeff";
@@ -25,6 +26,11 @@ fn device(state: &Path, log: &Path) -> String {
 /// it.
 fn sha256(key: &str) -> String {
     tagpin::keys::KeyHash::of(key).to_string()
+}
+
+/// A run that ends after `count` parts of `source`, with its events on standard output.
+fn parts_of(file: &str, source: &str, count: &str) -> Command {
+    tagpin(&["run", "--bundle", PARTS, "--settings", file, "--source", source, "--parts", count, "--json"])
 }
 
 fn get(line: &Line, path: &str) -> String {
@@ -126,20 +132,7 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
     let file = settings("page-check", &text.replace("PORT", "0"));
     let check = || String::from_utf8(finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file])).stdout).unwrap();
     assert!(check().contains("sets thresholds on top of device.toml, tags: 1"), "{}", check());
-    let run = || {
-        finish(tagpin(&[
-            "run",
-            "--bundle",
-            PARTS,
-            "--settings",
-            &file,
-            "--source",
-            &fast_conveyor(5),
-            "--parts",
-            "4",
-            "--json",
-        ]))
-    };
+    let run = || finish(parts_of(&file, &fast_conveyor(5), "4"));
     let strictly = |out: &std::process::Output| {
         of(&events(out), "part").iter().all(|p| p["tag"] == "gear_chipped" && p["action"] == "reject")
     };
@@ -187,18 +180,7 @@ fn peers_that_are_stuck_change_no_edge() {
         let gate = "[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\n[outputs.gate]\nmode = \"pulse\"\nwidth_ms = 20\n\
                     delay_ms = 900\non = [\"reject\"]\n[outputs.good]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 1100\non = [\"accept\"]\n";
         let file = settings(&format!("page-stuck-{page}"), &format!("{gate}{table}"));
-        let mut command = tagpin(&[
-            "run",
-            "--bundle",
-            PARTS,
-            "--settings",
-            &file,
-            "--source",
-            "conveyor?seed=9",
-            "--parts",
-            "8",
-            "--json",
-        ]);
+        let mut command = parts_of(&file, "conveyor?seed=9", "8");
         let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
         let mut peers = Vec::new();
         let end = Instant::now() + Duration::from_secs(20);
