@@ -117,3 +117,138 @@ impl Rescue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::{Role, TagRule, Task};
+    use crate::events::{Events, FaultKind};
+    use crate::outputs::WriteError;
+    use crate::settings::{ModelTags, Settings};
+    use crate::station::Station;
+    use crate::supervisor::SystemClock;
+    use crate::supervisor::actuation::Patience;
+    use crate::supervisor::truth::Observer;
+    use State::{Active, Inactive};
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    /// What was written, in its order.
+    type Written = Arc<Mutex<Vec<(&'static str, State)>>>;
+
+    /// A second way to a line; `refuses`: its writes fail.
+    struct Pin {
+        name: &'static str,
+        written: Written,
+        refuses: bool,
+    }
+
+    impl Output for Pin {
+        fn apply(&mut self, state: State) -> Result<(), WriteError> {
+            self.written.lock().unwrap().push((self.name, state));
+            if self.refuses { Err(WriteError::Drill) } else { Ok(()) }
+        }
+
+        fn second(&self) -> Box<dyn Output> {
+            unreachable!("it is the second")
+        }
+    }
+
+    fn shared() -> Shared {
+        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good] };
+        let settings = Settings::parse("", "test", tags).unwrap();
+        let station = Station::new(settings.station(Task::Multiclass, 0)).unwrap();
+        let events = Arc::new(Events::kept(Arc::new(SystemClock)));
+        Shared::new(station, events, None, Patience::of(&settings), Observer::default()).0
+    }
+
+    fn chip(chip: &str) -> Backend {
+        Backend::Gpiochip { chip: chip.into(), line: "1".into() }
+    }
+
+    /// Lines by name, chip, safe state, whether they move in pulses, and the state and part that
+    /// they were last brought to.
+    fn rescue(lines: &[(&'static str, Backend, State, bool, State, u64)]) -> (Rescue, Written) {
+        let (stand, written) = (Arc::<Stand>::default(), Written::default());
+        let lines = lines.iter().enumerate().map(|(i, (name, backend, safe, is_pulse, state, part))| {
+            stand.set(i, *state, *part);
+            let output = Box::new(Pin { name, written: written.clone(), refuses: *name == "broken" });
+            Second { name: (*name).into(), output, backend: backend.clone(), safe: *safe, is_pulse: *is_pulse }
+        });
+        (Rescue { lines: lines.collect(), stand: stand.clone() }, written)
+    }
+
+    #[test]
+    fn where_a_write_hangs_the_other_chips_lines_are_safe_first_then_those_of_its_own_chip() {
+        let lines = [
+            ("stuck", chip("a"), Inactive, true, Active, 6),
+            ("beside", chip("a"), Inactive, true, Active, 7),
+            ("other", chip("b"), Inactive, true, Active, 8),
+            ("lamp", chip("b"), Inactive, false, Active, 9),
+            ("idle", Backend::Rppal { pin: 4 }, Inactive, true, Inactive, 10),
+            ("broken", chip("b"), Inactive, true, Inactive, 11),
+            ("held", chip("b"), Active, true, Inactive, 12),
+        ];
+        let (rescue, written) = rescue(&lines);
+        let (shared, stand) = (shared(), rescue.stand.clone());
+        let begin = shared.clock.now();
+        stand.begin(0);
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(|| rescue.watch(&shared, Micros(1_000_000), false));
+            while !watch.is_finished() && shared.clock.now().since(begin) < Micros(10_000_000) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            shared.over.store(true, Ordering::Relaxed);
+        });
+        let took = shared.clock.now().since(begin);
+        assert!(took >= Micros(500_000) && took < Micros(1_900_000), "half of the watchdog's time: {took:?}");
+        let first = [("other", Inactive), ("lamp", Inactive), ("idle", Inactive), ("broken", Inactive), ("held", Active)];
+        let mut expected = first.to_vec();
+        expected.push(("beside", Inactive));
+        assert_eq!(*written.lock().unwrap(), expected);
+        assert_eq!((stand.is_rescued(), stand.confirmed()), (true, 0b101_1110));
+        assert!(shared.rescue_over.load(Ordering::Relaxed));
+        assert_eq!(shared.ended.why(), Some(Ended::Stuck));
+        let stuck = shared.stuck.get().unwrap().as_str();
+        assert!(
+            stuck.starts_with("output \"stuck\" hung for 0.") || stuck.starts_with("output \"stuck\" hung for 1."),
+            "{stuck}"
+        );
+        let mut told = Vec::new();
+        shared.events.take_all(&mut told);
+        let (mut edges, mut faults) = (Vec::new(), Vec::new());
+        for event in told {
+            match event.what {
+                What::Edge(e) => edges.push((e.output, e.part, e.state, e.outcome)),
+                What::Fault(f) => faults.push((f.kind, f.remedy, f.why.as_str().to_owned())),
+                _ => {}
+            }
+        }
+        let (cut, done) = (Outcome::Cut, Outcome::Done);
+        let first = [(2, 8, Inactive, cut), (3, 0, Inactive, done), (5, 0, Inactive, Outcome::Failed), (6, 0, Active, done)];
+        let mut expected = first.to_vec();
+        expected.push((1, 7, Inactive, cut));
+        assert_eq!(edges, expected, "what was safe before is not told");
+        let [(kind, remedy, why)] = &faults[..] else { panic!("{faults:?}") };
+        assert_eq!((*kind, *remedy), (FaultKind::Line(Reason::Output), Remedy::Safe));
+        assert!(why.starts_with("output \"stuck\": a write has not come back for "), "{why}");
+    }
+
+    #[test]
+    fn writes_that_come_back_are_no_hang_however_many_there_are() {
+        let (rescue, written) = rescue(&[("slow", chip("a"), Inactive, true, Active, 1)]);
+        let (shared, stand) = (shared(), rescue.stand.clone());
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(|| rescue.watch(&shared, Micros(2_000_000), false));
+            for _ in 0..6 {
+                stand.begin(0);
+                std::thread::sleep(Duration::from_millis(250));
+                stand.end();
+            }
+            assert!(!watch.is_finished(), "it watches to the run's end");
+            shared.over.store(true, Ordering::Relaxed);
+        });
+        assert!(!stand.is_rescued() && written.lock().unwrap().is_empty());
+        assert_eq!(shared.ended.why(), None);
+    }
+}
