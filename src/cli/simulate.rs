@@ -7,6 +7,7 @@ use super::{Model, Refused};
 use crate::bundle::Bundle;
 use crate::decide::Task;
 use crate::engine::Engine;
+use crate::line::MAX_PARTS;
 use crate::settings::{DEMO, SOAK, Settings};
 use crate::simulate::drawn::{self, Coverage};
 use crate::simulate::{self, Fault, ModelTag, Moves, Outcome, Plan, Quantile, Script, Spread, view};
@@ -199,6 +200,7 @@ impl Soaked {
         sum.edges += o.edges;
         sum.late += o.late;
         sum.undecided += o.undecided;
+        sum.given_up += o.given_up;
         sum.most_in_flight = sum.most_in_flight.max(o.most_in_flight);
         for (name, n) in &o.faults {
             match sum.faults.iter_mut().find(|(k, _)| k == name) {
@@ -231,11 +233,12 @@ impl Soaked {
         }
         let kinds: Vec<String> = o.faults.iter().map(|(name, n)| format!("{name} {n}")).collect();
         println!(
-            "seed {seed}, {:.1} h of line time, up to {} parts in flight, {} edges, {} parts late, {} without an answer; faults: {}",
+            "seed {seed}, {:.1} h of line time, up to {} parts in flight, {} edges, {} parts late, {} given up, {} without an answer; faults: {}",
             o.line_time.0 as f64 / 3.6e9,
             o.most_in_flight,
             o.edges,
             o.late,
+            o.given_up,
             o.undecided,
             kinds.join(", ")
         );
@@ -337,7 +340,7 @@ fn to_json(o: &Outcome, fastest: Option<&(Micros, Outcome)>) -> Value {
     let faults: serde_json::Map<String, Value> = o.faults.iter().map(|(k, n)| (k.to_string(), json!(n))).collect();
     json!({
         "schema": 1, "parts": o.parts, "lost": v.lost, "swapped": v.swapped, "doubled": v.doubled, "unsafe": v.not_safe,
-        "faults": faults, "late": o.late, "undecided": o.undecided, "most_in_flight": o.most_in_flight,
+        "faults": faults, "late": o.late, "given_up": o.given_up, "undecided": o.undecided, "most_in_flight": o.most_in_flight,
         "line_time": o.line_time.0, "utilisation_percent": (utilisation(o) * 100.0).round() / 100.0,
         "to_verdict": { "p50": p50, "p99": p99, "p999": p999, "max": max },
         "fastest": fastest.map(|(spacing, _)| json!({ "spacing": spacing.0, "parts_per_second": 1e6 / spacing.0 as f64 })),
@@ -354,10 +357,12 @@ fn report(o: &Outcome, fastest: Option<&(Micros, Outcome)>, names: &[&str], sett
     let ms = |us: u32| us as f64 / 1000.0;
     let [p50, p99, p999, max] = o.to_verdict;
     println!(
-        "\n{} parts in {:.0} s: {} late, {} without an answer, up to {} in flight; the model (times {timed}) works {:.1} % of the time",
+        "\n{} parts in {:.0} s: {} late, {} given up, {} without an answer, up to {} in flight of at most {MAX_PARTS}; the model \
+         (times {timed}) works {:.1} % of the time",
         o.parts,
         o.line_time.0 as f64 / 1e6,
         o.late,
+        o.given_up,
         o.undecided,
         o.most_in_flight,
         utilisation(o)
@@ -378,13 +383,15 @@ fn report(o: &Outcome, fastest: Option<&(Micros, Outcome)>, names: &[&str], sett
     println!("against the belt: {} lost, {} swapped, {} doubled, {} unsafe", v.lost, v.swapped, v.doubled, v.not_safe);
     match fastest {
         Some((spacing, at)) => println!(
-            "fastest line without a late or unseen part: one part in {:.1} ms, {:.1} parts a second (2000 tried; the model works {:.0} % of the time)",
+            "fastest line without a late, given up or unseen part: one part in {:.1} ms, {:.1} parts a second (2000 tried; the model works {:.0} % of the time)",
             spacing.0 as f64 / 1000.0,
             1e6 / spacing.0 as f64,
             utilisation(at)
         ),
         None => {
-            println!("no spacing up to 10 s was free of late or unseen parts: see the times from trigger to verdict above")
+            println!(
+                "no spacing up to 10 s was free of late, given up or unseen parts: see the times from trigger to verdict above"
+            )
         }
     }
 }

@@ -163,6 +163,12 @@ impl Line {
         Some(part)
     }
 
+    /// Follows no part any more. Frames that show one of them are nobody's.
+    pub fn forget(&mut self) {
+        self.entries.clear();
+        self.passed = 0;
+    }
+
     fn leave(&mut self) {
         while self.entries.front().is_some_and(|e| e.closed && e.seen_from.is_some()) {
             self.entries.pop_front();

@@ -16,9 +16,9 @@ pub const VALUES: &[(&str, &[&str])] = &[
     ("line.late_ms", &["default", "0..10", "10..100"]),
     ("line.missed_edge", &["go_on", "safe"]),
     ("trigger.frames", &["1", "2..4", "5..16"]),
-    ("trigger.deadline_ms", &["default", "40..300", "300..1500"]),
-    ("trigger.deadline_counts", &["default", "40..300 ms", "300..1500 ms"]),
-    ("trigger.to_camera_ms", &["0", "1..100", "100..400"]),
+    ("trigger.deadline_ms", &["default", "40..300", "300..1500", "1500..9000"]),
+    ("trigger.deadline_counts", &["default", "40..300 ms", "300..1500 ms", "1500..9000 ms"]),
+    ("trigger.to_camera_ms", &["0", "1..100", "100..400", "1000..4500"]),
     ("trigger.min_spacing_ms", &["0", "5..20", "20..60"]),
     ("trigger.to_camera_counts", &["1..100 ms", "100..400 ms"]),
     ("trigger.min_spacing_counts", &["5..20 ms", "20..60 ms"]),
@@ -38,6 +38,7 @@ pub const VALUES: &[(&str, &[&str])] = &[
     ("outputs", &["1", "2..3", "4..6"]),
     ("outputs.mode", &["level", "pulse", "latched"]),
     ("outputs.width_ms", &["1..20", "20..100", "100..500"]),
+    ("outputs.trigger_delay_ms", &["0..60", "as others"]),
     ("outputs.window_ms", &["default", "1..50", "50..500"]),
     ("outputs.delay_ms", &["80..400", "400..1500", "1500..5000"]),
     ("outputs.delay_counts", &["80..400 ms", "400..1500 ms", "1500..5000 ms"]),
@@ -150,7 +151,8 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
         match h.value("trigger.to_camera_ms") {
             0 => 0,
             1 => h.within(1, 100),
-            _ => h.within(100, 400),
+            2 => h.within(100, 400),
+            _ => h.within(1000, 4500),
         }
     });
     let min_spacing = belt.way(&mut h, "min_spacing", "trigger.min_spacing_counts", &[(5, 20), (20, 60)], |h| {
@@ -163,7 +165,7 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
     let too_close = h.word("trigger.too_close");
     let _ = writeln!(text, "{}\n{}\ntoo_close = \"{too_close}\"", to_camera.0, min_spacing.0);
     let outputs = outputs(&mut h, tags, belt);
-    text += &deadline(&mut h, belt, spacing_lo, &outputs.1);
+    text += &deadline(&mut h, belt, &outputs.1);
     text += &decide(&mut h, tags, frames);
     text += &thresholds(&mut h, tags);
     if moves.is_some() {
@@ -259,11 +261,11 @@ fn thresholds(h: &mut Hand, tags: &[ModelTag]) -> String {
     text
 }
 
-/// A way as it is stated.
-#[derive(Clone, Copy)]
-enum Stated {
-    Ms(i32),
-    Counts(i32),
+/// What a way is stated in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Ms,
+    Counts,
 }
 
 /// Whether ways may be stated in counts of an encoder.
@@ -274,7 +276,7 @@ struct Belt {
 }
 
 impl Belt {
-    /// One way as a line of text and as a number, in counts where there is an encoder and chance
+    /// One way as a line of text, in counts where there is an encoder and chance
     /// wants it.
     fn way(
         self,
@@ -283,41 +285,32 @@ impl Belt {
         counts: &'static str,
         ms: &[(i32, i32)],
         time: impl FnOnce(&mut Hand) -> i32,
-    ) -> (String, Stated) {
+    ) -> (String, Unit) {
         if self.moves.is_some() && h.within(0, 1) == 0 {
             let (lo, hi) = ms[h.value(counts)];
             let n = (h.within(lo, hi) * self.counts_per_second / 1000).max(1);
-            return (format!("{name}_counts = {n}"), Stated::Counts(n));
+            return (format!("{name}_counts = {n}"), Unit::Counts);
         }
         let ms = time(h);
-        (format!("{name}_ms = {ms}"), Stated::Ms(ms))
+        (format!("{name}_ms = {ms}"), Unit::Ms)
     }
 }
 
 /// How long a part is waited for, as a line of text or none; beside a gate in counts it must be in
-/// counts too. `spacing_ms`: the least time between two parts.
-fn deadline(h: &mut Hand, belt: Belt, spacing_ms: i32, gates: &[Stated]) -> String {
-    // Fewer parts wait for frames at once than can be followed: what happens beyond that is not
-    // drawn. A belt that pauses brings parts closer together than a steady one.
-    let (most_ms, most_counts) = (60 * spacing_ms, 40 * spacing_ms * belt.counts_per_second / 1000);
-    let first_ms = gates.iter().filter_map(|g| if let Stated::Ms(n) = g { Some(*n) } else { None }).min();
-    let first_counts = gates.iter().filter_map(|g| if let Stated::Counts(n) = g { Some(*n) } else { None }).min();
-    let by_belt = first_counts.is_some() || belt.moves.is_some() && h.within(0, 1) == 0;
+/// counts too.
+fn deadline(h: &mut Hand, belt: Belt, gates: &[Unit]) -> String {
+    let by_belt = gates.contains(&Unit::Counts) || belt.moves.is_some() && h.within(0, 1) == 0;
     let key = if by_belt { "trigger.deadline_counts" } else { "trigger.deadline_ms" };
-    let stated = match h.value(key) {
-        0 => None,
-        1 => Some(h.within(40, 300)),
-        _ => Some(h.within(300, 1500)),
+    let ms = match h.value(key) {
+        0 => return String::new(),
+        1 => h.within(40, 300),
+        2 => h.within(300, 1500),
+        _ => h.within(1500, 9000),
     };
-    let counts = |ms: i32| (ms * belt.counts_per_second / 1000).max(1);
-    let too_far = |first: Option<i32>, most: i32| first.filter(|n| *n > most).map(|_| most);
-    let (unit, deadline) = match (stated, first_counts) {
-        (Some(ms), _) if by_belt => ("counts", Some(counts(ms).min(most_counts))),
-        (Some(ms), _) => ("ms", Some(ms.min(most_ms))),
-        (None, Some(first)) => ("counts", too_far(Some(first), most_counts)),
-        (None, None) => ("ms", too_far(first_ms, most_ms)),
-    };
-    deadline.map_or(String::new(), |n| format!("deadline_{unit} = {n}\n"))
+    match by_belt {
+        true => format!("deadline_counts = {}\n", (ms * belt.counts_per_second / 1000).max(1)),
+        false => format!("deadline_ms = {ms}\n"),
+    }
 }
 
 /// Width and window of a pulse.
@@ -336,7 +329,7 @@ fn pulse(h: &mut Hand) -> String {
 }
 
 /// The outputs, and the delays of those that verdicts move.
-fn outputs(h: &mut Hand, tags: &[ModelTag], belt: Belt) -> (String, Vec<Stated>) {
+fn outputs(h: &mut Hand, tags: &[ModelTag], belt: Belt) -> (String, Vec<Unit>) {
     const DELAYS: [(i32, i32); 3] = [(80, 400), (400, 1500), (1500, 5000)];
     let delay = |h: &mut Hand| {
         belt.way(h, "delay", "outputs.delay_counts", &DELAYS, |h| {
@@ -374,7 +367,11 @@ fn outputs(h: &mut Hand, tags: &[ModelTag], belt: Belt) -> (String, Vec<Stated>)
         let _ = writeln!(text, "\n[outputs.alone_{i}]\non = [\"{word}\"]\nsafe = \"{safe}\"\nactive = \"{active}\"");
         match word {
             "trigger" => {
-                let _ = writeln!(text, "{}", delay(h).0);
+                // A flash or a camera follows its trigger at once; what is told late may be missed.
+                match h.value("outputs.trigger_delay_ms") {
+                    0 => drop(writeln!(text, "delay_ms = {}", h.within(0, 60))),
+                    _ => drop(writeln!(text, "{}", delay(h).0)),
+                }
                 text += &pulse(h);
             }
             "heartbeat" => {

@@ -115,6 +115,8 @@ pub struct Outcome {
     pub late: u64,
     /// Parts that got no frame or no answer, for whatever reason.
     pub undecided: u64,
+    /// Parts whose gates were given up because the line went safe.
+    pub given_up: u64,
     /// Most parts in flight at once.
     pub most_in_flight: usize,
     /// Simulated time.
@@ -161,7 +163,7 @@ pub fn run(plan: &Plan<'_>, script: &Script) -> Result<Outcome, String> {
     Ok(Simulated::new(plan, &settings, script)?.run())
 }
 
-/// The shortest spacing at which no part is late or without an answer, for this script's camera and
+/// The shortest spacing at which no part is late, given up or without an answer, for this script's camera and
 /// inference; nothing if even parts ten seconds apart are. `parts` are tried at each spacing.
 pub fn fastest(plan: &Plan<'_>, script: &Script, parts: u64) -> Result<Option<(Micros, Outcome)>, String> {
     let ratio = |spacing: Micros| {
@@ -179,7 +181,7 @@ pub fn fastest(plan: &Plan<'_>, script: &Script, parts: u64) -> Result<Option<(M
         run(plan, &script)
     };
     let (mut lo, mut hi) = (0u64, 10_000_000u64);
-    let good = |o: &Outcome| o.undecided == 0 && o.late == 0 && o.verdict.is_clean();
+    let good = |o: &Outcome| o.undecided + o.late + o.given_up == 0 && o.verdict.is_clean();
     let mut best = trial(Micros(hi))?;
     if !good(&best) {
         return Ok(None);

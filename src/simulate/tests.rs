@@ -62,3 +62,62 @@ fn no_part_is_lost_swapped_doubled_or_unsafe_while_everything_fails() {
     // Most parts are sorted all the same, and faults did strike.
     assert!(o.undecided * 2 < o.parts && o.faults.iter().any(|(_, n)| *n > 0), "{o:?}");
 }
+
+/// The drawn lines had no flash that its trigger's delay can make late, so the ledger did not know
+/// that a missed one makes the line safe too: a false alarm at every twentieth part.
+#[test]
+fn a_flash_that_is_missed_because_its_trigger_was_told_late_makes_the_line_safe_where_it_is_so_stated() {
+    let text = |missed: &str, width: u32| {
+        format!(
+            "[line]\nmode = \"gate\"\nmissed_edge = \"{missed}\"\n[trigger]\nkind = \"barrier\"\n[outputs.flash]\n\
+             mode = \"pulse\"\nwidth_ms = {width}\ndelay_ms = 0\non = [\"trigger\"]\n[outputs.gate]\nmode = \"pulse\"\n\
+             width_ms = 60\ndelay_ms = 850\non = [\"reject\"]\n"
+        )
+    };
+    let (seed, _) = drawn_cases(1);
+    let script = Script { faults: vec![(Fault::ToldLate, 50_000)], ..Script::soak(seed, 2000) };
+    let given_up = |missed, width| {
+        let o = outcome(Task::Multiclass, &text(missed, width), &script);
+        assert!(o.verdict.is_clean(), "{missed}, {width}: {:?}, {:?}", o.verdict, o.first);
+        o.given_up
+    };
+    assert_eq!((given_up("go_on", 5), given_up("safe", 100)), (0, 0));
+    assert!(given_up("safe", 5) > 100, "each missed flash gives up what is on its way");
+}
+
+/// Parts whose gates were given up went on waiting for their frames, so after one part too many the
+/// next ones were too many again; and the fastest belt was one on which nearly all were given up.
+#[test]
+fn more_parts_than_can_be_followed_are_given_up_once_and_no_belt_is_called_fast_enough_for_that() {
+    let text = |to_camera: u32, delay: u32| {
+        format!(
+            "[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\nto_camera_ms = {to_camera}\ndeadline_ms = {}\n\
+             [outputs.gate]\nmode = \"pulse\"\nwidth_ms = 10\ndelay_ms = {delay}\non = [\"reject\", \"accept\", \"review\"]\n",
+            delay - 100
+        )
+    };
+    let ms = |n: u64| Micros(n * 1000);
+    let (seed, _) = drawn_cases(1);
+    let script = |spacing| Script {
+        spacing: Spread { lo: spacing, hi: spacing },
+        inference: Quantile::measured(ms(2), ms(2), ms(2), ms(2)),
+        faults: Vec::new(),
+        ..Script::soak(seed, 300)
+    };
+    for to_camera in [0, 6000] {
+        // 6.5 s at 82 ms are 80 parts: with each 65th the 64 before it are given up, and 40 are left at the end.
+        let o = outcome(Task::Multiclass, &text(to_camera, 6500), &script(ms(82)));
+        assert!(o.verdict.is_clean(), "{to_camera}: {:?}, {:?}", o.verdict, o.first);
+        assert_eq!((o.given_up, o.most_in_flight), (4 * 64, 64), "to_camera_ms {to_camera}");
+    }
+    let (tags, rules) = model();
+    let names: Vec<&str> = tags.iter().map(|t| t.name.as_str()).collect();
+    let roles: Vec<Role> = tags.iter().map(|t| t.role).collect();
+    let text = text(0, 4000);
+    let settings = Settings::parse(&text, "fast", ModelTags { names: &names, rules: &rules, roles: &roles }).unwrap();
+    let plan = Plan { task: Task::Multiclass, tags: &tags, settings: &settings, text: &text };
+    let (spacing, at) = fastest(&plan, &script(ms(100)), 300).unwrap().unwrap();
+    // 64 parts in 4 s are one in 62.5 ms.
+    assert!(spacing >= Micros(61_000) && spacing <= Micros(66_000), "{spacing:?}");
+    assert_eq!((at.given_up, at.undecided), (0, 0));
+}

@@ -363,17 +363,16 @@ impl Station {
             Opened::Waits => {}
             Opened::Full => {
                 effects(Effect::Fault { reason: Reason::Overflow, part: Some(part), scope: Scope::Line });
-                // Nobody follows it: it counts as a part without a verdict, and moves nothing.
-                effects(Effect::Decided(PartDone {
-                    part: Part { id: part, trigger, frames: 0 },
-                    captured_at: trigger.at,
-                    best: None,
-                    decision: Decision::safe(Reason::Overflow),
-                    action: None,
-                    late: false,
-                    calls: 0,
-                }));
-                self.count_end(effects);
+                // Their gates are given up: if they went on waiting, each trigger after this one
+                // would be one too many again.
+                while let Some(waiting) = self.line.oldest() {
+                    self.line.close(waiting.id);
+                    self.unfollowed(waiting, effects);
+                }
+                self.line.forget();
+                self.decider.forget();
+                self.best.clear();
+                self.unfollowed(Part { id: part, trigger, frames: 0 }, effects);
             }
             // The part before was photographed when this one was already there.
             Opened::Doubt(before) => self.doubt(before, effects),
@@ -508,6 +507,20 @@ impl Station {
             false => Decision::safe(reason),
         };
         self.end(now, part, captured_at, decision, effects);
+    }
+
+    /// A part that nobody follows any more: it counts as one without a verdict, and moves nothing.
+    fn unfollowed(&mut self, part: Part, effects: &mut dyn FnMut(Effect)) {
+        effects(Effect::Decided(PartDone {
+            part,
+            captured_at: part.trigger.at,
+            best: None,
+            decision: Decision::safe(Reason::Overflow),
+            action: None,
+            late: false,
+            calls: 0,
+        }));
+        self.count_end(effects);
     }
 
     fn part_fault(&self, reason: Reason, part: Option<PartId>, effects: &mut dyn FnMut(Effect)) {

@@ -307,3 +307,25 @@ fn new_rules_hold_from_the_next_trigger_on() {
     told(&mut s, 302, Input::Trigger(at(302)));
     assert_eq!(judged(&mut s, 310), "4 present accept 0b10");
 }
+
+#[test]
+fn one_part_too_many_that_waits_for_its_frame_ends_all_that_do_and_the_next_begins_anew() {
+    let mut s = station(1, Some(Action::Reject), |rules| {
+        rules.spacing.min = Travel::Time(Micros(0));
+        (rules.part.to_camera, rules.part.deadline) = (Travel::Time(Micros(5_000_000)), Travel::Time(Micros(9_000_000)));
+    });
+    for part in 0..64 {
+        let (words, _) = told(&mut s, part * 10, Input::Trigger(at(part * 10)));
+        assert_eq!(words, [std::format!("open {} false", part + 1)]);
+    }
+    let (words, _) = told(&mut s, 640, Input::Trigger(at(640)));
+    assert_eq!(words[..2], ["open 65 false", "overflow Line"]);
+    let ends: std::vec::Vec<_> = (1..=65).map(|part| std::format!("{part} safe - 0b0")).collect();
+    assert_eq!(words[2..], ends);
+    // Part 66 is followed, and no frame of a part before it is taken for it.
+    assert_eq!(told(&mut s, 650, Input::Trigger(at(650))).0, ["open 66 false"]);
+    assert!(frame(&mut s, 5500).is_none());
+    let ticket = frame(&mut s, 5651).expect("part 66 is before the camera");
+    assert_eq!(ticket.part.id, PartId(66));
+    assert_eq!(scores(&mut s, 5660, ticket, &GOOD), ["66 present reject late 0b1"]);
+}

@@ -304,9 +304,7 @@ impl<'s> Simulated<'s> {
         }
         let armed = self.write_fails.load(Ordering::Relaxed);
         self.tick();
-        if stood_still {
-            self.ledger.caught_up();
-        }
+        self.ledger.caught_up(now, stood_still);
         if armed && !self.write_fails.swap(false, Ordering::Relaxed) {
             self.count(Fault::Write);
             self.ledger.note(now, Noted::Safe);
@@ -397,7 +395,11 @@ impl<'s> Simulated<'s> {
     fn decided(&mut self, done: &PartDone) {
         self.command(Command::Verdict { part: done.part.id, calls: done.calls });
         let trigger = done.part.trigger.at;
-        if self.outcome.shown.len() < Row::SHOWN && done.part.id.0 <= 2 * Row::SHOWN as u64 && done.best.is_some() {
+        if self.before == 0
+            && self.outcome.shown.len() < Row::SHOWN
+            && done.part.id.0 <= 2 * Row::SHOWN as u64
+            && done.best.is_some()
+        {
             let now = self.clock.now();
             self.outcome.shown.push(Row {
                 part: done.part.id.0,
@@ -438,6 +440,7 @@ impl<'s> Simulated<'s> {
             verdict: self.ledger.verdict,
             first: self.ledger.first.take(),
             late: self.outcome.late + self.actuator.late(),
+            given_up: self.events.counters().figures().given_up,
             undecided: (0..parts).filter(|i| !self.ledger.is_decided(*i)).count() as u64,
             line_time: self.clock.now().since(Instant::from_micros(1_000_000)),
             to_verdict: [p50, p99, p999, self.to_verdict.max()],

@@ -89,6 +89,8 @@ pub(super) struct Ledger {
     pub(super) parts: Vec<Passing>,
     /// Where the present run begins among them.
     run_from: usize,
+    /// The first that came after the last one too many that waited for frames.
+    followed_from: usize,
     /// The first part that may not have ended.
     unended: usize,
     /// Moments at which all lines had to go safe, in the order in which they did.
@@ -143,6 +145,7 @@ impl Ledger {
             site,
             parts: Vec::new(),
             run_from: 0,
+            followed_from: 0,
             unended: 0,
             safe_at: none(),
             acknowledged: none(),
@@ -174,8 +177,17 @@ impl Ledger {
         }
         let safes_before = self.safe_at.len();
         let in_flight = self.parts.iter().rev().take_while(|p| self.last_gate(p).is_none_or(|at| at >= told));
-        if in_flight.filter(|p| safes_before == p.safes_before).count() >= MOST_IN_FLIGHT {
+        let wait_for_frames = self.wait_for_frames();
+        let is_one_too_many = wait_for_frames >= MOST_IN_FLIGHT;
+        if is_one_too_many || in_flight.filter(|p| safes_before == p.safes_before).count() >= MOST_IN_FLIGHT {
             self.note_safe(told);
+        }
+        if is_one_too_many {
+            // Neither these nor this one are followed.
+            for p in self.parts.iter_mut().rev().take(wait_for_frames).filter(|p| p.ended.is_none()) {
+                (p.failed, p.passed, p.ended) = (true, Some(told), Some(told));
+            }
+            self.followed_from = self.parts.len() + 1;
         }
         let before = self.parts.len().checked_sub(1).filter(|i| *i >= self.run_from);
         if too_close && let Some(before) = before {
@@ -199,11 +211,20 @@ impl Ledger {
             images: Vec::new(),
             seen: Vec::new(),
             answered: 0,
-            failed: false,
-            passed: None,
-            ended: too_close.then_some(told),
+            failed: is_one_too_many,
+            passed: is_one_too_many.then_some(told),
+            ended: (too_close || is_one_too_many).then_some(told),
             doubted: too_close.then_some(told),
         });
+    }
+
+    /// Parts from the first that waits for frames, or has not come before the camera, to the newest.
+    fn wait_for_frames(&self) -> usize {
+        let farthest = self.heard.last().map_or(i64::MIN, |(farthest, ..)| *farthest);
+        let is_on_its_way = |p: &Passing| matches!(self.site.to_camera, Way::Counts(n) if farthest < p.position + n);
+        let followed = &self.parts[self.run_from.max(self.followed_from).min(self.parts.len())..];
+        let first = followed.iter().position(|p| p.ended.is_none() || is_on_its_way(p));
+        first.map_or(0, |first| followed.len() - first)
     }
 
     /// The line is told at `told` that the belt came to `position` at `at`.
@@ -316,20 +337,29 @@ impl Ledger {
         self.stalls.push((from.as_micros(), to.as_micros()));
     }
 
-    /// What became due in the last stall has been done, or missed: where the site asks for it, a
-    /// missed pulse makes the line safe.
-    pub(super) fn caught_up(&mut self) {
-        let Some(&(from, to)) = self.stalls.last().filter(|_| self.site.missed_is_safe) else { return };
+    /// What was due by `now` has been done, or missed: where the site asks for it, a missed pulse
+    /// makes the line safe. One is missed in a stall that ended now, or because its part was told
+    /// only now. `stood_still`: whether a stall ended now.
+    pub(super) fn caught_up(&mut self, now: Instant, stood_still: bool) {
+        let now = now.as_micros();
+        let stall = self.stalls.last().filter(|_| stood_still).map(|(from, _)| *from);
         let missed = |p: &Passing, i: usize, line: &super::site::Line| {
             let Way::Us(way) = line.delay else { return false };
             let due = p.trigger + way;
-            let is_late = due >= from && due < to && to - due > line.window_us;
+            let became_due = stall.is_some_and(|from| due >= from) || p.told == now;
+            let is_late = became_due && due < now && now - due > line.window_us;
             let is_pulse = matches!(line.moves, Moves::Pulse(_));
-            is_pulse && is_late && self.is_followed(p, self.done(due)) && self.called(p).contains(&i)
+            is_pulse && is_late && self.is_followed(p, now) && self.called(p).contains(&i)
         };
-        let lines = || self.site.lines.iter().enumerate();
-        if self.parts.iter().rev().take(4 * MOST_IN_FLIGHT).any(|p| lines().any(|(i, line)| missed(p, i, line))) {
-            self.note_safe(to);
+        let newest = self.parts.iter().rev().take(4 * MOST_IN_FLIGHT);
+        let any = |p: &Passing| self.site.lines.iter().enumerate().any(|(i, line)| missed(p, i, line));
+        let is_missed = self.site.missed_is_safe
+            && match stood_still {
+                true => newest.into_iter().any(any),
+                false => newest.into_iter().take_while(|p| p.told == now).any(any),
+            };
+        if is_missed {
+            self.note_safe(now);
         }
     }
 
