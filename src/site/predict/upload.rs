@@ -11,7 +11,8 @@ pub(super) fn image<'b>(kind: &str, body: &'b [u8]) -> Result<&'b [u8], &'static
             let boundary = parameter(kind, "boundary").filter(|b| (1..=70).contains(&b.len()));
             part(&boundary.ok_or("the form states no boundary")?, body)?
         }
-        "" | "application/octet-stream" => body,
+        // The last is what curl calls any bytes unless it is told otherwise.
+        "" | "application/octet-stream" | "application/x-www-form-urlencoded" => body,
         media if media.starts_with("image/") => body,
         _ => return Err("expected an image as application/octet-stream, image/*, or a form with a part imageData"),
     };
@@ -105,6 +106,7 @@ mod tests {
             ("application/octet-stream", bytes.to_vec()),
             ("image/jpeg; q=1", bytes.to_vec()),
             ("", bytes.to_vec()),
+            ("application/x-www-form-urlencoded", bytes.to_vec()),
             (kind, form(&[(named, bytes)])),
             ("Multipart/Form-Data;boundary=B-1", form(&[(text, b"1"), (named, bytes)])),
             (kind, form(&[(other, b"no"), (named, bytes)])),
