@@ -177,6 +177,14 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
         let warnings = found.iter().flat_map(|(_, warnings)| warnings.clone()).collect();
         all.push(Found { what: "source".into(), outcome: found.map(|(found, _)| found), warnings });
     }
+    #[cfg(feature = "site")]
+    if let Some(folder) = settings.site.state.as_ref().filter(|_| draft.is_right("state")) {
+        // A line sorts without it: boards are run with read-only disks.
+        let warnings = Vec::from_iter(crate::site::probe_state(folder).err());
+        let can = if warnings.is_empty() { "can be written" } else { "cannot be written" };
+        let outcome = Ok(format!("{}, {can}", folder.display()));
+        all.push(Found { what: "state".into(), outcome, warnings });
+    }
     let mut add = |what: String, outcome| all.push(Found { what, outcome, warnings: Vec::new() });
     if ["trigger", "encoder", "acknowledge", "confirm"].iter().all(|table| draft.is_right(table)) {
         let inputs = settings.inputs.iter().map(|input| triggers::probe(input).map_err(|e| e.to_string()));
@@ -184,10 +192,6 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
     }
     if let Some(log) = settings.events.as_ref().filter(|_| draft.is_right("events")) {
         add("events".into(), crate::rotating::probe(&log.path).map_err(|e| e.to_string()));
-    }
-    #[cfg(feature = "site")]
-    if let Some(folder) = settings.site.state.as_ref().filter(|_| draft.is_right("state")) {
-        add("state".into(), crate::site::probe_state(folder));
     }
     #[cfg(feature = "site")]
     for (table, at, who) in settings.site.listening().filter(|(table, ..)| draft.is_right(table)) {

@@ -10,6 +10,7 @@ use super::reader::{self, Table};
 use super::{ModelTags, Settings, SettingsError, decide};
 use crate::decide::TagRule;
 use crate::head::Score;
+use crate::regular::{self, Unread};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -97,9 +98,9 @@ impl Overrides {
             return Ok(Overridden::No);
         };
         let mend = |why: &str| format!("{why}; repair the file, or remove it to go back to device.toml");
-        let text = match std::fs::read_to_string(&file) {
+        let text = match regular::read_text(&file, regular::TEXT) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Overridden::No),
+            Err(Unread::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Overridden::No),
             Err(e) => return Err(SettingsError(vec![mend(&format!("{}: cannot be read: {e}", file.display()))])),
         };
         let read = Self::parse(&text, &file.display().to_string(), settings, model, sha256);

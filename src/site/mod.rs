@@ -18,15 +18,11 @@ pub mod page;
 pub mod predict;
 mod wire;
 
-/// Whether files can be written into the state folder: one is, and removed.
-pub fn probe_state(folder: &std::path::Path) -> Result<String, String> {
+/// Whether files can be written into the state folder: one is, and removed. Why not otherwise.
+pub fn probe_state(folder: &std::path::Path) -> Result<(), String> {
     let file = folder.join(format!(".tagpin-{}", std::process::id()));
     let tried = std::fs::write(&file, b"").and_then(|()| std::fs::remove_file(&file));
-    match tried {
-        Ok(()) => Ok(format!("{}, can be written", folder.display())),
-        Err(e) => Err(format!(
-            "{}: {e}; nothing can be changed on the page; make the folder and give it to tagpin",
-            folder.display()
-        )),
-    }
+    tried.map_err(|e| {
+        format!("{}: {e}; nothing can be changed on the page; make the folder and give it to tagpin", folder.display())
+    })
 }
