@@ -174,3 +174,19 @@ fn one_tag_of_many_has_scores_that_add_up_to_one_and_any_number_of_tags_a_score_
     Task::Multilabel.score(&logits, Temperature::ONE, &mut scores);
     assert!(scores[..3].iter().all(|s| s.0.abs_diff(32768) < 8) && scores[3].0 < 8, "{scores:?}");
 }
+
+#[test]
+fn a_set_of_tags_holds_what_was_put_in_and_sets_join_and_meet() {
+    let tags = |set: &TagSet| set.iter().map(|t| t.0).collect::<Vec<_>>();
+    let all = [&[][..], &[0], &[63, 64], &[0, 64, 500], &[63]];
+    for one in all {
+        assert_eq!((tags(&set(one)), set(one).is_empty()), (one.to_vec(), one.is_empty()));
+        for other in all {
+            let mut both = [one, other].concat();
+            both.sort_unstable();
+            both.dedup();
+            assert_eq!(tags(&set(one).union(&set(other))), both);
+            assert_eq!(set(one).meets(&set(other)), one.iter().any(|t| other.contains(t)), "{one:?}, {other:?}");
+        }
+    }
+}

@@ -329,3 +329,36 @@ fn one_part_too_many_that_waits_for_its_frame_ends_all_that_do_and_the_next_begi
     assert_eq!(ticket.part.id, PartId(66));
     assert_eq!(scores(&mut s, 5660, ticket, &GOOD), ["66 present reject late 0b1"]);
 }
+
+/// What a part's event says of its best tag is of its own last image.
+#[test]
+fn a_parts_best_tag_is_that_of_its_own_last_image() {
+    let mut s = gate(2);
+    let best = |s: &mut Station, ms: u64, said: &[[Score; 2]; 2]| {
+        told(s, ms, Input::Trigger(at(ms)));
+        let mut found = None;
+        for (i, scores) in said.iter().enumerate() {
+            let ms = ms + 10 + 20 * i as u64;
+            let ticket = frame(s, ms).unwrap();
+            s.step(at(ms + 5), Input::Scores { ticket, scores, beyond: false }, &mut |effect| {
+                if let Effect::Decided(done) = effect {
+                    found = Some(done.best);
+                }
+            });
+        }
+        found.expect("the part has its end")
+    };
+    let (good, bad) = (Some((TagId(0), GOOD[0])), Some((TagId(1), BAD[1])));
+    assert_eq!(best(&mut s, 0, &[BAD, GOOD]), good);
+    assert_eq!(best(&mut s, 200, &[GOOD, BAD]), bad);
+    assert_eq!(best(&mut s, 400, &[BAD, BAD]), bad);
+    // One that no image was classified for has none, whatever the one before had.
+    told(&mut s, 600, Input::Trigger(at(600)));
+    let mut found = None;
+    s.step(at(950), Input::Tick, &mut |effect| {
+        if let Effect::Decided(done) = effect {
+            found = Some(done.best);
+        }
+    });
+    assert_eq!(found, Some(None));
+}
