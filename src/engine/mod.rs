@@ -5,12 +5,14 @@
 //!
 //! [`proto`] validates what tract's parser read, [`lower`] recognises the quantised graph, [`plan`]
 //! runs it, an [`island`] what is left. What neither can run as ONNX defines it is refused with the
-//! node's name. [`oracle`] runs the same file through tract in f32, for tests and tools.
+//! node's name. [`oracle`] runs the same file through tract in f32, and
+//! [`random_graphs`] draws graphs with what they must give, both for tests and tools.
 
 mod activations;
 mod caught;
 mod island;
 mod lower;
+pub mod message;
 mod meter;
 mod operation;
 mod operators;
@@ -19,6 +21,7 @@ mod plan;
 pub mod proof;
 mod proof_spelling;
 pub mod proto;
+pub mod random_graphs;
 
 use crate::kernels::Kernels;
 pub use activations::Activation;
@@ -223,8 +226,6 @@ impl Engine {
     }
 }
 
-#[cfg(test)]
-mod random_graphs;
 #[cfg(test)]
 mod random_islands;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! not know, are written as DequantizeLinear, operator, QuantizeLinear.
 
 use super::caught::caught;
+use super::message::value_info;
 use super::plan::{Lowered, Trace};
 use super::proto::{self, Type};
 use super::{Engine, EngineError, Refusal, lower};
@@ -174,7 +175,7 @@ impl<'a> File<'a> {
                 Some(&i) => (self.traces[i].ty, &self.traces[i].dims),
                 None => (Type::F32, &self.graph.input_dims),
             };
-            graph.input.push(lower::value_info(name, ty, dims));
+            graph.input.push(value_info(name, ty, Some(dims)));
         }
         graph.initializer = constants.iter().map(|name| self.constants[*name].clone()).collect();
         for &i in &nodes {

@@ -16,7 +16,7 @@ pub const OLDEST_OPSET: i64 = 10;
 /// The newest version of ONNX's operators whose changes [`super::operators`] knows.
 pub const NEWEST_OPSET: i64 = 28;
 /// The domain of ONNX Runtime's own operators.
-const MICROSOFT: &str = "com.microsoft";
+pub(super) const MICROSOFT: &str = "com.microsoft";
 /// Most nodes of a graph.
 pub const MAX_NODES: usize = 8192;
 /// Most values of one tensor.

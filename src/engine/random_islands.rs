@@ -7,7 +7,7 @@
 
 use super::plan::Engine;
 use super::proto::{Attribute, Constant, Graph, Node, Type, Values};
-use super::random_graphs::setting;
+use super::random_graphs::tests::setting;
 use crate::kernels::Kernels;
 use crate::random::Random;
 use std::collections::HashMap;

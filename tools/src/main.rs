@@ -13,6 +13,7 @@ mod evaluate;
 mod features;
 mod good;
 mod graph;
+mod graphs;
 mod head;
 mod judged;
 mod latency;
@@ -64,6 +65,7 @@ enum Command {
     Runs(runs::Runs),
     Pack(pack::Pack),
     Synth(synth::Synth),
+    Graphs(graphs::Graphs),
     Demo(demo::Demo),
     Bar(bar::Bar),
 }
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         },
         Command::Pack(args) => pack::run(&args),
         Command::Synth(args) => synth::run(&args),
+        Command::Graphs(args) => graphs::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bar(args) => bar::run(&args),
     };

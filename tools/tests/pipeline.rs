@@ -552,3 +552,38 @@ fn what_a_board_recorded_is_replayed_bit_for_bit() {
         .unwrap();
     assert!(refused(&args, &at).contains("frame 0: logit of \"0001\""));
 }
+
+/// What is written is what the engine answers, and a second engine that reads the files says so.
+#[test]
+fn graphs_are_files_that_answer_as_they_say() {
+    use tagpin::engine::{Engine, proto};
+    let at = folder("pipeline-graphs");
+    let told = run(&["graphs", "--n", "4", "--seed", "40", "--out", "drawn"], &at);
+    assert_eq!(told, "4 networks from seed 40 on in drawn\n");
+    // ONNX's TensorProto ends with field 9, its raw bytes.
+    let raw = |path: std::path::PathBuf, n: usize| {
+        let bytes = std::fs::read(path).unwrap();
+        bytes[bytes.len() - n..].to_vec()
+    };
+    let floats = |bytes: Vec<u8>| -> Vec<f32> { bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect() };
+    let mut differing = 0;
+    for seed in 40..44 {
+        let graph = at.join(format!("drawn/graph_{seed:06}"));
+        let onnx = std::fs::read(graph.join("model.onnx")).unwrap();
+        let mut engine = Engine::load(&onnx).unwrap();
+        let len = proto::read(&onnx).unwrap().input_dims.iter().product::<usize>();
+        let input = floats(raw(graph.join("test_data_set_0/input_0.pb"), 4 * len));
+        let mut logits = vec![0; engine.spec().logits];
+        engine.infer_reals(&input, &mut logits, |_| ()).unwrap();
+        let said = floats(raw(graph.join("test_data_set_0/output_0.pb"), 4 * logits.len()));
+        assert_eq!(said, logits.iter().map(|&q| q as f32 / 65536.0).collect::<Vec<_>>(), "seed {seed}");
+        differing += usize::from(said.iter().any(|x| *x != said[0]));
+        assert!(graph.join("test_data_set_0/output_1.pb").exists(), "the tensors between are there as well");
+    }
+    assert!(differing > 1, "{differing} of 4 networks answer with more than one number");
+    // The same seed, the same bytes; a folder that exists is left alone.
+    run(&["graphs", "--n", "2", "--seed", "42", "--out", "again"], &at);
+    let bytes = |of: &str| std::fs::read(at.join(of).join("graph_000043/model.onnx")).unwrap();
+    assert_eq!(bytes("drawn"), bytes("again"));
+    assert!(refused(&["graphs", "--out", "drawn"], &at).contains("drawn exists; name another folder or remove it"));
+}

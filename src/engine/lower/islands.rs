@@ -9,9 +9,10 @@
 //! same depth make one island: no way between two of them leads through int8, for that would be
 //! deeper. By depth, int8 first, is also an order in which everything can run.
 
-use super::spoken::{self, name_of, tensor, value_info};
+use super::spoken::{self, name_of, tensor};
 use super::{Axes, Lowering, Value, View, Why};
 use crate::engine::island::{Entry, Island};
+use crate::engine::message::value_info;
 use crate::engine::operation::Operation;
 use crate::engine::operators::{self, Reading};
 use crate::engine::plan::{Quant, TensorId, Trace};
@@ -305,7 +306,7 @@ impl<'g> Lowering<'g> {
                     Ok((source, entry)) => {
                         let dims = reading.dims(name).unwrap_or_default().to_vec();
                         values += dims.iter().product::<usize>();
-                        graph.input.push(value_info(name, Type::F32, &dims));
+                        graph.input.push(value_info(name, Type::F32, Some(&dims)));
                         inputs.push(Input { name: name.clone(), source, entry, dims });
                     }
                     Err(constant) => graph.initializer.push(tensor(name, &constant).map_err(|why| (i, why))?),
@@ -323,7 +324,7 @@ impl<'g> Lowering<'g> {
                 };
                 (self.maker(name).unwrap_or(nodes[0]), why)
             })?;
-            graph.output.push(value_info(name, Type::F32, &fact.dims));
+            graph.output.push(value_info(name, Type::F32, Some(&fact.dims)));
         }
         debug_assert!(inputs.iter().zip(&graph.input).all(|(a, b)| a.name == b.name));
         let opset = pb::OperatorSetIdProto { domain: String::new(), version: reading.graph.opset };

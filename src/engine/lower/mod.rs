@@ -28,7 +28,6 @@ use super::{Absorbed, EngineError};
 use crate::kernels::{ConvShape, Kernels};
 use constants::Weights;
 use islands::{Islands, Wanted};
-pub(super) use spoken::value_info;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;

@@ -4,31 +4,18 @@
 //! operators that both read alike, or refused.
 
 use super::Why;
+use crate::engine::message;
 use crate::engine::operators::{Reading, spread_pads};
 use crate::engine::proto::{Attribute, Constant, Node, Type, Values};
 use tract_onnx::pb;
 
-/// A value's name, type and shape.
-pub(in crate::engine) fn value_info(name: &str, ty: Type, dims: &[usize]) -> pb::ValueInfoProto {
-    use pb::tensor_shape_proto::{Dimension, dimension::Value as D};
-    let dim = dims.iter().map(|&d| Dimension { value: Some(D::DimValue(d as i64)), ..Default::default() }).collect();
-    let tensor = pb::type_proto::Tensor { elem_type: ty.number(), shape: Some(pb::TensorShapeProto { dim }) };
-    let ty = pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
-    pb::ValueInfoProto { name: name.into(), r#type: Some(ty), ..Default::default() }
-}
-
-/// A constant.
+/// A constant of a type that islands compute with.
 pub(super) fn tensor(name: &str, constant: &Constant) -> Result<pb::TensorProto, Why> {
-    use pb::tensor_proto::DataType as D;
-    let (ty, raw_data) = match &constant.values {
-        Values::F32(v) => (D::Float, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
-        Values::I32(v) => (D::Int32, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
-        Values::I64(v) => (D::Int64, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
-        Values::Bool(v) => (D::Bool, v.iter().map(|&x| x.into()).collect()),
-        other => return Err(format!("it reads a constant of {}", other.element())),
-    };
-    let dims = constant.dims.iter().map(|&d| d as i64).collect();
-    Ok(pb::TensorProto { name: name.into(), dims, data_type: ty as i32, raw_data, ..Default::default() })
+    match &constant.values {
+        Values::F32(_) | Values::I32(_) | Values::I64(_) | Values::Bool(_) => message::tensor(name, constant),
+        Values::I8(_) | Values::U8(_) | Values::Unread(_) => None,
+    }
+    .ok_or_else(|| format!("it reads a constant of {}", constant.values.element()))
 }
 
 /// A node's name in its island: the file's may stand there twice, and be of any length.
@@ -66,7 +53,7 @@ pub(super) fn say(reading: &Reading<'_>, i: usize, graph: &mut pb::GraphProto) -
                 op_type: op.into(),
                 input: node.inputs.clone(),
                 output: node.outputs.clone(),
-                attribute: attributes(node),
+                attribute: attributes(node)?,
                 ..Default::default()
             });
         }
@@ -140,45 +127,10 @@ impl Said<'_> {
     }
 }
 
-fn attributes(node: &Node) -> Vec<pb::AttributeProto> {
-    let mut all: Vec<pb::AttributeProto> = node.attributes.iter().filter_map(|(k, v)| attribute(k, v)).collect();
+fn attributes(node: &Node) -> Result<Vec<pb::AttributeProto>, Why> {
+    let mut all = message::attributes(&node.attributes).ok_or("it has an attribute of a kind that is not read")?;
     // Halves are f32 everywhere here.
     let to = all.iter_mut().filter(|a| node.op == "Cast" && a.name == "to");
     to.for_each(|a| a.i = Type::of_number(a.i).number().into());
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    all
-}
-
-fn attribute(name: &str, value: &Attribute) -> Option<pb::AttributeProto> {
-    use pb::attribute_proto::AttributeType as T;
-    let mut a = pb::AttributeProto { name: name.into(), ..Default::default() };
-    let ty = match value {
-        Attribute::Int(v) => {
-            a.i = *v;
-            T::Int
-        }
-        Attribute::Float(v) => {
-            a.f = *v;
-            T::Float
-        }
-        Attribute::Ints(v) => {
-            a.ints = v.clone();
-            T::Ints
-        }
-        Attribute::Floats(v) => {
-            a.floats = v.clone();
-            T::Floats
-        }
-        Attribute::Text(v) => {
-            a.s = v.clone().into_bytes();
-            T::String
-        }
-        Attribute::Tensor(c) => {
-            a.t = tensor("", c).ok();
-            T::Tensor
-        }
-        Attribute::Other => return None,
-    };
-    a.r#type = ty as i32;
-    Some(a)
+    Ok(all)
 }

@@ -1,12 +1,9 @@
-//! Random quantised graphs: what every set of kernels computes is what the definitions give,
-//! operator by operator.
+//! Random quantised graphs with what they must give, for tests and for `tagpin-tools graphs`.
 //!
 //! Each graph is drawn node by node, and each node's result computed in the plainest way while it
-//! is drawn.
+//! is drawn: kernels and lowering have no part in it.
 
-use super::plan::Engine;
 use super::proto::{Attribute, Constant, Graph, Node, Type, Values};
-use crate::kernels::Kernels;
 use crate::quant::{Clamp, add_rndne, logit_q16, quantise, requant_rndne};
 use crate::random::Random;
 use std::collections::HashMap;
@@ -34,6 +31,17 @@ fn stored(zero_point: i8, unsigned: bool) -> Values {
 impl Tensor {
     fn at(&self, y: usize, x: usize, c: usize) -> i8 {
         self.values[(y * self.dims[1] + x) * self.dims[2] + c]
+    }
+
+    /// As the file has it: channels first, and of its own type.
+    fn stored(&self) -> Constant {
+        let [h, w, c] = self.dims;
+        let values = (0..h * w * c).map(|i| self.at(i / w % h, i % w, i / w / h));
+        let values = match self.unsigned {
+            false => Values::I8(values.collect()),
+            true => Values::U8(values.map(|v| v as u8 ^ 128).collect()),
+        };
+        Constant { dims: vec![1, c, h, w], values }
     }
 
     /// Less the zero point; nothing outside the image.
@@ -449,7 +457,23 @@ impl Drawing {
     }
 }
 
-fn drawn(seed: u64) -> (Graph, Vec<i8>, Vec<i32>) {
+/// A graph that was drawn.
+pub struct Drawn {
+    /// One real input `[1, channels, rows, columns]`, which its first node quantises.
+    pub graph: Graph,
+    /// The input's codes, NHWC, as [`super::Engine::infer`] takes them.
+    pub input: Vec<i8>,
+    /// Scale and zero point of the input's codes.
+    pub input_quant: (f32, i8),
+    /// The output, Q16.16, in ONNX's order.
+    pub logits: Vec<i32>,
+    /// Every int8 or uint8 tensor of the graph as the file has it, by its name.
+    pub tensors: Vec<(String, Constant)>,
+}
+
+/// The graph of this seed: 2 to 12 operators after the input's QuantizeLinear, of up to 9 rows,
+/// columns and 64 channels.
+pub fn drawn(seed: u64) -> Drawn {
     let random = Random::new(seed, 11);
     let mut d = Drawing { random, nodes: Vec::new(), constants: HashMap::new(), tensors: Vec::new() };
     let dims @ [h, w, c] = [d.number(1, 9), d.number(1, 9), d.pick([1, 3, 8, 16, 20])];
@@ -478,11 +502,11 @@ fn drawn(seed: u64) -> (Graph, Vec<i8>, Vec<i32>) {
             _ => d.shuffle(),
         }
     }
-    let last = d.tensors.last().unwrap().clone();
+    let last = d.tensors.last().expect("the input is one").clone();
     let [oh, ow, oc] = last.dims;
     // Logits are in ONNX's order.
     let logit = |i: usize| logit_q16(last.centred((i / ow % oh) as i64, (i % ow) as i64, i / ow / oh), last.scale);
-    let expected = (0..oc * oh * ow).map(logit).collect::<Option<_>>().expect("drawn scales are small");
+    let logits = (0..oc * oh * ow).map(logit).collect::<Option<_>>().expect("drawn scales are small");
     let output = d.dequantised(&last);
     let graph = Graph {
         opset: 20,
@@ -492,55 +516,12 @@ fn drawn(seed: u64) -> (Graph, Vec<i8>, Vec<i32>) {
         input_dims: vec![1, c, h, w],
         input_type: Type::F32,
         output,
-        output_type: None,
+        output_type: Some(Type::F32),
         stated: HashMap::new(),
     };
-    (graph, input, expected)
+    let tensors = d.tensors.iter().map(|t| (t.name.clone(), t.stored())).collect();
+    Drawn { graph, input, input_quant: (scale, zero_point), logits, tensors }
 }
 
-/// A number from the environment.
-pub(super) fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
-/// TAGPIN_TEST_CASES graphs from TAGPIN_TEST_SEED on.
-#[test]
-fn random_graphs_give_what_the_definitions_give() {
-    let (first, cases) = (setting("TAGPIN_TEST_SEED", 0), setting("TAGPIN_TEST_CASES", 2000));
-    eprintln!("TAGPIN_TEST_SEED={first} TAGPIN_TEST_CASES={cases}");
-    let mut operators: HashMap<String, u64> = HashMap::new();
-    for seed in first..first + cases {
-        let (graph, input, expected) = drawn(seed);
-        for node in &graph.nodes {
-            *operators.entry(node.op.clone()).or_default() += 1;
-        }
-        for kernels in Kernels::available() {
-            let lowered = super::lower::lower(&graph, kernels).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-            let mut engine = Engine::build(kernels, lowered).unwrap();
-            let mut logits = vec![0; engine.spec().logits];
-            engine.infer(&input, &mut logits).unwrap();
-            assert!(logits == expected, "seed {seed}, {}: {:?}", kernels.name(), engine.nodes());
-        }
-    }
-    eprintln!("{operators:?}");
-    for op in [
-        "Conv",
-        "Gemm",
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Relu",
-        "HardSwish",
-        "LeakyRelu",
-        "Concat",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "Pad",
-        "Slice",
-        "Transpose",
-    ] {
-        assert!(operators[op] > cases / 40, "{op} was hardly drawn");
-    }
-}
+#[cfg(test)]
+pub(super) mod tests;
