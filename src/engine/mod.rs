@@ -115,8 +115,15 @@ pub enum EngineError {
     },
     /// The bundle's contract and the graph disagree.
     Contract(String),
-    /// An island failed while it ran, or gave what is no number.
+    /// An island failed while it ran.
     Island(String),
+    /// An island gave what is no number, as zero divided by zero is.
+    NoNumber {
+        /// What the island is.
+        island: String,
+        /// Which of its results.
+        index: usize,
+    },
     /// A logit that Q16.16 does not hold, so that no score can be computed of it.
     Logit {
         /// Which.
@@ -150,6 +157,7 @@ impl std::fmt::Display for EngineError {
             }
             Self::Length { what, found, expected } => write!(f, "{what} of {found} values, the model has {expected}"),
             Self::Island(why) => write!(f, "{}", shown(why)),
+            Self::NoNumber { island, index } => write!(f, "{}: value {index} of its results is no number", shown(island)),
             Self::Logit { index, value } => {
                 write!(f, "logit {index} is {value}, scores are computed of -32768 to 32768; {SCALE_DOWN}")
             }

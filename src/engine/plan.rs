@@ -377,9 +377,8 @@ impl Engine {
                     .map_err(|why| EngineError::Island(format!("{}: {why}", island.describe())))?;
                 // An infinite one is defined: QuantizeLinear makes the last code of it, and a logit
                 // is none.
-                if let Some(i) = results.iter().position(|x| x.is_nan()) {
-                    let why = format!("{}: value {i} of its results is no number", island.describe());
-                    return Err(EngineError::Island(why));
+                if let Some(index) = results.iter().position(|x| x.is_nan()) {
+                    return Err(EngineError::NoNumber { island: island.describe(), index });
                 }
                 store(results.iter().copied(), &mut self.arena[dst]);
                 after(index);

@@ -72,7 +72,7 @@ fn prove_plan(
         match engine.infer(input, &mut logits) {
             Ok(()) => {}
             // The model itself, not the plan, gives what has no score.
-            Err(e @ (EngineError::Logit { .. } | EngineError::Island(_))) => {
+            Err(e @ (EngineError::Logit { .. } | EngineError::Island(_) | EngineError::NoNumber { .. })) => {
                 let last = file.logits(engine.spec().absorbed.is_some()).and_then(|name| file.makers.get(name));
                 let parted = Some(file.refusal(*last.unwrap_or(&0), e.to_string()));
                 return Ok(Proof { parted, ..Proof::default() });

@@ -65,7 +65,7 @@ fn wrong(case: &Spelling<'_>, kernels: Kernels) -> Option<String> {
             let logits = match answer(&mut engine, ty) {
                 Ok(logits) => logits,
                 // Zero divided by zero: ONNX says nothing of it, and no score is made of it.
-                Err(EngineError::Island(why)) if case.name == "Div_of_two" && why.ends_with("is no number") => return None,
+                Err(EngineError::NoNumber { .. }) if case.name == "Div_of_two" => return None,
                 Err(e) => return Some(format!("fails: {e}")),
             };
             if (case.name.starts_with("island"), engine.spec().islands) == (true, 0) {
