@@ -472,8 +472,6 @@ def products():
     b = B()
     refused("Conv_in_groups_that_do_not_fit", b, b.out(b.op("Conv", b.x(), b.w((5, 4, 1, 1)), group=3, name="node")), "node")
     b = B()
-    refused("Conv_1d", b, b.out(b.op("Conv", b.op("Reshape", b.x(), b.i64(1, 4, 12)), b.w((5, 4, 3)), name="node")), "node")
-    b = B()
     refused("Conv_bias_too_long", b, b.out(b.op("Conv", b.x(), b.w((5, 4, 1, 1)), b.real(6), name="node")), "node")
     for name, make in {
         "real": lambda b: b.real(5), "real_large": lambda b: b.f(b.rng.uniform(-3, 3, 5)), "other_scale": lambda b: b.bias(5, factor=0.37),
@@ -961,7 +959,44 @@ def islands():
     case("island_before_softmax", b, b.op("Softmax", b.op("Flatten", b.op("GlobalAveragePool", b.op("Exp", b.x())))), "scores", tol=1e-4)
 
 
-for group in (islands, broadcasting, functions, axes, pools, products, ends, formats, qlinear):
+def one_axis():
+    """Convolutions over one axis, as in channel attention: images of one row."""
+    for name, w, groups, kw in (
+        ("plain", (5, 4, 3), 1, {}),
+        ("padded", (5, 4, 3), 1, {"pads": [1, 2], "strides": [2], "dilations": [2], "kernel_shape": [3]}),
+        ("grouped", (6, 2, 2), 2, {}),
+        ("depthwise", (4, 1, 3), 4, {"pads": [1, 1]}),
+        ("same", (5, 4, 4), 1, {"auto_pad": "SAME_LOWER", "strides": [3]}),
+    ):
+        b = B((1, 4, 3, 4))
+        x = b.op("Reshape", b.x(), b.i64(1, 4, 12))
+        case(f"Conv_row_{name}", b, b.out(b.op("Conv", x, b.w(w), b.bias(w[0]), group=groups, **kw)))
+    b = B((1, 4, 3, 4))
+    gate = b.op("Squeeze", b.qdq(b.op("GlobalAveragePool", b.x())), b.i64(-1))
+    gate = b.out(b.op("Conv", b.op("Transpose", gate, perm=[0, 2, 1]), b.w((1, 1, 3)), pads=[1, 1]))
+    gate = b.op("Unsqueeze", b.op("Transpose", b.qdq(b.op("Sigmoid", gate), 1 / 255, -128), perm=[0, 2, 1]), b.i64(-1))
+    case("Conv_row_attention", b, b.out(b.op("Mul", b.x(), gate)))
+    for ty, zp in ((np.int8, 3), (np.uint8, 130)):
+        b = B((1, 4, 3, 4))
+        x = b.op("Reshape", b.q("x", SCALE, zp, ty), b.i64(1, 4, 12))
+        w = [b.c(b.ints(5, 4, 3)), b.real(5, lo=0.005, hi=0.02), b.c(np.zeros(5, np.int8))]
+        y = b.op("QLinearConv", x, b.f(SCALE), b.c(ty(zp)), *w, b.f(OUT), b.c(ty(zp)), b.c(b.rng.integers(-3000, 3000, 5).astype(np.int32)), pads=[0, 1])
+        case(f"QLinearConv_row_{ty.__name__}", b, b.dq(y, OUT, zp, ty), judge="ort")
+    b = B((1, 4, 3, 4))
+    case("island_Conv_row", b, b.op("Conv", b.op("Reshape", "x", b.i64(1, 4, 12)), b.real(5, 4, 3), b.real(5), pads=[1, 0]), tol=1e-4)
+    b = B((1, 4, 3, 4))
+    refused("Conv_row_kernel_shape", b, b.out(b.op("Conv", b.op("Reshape", b.x(), b.i64(1, 4, 12)), b.w((5, 4, 3)), kernel_shape=[2], name="node")), "node")
+    b = B((1, 4, 3, 4))
+    refused("Conv_row_ranks", b, b.out(b.op("Conv", b.op("Reshape", b.x(), b.i64(1, 4, 12)), b.w((5, 4, 1, 3)), name="node")), "node")
+    b = B((1, 4, 3, 4))
+    refused("Conv_over_three_axes", b, b.out(b.op("Conv", b.op("Reshape", b.x(), b.i64(1, 2, 2, 3, 4)), b.w((5, 2, 1, 3, 3)), name="node")), "node")
+    b = B((1, 4, 12))
+    refused("input_of_one_row", b, b.out(b.op("Conv", b.x(), b.w((5, 4, 3)))), "x")
+    b = B((1, 4, 3, 4), opset=21)
+    refused("Conv_weights_int16", b, b.out(b.op("Conv", b.x(), b.op("DequantizeLinear", b.c(b.ints(5, 4, 3, 3, ty=np.int16)), b.f(0.01), name="node"))), "node")
+
+
+for group in (islands, broadcasting, functions, axes, pools, products, ends, formats, qlinear, one_axis):
     group()
 with open(os.path.join(HERE, "operators.bin"), "wb") as f:
     f.write(b"".join(CASES))

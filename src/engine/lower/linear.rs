@@ -90,8 +90,19 @@ impl<'g> Lowering<'g> {
         bias: Bias,
         steps: &[f32],
     ) -> Result<Pending, Why> {
-        let &[out, cg, kh, kw] = dims else { return Err(format!("weights of shape {dims:?}, expected 4 axes")) };
-        let (src, [h, w, c]) = self.image(src)?;
+        let (axes, [out, cg, kh, kw]) = match *dims {
+            [out, cg, k] => (1, [out, cg, 1, k]),
+            [out, cg, kh, kw] => (2, [out, cg, kh, kw]),
+            _ => return Err(format!("weights of shape {dims:?}, expected 3 or 4 axes")),
+        };
+        let (src, [h, w, c]) = match (axes, src.axes.dims().as_slice()) {
+            // Over one axis: an image of one row.
+            (1, &[n, c, columns]) => {
+                let axes = src.axes.reshaped(&[n, c, 1, columns]).ok_or("its input has no row of its own")?;
+                self.image(&View { id: src.id, axes })?
+            }
+            _ => self.image(src)?,
+        };
         let groups = match node.attributes.get("group") {
             Some(Attribute::Int(groups)) => *groups as usize,
             _ => 1,
@@ -102,7 +113,7 @@ impl<'g> Lowering<'g> {
         if bias.values.len() != out || (steps.len() != 1 && steps.len() != out) {
             return Err(format!("{} biases and {} scales for {out} outputs", bias.values.len(), steps.len()));
         }
-        let window = Window::read(node, [h, w], [kh, kw])?;
+        let window = Window::read(node, axes, [h, w], [kh, kw])?;
         let shape = ConvShape {
             input: [h, w, c],
             output: [window.output[0], window.output[1], out],
@@ -129,7 +140,12 @@ impl<'g> Lowering<'g> {
         }
         let (mut bias, mut scales) = (bias, (0..out).map(|o| steps[o % steps.len()]).collect::<Vec<_>>());
         make_room(&mut weights, &mut bias.values, &mut scales);
-        Ok(Pending::new(Kind::Conv { src, shape, weights, bias, scales }, Axes::image(shape.output), self.at))
+        let image = Axes::image(shape.output);
+        let made = match axes {
+            1 => image.reshaped(&[1, out, shape.output[1]]).ok_or("its output has no row of its own")?,
+            _ => image,
+        };
+        Ok(Pending::new(Kind::Conv { src, shape, weights, bias, scales }, made, self.at))
     }
 
     /// A GEMM's weights for an input: `[outputs][inputs]` if `transposed`, else

@@ -71,11 +71,11 @@ impl<'g> Lowering<'g> {
         let (id, [h, w, c]) = self.image(src)?;
         let (kernel, one) = match node.op.as_str() {
             "GlobalMaxPool" => ([h, w], [1, 1]),
-            _ => (kernel_shape(node)?.ok_or("its attribute kernel_shape is missing")?, [1, 1]),
+            _ => (kernel_shape(node, 2)?.ok_or("its attribute kernel_shape is missing")?, [1, 1]),
         };
         let window = match node.op.as_str() {
             "GlobalMaxPool" => Window { output: one, stride: one, dilation: one, pad: [0, 0] },
-            _ => Window::read(node, [h, w], kernel)?,
+            _ => Window::read(node, 2, [h, w], kernel)?,
         };
         let shape = ConvShape {
             input: [h, w, c],

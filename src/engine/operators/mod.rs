@@ -101,7 +101,10 @@ impl Operator {
     /// Whether a node says nothing that is unknown.
     fn check(&self, node: &Node, opset: i64) -> Result<(), Why> {
         if opset < self.since && !self.microsoft {
-            return Err(format!("its form of opset {opset} is unknown, expected {} or newer", self.since));
+            return Err(format!(
+                "its form of opset {opset} is unknown, expected {0} or newer: export the model with opset {0}",
+                self.since
+            ));
         }
         let known = |since: i64| self.microsoft || opset >= since;
         let many = self.inputs.last().is_some_and(|i| i.kind == Presence::Many);

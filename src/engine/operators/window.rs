@@ -14,15 +14,15 @@ pub(in crate::engine) struct Window {
 }
 
 impl Window {
-    /// Reads a node's window over `input` rows and columns; `kernel`: its rows and columns.
-    pub(in crate::engine) fn read(node: &Node, input: [usize; 2], kernel: [usize; 2]) -> Result<Self, Why> {
+    /// Reads a node's window over `input` rows and columns; `kernel`: its rows and columns. `axes`:
+    /// those that the node speaks of, 2, or 1 where there is but one row.
+    pub(in crate::engine) fn read(node: &Node, axes: usize, input: [usize; 2], kernel: [usize; 2]) -> Result<Self, Why> {
         let pair = |name: &str| -> Result<[usize; 2], Why> {
+            let fits = |v: &[i64]| v.len() == axes && v.iter().all(|v| (1..=64).contains(v));
             match node.attributes.get(name) {
                 None => Ok([1, 1]),
-                Some(Attribute::Ints(v)) if v.len() == 2 && v.iter().all(|v| (1..=64).contains(v)) => {
-                    Ok([v[0] as usize, v[1] as usize])
-                }
-                other => Err(format!("{name} {other:?}, expected two of 1..=64")),
+                Some(Attribute::Ints(v)) if fits(v) => Ok(lifted(v, 1)),
+                other => Err(format!("{name} {other:?}, expected {axes} of 1..=64")),
             }
         };
         if kernel.iter().any(|k| !(1..=1024).contains(k)) {
@@ -31,10 +31,11 @@ impl Window {
         let (stride, dilation) = (pair("strides")?, pair("dilations")?);
         let pads = match node.attributes.get("pads") {
             None => [0; 4],
-            Some(Attribute::Ints(v)) if v.len() == 4 && v.iter().all(|v| (0..=1024).contains(v)) => {
-                [v[0], v[1], v[2], v[3]].map(|v| v as usize)
+            Some(Attribute::Ints(v)) if v.len() == 2 * axes && v.iter().all(|v| (0..=1024).contains(v)) => {
+                let ([top, left], [bottom, right]) = (lifted(&v[..axes], 0), lifted(&v[axes..], 0));
+                [top, left, bottom, right]
             }
-            other => return Err(format!("pads {other:?}, expected four of 0..=1024")),
+            other => return Err(format!("pads {other:?}, expected {} of 0..=1024", 2 * axes)),
         };
         let auto = match node.attributes.get("auto_pad") {
             None => "NOTSET",
@@ -71,13 +72,19 @@ impl Window {
     }
 }
 
-/// The kernel's rows and columns that a node says.
-pub(in crate::engine) fn kernel_shape(node: &Node) -> Result<Option<[usize; 2]>, Why> {
+/// Numbers for rows and columns; of one axis alone they are the columns'.
+fn lifted(numbers: &[i64], row: usize) -> [usize; 2] {
+    match *numbers {
+        [rows, columns] => [rows as usize, columns as usize],
+        _ => [row, numbers[0] as usize],
+    }
+}
+
+/// The kernel's rows and columns that a node says, over so many axes.
+pub(in crate::engine) fn kernel_shape(node: &Node, axes: usize) -> Result<Option<[usize; 2]>, Why> {
     match node.attributes.get("kernel_shape") {
         None => Ok(None),
-        Some(Attribute::Ints(v)) if v.len() == 2 && v.iter().all(|k| (1..=1024).contains(k)) => {
-            Ok(Some([v[0] as usize, v[1] as usize]))
-        }
-        other => Err(format!("kernel_shape {other:?}, expected two of 1..=1024")),
+        Some(Attribute::Ints(v)) if v.len() == axes && v.iter().all(|k| (1..=1024).contains(k)) => Ok(Some(lifted(v, 1))),
+        other => Err(format!("kernel_shape {other:?}, expected {axes} of 1..=1024")),
     }
 }

@@ -56,6 +56,15 @@ impl Call<'_> {
             .map_err(|_| format!("input {i} is of shape {dims:?}, expected [1, channels, rows, columns]"))
     }
 
+    /// As [`Self::image`]; of a tensor over one axis, `[n, channels, columns]`, with one row.
+    fn lifted(&self, i: usize, axes: usize) -> Result<[usize; 4], Why> {
+        match (axes, self.dims(i)?) {
+            (1, &[n, channels, columns]) => Ok([n, channels, 1, columns]),
+            (1, dims) => Err(format!("input {i} is of shape {dims:?}, expected 3 axes")),
+            _ => self.image(i),
+        }
+    }
+
     /// Checks scale `i` and zero point `i + 1` of an int8 tensor `of`: one or one a slice of
     /// `axis`.
     fn scale(&self, i: usize, of: &[usize], axis: Option<usize>) -> Result<(), Why> {
@@ -146,7 +155,7 @@ pub(super) fn quantize(call: &Call<'_>) -> Facts {
         (None, stated) => stated.unwrap_or(Type::U8),
     };
     if !matches!(ty, Type::I8 | Type::U8) {
-        return Err(format!("it quantises to {ty}, expected int8 or uint8"));
+        return Err(format!("it quantises to {ty}, expected int8 or uint8: quantise the model with 8 bits"));
     }
     let dims = call.dims(0)?;
     call.scale(1, dims, axis_of_scales(call, dims))?;

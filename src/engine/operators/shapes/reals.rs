@@ -124,7 +124,7 @@ pub(in crate::engine::operators) fn conv_transpose(call: &Call<'_>) -> Facts {
     if channels != c || !c.is_multiple_of(groups) || per_group == 0 {
         return Err(format!("weights {:?} in {groups} groups do not fit {c} input channels", [channels, per_group, kh, kw]));
     }
-    if kernel_shape(call.node)?.is_some_and(|stated| stated != [kh, kw]) {
+    if kernel_shape(call.node, 2)?.is_some_and(|stated| stated != [kh, kw]) {
         return Err(format!("its kernel_shape is not that of its weights, {:?}", [kh, kw]));
     }
     let out = per_group * groups;

@@ -7,12 +7,13 @@ use crate::engine::operators::{Call, Why, axis_of, broadcast, elements};
 use crate::engine::proto::Type;
 
 fn convolution(call: &Call<'_>, weights: usize, bias: usize) -> Result<Vec<usize>, Why> {
-    let ([n, c, h, w], [out, cg, kh, kw]) = (call.image(0)?, call.image(weights)?);
+    let axes = if call.dims(0)?.len() == 3 { 1 } else { 2 };
+    let ([n, c, h, w], [out, cg, kh, kw]) = (call.lifted(0, axes)?, call.lifted(weights, axes)?);
     let groups = call.int("group", 1) as usize;
     if cg.checked_mul(groups) != Some(c) || out == 0 || !out.is_multiple_of(groups) {
         return Err(format!("weights {:?} in {groups} groups do not fit {c} input channels", [out, cg, kh, kw]));
     }
-    if let Some(stated) = kernel_shape(call.node)?
+    if let Some(stated) = kernel_shape(call.node, axes)?
         && stated != [kh, kw]
     {
         return Err(format!("kernel_shape {stated:?}, its weights have {:?}", [kh, kw]));
@@ -20,8 +21,8 @@ fn convolution(call: &Call<'_>, weights: usize, bias: usize) -> Result<Vec<usize
     if call.has(bias) && call.dims(bias)? != [out] {
         return Err(format!("a bias of shape {:?}, expected [{out}]", call.dims(bias)?));
     }
-    let [oh, ow] = Window::read(call.node, [h, w], [kh, kw])?.output;
-    Ok(vec![n, out, oh, ow])
+    let [oh, ow] = Window::read(call.node, axes, [h, w], [kh, kw])?.output;
+    Ok(if axes == 1 { vec![n, out, ow] } else { vec![n, out, oh, ow] })
 }
 
 pub(in crate::engine::operators) fn conv(call: &Call<'_>) -> Facts {
@@ -146,8 +147,8 @@ pub(in crate::engine::operators) fn pool(call: &Call<'_>) -> Facts {
         "MaxPool" if call.opset >= 12 => call.shared(&[0], &[Type::F32, Type::I8, Type::U8])?,
         _ => call.shared(&[0], &[Type::F32])?,
     };
-    let kernel = kernel_shape(call.node)?.ok_or("its attribute kernel_shape is missing")?;
-    let window = Window::read(call.node, [h, w], kernel)?;
+    let kernel = kernel_shape(call.node, 2)?.ok_or("its attribute kernel_shape is missing")?;
+    let window = Window::read(call.node, 2, [h, w], kernel)?;
     // A window with no value in it has no average and no largest value.
     for (axis, size) in [h, w].into_iter().enumerate() {
         let touches = |at: usize| {
