@@ -1,8 +1,8 @@
 //! The activations of a plan as somebody who looks at them sees them: name, shape, and what depends
 //! on them alone.
 
+use super::lowered::{Lowered, TensorId};
 use super::operation::Operation;
-use super::plan::{Lowered, TensorId};
 
 /// What a layer gives.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Features and distance of an image, taken while the network runs: at each stage right after its
 //! layer.
 
-use super::{Activation, Engine, EngineError};
+use super::{Activation, EngineError};
 use crate::distance::{Distance, Spread, Stage, features};
 use std::ops::Range;
 
@@ -24,7 +24,8 @@ struct Place {
 }
 
 impl Meter {
-    fn of<'a>(activations: &[Activation], stages: impl Iterator<Item = Stage<'a>>) -> Result<Self, EngineError> {
+    /// Looks at these stages.
+    pub(super) fn new<'a>(activations: &[Activation], stages: impl Iterator<Item = Stage<'a>>) -> Result<Self, EngineError> {
         let (mut places, mut end) = (Vec::new(), 0);
         for stage in stages {
             let (channels, positions) = (stage.channels as usize, stage.positions as usize);
@@ -43,6 +44,27 @@ impl Meter {
         Ok(Self { stages: places, features, spread: None, scaled, distance: Distance::default() })
     }
 
+    /// Looks at the spread's stages, and measures by it.
+    pub(super) fn measuring(activations: &[Activation], spread: Spread<Vec<u8>>) -> Result<Self, EngineError> {
+        let meter = Self::new(activations, spread.stages())?;
+        Ok(Self { spread: Some(spread), ..meter })
+    }
+
+    /// Features of the last inference, stage by stage.
+    pub(super) fn features(&self) -> &[i32] {
+        &self.features
+    }
+
+    /// What it measures by.
+    pub(super) fn spread(&self) -> Option<&Spread<Vec<u8>>> {
+        self.spread.as_ref()
+    }
+
+    /// Distance of the last inference's image, if it measures one.
+    pub(super) fn distance(&self) -> Option<Distance> {
+        self.spread.as_ref().map(|_| self.distance)
+    }
+
     pub(super) fn look(&mut self, layer: usize, activation: &[i8]) {
         for stage in self.stages.iter().filter(|s| s.layer == layer) {
             features(activation, stage.channels, &mut self.features[stage.features.clone()]);
@@ -53,37 +75,5 @@ impl Meter {
         if let Some(spread) = &self.spread {
             self.distance = spread.measure(&self.features, &mut self.scaled);
         }
-    }
-}
-
-impl Engine {
-    /// From now on each inference takes the features of these stages.
-    pub fn look_at(&mut self, stages: &[Stage<'_>]) -> Result<(), EngineError> {
-        self.meter = Some(Meter::of(self.activations(), stages.iter().copied())?);
-        Ok(())
-    }
-
-    /// From now on each inference takes the features of the spread's stages and measures the
-    /// distance.
-    pub fn measure_by(&mut self, spread: Spread<Vec<u8>>) -> Result<(), EngineError> {
-        let meter = Meter::of(self.activations(), spread.stages())?;
-        self.meter = Some(Meter { spread: Some(spread), ..meter });
-        Ok(())
-    }
-
-    /// The features of the last inference, stage by stage as [`features`] gives them; empty if no
-    /// stage is looked at.
-    pub fn features(&self) -> &[i32] {
-        self.meter.as_ref().map_or(&[], |meter| &meter.features)
-    }
-
-    /// How the training images lie, if that is known.
-    pub fn spread(&self) -> Option<&Spread<Vec<u8>>> {
-        self.meter.as_ref()?.spread.as_ref()
-    }
-
-    /// The distance of the last inference's image; `None` if there is nothing to measure it by.
-    pub fn distance(&self) -> Option<Distance> {
-        self.meter.as_ref().filter(|m| m.spread.is_some()).map(|m| m.distance)
     }
 }

@@ -12,6 +12,7 @@ mod activations;
 mod caught;
 mod island;
 mod lower;
+mod lowered;
 pub mod message;
 mod meter;
 mod operation;
@@ -25,8 +26,9 @@ pub mod random_graphs;
 
 use crate::kernels::Kernels;
 pub use activations::Activation;
+pub use lowered::NodeReport;
 pub use operation::MAX_THREADS;
-pub use plan::{Engine, LayerReport, NodeReport};
+pub use plan::{Engine, LayerReport};
 
 /// What an engine takes and gives.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,6 @@
 //! Does not know ONNX, nor where tensors lie.
 
 use super::island::{Island, real};
-use super::plan::TensorId;
 use crate::kernels::elementwise::{self, Addend};
 use crate::kernels::epilogue::{Epilogue, EpilogueBlock, Reach};
 use crate::kernels::pool::Pool;
@@ -348,12 +347,4 @@ impl Operation {
             Self::Pad { input, before, output: size, value } => elementwise::pad(a, *input, *before, *size, *value, output),
         }
     }
-}
-
-/// One step: an operator, its inputs, and where its result goes.
-#[derive(Clone, Debug)]
-pub(super) struct Step {
-    pub(super) operation: Operation,
-    pub(super) sources: Vec<TensorId>,
-    pub(super) dst: TensorId,
 }

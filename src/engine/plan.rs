@@ -5,88 +5,16 @@
 
 use super::activations::{self, Activation};
 use super::island::{real, store};
+use super::lowered::{Lowered, NodeReport, Output, Step, Tensor, TensorId};
 use super::meter::Meter;
-use super::operation::{Dense, MAX_THREADS, Operation, Scratch, Step};
-use super::proto::Type;
-use super::{Absorbed, EngineError, EngineSpec};
+use super::operation::{MAX_THREADS, Operation, Scratch};
+use super::{EngineError, EngineSpec};
+use crate::distance::{Distance, Spread, Stage};
 use crate::kernels::pool::Pool;
 use crate::kernels::{Kernels, elementwise};
 use crate::quant::{logit_q16, quantise};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Index of an activation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TensorId(pub(super) usize);
-
-/// Step and zero point of an activation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Quant {
-    pub(super) scale: f32,
-    pub(super) zero_point: i8,
-}
-
-/// A graph as steps, before anything has its place in memory.
-pub(super) struct Lowered {
-    pub(super) tensors: Vec<Tensor>,
-    pub(super) steps: Vec<Step>,
-    pub(super) input: TensorId,
-    /// Rows, columns and channels of the input.
-    pub(super) image: [usize; 3],
-    /// Whether the file has the input's channels last.
-    pub(super) channels_last: bool,
-    /// Whether the input is an activation of f32, in ONNX's order.
-    pub(super) real_input: bool,
-    pub(super) output: Output,
-    pub(super) absorbed: Option<Absorbed>,
-    pub(super) reports: Vec<NodeReport>,
-    /// Of each step: what its node gives, by its name in the graph.
-    pub(super) names: Vec<String>,
-    /// The graph's int8 tensors, where they were asked for.
-    pub(super) traces: Vec<Trace>,
-}
-
-/// Where a named int8 tensor of the graph lies.
-pub(super) struct Trace {
-    pub(super) name: String,
-    pub(super) tensor: TensorId,
-    /// The place of each value, in ONNX's order.
-    pub(super) order: Vec<u32>,
-    /// Type in the file: int8, or uint8, which is re-based here.
-    pub(super) ty: Type,
-    pub(super) dims: Vec<usize>,
-}
-
-/// An activation; an image lies as rows, columns, channels.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tensor {
-    pub(super) len: usize,
-    pub(super) quant: Quant,
-}
-
-/// Where the logits come from.
-#[derive(Clone, Debug)]
-pub(super) enum Output {
-    /// An int8 tensor: each logit is a multiple of its step.
-    Quantised(TensorId, Quant),
-    /// A function of an int8 tensor: the logit of each code, `values[q as u8]`.
-    Table(TensorId, Box<[f32; 256]>),
-    /// A product whose sums are the logits in these steps: nothing is rounded before the head.
-    Dense(TensorId, Dense, Vec<f32>),
-    /// The f32 at these places of an activation.
-    Reals(TensorId, Vec<u32>),
-}
-
-/// What became of one node of the graph.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeReport {
-    /// The node's name.
-    pub name: String,
-    /// Its operator.
-    pub op: String,
-    /// The kernel that runs it, or `folded` into another node's.
-    pub place: String,
-}
 
 /// One layer of a plan, as [`Engine::layers`] lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +49,7 @@ pub struct Engine {
     reports: Vec<NodeReport>,
     pool: Option<Arc<Pool>>,
     activations: Vec<Activation>,
-    pub(super) meter: Option<Meter>,
+    meter: Option<Meter>,
 }
 
 impl Engine {
@@ -280,6 +208,35 @@ impl Engine {
     pub fn weight_bytes(&self) -> usize {
         let last = if let Output::Dense(_, d, steps) = &self.output { d.bytes() + 4 * steps.len() } else { 0 };
         self.steps.iter().map(|s| s.operation.bytes()).sum::<usize>() + last
+    }
+
+    /// From now on each inference takes the features of these stages.
+    pub fn look_at(&mut self, stages: &[Stage<'_>]) -> Result<(), EngineError> {
+        self.meter = Some(Meter::new(&self.activations, stages.iter().copied())?);
+        Ok(())
+    }
+
+    /// From now on each inference takes the features of the spread's stages and measures the
+    /// distance.
+    pub fn measure_by(&mut self, spread: Spread<Vec<u8>>) -> Result<(), EngineError> {
+        self.meter = Some(Meter::measuring(&self.activations, spread)?);
+        Ok(())
+    }
+
+    /// The features of the last inference, stage by stage as [`crate::distance::features`] gives them; empty if no
+    /// stage is looked at.
+    pub fn features(&self) -> &[i32] {
+        self.meter.as_ref().map_or(&[], Meter::features)
+    }
+
+    /// How the training images lie, if that is known.
+    pub fn spread(&self) -> Option<&Spread<Vec<u8>>> {
+        self.meter.as_ref()?.spread()
+    }
+
+    /// The distance of the last inference's image; `None` if there is nothing to measure it by.
+    pub fn distance(&self) -> Option<Distance> {
+        self.meter.as_ref()?.distance()
     }
 
     /// Says what a code of an input in f32 stands for, channel by channel; does nothing where the

@@ -6,8 +6,8 @@
 //! not know, are written as DequantizeLinear, operator, QuantizeLinear.
 
 use super::caught::caught;
+use super::lowered::{Lowered, Trace};
 use super::message::value_info;
-use super::plan::{Lowered, Trace};
 use super::proto::{self, Type};
 use super::{Engine, EngineError, Refusal, lower};
 use crate::kernels::Kernels;

@@ -6,7 +6,7 @@
 
 use super::constants::{by_place, reals};
 use super::{Axes, Function, Kind, Lowering, MAX_MOVED, Pending, Value, View, Why};
-use crate::engine::plan::TensorId;
+use crate::engine::lowered::TensorId;
 use crate::engine::proto::{Attribute, Node};
 use std::rc::Rc;
 

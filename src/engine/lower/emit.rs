@@ -4,9 +4,9 @@
 
 use super::constants::{Weights, integers};
 use super::{Axes, Bias, Kind, Lowering, MAX_SCALES, MAX_WEIGHTS, Pending, Value, View, Why};
+use crate::engine::lowered::{Quant, TensorId};
 use crate::engine::operation::{Conv, Dense, Operation};
 use crate::engine::operators::axis_of;
-use crate::engine::plan::{Quant, TensorId};
 use crate::engine::proto::{Attribute, Node, Values};
 use crate::kernels::elementwise::Addend;
 use crate::quant::{Clamp, add_rndne, quantise, requant_rndne};

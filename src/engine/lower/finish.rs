@@ -1,9 +1,9 @@
 //! The two ends of a plan: what the graph's input is, and what its output needs.
 
 use super::{Axes, Bias, Kind, Lowering, Matrix, Pending, Value, Why};
+use crate::engine::lowered::{Lowered, NodeReport, Output};
 use crate::engine::operation::{Dense, Operation};
 use crate::engine::operators::axis_of;
-use crate::engine::plan::{Lowered, NodeReport, Output};
 use crate::engine::proto::{Attribute, Graph, Node, Type};
 use crate::engine::{Absorbed, EngineError, Refusal, SCALE_DOWN};
 use crate::quant::logit_q16;

@@ -12,10 +12,10 @@
 use super::spoken::{self, name_of, tensor};
 use super::{Axes, Lowering, Value, View, Why};
 use crate::engine::island::{Entry, Island};
+use crate::engine::lowered::{Quant, TensorId, Trace};
 use crate::engine::message::value_info;
 use crate::engine::operation::Operation;
 use crate::engine::operators::{self, Reading};
-use crate::engine::plan::{Quant, TensorId, Trace};
 use crate::engine::proto::{Constant, Node, Type, Values};
 use std::collections::{BTreeSet, HashMap};
 use tract_onnx::pb;
