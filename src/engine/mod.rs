@@ -62,6 +62,8 @@ pub enum Absorbed {
     Softmax,
     /// Sigmoid of each tag.
     Sigmoid,
+    /// The index of the best tag, which is the one with the highest score.
+    ArgMax,
 }
 
 /// A node that cannot be run, or the graph's input or output.
@@ -228,7 +230,7 @@ impl Engine {
             return disagree("mixed", &(spec.islands > 0), &contract.mixed);
         }
         match (spec.absorbed, contract.task) {
-            (Some(Absorbed::Softmax), Task::Multilabel) | (Some(Absorbed::Sigmoid), Task::Multiclass) => {
+            (Some(Absorbed::Softmax | Absorbed::ArgMax), Task::Multilabel) | (Some(Absorbed::Sigmoid), Task::Multiclass) => {
                 disagree("task", &spec.absorbed, &contract.task)
             }
             _ => Ok(engine),

@@ -9,12 +9,15 @@ use super::caught::caught;
 use super::lowered::{Lowered, Trace};
 use super::message::value_info;
 use super::proto::{self, Type};
-use super::{Engine, EngineError, Refusal, lower};
+use super::{Absorbed, Engine, EngineError, Refusal, lower};
 use crate::kernels::Kernels;
 use crate::random::Random;
 use std::collections::{BTreeSet, HashMap};
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
+
+/// What makes scores of logits, where it ends a graph.
+const SCORES: [&str; 4] = ["Softmax", "Sigmoid", "QLinearSoftmax", "QLinearSigmoid"];
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +76,7 @@ fn prove_plan(
             Ok(()) => {}
             // The model itself, not the plan, gives what has no score.
             Err(e @ (EngineError::Logit { .. } | EngineError::Island(_) | EngineError::NoNumber { .. })) => {
-                let last = file.logits(engine.spec().absorbed.is_some()).and_then(|name| file.makers.get(name));
+                let last = file.logits(engine.spec().absorbed).and_then(|name| file.makers.get(name));
                 let parted = Some(file.refusal(*last.unwrap_or(&0), e.to_string()));
                 return Ok(Proof { parted, ..Proof::default() });
             }
@@ -132,18 +135,34 @@ impl<'a> File<'a> {
         })
     }
 
-    /// The value whose reals are the plan's logits: the output, or what the softmax or sigmoid is
-    /// of that the head computes.
-    fn logits(&self, absorbed: bool) -> Option<&str> {
-        let mut name = self.graph.output.as_str();
-        if !absorbed {
-            return Some(name);
+    /// The value whose reals are the plan's logits: the output, or what the softmax, sigmoid or
+    /// index of the best is of that the head computes.
+    fn logits(&self, absorbed: Option<Absorbed>) -> Option<&str> {
+        let output = self.graph.output.as_str();
+        match absorbed {
+            None => Some(output),
+            Some(Absorbed::Softmax | Absorbed::Sigmoid) => self.read_by_last(output, &SCORES),
+            // The best of softmax is the best of what it is of.
+            Some(Absorbed::ArgMax) => {
+                let scores = self.read_by_last(output, &["ArgMax"])?;
+                // Codes are compared as codes, by their trace.
+                if self.traced.contains_key(scores) {
+                    return None;
+                }
+                self.read_by_last(scores, &SCORES).or(Some(scores))
+            }
         }
+    }
+
+    /// What goes into the node of one of these kinds that makes `name`, with moves alone behind it.
+    fn read_by_last<'s>(&'s self, mut name: &'s str, kinds: &[&str]) -> Option<&'s str> {
         loop {
             let node = &self.nodes[*self.makers.get(name)?];
             name = node.input.first()?;
-            if node.op_type.contains("Softmax") || node.op_type.contains("Sigmoid") {
-                return Some(name);
+            match node.op_type.as_str() {
+                op if kinds.contains(&op) => return Some(name),
+                op if lower::MOVES.contains(&op) => {}
+                _ => return None,
             }
         }
     }
@@ -210,7 +229,7 @@ impl<'a> File<'a> {
 
     fn compare(&self, engine: &Engine, runs: &[Run]) -> Result<Proof, EngineError> {
         let mut proof = Proof::default();
-        let logits = self.logits(engine.spec().absorbed.is_some());
+        let logits = self.logits(engine.spec().absorbed);
         let mut ends: Vec<(usize, &str, Option<usize>)> = Vec::new();
         for (i, trace) in self.traces.iter().enumerate() {
             if let Some(&maker) = self.makers.get(&trace.name) {

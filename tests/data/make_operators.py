@@ -1,7 +1,8 @@
 """Makes operators.bin, spellings of every operator of the engine's table: python3 tests/data/make_operators.py (needs onnx, onnxruntime, numpy).
 
 Each case is one small model. What it means is judged by onnx.reference and by ONNX Runtime without optimisation, which must agree
-where both can run it. `runs`: the engine must give that answer; `scores`: its softmax must. `refused`: the engine must refuse it and
+where both can run it. `runs`: the engine must give that answer; `scores`: its softmax must; `index`: the first of its largest
+logits must be the answer. `refused`: the engine must refuse it and
 name the node that is given. What is printed says which of those ONNX itself allows.
 
 The input of a float model is `((i * 7919 + 13) % 511 - 255) / 128`, that of an integer model the code `(i * 89 + 7) % 256`, less 128
@@ -139,11 +140,11 @@ def case(name, b, out, verdict="runs", node="-", tol=OUT, out_type=T.FLOAT, judg
         if not ok and verdict == "runs":
             sys.exit(f"{name}: the judges disagree: {by_ort.shape} {by_ref.shape} {by_ort.ravel()[:6]} {by_ref.ravel()[:6]}")
     answer = by_ref if judge == "ref" or by_ort is None else by_ort
-    if verdict == "runs" and answer is None:
+    if verdict in ("runs", "index") and answer is None:
         sys.exit(f"{name}: no judge runs it: {answers_why}")
     kind = "illegal" if answer is None else "legal"
     written.append((name, verdict, kind))
-    expected = answer.ravel().astype("<f4").tobytes() if verdict in ("runs", "scores") else b""
+    expected = answer.ravel().astype("<f4").tobytes() if verdict in ("runs", "scores", "index") else b""
     data = model.SerializeToString()
     CASES.append(f"{name} {verdict} {node} {tol} {len(data)} {len(expected) // 4}\n".encode() + data + expected)
 
@@ -996,7 +997,37 @@ def one_axis():
     refused("Conv_weights_int16", b, b.out(b.op("Conv", b.x(), b.op("DequantizeLinear", b.c(b.ints(5, 4, 3, 3, ty=np.int16)), b.f(0.01), name="node"))), "node")
 
 
-for group in (islands, broadcasting, functions, axes, pools, products, ends, formats, qlinear, one_axis):
+def indices():
+    """The index of the best tag alone, as some exporters end a classifier: more than it comes out, its scores."""
+
+    def scores(b):
+        return b.out(b.op("Flatten", b.out(b.op("Conv", b.x(), b.w((7, 4, 3, 4)), b.bias(7)), 0.05)))
+
+    for seed, (name, end) in enumerate((
+        ("kept", lambda b, y: b.op("ArgMax", y, axis=1)),
+        ("dropped", lambda b, y: b.op("ArgMax", y, axis=-1, keepdims=0)),
+        ("of_softmax", lambda b, y: b.op("ArgMax", b.op("Softmax", y), axis=1)),
+        ("of_sigmoid", lambda b, y: b.op("ArgMax", b.op("Sigmoid", y), axis=1)),
+        ("of_log_softmax", lambda b, y: b.op("ArgMax", b.op("LogSoftmax", y), axis=1)),
+        ("in_f32", lambda b, y: b.op("ArgMax", b.op("Mul", y, b.f(np.linspace(-1, 1, 7))), axis=1)),
+        ("of_codes", lambda b, y: b.op("ArgMax", b.q(y, OUT, -5), axis=1)),
+        ("squeezed", lambda b, y: b.op("Squeeze", b.op("ArgMax", y, axis=1), b.i64(0))),
+        ("of_pixel", lambda b, y: b.op("ArgMax", b.op("Reshape", y, b.i64(1, 7, 1, 1)), axis=1)),
+    )):
+        b = B(seed=seed)
+        case(f"ArgMax_{name}", b, end(b, scores(b)), "index", tol=0, out_type=T.INT64)
+    b = B()
+    case("ArgMax_int32", b, b.op("Cast", b.op("ArgMax", scores(b), axis=1), to=T.INT32), "index", tol=0, out_type=T.INT32)
+    for name, op, kw in (("last_of_equals", "ArgMax", {"axis": 1, "select_last_index": 1}), ("rows", "ArgMax", {"axis": 0}), ("worst", "ArgMin", {"axis": 1})):
+        b = B()
+        refused(f"ArgMax_{name}", b, b.op(op, scores(b), name="node", **kw), "node", out_type=T.INT64)
+    b = B()
+    refused("ArgMax_of_each_pixel", b, b.op("ArgMax", b.x(), axis=1, name="node"), "node", out_type=T.INT64)
+    b = B()
+    refused("ArgMax_scaled", b, b.op("DequantizeLinear", b.op("Cast", b.op("ArgMax", scores(b), axis=1), to=T.INT32, name="node"), b.f(0.5)), "node")
+
+
+for group in (islands, broadcasting, functions, axes, pools, products, ends, formats, qlinear, one_axis, indices):
     group()
 with open(os.path.join(HERE, "operators.bin"), "wb") as f:
     f.write(b"".join(CASES))

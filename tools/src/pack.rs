@@ -100,7 +100,7 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
     if i.tags.len() != spec.logits {
         bail!("{} tags for {} logits; give one tag a logit", i.tags.len(), spec.logits);
     }
-    if spec.absorbed.is_some_and(|a| (a == Absorbed::Softmax) != (i.task == Task::Multiclass)) {
+    if spec.absorbed.is_some_and(|a| (a == Absorbed::Sigmoid) != (i.task == Task::Multilabel)) {
         bail!("the graph ends in {:?}, the task is {:?}; change --task", spec.absorbed, i.task);
     }
     let real = i.normalise.table();

@@ -91,6 +91,44 @@ impl<'g> Lowering<'g> {
             other => Err(format!("input is {}, expected logits", other.describe())),
         }
     }
+
+    /// Whether the head computes what a node gives: a softmax or sigmoid that ends the graph, or the
+    /// index of the best.
+    pub(super) fn is_the_heads(&self, node: &'g Node) -> bool {
+        match node.op.as_str() {
+            "Softmax" | "Sigmoid" => self.ends_the_graph(&node.outputs),
+            _ => self.is_the_best(node),
+        }
+    }
+
+    /// Whether a node ends the graph with the index of the best of all scores, the first of several.
+    pub(super) fn is_the_best(&self, node: &'g Node) -> bool {
+        let int = |name: &str, default| match node.attributes.get(name) {
+            Some(Attribute::Int(i)) => *i,
+            _ => default,
+        };
+        let over_all = || {
+            let dims = self.dims(node, 0).ok()?;
+            let axis = axis_of(int("axis", 0), dims.len()).ok()?;
+            Some(dims[axis] == dims.iter().product::<usize>())
+        };
+        node.op == "ArgMax"
+            && int("select_last_index", 0) == 0
+            && over_all() == Some(true)
+            && self.ends_the_graph(&node.outputs)
+    }
+
+    /// The scores of whose best the graph gives the index: more than was asked for, and the highest
+    /// is that one's.
+    pub(super) fn index_of_the_best(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
+        match self.take(node, 0)? {
+            Value::Scores(logits, _) => Ok(Value::Best(logits)),
+            value @ (Value::Real(_) | Value::Pending(_) | Value::Int(_) | Value::Function { .. } | Value::Float { .. }) => {
+                Ok(Value::Best(Box::new(value)))
+            }
+            other => Err(format!("input is {}, expected scores", other.describe())),
+        }
+    }
 }
 
 impl Lowering<'_> {
@@ -170,7 +208,7 @@ impl Lowering<'_> {
     fn last_maker(&self) -> Option<usize> {
         match self.values.get(self.reading.graph.output.as_str()) {
             Some(Value::Pending(p)) => Some(p.maker),
-            Some(Value::Scores(inner, _)) => match &**inner {
+            Some(Value::Scores(inner, _) | Value::Best(inner)) => match &**inner {
                 Value::Pending(p) => Some(p.maker),
                 _ => None,
             },
@@ -190,6 +228,7 @@ impl Lowering<'_> {
         let (value, absorbed) = match self.values.get(graph.output.as_str()).cloned() {
             Some(Value::Unknown) => return Ok(None),
             Some(Value::Scores(inner, what)) => (*inner, Some(what)),
+            Some(Value::Best(inner)) => (*inner, Some(Absorbed::ArgMax)),
             Some(value) => (value, None),
             None => return Err("it is a constant".into()),
         };
@@ -200,6 +239,10 @@ impl Lowering<'_> {
         }
         match found {
             Some(Type::F32) => {}
+            Some(Type::I32 | Type::I64) if absorbed == Some(Absorbed::ArgMax) => {}
+            Some(other @ (Type::I32 | Type::I64)) => {
+                return Err(format!("it is {other}, expected scores, or the index of the first best of all of them"));
+            }
             Some(other) => {
                 return Err(format!(
                     "it is {other}, without a scale; end the graph with the DequantizeLinear that belongs to it"

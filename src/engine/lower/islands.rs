@@ -146,12 +146,11 @@ impl<'g> Lowering<'g> {
         self.makers_of.get(name).copied()
     }
 
-    /// Whether tract may run a node; the table says so of its operator. A softmax that ends the
-    /// graph belongs to the head.
+    /// Whether tract may run a node; the table says so of its operator. What ends the graph and
+    /// belongs to the head stays there.
     fn may_be_island(&self, i: usize) -> bool {
         let node = &self.reading.graph.nodes[i];
-        let ends = matches!(node.op.as_str(), "Softmax" | "Sigmoid") && self.ends_the_graph(&node.outputs);
-        !ends && operators::runs_in_f32(node)
+        !self.is_the_heads(node) && operators::runs_in_f32(node)
     }
 
     /// Adds what has to run in f32 so that this value is there in f32; false where that cannot be.

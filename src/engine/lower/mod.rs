@@ -47,9 +47,9 @@ const MAX_MOVED: usize = 1 << 22;
 /// Most times that a graph is gone over to find what runs in islands.
 const MAX_PASSES: usize = 64;
 
-/// Operators after which scores are still the scores.
-const NO_ARITHMETIC: [&str; 8] =
-    ["QuantizeLinear", "DequantizeLinear", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"];
+/// Operators after which scores are still the scores, and an index is still the index.
+pub(super) const MOVES: [&str; 9] =
+    ["QuantizeLinear", "DequantizeLinear", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast"];
 
 struct Lowering<'g> {
     reading: &'g Reading<'g>,
@@ -214,7 +214,13 @@ impl<'g> Lowering<'g> {
     /// What a node's outputs stand for.
     fn node(&mut self, node: &'g Node) -> Result<Vec<Value<'g>>, Why> {
         let real = |name: &String| matches!(self.values.get(name.as_str()), Some(Value::Float { .. }));
-        let last = matches!(node.op.as_str(), "Softmax" | "Sigmoid") && self.ends_the_graph(&node.outputs);
+        let last = self.is_the_heads(node);
+        if let Some(Value::Best(_)) = node.inputs.first().and_then(|name| self.values.get(name.as_str())) {
+            return match node.op.as_str() {
+                "QuantizeLinear" | "DequantizeLinear" => Err("its input is the index of the best tag".into()),
+                _ => self.take(node, 0).map(|best| vec![best]),
+            };
+        }
         if node.op != "QuantizeLinear" && !last && node.inputs.iter().any(real) {
             return Err("its input is computed in f32".into());
         }
@@ -241,7 +247,8 @@ impl<'g> Lowering<'g> {
                 self.clip(node, lo, hi)
             }
             "Softmax" => self.softmax(node, 0),
-            "Sigmoid" if self.ends_the_graph(&node.outputs) => self.absorb(node, 0, Absorbed::Sigmoid),
+            "Sigmoid" if last => self.absorb(node, 0, Absorbed::Sigmoid),
+            "ArgMax" if last => self.index_of_the_best(node),
             "Concat" => self.concat(node),
             "Split" => return self.split(node),
             "Slice" => self.slice(node),
@@ -283,7 +290,8 @@ impl<'g> Lowering<'g> {
         let (graph, mut name) = (self.reading.graph, name.as_str());
         while name != graph.output {
             match self.readers.get(name).map(Vec::as_slice) {
-                Some([n]) if NO_ARITHMETIC.contains(&n.op.as_str()) => {
+                Some([n]) if self.is_the_best(n) => return true,
+                Some([n]) if MOVES.contains(&n.op.as_str()) => {
                     let [next] = n.outputs.as_slice() else { return false };
                     name = next;
                 }

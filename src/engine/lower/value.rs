@@ -46,6 +46,8 @@ pub(super) enum Value<'g> {
     Float { name: &'g str, axes: Axes },
     /// A softmax or sigmoid over logits.
     Scores(Box<Value<'g>>, Absorbed),
+    /// The index of the best of these logits.
+    Best(Box<Value<'g>>),
     /// Made by a node that was refused.
     Unknown,
 }
@@ -139,6 +141,7 @@ impl Value<'_> {
             Self::Sums(_) | Self::RealSums(_) => "int32 accumulators",
             Self::Float { .. } => "computed in f32",
             Self::Scores(..) => "scores",
+            Self::Best(..) => "the index of the best tag",
             Self::Unknown => "unknown",
         }
     }

@@ -106,7 +106,7 @@ pub(in crate::engine::operators) fn local_response(call: &Call<'_>) -> Facts {
 
 /// The largest or smallest of an axis, by its index.
 pub(in crate::engine::operators) fn arg(call: &Call<'_>) -> Facts {
-    call.real(0)?;
+    call.shared(&[0], &[Type::F32, Type::I8, Type::U8])?;
     let dims = call.dims(0)?;
     let axis = call.axis("axis", 0, dims.len())?;
     one(Type::I64, kept(dims, &[axis], call.int("keepdims", 1) != 0))
