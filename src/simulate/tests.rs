@@ -64,7 +64,7 @@ fn no_part_is_lost_swapped_doubled_or_unsafe_while_everything_fails() {
 }
 
 /// The drawn lines had no flash that its trigger's delay can make late, so the ledger did not know
-/// that a missed one makes the line safe too: a false alarm at every twentieth part.
+/// that a missed one makes the line safe too: an alarm without cause at every twentieth part.
 #[test]
 fn a_flash_that_is_missed_because_its_trigger_was_told_late_makes_the_line_safe_where_it_is_so_stated() {
     let text = |missed: &str, width: u32| {

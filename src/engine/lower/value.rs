@@ -80,7 +80,7 @@ pub(super) enum Kind {
     /// The real value at place p times the first number plus the second of line p modulo their
     /// number.
     Affine(TensorId, Vec<[f32; 2]>),
-    /// Over so many pixels.
+    /// The average over this number of pixels.
     GlobalAverage(TensorId, usize),
     /// Of a function's values.
     GlobalAverageOf(TensorId, Function, usize),

@@ -80,7 +80,7 @@ fn lifted(numbers: &[i64], row: usize) -> [usize; 2] {
     }
 }
 
-/// The kernel's rows and columns that a node says, over so many axes.
+/// The kernel's rows and columns that a node says; `axes`: as in [`Window::read`].
 pub(in crate::engine) fn kernel_shape(node: &Node, axes: usize) -> Result<Option<[usize; 2]>, Why> {
     match node.attributes.get("kernel_shape") {
         None => Ok(None),
