@@ -79,8 +79,9 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Unread> {
     Ok(bytes)
 }
 
-/// As [`read`], of UTF-8.
+/// As [`read`], of UTF-8, without the byte order mark that some editors put before it.
 pub fn read_text(path: &Path, limit: u64) -> Result<String, Unread> {
     let not_text = |_| Unread::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is no UTF-8 text"));
-    String::from_utf8(read(path, limit)?).map_err(not_text)
+    let text = String::from_utf8(read(path, limit)?).map_err(not_text)?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

@@ -170,6 +170,13 @@ impl RotatingFile {
     /// Moves every file on by one number. Whatever fails, no file is written over that was to be
     /// kept.
     fn rotate(&mut self) -> std::io::Result<()> {
+        // A gap in the numbers is left by a rotation that stopped half-way: files above it have
+        // moved already.
+        let gap = (1..self.files).find(|n| !self.rotated(*n).exists()).unwrap_or(self.files);
+        // Somebody may have named a log of his own as one of these.
+        if let Some(taken) = (1..=gap).map(|n| self.rotated(n)).find(|file| is_taken(file)) {
+            return Err(Error::new(std::io::ErrorKind::ResourceBusy, format!("another run writes {}", taken.display())));
+        }
         let fresh = self.beside("new");
         let _ = std::fs::remove_file(&fresh);
         // Opened before anything moves: without a free descriptor everything stays as it is.
@@ -177,9 +184,6 @@ impl RotatingFile {
         let about = file.metadata()?;
         // Nobody else has it: it was made here, and its name is not the log's yet.
         take(&file);
-        // A gap in the numbers is left by a rotation that stopped half-way: files above it have
-        // moved already.
-        let gap = (1..self.files).find(|n| !self.rotated(*n).exists()).unwrap_or(self.files);
         for n in (1..gap).rev() {
             std::fs::rename(self.rotated(n), self.rotated(n + 1))?;
         }
@@ -231,6 +235,12 @@ fn take(file: &File) -> bool {
     !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }
 
+/// Whether a run writes the plain file at `path`.
+fn is_taken(path: &Path) -> bool {
+    let is_plain = std::fs::metadata(path).is_ok_and(|about| about.is_file());
+    is_plain && File::open(path).is_ok_and(|file| !take(&file))
+}
+
 /// Whether a file is empty or begins as a line of events.
 fn holds_events(file: &File) -> std::io::Result<bool> {
     let mut first = [0];
@@ -255,7 +265,7 @@ pub fn probe(path: &Path) -> Result<String, NoLog> {
         if !holds_events(&file).map_err(|e| denied(path, e))? {
             return Err(NoLog::SomethingElse(path.into()));
         }
-        in_use = if take(&file) { "" } else { ", written by a run now" };
+        in_use = if is_taken(path) { ", written by a run now" } else { "" };
     }
     let folder = folder_of(path);
     if !folder.is_dir() {
@@ -354,6 +364,32 @@ mod tests {
         refused("it is the first one's again");
         drop(first);
         assert!(second().is_ok(), "the lock ends with its writer");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// A log named `log.1` was moved and written over by the rotation of `log`, while its own
+    /// writer counted every line as written.
+    #[test]
+    fn a_log_with_the_name_of_anothers_rotated_file_is_left_where_it_is() {
+        let folder = folder("name");
+        let path = folder.join("log");
+        let mut own = RotatingFile::open(&folder.join("log.2"), 1000, 0).unwrap();
+        own.append(b"{\"own\":1}\n").unwrap();
+        let mut file = RotatingFile::open(&path, 30, 2).unwrap();
+        for _ in 0..5 {
+            // The first rotation has a free name; the next is put off until twice the cap.
+            file.append(b"{\"line\":123}\n").unwrap();
+        }
+        for _ in 0..3 {
+            let _ = file.append(b"{\"line\":123}\n");
+        }
+        let why = file.append(b"{\"line\":123}\n").unwrap_err().to_string();
+        assert!(why.starts_with("cannot be rotated: another run writes ") && why.ends_with("log.2"), "{why}");
+        own.append(b"{\"own\":2}\n").unwrap();
+        assert_eq!(read(&folder.join("log.2")), "{\"own\":1}\n{\"own\":2}\n");
+        drop(own);
+        file.append(b"{\"line\":123}\n").unwrap();
+        assert!(!read(&folder.join("log.2")).contains("own"), "what nobody writes is the log's own");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -23,6 +23,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Arguments of `check`.
 #[derive(clap::Args, Debug)]
@@ -294,6 +295,8 @@ pub(super) fn source_warnings(settings: &Settings, spec: &SourceSpec, source: &d
 fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>), String> {
     /// A camera's time may be learnt from its first frames.
     const FRAMES: u32 = 8;
+    /// Longest wait for each of them but the first.
+    const PATIENCE: Duration = Duration::from_secs(2);
     let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
     let clock = SystemClock;
     let begin = clock.now();
@@ -306,7 +309,7 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>
     let live = source.pacing() == Pacing::Live;
     for _ in 1..if live { FRAMES } else { 1 } {
         // A frame that is missed here shows in what is known of its time.
-        let _ = source.next(&mut frame, settings.frame_timeout.micros().duration());
+        let _ = source.next(&mut frame, settings.frame_timeout.micros().duration().min(PATIENCE));
     }
     let view = frame.view().map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     let l = view.layout();

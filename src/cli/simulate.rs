@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+/// What says how one belt is; the long runs draw it, or have their own.
+const OF_ONE_BELT: [&str; 7] = ["parts", "spacing_ms", "view_ms", "fps", "arrival_ms", "bench", "faults"];
+
 /// Arguments of `simulate`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Simulate {
@@ -57,11 +60,11 @@ pub(super) struct Simulate {
     counts_per_second: u32,
     /// The long run: so many parts under a heavy-tailed model and every kind of fault; exit 1 if
     /// one is lost, swapped, doubled or unsafe
-    #[arg(long, value_name = "PARTS")]
+    #[arg(long, value_name = "PARTS", conflicts_with_all = OF_ONE_BELT)]
     soak: Option<u64>,
     /// Draw settings by seed from what device.toml can say of a gate, 500 parts each; --soak says
     /// how many parts in all
-    #[arg(long, conflicts_with = "settings")]
+    #[arg(long, conflicts_with = "settings", conflicts_with_all = OF_ONE_BELT, conflicts_with = "counts_per_second")]
     drawn: bool,
     /// Only drawn setting I, counted from 0, shown whole
     #[arg(long, requires = "drawn", value_name = "I")]

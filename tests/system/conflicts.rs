@@ -66,7 +66,9 @@ fn what_cannot_work_is_refused_by_check_and_start_and_the_nearest_that_can_is_no
             gate(&format!("{period}\nto_camera_ms = 298"), ""),
             "output gate: its gate is less than 2 ms behind the camera, where no verdict can be there by then",
         ),
-        ("file", written(""), written(".2"), "is written by both [events] and output \"f\""),
+        ("file", written(""), written("-2"), "is written by both [events] and output \"f\""),
+        // A rotation would move the one onto the other.
+        ("rotated", written(".2"), written(".two"), "is written by both [events] and output \"f\""),
     ];
     for (name, bad, good, why) in cases {
         let said = say(&format!("conflict-{name}"), &bad, &[]);

@@ -17,6 +17,21 @@ fn the_long_run_loses_swaps_and_doubles_nothing_and_is_the_same_again() {
     assert!(first.starts_with("parts=20000 lost=0 swapped=0 doubled=0 faults=") && first.contains(" unsafe=0\n"), "{first}");
     assert!(!first.contains("faults=0 "), "{first}");
     assert_eq!(simulate(&["--soak", "20000", "--seed", "3"]).1, first);
+    // What says how a belt is was passed over in silence: the proof was of another belt.
+    for belt in [["--spacing-ms", "15"], ["--fps", "1"], ["--bench", "/nowhere"], ["--faults", "lost=1"], ["--parts", "9"]] {
+        let (code, text) = simulate(&["--soak", "20000", belt[0], belt[1]]);
+        assert!(code == Some(2) && text.contains("cannot be used with") && text.contains(belt[0]), "{text}");
+    }
+    assert_eq!(simulate(&["--parts", "50", "--spacing-ms", "80", "--faults", "lost=100"]).0, Some(0));
+}
+
+/// A simulated start after an end mixed parts of two runs in one row, and the drawing panicked.
+#[test]
+fn a_run_that_ends_and_begins_again_is_drawn() {
+    for seed in 1..=4 {
+        let (code, text) = simulate(&["--faults", "restart=20000", "--seed", &seed.to_string()]);
+        assert!(code == Some(0) && text.contains("T trigger, o exposure") && text.contains("restart "), "{text}");
+    }
 }
 
 #[test]
