@@ -139,11 +139,20 @@ pub enum CapturedAt {
 }
 
 impl CapturedAt {
-    /// No part of the frame was exposed before this; nothing is known if nobody knows its age.
+    /// Exposure began at this moment at the earliest; nothing is known if nobody knows its age.
     pub const fn exposed_from(self) -> Option<Instant> {
         match self {
             Self::Exposure { at, uncertainty, .. } => Some(at.minus(uncertainty)),
             Self::Arrival { at, latency, .. } => Some(at.minus(latency)),
+            Self::Unknown { .. } => None,
+        }
+    }
+
+    /// Exposure began at this moment at the latest; nothing is known if nobody knows its age.
+    pub const fn exposed_to(self) -> Option<Instant> {
+        match self {
+            Self::Exposure { at, uncertainty, .. } => Some(at.plus(uncertainty)),
+            Self::Arrival { at, .. } => Some(at),
             Self::Unknown { .. } => None,
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! A part is before the camera from the moment it has travelled from the trigger to the camera
 //! until the next part has. Its first n frames exposed in that time are its own; a frame that may
-//! have been exposed before it never counts, and a frame that shows the next part is never taken
+//! have been exposed before it never counts, and a frame that may show the next part is never taken
 //! for this one, however few frames this one has. Where it is known how long a part is in view, a
 //! frame exposed later shows it no more.
 
@@ -25,11 +25,20 @@ pub struct PartRules {
     pub to_camera: Travel,
     /// From then until it has left the view; `None` where nobody knows it.
     pub in_view: Option<Micros>,
+    /// Triggers are moments of frames: what those are worth is the same for both, and does not
+    /// count between them.
+    pub seen_in_frames: bool,
 }
 
 impl Default for PartRules {
     fn default() -> Self {
-        Self { frames: 1, deadline: Travel::Time(Micros(500_000)), to_camera: Travel::NONE, in_view: None }
+        Self {
+            frames: 1,
+            deadline: Travel::Time(Micros(500_000)),
+            to_camera: Travel::NONE,
+            in_view: None,
+            seen_in_frames: false,
+        }
     }
 }
 
@@ -51,8 +60,8 @@ pub enum Opened {
     Waits,
     /// [`MAX_PARTS`] parts wait already; this one is not followed.
     Full,
-    /// A frame that the part before took was exposed after this part's trigger, which was told too
-    /// late: that part's frames may show this one.
+    /// A frame that the part before took may have been exposed after this part's trigger, which was
+    /// told too late: that part's frames may show this one.
     Doubt(PartId),
 }
 
@@ -84,7 +93,7 @@ struct Entry {
 pub struct Line {
     rules: PartRules,
     entries: Deque<Entry, MAX_PARTS>,
-    /// The part that took a frame last, and when that was exposed.
+    /// The part that took a frame last, and when that was exposed at the latest.
     last: Option<(PartId, Instant)>,
     /// So many entries at the front are no longer before the camera.
     passed: usize,
@@ -132,20 +141,28 @@ impl Line {
     /// Offers a frame; frames come in the order of their exposure.
     pub fn frame(&mut self, captured_at: CapturedAt) -> Taken {
         // A frame of unknown age may show any part.
-        let Some(exposed) = captured_at.exposed_from() else { return Taken::NotOurs };
-        let shown = |entry: &Entry| entry.seen_from.is_some_and(|from| from <= exposed);
-        let Some(at) = (0..self.entries.len()).rev().find(|i| self.entries.get(*i).is_some_and(shown)) else {
+        let bounds = captured_at.exposed_from().zip(captured_at.exposed_to());
+        let Some((from, to)) = bounds.map(|(from, to)| (from, if self.rules.seen_in_frames { from } else { to })) else {
             return Taken::NotOurs;
         };
+        // The newest part that was before the camera at a moment.
+        let newest = |entries: &Deque<Entry, MAX_PARTS>, moment: Instant| {
+            let came = |entry: &Entry| entry.seen_from.is_some_and(|came| came <= moment);
+            (0..entries.len()).rev().find(|i| entries.get(*i).is_some_and(came))
+        };
+        let Some(at) = newest(&self.entries, from) else { return Taken::NotOurs };
         self.passed = at;
+        if newest(&self.entries, to) != Some(at) {
+            return Taken::NotOurs;
+        }
         let Some(entry) = self.entries.get_mut(at) else { return Taken::NotOurs };
-        let has_left = entry.seen_from.zip(self.rules.in_view).is_some_and(|(from, span)| exposed >= from.plus(span));
+        let has_left = entry.seen_from.zip(self.rules.in_view).is_some_and(|(came, span)| to >= came.plus(span));
         if entry.closed || entry.part.frames >= self.rules.frames || has_left {
             return Taken::NotOurs;
         }
         entry.part.frames += 1;
         let part = entry.part;
-        self.last = Some((part.id, exposed));
+        self.last = Some((part.id, to));
         if part.frames < self.rules.frames { Taken::More(part) } else { Taken::Last(part) }
     }
 

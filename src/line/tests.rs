@@ -70,6 +70,40 @@ fn an_arrival_stamp_is_put_back_by_the_stated_latency() {
     ));
 }
 
+/// A frame that arrived after the next part's trigger and may be older was taken for the part
+/// before, which it did not show.
+#[test]
+fn a_frame_that_may_show_either_of_two_parts_is_taken_for_none() {
+    let arrived = |at: u64| CapturedAt::Arrival { at: ms(at), latency: Millis(40).micros(), by: TimedBy::Setting };
+    let about = |at: u64| CapturedAt::Exposure { at: ms(at), uncertainty: Millis(10).micros(), by: TimedBy::Driver };
+    for (frame, takes) in
+        [(arrived(199), Some(1)), (arrived(200), None), (arrived(240), Some(2)), (about(189), Some(1)), (about(190), None)]
+    {
+        let mut line = Line::new(PartRules::default());
+        line.trigger(PartId(1), moment(100));
+        line.trigger(PartId(2), moment(200));
+        let taken = match line.frame(frame) {
+            Taken::Last(part) | Taken::More(part) => Some(part.id.0),
+            Taken::NotOurs => None,
+        };
+        assert_eq!(taken, takes, "{frame:?}");
+    }
+    // The second trigger is told after the frame: the part that took it may have the wrong one.
+    for (told, opened) in [(199, Opened::Doubt(PartId(1))), (200, Opened::Waits)] {
+        let mut line = Line::new(PartRules::default());
+        line.trigger(PartId(1), moment(100));
+        assert!(matches!(line.frame(arrived(199)), Taken::Last(_)));
+        assert_eq!(line.trigger(PartId(2), moment(told)), opened);
+    }
+    // Where frames are the triggers, all of them are off by the same.
+    let mut line = Line::new(PartRules { seen_in_frames: true, ..PartRules::default() });
+    for n in 1..5 {
+        assert_eq!(line.trigger(PartId(n), moment(100 + 20 * n)), Opened::Waits);
+        assert!(matches!(line.frame(about(110 + 20 * n)), Taken::Last(part) if part.id.0 == n));
+        line.close(PartId(n));
+    }
+}
+
 /// A belt that stood still had what waited before the camera rejected half a second later.
 #[test]
 fn a_deadline_in_counts_goes_by_the_belt_and_not_by_the_clock() {

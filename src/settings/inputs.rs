@@ -120,7 +120,13 @@ pub(super) fn trigger(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_e
     }
     let max_latency = Millis(t.integer("max_latency_ms", 0, 0..=TEN_MINUTES_MS) as u32).micros();
     let max_latency = (max_latency > Micros(0)).then_some(max_latency);
-    let part = PartRules { frames, deadline, to_camera: travel(&mut t, "to_camera", 0, has_encoder), in_view: None };
+    let part = PartRules {
+        frames,
+        deadline,
+        to_camera: travel(&mut t, "to_camera", 0, has_encoder),
+        in_view: None,
+        seen_in_frames: kind.is_seen_in_frames(),
+    };
     let spacing = Spacing {
         min: travel(&mut t, "min_spacing", 0, has_encoder),
         rule: t.choice("too_close", &[("reject", TooClose::Reject), ("ignore", TooClose::Ignore), ("safe", TooClose::Safe)]),
