@@ -375,6 +375,7 @@ impl Settings {
             picture: self.picture_budget,
             first_frame: self.first_frame_timeout.micros().duration(),
             latency: self.max_latency,
+            needs_time: self.needs_time(),
         }
     }
 

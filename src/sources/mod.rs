@@ -209,11 +209,13 @@ pub struct Limits {
     pub first_frame: Duration,
     /// Longest time from exposure to arrival, if somebody states it.
     pub latency: Option<Micros>,
+    /// Whether a frame of unknown age is of no use.
+    pub needs_time: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { picture: Budget::DEVICE, first_frame: Duration::from_secs(10), latency: None }
+        Self { picture: Budget::DEVICE, first_frame: Duration::from_secs(10), latency: None, needs_time: false }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::NoFrame;
 use crate::frame::CapturedAt;
-use crate::time::{Instant, Micros};
+use crate::time::{Clock, Instant, Micros};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -110,17 +110,111 @@ impl<R: Read + AsFd> Pipe<R> {
     }
 }
 
+/// A pipe of frames as one looks at it: the program's own, or one that a test plays.
+pub(super) trait Look {
+    /// This moment.
+    fn now(&self) -> Instant;
+    /// Whether the next frame's first byte (or the end) is there, or comes within `timeout`.
+    fn begins(&mut self, timeout: Micros) -> Result<bool, NoFrame>;
+}
+
+impl<R: Read + AsFd> Look for (&Pipe<R>, &dyn Clock) {
+    fn now(&self) -> Instant {
+        self.1.now()
+    }
+
+    fn begins(&mut self, timeout: Micros) -> Result<bool, NoFrame> {
+        self.0.ready(timeout.duration())
+    }
+}
+
+/// A frame's first byte.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FirstByte {
+    /// When it was found.
+    pub(super) found: Instant,
+    /// Since when it may have been there: the pipe was empty just before.
+    pub(super) since: Instant,
+    /// The pipe had been empty for some time: the frame comes out of nobody's buffer, which would
+    /// have filled the pipe as soon as the frame before was read.
+    pub(super) in_step: bool,
+}
+
+impl FirstByte {
+    /// Half-way between the two.
+    pub(super) fn middle(self) -> Instant {
+        self.since.plus(Micros(self.found.since(self.since).0 / 2))
+    }
+}
+
+/// When first bytes come. This process may be held up whenever it waits, so a wait is cut into
+/// short ones, each of which shows that the pipe was empty at its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrivals {
+    empty_at: Instant,
+    found: Option<Instant>,
+    /// When the last frame had been read.
+    read_at: Instant,
+    slice: Micros,
+}
+
+impl Arrivals {
+    /// Of a pipe that was opened at `now`; `interval`: from one frame to the next, 0 if unknown.
+    pub(super) fn new(now: Instant, interval: Micros) -> Self {
+        const UNKNOWN: Micros = Micros(33_000);
+        let interval = if interval.0 == 0 { UNKNOWN } else { interval };
+        Self { empty_at: now, found: None, read_at: now, slice: Micros((interval.0 / 8).clamp(500, 50_000)) }
+    }
+
+    /// Waits for the next frame's first byte.
+    pub(super) fn first_byte(&mut self, pipe: &mut dyn Look, timeout: Micros) -> Result<FirstByte, NoFrame> {
+        let end = pipe.now().plus(timeout);
+        let mut span = Micros(0);
+        while !self.look(pipe, span)? {
+            span = end.since(pipe.now()).min(self.slice);
+            if span.0 == 0 {
+                return Err(NoFrame::Timeout);
+            }
+        }
+        Ok(FirstByte {
+            found: self.found.take().unwrap_or_else(|| pipe.now()),
+            since: self.empty_at,
+            in_step: self.empty_at >= self.read_at.plus(self.slice),
+        })
+    }
+
+    /// The frame has been read, or given up, by `now`.
+    pub(super) fn read(&mut self, now: Instant) {
+        self.read_at = now;
+    }
+
+    /// Whether the next frame has begun, or does so within `span`.
+    pub(super) fn look(&mut self, pipe: &mut dyn Look, span: Micros) -> Result<bool, NoFrame> {
+        if self.found.is_none() {
+            let before = pipe.now();
+            match pipe.begins(span)? {
+                true => self.found = Some(pipe.now()),
+                false => self.empty_at = before.plus(span),
+            }
+        }
+        Ok(self.found.is_some())
+    }
+
+    /// The longest wait after which it is looked again.
+    pub(super) fn slice(&self) -> Micros {
+        self.slice
+    }
+}
+
 /// When the frames of a pipe arrived, so far as that can be known.
 ///
-/// A frame that was there already when it was looked for came at any time since the pipe was last
-/// empty. And frames that follow one another faster than the camera makes them come out of
-/// somebody's buffer: they are as old as the last that came in step. That wait is added to the
-/// latency that somebody vouches for.
+/// A frame came at any time since the pipe was last seen empty. And one that came right behind the
+/// frame before comes out of somebody's buffer: it may be as old as the last that was waited for,
+/// which came *in step*. That wait is added to the latency that somebody vouches for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// The last frame that came in step.
+    /// The earliest arrival of the last frame that came in step.
     in_step: Instant,
-    last: Instant,
     /// The earliest moment that was given to a frame: the next one's is later, as frames follow one
     /// another.
     given: Instant,
@@ -128,20 +222,18 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { in_step: now, last: now, given: now }
+        Self { in_step: now, given: now }
     }
 
-    /// The time of a frame whose first byte was found at `now`. `waited`: the pipe was empty just
-    /// before. `latency`: longest time from exposure to a pipe that is read at once, if it is
-    /// stated.
-    pub(super) fn captured(&mut self, now: Instant, waited: bool, interval: Micros, latency: Option<Micros>) -> CapturedAt {
-        let slow_enough = now.since(self.last).0 >= interval.0 / 4 * 3;
-        self.last = now;
-        if waited && slow_enough {
-            self.in_step = now;
+    /// The time of a frame. `latency`: longest time from exposure to a pipe that is read at once, if
+    /// it is stated.
+    pub(super) fn captured(&mut self, first: FirstByte, latency: Option<Micros>) -> CapturedAt {
+        if first.in_step {
+            self.in_step = first.since;
         }
-        self.given = self.in_step.max(self.given.plus(Micros(1))).min(now);
-        CapturedAt::arrived(now, latency.map(|l| Micros(l.0 + now.since(self.given).0)))
+        let found = first.found;
+        self.given = self.in_step.max(self.given.plus(Micros(1))).min(found);
+        CapturedAt::arrived(found, latency.map(|l| Micros(l.0 + found.since(self.given).0)))
     }
 }
 
@@ -153,10 +245,9 @@ mod tests {
     #[test]
     fn frames_out_of_a_buffer_are_as_old_as_the_last_in_step() {
         let at = Instant::from_micros;
-        let mut pace = Pace::new(at(0));
-        let mut before = at(0);
-        let mut from = |us: u64, waited: bool, interval: u64| {
-            let captured = pace.captured(at(us), waited, Micros(interval), Some(Micros(0)));
+        let (mut pace, mut before) = (Pace::new(at(0)), at(0));
+        let mut from = |us: u64, late: u64, in_step: bool| {
+            let captured = pace.captured(FirstByte { found: at(us), since: at(us - late), in_step }, Some(Micros(0)));
             assert_eq!(captured.instant(), at(us));
             let from = captured.exposed_from().unwrap();
             assert!(from > before, "frames follow one another");
@@ -164,15 +255,54 @@ mod tests {
             from.as_micros()
         };
         for n in 0..60 {
-            assert!(from(2_000_000 + 3_000 * n, n > 0, 33_333) < 100, "frame {n}");
+            assert!(from(2_000_000 + 3_000 * n, if n > 0 { 0 } else { 2_000_000 }, false) < 100, "frame {n}");
         }
-        let next = 2_177_000 + 33_000;
-        assert_eq!(from(next, true, 33_333), next);
-        assert_eq!(from(next + 50_000, false, 33_333), next + 1, "it had been waiting");
-        assert_eq!(from(next + 51_000, true, 33_333), next + 2, "and the next came too soon behind it");
-        assert_eq!(from(next + 90_000, true, 33_333), next + 90_000);
-        // Nothing is known of the rate: being waited for is enough.
-        assert_eq!(from(next + 91_000, true, 0), next + 91_000);
-        assert_eq!(pace.captured(at(next + 200_000), true, Micros(0), None), CapturedAt::Unknown { at: at(next + 200_000) });
+        assert_eq!(from(2_210_000, 1_000, true), 2_209_000);
+        assert_eq!(from(2_260_000, 50_000, false), 2_209_001, "it had been waiting");
+        assert_eq!(from(2_263_000, 0, false), 2_209_002, "and the next came right behind it");
+        assert_eq!(from(2_400_000, 70_000, true), 2_330_000, "this process was held up");
+        let first = FirstByte { found: at(2_500_000), since: at(2_500_000), in_step: true };
+        assert_eq!(pace.captured(first, None), CapturedAt::Unknown { at: first.found });
+    }
+
+    /// A pipe whose first bytes come at stated moments, and a process that is held up as it waits.
+    struct Played {
+        now: Instant,
+        frames: Vec<u64>,
+        held_up: u64,
+    }
+
+    impl Look for Played {
+        fn now(&self) -> Instant {
+            self.now
+        }
+
+        fn begins(&mut self, timeout: Micros) -> Result<bool, NoFrame> {
+            let limit = self.now.plus(timeout);
+            let next = self.frames.first().map(|us| Instant::from_micros(*us)).filter(|at| *at <= limit);
+            if timeout.0 > 0 {
+                self.now = next.unwrap_or(limit).max(self.now).plus(Micros(std::mem::take(&mut self.held_up)));
+            }
+            Ok(next.is_some())
+        }
+    }
+
+    #[test]
+    fn a_first_byte_came_after_the_pipe_was_last_seen_empty_however_long_the_process_is_held_up() {
+        for held_up in [0, 100, 5_000, 90_000] {
+            let mut pipe = Played { now: Instant::default(), frames: vec![20_000, 53_000, 53_001], held_up: 0 };
+            let mut arrivals = Arrivals::new(pipe.now, Micros(33_000));
+            for (came, in_step) in [(20_000, true), (53_000, true), (53_001, false)] {
+                pipe.held_up = if came == 53_000 { held_up } else { 0 };
+                let first = arrivals.first_byte(&mut pipe, Micros(100_000)).unwrap();
+                let came = Instant::from_micros(came);
+                assert!(first.since <= came && came <= first.found, "{held_up}: {first:?}");
+                assert_eq!(first.in_step, in_step, "{held_up}: {first:?}");
+                pipe.frames.remove(0);
+                pipe.now = pipe.now.plus(Micros(1_000));
+                arrivals.read(pipe.now);
+            }
+            assert_eq!(arrivals.first_byte(&mut pipe, Micros(100_000)).unwrap_err(), NoFrame::Timeout);
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! since image data may hold that word by chance, the frame behind it only proves the next header
 //! and is thrown away. Does not decode video. Format: the `yuv4mpeg(5)` manual page of mjpegtools.
 
-use super::pipe::{Pace, Pipe};
+use super::pipe::{Arrivals, Pace, Pipe};
 use super::spec::ColourOptions;
 use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
 use crate::frame::{CapturedAt, Colour, Layout, Matrix, PixelFormat, Range, TimedBy};
@@ -38,6 +38,7 @@ pub(super) struct Y4mSource {
     line: Box<[u8; MAX_LINE]>,
     /// After a fault nothing tells where the next frame begins.
     lost: bool,
+    arrivals: Arrivals,
     pace: Pace,
 }
 
@@ -65,8 +66,9 @@ impl Y4mSource {
         let mut line = Box::new([0; MAX_LINE]);
         let n = pipe.line(&mut line[..], limits.first_frame).map_err(|e| spec.error(format!("no Y4M header: {e}")))?;
         let header = header(&line[..n], colour).map_err(|why| spec.error(why))?;
-        let (spec, clock, pace) = (spec.clone(), clock.clone(), Pace::new(clock.now()));
-        Ok(Self { spec, limits, clock, colour, pipe, live, header, sequence: 0, line, lost: false, pace })
+        let (spec, clock, now) = (spec.clone(), clock.clone(), clock.now());
+        let (arrivals, pace) = (Arrivals::new(now, header.interval), Pace::new(now));
+        Ok(Self { spec, limits, clock, colour, pipe, live, header, sequence: 0, line, lost: false, arrivals, pace })
     }
 
     /// Waits for the next frame's first byte; the frame's time.
@@ -75,11 +77,9 @@ impl Y4mSource {
             // An image from a file is shown when it is wanted.
             return Ok(CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0), by: TimedBy::Shown });
         }
-        let waited = !self.pipe.ready(Duration::ZERO)?;
-        if waited && !self.pipe.ready(timeout)? {
-            return Err(NoFrame::Timeout);
-        }
-        Ok(self.pace.captured(self.clock.now(), waited, self.header.interval, self.limits.latency))
+        let timeout = Micros(timeout.as_micros() as u64);
+        let first = self.arrivals.first_byte(&mut (&self.pipe, &*self.clock), timeout)?;
+        Ok(self.pace.captured(first, self.limits.latency))
     }
 
     fn frame(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
@@ -122,7 +122,9 @@ impl Y4mSource {
     fn payload(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
         let needed = self.header.layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
         frame.bytes.resize(needed, 0);
-        self.pipe.fill(&mut frame.bytes, timeout).map_err(|e| {
+        let outcome = self.pipe.fill(&mut frame.bytes, timeout);
+        self.arrivals.read(self.clock.now());
+        outcome.map_err(|e| {
             self.lost = true;
             match e {
                 NoFrame::End | NoFrame::Timeout => NoFrame::Truncated { found: 0, needed },

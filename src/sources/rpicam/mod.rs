@@ -8,19 +8,23 @@
 
 mod child;
 mod pairing;
+#[cfg(test)]
+mod proof;
+mod timing;
 
-use super::pipe::{Pace, Pipe, wait_for};
+use super::pipe::{Look, Pipe, wait_for};
 use super::spec::ColourOptions;
 use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
-use crate::frame::{CapturedAt, Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range, TimedBy};
+use crate::frame::{Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range, TimedBy};
 use crate::time::{Clock, Instant, Micros};
 use child::CameraProgram;
-use pairing::{Paired, Pairing};
+use pairing::Pairing;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{ChildStdout, Command};
 use std::sync::Arc;
 use std::time::Duration;
+use timing::{Pipes, Timing};
 
 /// `rpicam:?width=640&height=480&fps=30&stride=640&program=rpicam-vid&metadata=1&matrix=601&range=full`,
 /// and the camera's controls `exposure_us=`, `gain=`, `white_balance=R,B`, `focus=`, `mains=`.
@@ -33,32 +37,25 @@ pub(super) struct RpicamSource {
     program: Option<CameraProgram>,
     pipe: Pipe<ChildStdout>,
     metadata: Option<Metadata>,
-    interval: Micros,
+    timing: Timing,
     sequence: u64,
-    /// When the next frame's first byte came, if it was seen while the last one's time was awaited.
-    next_arrival: Option<Instant>,
-    /// When it was last seen that no frame waited.
-    empty_at: Instant,
-    pace: Pace,
     broken: bool,
 }
 
-/// Sensor times as `SensorTimestamp=NANOSECONDS` lines, and whose they are.
+/// Sensor times as `SensorTimestamp=NANOSECONDS` lines.
 struct Metadata {
     pipe: Pipe<File>,
     line: heapless::Vec<u8, 256>,
-    pairing: Pairing,
     /// The program needs our end of the pipe until it has opened its own; then its death shows as
     /// the pipe's end.
     ours: Option<OwnedFd>,
-    ended: bool,
 }
 
 impl Metadata {
-    /// Takes what has come.
-    fn drain(&mut self) {
-        let Self { pipe, line, pairing, ours, .. } = self;
-        let go_on = pipe.drain(&mut |byte| {
+    /// Takes what has come; false once the pipe has ended.
+    fn drain(&mut self, pairing: &mut Pairing) -> bool {
+        let Self { pipe, line, ours } = self;
+        pipe.drain(&mut |byte| {
             if byte != b'\n' {
                 // Longer lines are none that matters.
                 let _ = line.push(byte);
@@ -73,8 +70,52 @@ impl Metadata {
                 pairing.set_interval(Micros(us));
             }
             line.clear();
-        });
-        self.ended |= !go_on;
+        })
+    }
+}
+
+/// What a frame is read with.
+struct Reading<'r> {
+    clock: &'r dyn Clock,
+    frames: &'r mut Pipe<ChildStdout>,
+    metadata: Option<&'r mut Metadata>,
+    program: Option<&'r mut CameraProgram>,
+    bytes: &'r mut [u8],
+    /// Where frames begin is no longer known.
+    broken: bool,
+}
+
+impl Look for Reading<'_> {
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn begins(&mut self, timeout: Micros) -> Result<bool, NoFrame> {
+        self.frames.ready(timeout.duration())
+    }
+}
+
+impl Pipes for Reading<'_> {
+    fn read(&mut self, timeout: Micros) -> Result<(), NoFrame> {
+        let outcome = self.frames.fill(self.bytes, timeout.duration());
+        // Nothing in the bytes tells where the next frame begins.
+        self.broken = outcome.is_err();
+        match (outcome, &mut self.program) {
+            (Err(NoFrame::End), Some(program)) => Err(NoFrame::Gone(program.why_ended())),
+            (Err(NoFrame::End), None) => Err(NoFrame::Gone("the camera program is not running".into())),
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn metadata(&mut self, pairing: &mut Pairing) -> bool {
+        self.metadata.as_mut().is_some_and(|m| m.drain(pairing))
+    }
+
+    fn wait(&mut self, timeout: Micros) -> Result<(), NoFrame> {
+        match &self.metadata {
+            Some(metadata) => wait_for([self.frames.fd(), metadata.pipe.fd()], timeout.duration()).map(drop),
+            None => self.begins(timeout).map(drop),
+        }
     }
 }
 
@@ -128,18 +169,13 @@ impl RpicamSource {
                 // inherited.
                 let path = format!("/proc/{}/fd/{}", std::process::id(), write.as_raw_fd());
                 command.args(["--metadata", &path, "--metadata-format", "txt"]);
-                Some(Metadata {
-                    pipe: Pipe::new(File::from(read)),
-                    line: heapless::Vec::new(),
-                    pairing: Pairing::new(interval),
-                    ours: Some(write),
-                    ended: false,
-                })
+                Some(Metadata { pipe: Pipe::new(File::from(read)), line: heapless::Vec::new(), ours: Some(write) })
             }
         };
         let (program, stdout) = CameraProgram::start(&mut command).map_err(|e| {
             spec.error(format!("`{name}` cannot be started: {e}; install rpicam-apps, or name it with program="))
         })?;
+        let has_metadata = metadata.is_some();
         Ok(Self {
             spec: spec.clone(),
             clock: clock.clone(),
@@ -148,69 +184,10 @@ impl RpicamSource {
             program: Some(program),
             pipe: Pipe::new(stdout),
             metadata,
-            interval,
+            timing: Timing::new(clock.now(), interval, limits, has_metadata),
             sequence: 0,
-            next_arrival: None,
-            empty_at: clock.now(),
-            pace: Pace::new(clock.now()),
             broken: false,
         })
-    }
-
-    /// When the next frame's first byte came, and whether that is when it came or only when it was
-    /// found.
-    fn arrival(&mut self, timeout: Duration) -> Result<(Instant, bool), NoFrame> {
-        if let Some(seen) = self.next_arrival.take() {
-            return Ok((seen, true));
-        }
-        if self.pipe.ready(Duration::ZERO)? {
-            let now = self.clock.now();
-            return Ok((now, now.since(self.empty_at).0 < self.interval.0 / 4));
-        }
-        if !self.pipe.ready(timeout)? {
-            return Err(NoFrame::Timeout);
-        }
-        self.empty_at = self.clock.now();
-        Ok((self.empty_at, true))
-    }
-
-    /// The time of a frame that has just been read: its metadata is awaited for one frame interval
-    /// at most, and not once the next frame has begun.
-    fn time_of(&mut self, arrived: Instant, sharp: bool) -> Result<CapturedAt, NoFrame> {
-        let unknown = self.pace.captured(arrived, sharp, self.interval, self.limits.latency);
-        let Some(metadata) = &mut self.metadata else { return Ok(unknown) };
-        let end = self.clock.now().plus(metadata.pairing.interval());
-        let mut closed = false;
-        loop {
-            metadata.drain();
-            closed |= metadata.ended;
-            match metadata.pairing.pair(arrived, sharp, closed) {
-                Paired::Known(at) => return Ok(CapturedAt::Exposure { at, uncertainty: Micros(0), by: TimedBy::Metadata }),
-                Paired::Unknown(about) => {
-                    return Ok(match (unknown, about) {
-                        (CapturedAt::Unknown { .. }, Some(at)) => CapturedAt::Unknown { at },
-                        _ => unknown,
-                    });
-                }
-                Paired::Wait => {}
-            }
-            let left = end.since(self.clock.now());
-            if left.0 == 0 {
-                closed = true;
-                continue;
-            }
-            let [next, _] = wait_for([self.pipe.fd(), metadata.pipe.fd()], left.duration())?;
-            self.empty_at = self.clock.now();
-            if next {
-                self.next_arrival = Some(self.empty_at);
-                closed = true;
-            }
-        }
-    }
-
-    fn gone(&mut self) -> NoFrame {
-        self.broken = true;
-        NoFrame::Gone(self.program.as_mut().map_or("the camera program is not running".into(), CameraProgram::why_ended))
     }
 }
 
@@ -251,20 +228,20 @@ impl Source for RpicamSource {
             return Err(NoFrame::Gone("the camera program must be started again".into()));
         }
         let needed = self.layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
-        let (arrived, sharp) = self.arrival(timeout)?;
         frame.bytes.resize(needed, 0);
-        match self.pipe.fill(&mut frame.bytes, timeout) {
-            Ok(()) => {}
-            Err(NoFrame::End) => return Err(self.gone()),
-            Err(e) => {
-                // Nothing in the bytes tells where the next frame begins.
-                self.broken = true;
-                return Err(e);
-            }
-        }
+        let mut reading = Reading {
+            clock: &*self.clock,
+            frames: &mut self.pipe,
+            metadata: self.metadata.as_mut(),
+            program: self.program.as_mut(),
+            bytes: &mut frame.bytes,
+            broken: false,
+        };
+        let captured = self.timing.next(&mut reading, Micros(timeout.as_micros() as u64));
+        self.broken = reading.broken || matches!(captured, Err(NoFrame::Gone(_)));
+        frame.captured_at = captured?;
         frame.layout = self.layout;
         frame.sequence = self.sequence;
-        frame.captured_at = self.time_of(arrived, sharp)?;
         frame.crossing = None;
         self.sequence += 1;
         Ok(())
@@ -295,7 +272,7 @@ impl Source for RpicamSource {
     }
 
     fn interval(&self) -> Micros {
-        self.metadata.as_ref().map_or(self.interval, |m| m.pairing.interval())
+        self.timing.interval()
     }
 
     fn is_broken(&self) -> bool {

@@ -3,19 +3,30 @@
 //! The camera program writes a frame, then its metadata with the sensor's time stamp. Either may be
 //! late, and a line may be lost: counting them off against each other would shift every later stamp
 //! by a frame. What stays the same is the *latency*, the time from a frame's exposure to the
-//! arrival of its first byte. It is learnt from frames that have exactly one stamp to choose from,
-//! and a stamp belongs to a frame only if it agrees with it by less than half a frame interval.
-//! Whatever else happens, the frame's time is unknown.
+//! arrival of its first byte. A stamp belongs to a frame if it alone agrees with the latency by
+//! less than half a frame interval.
+//!
+//! The latency is taken only where no other frame can be meant: when every frame so far has its
+//! line, the newest is the last frame's. Lines that all come a frame late would agree with one
+//! another as well; they are *owed* when the next frame begins, and teach nothing. Whatever else
+//! happens, the frame's time is unknown.
 
+use crate::sources::pipe::FirstByte;
 use crate::time::{Instant, Micros};
-use heapless::Deque;
+use heapless::HistoryBuf;
 
 /// A stamp that is older than this when its frame arrives is damage.
 const LONGEST_LATENCY: Micros = Micros(1_000_000);
-/// Frames in a row that must agree on the latency before it is believed.
+/// Further frames that must agree on the latency before it is believed.
 const CONFIRMED: u8 = 2;
-/// Frames in a row without a stamp that fits, after which the latency is learnt anew.
-const GIVEN_UP: u8 = 8;
+/// Eighths of a frame interval within which an arrival must be known to learn the latency from it,
+/// and to use it: half of both, and an eighth by which latencies differ, are less than half an
+/// interval.
+const SHARP: u64 = 2;
+const FITS: u64 = 3;
+/// How long, and for how many intervals, lines may be owed and no frame's time be known before that
+/// is taken to last.
+const PATIENCE: (Micros, u64) = (Micros(200_000), 3);
 
 /// What is known of a frame's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +44,16 @@ pub(super) enum Paired {
 #[derive(Debug)]
 pub(super) struct Pairing {
     interval: Micros,
+    /// None until it is believed.
     latency: Option<Micros>,
-    agreed: u8,
-    missed: u8,
-    stamps: Deque<Instant, 16>,
+    /// What a certain stamp said of the latency last, and how many before it agreed.
+    candidate: Option<(Micros, u8)>,
+    /// The last stamps; one that comes twice counts once.
+    stamps: HistoryBuf<Instant, 16>,
+    /// Frames that have no line yet; negative if more lines came than frames.
+    owed: i64,
+    /// Since when lines are owed and no frame's time is known, although it could be.
+    unknown_since: Option<Instant>,
     /// The last stamp that was given to a frame; time does not run backwards.
     last: Instant,
 }
@@ -44,7 +61,15 @@ pub(super) struct Pairing {
 impl Pairing {
     /// `interval`: from one frame to the next, as the program was told.
     pub(super) fn new(interval: Micros) -> Self {
-        Self { interval, latency: None, agreed: 0, missed: 0, stamps: Deque::new(), last: Instant::default() }
+        Self {
+            interval,
+            latency: None,
+            candidate: None,
+            stamps: HistoryBuf::new(),
+            owed: 0,
+            unknown_since: None,
+            last: Instant::default(),
+        }
     }
 
     /// From one frame to the next.
@@ -61,74 +86,92 @@ impl Pairing {
 
     /// A frame's sensor time.
     pub(super) fn stamp(&mut self, at: Instant) {
-        if self.stamps.is_full() {
-            self.stamps.pop_front();
+        if !self.stamps.as_slice().contains(&at) {
+            self.stamps.write(at);
+            self.owed -= 1;
         }
-        let _ = self.stamps.push_back(at);
     }
 
-    /// The time of the frame whose first byte arrived at `arrived`. `sharp`: that was when it
-    /// arrived, not only when it was found. `closed`: no more stamps can come for it.
-    pub(super) fn pair(&mut self, arrived: Instant, sharp: bool, closed: bool) -> Paired {
-        let last = self.last;
-        // A stamp from after its frame's arrival is the next frame's, or damage that goes with the
-        // oldest.
-        let possible = |s: &Instant| *s > last && *s < arrived && arrived.since(*s) <= LONGEST_LATENCY;
-        let mut candidates = self.stamps.iter().copied().filter(possible);
-        let (first, more) = (candidates.next(), candidates.next().is_some());
-        let only = first.filter(|_| !more && sharp);
-        let found = arrived.since(only.unwrap_or(arrived));
-        let near = |a: Micros, b: Micros| a.0.abs_diff(b.0);
-        if self.agreed >= CONFIRMED {
-            let expected = self.latency.unwrap_or_default();
-            if let Some(stamp) = only
-                && near(found, expected) < self.interval.0 / 2
-            {
+    /// The time of the frame whose first byte came as `first` says. `closed`: the next frame has
+    /// begun, so that a stamp may be its own, or there is no more time for one to come.
+    pub(super) fn pair(&mut self, first: FirstByte, closed: bool) -> Paired {
+        let paired = self.judge(first, closed);
+        self.owed += (paired != Paired::Wait) as i64;
+        match paired {
+            Paired::Known(stamp) => (self.last, self.unknown_since) = (stamp, None),
+            Paired::Unknown(_) if !self.is_within(first, FITS) || self.candidate.is_some() => self.unknown_since = None,
+            Paired::Unknown(_) if self.owed > 0 && !self.stamps.is_empty() => {
+                self.unknown_since.get_or_insert(first.found);
+            }
+            Paired::Unknown(_) | Paired::Wait => {}
+        }
+        paired
+    }
+
+    fn judge(&mut self, first: FirstByte, closed: bool) -> Paired {
+        let (arrived, sharp) = (first.middle(), first.in_step && self.is_within(first, SHARP));
+        if let Some(stamp) = self.fitting(first).filter(|_| self.is_within(first, FITS)) {
+            if sharp {
                 // Follows a latency that changes slowly, as it does with the exposure time.
-                self.latency = Some(Micros((7 * expected.0 + found.0) / 8));
-                self.missed = 0;
-                return self.give(stamp, arrived);
+                self.latency = self.latency.map(|l| Micros((7 * l.0 + arrived.since(stamp).0) / 8));
             }
-            if !closed && only.is_none() && !more {
-                return Paired::Wait;
-            }
-            let about = Some(arrived.minus(expected));
-            self.missed += 1;
-            if self.missed >= GIVEN_UP {
-                (self.latency, self.agreed, self.missed) = (None, 0, 0);
-            }
-            self.forget(arrived);
-            return Paired::Unknown(about);
+            self.candidate = None;
+            return Paired::Known(stamp);
         }
-        // Until the latency is known, a second stamp may come that fits as well.
-        if !closed {
-            return Paired::Wait;
+        if !closed && self.is_within(first, FITS) {
+            let certain = self.certain(first).filter(|_| sharp);
+            return certain.map_or(Paired::Wait, |stamp| self.learn(stamp, arrived));
         }
-        let Some(stamp) = only else {
-            (self.latency, self.agreed) = (None, 0);
-            self.forget(arrived);
-            return Paired::Unknown(None);
+        self.candidate = None;
+        Paired::Unknown(self.latency.map(|l| arrived.minus(l)))
+    }
+
+    /// Whether its arrival is known within this number of eighths of a frame interval.
+    fn is_within(&self, first: FirstByte, eighths: u64) -> bool {
+        first.found.since(first.since).0 < self.interval.0 / 8 * eighths
+    }
+
+    /// Whether stamps come, but it can no longer be said whose they are, and will not be until the
+    /// program is started again.
+    pub(super) fn is_lost(&self, now: Instant) -> bool {
+        let (least, intervals) = PATIENCE;
+        let patience = least.0.max(intervals * self.interval.0);
+        self.unknown_since.is_some_and(|since| now.since(since).0 >= patience)
+    }
+
+    /// Stamps that a frame may have. One from after its arrival is the next frame's, or damage.
+    fn possible(&self, first: FirstByte) -> impl Iterator<Item = Instant> + '_ {
+        let possible = move |s: &Instant| *s > self.last && *s < first.found && first.found.since(*s) <= LONGEST_LATENCY;
+        self.stamps.as_slice().iter().copied().filter(possible)
+    }
+
+    /// The one stamp that agrees with the latency.
+    fn fitting(&self, first: FirstByte) -> Option<Instant> {
+        let (expected, middle) = (self.latency?, first.middle().as_micros());
+        let near = |s: &Instant| s.plus(expected).as_micros().abs_diff(middle) < self.interval.0 / 2;
+        let mut fitting = self.possible(first).filter(near);
+        fitting.next().filter(|_| fitting.next().is_none())
+    }
+
+    /// The stamp that is this frame's because this and every earlier frame has its line.
+    fn certain(&self, first: FirstByte) -> Option<Instant> {
+        self.possible(first).max().filter(|_| self.owed + 1 == 0)
+    }
+
+    /// Takes a certain stamp. It is not used until others have agreed with it: a line of damage may
+    /// stand for one that was lost.
+    fn learn(&mut self, stamp: Instant, arrived: Instant) -> Paired {
+        let found = arrived.since(stamp);
+        let agreed = match self.candidate {
+            Some((before, agreed)) if found.0.abs_diff(before.0) < self.interval.0 / 4 => agreed + 1,
+            _ => 0,
         };
-        match self.latency {
-            Some(known) if near(found, known) < self.interval.0 / 4 => self.agreed += 1,
-            _ => self.agreed = 0,
+        self.candidate = Some((found, agreed));
+        if agreed < CONFIRMED {
+            return Paired::Unknown(Some(stamp));
         }
-        self.latency = Some(found);
-        let paired = self.give(stamp, arrived);
-        if self.agreed >= CONFIRMED { paired } else { Paired::Unknown(Some(stamp)) }
-    }
-
-    fn give(&mut self, stamp: Instant, arrived: Instant) -> Paired {
-        self.last = stamp;
-        self.forget(arrived);
+        (self.latency, self.candidate) = (Some(found), None);
         Paired::Known(stamp)
-    }
-
-    /// Stamps from before a frame's arrival are that frame's or an older one's.
-    fn forget(&mut self, arrived: Instant) {
-        // Those from far in the future will never be anybody's.
-        let horizon = arrived.plus(LONGEST_LATENCY);
-        self.stamps.retain(|s| *s >= arrived && *s < horizon);
     }
 }
 
@@ -141,6 +184,11 @@ mod tests {
 
     fn at(us: u64) -> Instant {
         Instant::from_micros(us)
+    }
+
+    /// A first byte that was found as it came, or that may have been there for long.
+    fn first(us: u64, sharp: bool) -> FirstByte {
+        FirstByte { found: at(us), since: if sharp { at(us) } else { at(us - 4 * D) }, in_step: sharp }
     }
 
     /// Plays frames at `n * D` exposure with a latency and a delay of the metadata; returns what
@@ -157,15 +205,15 @@ mod tests {
 
         /// A frame whose metadata comes `late` after it, or never.
         fn frame(&mut self, exposed: u64, latency: u64, late: Option<u64>) -> Paired {
-            let arrived = at(exposed + latency);
-            let first = self.pairing.pair(arrived, true, false);
+            let arrived = first(exposed + latency, true);
+            let first = self.pairing.pair(arrived, false);
             let Paired::Wait = first else { return first };
             if late.is_some_and(|l| l < D) {
                 self.pairing.stamp(at(exposed));
-                let second = self.pairing.pair(arrived, true, false);
+                let second = self.pairing.pair(arrived, false);
                 let Paired::Wait = second else { return second };
             }
-            let end = self.pairing.pair(arrived, true, true);
+            let end = self.pairing.pair(arrived, true);
             if late.is_some_and(|l| l >= D) {
                 self.pairing.stamp(at(exposed));
             }
@@ -249,7 +297,7 @@ mod tests {
                     1 => Some(below(5 * D)),
                     _ => Some(below(D / 3)),
                 };
-                let mut got = play.pairing.pair(at(found), sharp, false);
+                let mut got = play.pairing.pair(first(found, sharp), false);
                 if let Some(late) = late {
                     if late < D {
                         play.pairing.stamp(at(exposed));
@@ -261,10 +309,10 @@ mod tests {
                     }
                 }
                 if got == Paired::Wait {
-                    got = play.pairing.pair(at(found), sharp, false);
+                    got = play.pairing.pair(first(found, sharp), false);
                 }
                 if got == Paired::Wait {
-                    got = play.pairing.pair(at(found), sharp, true);
+                    got = play.pairing.pair(first(found, sharp), true);
                 }
                 frames += 1;
                 if let Paired::Known(stamp) = got {
