@@ -211,6 +211,14 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
         };
         add(format!("output {}", o.name), found);
     }
+    #[cfg(feature = "site")]
+    if let Some(m) = settings.site.mqtt.as_ref().filter(|_| draft.is_right("mqtt")) {
+        let warnings = Vec::from_iter(crate::site::mqtt::probe(m).err());
+        let how = if m.tls { "with tls" } else { "not encrypted" };
+        let outcome =
+            crate::site::mqtt::Mqtt::open(m, None).map(|_| format!("{}, {how}, topics tagpin/{}/...", m.place(), m.name));
+        all.push(Found { what: "mqtt".into(), outcome, warnings });
+    }
     all
 }
 

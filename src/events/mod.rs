@@ -28,6 +28,7 @@ pub use fanout::{Events, SinkState, Sinking, Wants};
 pub use kinds::FaultKind;
 pub use percentiles::Percentiles;
 pub use snapshot::{Edges, LAST_PARTS, Shown, Snapshot, View};
+pub use wall::is_set as clock_is_set;
 
 use crate::decide::{Action, Decision, TagRule};
 use crate::frame::CapturedAt;

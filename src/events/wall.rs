@@ -20,6 +20,11 @@ fn offset_of(wall: u64, now: Instant) -> i64 {
     if wall < FLOOR { 0 } else { wall as i64 - now.as_micros() as i64 }
 }
 
+/// Whether the system's clock can be believed: it shows a time at which this program was there.
+pub fn is_set() -> bool {
+    offset(Instant::default()) != 0
+}
+
 /// The wall time of `at`, if the clock was set.
 pub(super) fn of(at: Instant, offset: i64) -> Option<u64> {
     (offset != 0).then(|| at.as_micros().saturating_add_signed(offset))

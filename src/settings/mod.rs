@@ -6,6 +6,7 @@
 mod decide;
 mod inputs;
 mod lines;
+mod mqtt;
 mod names;
 #[cfg(feature = "site")]
 mod overrides;
@@ -26,10 +27,11 @@ use crate::time::{Micros, Millis};
 use crate::triggers::{PresenceRules, TriggerSpec};
 pub use lines::{SafeLine, safe_lines};
 #[cfg(feature = "site")]
+pub use mqtt::Publishing;
+#[cfg(feature = "site")]
 pub use overrides::{OVERRIDES, Overridden, Overrides};
 pub use reader::Rename;
 use reader::Table;
-#[cfg(feature = "site")]
 pub use site::{Listening, Polling, Predicting, Site};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -52,6 +52,8 @@ pub struct Site {
     pub metrics: Option<Listening>,
     /// Registers for a PLC.
     pub modbus: Option<Polling>,
+    /// A broker that is told what the line does.
+    pub mqtt: Option<super::Publishing>,
     /// The page: everybody who reaches it may look, and its keys open changes.
     pub page: Option<Listening>,
     /// Folder of what people change while the line runs; without it nothing can be changed.
@@ -88,11 +90,12 @@ pub(super) fn site(root: &mut Table<'_>, mode: LineMode) -> Site {
     let metrics = listening(&mut t, "metrics");
     drop(t);
     let modbus = modbus(&mut root.table("modbus"));
+    let mqtt = super::mqtt::mqtt(&mut root.table("mqtt"));
     let page = listening(&mut root.table("page"), "page");
     let mut t = root.table("state");
     let state = t.has("folder").then(|| PathBuf::from(t.text("folder", "")));
     drop(t);
-    let site = Site { predict, metrics, modbus, page, state, overrides: None };
+    let site = Site { predict, metrics, modbus, mqtt, page, state, overrides: None };
     let all: Vec<_> = site.listening().collect();
     for (i, (table, at, _)) in all.iter().enumerate() {
         if let Some((other, ..)) = all[..i].iter().find(|(_, taken, _)| taken == at && at.port() != 0) {

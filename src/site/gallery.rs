@@ -107,28 +107,36 @@ impl Gallery {
 
     /// The newest frame, whole and no larger than a page shows it; `None` before the first.
     pub fn newest(&self) -> Option<Result<Shown, String>> {
-        let (number, frame) = {
-            let place = self.places[self.newest.load(Ordering::Acquire)].lock().unwrap_or_else(PoisonError::into_inner);
-            if place.number == 0 {
-                return None;
-            }
-            (place.number, place.frame.clone())
-        };
-        let size = [frame.layout.width, frame.layout.height];
-        let longest = size[0].max(size[1]).max(1);
-        let side = |n: u32| (n * SHOWN_SIDE.min(longest) / longest).max(1);
-        let (width, height) = (side(size[0]), side(size[1]));
-        let jpeg = || {
-            let target = Target { width: width as u16, height: height as u16, fit: Fit::Stretch, roi: None };
-            let view = frame.view().map_err(|e| e.to_string())?;
-            let mut taps = vec![0; Plan::taps_len(view.layout(), target).map_err(|e| e.to_string())?];
-            let plan = Plan::new(view.layout(), target, &mut taps).map_err(|e| e.to_string())?;
-            let (mut scratch, mut rgb) = (vec![0; plan.scratch_len()], vec![0; 3 * width as usize * height as usize]);
-            plan.run(&view, &taps, &mut scratch, &mut rgb);
-            Picture::to_jpeg(width, height, &rgb, 80)
-        };
-        Some(jpeg().map(|jpeg| Shown { number, size, jpeg }))
+        let place = self.places[self.newest.load(Ordering::Acquire)].lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, frame) = (place.number > 0).then(|| (place.number, place.frame.clone()))?;
+        drop(place);
+        Some(shown(number, &frame))
     }
+
+    /// The same of the last frame that counts for a part; `None` where it is not there any more.
+    pub fn of(&self, part: u64) -> Option<Result<Shown, String>> {
+        let frame_of = |place: &Mutex<Place>| {
+            let place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            (place.number > 0 && place.part == part).then(|| (place.number, place.frame.clone()))
+        };
+        let (number, frame) = self.places.iter().filter_map(frame_of).max_by_key(|(number, _)| *number)?;
+        Some(shown(number, &frame))
+    }
+}
+
+/// A frame as it is shown.
+fn shown(number: u64, frame: &FrameBuffer) -> Result<Shown, String> {
+    let size = [frame.layout.width, frame.layout.height];
+    let longest = size[0].max(size[1]).max(1);
+    let side = |n: u32| (n * SHOWN_SIDE.min(longest) / longest).max(1);
+    let (width, height) = (side(size[0]), side(size[1]));
+    let target = Target { width: width as u16, height: height as u16, fit: Fit::Stretch, roi: None };
+    let view = frame.view().map_err(|e| e.to_string())?;
+    let mut taps = vec![0; Plan::taps_len(view.layout(), target).map_err(|e| e.to_string())?];
+    let plan = Plan::new(view.layout(), target, &mut taps).map_err(|e| e.to_string())?;
+    let (mut scratch, mut rgb) = (vec![0; plan.scratch_len()], vec![0; 3 * width as usize * height as usize]);
+    plan.run(&view, &taps, &mut scratch, &mut rgb);
+    Ok(Shown { number, size, jpeg: Picture::to_jpeg(width, height, &rgb, 80)? })
 }
 
 impl Onlooker for Gallery {

@@ -6,6 +6,7 @@ use super::gallery::Gallery;
 use super::http::{Handler, Limits, Server};
 use super::metrics::{self, Collector, Histograms, Metrics};
 use super::modbus::{self, Filler, Modbus, Registers, Writers};
+use super::mqtt::{self, Mqtt, Publisher};
 use super::page::{self, Page};
 use super::predict::{Endpoint, Rules, Served};
 use crate::bundle::Bundle;
@@ -14,7 +15,7 @@ use crate::engine::Engine;
 use crate::events::sinks::Sink;
 use crate::events::{Client, Events, Sinking};
 use crate::settings::{Listening, Settings};
-use crate::supervisor::{Beside, Tuning, lowest_priority};
+use crate::supervisor::{Beside, Onlooker, Tuning, lowest_priority};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -52,10 +53,13 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine) -> Result
             Arc::new(Metrics { events: events.clone(), times: shown.clone(), access: access.clone() })
         }));
     }
-    if let Some((l, server)) = page {
-        let gallery = Arc::new(Gallery::new(bundle.contract.input, bundle.contract.tags.len()));
+    let sends_images = site.mqtt.as_ref().is_some_and(|m| !m.snapshots.is_empty());
+    let gallery = || Arc::new(Gallery::new(bundle.contract.input, bundle.contract.tags.len()));
+    let gallery = (page.is_some() || sends_images).then(gallery);
+    opened.beside.onlooker = gallery.clone().map(|gallery| gallery as Arc<dyn Onlooker>);
+    if let (Some((l, server)), Some(gallery)) = (page, gallery.clone()) {
         let tuning = Arc::new(Tuning::default());
-        opened.beside = Beside { onlooker: Some(gallery.clone()), tuning: Some(tuning.clone()) };
+        opened.beside.tuning = Some(tuning.clone());
         let page = Arc::new(Page::new(page::Of { settings, bundle, access: access(l), gallery, tuning }));
         let (told, shown) = (page.clone(), page);
         let make = move || Box::new(page::Listener(told.clone())) as Box<dyn Sink>;
@@ -76,6 +80,22 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine) -> Result
                 opened.clients.push(Client { name: "modbus server", run: Box::new(serve) });
             }
             Err(e) => problems.push(taken("modbus", p.at, e)),
+        }
+    }
+    if let Some(m) = &site.mqtt {
+        match Mqtt::open(m, gallery.filter(|_| sends_images)) {
+            Ok(mqtt) => {
+                let mqtt = Arc::new(mqtt);
+                let told = mqtt.clone();
+                let make = move || Box::new(Publisher::new(told.clone())) as Box<dyn Sink>;
+                opened.sinks.push(Sinking { name: "mqtt", wants: Box::new(mqtt::wants), make: Box::new(make) });
+                let drive = move |events: &Arc<Events>, stop: &Arc<AtomicBool>| {
+                    lowest_priority();
+                    mqtt.drive(events, stop);
+                };
+                opened.clients.push(Client { name: "mqtt connection", run: Box::new(drive) });
+            }
+            Err(e) => problems.push(e),
         }
     }
     if let Some((p, server)) = predict {

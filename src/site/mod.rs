@@ -4,8 +4,8 @@
 //! Everything here is a sink or a client of [`crate::events`], or has an engine of its own, on
 //! threads of its own that the line never waits for. Nothing listens unless it is asked to. Rooms:
 //! [`http`] the server below all that speaks HTTP; [`access`] who may ask; [`predict`] the
-//! prediction endpoint; [`metrics`] figures for Prometheus; [`modbus`] a PLC's registers; [`page`]
-//! a page for people; [`line`] which of them a run has.
+//! prediction endpoint; [`metrics`] figures for Prometheus; [`modbus`] a PLC's registers; [`mqtt`]
+//! a broker; [`page`] a page for people; [`line`] which of them a run has.
 
 pub mod access;
 mod gallery;
@@ -14,6 +14,7 @@ pub mod line;
 mod listener;
 pub mod metrics;
 pub mod modbus;
+pub mod mqtt;
 pub mod page;
 pub mod predict;
 mod wire;

@@ -196,7 +196,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
         }
     };
     shared.events.close(closing);
-    clients.stop(Duration::from_millis(300));
+    // Long enough for a broker near by to get the last messages.
+    clients.stop(Duration::from_secs(1));
     // A reader that does not read may not keep a stopped line alive.
     sinking.join(Duration::from_secs(5));
     failed.map_or(Ok(ended), Err)

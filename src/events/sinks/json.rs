@@ -9,7 +9,7 @@ use crate::events::{Event, Events};
 pub struct JsonLines(Vec<u8>);
 
 /// One event as a line.
-pub(super) fn line(bytes: &mut Vec<u8>, events: &Events, event: &Event) -> std::io::Result<()> {
+pub(crate) fn line(bytes: &mut Vec<u8>, events: &Events, event: &Event) -> std::io::Result<()> {
     bytes.clear();
     serde_json::to_writer(&mut *bytes, &Record::new(events, event))?;
     bytes.push(b'\n');

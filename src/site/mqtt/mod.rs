@@ -1,0 +1,394 @@
+//! MQTT: what the line does, told to a broker by the topics in `MQTT.md`.
+//!
+//! A sink puts parts and faults into a spool, of which the connection hands over as much as the
+//! broker confirms. Figures and images are not kept: of them only the newest is worth something. A
+//! broker that is away, slow or refuses reaches nothing but the spool. [`spool`] is what waits,
+//! [`discovery`] what Home Assistant is told.
+
+mod discovery;
+mod spool;
+
+use super::gallery::Gallery;
+use crate::events::sinks::{Sink, json_line};
+use crate::events::{Event, Events, FaultKind, PartEvent, Remedy, What, Why, clock_is_set};
+use crate::regular;
+use crate::settings::Publishing;
+use rumqttc::{
+    Client, ConnectReturnCode, Connection, ConnectionError, Incoming, LastWill, MqttOptions, PublishOptions, QoS,
+    TlsConfiguration, Transport,
+};
+use spool::Spool;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The first pause before another try, and the longest.
+const BACK_OFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// Silence after which a broker counts as gone, in seconds; the broker's own measure of the line is
+/// one and a half times as long.
+const KEEP_ALIVE: u16 = 10;
+/// Requests between the sink and the connection. More than are ever handed over at once.
+const REQUESTS: usize = 64;
+/// Most bytes of a message: a part's event with the longest names is a tenth of it, an image of 640
+/// columns a quarter.
+const MESSAGE: usize = 1 << 20;
+/// Most bytes of a password, and of certificates.
+const SECRET: u64 = 64 << 10;
+
+/// What a message that was handed over is confirmed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Confirms {
+    /// The oldest of the spool.
+    Spooled,
+    /// Something that is not kept.
+    Nothing,
+}
+
+/// A connection that the broker accepted.
+struct Link {
+    client: Client,
+    /// What its next confirmations are for.
+    unconfirmed: VecDeque<Confirms>,
+}
+
+/// A part or a fault on its way.
+#[derive(Debug)]
+struct Message {
+    topic: &'static str,
+    json: Vec<u8>,
+}
+
+/// What sink and connection share.
+struct Waiting {
+    spool: Spool<Message>,
+    link: Option<Link>,
+    /// The newest figures, and the event of the run's start.
+    state: Option<Vec<u8>>,
+    start: Option<Vec<u8>>,
+    /// The run is over.
+    over: bool,
+}
+
+/// A line's side of the connection.
+pub struct Mqtt {
+    settings: Publishing,
+    /// `tagpin/NAME`.
+    base: String,
+    transport: Transport,
+    password: Option<String>,
+    gallery: Option<Arc<Gallery>>,
+    waiting: Mutex<Waiting>,
+}
+
+impl Mqtt {
+    /// Reads password and certificates; why they cannot be read otherwise. `gallery`: where images
+    /// of parts are, if they are wanted.
+    pub fn open(settings: &Publishing, gallery: Option<Arc<Gallery>>) -> Result<Self, String> {
+        let read = |key: &str, path: &std::path::Path| {
+            let bytes = regular::read(path, SECRET).map_err(|e| format!("[mqtt] {key}: {}: {e}", path.display()))?;
+            if bytes.is_empty() { Err(format!("[mqtt] {key}: {}: it is empty", path.display())) } else { Ok(bytes) }
+        };
+        let password = settings.password_file.as_deref().map(|path| {
+            let text = String::from_utf8(read("password_file", path)?);
+            let text = text.map_err(|_| format!("[mqtt] password_file: {}: it is no UTF-8", path.display()))?;
+            Ok::<_, String>(text.trim_end_matches(['\r', '\n']).to_owned())
+        });
+        let transport = match (settings.tls, settings.ca_file.as_deref()) {
+            (false, _) => Transport::tcp(),
+            (true, Some(path)) => {
+                let ca = read("ca_file", path)?;
+                if !String::from_utf8_lossy(&ca).contains("-----BEGIN CERTIFICATE-----") {
+                    return Err(format!("[mqtt] ca_file: {}: no certificate in PEM form in it", path.display()));
+                }
+                Transport::tls_with_config(TlsConfiguration::Simple { ca, alpn: None, client_auth: None })
+            }
+            (true, None) => {
+                let tls = TlsConfiguration::try_default_rustls();
+                Transport::tls_with_config(
+                    tls.map_err(|e| format!("[mqtt] tls: the system's certificates: {e}; state ca_file"))?,
+                )
+            }
+        };
+        let waiting = Waiting { spool: Spool::new(settings.spool), link: None, state: None, start: None, over: false };
+        Ok(Self {
+            settings: settings.clone(),
+            base: format!("tagpin/{}", settings.name),
+            transport,
+            password: password.transpose()?,
+            gallery,
+            waiting: Mutex::new(waiting),
+        })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Whoever panicked left whole messages.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn options(&self) -> MqttOptions {
+        let settings = &self.settings;
+        let mut options = MqttOptions::new(format!("tagpin-{}", settings.name), (settings.host.as_str(), settings.port));
+        options.set_keep_alive(KEEP_ALIVE).set_transport(self.transport.clone()).set_clean_session(true);
+        options.set_max_packet_size(MESSAGE, MESSAGE);
+        options.set_last_will(LastWill::new(self.topic("availability"), "offline", QoS::AtLeastOnce, true));
+        if let Some(user) = &settings.user {
+            options.set_credentials(user.clone(), self.password.clone().unwrap_or_default());
+        }
+        options
+    }
+
+    fn topic(&self, last: &str) -> String {
+        format!("{}/{last}", self.base)
+    }
+
+    /// Publishes what is not kept; `false` where the connection takes nothing.
+    fn tell(&self, link: &mut Link, topic: String, bytes: Vec<u8>, how: PublishOptions, confirms: Option<Confirms>) -> bool {
+        let told = link.client.try_publish(topic, bytes, how).is_ok();
+        if told {
+            link.unconfirmed.extend(confirms);
+        }
+        told
+    }
+
+    /// Hands over what the broker may take now.
+    fn hand_over(&self, waiting: &mut Waiting) {
+        let Waiting { spool, link: Some(link), .. } = waiting else { return };
+        while let Some(message) = spool.next() {
+            let how = PublishOptions::new(QoS::AtLeastOnce);
+            if !self.tell(link, self.topic(message.topic), message.json.clone(), how, Some(Confirms::Spooled)) {
+                return;
+            }
+            spool.hand_over();
+        }
+    }
+
+    /// What the broker keeps for those who come later.
+    fn introduce(&self, waiting: &mut Waiting) {
+        let Waiting { link: Some(link), state, start, .. } = waiting else { return };
+        let kept = || PublishOptions::new(QoS::AtLeastOnce).retained();
+        if !self.settings.discovery.is_empty() {
+            let config = discovery::config(&self.settings.name, &self.base, env!("CARGO_PKG_VERSION"));
+            let topic = discovery::topic(&self.settings.discovery, &self.settings.name);
+            self.tell(link, topic, config, kept(), Some(Confirms::Nothing));
+        }
+        self.tell(link, self.topic("availability"), b"online".to_vec(), kept(), Some(Confirms::Nothing));
+        for (last, event) in [("start", start), ("state", state)] {
+            if let Some(event) = event {
+                self.tell(link, self.topic(last), event.clone(), kept(), Some(Confirms::Nothing));
+            }
+        }
+    }
+
+    /// Ends the connection, once the run is over and the broker has everything.
+    fn leave(&self, waiting: &mut Waiting) {
+        if waiting.over
+            && waiting.spool.len() == 0
+            && let Some(mut link) = waiting.link.take()
+        {
+            let how = PublishOptions::new(QoS::AtMostOnce).retained();
+            self.tell(&mut link, self.topic("availability"), b"offline".to_vec(), how, None);
+            // Refused, the broker has the last will.
+            let _ = link.client.try_disconnect();
+        }
+    }
+
+    /// Drives the connection until `stop`, again and again.
+    pub fn drive(&self, events: &Arc<Events>, stop: &AtomicBool) {
+        let mut back_off = BACK_OFF[0];
+        let mut told: Option<Instant> = None;
+        while !stop.load(Ordering::Acquire) {
+            if self.settings.tls && !clock_is_set() {
+                if told.is_none() {
+                    told = Some(Instant::now());
+                    events.note(&"mqtt: the system's clock is not set, so no certificate can be judged; waiting for it");
+                }
+                pause(BACK_OFF[0], stop);
+                continue;
+            }
+            let (client, mut connection) = Client::builder(self.options()).capacity(REQUESTS).build();
+            let (was_connected, why) = self.converse(client, &mut connection, events, &mut told);
+            let mut waiting = self.waiting();
+            waiting.link = None;
+            waiting.spool.disconnect();
+            if waiting.over || stop.load(Ordering::Acquire) {
+                return;
+            }
+            let waits = waiting.spool.len();
+            drop(waiting);
+            back_off = if was_connected { BACK_OFF[0] } else { (back_off * 2).min(BACK_OFF[1]) };
+            if told.is_none() {
+                told = Some(Instant::now());
+                let why = format!(
+                    "mqtt: no connection to the broker {}: {why}; {waits} messages wait, at most {} do; it is tried again",
+                    self.settings.place(),
+                    self.settings.spool
+                );
+                events.fault(FaultKind::Sink, None, Remedy::Told, Why::of(&why));
+            }
+            pause(back_off, stop);
+        }
+    }
+
+    /// One connection from its beginning to its end: whether the broker accepted it, and why it
+    /// ended. `told`: since when the broker is known to be away.
+    fn converse(
+        &self,
+        client: Client,
+        connection: &mut Connection,
+        events: &Arc<Events>,
+        told: &mut Option<Instant>,
+    ) -> (bool, String) {
+        let mut client = Some(client);
+        let mut was_connected = false;
+        for event in connection.iter() {
+            let packet = match event {
+                Ok(rumqttc::Event::Incoming(packet)) => packet,
+                Ok(rumqttc::Event::Outgoing(_)) => continue,
+                Err(e) => return (was_connected, in_words(&e)),
+            };
+            let mut waiting = self.waiting();
+            match packet {
+                Incoming::ConnAck(_) => {
+                    let Some(client) = client.take() else { continue };
+                    if !self.settings.discovery.is_empty() {
+                        // Not heard, it is asked again with the next connection.
+                        let _ = client.try_subscribe(format!("{}/status", self.settings.discovery), QoS::AtMostOnce);
+                    }
+                    was_connected = true;
+                    waiting.link = Some(Link { client, unconfirmed: VecDeque::new() });
+                    self.introduce(&mut waiting);
+                    self.hand_over(&mut waiting);
+                    if let Some(since) = told.take() {
+                        let (place, waits) = (self.settings.place(), waiting.spool.len());
+                        let away = since.elapsed().as_secs_f64();
+                        events.note(&format_args!("mqtt: connected to {place} after {away:.1} s; {waits} messages waited"));
+                    }
+                }
+                Incoming::PubAck(_) => {
+                    let confirms = waiting.link.as_mut().and_then(|link| link.unconfirmed.pop_front());
+                    if confirms == Some(Confirms::Spooled) {
+                        waiting.spool.confirm();
+                    }
+                    self.hand_over(&mut waiting);
+                    self.leave(&mut waiting);
+                }
+                // Home Assistant was started again and has forgotten what is not kept.
+                Incoming::Publish(message) if message.payload.as_ref() == b"online" => self.introduce(&mut waiting),
+                _ => {}
+            }
+        }
+        (was_connected, "the connection was closed".into())
+    }
+
+    fn image(&self, events: &Events, part: &PartEvent) {
+        let Some(gallery) = &self.gallery else { return };
+        if !part.action.is_some_and(|action| self.settings.snapshots.contains(&action)) || self.waiting().link.is_none() {
+            return;
+        }
+        match gallery.of(part.part) {
+            Some(Ok(shown)) => {
+                if let Some(link) = &mut self.waiting().link {
+                    let how = PublishOptions::new(QoS::AtMostOnce);
+                    // An image that does not get through is followed by the next part's.
+                    self.tell(link, self.topic("snapshot"), shown.jpeg, how, None);
+                }
+            }
+            Some(Err(e)) => events.note(&format_args!("mqtt: no image of part {}: {e}", part.part)),
+            // It had none, or the line has gone on.
+            None => {}
+        }
+    }
+}
+
+/// Why there is no connection, and what to do where that is known.
+fn in_words(e: &ConnectionError) -> String {
+    match e {
+        ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized) => {
+            "it refuses this user and password; look at user and password_file".into()
+        }
+        ConnectionError::ConnectionRefused(ConnectReturnCode::ServiceUnavailable) => {
+            "it says that it cannot serve now".into()
+        }
+        ConnectionError::ConnectionRefused(code) => format!("it refuses the connection ({code:?})"),
+        ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => "it does not answer".into(),
+        ConnectionError::Io(e) => e.to_string(),
+        e => e.to_string(),
+    }
+}
+
+/// Whether something listens where the broker should be.
+pub fn probe(settings: &Publishing) -> Result<(), String> {
+    use std::net::{TcpStream, ToSocketAddrs};
+    let place = settings.place();
+    let told = |e: std::io::Error| format!("{place}: {e}; a run goes on without its broker and tries again");
+    let mut found = (settings.host.as_str(), settings.port).to_socket_addrs().map_err(told)?;
+    let address = found.next().ok_or_else(|| format!("{place}: no address of that name"))?;
+    TcpStream::connect_timeout(&address, Duration::from_secs(2)).map(drop).map_err(told)
+}
+
+/// Waits, but not beyond `stop`.
+fn pause(span: Duration, stop: &AtomicBool) {
+    let end = Instant::now() + span;
+    while Instant::now() < end && !stop.load(Ordering::Acquire) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What the broker is told.
+pub fn wants(what: &What) -> bool {
+    matches!(what, What::Start | What::Part(_) | What::Fault(_) | What::Status(_) | What::Summary)
+}
+
+/// The sink that fills the spool.
+pub struct Publisher {
+    mqtt: Arc<Mqtt>,
+    line: Vec<u8>,
+}
+
+impl Publisher {
+    /// A sink of `mqtt`.
+    pub fn new(mqtt: Arc<Mqtt>) -> Self {
+        Self { mqtt, line: Vec::new() }
+    }
+}
+
+impl Sink for Publisher {
+    fn write(&mut self, events: &Events, event: &Event) -> std::io::Result<()> {
+        crate::supervisor::lowest_priority();
+        let mqtt = &*self.mqtt;
+        json_line(&mut self.line, events, event)?;
+        let json = self.line.trim_ascii_end().to_vec();
+        let topic = match &event.what {
+            What::Part(_) => "part",
+            What::Fault(_) => "fault",
+            What::Start => {
+                mqtt.waiting().start = Some(json);
+                return Ok(());
+            }
+            _ => {
+                let mut waiting = mqtt.waiting();
+                waiting.over = matches!(event.what, What::Summary);
+                if let Some(link) = &mut waiting.link {
+                    let how = PublishOptions::new(QoS::AtMostOnce).retained();
+                    mqtt.tell(link, mqtt.topic("state"), json.clone(), how, None);
+                }
+                mqtt.leave(&mut waiting);
+                waiting.state = Some(json);
+                return Ok(());
+            }
+        };
+        let mut waiting = mqtt.waiting();
+        let kept = waiting.spool.keep(Message { topic, json });
+        mqtt.hand_over(&mut waiting);
+        let waits = waiting.spool.len();
+        drop(waiting);
+        if let What::Part(part) = &event.what {
+            mqtt.image(events, part);
+        }
+        kept.map_err(|_| {
+            let place = mqtt.settings.place();
+            std::io::Error::other(format!("the broker {place} takes nothing, and {waits} messages wait already"))
+        })
+    }
+}
