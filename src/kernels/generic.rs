@@ -80,7 +80,7 @@ fn tile(patches: &[i16], taps: usize, panel: &[i16]) -> [[i32; LANES]; PIXELS] {
         for (p, acc) in acc.iter_mut().enumerate() {
             let (a, b) = (patches[p * taps + 2 * pair] as i32, patches[p * taps + 2 * pair + 1] as i32);
             for l in 0..LANES {
-                acc[l] += a * w[2 * l] as i32 + b * w[2 * l + 1] as i32;
+                acc[l] = acc[l].wrapping_add(a * w[2 * l] as i32 + b * w[2 * l + 1] as i32);
             }
         }
     }
@@ -185,7 +185,8 @@ pub fn dense(input: &[i8], zero_point: i8, weights: &[i16], bias: &[i32], accumu
         let mut acc = [0i32; LANES];
         for (x, w) in patch.as_chunks::<2>().0.iter().zip(panel.as_chunks::<{ 2 * LANES }>().0) {
             for l in 0..LANES {
-                acc[l] += x[0] as i32 * w[2 * l] as i32 + x[1] as i32 * w[2 * l + 1] as i32;
+                let two = x[0] as i32 * w[2 * l] as i32 + x[1] as i32 * w[2 * l + 1] as i32;
+                acc[l] = acc[l].wrapping_add(two);
             }
         }
         for ((sum, acc), bias) in accumulators.iter_mut().zip(acc).zip(bias) {
