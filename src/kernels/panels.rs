@@ -1,7 +1,6 @@
 //! Weights as i8 panels with the input's zero point taken up by the bias: what the kernels for one
 //! CPU share in packing.
 
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 use super::Panels;
 use super::WeightShape;
 use super::epilogue::LANES;
@@ -44,13 +43,11 @@ pub(super) fn pack<const LANES: usize, const DEPTH: usize>(
 /// Whether two weights of -128 meet in one lane of i16, where a kernel adds the products of `half`
 /// weights to those of the `half` before them: twice -128 * -128 is one more than it holds. No
 /// other two products are too much for it.
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) fn meet(packed: &[i8], half: usize) -> bool {
     packed.chunks(2 * half).any(|w| w.iter().zip(w.iter().skip(half)).any(|(a, b)| (*a, *b) == (i8::MIN, i8::MIN)))
 }
 
 /// Whether they [`meet`] in each block of 16 channels of what [`pack`] made for ARM.
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) fn meet_in_panels<const CHANNELS: usize, const DEPTH: usize>(
     packed: &[i8],
     WeightShape { channels, taps, groups }: WeightShape,
@@ -77,7 +74,6 @@ pub(super) fn depthwise_firsts(channels: usize) -> impl Iterator<Item = usize> {
 
 /// Packs `[channels][taps]` weights that [`fits`] allows as `[block][taps][16]`, and takes the zero
 /// point's share off `bias`.
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) fn pack_depthwise(weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Panels {
     let (channels, taps) = (bias.len(), weights.len() / bias.len());
     take_zero_point(weights, taps, zero_point.into(), bias);

@@ -8,14 +8,12 @@ use core::ops::Range;
 
 /// The taps of `N` pixels, one after the other. Holding one proves that they are all there, and
 /// readable in whole loads of 16, so that no block of channels checks it again.
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'v, const N: usize> {
     values: &'v [i8],
     taps: usize,
 }
 
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 impl<'v, const N: usize> Rows<'v, N> {
     /// `values`: from the first pixel's first tap on. Panics if the last pixel's last load reaches
     /// beyond them.
@@ -27,14 +25,12 @@ impl<'v, const N: usize> Rows<'v, N> {
 
     /// Of values that a multiplication laid out as it reads them, all pixels' from the first value
     /// on.
-    #[cfg(target_arch = "aarch64")]
     #[inline(always)]
     pub(super) fn laid_out(values: &'v [i8], taps: usize) -> Self {
         Self { values, taps }
     }
 
     /// The first pixels alone.
-    #[cfg(target_arch = "aarch64")]
     #[inline(always)]
     pub(super) fn first<const M: usize>(self) -> Rows<'v, M> {
         const { assert!(M <= N) };
@@ -58,7 +54,6 @@ impl<'v, const N: usize> Rows<'v, N> {
 
 /// Values that whole loads of 16 read for so many taps: what is read beyond the taps meets weights
 /// of zero.
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 fn readable(taps: usize) -> usize {
     taps.next_multiple_of(16)
 }
@@ -66,7 +61,6 @@ fn readable(taps: usize) -> usize {
 /// Tiles of `N` output pixels, one after the other. Pointwise convolutions read their input in
 /// place; others, and a tile at the end of the input that is not full or could not be read in whole
 /// loads, gather patches into scratch, with the zero point as padding.
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) struct Tiles<'v, const N: usize> {
     gather: Gather<'v>,
     patches: &'v mut [i8],
@@ -78,7 +72,6 @@ pub(super) struct Tiles<'v, const N: usize> {
     in_place: usize,
 }
 
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 impl<'v, const N: usize> Tiles<'v, N> {
     /// Of one group's channels. `scratch`: `N` patches, readable in whole loads.
     pub(super) fn new(s: &'v ConvShape, group: usize, input: &'v [i8], zero_point: i8, scratch: &'v mut [i8]) -> Self {
@@ -109,7 +102,6 @@ impl<'v, const N: usize> Tiles<'v, N> {
 }
 
 /// A vector as [`Rows`]: in `scratch`, where there is room to read it in whole loads.
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub(super) fn row<'v>(values: &[i8], scratch: &'v mut [i8]) -> Rows<'v, 1> {
     scratch[..values.len()].copy_from_slice(values);
     Rows::new(scratch, values.len())

@@ -65,7 +65,6 @@ impl<'s> Taps<'s> {
     }
 
     /// Outputs of a row that share a list.
-    #[cfg(target_arch = "aarch64")]
     pub(super) fn inside(&self) -> Range<usize> {
         self.inside.clone()
     }
