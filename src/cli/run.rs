@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::events::sinks::{Drilled as DrilledSink, Explanations, JsonLines, Log, Sink, Table};
 use crate::events::{Sinking, What, Why};
 use crate::outputs::{self, Backend};
+use crate::preprocess::{Plan, Target};
 use crate::rotating::RotatingFile;
 use crate::settings::{EventLog, LineMode, OutputSettings, Settings, TriggerKind};
 use crate::sources::{self, Source, SourceSpec};
@@ -247,6 +248,12 @@ fn open(mut settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn 
     let clock = Arc::new(SystemClock) as _;
     let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
     let source = source.map_err(|e| keep(e.into())).ok();
+    // Of a source that tells its frames' size only with the first, each that does not fit is a fault.
+    if let Some(layout) = source.as_ref().and_then(|source| source.layout())
+        && let Err(e) = Plan::taps_len(layout, Target::of(&bundle.contract.input, settings.roi))
+    {
+        keep(format!("\"{}\": {e}", settings.source).into());
+    }
     settings.part.in_view =
         source.as_ref().and_then(|source| source.in_view()).filter(|_| settings.trigger == TriggerKind::Barrier);
     if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.timed_by())) {

@@ -35,6 +35,10 @@ impl ConveyorSource {
     }
 }
 
+fn layout() -> Layout {
+    Layout::packed(PixelFormat::Rgb8, Colour::default(), WIDTH as u32, HEIGHT as u32)
+}
+
 impl Source for ConveyorSource {
     fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
         let now = self.clock.now();
@@ -48,7 +52,7 @@ impl Source for ConveyorSource {
             return Err(NoFrame::Timeout);
         }
         self.clock.wait_until(at);
-        frame.layout = Layout::packed(PixelFormat::Rgb8, Colour::default(), WIDTH as u32, HEIGHT as u32);
+        frame.layout = layout();
         frame.bytes.resize(WIDTH * HEIGHT * 3, 0);
         self.conveyor.render(elapsed, &mut frame.bytes);
         frame.sequence = self.frame;
@@ -68,6 +72,10 @@ impl Source for ConveyorSource {
 
     fn timed_by(&self) -> TimedBy {
         TimedBy::Shown
+    }
+
+    fn layout(&self) -> Option<Layout> {
+        Some(layout())
     }
 
     fn interval(&self) -> Micros {

@@ -4,7 +4,7 @@
 //! Knows nothing of the source it wraps. For drills on the real line as much as for tests.
 
 use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
-use crate::frame::TimedBy;
+use crate::frame::{Layout, TimedBy};
 use crate::random::Random;
 use crate::time::{Clock, Micros};
 use std::sync::Arc;
@@ -116,6 +116,10 @@ impl Source for FaultySource {
 
     fn automatics(&self) -> Vec<Automatic> {
         self.inner.automatics()
+    }
+
+    fn layout(&self) -> Option<Layout> {
+        self.inner.layout()
     }
 
     fn interval(&self) -> Micros {

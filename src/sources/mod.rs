@@ -181,6 +181,10 @@ pub trait Source: Send {
     fn automatics(&self) -> Vec<Automatic> {
         Vec::new()
     }
+    /// How its frames lie in memory, where that is known before the first.
+    fn layout(&self) -> Option<Layout> {
+        None
+    }
     /// From one frame to the next as the source states it; 0 if it does not.
     fn interval(&self) -> Micros {
         Micros(0)

@@ -243,6 +243,10 @@ impl Source for Y4mSource {
         }
     }
 
+    fn layout(&self) -> Option<Layout> {
+        Some(self.header.layout)
+    }
+
     fn interval(&self) -> Micros {
         self.header.interval
     }

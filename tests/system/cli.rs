@@ -234,12 +234,22 @@ fn check_of_the_demonstration_finds_all_well() {
 }
 
 #[test]
-fn a_region_of_interest_outside_the_frame_is_found_by_check() {
+fn a_region_of_interest_outside_the_frame_is_found_by_check_and_refused_by_run() {
     let file = settings("roi", "[source]\nroi = { x = 300, y = 0, width = 100, height = 100 }\n");
     let out = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert_eq!(out.status.code(), Some(1));
     assert!(text.contains("does not fit into frames of 320x240; change [source.roi]"), "{text}");
+    // A run went on to a fault at every frame.
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--parts", "2"]));
+    assert!(
+        out.status.code() == Some(2) && stderr(&out).contains("does not fit into frames of 320x240"),
+        "{}",
+        stderr(&out)
+    );
+    let file = settings("roi-fits", "[source]\nroi = { x = 220, y = 0, width = 100, height = 100 }\n");
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--parts", "2"]));
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
 }
 
 #[test]

@@ -271,6 +271,10 @@ impl Source for RpicamSource {
         exposure.into_iter().chain((!stated("white_balance")).then_some(Automatic::WhiteBalance)).collect()
     }
 
+    fn layout(&self) -> Option<Layout> {
+        Some(self.layout)
+    }
+
     fn interval(&self) -> Micros {
         self.timing.interval()
     }

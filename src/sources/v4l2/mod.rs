@@ -352,6 +352,10 @@ impl Source for V4l2Source {
         self.open.as_ref().map_or(Vec::new(), |open| controls::automatics(&open.device))
     }
 
+    fn layout(&self) -> Option<Layout> {
+        self.open.as_ref().map(|o| o.layout)
+    }
+
     fn interval(&self) -> Micros {
         self.open.as_ref().map_or(Micros(0), |o| o.interval)
     }
