@@ -115,6 +115,72 @@ pub(super) fn mqtt(t: &mut Table<'_>) -> Option<Publishing> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::{Role, TagRule};
+    use crate::settings::{ModelTags, Settings};
+
+    fn parse(text: &str) -> Result<Option<Publishing>, String> {
+        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good] };
+        let parsed = Settings::parse(&format!("[mqtt]\n{text}"), "test", tags);
+        parsed.map(|s| s.site.mqtt).map_err(|e| e.0.join("\n"))
+    }
+
+    #[test]
+    fn a_table_without_a_broker_tells_nobody_and_one_with_it_has_the_usual_ports_and_topics() {
+        assert_eq!(parse("name = \"north\"\n"), Ok(None));
+        let plain = parse("broker = \"b\"\n").unwrap().unwrap();
+        let (user, password_file, ca_file) = (None, None, None);
+        let (host, name, discovery) = ("b".into(), "line".into(), "homeassistant".into());
+        let snapshots = vec![Action::Reject, Action::Review];
+        let usual = Publishing {
+            host,
+            port: 1883,
+            user,
+            password_file,
+            tls: false,
+            ca_file,
+            name,
+            discovery,
+            snapshots,
+            spool: 1000,
+        };
+        assert_eq!((plain.place(), plain), ("b:1883".into(), usual));
+        let all = "broker = \"2001:db8::7\"\ntls = \"yes\"\nca_file = \"ca\"\nuser = \"u\"\npassword_file = \"p\"\n\
+                   name = \"A-b_9\"\ndiscovery = \"\"\nsnapshots = [\"accept\"]\nspool = 7\n";
+        let all = parse(all).unwrap().unwrap();
+        assert_eq!((all.place().as_str(), all.tls, all.spool), ("[2001:db8::7]:8883", true, 7));
+        assert_eq!((all.user.as_deref(), all.password_file, all.ca_file), (Some("u"), Some("p".into()), Some("ca".into())));
+        assert_eq!((all.name.as_str(), all.discovery.as_str(), all.snapshots), ("A-b_9", "", vec![Action::Accept]));
+        assert_eq!(parse("broker = \"b\"\nsnapshots = []\n").unwrap().unwrap().snapshots, []);
+        assert_eq!(parse("broker = \"b\"\ndiscovery = \"a/b\"\n").unwrap().unwrap().discovery, "a/b");
+        assert!(parse(&format!("broker = \"b\"\nname = \"{}\"\n", "n".repeat(48))).is_ok());
+        assert!(parse(&format!("broker = \"b\"\ndiscovery = \"{}\"\n", "n".repeat(128))).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_a_topic_or_says_half_of_something_is_refused() {
+        let long = |key: &str, n: usize| format!("{key} = \"{}\"", "n".repeat(n));
+        for (wrong, why) in [
+            (
+                "broker = \"mqtt://b\"",
+                "broker: \"mqtt://b\", expected a name or an address, with its port if that is not 1883",
+            ),
+            ("name = \"\"", "name: \"\", expected 1 to 48 letters"),
+            ("name = \"a/b\"", "name: \"a/b\", expected 1 to 48 letters"),
+            ("name = \"a#\"", "expected 1 to 48 letters"),
+            (&long("name", 49), "expected 1 to 48 letters"),
+            ("discovery = \"a//b\"", "discovery: \"a//b\", expected words of letters"),
+            ("discovery = \"+\"", "expected words of letters"),
+            (&long("discovery", 129), "expected words of letters"),
+            ("snapshots = [\"foreign\"]", "snapshots: \"foreign\", expected accept, reject or review"),
+            ("password_file = \"p\"", "password_file: a password without a user; state user"),
+            ("ca_file = \"c\"", "ca_file: certificates are only looked at with tls = \"yes\""),
+            ("spool = 0", "spool"),
+        ] {
+            let broker = if wrong.starts_with("broker") { "" } else { "broker = \"b\"\n" };
+            let told = parse(&format!("{broker}{wrong}\n")).expect_err(wrong);
+            assert!(told.contains(why), "{wrong}: {told}");
+        }
+    }
 
     #[test]
     fn a_broker_is_a_name_or_an_address_with_or_without_a_port() {
