@@ -356,45 +356,41 @@ fn report(o: &Outcome, fastest: Option<&(Micros, Outcome)>, names: &[&str], sett
     } else {
         100
     };
-    print!("{}", view::draw(&o.shown, names, width.saturating_sub(50).clamp(20, 100)));
-    let ms = |us: u32| us as f64 / 1000.0;
-    let [p50, p99, p999, max] = o.to_verdict;
-    println!(
-        "\n{} parts in {:.0} s: {} late, {} given up, {} without an answer, up to {} in flight of at most {MAX_PARTS}; the model \
-         (times {timed}) works {:.1} % of the time",
-        o.parts,
-        o.line_time.0 as f64 / 1e6,
-        o.late,
-        o.given_up,
-        o.undecided,
-        o.most_in_flight,
-        utilisation(o)
-    );
-    println!(
-        "from trigger to verdict: p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, largest {:.1} ms; the first gate is {:.1} ms away",
-        ms(p50),
-        ms(p99),
-        ms(p999),
-        ms(max),
-        settings.first_gate().map_or(0.0, |g| g.0 as f64 / 1000.0)
-    );
-    let faults: Vec<String> = o.faults.iter().filter(|(_, n)| *n > 0).map(|(k, n)| format!("{k} {n}")).collect();
-    if !faults.is_empty() {
-        println!("faults of the script: {}", faults.join(", "));
-    }
+    print!("{}", view::draw(&o.shown, names, width));
+    let ms = |us: u32| f64::from(us) / 1000.0;
+    let [p50, p99, p999, max] = o.to_verdict.map(ms);
+    let gate = settings.first_gate().map_or(0.0, |g| g.0 as f64 / 1000.0);
     let v = o.verdict;
-    println!("against the belt: {} lost, {} swapped, {} doubled, {} unsafe", v.lost, v.swapped, v.doubled, v.not_safe);
-    match fastest {
-        Some((spacing, at)) => println!(
-            "fastest line without a late, given up or unseen part: one part in {:.1} ms, {:.1} parts a second (2000 tried; the model works {:.0} % of the time)",
+    let faults: Vec<String> = o.faults.iter().filter(|(_, n)| *n > 0).map(|(k, n)| format!("{k} {n}")).collect();
+    let fastest = match fastest {
+        Some((spacing, at)) => format!(
+            "one part in {:.1} ms, {:.1} a second; the model works {:.0} % of it",
             spacing.0 as f64 / 1000.0,
             1e6 / spacing.0 as f64,
             utilisation(at)
         ),
-        None => {
-            println!(
-                "no spacing up to 10 s was free of late, given up or unseen parts: see the times from trigger to verdict above"
-            )
-        }
+        None => "none up to 10 s from part to part: see the times above".into(),
+    };
+    println!();
+    let flight = format!("up to {} of at most {MAX_PARTS}", o.most_in_flight);
+    for (what, figure) in [
+        ("parts", format!("{} in {:.0} s", o.parts, o.line_time.0 as f64 / 1e6)),
+        ("in flight", flight),
+        ("late", o.late.to_string()),
+        ("given up", o.given_up.to_string()),
+        ("without answer", o.undecided.to_string()),
+        ("faults of script", if faults.is_empty() { "none".into() } else { faults.join(", ") }),
+        ("model works", format!("{:.1} % of the time", utilisation(o))),
+        ("its times", timed.into()),
+        ("to the verdict", format!("p50 {p50:.1} ms, p99 {p99:.1} ms, p99.9 {p999:.1} ms, largest {max:.1} ms")),
+        ("first gate", format!("{gate:.1} ms behind the trigger")),
+        (
+            "against the belt",
+            format!("{} lost, {} swapped, {} doubled, {} unsafe", v.lost, v.swapped, v.doubled, v.not_safe),
+        ),
+        ("fastest belt", fastest),
+        ("", "without a late, given up or unseen part; 2000 parts were tried".into()),
+    ] {
+        println!("{what:<16}  {figure}");
     }
 }

@@ -47,6 +47,7 @@ fn a_site_is_shown_its_timeline_its_load_and_its_fastest_line() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("good +1200.0 ms") && text.contains("reject_gate +900.0 ms"), "{text}");
     assert!(text.contains("0 lost, 0 swapped, 0 doubled, 0 unsafe"), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("given up ") && line.ends_with(" 0")), "{text}");
     let json = |extra: &[&str]| -> Value {
         let (_, text) = simulate(&[&args[..], &["--json"], extra].concat());
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
