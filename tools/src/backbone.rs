@@ -85,7 +85,7 @@ pub fn load(path: &Path, normalise: Option<Normalise>, side: Option<usize>) -> R
 }
 
 fn open(path: &Path) -> Result<PytorchReader> {
-    ensure!(path.exists(), "it cannot be read; {HOW}");
+    tagpin::regular::size(path, tagpin::regular::LARGE).with_context(|| format!("it cannot be read; {HOW}"))?;
     PytorchReader::new(path).context("it is no PyTorch file")
 }
 

@@ -92,7 +92,8 @@ fn refuse_replacing(out: &Path, force: bool) -> Result<()> {
     if !out.is_dir() {
         bail!("{name} is a file, expected a run folder to make; name another");
     }
-    let record = std::fs::read(out.join("run.json")).ok().and_then(|b| serde_json::from_slice::<serde_json::Value>(&b).ok());
+    let record = tagpin::regular::read(&out.join("run.json"), tagpin::regular::LARGE).ok();
+    let record = record.and_then(|b| serde_json::from_slice::<serde_json::Value>(&b).ok());
     let ours = record.is_some_and(|r| r["tool"].as_str().is_some_and(|t| t.starts_with("tagpin-tools")));
     if !ours {
         bail!(

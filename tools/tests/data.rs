@@ -75,6 +75,40 @@ fn force_replaces_a_run_folder_and_nothing_else() {
     );
 }
 
+/// `backbone import` waited for ever for whoever writes into a pipe.
+#[test]
+fn a_pipe_and_a_device_are_refused_wherever_a_file_is_named() {
+    let folder = folder("special-files");
+    tagged(&folder.join("data"), &["a", "b"], 3);
+    let onnx = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tiny_qdq.onnx");
+    std::fs::create_dir(folder.join("run")).unwrap();
+    for pipe in ["pipe", "pipe.whl", "run/run.json"] {
+        assert!(std::process::Command::new("mkfifo").arg(folder.join(pipe)).status().unwrap().success());
+    }
+    for (file, wheel) in [("pipe", "pipe.whl"), ("/dev/zero", "/dev/zero")] {
+        for args in [
+            &["dataset", "check", "data", "--about", file][..],
+            &["dataset", "split", "data", "--keep", file, "--force"],
+            &["backbone", "import", file],
+            &["backbone", "import", wheel],
+            &["pack", "--onnx", file, "--tags", "a,b", "--out", "made"],
+            &["pack", "--onnx", onnx, "--tags", file, "--out", "made"],
+            &["distance", file, "--out", "made", "--split", file],
+            &["parity", "--recorded", file, "--bundle", file],
+            &["evaluate", "run"],
+            &["report", "run"],
+            &["runs", "verdict", "run"],
+            &["pack", "run", "--out", "made"],
+        ] {
+            let words = refused(args, &folder);
+            assert!(words.contains("only regular files are read"), "{args:?}: {words}");
+        }
+    }
+    let words = refused(&["train", "--data", "data", "--small", "--out", "run", "--force"], &folder);
+    assert!(words.contains("is no run folder"), "{words}");
+    run(&["dataset", "check", "data", "--allow-few"], &folder);
+}
+
 #[test]
 fn an_output_that_cannot_be_written_is_refused_before_pictures_are_read() {
     let at = folder("data-outputs");

@@ -445,7 +445,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
 }
 
 fn record(args: &Train, split: &Split, roles: Roles, t: &Trained, seconds: f64) -> Result<Record> {
-    let hash = |path: &Path| std::fs::read(path).map(|b| data::hex_hash(&b)).ok();
+    let hash = |path: &Path| tagpin::regular::read(path, tagpin::regular::LARGE).map(|b| data::hex_hash(&b)).ok();
     let file_name = |p: &PathBuf| p.file_name().map(|n| n.to_string_lossy().into_owned());
     Ok(Record {
         tool: concat!("tagpin-tools ", env!("CARGO_PKG_VERSION")).into(),

@@ -135,7 +135,8 @@ fn refuse_detection(path: &Path, folders: &[Folder]) -> Result<()> {
     let has = |name: &str| folders.iter().any(|f| f.name.eq_ignore_ascii_case(name));
     let boxes = (has("images") && (has("labels") || has("annotations"))) || (has("JPEGImages") && has("Annotations"));
     let yaml = ["data.yaml", "data.yml", "dataset.yaml"].into_iter().find(|f| path.join(f).is_file());
-    let yaml = yaml.filter(|f| std::fs::read_to_string(path.join(f)).is_ok_and(|t| t.contains("names:")));
+    let text = |f: &str| tagpin::regular::read_text(&path.join(f), tagpin::regular::TEXT);
+    let yaml = yaml.filter(|f| text(f).is_ok_and(|t| t.contains("names:")));
     if !boxes && yaml.is_none() {
         return Ok(());
     }
