@@ -1,6 +1,6 @@
 //! Files that somebody names: only regular ones are read, and their names are shown as they are.
 
-use crate::program::{PARTS, finish, folder, stderr, tagpin};
+use crate::program::{PARTS, finish, folder, settings, stderr, tagpin};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,9 @@ fn a_pipe_a_device_and_a_folder_are_refused_in_words() {
             &["inspect", path],
             &["bench", path],
             &["simulate", "--settings", path],
+            &["simulate", "--bench", path],
+            &["bench", PARTS, "--input", path],
+            &["serve", &format!("one={path}"), "--listen", "127.0.0.1:0"],
         ] {
             // A folder of nothing is no file that is not regular, where images are looked for.
             if arguments == ["classify", PARTS, path] && path == folder.to_str().unwrap() {
@@ -48,6 +51,17 @@ fn a_pipe_a_device_and_a_folder_are_refused_in_words() {
         }
     }
     assert!(finish(tagpin(&["check", "--bundle", PARTS])).status.success(), "the nearest good file");
+    // Thresholds that were set at the page: a run waited for ever for them.
+    let state = folder.join("state");
+    std::fs::create_dir(&state).unwrap();
+    let file = settings("regular-state", &format!("[state]\nfolder = \"{}\"\n", state.display()));
+    let overrides = state.join("overrides.toml");
+    let check = || finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
+    assert!(check().status.success(), "no overrides");
+    std::fs::rename(&fifo, &overrides).unwrap();
+    let out = check();
+    let told = stderr(&out) + &stdout(&out);
+    assert!(!out.status.success() && told.contains("overrides.toml: cannot be read: is a pipe"), "{told}");
 }
 
 /// A file's name could clear the screen of whoever classified it.
