@@ -311,8 +311,9 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>
     let mut source = sources::open(&spec, &(Arc::new(clock) as _), settings.source_limits()).map_err(|e| e.to_string())?;
     settings.check_source(source.has_barrier(), source.timed_by())?;
     let mut frame = FrameBuffer::empty();
-    let failed = |e: sources::NoFrame| format!("\"{}\" opened, but {e}", spec.text());
-    source.next(&mut frame, settings.first_frame_timeout.micros().duration()).map_err(failed)?;
+    if let Err(e) = source.next(&mut frame, settings.first_frame_timeout.micros().duration()) {
+        return Err(format!("\"{}\" opened, but {}", spec.text(), source.explain(&e)));
+    }
     let first = clock.now().since(begin);
     let live = source.pacing() == Pacing::Live;
     for _ in 1..if live { FRAMES } else { 1 } {

@@ -126,6 +126,10 @@ impl Source for FaultySource {
         self.inner.interval()
     }
 
+    fn last_words(&self) -> Option<String> {
+        self.inner.last_words()
+    }
+
     fn is_broken(&self) -> bool {
         self.inner.is_broken()
     }

@@ -194,6 +194,17 @@ pub trait Source: Send {
     fn is_broken(&self) -> bool {
         false
     }
+    /// What the program behind it said last, in its own words, if it said anything.
+    fn last_words(&self) -> Option<String> {
+        None
+    }
+    /// Why there is no frame, with those words where it does not say why by itself.
+    fn explain(&self, fault: &NoFrame) -> String {
+        match self.last_words().filter(|_| matches!(fault, NoFrame::Timeout | NoFrame::Truncated { .. })) {
+            Some(words) => format!("{fault}; the last that the camera program said: {words}"),
+            None => fault.to_string(),
+        }
+    }
     /// The files that frames are read from, by their sequence numbers, where there are some.
     fn files(&self) -> Option<Arc<[std::path::PathBuf]>> {
         None

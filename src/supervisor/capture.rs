@@ -214,7 +214,7 @@ impl Exchange {
                                 _ => Outcome::Damaged,
                             };
                             if life.tell(clock.now(), outcome) {
-                                self.fault(reason, &fault);
+                                self.fault(reason, &source.explain(&fault));
                             }
                         }
                     }

@@ -272,6 +272,52 @@ fn a_camera_programs_last_words_are_told_and_one_that_closes_its_output_is_repla
     assert!(stderr(&out).contains("closed its output"), "{}", stderr(&out));
 }
 
+/// A program that gives no frame often says why, and goes on: that was kept from whoever asked.
+#[test]
+fn what_a_camera_program_says_is_told_when_it_gives_no_frame() {
+    if !has_python() {
+        return;
+    }
+    let body = "while lives < 3:\n    sys.stderr.write('WARN: no signal\\n'); sys.stderr.flush(); time.sleep(0.01)\n\
+                n = 0\nwhile True:\n    frame(n); stamp(time.monotonic() - 0.02); n += 1; time.sleep(0.05)";
+    let (folder, source) = camera("says", body);
+    let text = format!("[source]\nopen = \"{source}\"\nfirst_frame_timeout_ms = 2000\nframe_timeout_ms = 400\n");
+    let file = settings("says-settings", &text);
+    let check = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
+    let told = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(told.contains("no frame came in time; the last that the camera program said: WARN: no signal"), "{told}");
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--json", "--settings", &file, "--parts", "20"]));
+    assert!(stderr(&out).contains("said: WARN: no signal"), "{}", stderr(&out));
+    assert_eq!((out.status.code(), starts(&folder)), (Some(0), 3), "the third gives frames");
+}
+
+/// A line of metadata that always comes behind the next frame agreed with itself: every frame got
+/// the time of the one before it.
+#[test]
+fn lines_that_all_come_a_frame_late_give_no_frame_its_time() {
+    if !has_python() {
+        return;
+    }
+    for (name, late) in [("all-late", 1), ("none-late", 0)] {
+        let body = format!(
+            "n = 0\ntimes = []\nwhile True:\n    times.append(time.monotonic() - 0.02); frame(n)\n    \
+             if n >= {late}: stamp(times[n - {late}])\n    n += 1; time.sleep(0.05)"
+        );
+        let (_, source) = camera(name, &body);
+        let text = format!(
+            "[source]\nopen = \"{source}\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 300\n\
+             [outputs.gate]\nmode = \"pulse\"\nwidth_ms = 10\ndelay_ms = 250\non = [\"reject\", \"accept\"]\n"
+        );
+        let file = settings(&format!("{name}-settings"), &text);
+        let all = events(&finish(tagpin(&["run", "--bundle", PARTS, "--json", "--settings", &file, "--parts", "12"])));
+        let with_frames = of(&all, "part").iter().filter(|e| e["frames"].as_u64() > Some(0)).count();
+        match late {
+            0 => assert!(with_frames >= 8, "{with_frames} parts"),
+            _ => assert!(with_frames == 0 && faults(&all, "source_gone") > 0, "{with_frames} parts: {:?}", summary(&all)),
+        }
+    }
+}
+
 /// A frame that comes with no time of its own was taken for a part that came after its exposure.
 #[test]
 fn frames_of_unknown_age_are_given_to_no_part_and_known_ones_are() {

@@ -73,8 +73,12 @@ impl CameraProgram {
         // Its last words may still be on their way.
         std::thread::sleep(Duration::from_millis(20));
         let how = status.map_or("closed its output but goes on".into(), |s| format!("ended: {s}"));
-        let words = self.words.lock().map(|w| w.clone()).unwrap_or_default();
-        if words.is_empty() { format!("the camera program {how}") } else { format!("the camera program {how}: {words}") }
+        self.last_words().map_or(format!("the camera program {how}"), |words| format!("the camera program {how}: {words}"))
+    }
+
+    /// The last line that it wrote to its standard error.
+    pub(super) fn last_words(&self) -> Option<String> {
+        self.words.lock().map(|w| w.clone()).ok().filter(|words| !words.is_empty())
     }
 }
 

@@ -275,6 +275,10 @@ impl Source for RpicamSource {
         Some(self.layout)
     }
 
+    fn last_words(&self) -> Option<String> {
+        self.program.as_ref().and_then(CameraProgram::last_words)
+    }
+
     fn interval(&self) -> Micros {
         self.timing.interval()
     }
