@@ -389,3 +389,47 @@ pub(super) fn describe(path: &Path) -> Result<Vec<String>, String> {
     lines.extend(controls::list(&device));
     Ok(lines)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use v4l::timestamp::Timestamp;
+
+    /// What each driver's flags are worth: a stamp of another clock was taken for one of ours, and
+    /// the end of a frame for its beginning.
+    #[test]
+    fn a_stamp_is_worth_what_the_drivers_flags_say() {
+        const NOW: u64 = 100_000_000;
+        let (interval, now) = (Micros(33_333), Instant::from_micros(NOW));
+        let captured = |flags: Flags, us: u64, latency| {
+            let timestamp = Timestamp::new((us / 1_000_000) as _, (us % 1_000_000) as _);
+            captured_at(&Metadata { flags, timestamp, ..Metadata::default() }, interval, now, latency)
+        };
+        let start = Flags::TIMESTAMP_MONOTONIC | Flags::TSTAMP_SRC_SOE;
+        let end = Flags::TIMESTAMP_MONOTONIC | Flags::TSTAMP_SRC_EOF;
+        let latency = Some(Micros(80_000));
+        for age in [0, 1, 20_000, 1_999_999] {
+            let stamp = NOW - age;
+            let exposed = Instant::from_micros(stamp);
+            let known = captured(start, stamp, None);
+            assert_eq!((known.exposed_from(), known.exposed_to()), (Some(exposed), Some(exposed)), "{age}");
+            let about = captured(end, stamp, latency);
+            let (from, to) = (about.exposed_from().unwrap(), about.exposed_to().unwrap());
+            assert!(from <= exposed.minus(interval) && from.plus(Micros(2)) >= exposed.minus(interval), "{age}: {about:?}");
+            assert!(to >= exposed && to <= exposed.plus(Micros(2)), "{age}: {about:?}");
+            assert_eq!((known.timed_by(), about.timed_by()), (TimedBy::Driver, TimedBy::Driver));
+        }
+        // From the future, from long ago, of another clock: the arrival, if somebody vouches for it.
+        for (flags, stamp) in [
+            (start, NOW + 1),
+            (end, NOW + 1),
+            (start, NOW - 2_000_001),
+            (end, 0),
+            (Flags::TSTAMP_SRC_SOE, NOW - 1),
+            (Flags::TIMESTAMP_COPY | Flags::TSTAMP_SRC_SOE, NOW - 1),
+        ] {
+            assert_eq!(captured(flags, stamp, None), CapturedAt::Unknown { at: now }, "{flags:?} {stamp}");
+            assert_eq!(captured(flags, stamp, latency).exposed_from(), Some(Instant::from_micros(NOW - 80_000)));
+        }
+    }
+}
