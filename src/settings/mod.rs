@@ -6,6 +6,7 @@
 mod decide;
 mod inputs;
 mod lines;
+#[cfg(feature = "site")]
 mod mqtt;
 mod names;
 #[cfg(feature = "site")]
@@ -32,6 +33,7 @@ pub use mqtt::Publishing;
 pub use overrides::{OVERRIDES, Overridden, Overrides};
 pub use reader::Rename;
 use reader::Table;
+#[cfg(feature = "site")]
 pub use site::{Listening, Polling, Predicting, Site};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ mod text;
 
 pub use explanations::Explanations;
 pub use json::JsonLines;
+#[cfg(all(feature = "runtime", feature = "site"))]
 pub(crate) use json::line as json_line;
 pub use log::Log;
 pub use table::Table;
