@@ -330,6 +330,25 @@ fn one_part_too_many_that_waits_for_its_frame_ends_all_that_do_and_the_next_begi
     assert_eq!(scores(&mut s, 5660, ticket, &GOOD), ["66 present reject late 0b1"]);
 }
 
+/// A part that has not come before the camera keeps its place behind the others, decided or not:
+/// with one too many these go as well.
+#[test]
+fn parts_that_the_belt_has_not_brought_to_the_camera_leave_no_place_taken() {
+    let mut s = station(1, Some(Action::Reject), |rules| {
+        rules.spacing.min = Travel::Time(Micros(0));
+        (rules.part.to_camera, rules.part.deadline) = (Travel::Counts(100), Travel::Counts(200));
+    });
+    for part in 0..64 {
+        told(&mut s, part * 10, Input::Trigger(at(part * 10)));
+    }
+    assert_eq!(told(&mut s, 640, Input::Trigger(at(640))).0[1], "overflow Line");
+    for part in 66..130 {
+        let (words, _) = told(&mut s, part * 10, Input::Trigger(at(part * 10)));
+        assert_eq!(words, [std::format!("open {part} false")]);
+    }
+    assert_eq!(told(&mut s, 1300, Input::Trigger(at(1300))).0[1], "overflow Line");
+}
+
 /// What a part's event says of its best tag is of its own last image.
 #[test]
 fn a_parts_best_tag_is_that_of_its_own_last_image() {
