@@ -223,6 +223,8 @@ impl Ledger {
         let farthest = self.heard.last().map_or(i64::MIN, |(farthest, ..)| *farthest);
         let is_on_its_way = |p: &Passing| matches!(self.site.to_camera, Way::Counts(n) if farthest < p.position + n);
         let followed = &self.parts[self.run_from.max(self.followed_from).min(self.parts.len())..];
+        // With one more than these the line would have let all of them go.
+        let followed = &followed[followed.len().saturating_sub(MOST_IN_FLIGHT)..];
         let first = followed.iter().position(|p| p.ended.is_none() || is_on_its_way(p));
         first.map_or(0, |first| followed.len() - first)
     }
