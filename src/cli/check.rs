@@ -17,6 +17,7 @@ use crate::settings::Overridden;
 use crate::settings::{Draft, EXAMPLE, LineMode, Settings, Warning, safe_lines};
 use crate::sources::{self, FrameBuffer, Pacing, Source, SourceSpec};
 use crate::supervisor::SystemClock;
+use crate::terminal::{escaped, escaped_lines};
 use crate::time::{Clock, Micros};
 use crate::triggers;
 use std::fs::File;
@@ -60,12 +61,17 @@ pub(super) struct Safe {
 /// One line a thing looked at.
 fn line(problems: &mut usize, what: &str, outcome: Result<String, String>) {
     match outcome {
-        Ok(found) => println!("ok       {what}: {found}"),
+        Ok(found) => say("ok", what, &found),
         Err(why) => {
             *problems += 1;
-            println!("PROBLEM  {what}: {why}");
+            say("PROBLEM", what, &why);
         }
     }
+}
+
+/// Prints a line. Names of outputs and files command no terminal.
+fn say(word: &str, what: &str, text: &dyn std::fmt::Display) {
+    println!("{word:<7}  {}: {}", escaped(what), escaped_lines(&text.to_string()));
 }
 
 pub(super) fn run(args: &Check) -> Result<u8, Refused> {
@@ -115,8 +121,8 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         Ok(mut draft) => {
             #[cfg(feature = "site")]
             match super::overridden(&mut draft, bundle) {
-                Some(told @ Overridden::Tags(..)) => println!("ok       overrides: {told}"),
-                Some(told @ Overridden::OtherBundle(_)) => println!("warning  overrides: {told}"),
+                Some(told @ Overridden::Tags(..)) => say("ok", "overrides", &told),
+                Some(told @ Overridden::OtherBundle(_)) => say("warning", "overrides", &told),
                 Some(Overridden::No) | None => {}
             }
             let settings = &draft.settings;
@@ -125,17 +131,17 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
                 line(&mut problems, "settings", Ok(format!("{name}, {} outputs", settings.outputs.len())));
             }
             draft.problems.iter().for_each(|why| line(&mut problems, "settings", Err(why.clone())));
-            settings.renamed.iter().for_each(|r| println!("warning  settings: {r}"));
+            settings.renamed.iter().for_each(|r| say("warning", "settings", r));
             if let Some(why) = settings.unguarded() {
                 line(&mut problems, "belt", Err(why.to_string()));
             }
-            warnings(&draft, bundle).iter().for_each(|w| println!("warning  settings: {w}"));
+            warnings(&draft, bundle).iter().for_each(|w| say("warning", "settings", w));
             for conflict in conflicts(&draft, bundle, args.allow_drawn) {
                 line(&mut problems, "settings", Err(conflict.to_string()));
             }
             for Found { what, outcome, warnings } in look(&draft, bundle) {
                 line(&mut problems, &what, outcome);
-                warnings.iter().for_each(|w| println!("warning  {what}: {w}"));
+                warnings.iter().for_each(|w| say("warning", &what, w));
             }
             board(&mut problems, &Board::default(), settings);
         }

@@ -21,6 +21,7 @@ use crate::supervisor::actuation::{Actuator, EdgeRules};
 use crate::supervisor::drill::{Drill, Drilled};
 use crate::supervisor::vision::{Classifier, Vision};
 use crate::supervisor::{self, SystemClock};
+use crate::terminal::escaped;
 use crate::triggers::{self, Trigger};
 use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
@@ -78,6 +79,11 @@ pub(super) struct Run {
     drill: Option<Drill>,
 }
 
+/// Tells a person something before the run begins. Names of outputs and files command no terminal.
+fn tell(what: &dyn std::fmt::Display) {
+    eprintln!("tagpin: {}", escaped(&what.to_string()));
+}
+
 pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let demo = args.settings.is_none() && args.bundle.is_none() && args.source.is_none();
     check_memory(args.bundle.as_deref())?;
@@ -97,18 +103,18 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     if let Some(mut draft) = draft {
         #[cfg(feature = "site")]
         if let Some(told) = super::overridden(&mut draft, &bundle).filter(|o| *o != crate::settings::Overridden::No) {
-            eprintln!("tagpin: {told}");
+            tell(&told);
         }
-        draft.settings.renamed.iter().for_each(|r| eprintln!("tagpin: {r}"));
+        draft.settings.renamed.iter().for_each(|r| tell(&r));
         if let Some(source) = &args.source {
             draft.settings.source.clone_from(source);
         }
-        check::warnings(&draft, &bundle).iter().for_each(|w| eprintln!("tagpin: warning: {w}"));
+        check::warnings(&draft, &bundle).iter().for_each(|w| tell(&format_args!("warning: {w}")));
         let has_pins = draft.settings.outputs.iter().any(|o| o.backend.is_pin());
         for conflict in check::conflicts(&draft, &bundle, args.allow_drawn) {
             // Without pins nothing is hit at a wrong moment: a drill may go on.
             if conflict == Conflict::NoJitter && !has_pins {
-                eprintln!("tagpin: warning: {conflict}");
+                tell(&format_args!("warning: {conflict}"));
             } else {
                 keep(Refused(vec![conflict.to_string()]));
             }
@@ -158,9 +164,9 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, signalled.clone())?;
     }
-    source.remarks().iter().for_each(|remark| eprintln!("tagpin: {remark}"));
+    source.remarks().iter().for_each(|remark| tell(&remark));
     if let Ok(spec) = settings.source.parse() {
-        check::source_warnings(&settings, &spec, &*source).iter().for_each(|why| eprintln!("tagpin: {why}"));
+        check::source_warnings(&settings, &spec, &*source).iter().for_each(|why| tell(&why));
     }
     let board = Board::default();
     let opening = opening::of(&bundle, &settings, &board, kernels.name(), &*source);
@@ -171,10 +177,10 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let goes_on_unread = goes_on_unread(&settings, by_remote_shell());
     let kernel_drives = settings.outputs.iter().any(|o| matches!(o.backend, Backend::Gpiochip { .. }));
     if settings.mode != LineMode::State && kernel_drives && board.after_death() == AfterDeath::Persists {
-        eprintln!("tagpin: lines keep their last level if this program is killed; `tagpin check` says how to change that");
+        tell(&"lines keep their last level if this program is killed; `tagpin check` says how to change that");
     }
     if let Some(why) = settings.unguarded() {
-        eprintln!("tagpin: warning: {why}");
+        tell(&format_args!("warning: {why}"));
     }
     // Vision holds what it needs of it; the graph's bytes are as many again as the engine's
     // weights.

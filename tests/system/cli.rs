@@ -252,6 +252,18 @@ fn a_region_of_interest_outside_the_frame_is_found_by_check_and_refused_by_run()
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
 }
 
+/// An output's name could clear the terminal that told of it.
+#[test]
+fn names_in_warnings_and_findings_command_no_terminal() {
+    let text = "[outputs.\"a\\u001b[2J\"]\nbackend = \"events\"\npath = \"/tmp\"\nmode = \"level\"\non = [\"accept\"]\n";
+    let file = settings("escapes", text);
+    for command in ["check", "run"] {
+        let out = finish(tagpin(&[command, "--bundle", PARTS, "--settings", &file]));
+        let told = String::from_utf8_lossy(&out.stdout).into_owned() + &stderr(&out);
+        assert!(!told.contains('\u{1b}') && told.contains("a\\u{1b}[2J"), "{command}: {told}");
+    }
+}
+
 #[test]
 fn completions_man_page_and_help_can_be_printed() {
     for (args, word) in [(["completions", "bash"], "_tagpin"), (["man", ""], ".TH tagpin")] {
