@@ -14,6 +14,9 @@ use std::io::{Error, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+/// What a rotation's new file is called behind the log's name, until it has that name.
+const FRESH: &str = "new";
+
 /// A file that is rotated before it grows beyond its cap.
 #[derive(Debug)]
 pub struct RotatingFile {
@@ -177,7 +180,7 @@ impl RotatingFile {
         if let Some(taken) = (1..=gap).map(|n| self.rotated(n)).find(|file| is_taken(file)) {
             return Err(Error::new(std::io::ErrorKind::ResourceBusy, format!("another run writes {}", taken.display())));
         }
-        let fresh = self.beside("new");
+        let fresh = self.beside(FRESH);
         let _ = std::fs::remove_file(&fresh);
         // Opened before anything moves: without a free descriptor everything stays as it is.
         let file = OpenOptions::new().create_new(true).append(true).open(&fresh)?;
@@ -227,6 +230,16 @@ impl Open {
         }
         why
     }
+}
+
+/// Whether two logs are one file, or one would be moved or written over when the other is rotated.
+pub fn meet(a: &Path, b: &Path) -> bool {
+    let is_beside = |file: &Path, log: &Path| {
+        let ending = file.as_os_str().as_encoded_bytes().strip_prefix(log.as_os_str().as_encoded_bytes());
+        let ending = ending.and_then(|rest| rest.strip_prefix(b"."));
+        ending.is_some_and(|e| e == FRESH.as_bytes() || !e.is_empty() && e.iter().all(u8::is_ascii_digit))
+    };
+    a == b || is_beside(a, b) || is_beside(b, a)
 }
 
 /// Takes a file for this process alone, until it is closed; whether it could be had. A file system

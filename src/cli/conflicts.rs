@@ -5,11 +5,12 @@ use crate::decide::{Action, Policy};
 use crate::gpio;
 use crate::line::{CalledBy, GateLine, Travel};
 use crate::outputs::Backend;
+use crate::rotating;
 use crate::settings::{Drive, LineMode, OutputSettings, Settings};
 use crate::sources::SourceSpec;
 use crate::time::Micros;
 use crate::triggers::{GpioInputs, Role, TriggerSpec};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The shortest time from camera to gate in which a verdict could be made, by the fastest camera
 /// and model.
@@ -269,23 +270,13 @@ fn same_pins(settings: &Settings) -> Vec<Conflict> {
     found
 }
 
-/// Whether two logs are one file, or one would be moved or written over when the other is rotated.
-fn is_one(a: &Path, b: &Path) -> bool {
-    let is_rotated = |file: &Path, log: &Path| {
-        let number = file.as_os_str().as_encoded_bytes().strip_prefix(log.as_os_str().as_encoded_bytes());
-        let number = number.and_then(|rest| rest.strip_prefix(b"."));
-        number.is_some_and(|n| n == b"new" || !n.is_empty() && n.iter().all(u8::is_ascii_digit))
-    };
-    a == b || is_rotated(a, b) || is_rotated(b, a)
-}
-
 fn same_files(settings: &Settings) -> Vec<Conflict> {
     let output = |o: &OutputSettings| Some((o.log.as_ref()?.path.clone(), format!("output \"{}\"", o.name)));
     let log = settings.events.iter().map(|log| (log.path.clone(), "[events]".to_string()));
     let files: Vec<(PathBuf, String)> = log.chain(settings.outputs.iter().filter_map(output)).collect();
     let mut found = Vec::new();
     for (i, (file, a)) in files.iter().enumerate() {
-        let twice = files[i + 1..].iter().find(|(other, _)| is_one(file, other));
+        let twice = files[i + 1..].iter().find(|(other, _)| rotating::meet(file, other));
         found.extend(twice.map(|(_, b)| Conflict::SameFile { file: file.clone(), writers: [a.clone(), b.clone()] }));
     }
     found

@@ -112,7 +112,7 @@ impl Simulated<'_> {
             self.step_alone(Input::Scores { ticket, scores: &given, beyond });
         }
         self.to_verdict.add(now.since(part.trigger.at).0);
-        if let Some(row) = self.outcome.shown.iter_mut().find(|r| self.before == 0 && r.part == part.id.0) {
+        if let Some(row) = self.row(part.id.0) {
             row.exposed = exposed.since(part.trigger.at);
             row.taken = since.since(part.trigger.at);
         }

@@ -414,6 +414,11 @@ impl<'s> Simulated<'s> {
         }
     }
 
+    /// The row that shows a part. Only the first run is shown: the next one counts its parts anew.
+    fn row(&mut self, part: u64) -> Option<&mut Row> {
+        self.outcome.shown.iter_mut().find(|row| self.before == 0 && row.part == part)
+    }
+
     fn command(&mut self, command: Command) {
         self.actuator.apply(command, &*self.clock, &self.events);
         self.drain();

@@ -89,7 +89,7 @@ impl Simulated<'_> {
             let edge = Edge { at: done, active, part: part.checked_sub(1).map(|part| part + self.before) };
             self.add_edge(line, edge);
             self.throw(line, active, done);
-            if let Some(row) = self.outcome.shown.iter_mut().find(|r| self.before == 0 && r.part == part && part > 0) {
+            if let Some(row) = self.row(part) {
                 row.edges.push((line, active, done.since(row.trigger)));
             }
         }

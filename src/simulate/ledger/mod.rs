@@ -343,6 +343,9 @@ impl Ledger {
     /// makes the line safe. One is missed in a stall that ended now, or because its part was told
     /// only now. `stood_still`: whether a stall ended now.
     pub(super) fn caught_up(&mut self, now: Instant, stood_still: bool) {
+        if !self.site.missed_is_safe {
+            return;
+        }
         let now = now.as_micros();
         let stall = self.stalls.last().filter(|_| stood_still).map(|(from, _)| *from);
         let missed = |p: &Passing, i: usize, line: &super::site::Line| {
@@ -353,14 +356,9 @@ impl Ledger {
             let is_pulse = matches!(line.moves, Moves::Pulse(_));
             is_pulse && is_late && self.is_followed(p, now) && self.called(p).contains(&i)
         };
-        let newest = self.parts.iter().rev().take(4 * MOST_IN_FLIGHT);
-        let any = |p: &Passing| self.site.lines.iter().enumerate().any(|(i, line)| missed(p, i, line));
-        let is_missed = self.site.missed_is_safe
-            && match stood_still {
-                true => newest.into_iter().any(any),
-                false => newest.into_iter().take_while(|p| p.told == now).any(any),
-            };
-        if is_missed {
+        // Without a stall only what is told now can be late.
+        let mut newest = self.parts.iter().rev().take(4 * MOST_IN_FLIGHT).take_while(|p| stood_still || p.told == now);
+        if newest.any(|p| self.site.lines.iter().enumerate().any(|(i, line)| missed(p, i, line))) {
             self.note_safe(now);
         }
     }
