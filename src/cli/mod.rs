@@ -21,7 +21,7 @@ mod simulate;
 use crate::bundle::{Bundle, Hex};
 use crate::decide::{Role, TagRule};
 use crate::settings::{Draft, ModelTags, Settings, SettingsError};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::borrow::Cow;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -152,9 +152,14 @@ fn overridden(draft: &mut Draft, bundle: &Bundle<'_>) -> Option<crate::settings:
     applied.map_err(|e| draft.problems.extend(e.0)).ok()
 }
 
-/// Parses the arguments, runs the command, returns the exit code.
-pub fn main() -> ExitCode {
-    let command = Cli::parse().command.unwrap_or_else(|| Command::Run(run::Run::default()));
+/// Parses the arguments, runs the command, returns the exit code. `commit` is what the program was
+/// built from, empty where that is unknown.
+pub fn main(commit: &str) -> ExitCode {
+    let features = [("camera", cfg!(feature = "camera")), ("site", cfg!(feature = "site"))];
+    let version = crate::version::described(env!("CARGO_PKG_VERSION"), commit, &features);
+    let given = Cli::command().long_version(version).get_matches();
+    let command = Cli::from_arg_matches(&given).unwrap_or_else(|e| e.exit()).command;
+    let command = command.unwrap_or_else(|| Command::Run(run::Run::default()));
     if !matches!(command, Command::Run(_)) {
         crate::broken_pipe::end_when_reader_leaves();
     }

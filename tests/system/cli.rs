@@ -272,7 +272,11 @@ fn completions_man_page_and_help_can_be_printed() {
         assert!(String::from_utf8_lossy(&out.stdout).contains(word), "{args:?}");
     }
     let help = finish(tagpin(&["--help"]));
-    assert!(String::from_utf8_lossy(&help.stdout).contains("3 stopped on a held fault"));
+    let help = String::from_utf8(help.stdout).unwrap().replace('\n', " ");
+    assert!(help.contains("3 stopped on a held fault"));
+    let version = finish(tagpin(&["--version"]));
+    let version = String::from_utf8(version.stdout).unwrap();
+    assert!(version.starts_with("tagpin ") && version.contains("(commit ") && version.contains(", features"), "{version}");
 }
 
 #[test]
@@ -347,10 +351,15 @@ fn every_command_has_a_man_page() {
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
     let commands = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| l.starts_with("  "));
     let names: Vec<&str> = commands.filter_map(|l| l.strip_prefix("  ")?.split(' ').next()).collect();
-    assert!(names.contains(&"run") && names.len() > 8, "{help}");
+    assert!(names.contains(&"run") && names.contains(&"safe"), "{help}");
     for name in names.into_iter().filter(|n| !n.is_empty() && *n != "help") {
         let page = std::fs::read_to_string(pages.join(format!("tagpin-{name}.1"))).unwrap_or_default();
         assert!(page.contains(".SH OPTIONS") && page.contains(".TH"), "{name}: {page}");
+        let mut help = tagpin(&[name, "--help"]);
+        help.env("COLUMNS", "80");
+        let help = String::from_utf8(finish(help).stdout).unwrap();
+        let long: Vec<&str> = help.lines().filter(|l| l.chars().count() > 80).collect();
+        assert!(help.contains("Usage: tagpin") && long.is_empty(), "{name}: beyond 80 columns: {long:?}");
     }
     let nowhere = finish(tagpin(&["man", "--out", "/nowhere"]));
     assert_eq!(nowhere.status.code(), Some(2));

@@ -35,7 +35,7 @@ mod train;
 mod tune;
 mod verdict;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -79,7 +79,11 @@ enum Dataset {
 
 fn main() -> ExitCode {
     tagpin::broken_pipe::end_when_reader_leaves();
-    let cli = Cli::parse();
+    let features = [("cuda", cfg!(feature = "cuda")), ("wgpu", cfg!(feature = "wgpu"))];
+    let commit = git_version::git_version!(args = ["--always", "--dirty", "--abbrev=12"], fallback = "");
+    let version = tagpin::version::described(env!("CARGO_PKG_VERSION"), commit, &features);
+    let given = Cli::command().long_version(version).get_matches();
+    let cli = Cli::from_arg_matches(&given).unwrap_or_else(|e| e.exit());
     if let Some(root) = cli.root {
         data::split::MOVED.get_or_init(|| root);
     }
