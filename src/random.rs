@@ -30,10 +30,12 @@ impl Random {
 }
 
 /// Seed and number of cases of a random test: `TAGPIN_TEST_SEED` and `TAGPIN_TEST_CASES`, else 1
-/// and `default_cases`. Both are printed, so that a failure can be run again.
+/// and `default_cases`, or a quarter of them in a build without optimisation, where they take ten
+/// times as long. Both are printed, so that a failure can be run again.
 #[cfg(all(test, feature = "std"))]
 pub(crate) fn drawn_cases(default_cases: u64) -> (u64, u64) {
     let number = |key: &str| std::env::var(key).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{key}={v} is no number")));
+    let default_cases = if cfg!(debug_assertions) { default_cases.div_ceil(4) } else { default_cases };
     let (seed, cases) = (number("TAGPIN_TEST_SEED").unwrap_or(1), number("TAGPIN_TEST_CASES").unwrap_or(default_cases));
     std::println!("TAGPIN_TEST_SEED={seed} TAGPIN_TEST_CASES={cases}");
     (seed, cases)

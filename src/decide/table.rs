@@ -416,4 +416,19 @@ pub(crate) mod tests {
             assert!(error.what.contains(what), "{error}");
         }
     }
+    #[test]
+    fn frames_without_a_time_follow_one_another_and_one_plain_frame_is_one_image() {
+        let row = |policy: &str, frames: &str| {
+            parse(&format!("x\tmulticlass\ta good 0.5; b defect 0.5\t{policy}\t{frames}\tpresent\taccept\ta\ta"))
+                .unwrap()
+                .remove(0)
+        };
+        let three = row("n=3", "0.9 0.1 | @500 0.9 0.1 | missing");
+        assert_eq!(three.frames.iter().map(Frame::at_ms).collect::<Vec<_>>(), [0, 500, 510]);
+        let one_image =
+            [("-", "0.9 0.1", true), ("n=1", "0.9 0.1", false), ("-", "! 0.9 0.1", false), ("-", "missing", false)];
+        for (policy, frames, expected) in one_image {
+            assert_eq!(row(policy, frames).is_one_image(), expected, "{policy} {frames}");
+        }
+    }
 }

@@ -82,6 +82,7 @@ fn a_part_goes_from_its_trigger_over_its_frame_to_the_lines_of_its_verdict() {
     assert_eq!(frame(&mut s, 0), None, "nothing is there yet");
     assert_eq!(told(&mut s, 10, Input::Trigger(at(10))).0, ["open 1 false"]);
     let ticket = frame(&mut s, 20).unwrap();
+    assert_eq!((ticket.part().id, ticket.captured_at()), (PartId(1), at(20).at));
     assert_eq!(frame(&mut s, 21), None, "the model is at work");
     assert_eq!(scores(&mut s, 40, ticket, &BAD), ["1 present reject 0b1"]);
     told(&mut s, 100, Input::Trigger(at(100)));
@@ -152,7 +153,10 @@ fn parts_that_touch_get_the_late_action_and_the_frame_that_the_model_has_is_drop
     let rule = |rule: TooClose| {
         let mut s = station(1, Some(Action::Reject), |r| r.spacing.rule = rule);
         told(&mut s, 0, Input::Trigger(at(0)));
-        told(&mut s, 20, Input::Trigger(at(20))).0
+        let words = told(&mut s, 20, Input::Trigger(at(20))).0;
+        told(&mut s, 30, Input::Trigger(at(30)));
+        assert_eq!(s.too_close(), 2, "counted whatever follows");
+        words
     };
     assert_eq!(rule(TooClose::Ignore), [""; 0]);
     assert_eq!(rule(TooClose::Safe), ["too_close Line"]);
@@ -216,13 +220,27 @@ fn the_run_is_over_when_as_many_parts_as_were_wanted_have_ended() {
     let mut s = station(1, Some(Action::Reject), |r| r.parts = 2);
     told(&mut s, 0, Input::Trigger(at(0)));
     let ticket = frame(&mut s, 10).unwrap();
-    scores(&mut s, 20, ticket, &GOOD);
+    assert_eq!(scores(&mut s, 20, ticket, &GOOD), ["1 present accept 0b10"], "one of two is not the end");
     told(&mut s, 100, Input::Trigger(at(100)));
     assert!(told(&mut s, 200, Input::Trigger(at(200))).0.is_empty(), "no third part");
     let (words, _) = told(&mut s, 500, Input::Tick);
     assert_eq!(words, ["2 safe reject 0b1", "no_frame Part", "Over(Done)"]);
     let (words, _) = told(&mut gate(1), 0, Input::SourceEnded { live: false });
     assert_eq!(words, ["Over(Done)"]);
+}
+
+/// Whoever carries the station's inputs sleeps no longer than this.
+#[test]
+fn time_is_left_until_the_oldest_parts_deadline_while_the_model_is_free() {
+    let mut s = gate(1);
+    assert_eq!(s.time_left(at(0).at), None, "no part waits");
+    told(&mut s, 0, Input::Trigger(at(0)));
+    assert_eq!(s.time_left(at(120).at), Some(Micros(180_000)));
+    let ticket = frame(&mut s, 130).unwrap();
+    told(&mut s, 135, Input::Trigger(at(135)));
+    assert_eq!(s.time_left(at(140).at), None, "the model is at work");
+    scores(&mut s, 150, ticket, &GOOD);
+    assert_eq!(s.time_left(at(150).at), Some(Micros(285_000)), "the next part waits still");
 }
 
 /// 32 parts were accepted on one frozen image before anybody told.
