@@ -57,7 +57,7 @@ pub fn run(args: &Backbone) -> Result<()> {
     };
     crate::run_folder::write_file(&args.out, &graph::write(&graph, None)?)?;
     println!(
-        "{}: EfficientNet-Lite0 without its head, {:.2} M weights, {} features, for pictures of {side}x{side} pixels",
+        "{}: EfficientNet-Lite0 without its head, {:.2} M weights, {} features, for images of {side}x{side} pixels",
         args.out.display(),
         graph.weights() as f64 / 1e6,
         graph.outputs()?,

@@ -173,7 +173,7 @@ pub fn of(root: &Path, entries: &[Entry], network: &Network<'_>, fit: Fit) -> Re
             return Err(Interrupted(match kept {
                 Ok(()) => {
                     let n = done.into_inner();
-                    format!("interrupted; {n} pictures' features are kept, the same command goes on from there")
+                    format!("interrupted; {n} images' features are kept, the same command goes on from there")
                 }
                 Err(e) => format!("interrupted; nothing is kept: {e:#}"),
             })

@@ -104,7 +104,7 @@ struct Standard {
 
 impl Standard {
     fn of(rows: &[Vec<f32>]) -> Result<Self> {
-        let Some(first) = rows.first() else { bail!("there are no training pictures") };
+        let Some(first) = rows.first() else { bail!("there are no training images") };
         let n = rows.len() as f64;
         let over = |f: &dyn Fn(&[f32], usize) -> f64| -> Vec<f64> {
             (0..first.len()).map(|i| rows.iter().map(|r| f(r, i)).sum::<f64>() / n).collect()
@@ -185,7 +185,7 @@ fn one(x: &Array2<f64>, truth: &[Vec<usize>], tags: usize, task: TaskName, searc
                     .initial_params(start.map_or_else(|| Array1::zeros(n + 1), |s| &s.column(tag) * mostly))
                     .fit(&data)
                     .map_err(|e| {
-                        anyhow::anyhow!("logistic regression of tag {tag}: {e}; it needs pictures with and without it")
+                        anyhow::anyhow!("logistic regression of tag {tag}: {e}; it needs images with and without it")
                     })?;
                 // The library takes the rarer label as negative; this turns the score to "has the
                 // tag".

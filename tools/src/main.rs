@@ -40,7 +40,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "tagpin-tools", version, about = "From a folder of tagged pictures to a proven int8 model for tagpin")]
+#[command(name = "tagpin-tools", version, about = "From a folder of tagged images to a proven int8 model for tagpin")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

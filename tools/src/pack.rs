@@ -299,13 +299,13 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
     }
     writeln!(
         s,
-        "| pictures | {} to train, {} to choose (validation top-1 {:.4}) |",
+        "| images | {} to train, {} to choose (validation top-1 {:.4}) |",
         r.train, r.validation, r.validation_right
     )?;
     writeln!(s, "| command | `{}` |", r.command)?;
     writeln!(
         s,
-        "| int8 against float | {:.2} % agreement on {} pictures, {} |",
+        "| int8 against float | {:.2} % agreement on {} images, {} |",
         100.0 * parity.agreement,
         parity.pictures,
         if parity.harmed().next().is_none() { "no harm shown" } else { "HARM shown" }
@@ -316,7 +316,7 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
     let names: Vec<&str> = evaluation.sets[0].baselines.iter().map(|b| b.0.as_str()).collect();
     writeln!(
         s,
-        "\n## Held-out pictures\n\nValue and 95 % interval.\n\n| set | counted | int8 top-1 | float top-1 | macro-F1 | mAP | {} |",
+        "\n## Held-out images\n\nValue and 95 % interval.\n\n| set | counted | int8 top-1 | float top-1 | macro-F1 | mAP | {} |",
         names.join(" | ")
     )?;
     writeln!(s, "|{}", "---|".repeat(6 + names.len()))?;

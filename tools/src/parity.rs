@@ -224,7 +224,7 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
     let (float, int8) = (predict::probabilities(&fs), predict::probabilities(&is));
     let truth = test.truth();
     let n = float.len();
-    ensure!(n > 0, "there are no pictures to compare on");
+    ensure!(n > 0, "there are no images to compare on");
     let (cf, ci) = (metrics::predictions(&float, task), metrics::predictions(&int8, task));
     let agrees: Vec<bool> = cf.iter().zip(&ci).map(|(a, b)| a == b).collect();
     let margin = |s: &Vec<f32>| match task {
@@ -381,7 +381,7 @@ fn compare(run: &Run, test: &Judged, model: &Path, source: &Path, target: &Path)
 /// Figures as tables.
 pub fn text(f: &Figures) -> String {
     let mut s = String::new();
-    tell!(s, "\nint8 against float on {} pictures", f.pictures);
+    tell!(s, "\nint8 against float on {} images", f.pictures);
     tell!(
         s,
         "  agreement {:.2} %   mean |dp| {:.4}   largest |dp| {:.3}   {} decisions differ",

@@ -43,7 +43,7 @@ pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
         bail!("{} exists; name another or add --force", path.display());
     }
     if path.exists() && is_picture(path) {
-        bail!("{} is a picture, which --force does not replace; name another", path.display());
+        bail!("{} is an image, which --force does not replace; name another", path.display());
     }
     let part = beside(path, "part");
     std::fs::write(&part, b"")
@@ -197,7 +197,7 @@ impl NewRun {
         let all = || {
             let files: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|f| f.map(|f| f.path())).collect::<Result<_, _>>()?;
             if files.iter().any(|f| f.is_dir() || is_picture(f)) {
-                return Err(std::io::Error::other("it holds folders or pictures"));
+                return Err(std::io::Error::other("it holds folders or images"));
             }
             files.iter().try_for_each(std::fs::remove_file)?;
             std::fs::remove_dir(folder)

@@ -145,7 +145,7 @@ fn compare(a: &Path, b: &Path) -> Result<()> {
     );
     let (fa, fb) = (&ea.sets[0], &eb.sets[0]);
     let (difference, n) = paired(&fa.rights, &fb.rights);
-    ensure!(n > 0, "they share no test picture; train both on one split (--split)");
+    ensure!(n > 0, "they share no test image; train both on one split (--split)");
     println!("{:<20}{:>24}{:>24}", "", a.display(), b.display());
     for (name, x, y) in [("top-1, int8", fa.int8, fb.int8), ("macro-F1", fa.macro_f1, fb.macro_f1), ("mAP", fa.map, fb.map)]
     {
@@ -158,11 +158,11 @@ fn compare(a: &Path, b: &Path) -> Result<()> {
         let show = |r: Option<Interval>| r.map_or("-".into(), |r| r.to_string());
         println!("{:<20}{:>24}{:>24}", t.tag, show(t.recall), show(u.recall));
     }
-    println!("\nsecond minus first on {n} pictures of both: {difference}");
+    println!("\nsecond minus first on {n} images of both: {difference}");
     let same = if fa.rights.len() == n && fb.rights.len() == n {
-        "the same test pictures"
+        "the same test images"
     } else {
-        "only partly the same pictures"
+        "only partly the same images"
     };
     let says = match difference {
         d if d.low > 0.0 => "the second is better",

@@ -48,6 +48,6 @@ pub fn run(args: &Synth) -> Result<()> {
         Picture::write_png(Path::new(&path), WIDTH as u32, HEIGHT as u32, &rgb).map_err(anyhow::Error::msg)
     })?;
     bar.finish_and_clear();
-    println!("{jobs} pictures of {} tags in {}", Kind::ALL.len(), args.out.display());
+    println!("{jobs} images of {} tags in {}", Kind::ALL.len(), args.out.display());
     Ok(())
 }

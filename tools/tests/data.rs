@@ -52,7 +52,7 @@ fn force_replaces_a_run_folder_and_nothing_else() {
         text.contains("photos exists and is no run folder") && text.contains("--force replaces run folders only"),
         "{text}"
     );
-    assert_eq!(std::fs::read_dir(at.join("photos/ok")).unwrap().count(), 20, "the pictures are still there");
+    assert_eq!(std::fs::read_dir(at.join("photos/ok")).unwrap().count(), 20, "the images are still there");
     // The control: a run folder is kept, or replaced when asked; one that holds somebody's images
     // is kept.
     run(&train("first", &[]), &at);
@@ -66,7 +66,7 @@ fn force_replaces_a_run_folder_and_nothing_else() {
     assert!(refused(&train("first", &["--force"]), &at).contains("first/notes"));
     // Files: a list or a split is replaced, an image or a folder never.
     let text = refused(&["dataset", "split", "photos", "--out", "photos/ok/000.png", "--force"], &at);
-    assert!(text.contains("is a picture"), "{text}");
+    assert!(text.contains("is an image"), "{text}");
     assert!(refused(&["dataset", "check", "photos", "--out", "photos", "--force"], &at).contains("photos is a folder"));
     let left: Vec<_> = std::fs::read_dir(&at).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert!(
@@ -234,7 +234,7 @@ fn tags_without_pictures_do_not_vanish() {
     let text = refused(&["dataset", "check", "photos"], &at);
     assert!(text.contains("tag \"dent\"") && text.contains("7 HEIC") && text.contains("tag \"scratch\""), "{text}");
     let text = run(&["dataset", "check", "photos", "--allow-few"], &at);
-    assert!(text.contains("warning  tag \"dent\" has no picture"), "{text}");
+    assert!(text.contains("warning  tag \"dent\" has no image"), "{text}");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn dark_pictures_are_told() {
     assert!(!run(&["dataset", "check", "photos"], &at).contains("nearly black"));
     let rgb: Vec<u8> = (0..64 * 64 * 3).map(|i| (i % 15) as u8).collect();
     tagpin::pictures::Picture::write_png(&at.join("photos/ok/dark.png"), 64, 64, &rgb).unwrap();
-    assert!(run(&["dataset", "check", "photos", "--force"], &at).contains("1 pictures are nearly black"));
+    assert!(run(&["dataset", "check", "photos", "--force"], &at).contains("1 images are nearly black"));
 }
 
 #[cfg(unix)]
@@ -275,7 +275,7 @@ fn foreign_layouts_are_refused_with_what_was_found_and_the_mend() {
     tagged(&at.join("single"), &["ok"], 6);
     assert!(refuse("single").contains("1 tag, \"ok\"") && refuse("single").contains("must not pass"));
     patches(&at.join("loose/000.png"), 1);
-    assert!(refuse("loose").contains("no tagged folders, 1 pictures beside"));
+    assert!(refuse("loose").contains("no tagged folders, 1 images beside"));
     for side in ["train", "valid"] {
         patches(&at.join(format!("boxes/{side}/images/000.png")), 1);
         std::fs::create_dir_all(at.join(format!("boxes/{side}/labels"))).unwrap();
@@ -304,13 +304,13 @@ fn sides_that_are_missing_are_made_and_tags_that_are_not_taught_are_refused() {
         (0..20).for_each(|i| patches(&at.join(format!("photos/{side}/{tag}/{i}.png")), from + i + 1));
     }
     let text = run(&["dataset", "split", "photos", "--seed", "2"], &at);
-    assert!(text.contains("there is no test side; a part of the training pictures becomes it"), "{text}");
+    assert!(text.contains("there is no test side; a part of the training images becomes it"), "{text}");
     let of = sides(&at.join("split.json"));
     assert!(of.iter().filter(|(p, _)| p.starts_with("valid/")).all(|(_, s)| s == "validation"));
     assert!(of.iter().filter(|(p, _)| p.starts_with("train/")).any(|(_, s)| s == "test"));
     (0..6).for_each(|i| patches(&at.join(format!("photos/test/new/{i}.png")), 100 + i));
     let text = refused(&["dataset", "split", "photos", "--out", "n.json"], &at);
-    assert!(text.contains("tag \"new\" has no training picture, 6 elsewhere"), "{text}");
+    assert!(text.contains("tag \"new\" has no training image, 6 elsewhere"), "{text}");
     run(&["dataset", "split", "photos", "--out", "n.json", "--sides", "none"], &at);
 }
 
@@ -330,12 +330,12 @@ fn added_pictures_leave_the_others_on_their_side() {
     let out =
         tools(&["train", "--small", "--only", "--epochs", "1", "--batch", "8", "--split", "a.json", "--out", "r"], &at);
     let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success() && errors.contains("21 pictures in") && errors.contains("--keep"), "{errors}");
+    assert!(out.status.success() && errors.contains("21 images in") && errors.contains("--keep"), "{errors}");
     for args in [["--out", "b.json", "--keep", "a.json"].as_slice(), &["--out", "a.json", "--force"]] {
         let text = run(&[&["dataset", "split", "photos"], args].concat(), &at);
-        assert!(text.contains("41 pictures keep the side of an earlier split, 20 are new"), "{text}");
+        assert!(text.contains("41 images keep the side of an earlier split, 20 are new"), "{text}");
         let new = sides(&at.join(args[1]));
-        assert!(old.iter().all(|(path, side)| new[path] == *side), "old pictures stay");
+        assert!(old.iter().all(|(path, side)| new[path] == *side), "old images stay");
         assert_eq!(new["ok/twin.png"], "test");
         assert!(["train", "validation", "test"].iter().all(|s| new.iter().any(|(p, side)| p.contains("/n") && side == s)));
     }
@@ -371,7 +371,7 @@ fn parts_are_told_by_file_names_and_by_the_time_between_shots() {
     }
     patches(&at.join("photos/ok/other.png"), 999);
     let text = run(&["dataset", "split", "photos", "--group", r"part(\d+)_"], &at);
-    assert!(text.contains("20 groups of 80 pictures; 1 others stand for themselves"), "{text}");
+    assert!(text.contains("20 groups of 80 images; 1 others stand for themselves"), "{text}");
     let mut of_part = std::collections::BTreeMap::new();
     for (path, side) in sides(&at.join("split.json")).iter().filter(|(p, _)| p.contains("part")) {
         let part = path.split("part").nth(1).unwrap()[..2].to_string();
@@ -386,7 +386,7 @@ fn parts_are_told_by_file_names_and_by_the_time_between_shots() {
     let refuse = |group: &str| refused(&["dataset", "split", "photos", "--group", group, "--out", "x.json"], &at);
     assert!(refuse("part(").contains("regular expression"));
     assert!(refuse(r"piece(\d+)").contains("found in no file's path"));
-    assert!(refuse("shift").contains("no picture has this column"));
+    assert!(refuse("shift").contains("no image has this column"));
     assert!(refused(&["dataset", "split", "photos", "--group-gap", "5", "--out", "x.json"], &at).contains("EXIF"));
 
     // Four shots of each part within six seconds, a minute between parts.
@@ -405,7 +405,7 @@ fn parts_are_told_by_file_names_and_by_the_time_between_shots() {
         }
     }
     let text = run(&["dataset", "split", "timed", "--group-gap", "10", "--out", "timed.json"], &at);
-    assert!(text.contains("20 groups of 80 pictures"), "{text}");
+    assert!(text.contains("20 groups of 80 images"), "{text}");
     let mut of_part = std::collections::BTreeMap::new();
     for (path, side) in sides(&at.join("timed.json")) {
         let n: usize = path.split('/').nth(1).unwrap()[..3].parse().unwrap();
@@ -444,7 +444,7 @@ fn lists_are_read_or_refused_by_what_was_found() {
     let reads = |name: &str, bytes: &[u8], says: &str| {
         let (code, text) = check(name, bytes);
         assert!(
-            code == Some(0) && text.contains("Multiclass, 12 pictures, 2 tags") && text.contains(says),
+            code == Some(0) && text.contains("Multiclass, 12 images, 2 tags") && text.contains(says),
             "{name}: {text}"
         );
     };
@@ -468,7 +468,7 @@ fn lists_are_read_or_refused_by_what_was_found() {
     reads("again.csv", format!("{usual}\n./pics/ok/000.png,ok").as_bytes(), "1 listed again");
     // A blank cell is a row without a tag; it does not turn the others multilabel.
     let (code, text) = check("blank.csv", usual.replacen(",ok", ",", 1).as_bytes());
-    assert!(code == Some(0) && text.contains("Multiclass, 11 pictures") && text.contains("1 without a tag"), "{text}");
+    assert!(code == Some(0) && text.contains("Multiclass, 11 images") && text.contains("1 without a tag"), "{text}");
     // Files that are gone are counted, not told one by one.
     let gone: String = (0..50).map(|i| format!("\npics/gone/{i}.png,ok")).collect();
     let (code, text) = check("gone.csv", format!("{usual}{gone}").as_bytes());
@@ -503,7 +503,7 @@ fn lists_are_read_or_refused_by_what_was_found() {
     let (code, text) = check("names.csv", list("path,tag", &|p, t| format!("{p},{t} shiny")).as_bytes());
     assert!(code == Some(0) && text.contains("ok shiny"), "{text}");
     let (code, text) = check("several.csv", list("path,tags", &|p, t| format!("{p},{t};shiny")).as_bytes());
-    assert!(code == Some(0) && text.contains("Multilabel, 12 pictures, 3 tags"), "{text}");
+    assert!(code == Some(0) && text.contains("Multilabel, 12 images, 3 tags"), "{text}");
 }
 
 #[test]
@@ -516,7 +516,7 @@ fn names_with_accents_are_one_whatever_their_form() {
         (0..6).flat_map(|i| [format!("pics/{composed}/{i:03}.png,{composed}"), format!("pics/ok/{i:03}.png,ok")]).collect();
     std::fs::write(at.join("list.csv"), format!("path,tag\n{}", rows.join("\n"))).unwrap();
     let text = run(&["dataset", "check", "list.csv"], &at);
-    assert!(text.contains("12 pictures, 2 tags") && text.contains("6 paths write their accents"), "{text}");
+    assert!(text.contains("12 images, 2 tags") && text.contains("6 paths write their accents"), "{text}");
     let text = run(&["dataset", "check", "pics", "--force"], &at);
     assert_eq!(json(at.join("contract.json"))["tags"], serde_json::json!({composed: 6, "ok": 6}), "{text}");
 }
@@ -532,5 +532,5 @@ fn a_coco_file_loses_only_what_is_missing() {
     let coco = serde_json::json!({"images": images, "annotations": annotations, "categories": categories});
     std::fs::write(at.join("coco.json"), coco.to_string()).unwrap();
     let text = run(&["dataset", "check", "coco.json"], &at);
-    assert!(text.contains("12 pictures, 2 tags") && text.contains("1 files: 1 missing"), "{text}");
+    assert!(text.contains("12 images, 2 tags") && text.contains("1 files: 1 missing"), "{text}");
 }

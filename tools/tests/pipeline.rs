@@ -128,7 +128,7 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     let text = run(&["runs", "list"], &at);
     assert!(text.contains("one") && text.contains("two") && text.contains("quick"), "{text}");
     let text = run(&["runs", "compare", "runs/one", "runs/two"], &at);
-    assert!(text.contains("no difference can be told") && text.contains("the same test pictures"), "{text}");
+    assert!(text.contains("no difference can be told") && text.contains("the same test images"), "{text}");
     run(&["runs", "publish", "runs/one", "--out", "parts.tagpin", "--force", "first one, for the test"], &at);
     let tags = bundle_tags(&at.join("parts.tagpin"));
     assert_eq!(tags.len(), 8);
@@ -349,7 +349,7 @@ fn a_check_finds_what_is_wrong_with_pictures() {
     std::fs::copy(at.join("pictures/nut/00000.png"), at.join("pictures/washer/copy.png")).unwrap();
     let whole = std::fs::read(at.join("pictures/nut/00001.png")).unwrap();
     std::fs::write(at.join("pictures/nut/short.png"), &whole[..whole.len() / 2]).unwrap();
-    std::fs::write(at.join("pictures/nut/text.jpg"), "not a picture").unwrap();
+    std::fs::write(at.join("pictures/nut/text.jpg"), "not an image").unwrap();
     let out = tools(&["dataset", "check", "pictures"], &at);
     let (text, errors) = (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr));
     assert!(text.contains("conflict") && text.contains("(nut)") && text.contains("(washer)"), "{text}");
@@ -399,7 +399,7 @@ fn groups_stay_together_and_coco_and_split_folders_are_read() {
         let held = of.entry(e["columns"]["part"].to_string()).or_insert_with(|| side.to_string());
         assert_eq!(held, &side.to_string(), "part {}", e["columns"]["part"]);
     }
-    assert!(refused(&["dataset", "split", "parts.csv", "--group", "shift", "--force"], &at).contains("no picture has this"));
+    assert!(refused(&["dataset", "split", "parts.csv", "--group", "shift", "--force"], &at).contains("no image has this"));
 
     let coco = serde_json::json!({
         "images": [{"id": 1, "file_name": "nut/00000.png"}, {"id": 2, "file_name": "washer/00000.png"}],
@@ -460,7 +460,7 @@ fn bad_folders_and_flags_are_refused_by_name() {
     assert!(text.contains("aims: there is no tag \"nail\""), "{text}");
     std::fs::write(at.join("data/nut/00000.png"), b"broken").unwrap();
     let text = refused(&["train", "--small", "--data", "data", "--out", "r"], &at);
-    assert!(text.contains("skipped nut/00000.png") && text.contains("tag \"nut\" has 4 readable pictures"), "{text}");
+    assert!(text.contains("skipped nut/00000.png") && text.contains("tag \"nut\" has 4 readable images"), "{text}");
     assert!(!at.join("r").exists());
     assert!(refused(&["quantise", "nowhere"], &at).contains("run `train` first"));
 }
@@ -469,7 +469,7 @@ fn bad_folders_and_flags_are_refused_by_name() {
 fn the_shipped_models_recipe_runs_on_a_tiny_set() {
     let at = folder("demo");
     let text = run(&["demo", "--per-tag", "8", "--epochs", "1", "--work", "work", "--out", "parts.tagpin"], &at);
-    assert!(text.contains("beyond (35 pictures counted)"), "the tag of an empty belt is not counted: {text}");
+    assert!(text.contains("beyond (35 images counted)"), "the tag of an empty belt is not counted: {text}");
     assert_eq!(bundle_tags(&at.join("parts.tagpin")).len(), 8);
     let [good, defects] = bundle_roles(&at.join("parts.tagpin"));
     assert_eq!((good.len(), defects), (6, vec!["gear_chipped".to_string(), "washer_cracked".to_string()]));

@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !alone {
         println!(
             "{:<38}{:>5}{:>10}{:>10}{:>13}{:>13}{:>9}{:>10}  bounds",
-            "set", "seed", "pictures", "together", "false pairs", "of pictures", "largest", "doubtful"
+            "set", "seed", "images", "together", "false pairs", "of images", "largest", "doubtful"
         );
     }
     for seed in args.seeds.0.clone() {
@@ -107,7 +107,7 @@ fn sets(args: &Args, seed: u64) -> Result<Vec<Named>> {
     let mut random = Random::new(seed, 0xba7);
     let n = args.parts;
     let parts = real(&args.data, n, &mut random)?;
-    ensure!(parts.len() >= 10, "{}: {} readable pictures, expected at least 10", args.data.display(), parts.len());
+    ensure!(parts.len() >= 10, "{}: {} readable images, expected at least 10", args.data.display(), parts.len());
     let once = |parts: &[Rgb]| -> Vec<Shot> {
         parts.iter().enumerate().map(|(part, rgb)| Shot { part, rgb: rgb.clone(), tag: part % 2 }).collect()
     };

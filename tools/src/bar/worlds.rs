@@ -53,7 +53,7 @@ impl Rgb {
         let mut file = Vec::new();
         image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, 88)
             .encode(&bytes, self.width as u32, self.height as u32, image::ExtendedColorType::Rgb8)
-            .context("a picture cannot be encoded")?;
+            .context("an image cannot be encoded")?;
         Ok(file)
     }
 

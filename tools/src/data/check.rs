@@ -267,7 +267,7 @@ pub fn check_alike(
     let counts = dataset.counts();
     let imbalance = *counts.iter().max().unwrap_or(&0) as f64 / (*counts.iter().min().unwrap_or(&0)).max(1) as f64;
     if imbalance > 10.0 {
-        warnings.push(format!("the most frequent tag has {imbalance:.0} times the pictures of the rarest"));
+        warnings.push(format!("the most frequent tag has {imbalance:.0} times the images of the rarest"));
     }
     warnings.extend(dark(&looks));
     for (question, answer) in about.answers() {
@@ -312,9 +312,9 @@ pub fn check_alike(
 /// told.
 fn without_pictures(empty: &BTreeMap<String, String>, allow_few: bool) -> Result<Vec<String>> {
     let told: Vec<String> =
-        empty.iter().map(|(tag, found)| format!("tag \"{tag}\" has no picture that can be used: found {found}")).collect();
+        empty.iter().map(|(tag, found)| format!("tag \"{tag}\" has no image that can be used: found {found}")).collect();
     if !told.is_empty() && !allow_few {
-        bail!("{}. Add pictures, or take the folder away; --allow-few goes on without", told.join("; "));
+        bail!("{}. Add images, or take the folder away; --allow-few goes on without", told.join("; "));
     }
     Ok(told)
 }
@@ -327,7 +327,7 @@ fn dark(looks: &[Look]) -> Option<String> {
     let n = looks.iter().filter(|l| l.brightest <= DARK).count();
     (n > 0).then(|| {
         format!(
-            "{n} pictures are nearly black, with no value above {DARK} of 255; if a camera wrote 10 or 12 bits into 16-bit files, multiply \
+            "{n} images are nearly black, with no value above {DARK} of 255; if a camera wrote 10 or 12 bits into 16-bit files, multiply \
              the values by 64 or 16 before saving, as on the device"
         )
     })
@@ -342,7 +342,7 @@ pub fn print(c: &Contract) {
         println!("{question:>16}  {}", answer.as_deref().unwrap_or("not stated"));
     }
     println!("{:>16}  {}", "roles", c.about.roles());
-    println!("{:>16}  {:?}, {} pictures, {} tags", "data", c.task, c.pictures, c.tags.len());
+    println!("{:>16}  {:?}, {} images, {} tags", "data", c.task, c.pictures, c.tags.len());
     let [small, middle, large] = c.sizes;
     let side = |s: [u32; 2]| format!("{}x{}", s[0], s[1]);
     println!("{:>16}  {} smallest, {} middle, {} largest", "sizes", side(small), side(middle), side(large));
@@ -378,7 +378,7 @@ pub fn print(c: &Contract) {
     };
     list("conflict", c.duplicates.iter().filter(|d| d.conflicts()).collect());
     for n in &c.scenes {
-        println!("{:>16}  {n} pictures of one scene, compared by what they show beside its background", "fixed camera");
+        println!("{:>16}  {n} images of one scene, compared by what they show beside its background", "fixed camera");
     }
     if !c.doubtful.is_empty() {
         println!(
@@ -392,7 +392,7 @@ pub fn print(c: &Contract) {
     println!("{:>16}  {} files{by_kind}", "skipped", c.skipped.len());
     if !c.ignored.is_empty() {
         let kinds: Vec<String> = c.ignored.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-        println!("{:>16}  {}: no pictures", "not counted", kinds.join(", "));
+        println!("{:>16}  {}: no images", "not counted", kinds.join(", "));
     }
     for note in &c.notes {
         println!("{:>16}  {note}", "note");

@@ -30,7 +30,7 @@ pub fn run(args: &Convert) -> Result<()> {
     let sources::Opened { dataset: data, skipped, empty, .. } = sources::open(&args.data, None)?;
     left_out::tell(&skipped);
     for (tag, found) in &empty {
-        eprintln!("tag \"{tag}\" has no picture that can be used: found {found}");
+        eprintln!("tag \"{tag}\" has no image that can be used: found {found}");
     }
     if let Some(tag) = data.tags.iter().find(|t| t.contains(';')) {
         bail!("tag \"{tag}\" has a ;, which stands between the tags of a list; rename it");
@@ -42,7 +42,7 @@ pub fn run(args: &Convert) -> Result<()> {
     if args.to == TaskName::Multiclass
         && let Some(e) = data.entries.iter().find(|e| e.tags.len() != 1)
     {
-        bail!("{} has {} tags; multiclass needs exactly one a picture", e.path.display(), e.tags.len());
+        bail!("{} has {} tags; multiclass needs exactly one per image", e.path.display(), e.tags.len());
     }
     let columns: std::collections::BTreeSet<&String> = data.entries.iter().flat_map(|e| e.columns.keys()).collect();
     let delimiter = if args.out.extension().is_some_and(|e| e == "tsv") { b'\t' } else { b',' };
@@ -58,6 +58,6 @@ pub fn run(args: &Convert) -> Result<()> {
         list.write_record([path, tags.join(";")].into_iter().chain(rest))?;
     }
     run_folder::write_file(&args.out, &list.into_inner()?)?;
-    println!("{} pictures of {} tags in {}", data.entries.len(), data.tags.len(), args.out.display());
+    println!("{} images of {} tags in {}", data.entries.len(), data.tags.len(), args.out.display());
     Ok(())
 }

@@ -31,7 +31,7 @@ const FORMATS: [(&str, &[&str]); 9] = [
     ("JPEG 2000 or XL", &["jp2", "j2k", "jxl"]),
     ("raw", &["dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "pef"]),
     ("Photoshop", &["psd"]),
-    ("uncommon picture", &["ppm", "pgm", "pnm", "tga", "ico", "svg", "exr", "dds"]),
+    ("uncommon image", &["ppm", "pgm", "pnm", "tga", "ico", "svg", "exr", "dds"]),
     ("film", &["mp4", "mov", "avi", "mkv", "webm", "m4v"]),
 ];
 
@@ -107,7 +107,7 @@ fn sort_in(path: PathBuf, found: &mut Found) {
             None => *found.ignored.entry(format!(".{e}")).or_default() += 1,
         },
         None => {
-            let why = "it has no ending; rename it if it is a picture";
+            let why = "it has no ending; rename it if it is an image";
             found.skipped.push(LeftOut::new(path, Kind::Unnamed, why));
         }
     }
@@ -134,6 +134,6 @@ fn leave_out_masks(found: &mut Found) {
     let (masks, pictures): (Vec<PathBuf>, Vec<PathBuf>) = found.pictures.drain(..).partition(|p| of(p).is_some());
     found.pictures = pictures;
     for mask in masks {
-        found.skipped.push(LeftOut::new(mask, Kind::Mask, "a mask beside its picture"));
+        found.skipped.push(LeftOut::new(mask, Kind::Mask, "a mask beside its image"));
     }
 }

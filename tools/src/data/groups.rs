@@ -32,12 +32,12 @@ pub fn give(entries: &mut [Entry], looks: &[Look], wanted: Wanted<'_>) -> Result
                 entries.iter().flat_map(|e| e.columns.keys()).map(String::as_str).collect();
             ensure!(
                 with > 0,
-                "--group {group}: no picture has this column (there are {all:?}); name a column of the list, `folder` for the folder below \
+                "--group {group}: no image has this column (there are {all:?}); name a column of the list, `folder` for the folder below \
                  a tag's, or a pattern for file names with a group in brackets, as in 'part(\\d+)'"
             );
             if with < entries.len() {
                 notes.push(format!(
-                    "--group {group}: {} pictures have no value and stand for themselves",
+                    "--group {group}: {} images have no value and stand for themselves",
                     entries.len() - with
                 ));
             }
@@ -71,7 +71,7 @@ fn by_name(entries: &mut [Entry], pattern: &str) -> Result<String> {
     let example = entries.first().map(|e| e.path.display().to_string()).unwrap_or_default();
     ensure!(found > 0, "--group {pattern}: it is found in no file's path, as in \"{example}\"");
     let others = entries.len() - found;
-    Ok(format!("--group {pattern}: {} groups of {found} pictures; {others} others stand for themselves", groups.len()))
+    Ok(format!("--group {pattern}: {} groups of {found} images; {others} others stand for themselves", groups.len()))
 }
 
 /// Images that were taken one after the other, with no longer gap, are one group.
@@ -79,7 +79,7 @@ fn by_time(entries: &mut [Entry], looks: &[Look], gap: u64) -> Result<String> {
     let mut order: Vec<(i64, usize)> = looks.iter().enumerate().filter_map(|(i, l)| Some((l.taken?, i))).collect();
     ensure!(
         !order.is_empty(),
-        "--group-gap {gap}: no picture says when it was taken (EXIF DateTimeOriginal); use --group with a pattern for file names or a column"
+        "--group-gap {gap}: no image says when it was taken (EXIF DateTimeOriginal); use --group with a pattern for file names or a column"
     );
     order.sort();
     let mut group = 0;
@@ -91,7 +91,7 @@ fn by_time(entries: &mut [Entry], looks: &[Look], gap: u64) -> Result<String> {
     }
     let others = entries.len() - order.len();
     Ok(format!(
-        "--group-gap {gap}: {} groups of {} pictures; {others} others do not say when they were taken",
+        "--group-gap {gap}: {} groups of {} images; {others} others do not say when they were taken",
         group + 1,
         order.len()
     ))

@@ -99,11 +99,11 @@ impl Dataset {
         let mut warnings = Vec::new();
         for (tag, n) in self.tags.iter().zip(self.counts()) {
             if n < FEWEST && !allow_few {
-                bail!("tag \"{tag}\" has {n} readable pictures, at least {FEWEST} are needed; add some, or --allow-few");
+                bail!("tag \"{tag}\" has {n} readable images, at least {FEWEST} are needed; add some, or --allow-few");
             } else if n < FEWEST {
-                warnings.push(format!("tag \"{tag}\" has only {n} pictures: no figure of it means anything"));
+                warnings.push(format!("tag \"{tag}\" has only {n} images: no figure of it means anything"));
             } else if n < ADVISED {
-                warnings.push(format!("tag \"{tag}\" has {n} pictures; {ADVISED} are advised, figures will be rough"));
+                warnings.push(format!("tag \"{tag}\" has {n} images; {ADVISED} are advised, figures will be rough"));
             }
         }
         Ok(warnings)
@@ -141,7 +141,7 @@ pub fn hex_hash(bytes: &[u8]) -> String {
 /// How images are brought to a network's size: as the runtime does it.
 pub fn target(side: usize, fit: Fit) -> Result<Target> {
     let side = u16::try_from(side).ok().filter(|s| *s > 0);
-    let Some(side) = side else { bail!("pictures of this size cannot be made") };
+    let Some(side) = side else { bail!("images of this size cannot be made") };
     Ok(Target { width: side, height: side, fit, roi: None })
 }
 
@@ -193,7 +193,7 @@ pub fn read_listed(root: &Path, entry: &Entry) -> Result<Vec<u8>> {
         if root.is_dir() {
             "it cannot be read".to_string()
         } else {
-            format!("the pictures are no longer in {}; say where they are now with --root FOLDER", root.display())
+            format!("the images are no longer in {}; say where they are now with --root FOLDER", root.display())
         }
     })?;
     ensure!(hex_hash(&bytes) == entry.sha256, "it changed since the split was made; run `dataset split` again");

@@ -162,7 +162,7 @@ impl Split {
         let n = found.pictures.iter().filter(|p| !known.contains(*p)).count();
         (n > 0).then(|| {
             format!(
-                "{n} pictures in {} are not in this split; `dataset split {} --keep SPLIT` adds them, and the others keep their side",
+                "{n} images in {} are not in this split; `dataset split {} --keep SPLIT` adds them, and the others keep their side",
                 data.display(),
                 data.display()
             )
@@ -345,7 +345,7 @@ fn chosen(
         "there is no training side: expected a folder train beside the others, or --sides none to split anew"
     );
     if !made.is_empty() {
-        notes.push(format!("there is no {} side; a part of the training pictures becomes it", made.join(" and no ")));
+        notes.push(format!("there is no {} side; a part of the training images becomes it", made.join(" and no ")));
         let inner: Vec<Entry> = train.iter().map(|&i| entries[i].clone()).collect();
         let inner_clusters: Vec<usize> = train.iter().map(|&i| clusters[i]).collect();
         let (again, _) = stratify(&inner, tags, &inner_clusters, shares, how.seed, &vec![None; inner.len()]);
@@ -391,7 +391,7 @@ pub fn split_so(checked: Checked, how: &How<'_>) -> Result<Split> {
             let (sides, moved) = stratify(&dataset.entries, tags, &clusters, how.shares, how.seed, &fixed);
             if moved > 0 {
                 contract.notes.push(format!(
-                    "{moved} old pictures became training pictures: what they stay together with now is trained on"
+                    "{moved} old images became training images: what they stay together with now is trained on"
                 ));
             }
             sides
@@ -415,7 +415,7 @@ fn fixed(entries: &[Entry], keep: Option<&Split>, notes: &mut Vec<String>) -> Ve
     let of = |e: &Entry| by_hash.get(e.sha256.as_str()).or_else(|| by_path.get(&e.path)).copied();
     let fixed: Vec<Option<Side>> = entries.iter().map(of).collect();
     let n = fixed.iter().flatten().count();
-    notes.push(format!("{n} pictures keep the side of an earlier split, {} are new", entries.len() - n));
+    notes.push(format!("{n} images keep the side of an earlier split, {} are new", entries.len() - n));
     fixed
 }
 
@@ -427,7 +427,7 @@ impl Split {
             let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
             self.clusters.iter().for_each(|c| *sizes.entry(*c).or_default() += 1);
             bail!(
-                "the {} side got no pictures: there are {} clusters of pictures that stay together, the largest of {}. Add pictures, use a \
+                "the {} side got no images: there are {} clusters of images that stay together, the largest of {}. Add images, use a \
                  finer --group, or say how alike twins are with --alike (dataset check lists the pairs)",
                 Side::ALL[empty].name(),
                 sizes.len(),
@@ -439,12 +439,12 @@ impl Split {
             let all: usize = of_sides.iter().map(|s| s[t]).sum();
             ensure!(
                 of_sides[0][t] > 0 || all == 0,
-                "tag \"{tag}\" has no training picture, {all} elsewhere: it cannot be learnt. Put some into training, take the tag out, or \
+                "tag \"{tag}\" has no training image, {all} elsewhere: it cannot be learnt. Put some into training, take the tag out, or \
                  split anew with --sides none"
             );
             for (_, side) in of_sides.iter().zip(Side::ALL).skip(1).filter(|(counts, _)| counts[t] == 0) {
                 let side = side.name();
-                self.contract.warnings.push(format!("tag \"{tag}\" has no {side} picture: nothing is known of it there"));
+                self.contract.warnings.push(format!("tag \"{tag}\" has no {side} image: nothing is known of it there"));
             }
         }
         Ok(self)
@@ -487,7 +487,7 @@ pub fn run(args: &SplitArgs) -> Result<()> {
     println!("{:>16}{:>8}{:>12}{:>8}", "all", n[0], n[1], n[2]);
     split.refuse_leaks()?;
     run_folder::write_json(&args.out, &split)?;
-    println!("\n{} (seed {}, {} clusters of pictures that stay together)", args.out.display(), args.seed, {
+    println!("\n{} (seed {}, {} clusters of images that stay together)", args.out.display(), args.seed, {
         let mut c = split.clusters.clone();
         c.sort();
         c.dedup();

@@ -26,7 +26,7 @@ pub fn what_it_is(bytes: &[u8], error: &str) -> (Kind, String) {
     } else if bytes.len() < 1024 && looks_like_a_link(bytes) {
         let to = String::from_utf8_lossy(bytes);
         format!(
-            "it holds only the path {}: a symbolic link that was copied as text; copy the pictures themselves",
+            "it holds only the path {}: a symbolic link that was copied as text; copy the images themselves",
             to.trim()
         )
     } else if bytes.trim_ascii_start().starts_with(b"<") {

@@ -347,7 +347,7 @@ fn figures(
     let (int8_right, float_right) =
         (metrics::rights(&scores, &truth, task, 0.5), metrics::rights(&float, &truth, task, 0.5));
     let counted: Vec<usize> = (0..truth.len()).filter(|&i| ignore.is_none_or(|t| !truth[i].contains(&t))).collect();
-    ensure!(!counted.is_empty(), "{name}: there are no pictures to count");
+    ensure!(!counted.is_empty(), "{name}: there are no images to count");
     let of_counted: Vec<usize> = counted.iter().map(|&i| clusters[i]).collect();
     let share =
         |right: &[bool], at: &[usize]| at.iter().filter(|&&k| right[counted[k]]).count() as f64 / at.len().max(1) as f64;
@@ -509,7 +509,7 @@ fn invalid(c: &Judge<'_>, test: &Judged, unseen: Option<&Path>) -> Result<Vec<In
                 Err(e) => eprintln!("skipped {}: {e}", file.display()),
             }
         }
-        ensure!(!pictures.is_empty(), "--unseen {}: no readable pictures", folder.display());
+        ensure!(!pictures.is_empty(), "--unseen {}: no readable images", folder.display());
         sets.push(("unseen tag".into(), pictures));
     }
     let mut found: Vec<Invalid> =
@@ -622,7 +622,7 @@ pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options
 pub fn text(e: &Evaluation, run: &Run) -> String {
     let mut s = String::new();
     for f in &e.sets {
-        tell!(s, "\n{} ({} pictures counted)", f.name, f.counted);
+        tell!(s, "\n{} ({} images counted)", f.name, f.counted);
         tell!(s, "  top-1    int8 {}   float {}   difference {}", f.int8, f.float, f.difference);
         tell!(s, "  macro-F1 {}   mAP {}", f.macro_f1, f.map);
         tell!(s, "  calibration error {:.3}, {:.3} before the temperature", f.ece[1], f.ece[0]);
@@ -658,7 +658,7 @@ pub fn text(e: &Evaluation, run: &Run) -> String {
             );
         }
         for t in f.tags.iter().filter(|t| t.pictures == 0) {
-            tell!(s, "  {}: no picture here, so nothing is known of it", t.tag);
+            tell!(s, "  {}: no image here, so nothing is known of it", t.tag);
         }
         let d = f.decided;
         tell!(
@@ -671,12 +671,12 @@ pub fn text(e: &Evaluation, run: &Run) -> String {
             d.foreign
         );
     }
-    tell!(s, "\nslices of the test pictures, worst first");
+    tell!(s, "\nslices of the test images, worst first");
     for part in e.slices.iter().take(8) {
         tell!(s, "  {:<40}{:>6}   {}", part.name, part.pictures, part.right);
     }
     if e.shifted.len() > 1 {
-        tell!(s, "\nchanged pictures ({})", e.shifted[0].decided.pictures);
+        tell!(s, "\nchanged images ({})", e.shifted[0].decided.pictures);
         for shift in &e.shifted {
             let d = shift.decided;
             let share = |n: usize| 100.0 * n as f64 / d.pictures.max(1) as f64;
@@ -691,7 +691,7 @@ pub fn text(e: &Evaluation, run: &Run) -> String {
             );
         }
     }
-    tell!(s, "\nnot a picture of any tag");
+    tell!(s, "\nnot an image of any tag");
     for i in &e.invalid {
         tell!(
             s,

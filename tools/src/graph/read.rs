@@ -122,7 +122,7 @@ impl Reader<'_> {
 
     fn value(&self, node: &proto::Node, i: usize) -> Result<Edge> {
         let name = node.inputs.get(i).context("an input is missing")?;
-        self.values.get(name).copied().with_context(|| format!("input \"{name}\" is not computed from the picture"))
+        self.values.get(name).copied().with_context(|| format!("input \"{name}\" is not computed from the image"))
     }
 
     fn shape(&self, edge: Edge) -> Result<[usize; 3]> {

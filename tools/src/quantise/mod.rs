@@ -339,7 +339,7 @@ pub fn choose(
     choice: &Choice<'_>,
     only: Option<Calibrator>,
 ) -> Result<Chosen> {
-    ensure!(!calibration.is_empty() && !choice.pictures.is_empty(), "there are no pictures to calibrate on or to choose by");
+    ensure!(!calibration.is_empty() && !choice.pictures.is_empty(), "there are no images to calibrate on or to choose by");
     let observed = observe(graph, calibration)?;
     let mut tried: Vec<Candidate> = Vec::new();
     let mut best: Option<(usize, Vec<u8>, Quantised, Refinement)> = None;

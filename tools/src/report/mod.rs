@@ -129,12 +129,12 @@ impl Page<'_> {
             ("demands", "What is demanded", self.demands()),
             ("data", "Data contract", self.data()),
             ("training", "Training", self.training()?),
-            ("figures", "Figures on test pictures", html! { (self.summary()) (self.figures()?) }),
+            ("figures", "Figures on test images", html! { (self.summary()) (self.figures()?) }),
             ("confusion", "Confusion", self.confusion()),
             ("mistakes", "Worst mistakes", self.thumbnails(&self.evaluation.sets[0].mistakes, 24)),
             ("suspects", "Perhaps tagged wrongly", self.thumbnails(&self.evaluation.suspects, 24)),
             ("slices", "Slices", self.slices()),
-            ("shift", "Changed and invalid pictures", self.shift()),
+            ("shift", "Changed and invalid images", self.shift()),
             ("foreign", "Foreign images", self.foreign()),
             ("parity", "int8 against float", self.parity()),
             ("latency", "Latency", self.latency()),
@@ -190,7 +190,7 @@ impl Page<'_> {
             (tile("macro-F1", format!("{:.3}", f.macro_f1.value), range(f.macro_f1)))
             (tile("best baseline", format!("{best:.3}"), "top-1".into()))
             (tile("int8 minus float", format!("{:+.1} points", 100.0 * f.difference.value), format!("95 %: {:+.1} to {:+.1}", 100.0 * f.difference.low, 100.0 * f.difference.high)))
-            (tile("int8 agrees", percent(self.parity.agreement), format!("{} pictures", self.parity.pictures)))
+            (tile("int8 agrees", percent(self.parity.agreement), format!("{} images", self.parity.pictures)))
             (tile("model", format!("{:.1} M", self.latency.macs as f64 / 1e6), format!("multiply-adds, {} KB", self.quantisation.bytes / 1024)))
         } }
     }
@@ -206,7 +206,7 @@ impl Page<'_> {
             dl {
                 @for (question, answer) in c.about.answers() { dt { (question) } dd { (answer.unwrap_or_else(|| "not stated".into())) } }
                 dt { "roles" } dd { (self.run.record.roles) }
-                dt { "task" } dd { (format!("{:?}", c.task)) ", " (c.pictures) " pictures, " (c.tags.len()) " tags" }
+                dt { "task" } dd { (format!("{:?}", c.task)) ", " (c.pictures) " images, " (c.tags.len()) " tags" }
                 dt { "sizes" } dd { (side(c.sizes[0])) " to " (side(c.sizes[2])) ", middle " (side(c.sizes[1])) }
                 dt { "imbalance" } dd { (format!("{:.1} to 1", c.imbalance)) }
                 dt { "duplicates" } dd { (exact) " exact pairs, " (c.duplicates.len() - exact) " near pairs; pairs lie on one side of the split" }
@@ -238,7 +238,7 @@ impl Page<'_> {
             .collect();
         let curves = if r.curve.is_empty() { None } else { Some(plots::training(&r.curve)?) };
         Ok(html! {
-            p { (r.kind) " training on " (r.train) " pictures; " (r.validation) " validation pictures chose. Validation: " (percent(r.validation_right)) " right." }
+            p { (r.kind) " training on " (r.train) " images; " (r.validation) " validation images chose. Validation: " (percent(r.validation_right)) " right." }
             @if let Some((loss, right)) = curves { div.plots { figure { (loss) figcaption { "log loss by epoch" } } figure { (right) figcaption { "share right by epoch" } } } }
             @if !penalties.is_empty() { h3 { "Head" } (table(&["penalty", "log loss", "validation"], &penalties)) }
             @if !r.settings.is_empty() { dl { @for (k, v) in &r.settings { dt { (k) } dd { (v) } } } }
@@ -268,7 +268,7 @@ impl Page<'_> {
         let mut rarest: Vec<_> = f.tags.iter().collect();
         rarest.sort_by_key(|t| t.train);
         Ok(html! {
-            h3 { (f.name) ", " (f.counted) " pictures counted" }
+            h3 { (f.name) ", " (f.counted) " images counted" }
             dl {
                 dt { "top-1" } dd { "int8 " (with_interval(f.int8)) ", float " (with_interval(f.float)) }
                 dt { "macro-F1" } dd { (with_interval(f.macro_f1)) }
@@ -277,7 +277,7 @@ impl Page<'_> {
                 @for (name, right) in &f.baselines { dt { (name) } dd { (format!("{right:.3}")) } }
                 dt { "at the thresholds" } dd { (decided(d)) }
                 dt { "rarest tags" } dd { @for (i, t) in rarest.iter().take(3).enumerate() { @if i > 0 { ", " } (t.tag) " (" (t.train) " trained on)" } }
-                @if !without.is_empty() { dt { "no picture here" } dd { (without.join(", ")) } }
+                @if !without.is_empty() { dt { "no image here" } dd { (without.join(", ")) } }
             }
             (table(&["tag", "trained on", "here", "precision", "recall", "AP", "threshold", "precision at it", "recall at it"], &rows))
             div.plots {
@@ -294,7 +294,7 @@ impl Page<'_> {
             p {
                 @if looks == 1 { "Test images were used once, for this page, and chose nothing." }
                 @else { "Test images of this split were looked at " (looks) " times, by all runs that share it." }
-                " Intervals are 95 %, by bootstrap over pictures that show different things; per tag by Wilson."
+                " Intervals are 95 %, by bootstrap over images that show different things; per tag by Wilson."
             }
             @if !self.decision.aims.is_empty() { p { "Thresholds: " (self.decision.aims.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")) "." } }
             @for s in sets { (s) }
@@ -307,7 +307,7 @@ impl Page<'_> {
             return html! { p { "Tags do not exclude one another here, so there is no such table." } };
         }
         html! {
-            p.dim { "Rows are what a picture is tagged, columns what int8 calls it." }
+            p.dim { "Rows are what an image is tagged, columns what int8 calls it." }
             div.wide { table.matrix {
                 thead { tr { th {} @for t in &f.tags { th { (t.tag) } } } }
                 tbody { @for (i, row) in f.confusion.iter().enumerate() {
@@ -349,7 +349,7 @@ impl Page<'_> {
             .take(30)
             .map(|s| vec![text(&s.name), text(s.pictures), with_interval(s.right), bar(s.right.value)])
             .collect();
-        html! { p.dim { "Parts of the test pictures, worst first." } (table(&["part", "pictures", "right", ""], &rows)) }
+        html! { p.dim { "Parts of the test images, worst first." } (table(&["part", "pictures", "right", ""], &rows)) }
     }
 
     fn shift(&self) -> Markup {
@@ -381,10 +381,10 @@ impl Page<'_> {
             .collect();
         html! {
             @if let Some(first) = self.evaluation.shifted.first() {
-                p.dim { (first.decided.pictures) " test pictures, changed; what the thresholds make of them." }
+                p.dim { (first.decided.pictures) " test images, changed; what the thresholds make of them." }
                 (table(&["change", "", "right", "passed and wrong", "review", "unknown", "foreign"], &rows))
             }
-            h3 { "Pictures of nothing" }
+            h3 { "Images of nothing" }
             (table(&["picture", "pictures", "pass a threshold", "highest score", "of tag"], &invalid))
             p.dim { "Files that cannot be decoded never reach the model: the source reports them and the outputs go to their safe state." }
         }
@@ -438,7 +438,7 @@ impl Page<'_> {
                 @if p.harmed().next().is_none() { li.met { "no harm that can be told from chance; " (p.harm[0]) } }
             }
             dl {
-                dt { "agreement" } dd { (percent(p.agreement)) " of " (p.pictures) " pictures" }
+                dt { "agreement" } dd { (percent(p.agreement)) " of " (p.pictures) " images" }
                 dt { "difference of a score" } dd { "mean " (format!("{:.4}", p.mean_dp)) ", largest " (format!("{:.3}", p.largest_dp)) }
                 dt { "ONNX Runtime" } dd { @match &p.onnxruntime {
                     Ok(o) => { "version " (o.version) " on the same file: " (percent(o.agreement)) " the same top tag, largest difference of a logit " (format!("{:.5}", o.largest)) }
@@ -449,7 +449,7 @@ impl Page<'_> {
             h3 { "Decisions that differ" }
             @if flips.is_empty() { p { "None." } } @else { (table(&["picture", "float", "int8", "|dp|"], &flips)) }
             h3 { "What was tried" }
-            p.dim { "On " (self.quantisation.choice) " validation pictures; calibrated on " (self.quantisation.calibration) " training pictures. The last was taken." }
+            p.dim { "On " (self.quantisation.choice) " validation images; calibrated on " (self.quantisation.calibration) " training images. The last was taken." }
             (table(&["way", "agreement", "mean |dp|"], &tried))
             details { summary { "Error layer by layer" }
                 p.dim { "Root mean square of the difference over that of the value, and what the layer adds to its inputs'." }
@@ -460,7 +460,7 @@ impl Page<'_> {
     fn latency(&self) -> Markup {
         let l = &self.latency;
         html! {
-            p { "One picture, one thread, on the machine that wrote this page, which is not the board: median " (format!("{:.2} ms", l.median_ms)) ", worst of 15 " (format!("{:.2} ms", l.worst_ms)) " with the kernels " code { (l.kernels) } "." }
+            p { "One image, one thread, on the machine that wrote this page, which is not the board: median " (format!("{:.2} ms", l.median_ms)) ", worst of 15 " (format!("{:.2} ms", l.worst_ms)) " with the kernels " code { (l.kernels) } "." }
             p { (format!("{:.1} M multiply-adds, {} KB of memory for values.", l.macs as f64 / 1e6, l.arena / 1024)) " On the board: " code { "tagpin bench BUNDLE" } "." }
             (self.boards())
         }

@@ -120,8 +120,8 @@ pub fn training(curve: &[Epoch]) -> Result<(Markup, Markup)> {
         points: curve.iter().map(|e| (e.epoch as f64, of(e))).collect(),
         dot: None,
     };
-    let losses = [line("training (changed pictures)", |e| e.loss), line("validation", |e| e.validation_loss)];
-    let rights = [line("training (changed pictures)", |e| e.training), line("validation", |e| e.validation)];
+    let losses = [line("training (changed images)", |e| e.loss), line("validation", |e| e.validation_loss)];
+    let rights = [line("training (changed images)", |e| e.training), line("validation", |e| e.validation)];
     let points = |lines: &[Line]| -> Vec<f64> { lines.iter().flat_map(|l| l.points.iter().map(|p| p.1)).collect() };
     let top = points(&losses).into_iter().fold(0.1, f64::max) * 1.05;
     let low = (points(&rights).into_iter().fold(1.0, f64::min) - 0.03).max(0.0);

@@ -56,7 +56,7 @@ pub fn html(runs: &[Beside], side: usize) -> Result<Markup> {
     let smaller = side.saturating_sub(64).max(32);
     if runs.len() < 2 {
         return Ok(html! {
-            p { "No other run in this folder was trained on the same split. The same command with " code { "--size " (smaller) } ", " code { "--split" } " and another " code { "--out" } " beside this one shows here what a smaller picture gives and costs." }
+            p { "No other run in this folder was trained on the same split. The same command with " code { "--size " (smaller) } ", " code { "--split" } " and another " code { "--out" } " beside this one shows here what a smaller image gives and costs." }
         });
     }
     let row = |r: &Beside| {
@@ -73,7 +73,7 @@ pub fn html(runs: &[Beside], side: usize) -> Result<Markup> {
     let points: Vec<(String, f64, Interval)> =
         runs.iter().map(|r| (format!("{}, {}", r.name, r.record.side), r.record.macs as f64 / 1e6, r.top1)).collect();
     Ok(html! {
-        p.dim { "Runs beside this one, trained on the same split and judged on the same test pictures; milliseconds are one int8 picture on one thread, measured in a row on this machine. Choosing by this table is choosing by test pictures: keep some that nobody looked at." }
+        p.dim { "Runs beside this one, trained on the same split and judged on the same test images; milliseconds are one int8 image on one thread, measured in a row on this machine. Choosing by this table is choosing by test images: keep some that nobody looked at." }
         (table(&["run", "training", "size", "M multiply-adds", "ms", "top-1", "macro-F1"], &runs.iter().map(row).collect::<Vec<_>>()))
         div.plots { figure { (plots::trade(&points)?) figcaption { "share right against multiply-adds, with 95 % intervals" } } }
     })

@@ -103,11 +103,11 @@ fn mean(values: &[f64]) -> Interval {
 /// Shows both side by side.
 pub fn print(leak: &Leak) {
     println!(
-        "\nwhat a leak does to the figure (share right on test pictures, float, {} splits of each kind)",
+        "\nwhat a leak does to the figure (share right on test images, float, {} splits of each kind)",
         leak.seeds.len()
     );
     println!("  {:<62}{}", "twins and groups kept together: honest", leak.honest_mean);
-    println!("  {:<62}{}", "the same pictures split one by one", leak.leaky_mean);
+    println!("  {:<62}{}", "the same images split one by one", leak.leaky_mean);
     let apart = leak.leaky_mean.low > leak.honest_mean.high;
     let told = match (apart, leak.difference.low > 0.0) {
         (true, _) => "intervals apart: the leak flatters",
@@ -118,5 +118,5 @@ pub fn print(leak: &Leak) {
         "  {:<62}{:+.3} [{:+.3}, {:+.3}]  {told}",
         "difference", leak.difference.value, leak.difference.low, leak.difference.high
     );
-    println!("  {:.1} % of the test pictures split one by one had a sibling in training\n", 100.0 * leak.leaked);
+    println!("  {:.1} % of the test images split one by one had a sibling in training\n", 100.0 * leak.leaked);
 }

@@ -426,7 +426,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         ("device".into(), name(&args.device)),
     ];
     if first > 0 {
-        settings.push(("from".into(), format!("{}, {} views of each picture", graph.nodes[first].name, plan.views)));
+        settings.push(("from".into(), format!("{}, {} views of each image", graph.nodes[first].name, plan.views)));
     }
     settings.iter().for_each(|(k, v)| println!("{k:>12}  {v}"));
     let target = data::target(graph.side, args.fit.into())?;

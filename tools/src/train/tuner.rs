@@ -585,6 +585,6 @@ mod tests {
             let input = (0..batch * size).map(|_| r.range(0, 1000) as f32 / 1000.0).collect();
             tuner.step(input, &Wanted::Tags(&truth, &vec![1.0; tags]), 1e-4);
         }
-        println!("pictures per CPU-second: {:.2}", (batch * steps) as f64 / (cpu() - begin));
+        println!("images per CPU-second: {:.2}", (batch * steps) as f64 / (cpu() - begin));
     }
 }

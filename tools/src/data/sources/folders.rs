@@ -76,7 +76,7 @@ pub fn folders(root: &Path) -> Result<Listed> {
     }
     if tags.is_empty() {
         let n = listed.skipped.iter().filter(|s| s.kind == Kind::Loose).count();
-        bail!("{}: no tagged folders, {n} pictures beside; expected {FORMS}", root.display());
+        bail!("{}: no tagged folders, {n} images beside; expected {FORMS}", root.display());
     }
     for skipped in &mut listed.skipped {
         if let Ok(inner) = skipped.path.strip_prefix(root) {
@@ -145,7 +145,7 @@ fn refuse_detection(path: &Path, folders: &[Folder]) -> Result<()> {
         (false, yaml) => format!("{} with a list of names", yaml.unwrap_or("a list")),
     };
     bail!(
-        "{}: this is a detection export ({found}): boxes in pictures. Tags here are of whole pictures; read are {FORMS}. Export for \
+        "{}: this is a detection export ({found}): boxes in images. Tags here are of whole images; read are {FORMS}. Export for \
          classification (a folder a tag), or COCO, of which the boxes are not used",
         path.display()
     )

@@ -135,7 +135,7 @@ fn unknown_columns(path: &Path, header: &StringRecord, rows: &[StringRecord]) ->
     };
     if cells.iter().any(is_data) {
         let cloud = if cells.iter().any(|c| c.contains("://")) {
-            "; its paths lie in a cloud: fetch the pictures and list them by paths relative to the list"
+            "; its paths lie in a cloud: fetch the images and list them by paths relative to the list"
         } else {
             ""
         };

@@ -86,7 +86,7 @@ impl Listed {
         if task == TaskName::Multiclass && tags.len() + self.empty.len() == 1 {
             bail!(
                 "{name}: 1 tag, \"{}\", expected at least 2. With good parts only there is nothing to tell them from: collect at \
-                 least 20 pictures of what must not pass (bad parts, an empty belt, foreign things) in a folder or tag of their own",
+                 least 20 images of what must not pass (bad parts, an empty belt, foreign things) in a folder or tag of their own",
                 tags.first().or(self.empty.keys().next()).expect("there is one")
             );
         }
@@ -107,7 +107,7 @@ impl Listed {
                     return Err(LeftOut::new(row.path, Kind::Untagged, "no tag; write one, or take the row out"));
                 }
                 if task == TaskName::Multiclass && of.len() > 1 {
-                    let why = format!("{} tags, a multiclass picture has exactly one", of.len());
+                    let why = format!("{} tags, a multiclass image has exactly one", of.len());
                     return Err(LeftOut::new(row.path, Kind::SeveralTags, why));
                 }
                 let file = self.root.join(&row.path);
@@ -136,7 +136,7 @@ impl Listed {
         if let (true, Some(first)) = (entries.is_empty(), unusable) {
             let counts = super::left_out::counts(&skipped);
             bail!(
-                "{name}: none of its {total} pictures can be used ({counts}); the first, {}: {}",
+                "{name}: none of its {total} images can be used ({counts}); the first, {}: {}",
                 first.path.display(),
                 first.why
             );
@@ -222,7 +222,7 @@ fn plain(path: &Path) -> PathBuf {
 fn missing(file: &Path) -> String {
     let text = file.to_string_lossy();
     if text.contains("://") {
-        return "it lies in a cloud; fetch the pictures and list them by paths relative to the list".into();
+        return "it lies in a cloud; fetch the images and list them by paths relative to the list".into();
     }
     if text.contains('\\') {
         return "its path has backslashes or a drive letter, as on Windows; write it relative to the list, with /".into();
