@@ -625,3 +625,27 @@ fn as_many_outputs_as_there_are_lines_and_as_many_tags_as_one_can_read_are_named
     assert!(named(8).ends_with("\"t6\", \"t7\""), "{}", named(8));
     assert!(named(9).ends_with("\"t6\", \"t7\", ..."), "{}", named(9));
 }
+
+/// An inverted trigger, or one that counts both edges, would open each part elsewhere, or twice.
+#[test]
+fn an_input_takes_the_edge_and_the_level_that_it_states() {
+    use crate::gpio::{Pull, Slope};
+    let line = |rest: &str| {
+        let text = format!("[trigger]\nkind = \"gpio\"\nchip = \"rp1\"\nline = 17\n{rest}");
+        match &parse(&text).unwrap().inputs[..] {
+            [TriggerSpec::Gpio(gpio)] => gpio.lines[0].1.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = line("");
+    assert_eq!((plain.slope, plain.active_low, plain.pull), (Slope::Rising, false, Pull::AsIs));
+    for (word, slope) in [("rising", Slope::Rising), ("falling", Slope::Falling), ("both", Slope::Both)] {
+        assert_eq!(line(&format!("edge = \"{word}\"\n")).slope, slope);
+    }
+    for (word, active_low) in [("high", false), ("low", true)] {
+        assert_eq!(line(&format!("active = \"{word}\"\n")).active_low, active_low);
+    }
+    for (word, pull) in [("up", Pull::Up), ("down", Pull::Down), ("off", Pull::Off)] {
+        assert_eq!(line(&format!("pull = \"{word}\"\n")).pull, pull);
+    }
+}

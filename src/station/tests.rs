@@ -289,6 +289,17 @@ fn a_part_that_has_the_late_action_already_is_not_put_in_doubt_again() {
 }
 
 #[test]
+fn a_part_that_a_late_trigger_put_in_doubt_is_not_told_again_as_one_that_a_frozen_image_let_pass() {
+    let mut s = gate(1);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = printed(&mut s, 110, 1).1.unwrap();
+    assert_eq!(scores(&mut s, 115, ticket, &GOOD), ["1 present accept 0b10"]);
+    let (words, _) = told(&mut s, 120, Input::Trigger(at(100)));
+    assert!(words.iter().any(|w| w.starts_with("Doubt { part: PartId(1)")), "{words:?}");
+    assert_eq!(printed(&mut s, 130, 1).0, ["2 safe reject 0b1", "frozen Part"]);
+}
+
+#[test]
 fn in_state_mode_and_without_a_number_no_images_are_compared() {
     for (mut s, print) in [(station(1, None, |_| {}), Some(Fingerprint(1))), (gate(1), None)] {
         for ms in [0, 100] {
@@ -324,6 +335,41 @@ fn new_rules_hold_from_the_next_trigger_on() {
     told(&mut s, 301, Input::Rules(&[band; 2]));
     told(&mut s, 302, Input::Trigger(at(302)));
     assert_eq!(judged(&mut s, 310), "4 present accept 0b10");
+}
+
+/// A part without a frame stood between two changes, and the one behind it had the rules of the
+/// first.
+#[test]
+fn of_several_changes_of_rules_the_newest_before_its_trigger_holds_for_a_part() {
+    let rules = |threshold: u16| {
+        let threshold = Score(threshold);
+        [TagRule { threshold, review_low: threshold }, TagRule::default()]
+    };
+    let mut s = gate(1);
+    told(&mut s, 0, Input::Rules(&rules(65_000)));
+    told(&mut s, 10, Input::Trigger(at(10)));
+    told(&mut s, 20, Input::Rules(&rules(50_000)));
+    assert_eq!(told(&mut s, 310, Input::Tick).0, ["1 safe reject 0b1", "no_frame Part"]);
+    told(&mut s, 400, Input::Trigger(at(400)));
+    let ticket = frame(&mut s, 410).unwrap();
+    assert_eq!(scores(&mut s, 420, ticket, &GOOD), ["2 present accept 0b10"]);
+}
+
+/// So many changes between one frame and the next are more than are kept: the last word counts.
+#[test]
+fn more_changes_of_rules_than_are_kept_end_with_the_last() {
+    let mut s = gate(1);
+    for change in 0..=MAX_CHANGES as u64 {
+        let ms = change * 60;
+        told(&mut s, ms, Input::Trigger(at(ms)));
+        let threshold = Score(if change == MAX_CHANGES as u64 { 65_000 } else { 50_000 });
+        told(&mut s, ms + 1, Input::Rules(&[TagRule { threshold, review_low: threshold }, TagRule::default()]));
+    }
+    let ms = (MAX_CHANGES as u64 + 1) * 60;
+    told(&mut s, ms, Input::Trigger(at(ms)));
+    let ticket = frame(&mut s, ms + 10).unwrap();
+    let words = scores(&mut s, ms + 20, ticket, &GOOD);
+    assert!(words[0].ends_with("unknown reject 0b1"), "{words:?}");
 }
 
 #[test]

@@ -8,7 +8,6 @@ use super::shared::{About, Shared};
 use super::vision::{Shows, Vision};
 use crate::events::{Image, Latency, Why};
 use crate::fault::Reason;
-use crate::line::Moment;
 use crate::sources::FrameBuffer;
 use crate::station::{Input, Ticket};
 use crate::time::{Clock, Instant, Micros};
@@ -70,7 +69,7 @@ impl LineThread<'_> {
     fn frame(&mut self, frame: &mut FrameBuffer) {
         let (shared, at) = (self.shared, frame.captured_at);
         let begin = shared.clock.now();
-        let trigger = |at: Instant| Some(Moment { at, position: shared.belt.position() });
+        let trigger = |at: Instant| Some(shared.moment(at, None));
         let (shows, print) = match self.vision.look(frame) {
             Ok((Shows::Nothing, print)) => (None, print),
             Ok((Shows::Part, print)) => (trigger(at.exposed_from().unwrap_or(at.instant())), print),

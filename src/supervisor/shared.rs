@@ -200,7 +200,7 @@ impl Shared {
         // The lock is held until everything is carried out, so that all queues see all parts in
         // their order.
         let mut station = self.station.lock().expect("no thread panics while it holds this");
-        let now = Moment { at: self.clock.now(), position: self.belt.position() };
+        let now = self.moment(self.clock.now(), None);
         station.step(now, input, &mut |effect| match effect {
             Effect::Classify(wanted) => ticket = Some(wanted),
             effect => self.carry_out(now.at, about, effect),
@@ -212,9 +212,14 @@ impl Shared {
     /// A part passes the trigger, unless the run is over.
     pub(super) fn trigger(&self, at: Instant, position: Option<i64>) {
         if !self.exchange.stop.load(Ordering::Relaxed) {
-            let position = position.unwrap_or_else(|| self.belt.position());
-            self.step(Input::Trigger(Moment { at, position }));
+            self.step(Input::Trigger(self.moment(at, position)));
         }
+    }
+
+    /// Time and place of something on the belt; who saw it and knows no place means where the belt
+    /// is now.
+    pub(super) fn moment(&self, at: Instant, position: Option<i64>) -> Moment {
+        Moment { at, position: position.unwrap_or_else(|| self.belt.position()) }
     }
 
     /// Something failed that concerns all parts: all outputs to their safe state.

@@ -244,6 +244,21 @@ fn drive(shared: &Shared, counts: i64) {
     }
 }
 
+/// Words, periods and light barriers in the image tell no count.
+#[test]
+fn a_trigger_that_tells_no_count_begins_where_the_belt_is() {
+    let (shared, mut commands, ..) = gate_by_belt();
+    let now = shared.clock.now();
+    shared.belt.set(Moment { at: now, position: 7 });
+    shared.trigger(now, None);
+    shared.trigger(now, Some(9));
+    let mut opened_at = || match commands.pop() {
+        Some(Command::Open { trigger, .. }) => trigger.position,
+        other => panic!("{other:?}, expected a part"),
+    };
+    assert_eq!((opened_at(), opened_at()), (7, 9));
+}
+
 /// At a run's end what waited for the belt had a minute, whether the belt moved or not.
 #[test]
 fn a_part_that_goes_by_the_belt_is_waited_for_as_long_as_that_moves() {

@@ -46,7 +46,8 @@ def sorting(m: Machine) -> str:
     start(
         m,
         '[source]\nopen = "v4l2:/dev/video0?width=640&height=360"\nframe_timeout_ms = 3000\n[line]\nmode = "gate"\n'
-        '[trigger]\nkind = "gpio"\nchip = "/dev/gpiochip0"\nline = 3\ndebounce_ms = 5\nmax_latency_ms = 100\n'
+        # A press raises the pin: of a line that is active when low that is the end, 0.1 s before its next beginning.
+        '[trigger]\nkind = "gpio"\nchip = "/dev/gpiochip0"\nline = 3\nactive = "low"\nedge = "falling"\ndebounce_ms = 5\nmax_latency_ms = 100\n'
         + gpiochip("gate", 5, 'mode = "pulse"\nwidth_ms = 200\ndelay_ms = 3000\non = ["accept", "reject", "review", "unknown"]')
         + gpiochip("alive", 6, 'on = ["heartbeat"]\nperiod_ms = 400')
         + gpiochip("ready", 7, 'on = ["ready"]'),
@@ -90,9 +91,10 @@ def inputs(m: Machine) -> str:
         "--parts 1 <&9",
         program,
     )
+    m.press()
     m.sh("sleep 1; echo trigger >&9; sleep 2")
     begin = time.time()
-    for _ in range(3):
+    for _ in range(3):  # counted from the part's trigger, when the belt stood at one already
         expect(not m.edges(5, begin), "the part is not at its gate before the third count")
         m.press()
         time.sleep(1.2)

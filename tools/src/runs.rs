@@ -159,11 +159,8 @@ fn compare(a: &Path, b: &Path) -> Result<()> {
         println!("{:<20}{:>24}{:>24}", t.tag, show(t.recall), show(u.recall));
     }
     println!("\nsecond minus first on {n} images of both: {difference}");
-    let same = if fa.rights.len() == n && fb.rights.len() == n {
-        "the same test images"
-    } else {
-        "only partly the same images"
-    };
+    let same =
+        if fa.rights.len() == n && fb.rights.len() == n { "the same test images" } else { "only partly the same images" };
     let says = match difference {
         d if d.low > 0.0 => "the second is better",
         d if d.high < 0.0 => "the first is better",

@@ -443,10 +443,7 @@ fn lists_are_read_or_refused_by_what_was_found() {
     };
     let reads = |name: &str, bytes: &[u8], says: &str| {
         let (code, text) = check(name, bytes);
-        assert!(
-            code == Some(0) && text.contains("Multiclass, 12 images, 2 tags") && text.contains(says),
-            "{name}: {text}"
-        );
+        assert!(code == Some(0) && text.contains("Multiclass, 12 images, 2 tags") && text.contains(says), "{name}: {text}");
     };
     let refuses = |name: &str, bytes: &[u8], says: &[&str]| {
         let (code, text) = check(name, bytes);

@@ -25,10 +25,7 @@ pub fn what_it_is(bytes: &[u8], error: &str) -> (Kind, String) {
         "it is empty".into()
     } else if bytes.len() < 1024 && looks_like_a_link(bytes) {
         let to = String::from_utf8_lossy(bytes);
-        format!(
-            "it holds only the path {}: a symbolic link that was copied as text; copy the images themselves",
-            to.trim()
-        )
+        format!("it holds only the path {}: a symbolic link that was copied as text; copy the images themselves", to.trim())
     } else if bytes.trim_ascii_start().starts_with(b"<") {
         "it is HTML or XML, as a failed download leaves; fetch it again".into()
     } else {
