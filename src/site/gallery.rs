@@ -20,6 +20,7 @@ const PLACES: usize = 6;
 const SHOWN_SIDE: u32 = 640;
 
 /// One classified frame.
+#[derive(Clone)]
 struct Place {
     number: u64,
     part: u64,
@@ -41,15 +42,21 @@ pub struct Glance<'a> {
     pub beyond: bool,
 }
 
-/// A frame as it is shown: a JPEG, and the size of the frame that it is of.
+/// A classified frame as it is shown, with what the model saw and said of this one.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// Its number among the classified frames of the run.
+    /// Its number among the classified frames of the run, from 1.
     pub number: u64,
+    /// The part that it counts for.
+    pub part: u64,
     /// Columns and rows of the frame itself.
     pub size: [u32; 2],
-    /// The JPEG.
+    /// The frame, no larger than a page shows it.
     pub jpeg: Vec<u8>,
+    /// The model's input image, RGB8.
+    pub rgb: Vec<u8>,
+    /// Its scores.
+    pub scores: Vec<Score>,
 }
 
 /// The last classified frames.
@@ -108,24 +115,24 @@ impl Gallery {
     /// The newest frame, whole and no larger than a page shows it; `None` before the first.
     pub fn newest(&self) -> Option<Result<Shown, String>> {
         let place = self.places[self.newest.load(Ordering::Acquire)].lock().unwrap_or_else(PoisonError::into_inner);
-        let (number, frame) = (place.number > 0).then(|| (place.number, place.frame.clone()))?;
+        let copy = (place.number > 0).then(|| place.clone())?;
         drop(place);
-        Some(shown(number, &frame))
+        Some(shown(copy))
     }
 
     /// The same of the last frame that counts for a part; `None` where it is not there any more.
     pub fn of(&self, part: u64) -> Option<Result<Shown, String>> {
         let frame_of = |place: &Mutex<Place>| {
             let place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            (place.number > 0 && place.part == part).then(|| (place.number, place.frame.clone()))
+            (place.number > 0 && place.part == part).then(|| place.clone())
         };
-        let (number, frame) = self.places.iter().filter_map(frame_of).max_by_key(|(number, _)| *number)?;
-        Some(shown(number, &frame))
+        self.places.iter().filter_map(frame_of).max_by_key(|place| place.number).map(shown)
     }
 }
 
 /// A frame as it is shown.
-fn shown(number: u64, frame: &FrameBuffer) -> Result<Shown, String> {
+fn shown(place: Place) -> Result<Shown, String> {
+    let Place { number, part, rgb: model_rgb, scores, frame, .. } = place;
     let size = [frame.layout.width, frame.layout.height];
     let longest = size[0].max(size[1]).max(1);
     let side = |n: u32| (n * SHOWN_SIDE.min(longest) / longest).max(1);
@@ -136,7 +143,7 @@ fn shown(number: u64, frame: &FrameBuffer) -> Result<Shown, String> {
     let plan = Plan::new(view.layout(), target, &mut taps).map_err(|e| e.to_string())?;
     let (mut scratch, mut rgb) = (vec![0; plan.scratch_len()], vec![0; 3 * width as usize * height as usize]);
     plan.run(&view, &taps, &mut scratch, &mut rgb);
-    Ok(Shown { number, size, jpeg: Picture::to_jpeg(width, height, &rgb, 80)? })
+    Ok(Shown { number, part, size, jpeg: Picture::to_jpeg(width, height, &rgb, 80)?, rgb: model_rgb, scores })
 }
 
 impl Onlooker for Gallery {

@@ -64,6 +64,32 @@ fn parts(state: &Value) -> &Vec<Value> {
     state["parts"].as_array().unwrap()
 }
 
+/// Beside a washer and its scores stood "part 10: accept, nut", and the frame of a third part.
+#[test]
+fn the_last_image_its_scores_and_its_verdict_are_of_one_part() {
+    let folder = folder("page-image");
+    let line = Line::start("page-image", &device(&folder, &folder.join("log.jsonl")));
+    let decided = |s: &Value| parts(s).iter().find(|p| p["part"] == s["image"]["part"]).cloned();
+    let mut last = 0;
+    for _ in 0..5 {
+        let state = until(&line, "a frame whose part is decided", |s| {
+            s["image"]["number"].as_u64().is_some_and(|n| n > last) && decided(s).is_some()
+        });
+        let (image, part) = (&state["image"], decided(&state).unwrap());
+        last = image["number"].as_u64().unwrap();
+        let scores = image["scores"].as_array().unwrap().iter();
+        let best = scores.max_by(|a, b| a[1].as_f64().unwrap().total_cmp(&b[1].as_f64().unwrap())).unwrap();
+        assert_eq!(best, &part["top"][0], "{image} beside {part}");
+        // A frame that was told of stays there for who asks for its images, whatever came since.
+        for path in ["/live.jpg", "/model.jpg"] {
+            let answer = get(&line, &format!("{path}?frame={last}"));
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("JFIF"), "{path} of frame {last}");
+        }
+    }
+    assert!(get(&line, "/live.jpg?frame=999999").starts_with("HTTP/1.1 404"));
+    assert!(get(&line, "/model.jpg?frame=x").starts_with("HTTP/1.1 400"));
+}
+
 #[test]
 fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigger_on() {
     let folder = folder("page-state");
@@ -83,8 +109,7 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
         assert!(answer.contains("Content-Security-Policy: default-src 'none'; script-src 'self'"), "{path}: {answer}");
     }
     assert!(get(&line, "/part.jpg?part=999999").starts_with("HTTP/1.1 404"));
-    let shown = until(&line, "the frame's size", |s| s["frame_size"].is_array());
-    assert_eq!(shown["frame_size"], json!([320, 240]));
+    assert_eq!(first["image"]["frame_size"], json!([320, 240]));
     // Every image votes for this defect then. What the line does is as before.
     let strict = json!({ "tags": [{ "tag": "gear_chipped", "threshold": 0.0, "review_low": 0.0 }] });
     let what_if = body(&post(&line, "/what-if", "Content-Type: application/json\r\n", &strict));

@@ -6,6 +6,8 @@ use crate::events::record::probability;
 use crate::events::{Events, RuleEvent, What, Why};
 use crate::fault::Reason;
 use crate::head::{Score, TagId};
+use crate::pictures::Picture;
+use crate::site::gallery::Shown;
 use crate::site::http::{Body, BodyError, Handler, Request, Response};
 use crate::time::{Clock, Instant};
 use serde::Deserialize;
@@ -75,28 +77,29 @@ impl Server {
             ["page.js"] => file("text/javascript; charset=utf-8", include_bytes!("page.js")),
             ["favicon.ico"] => Response::new(204, "image/x-icon", Vec::new()),
             ["state"] => Response::json(200, &self.state()).with("Cache-Control", "no-store"),
-            ["live.jpg"] => self.live(),
+            ["live.jpg"] => self.frame_image(request, |shown| Ok(shown.jpeg.clone())),
             ["model.jpg"] => {
                 let [width, height] = self.page.gallery.size();
-                let rgb = self.events.snapshot().image(|shown| shown.rgb.clone());
-                jpeg(crate::pictures::Picture::to_jpeg(width, height, &rgb, 90))
+                self.frame_image(request, |shown| Picture::to_jpeg(width, height, &shown.rgb, 90))
             }
             ["part.jpg"] => self.part_image(request.query("part").and_then(|n| n.parse().ok())),
             _ => Response::text(404, "there is no such page"),
         }
     }
 
-    /// One image is made a frame, however many look.
-    fn live(&self) -> Response {
-        let mut live = held(&self.page.live);
-        if live.as_ref().is_none_or(|shown| shown.number != self.page.gallery.count()) {
-            match self.page.gallery.newest() {
-                None => return Response::text(404, "no frame was classified yet"),
-                Some(Err(why)) => return Response::text(500, &why),
-                Some(Ok(shown)) => *live = Some(shown),
-            }
+    /// An image of the frame that the request names by its number, or of the newest.
+    fn frame_image(&self, request: &Request, image: impl Fn(&Shown) -> Result<Vec<u8>, String>) -> Response {
+        let number = request.query("frame").map(str::parse);
+        let shown = match number {
+            None => self.page.newest(),
+            Some(Ok(number)) => self.page.shown(number).ok_or(None),
+            Some(Err(_)) => return Response::text(400, "expected frame=NUMBER"),
+        };
+        match shown {
+            Ok(shown) => jpeg(image(&shown)),
+            Err(None) => Response::text(404, "no such frame was shown, or it is not kept any more"),
+            Err(Some(why)) => Response::text(500, &why),
         }
-        jpeg(live.as_ref().map(|shown| shown.jpeg.clone()).ok_or_else(String::new))
     }
 
     fn part_image(&self, part: Option<u64>) -> Response {
@@ -113,11 +116,16 @@ impl Server {
         let (page, opening, figures) = (&*self.page, self.events.opening(), self.events.counters().figures());
         let now = crate::supervisor::SystemClock.now();
         let ago_ms = |at: Instant| now.since(at).0 / 1000;
+        let names = |i: usize| opening.tags.get(i).map_or("?", |t| t.tag.as_str());
+        // All of one frame: of another one its scores would stand beside a part that they are not of.
+        let image = page.newest().ok().map(|shown| {
+            let scores = shown.scores.iter().enumerate().map(|(i, s)| json!([names(i), probability(*s)]));
+            json!({ "number": shown.number, "part": shown.part, "frame_size": shown.size, "scores": scores.collect::<Vec<_>>() })
+        });
         let mut memory = held(&page.memory);
         memory.catch_up(&page.gallery);
         let memory = &*memory;
         let last_frame = self.events.snapshot().image(|shown| (shown.part > 0).then_some(shown.captured_at));
-        let names = |i: usize| opening.tags.get(i).map_or("?", |t| t.tag.as_str());
         let tags = held(&page.tags);
         let part = |p: &Passed| self.part(p, &tags, now);
         let edges = memory.edges.iter().map(|e| {
@@ -130,15 +138,12 @@ impl Server {
         let outputs = opening.outputs.iter().zip(self.events.snapshot().edges()).map(|(o, edge)| {
             json!({ "output": o.output, "state": edge.map_or(o.safe, |e| e.state), "safe": o.safe, "place": o.place })
         });
-        let live = held(&page.live).as_ref().map(|shown| shown.size);
         json!({
             "run": self.events.run(), "version": opening.version, "board": opening.device.board, "kernels": opening.kernel,
             "source": opening.source, "time": opening.time, "automatic": opening.automatic,
             "model": opening.bundle.name, "bundle_sha256": opening.bundle_sha256, "task": opening.bundle.task,
-            "images": page.gallery.count(), "frame_ago_ms": last_frame.map(ago_ms), "frame_timeout_ms": page.frame_timeout.0 / 1000,
-            "frame_size": live, "model_size": page.gallery.size(), "roi": page.roi,
-            "scores": self.events.snapshot().image(|s| s.scores.iter().enumerate()
-                .map(|(i, s)| json!([names(i), probability(*s)])).collect::<Vec<_>>()),
+            "image": image, "frame_ago_ms": last_frame.map(ago_ms), "frame_timeout_ms": page.frame_timeout.0 / 1000,
+            "model_size": page.gallery.size(), "roi": page.roi,
             "parts": memory.parts.iter().rev().map(part).collect::<Vec<_>>(),
             "not_accepted": memory.not_accepted.iter().rev().map(part).collect::<Vec<_>>(),
             "edges": edges.collect::<Vec<_>>(), "outputs": outputs.collect::<Vec<_>>(),

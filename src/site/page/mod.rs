@@ -12,7 +12,7 @@ mod history;
 pub use answers::Server;
 
 use super::access::Access;
-use super::gallery::Gallery;
+use super::gallery::{Gallery, Shown};
 use crate::bundle::Bundle;
 use crate::decide::{Action, Policy, TagPolicy, Task, Verdict};
 use crate::events::sinks::Sink;
@@ -32,6 +32,8 @@ const SHOWN_PARTS: usize = 24;
 /// Edges and faults that are shown.
 const SHOWN_EDGES: usize = 64;
 const SHOWN_FAULTS: usize = 8;
+/// Frames that are kept for those who were told of them and have not asked for their images yet.
+const SHOWN_FRAMES: usize = 4;
 /// Longest side of a part's small image.
 const SMALL_SIDE: usize = 96;
 
@@ -155,7 +157,8 @@ pub struct Page {
     /// Those of them that people set.
     overrides: Mutex<Overrides>,
     memory: Mutex<Memory>,
-    live: Mutex<Option<super::gallery::Shown>>,
+    /// Newest frames as they were shown, oldest first.
+    shown: Mutex<VecDeque<Arc<Shown>>>,
 }
 
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -181,8 +184,27 @@ impl Page {
             tags: Mutex::new(settings.tags.clone()),
             overrides: Mutex::new(settings.site.overrides.clone().unwrap_or_default()),
             memory: Mutex::default(),
-            live: Mutex::default(),
+            shown: Mutex::default(),
         }
+    }
+}
+
+impl Page {
+    /// The newest classified frame; one image is made of it, however many look. Without one: before
+    /// the first, or why it cannot be shown.
+    fn newest(&self) -> Result<Arc<Shown>, Option<String>> {
+        let mut kept = held(&self.shown);
+        if let Some(newest) = kept.back().filter(|shown| shown.number == self.gallery.count()) {
+            return Ok(newest.clone());
+        }
+        let newest = Arc::new(self.gallery.newest().ok_or(None)?.map_err(Some)?);
+        push(&mut kept, SHOWN_FRAMES, newest.clone());
+        Ok(newest)
+    }
+
+    /// The frame of this number, if it was shown and is kept still.
+    fn shown(&self, number: u64) -> Option<Arc<Shown>> {
+        held(&self.shown).iter().find(|shown| shown.number == number).cloned()
     }
 }
 

@@ -80,21 +80,21 @@ function showParts(list, parts, edges) {
   if (items.length !== list.children.length || items.some((li, i) => list.children[i] !== li)) list.replaceChildren(...items);
 }
 
+// Frame, model's image, scores and verdict are of one frame.
 function showImages(s) {
-  if (s.images === lastImage || s.images === 0) return;
-  lastImage = s.images;
-  at("live").src = "/live.jpg?" + s.images;
-  at("seen").src = "/model.jpg?" + s.images;
-  if (s.frame_size) {
-    const [w, h] = s.frame_size, [x, y, rw, rh] = s.roi ?? [0, 0, w, h];
-    at("roi").setAttribute("viewBox", `0 0 ${w} ${h}`);
-    at("roi").setAttribute("preserveAspectRatio", "none");
-    at("roi").replaceChildren(draw("rect", { x, y, width: rw, height: rh }));
-    say("live-caption", `The camera's frame, ${w} x ${h}; the model sees ${s.roi ? `the region at ${x}, ${y}, ${rw} x ${rh}` : "all of it"}`);
-  }
-  const last = s.parts[0];
-  say("verdict", last ? `Part ${last.part}: ${last.action}. ${last.why}` : "");
-  const best = [...s.scores].sort((a, b) => b[1] - a[1]).slice(0, 8);
+  if (!s.image) return;
+  const { number, part, frame_size, scores } = s.image, decided = s.parts.find((p) => p.part === part);
+  say("verdict", decided ? `Part ${part}: ${decided.action}. ${decided.why}` : `Part ${part}: not decided yet`);
+  if (number === lastImage) return;
+  lastImage = number;
+  at("live").src = "/live.jpg?frame=" + number;
+  at("seen").src = "/model.jpg?frame=" + number;
+  const [w, h] = frame_size, [x, y, rw, rh] = s.roi ?? [0, 0, w, h];
+  at("roi").setAttribute("viewBox", `0 0 ${w} ${h}`);
+  at("roi").setAttribute("preserveAspectRatio", "none");
+  at("roi").replaceChildren(draw("rect", { x, y, width: rw, height: rh }));
+  say("live-caption", `The camera's frame, ${w} x ${h}; the model sees ${s.roi ? `the region at ${x}, ${y}, ${rw} x ${rh}` : "all of it"}`);
+  const best = [...scores].sort((a, b) => b[1] - a[1]).slice(0, 8);
   at("scores").replaceChildren(...best.map(([tag, score]) => {
     const li = make("li"), svg = draw("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
     svg.append(draw("rect", { width: 100, height: 10, class: "track" }), draw("rect", { width: 100 * score, height: 10 }));
