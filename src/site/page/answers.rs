@@ -113,9 +113,7 @@ impl Server {
 
     /// Everything that the page shows, but for images.
     fn state(&self) -> Value {
-        let (page, opening, figures) = (&*self.page, self.events.opening(), self.events.counters().figures());
-        let now = crate::supervisor::SystemClock.now();
-        let ago_ms = |at: Instant| now.since(at).0 / 1000;
+        let (page, opening) = (&*self.page, self.events.opening());
         let names = |i: usize| opening.tags.get(i).map_or("?", |t| t.tag.as_str());
         // All of one frame: of another one its scores would stand beside a part that they are not of.
         let image = page.newest().ok().map(|shown| {
@@ -125,6 +123,9 @@ impl Server {
         let mut memory = held(&page.memory);
         memory.catch_up(&page.gallery);
         let memory = &*memory;
+        // Counted when the parts are: making the image can take a while.
+        let (figures, now) = (self.events.counters().figures(), crate::supervisor::SystemClock.now());
+        let ago_ms = |at: Instant| now.since(at).0 / 1000;
         let last_frame = self.events.snapshot().image(|shown| (shown.part > 0).then_some(shown.captured_at));
         let tags = held(&page.tags);
         let part = |p: &Passed| self.part(p, &tags, now);
