@@ -19,6 +19,11 @@ fn between(rate: Rate) -> String {
     }
 }
 
+/// Text in which commands stand between backticks, as a terminal shows it, with them as code.
+fn with_code(text: &str) -> Markup {
+    html! { @for (i, piece) in text.split('`').enumerate() { @if i % 2 == 1 { code { (piece) } } @else { (piece) } } }
+}
+
 impl Page<'_> {
     /// Tiles below the verdict.
     pub(super) fn line(&self) -> Markup {
@@ -51,7 +56,7 @@ impl Page<'_> {
                     p { "Nothing stands against it, but the images are too few to show what is demanded. Take these, and run the same command again:" }
                     ul { @for l in &v.lacking { li { (l) } } }
                 },
-                Answer::DoNotShip => ol { @for o in &v.against { li { (o) br; span.dim { (o.mend()) } } } },
+                Answer::DoNotShip => ol { @for o in &v.against { li { (o) br; span.dim { (with_code(&o.mend())) } } } },
             }
             @if !self.evaluation.line.defects {
                 p.dim { "No tag is said to be a defect, so nothing here tells a bad part from a good one: name them by " code { "--defect TAG" } "." }
@@ -119,5 +124,14 @@ impl Page<'_> {
             (table(&["board, one thread", "ms an image", "images a second"], &rows))
             p.dim { "Estimated from multiply-adds, not measured." }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_command_in_a_mend_is_code_on_the_page_and_no_backtick_is_left() {
+        let page = super::with_code("`tune RUN --x a<b` or <this>").into_string();
+        assert_eq!(page, "<code>tune RUN --x a&lt;b</code> or &lt;this&gt;");
     }
 }
