@@ -63,6 +63,8 @@ try:
                 until(page, "document.querySelectorAll('#parts li').length > 5 && document.querySelectorAll('#not-accepted li').length > 0", 90)
                 until(page, "document.querySelector('#roi rect')", 20)
                 page.screenshot(path=f"{shots}/page-{width}-{scheme}.png", full_page=True)
+                if (width, scheme) == (1280, "light"):
+                    page.screenshot(path=f"{shots}/top.png")  # README.md shows it
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 name = f"{width} wide, {scheme}"
                 good(f"{name}: nothing scrolls sideways ({wide})", wide <= width)
