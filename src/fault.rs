@@ -29,7 +29,7 @@ pub enum Reason {
     MissedBeat,
     /// Two parts touch and cannot be told apart.
     TooClose,
-    /// More parts are in flight than can be followed.
+    /// More parts are in flight than can be followed, or more commands wait for the outputs.
     Overflow,
     /// The trigger input failed.
     Trigger,

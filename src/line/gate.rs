@@ -350,6 +350,11 @@ impl Gate {
         self.parts.len()
     }
 
+    /// The first and the last part in flight.
+    pub fn ends(&self) -> Option<(PartId, PartId)> {
+        Some((self.parts.front()?.id, self.parts.back()?.id))
+    }
+
     /// Parts in flight that have no verdict yet.
     pub fn undecided(&self) -> usize {
         self.parts.iter().filter(|p| p.calls.is_none()).count()

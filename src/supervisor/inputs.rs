@@ -84,7 +84,11 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
                 }
             }
             Ok(Some(Input::Acknowledge(at))) => shared.commands.push(Command::Acknowledge(at)),
-            Ok(Some(Input::Confirm(at))) => shared.commands.push(Command::Confirm(at)),
+            Ok(Some(Input::Confirm(at))) => {
+                if !shared.commands.confirm(at) {
+                    passed_over.add(Odd::Crowded, shared);
+                }
+            }
             Ok(Some(Input::Lost(signals))) => {
                 let why =
                     format_args!("{signals} signals of an input were lost or came too late: parts may have passed unseen");

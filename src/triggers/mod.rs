@@ -56,6 +56,8 @@ pub enum Odd {
     TooLong,
     /// The socket's name was removed; it is there again.
     SocketRemoved,
+    /// A confirmation while too many others wait for the outputs.
+    Crowded,
 }
 
 impl std::fmt::Display for Odd {
@@ -67,6 +69,7 @@ impl std::fmt::Display for Odd {
                 "more than 64 bytes without an end; expected \"trigger\", an empty line, \"ack\" or \"confirm\""
             }
             Self::SocketRemoved => "the socket's name was removed; it was made again, and what was sent meanwhile is lost",
+            Self::Crowded => "a confirmation that the outputs had no room for; is the input behind the gate bouncing?",
         })
     }
 }

@@ -13,7 +13,7 @@ mod tests;
 mod thread;
 
 pub(super) use patience::Patience;
-pub use queue::{CAPACITY, Command, CommandQueue, Commands};
+pub use queue::{CAPACITY, Command, CommandQueue, Commands, Dropped};
 pub use rescue::Rescue;
 use rescue::Second;
 pub use stand::Stand;
@@ -157,6 +157,7 @@ impl Actuator {
     pub fn apply(&mut self, command: Command, clock: &dyn Clock, events: &Events) {
         match command {
             Command::Safe(reason) => self.go_safe(reason, clock, events),
+            Command::Dropped(dropped) => self.dropped(dropped, clock, events),
             Command::Open { part, trigger, touching } => {
                 if self.gate.open(part, trigger).is_err() {
                     return self.overflow(part.0, clock, events);
@@ -208,6 +209,22 @@ impl Actuator {
     /// from now on.
     fn overflow(&mut self, part: u64, clock: &dyn Clock, events: &Events) {
         events.fault(Reason::Overflow, Some(part), Remedy::Safe, Why::NONE);
+        self.go_safe(Reason::Overflow, clock, events);
+    }
+
+    /// Commands were dropped: nothing is known of what is at the gate from now on.
+    fn dropped(&mut self, dropped: Dropped, clock: &dyn Clock, events: &Events) {
+        let in_flight = self.gate.ends();
+        let first = in_flight.or(dropped.ends).map(|(first, _)| first);
+        let last = dropped.ends.or(in_flight).map(|(_, last)| last);
+        let why = format_args!("the outputs were held up until {CAPACITY} commands waited for them");
+        let why = match first.zip(last) {
+            None => Why::of(&format_args!("{why}; no part was on its way")),
+            Some((first, last)) if first == last => Why::of(&format_args!("{why}: part {} was given up", first.0)),
+            Some((first, last)) => Why::of(&format_args!("{why}: parts {} to {} were given up", first.0, last.0)),
+        };
+        events.fault(Reason::Overflow, None, Remedy::Safe, why);
+        events.counters().given_up.fetch_add(dropped.parts, Ordering::Relaxed);
         self.go_safe(Reason::Overflow, clock, events);
     }
 

@@ -219,6 +219,37 @@ fn a_frozen_image_costs_the_part_before_its_verdict_on_its_way_and_is_told_where
     assert_eq!(faults(&told).len(), 0, "{told:?}");
 }
 
+/// What was dropped from a full queue was in no count, and no fault was told.
+#[test]
+fn commands_that_were_dropped_are_told_as_a_fault_that_names_the_parts_given_up() {
+    let ends = |first, last| Some((PartId(first), PartId(last)));
+    for (in_flight, dropped, named, given_up) in [
+        (2, Dropped { parts: 3, ends: ends(3, 5) }, "parts 1 to 5 were given up", 5),
+        (2, Dropped::default(), "parts 1 to 2 were given up", 2),
+        (0, Dropped { parts: 1, ends: ends(7, 7) }, "part 7 was given up", 1),
+        (0, Dropped::default(), "no part was on its way", 0),
+    ] {
+        let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}[outputs.lamp]\non = [\"fault\"]\n"));
+        (1..=in_flight).for_each(|part| bench.part(part, 1000));
+        bench.command(Command::Dropped(dropped));
+        let told = bench.at(1_000_000);
+        let found: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part, f.remedy, f.why.as_str().to_owned())).collect();
+        let [(kind, None, Remedy::Safe, why)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(*kind, FaultKind::Line(Reason::Overflow));
+        assert!(
+            why.starts_with("the outputs were held up until 256 commands waited for them") && why.ends_with(named),
+            "{why}"
+        );
+        assert_eq!(bench.events.counters().figures().given_up, given_up);
+        assert_eq!((bench.states("lamp"), bench.actuator.in_flight()), (vec![Active], 0));
+        // It goes on with the next part.
+        bench.part(9, 2000);
+        bench.verdict(9, 0b01);
+        bench.at(2_100_000);
+        assert_eq!(bench.states("a"), [Active]);
+    }
+}
+
 #[test]
 fn one_part_more_than_can_be_followed_makes_the_line_safe_in_both_modes_of_opening() {
     let now = Instant::from_micros(1_000_000);
