@@ -197,8 +197,8 @@ fn decode_other(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
         }
         Some(ImageFormat::WebP) => {
             let stated = webp::stated(bytes).map_err(PictureError::Damaged)?;
-            beside = stated.beside;
             budget.allow(stated.width, stated.height, 3 * stated.width as u64 * stated.height as u64)?;
+            beside = stated.beside(budget.0).map_err(PictureError::Damaged)?;
         }
         _ => {}
     }

@@ -295,6 +295,87 @@ fn a_webp_that_states_more_than_it_holds_is_refused() {
     assert!(error(&moving).contains("an animation"), "{}", error(&moving));
 }
 
+/// A lossless stream of one grey, behind its size, coded by `groups` groups of codes of which the
+/// first has 2048 symbols of eleven bits: ten bytes a group.
+fn grey_by_groups(groups: u32, pixels: u32) -> Vec<u8> {
+    let (mut bytes, mut held, mut count) = (Vec::new(), 0u64, 0);
+    let mut put = |value: u32, bits: u32| {
+        held |= (value as u64) << count;
+        count += bits;
+        while count >= 8 {
+            bytes.push(held as u8);
+            (held, count) = (held >> 8, count - 8);
+        }
+    };
+    // No transform, a cache of 2048 colours, blocks of 512, and an entropy image of one pixel.
+    [(0, 1), (1, 1), (11, 4), (1, 1), (7, 3), (0, 1)].into_iter().for_each(|(value, bits)| put(value, bits));
+    // A code of one symbol.
+    let one = |put: &mut dyn FnMut(u32, u32), symbol: u32| {
+        put(0b101, 3);
+        put(symbol, 8);
+    };
+    [(groups - 1) & 255, (groups - 1) >> 8, 0, 0, 0].into_iter().for_each(|symbol| one(&mut put, symbol));
+    for _ in 0..groups {
+        // Fifteen lengths of the code of lengths, of which only the last, for 11, is not 0: each
+        // of 2048 symbols then takes eleven bits, and to say so none.
+        let lengths = [(0, 1), (11, 4), (0, 28), (0, 14), (1, 3), (1, 1), (5, 3), (2046, 12)];
+        lengths.into_iter().for_each(|(value, bits)| put(value, bits));
+        (0..4).for_each(|_| one(&mut put, 0));
+    }
+    (0..pixels).for_each(|_| put(0, 11));
+    put(0, 8);
+    bytes
+}
+
+/// A WebP file of these chunks.
+fn webp_of(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let mut body = b"WEBP".to_vec();
+    for (kind, content) in chunks {
+        body.extend(*kind);
+        body.extend((content.len() as u32).to_le_bytes());
+        body.extend(*content);
+        body.resize(body.len().next_multiple_of(2), 0);
+    }
+    [b"RIFF", &(body.len() as u32).to_le_bytes()[..], &body].concat()
+}
+
+/// A file of 308 KB made the decoder take 1.7 GB for its tables of prefix codes: of an image of
+/// 16x16, and with no word of it in the header. Transparency is such an image too.
+#[test]
+fn tables_of_prefix_codes_count_as_memory() {
+    let lossless = |groups| {
+        let size = (15u32 | 15 << 14).to_le_bytes();
+        webp_of(&[(b"VP8L", &[&[0x2f], &size[..], &grey_by_groups(groups, 256)].concat())])
+    };
+    let lossy = std::fs::read(folder().join("lossy.webp")).unwrap();
+    let vp8 = lossy.windows(4).position(|w| w == b"VP8 ").unwrap() + 8;
+    let transparent = |groups| {
+        let canvas = [0x10, 0, 0, 0, 44, 0, 0, 28, 0, 0];
+        let alpha = [&[1], &grey_by_groups(groups, 45 * 29)[..]].concat();
+        webp_of(&[(b"VP8X", &canvas), (b"ALPH", &alpha), (b"VP8 ", &lossy[vp8..])])
+    };
+    for what in ["lossless", "transparent"] {
+        let file = |groups| if what == "lossless" { lossless(groups) } else { transparent(groups) };
+        let decode = |groups| Picture::decode(&file(groups), Budget::megabytes(64));
+        for groups in [1, 2, 200, 900] {
+            decode(groups).unwrap_or_else(|e| panic!("{what} of {groups} groups: {e}"));
+        }
+        for groups in [1000, 30_000, 65_536] {
+            let error = decode(groups).unwrap_err();
+            let needed = matches!(error, PictureError::TooLarge { needed, .. } if needed > 64 << 20);
+            assert!(needed, "{what} of {groups} groups: {error}");
+        }
+    }
+    // A stream that ends before its first pixel, in a file that is whole.
+    let size = (15u32 | 15 << 14).to_le_bytes();
+    let stream = grey_by_groups(3, 256);
+    for end in 0..40 {
+        let cut = webp_of(&[(b"VP8L", &[&[0x2f], &size[..], &stream[..end]].concat())]);
+        let error = Picture::decode(&cut, Budget::DEVICE).unwrap_err().to_string();
+        assert!(error.contains("before its first pixel"), "{end}: {error}");
+    }
+}
+
 fn scratch(name: &str) -> std::path::PathBuf {
     let path = std::env::temp_dir().join(format!("tagpin-pictures-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);

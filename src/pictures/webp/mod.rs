@@ -2,26 +2,40 @@
 //! that takes.
 //!
 //! The decoder reads the size in one place and allocates by another: the image's own header is not
-//! compared with the canvas before its planes are there. So each chunk's header is read here first.
-//! Format: RFC 9649.
+//! compared with the canvas before its planes are there. So each chunk's header is read here first,
+//! and of a lossless stream what describes its codes ([`lossless`]). Format: RFC 9649.
+
+mod lossless;
 
 /// What the headers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stated {
+pub(super) struct Stated<'b> {
     pub(super) width: u32,
     pub(super) height: u32,
-    /// Bytes that its decoder holds besides the image that it gives.
-    pub(super) beside: u64,
+    /// Bytes that its decoder holds besides the image that it gives, but for what a lossless stream
+    /// describes.
+    beside: u64,
+    /// Its lossless image, or its transparency, which is one, behind the size.
+    stream: Option<&'b [u8]>,
+}
+
+impl Stated<'_> {
+    /// Bytes that its decoder holds besides the image that it gives; not counted on once they are
+    /// more than `limit`. Refused: a lossless image that is damaged before its first pixel.
+    pub(super) fn beside(&self, limit: u64) -> Result<u64, String> {
+        let described = self.stream.map_or(Some(0), |stream| lossless::beside(stream, [self.width, self.height], limit));
+        Ok(self.beside + described.ok_or("its lossless image is damaged before its first pixel")?)
+    }
 }
 
 /// Reads all chunk headers and computes no pixel. Refused: a file that ends before the length it
 /// states, one whose image is not as large as its canvas, and an animation.
-pub(super) fn stated(bytes: &[u8]) -> Result<Stated, String> {
+pub(super) fn stated(bytes: &[u8]) -> Result<Stated<'_>, String> {
     let length = bytes.get(4..8).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes) as usize + 8;
     if length > bytes.len() {
         return Err(format!("it ends after {} of {length} bytes", bytes.len()));
     }
-    let (mut canvas, mut image, mut alpha) = (None, None, false);
+    let (mut canvas, mut image, mut stream, mut alpha) = (None, None, None, None);
     // A length that is too small is believed by nobody: decoders go on to the end of the file.
     let mut rest = bytes.get(12..).unwrap_or_default();
     while let Some((head, after)) = rest.split_first_chunk::<8>() {
@@ -30,8 +44,11 @@ pub(super) fn stated(bytes: &[u8]) -> Result<Stated, String> {
         match &head[..4] {
             b"VP8X" => canvas = extended(content),
             b"VP8 " if image.is_none() => image = Some((lossy(content)?, true)),
-            b"VP8L" => image = image.or(lossless(content).map(|size| (size, false))),
-            b"ALPH" => alpha = true,
+            b"VP8L" => {
+                image = image.or(size_of_lossless(content).map(|size| (size, false)));
+                stream = stream.or(content.get(5..));
+            }
+            b"ALPH" => alpha = alpha.or(content.split_first()),
             b"ANIM" | b"ANMF" => return Err("it is an animation; save one image of it".into()),
             _ => {}
         }
@@ -44,14 +61,16 @@ pub(super) fn stated(bytes: &[u8]) -> Result<Stated, String> {
     }
     let pixels = width as u64 * height as u64;
     let planes = width.next_multiple_of(16) as u64 * height.next_multiple_of(16) as u64 * 3 / 2;
+    // Transparency is a lossless image of its own, unless its first byte says otherwise.
+    let stream = if is_lossy { alpha.filter(|(how, _)| *how & 3 == 1).map(|(_, stream)| stream) } else { stream };
     let beside = match (is_lossy, alpha) {
-        (true, false) => planes,
-        // Transparency is a lossless image of its own, four bytes a pixel, of which one is kept.
-        (true, true) => planes + 5 * pixels,
-        // Four bytes a pixel where three are wanted, and the transforms' images.
-        (false, _) => 5 * pixels,
+        (true, None) => planes,
+        // Four bytes a pixel of transparency, of which one is kept.
+        (true, Some(_)) => planes + 5 * pixels,
+        // Four bytes a pixel where three are wanted.
+        (false, _) => 4 * pixels,
     };
-    Ok(Stated { width, height, beside })
+    Ok(Stated { width, height, beside, stream })
 }
 
 /// The canvas, from the extended header.
@@ -147,7 +166,7 @@ impl Bits<'_> {
 }
 
 /// The size that a lossless image states: 14 bits a side, less one.
-fn lossless(content: &[u8]) -> Option<[u32; 2]> {
+fn size_of_lossless(content: &[u8]) -> Option<[u32; 2]> {
     let header = content.strip_prefix(&[0x2f])?.first_chunk().map(|bits| u32::from_le_bytes(*bits))?;
     Some([header & 0x3fff, header >> 14 & 0x3fff].map(|side| side + 1))
 }
