@@ -86,6 +86,10 @@ impl Source for CameraSource {
         self.stream.timed_by()
     }
 
+    fn start(&self) -> Option<Micros> {
+        self.stream.start()
+    }
+
     fn automatics(&self) -> Vec<Automatic> {
         self.stream.automatics()
     }

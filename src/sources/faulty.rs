@@ -114,6 +114,10 @@ impl Source for FaultySource {
         self.inner.timed_by()
     }
 
+    fn start(&self) -> Option<Micros> {
+        self.inner.start()
+    }
+
     fn automatics(&self) -> Vec<Automatic> {
         self.inner.automatics()
     }

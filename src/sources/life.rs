@@ -13,7 +13,7 @@
 use crate::time::{Instant, Micros};
 
 /// The longest wait before a source is opened again.
-pub const LONGEST_BACK_OFF: Micros = Micros(1_000_000);
+const LONGEST_BACK_OFF: Micros = Micros(1_000_000);
 const FIRST_BACK_OFF: Micros = Micros(100_000);
 /// A source that has run for so long is opened again at once.
 const SETTLED: Micros = Micros(10_000_000);
@@ -105,6 +105,11 @@ impl Life {
             opened_at: now,
             reopen_at: now,
         }
+    }
+
+    /// Its first frame came before `now`, `took` after it was opened: it runs.
+    pub fn has_started(&mut self, now: Instant, took: Micros) {
+        (self.phase, self.since, self.start_seen) = (Phase::Running, now, Some(took));
     }
 
     /// Where it is in its life.
@@ -235,6 +240,19 @@ mod tests {
         assert!(life.patience() > Micros(1700 * MS), "it is given the time that it took before");
     }
 
+    /// Its first frame was taken when it was opened; the next one follows at once, and would be
+    /// taken for the time that it needs to start.
+    #[test]
+    fn a_start_that_was_seen_at_opening_counts() {
+        let mut life = life();
+        life.has_started(at(1700), Micros(1600 * MS));
+        assert_eq!((life.phase(), life.patience()), (Phase::Running, Micros(1000 * MS)));
+        life.tell(at(1701), Outcome::Frame);
+        assert!(life.tell(at(2701), Outcome::Nothing), "a stall is told");
+        life.tell(at(2702), Outcome::Opened);
+        assert!(life.patience() > Micros(1600 * MS), "it is given the time that it took before");
+    }
+
     #[test]
     fn a_slow_camera_is_not_taken_for_a_stalled_one() {
         let mut life = Life::new(at(0), Micros(1000 * MS), Micros(10_000 * MS), Micros(1000 * MS));
@@ -321,7 +339,7 @@ mod tests {
                 let before = now;
                 let outcome = match life.next(at(now)) {
                     Do::Rest(span) => {
-                        assert!(span <= LONGEST_BACK_OFF, "case {case}");
+                        assert!(span <= Micros(1000 * MS), "case {case}");
                         now += span.0.div_ceil(MS);
                         continue;
                     }

@@ -177,6 +177,10 @@ pub trait Source: Send {
     fn timed_by(&self) -> TimedBy {
         TimedBy::Arrival
     }
+    /// How long its first frame took, if that came while it was opened.
+    fn start(&self) -> Option<Micros> {
+        None
+    }
     /// What the camera decides by itself, because the source string does not.
     fn automatics(&self) -> Vec<Automatic> {
         Vec::new()

@@ -176,6 +176,9 @@ impl Exchange {
         /// Longest sleep between two looks at whether the run stops.
         const NAP: Micros = Micros(20_000);
         let mut life = Life::new(clock.now(), watch.steady, watch.first, source.interval());
+        if let Some(took) = source.start() {
+            life.has_started(clock.now(), took);
+        }
         while !self.stopped() {
             self.patience_us.store(life.patience().0, Ordering::Relaxed);
             if self.restart.swap(false, Ordering::Relaxed) {

@@ -36,6 +36,10 @@ pub(super) struct V4l2Source {
     path: PathBuf,
     /// None after a fault, until it was opened again.
     open: Option<Open>,
+    /// What its time is worth, as far as was looked.
+    timed_by: TimedBy,
+    /// How long the first frame took, if it was looked at when the source was opened.
+    start: Option<Micros>,
 }
 
 /// Which camera it is, whatever its number: a camera that is plugged in again may get another.
@@ -211,13 +215,8 @@ impl Open {
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        frame: &mut FrameBuffer,
-        timeout: Duration,
-        limits: Limits,
-        now: &dyn Fn() -> Instant,
-    ) -> Result<(), NoFrame> {
+    /// The next buffer that the driver has filled, waiting at most `timeout` for it.
+    fn buffer(&mut self, timeout: Duration) -> Result<(&[u8], Metadata), NoFrame> {
         let failed = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted => NoFrame::Timeout,
             _ => NoFrame::Gone(e.to_string()),
@@ -240,28 +239,38 @@ impl Open {
             self.owes = matches!(e.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted);
             failed(e)
         })?;
-        let meta = *meta;
+        Ok((&bytes[..bytes.len().min(meta.bytesused as usize)], *meta))
+    }
+
+    fn take(
+        &mut self,
+        frame: &mut FrameBuffer,
+        timeout: Duration,
+        limits: Limits,
+        now: &dyn Fn() -> Instant,
+    ) -> Result<(), NoFrame> {
+        let Self { layout, jpeg, interval, .. } = *self;
+        let (bytes, meta) = self.buffer(timeout)?;
         if meta.flags.contains(Flags::ERROR) {
             return Err(NoFrame::Corrupt("the driver flagged it".into()));
         }
-        let bytes = &bytes[..bytes.len().min(meta.bytesused as usize)];
-        if self.jpeg {
-            let agreed = [self.layout.width, self.layout.height];
+        if jpeg {
+            let agreed = [layout.width, layout.height];
             let picture =
                 Picture::decode_frame(bytes, agreed, limits.picture).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
-            frame.layout = Layout { colour: self.layout.colour, ..picture.layout() };
+            frame.layout = Layout { colour: layout.colour, ..picture.layout() };
             frame.bytes = picture.rgb;
         } else {
-            let needed = self.layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
+            let needed = layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
             if bytes.len() < needed {
                 return Err(NoFrame::Truncated { found: bytes.len(), needed });
             }
-            frame.layout = self.layout;
+            frame.layout = layout;
             frame.bytes.clear();
             frame.bytes.extend_from_slice(&bytes[..needed]);
         }
         frame.sequence = meta.sequence as u64;
-        frame.captured_at = captured_at(&meta, self.interval, now(), limits.latency);
+        frame.captured_at = captured_at(&meta, interval, now(), limits.latency);
         frame.crossing = None;
         Ok(())
     }
@@ -275,6 +284,20 @@ fn millis(timeout: Duration) -> i32 {
     timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32
 }
 
+/// Whether the driver says that its stamps are of the monotonic clock, which is ours.
+fn is_stamped(meta: &Metadata) -> bool {
+    meta.flags & Flags::TIMESTAMP_MASK == Flags::TIMESTAMP_MONOTONIC
+}
+
+/// How the time of this driver's frames is found.
+fn worth(meta: &Metadata, latency: Option<Micros>) -> TimedBy {
+    match latency {
+        _ if is_stamped(meta) => TimedBy::Driver,
+        Some(_) => TimedBy::Setting,
+        None => TimedBy::Arrival,
+    }
+}
+
 /// Start of exposure: the driver's stamp if it says so; within the frame interval before it if it
 /// is of the end. A stamp of another clock, from the future or from long ago is not believed.
 fn captured_at(meta: &Metadata, interval: Micros, now: Instant, latency: Option<Micros>) -> CapturedAt {
@@ -284,10 +307,10 @@ fn captured_at(meta: &Metadata, interval: Micros, now: Instant, latency: Option<
         u64::try_from(meta.timestamp.sec).unwrap_or(0).saturating_mul(1_000_000)
             + u64::try_from(meta.timestamp.usec).unwrap_or(0),
     );
-    if !meta.flags.contains(Flags::TIMESTAMP_MONOTONIC) || at > now || now.since(at) > OLDEST {
+    if !is_stamped(meta) || at > now || now.since(at) > OLDEST {
         return CapturedAt::arrived(now, latency);
     }
-    if meta.flags.contains(Flags::TSTAMP_SRC_SOE) {
+    if meta.flags & Flags::TSTAMP_SRC_MASK == Flags::TSTAMP_SRC_SOE {
         return CapturedAt::Exposure { at, uncertainty: Micros(0), by: TimedBy::Driver };
     }
     let half = Micros(interval.0.div_ceil(2));
@@ -307,7 +330,15 @@ impl V4l2Source {
         clock: &Arc<dyn Clock>,
         limits: Limits,
     ) -> Result<Self, SourceError> {
-        let open = Some(Open::new(spec, path, wanted)?);
+        let mut open = Open::new(spec, path, wanted)?;
+        let (mut timed_by, mut start) = (TimedBy::Driver, None);
+        if limits.needs_time {
+            // Only a frame tells what the stamps are worth. One that does not come says nothing.
+            let begin = clock.now();
+            if let Ok((_, meta)) = open.buffer(limits.first_frame) {
+                (timed_by, start) = (worth(&meta, limits.latency), Some(clock.now().since(begin)));
+            }
+        }
         Ok(Self {
             spec: spec.clone(),
             clock: clock.clone(),
@@ -315,7 +346,9 @@ impl V4l2Source {
             wanted,
             path: path.into(),
             camera: Camera::at(path),
-            open,
+            open: Some(open),
+            timed_by,
+            start,
         })
     }
 }
@@ -345,7 +378,11 @@ impl Source for V4l2Source {
     }
 
     fn timed_by(&self) -> TimedBy {
-        TimedBy::Driver
+        self.timed_by
+    }
+
+    fn start(&self) -> Option<Micros> {
+        self.start
     }
 
     fn automatics(&self) -> Vec<Automatic> {
@@ -395,6 +432,26 @@ mod tests {
     use super::*;
     use v4l::timestamp::Timestamp;
 
+    /// Flags of drivers whose stamps are of a clock that nobody names, and of whoever filled the
+    /// buffer.
+    const UNKNOWN: Flags = Flags::TSTAMP_SRC_SOE;
+    const COPIED: Flags = Flags::TIMESTAMP_COPY.union(Flags::TSTAMP_SRC_SOE);
+
+    /// A run began with a driver that never says when a frame was exposed, and then gave no part a
+    /// frame.
+    #[test]
+    fn a_driver_without_stamps_of_our_clock_is_one_that_knows_the_arrival() {
+        let worth = |flags: Flags, latency| worth(&Metadata { flags, ..Metadata::default() }, latency);
+        let latency = Some(Micros(80_000));
+        for flags in [UNKNOWN, COPIED, Flags::TSTAMP_SRC_EOF, Flags::empty(), Flags::ERROR] {
+            assert_eq!((worth(flags, None), worth(flags, latency)), (TimedBy::Arrival, TimedBy::Setting), "{flags:?}");
+        }
+        for source in [Flags::TSTAMP_SRC_SOE, Flags::TSTAMP_SRC_EOF, Flags::ERROR] {
+            let flags = Flags::TIMESTAMP_MONOTONIC | source;
+            assert_eq!((worth(flags, None), worth(flags, latency)), (TimedBy::Driver, TimedBy::Driver), "{flags:?}");
+        }
+    }
+
     /// What each driver's flags are worth: a stamp of another clock was taken for one of ours, and
     /// the end of a frame for its beginning.
     #[test]
@@ -420,14 +477,9 @@ mod tests {
             assert_eq!((known.timed_by(), about.timed_by()), (TimedBy::Driver, TimedBy::Driver));
         }
         // From the future, from long ago, of another clock: the arrival, if somebody vouches for it.
-        for (flags, stamp) in [
-            (start, NOW + 1),
-            (end, NOW + 1),
-            (start, NOW - 2_000_001),
-            (end, 0),
-            (Flags::TSTAMP_SRC_SOE, NOW - 1),
-            (Flags::TIMESTAMP_COPY | Flags::TSTAMP_SRC_SOE, NOW - 1),
-        ] {
+        for (flags, stamp) in
+            [(start, NOW + 1), (end, NOW + 1), (start, NOW - 2_000_001), (end, 0), (UNKNOWN, NOW - 1), (COPIED, NOW - 1)]
+        {
             assert_eq!(captured(flags, stamp, None), CapturedAt::Unknown { at: now }, "{flags:?} {stamp}");
             assert_eq!(captured(flags, stamp, latency).exposed_from(), Some(Instant::from_micros(NOW - 80_000)));
         }
