@@ -10,7 +10,7 @@ use super::timing::{Pipes, Timing};
 use crate::frame::CapturedAt;
 use crate::line::{Line, Moment, Opened, PartId, PartRules, Taken};
 use crate::random::{Random, drawn_cases};
-use crate::sources::life::{Do, LONGEST_BACK_OFF, Life, Outcome};
+use crate::sources::life::{Do, Life, Outcome};
 use crate::sources::pipe::Look;
 use crate::sources::{Limits, NoFrame};
 use crate::time::{Instant, Micros};
@@ -19,6 +19,8 @@ use std::collections::VecDeque;
 const MS: u64 = 1000;
 /// What good frames may take until one of them is used, once they could be had again.
 const BACK_WITHIN: u64 = 2_000 * MS;
+/// The longest wait before a source is opened again, within that.
+const BACK_OFF: Micros = Micros(1_000 * MS);
 
 fn at(us: u64) -> Instant {
     Instant::from_micros(us)
@@ -47,6 +49,9 @@ struct Camera {
     transfer: u64,
     /// The pipe holds several frames, so that lines of later ones may be there before one is read.
     small: bool,
+    /// In how many frames its latency goes up or down by an eighth of an interval, all at once; else
+    /// it differs by as much from frame to frame.
+    steady: Option<u64>,
     moods: Vec<(u64, Mood)>,
 }
 
@@ -60,7 +65,7 @@ impl Camera {
             moods.push((time, Mood::Well));
             time += 3_000 * MS + below(4_000 * MS);
             for _ in 0..1 + below(3) {
-                let trouble = 2 + below(40);
+                let trouble = if below(2) == 0 { 2 + below(6) } else { 2 + below(40) };
                 let all = [Mood::Troubled(trouble), Mood::Troubled(trouble), Mood::Gone, Mood::Hangs, Mood::Silent];
                 moods.push((time, all[below(5) as usize]));
                 time += below(5_000 * MS);
@@ -68,7 +73,8 @@ impl Camera {
         }
         moods.push((time, Mood::Well));
         let (latency, start) = ((2 + below(90)) * MS, below(400) * MS);
-        Self { interval, latency, start, transfer: below(interval / 3), small: below(2) == 0, moods }
+        let steady = (below(2) == 0).then(|| 4 + below(60));
+        Self { interval, latency, start, transfer: below(interval / 3), small: below(2) == 0, steady, moods }
     }
 
     fn mood(&self, now: u64) -> Mood {
@@ -95,6 +101,8 @@ struct Program<'c> {
     /// Frames that were not read: when their first byte can be written, when they were exposed.
     frames: VecDeque<(u64, u64)>,
     written: u64,
+    /// By how much the latency is longer now.
+    longer: u64,
     /// The last frame that was read.
     shown: u64,
     /// Lines with the moment at which they are written.
@@ -114,6 +122,7 @@ impl<'c> Program<'c> {
             exposed,
             frames: VecDeque::new(),
             written: now,
+            longer: 0,
             shown: 0,
             lines: Vec::new(),
             hung: false,
@@ -135,7 +144,12 @@ impl<'c> Program<'c> {
         while !self.hung && self.died.is_none() {
             let lost = if self.trouble() { self.below(4) } else { 0 };
             self.exposed += self.camera.interval * (1 + lost);
-            let ready = self.exposed + self.camera.latency + self.below(self.camera.interval / 8);
+            let eighth = self.camera.interval / 8;
+            let steady = self.camera.steady;
+            if steady.is_none_or(|frames| self.below(frames) == 0) {
+                self.longer = if steady.is_some() { eighth - self.longer } else { self.below(eighth) };
+            }
+            let ready = self.exposed + self.camera.latency + self.longer;
             match self.camera.mood(ready) {
                 Mood::Gone => self.died = Some(ready),
                 Mood::Hangs => self.hung = true,
@@ -176,7 +190,9 @@ impl<'c> Program<'c> {
     fn wake(&mut self, until: u64) {
         self.now = self.now.max(until) + self.below(self.camera.interval / 16);
         if self.trouble() {
-            self.now += self.below(3 * self.camera.interval);
+            let interval = self.camera.interval;
+            // Just under an interval is worst: two frames are then as near.
+            self.now += if self.below(2) == 0 { self.below(3 * interval) } else { interval - self.below(interval / 4) };
         }
     }
 }
@@ -248,7 +264,7 @@ fn close_overdue(line: &mut Line, now: u64) {
 /// seconds of when good frames can be had again one of them is used.
 #[test]
 fn whatever_the_camera_program_does_parts_get_their_own_frames_and_it_is_back_in_time() {
-    let (seed, count) = drawn_cases(60);
+    let (seed, count) = drawn_cases(600);
     let (mut frames, mut known, mut given) = (0u64, 0u64, 0u64);
     for case in 0..count {
         let mut random = Random::new(seed, case);
@@ -273,7 +289,7 @@ fn whatever_the_camera_program_does_parts_get_their_own_frames_and_it_is_back_in
         while now < camera.end() {
             let outcome = match life.next(at(now)) {
                 Do::Rest(span) => {
-                    assert!(span <= LONGEST_BACK_OFF, "case {case}");
+                    assert!(span <= BACK_OFF, "case {case}: {span:?} until it is opened again at {now}");
                     now += span.0;
                     continue;
                 }
