@@ -7,18 +7,24 @@
 //!
 //! When framing is lost (a pause inside a frame, foreign bytes) the next `FRAME` is looked for;
 //! since image data may hold that word by chance, the frame behind it only proves the next header
-//! and is thrown away. Does not decode video. Format: the `yuv4mpeg(5)` manual page of mjpegtools.
+//! and is thrown away. An image that holds a header is none: bytes of it are missing, as when its
+//! writer was started again, and the next frame begins inside it. Does not decode video. Format:
+//! the `yuv4mpeg(5)` manual page of mjpegtools.
 
 use super::pipe::{Arrivals, Pace, Pipe};
 use super::spec::ColourOptions;
 use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
 use crate::frame::{CapturedAt, Colour, Layout, Matrix, PixelFormat, Range, TimedBy};
 use crate::time::{Clock, Instant, Micros};
+use memchr::memmem;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a stream's header begins with, and a frame's.
+const STREAM: &[u8] = b"YUV4MPEG2 ";
+const FRAME: &[u8] = b"FRAME";
 /// Longest header line; real ones stay below 200 bytes.
 const MAX_LINE: usize = 1024;
 
@@ -93,7 +99,7 @@ impl Y4mSource {
             let captured_at = self.arrival(timeout)?;
             let n = self.pipe.line(&mut self.line[..], timeout).inspect_err(|e| self.lost |= *e != NoFrame::End)?;
             let line = &self.line[..n];
-            if line.starts_with(b"YUV4MPEG2 ") {
+            if line.starts_with(STREAM) {
                 // Its writer was started again.
                 let header = header(line, self.colour).map_err(|why| {
                     self.lost = true;
@@ -105,7 +111,7 @@ impl Y4mSource {
                 }
                 continue;
             }
-            if line != b"FRAME" && !line.starts_with(b"FRAME ") {
+            if line != FRAME && !line.starts_with(b"FRAME ") {
                 self.lost = true;
                 return Err(NoFrame::Corrupt("no FRAME marker where one was due".into()));
             }
@@ -124,29 +130,29 @@ impl Y4mSource {
         frame.bytes.resize(needed, 0);
         let outcome = self.pipe.fill(&mut frame.bytes, timeout);
         self.arrivals.read(self.clock.now());
-        outcome.map_err(|e| {
-            self.lost = true;
-            match e {
-                NoFrame::End | NoFrame::Timeout => NoFrame::Truncated { found: 0, needed },
-                other => other,
-            }
-        })
+        let fault = match (outcome, header_within(&frame.bytes)) {
+            (Ok(()), None) => return Ok(()),
+            (Ok(()), Some(found)) => NoFrame::Truncated { found, needed },
+            (Err(NoFrame::End | NoFrame::Timeout), _) => NoFrame::Truncated { found: 0, needed },
+            (Err(other), _) => other,
+        };
+        self.lost = true;
+        Err(fault)
     }
 
     /// Reads on until a frame's marker and its line have passed.
     fn find_marker(&mut self, timeout: Duration, deadline: Instant) -> Result<(), NoFrame> {
-        const MARKER: &[u8] = b"FRAME";
         let mut matched = 0;
         loop {
             let byte = self.pipe.byte(timeout)?;
-            if matched == MARKER.len() && byte == b'\n' {
+            if matched == FRAME.len() && byte == b'\n' {
                 return Ok(());
             }
             matched = match byte {
                 b'F' => 1,
                 // Parameters follow; they are text.
-                b' '..=b'~' if matched == MARKER.len() => matched,
-                b if MARKER.get(matched) == Some(&b) => matched + 1,
+                b' '..=b'~' if matched == FRAME.len() => matched,
+                b if FRAME.get(matched) == Some(&b) => matched + 1,
                 _ => 0,
             };
             if self.clock.now() >= deadline {
@@ -154,6 +160,13 @@ impl Y4mSource {
             }
         }
     }
+}
+
+/// Where a header stands in an image's bytes. By chance one does in a frame of some hundred million.
+fn header_within(image: &[u8]) -> Option<usize> {
+    let ends = |at: &usize| matches!(image.get(at + FRAME.len()), None | Some(b'\n' | b' '));
+    let frame = memmem::find_iter(image, FRAME).find(ends);
+    frame.into_iter().chain(memmem::find(image, STREAM)).min()
 }
 
 /// A FIFO is opened without waiting for its writer: the first frame has a time limit of its own.

@@ -103,8 +103,8 @@ fn y4m_frame(n: usize) -> Vec<u8> {
 /// Feeds standard input by a list of bytes and pauses; gives the output and the recorded images.
 fn feed(name: &str, pieces: Vec<(Vec<u8>, u64)>) -> (Output, Vec<Value>, Vec<Vec<u8>>) {
     let record = folder(name).join("record");
-    let args = ["run", "--bundle", PARTS, "--json", "--source", "y4m:-", "--record", record.to_str().unwrap()];
-    let mut child = tagpin(&args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut run = tagpin(&run_recorded("y4m:-", record.to_str().unwrap()));
+    let mut child = run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
         for (bytes, pause) in pieces {
@@ -116,10 +116,19 @@ fn feed(name: &str, pieces: Vec<(Vec<u8>, u64)>) -> (Output, Vec<Value>, Vec<Vec
     });
     let out = wait(child, Duration::from_secs(120));
     writer.join().unwrap();
+    recorded(out, &record)
+}
+
+fn run_recorded<'a>(source: &'a str, record: &'a str) -> [&'a str; 8] {
+    ["run", "--bundle", PARTS, "--json", "--source", source, "--record", record]
+}
+
+/// The output, the events, and the images in the folder of a recorded run.
+fn recorded(out: Output, record: &Path) -> (Output, Vec<Value>, Vec<Vec<u8>>) {
     let all = events(&out);
-    let files = std::fs::read_dir(&record).unwrap().flatten().map(|e| e.path());
-    let pictures = files.filter(|p| p.extension().is_some_and(|e| e == "rgb")).map(|p| std::fs::read(p).unwrap()).collect();
-    (out, all, pictures)
+    let files = std::fs::read_dir(record).unwrap().flatten().map(|e| e.path());
+    let images = files.filter(|p| p.extension().is_some_and(|e| e == "rgb")).map(|p| std::fs::read(p).unwrap()).collect();
+    (out, all, images)
 }
 
 fn assert_none_is_torn(pictures: &[Vec<u8>]) {
@@ -171,6 +180,41 @@ fn a_stream_that_breaks_off_or_loses_its_framing_is_told() {
     assert!(faults(&all, "corrupt") >= 1, "{}", summary(&all));
     assert!(pictures.len() >= 15, "{} pictures", pictures.len());
     assert_none_is_torn(&pictures);
+}
+
+/// A writer that was killed inside a frame and started again at once, or lost some bytes: the rest
+/// of the frame was taken from the next one, headers and all, and sorted.
+#[test]
+fn a_frame_with_bytes_missing_is_not_filled_up_from_the_next_one() {
+    let whole = y4m_frame(12);
+    for (name, cut, again, file) in [
+        ("y4m-again", 60_000, HEADER, false),
+        ("y4m-again-tail", whole.len() - 30, HEADER, false),
+        ("y4m-missing", 60_000, b"", false),
+        ("y4m-missing-tail", whole.len() - 5, b"", false),
+        ("y4m-missing-file", 60_000, b"", true),
+    ] {
+        let mut pieces = vec![(HEADER.to_vec(), 0)];
+        pieces.extend((0..12).map(|n| (y4m_frame(n), 50)));
+        pieces.extend([(whole[..cut].to_vec(), 0), (again.to_vec(), 0)]);
+        pieces.extend((13..34).map(|n| (y4m_frame(n), 50)));
+        let (out, all, images) = if file {
+            let folder = folder(name);
+            let (path, record) = (folder.join("a.y4m"), folder.join("record"));
+            std::fs::write(&path, pieces.iter().flat_map(|(bytes, _)| bytes.clone()).collect::<Vec<u8>>()).unwrap();
+            let source = format!("y4m:{}", path.display());
+            recorded(finish(tagpin(&run_recorded(&source, record.to_str().unwrap()))), &record)
+        } else {
+            feed(name, pieces)
+        };
+        assert_eq!(out.status.code(), Some(if file { 0 } else { 3 }), "{name}: {}", stderr(&out));
+        assert!(faults(&all, "truncated") >= 1, "{name}: {}", summary(&all));
+        assert_none_is_torn(&images);
+        // It goes on behind the gap: the last frames are there.
+        let last = (40 + 3 * 33) as f32;
+        let seen = images.iter().map(|p| p[0] as f32 / 255.0 * 219.0 + 16.0).fold(0.0, f32::max);
+        assert!(images.len() >= 12 && last - seen < 20.0, "{name}: {} images, the brightest {seen}", images.len());
+    }
 }
 
 #[test]
