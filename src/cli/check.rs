@@ -4,6 +4,7 @@
 //! Takes no line that another process holds.
 
 use super::conflicts::Conflict;
+use super::waiting::Waiting;
 use super::{Model, Refused, hex};
 use crate::board::{AfterDeath, Board, Power};
 use crate::bundle::{Bundle, Input, Section};
@@ -314,10 +315,14 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>
     let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
     let clock = SystemClock;
     let begin = clock.now();
+    let first_frame = settings.first_frame_timeout.micros().duration();
+    let waiting = Waiting::new("the first frame", format!("first_frame_timeout_ms is {}", first_frame.as_millis()));
     let mut source = sources::open(&spec, &(Arc::new(clock) as _), settings.source_limits()).map_err(|e| e.to_string())?;
     settings.check_source(source.has_barrier(), source.timed_by())?;
     let mut frame = FrameBuffer::empty();
-    if let Err(e) = source.next(&mut frame, settings.first_frame_timeout.micros().duration()) {
+    let outcome = source.next(&mut frame, first_frame);
+    drop(waiting);
+    if let Err(e) = outcome {
         return Err(format!("\"{}\" opened, but {}", spec.text(), source.explain(&e)));
     }
     let first = clock.now().since(begin);

@@ -17,6 +17,7 @@ mod run;
 #[cfg(feature = "site")]
 mod serve;
 mod simulate;
+mod waiting;
 
 use crate::bundle::{Bundle, Hex};
 use crate::decide::{Role, TagRule};

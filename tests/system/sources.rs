@@ -280,6 +280,44 @@ fn a_camera_that_starts_slowly_is_waited_for() {
     assert_eq!((out.status.code(), starts(&folder)), (Some(0), 1), "{}", stderr(&out));
 }
 
+/// Ten seconds of silence looked as if the check hung.
+#[test]
+fn check_says_on_a_terminal_that_it_waits_and_leaves_nothing_behind() {
+    if !has_python() {
+        return;
+    }
+    /// Runs a command with standard error on a terminal and standard output in a file; prints what
+    /// the terminal got.
+    const TERMINAL: &str = "import pty, sys\npty.spawn(['sh', '-c', '\"$@\" > \"$0\"'] + sys.argv[1:])";
+    let life = "n = 0\nwhile True:\n    frame(n); stamp(time.monotonic() - 0.02); n += 1; time.sleep(0.05)";
+    for (name, start, shown) in [("waits", "time.sleep(2.2)", true), ("at-once", "pass", false)] {
+        let (folder, source) = camera(name, &format!("{start}\n{life}"));
+        let text = format!("[source]\nopen = \"{source}\"\nfirst_frame_timeout_ms = 9000\n");
+        let file = settings(&format!("{name}-settings"), &text);
+        let check = tagpin(&["check", "--bundle", PARTS, "--settings", &file]);
+        let found = folder.join("found");
+        let mut command = std::process::Command::new("python3");
+        command.args(["-c", TERMINAL]).arg(&found).arg(check.get_program()).args(check.get_args());
+        let out = finish(command);
+        let seen = String::from_utf8_lossy(&out.stdout).into_owned();
+        let found = std::fs::read_to_string(found).unwrap();
+        assert!(found.contains("ok       source"), "{found}\n{seen}");
+        if shown {
+            for seconds in 0..=2 {
+                let line = format!("\rwaiting for the first frame: {seconds} s; first_frame_timeout_ms is 9000");
+                assert!(seen.contains(&line), "{seconds}: {seen:?}");
+            }
+        }
+        // Either nothing at all, or blanks over what was there.
+        let rows: Vec<&str> = seen.split('\r').collect();
+        assert!(seen.is_empty() || matches!(rows[..], [.., blank, ""] if blank.trim().is_empty()), "{seen:?}");
+        if !emulated() && shown {
+            let out = finish(check);
+            assert_eq!((out.status.code(), stderr(&out).as_str()), (Some(0), ""), "no terminal is told nothing");
+        }
+    }
+}
+
 /// A pause inside a frame tore every later image: nothing in the bytes tells where a frame
 /// begins.
 #[test]
