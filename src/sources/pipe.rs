@@ -83,10 +83,12 @@ impl<R: Read + AsFd> Pipe<R> {
         Ok(self.held[self.start - 1])
     }
 
-    /// Reads up to and without the next line feed, at most `line.len()` bytes; returns how many.
+    /// Reads up to and without the next line feed within `timeout`, at most `line.len()` bytes;
+    /// returns how many.
     pub(super) fn line(&mut self, line: &mut [u8], timeout: Duration) -> Result<usize, NoFrame> {
+        let begin = std::time::Instant::now();
         for (at, place) in line.iter_mut().enumerate() {
-            match self.byte(timeout) {
+            match self.byte(timeout.saturating_sub(begin.elapsed())) {
                 Ok(b'\n') => return Ok(at),
                 Ok(byte) => *place = byte,
                 Err(NoFrame::Timeout | NoFrame::End) if at > 0 => {
@@ -169,10 +171,13 @@ impl Arrivals {
     /// Waits for the next frame's first byte.
     pub(super) fn first_byte(&mut self, pipe: &mut dyn Look, timeout: Micros) -> Result<FirstByte, NoFrame> {
         let end = pipe.now().plus(timeout);
-        let mut span = Micros(0);
-        while !self.look(pipe, span)? {
-            span = end.since(pipe.now()).min(self.slice);
-            if span.0 == 0 {
+        loop {
+            // Looked at once more when the time is over: this process may have been held up since.
+            let left = end.since(pipe.now());
+            if self.look(pipe, left.min(self.slice))? {
+                break;
+            }
+            if left.0 == 0 {
                 return Err(NoFrame::Timeout);
             }
         }
