@@ -10,7 +10,7 @@ use super::timing::{Pipes, Timing};
 use crate::frame::CapturedAt;
 use crate::line::{Line, Moment, Opened, PartId, PartRules, Taken};
 use crate::random::{Random, drawn_cases};
-use crate::sources::life::{Do, Life, Outcome};
+use crate::sources::life::{Do, Life, Outcome, Phase};
 use crate::sources::pipe::Look;
 use crate::sources::{Limits, NoFrame};
 use crate::time::{Instant, Micros};
@@ -284,8 +284,8 @@ fn whatever_the_camera_program_does_parts_get_their_own_frames_and_it_is_back_in
         let mut line = Line::new(PartRules::default());
         let (mut triggers, mut next_trigger) = (Vec::new(), 500 * MS);
         let (mut now, mut opened, mut freed, mut last_heard, mut last_used) = (0u64, 0u64, 0u64, 0u64, 0u64);
-        // Whether a fault was told since the last frame or opening.
-        let mut has_told = false;
+        // Whether a fault was told since the last frame or opening; the longest time between frames.
+        let (mut has_told, mut last_frame, mut longest) = (false, None, camera.interval);
         while now < camera.end() {
             let outcome = match life.next(at(now)) {
                 Do::Rest(span) => {
@@ -344,13 +344,29 @@ fn whatever_the_camera_program_does_parts_get_their_own_frames_and_it_is_back_in
                     }
                 }
             };
+            let (was, quiet) = (life.phase(), now - last_heard);
+            let patience = life.patience().0;
             let told = life.tell(at(now), outcome);
             has_told = told || (has_told && !matches!(outcome, Outcome::Frame | Outcome::Opened));
             if told || matches!(outcome, Outcome::Frame | Outcome::Opened) {
                 last_heard = now;
             }
-            let allowed = life.patience().0.max(steady.max(6 * camera.interval)) + 2 * camera.start + steady;
-            assert!(now - last_heard <= allowed + 4 * camera.interval, "case {case}: nothing told for long at {now}");
+            // While it runs, a silence is told after the time-out or three of its frames, and one inside
+            // a frame after as much again. The process that reads is held up besides.
+            let allowed = match was {
+                Phase::Running => 2 * steady.max(3 * longest) + 4 * camera.interval,
+                Phase::Starting => 2 * patience + 4 * camera.interval,
+                Phase::Stalled | Phase::Broken => BACK_OFF.0 + 2 * MS,
+            };
+            assert!(quiet <= allowed, "case {case}: nothing told for {quiet}, {was:?}, at {now}");
+            match outcome {
+                Outcome::Frame => {
+                    longest = last_frame.map_or(longest, |last| longest.max(now - last));
+                    last_frame = Some(now);
+                }
+                Outcome::Opened => last_frame = None,
+                _ => {}
+            }
             // A program that hung while the camera was ill gives good frames once it is started
             // again. Its own start is no fault of ours.
             if let Some(well) = camera.well_since(now).filter(|_| !program.hung) {
