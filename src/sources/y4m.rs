@@ -268,6 +268,81 @@ impl Source for Y4mSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::{Random, drawn_cases};
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Instant {
+            Instant::default()
+        }
+
+        fn wait_until(&self, _: Instant) {}
+    }
+
+    /// A stream of grey frames that were cut, lost a piece, or are followed by foreign bytes or
+    /// another header, at random: what is given was sent whole, once and in order, and from the
+    /// third whole frame behind a damage on all of them are given.
+    #[test]
+    fn what_is_given_was_sent_whole_and_framing_is_found_again() {
+        let (seed, count) = drawn_cases(100);
+        let path = std::env::temp_dir().join(format!("tagpin-framing-{}.y4m", std::process::id()));
+        let spec: SourceSpec = format!("y4m:{}", path.display()).parse().unwrap();
+        let mut all_given = 0;
+        for case in 0..count {
+            let mut random = Random::new(seed, case);
+            let mut below = |n: usize| (random.next() % n as u64) as usize;
+            let (width, height) = (2 * (1 + below(30)), 2 * (1 + below(30)));
+            let header = format!("YUV4MPEG2 W{width} H{height} F20:1 Ip C420\n");
+            let mut bytes = header.clone().into_bytes();
+            // Of each whole frame its grey, and how many whole ones stand between it and the damage.
+            let (mut sent, mut since) = (Vec::new(), 2);
+            for grey in 1..=200 {
+                let mut frame = [b"FRAME\n".as_slice(), b"FRAME Ip XA=b\n"][below(2)].to_vec();
+                frame.resize(frame.len() + width * height * 3 / 2, grey);
+                let whole = frame.len();
+                let damage = below(24);
+                match damage {
+                    0 => frame.truncate(below(whole)),
+                    1 => {
+                        let at = below(whole);
+                        frame.drain(at..at + 1 + below(whole - at));
+                    }
+                    2 => frame.extend((0..1 + below(2000)).map(|_| below(256) as u8)),
+                    3 => frame.extend(header.bytes()),
+                    _ => {}
+                }
+                if frame.len() >= whole {
+                    sent.push((grey, since));
+                }
+                since = if damage < 3 { 0 } else { since + 1 };
+                bytes.extend(frame);
+            }
+            std::fs::write(&path, bytes).unwrap();
+            let mut source = Y4mSource::open(&spec, &(Arc::new(Still) as _), Limits::default()).unwrap();
+            let (mut frame, mut given) = (FrameBuffer::empty(), Vec::new());
+            loop {
+                match source.next(&mut frame, Duration::from_secs(1)) {
+                    Ok(()) => {
+                        let grey = frame.bytes[0];
+                        // Fewer bytes than a marker has may be missing at its end.
+                        let rest = &frame.bytes[..frame.bytes.len() - 4];
+                        assert!(rest.iter().all(|b| *b == grey), "case {case}: a torn image of {grey}");
+                        given.push(grey);
+                    }
+                    Err(NoFrame::End) => break,
+                    Err(_) => {}
+                }
+            }
+            assert!(given.is_sorted_by(|a, b| a < b), "case {case}: {given:?}");
+            let owed = sent.iter().filter(|(_, since)| *since >= 2).map(|(grey, _)| *grey);
+            let missing: Vec<u8> = owed.filter(|grey| !given.contains(grey)).collect();
+            assert!(missing.is_empty(), "case {case}: {missing:?} are not given");
+            all_given += given.len();
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(all_given as u64 > 100 * count, "{all_given} of {} frames", 200 * count);
+    }
 
     fn read(line: &str) -> Result<Header, String> {
         header(line.as_bytes(), ColourOptions::default())
