@@ -2,6 +2,7 @@
 
 use super::{FaultKind, Outcome, PartEvent, What};
 use crate::decide::{Action, Verdict};
+use crate::line::MAX_PARTS;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Figures that any thread may read or add to without waiting.
@@ -21,6 +22,8 @@ pub struct Counters {
     wrong: AtomicU64,
     faults: [AtomicU64; FaultKind::ALL.len()],
     by_tag: Box<[AtomicU64]>,
+    /// Parts that were triggered and have no end yet, each at its number; more than may wait at once.
+    on_the_way: [AtomicU64; 2 * MAX_PARTS],
     /// Parts whose gates were given up because the line went safe.
     pub given_up: AtomicU64,
     /// Triggers that came too close behind another.
@@ -111,6 +114,7 @@ impl Counters {
             wrong: zero(),
             faults: std::array::from_fn(|_| zero()),
             by_tag: zeros(tags),
+            on_the_way: std::array::from_fn(|_| zero()),
             given_up: zero(),
             too_close: zero(),
             missed_triggers: zero(),
@@ -126,7 +130,10 @@ impl Counters {
     /// Counts what is about to be told.
     pub(super) fn count(&self, what: &What) {
         match what {
-            What::Trigger(_) => add(&self.triggers),
+            What::Trigger(trigger) => {
+                self.place(trigger.part).store(trigger.part, Relaxed);
+                add(&self.triggers);
+            }
             What::Part(part) => self.count_part(part),
             What::Edge(edge) if edge.outcome == Outcome::Failed => add(&self.edges_failed),
             What::Edge(_) => add(&self.edges),
@@ -154,7 +161,20 @@ impl Counters {
             Some(false) => add(&self.wrong),
             None => {}
         }
+        // Another may have its place by now.
+        _ = self.place(part.part).compare_exchange(part.part, 0, Relaxed, Relaxed);
         add(&self.parts);
+    }
+
+    fn place(&self, part: u64) -> &AtomicU64 {
+        &self.on_the_way[(part % self.on_the_way.len() as u64) as usize]
+    }
+
+    /// Parts that were triggered and have no end, in their order.
+    pub fn without_end(&self) -> Vec<u64> {
+        let mut parts: Vec<u64> = self.on_the_way.iter().map(|part| part.load(Relaxed)).filter(|part| *part > 0).collect();
+        parts.sort_unstable();
+        parts
     }
 
     /// Counts a fault; returns how many of its kind there are now.

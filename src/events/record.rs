@@ -323,6 +323,8 @@ struct SummaryRecord<'a> {
     edge_jitter: Tail,
     #[serde(skip_serializing_if = "Option::is_none")]
     realtime: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    without_end: Vec<u64>,
     outputs_safe: bool,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     outputs_unknown: &'a [String],
@@ -496,6 +498,7 @@ impl<'a> SummaryRecord<'a> {
             latency: Middle { p50, p99 },
             edge_jitter: Tail { p50: j50, p99: j99, p999: j999, max },
             realtime: closing.realtime.as_deref(),
+            without_end: events.counters().without_end(),
             outputs_safe: events.closing().is_some() && closing.outputs_unknown.is_empty(),
             outputs_unknown: &closing.outputs_unknown,
             ended: &closing.ended,

@@ -103,6 +103,14 @@ pub enum Input<'a> {
         /// Whether it was a live source.
         live: bool,
     },
+    /// The run ends: no trigger opens a part any more, and each that waits has its end without a
+    /// verdict. Nothing failed on its account.
+    Stopped {
+        /// Why.
+        reason: Reason,
+        /// Whether outputs go safe; if not, parts on their way keep their gates.
+        safe: bool,
+    },
     /// Thresholds and bands, one rule a tag, by which parts are judged from the next trigger on;
     /// those on their way keep theirs. Another number of rules, or a band above its threshold,
     /// changes nothing.
@@ -251,6 +259,8 @@ pub struct Station {
     max_faults: u32,
     wanted: u64,
     ended: u64,
+    /// The run ends.
+    stopped: bool,
 }
 
 impl Station {
@@ -273,6 +283,7 @@ impl Station {
             max_faults: rules.max_faults,
             wanted: rules.parts,
             ended: 0,
+            stopped: false,
         })
     }
 
@@ -297,6 +308,7 @@ impl Station {
                 self.give_up_all(now.at, Reason::SourceGone, effects);
                 effects(Effect::Over(if live { Over::SourceLost } else { Over::Done }));
             }
+            Input::Stopped { reason, safe } => self.stop(now.at, reason, safe, effects),
             Input::Rules(rules) => self.take_rules(rules),
             Input::Tick => {}
         }
@@ -347,7 +359,7 @@ impl Station {
 
     /// A trigger edge: a part, the same part again, or a reason to stop.
     fn admit(&mut self, now: Instant, trigger: Moment, effects: &mut dyn FnMut(Effect)) {
-        if self.wanted > 0 && self.intake.count() >= self.wanted {
+        if self.stopped || self.wanted > 0 && self.intake.count() >= self.wanted {
             return;
         }
         let (part, touching) = match self.intake.edge(trigger) {
@@ -523,18 +535,40 @@ impl Station {
         self.count_end(effects);
     }
 
+    /// Ends all that wait because the run ends.
+    fn stop(&mut self, now: Instant, reason: Reason, safe: bool, effects: &mut dyn FnMut(Effect)) {
+        self.stopped = true;
+        while let Some(part) = self.line.oldest() {
+            let best = self.close(part.id);
+            let (decision, captured_at) = (Decision::safe(reason), part.trigger.at);
+            let late = self.is_late(now, part);
+            let (action, calls) = if late || !safe { self.routing.late() } else { (None, 0) };
+            effects(Effect::Decided(PartDone { part, captured_at, best, decision, action, late, calls }));
+        }
+    }
+
+    /// A part waits no more; the best tag of its last frame.
+    fn close(&mut self, id: PartId) -> Option<(TagId, Score)> {
+        self.line.close(id);
+        let best = self.best.iter().find(|(of, ..)| *of == id).map(|(_, tag, score)| (*tag, *score));
+        self.best.retain(|(of, ..)| *of != id);
+        best
+    }
+
+    /// Whether a part has been at its first gate, where the late action was taken.
+    fn is_late(&self, now: Instant, part: Part) -> bool {
+        self.routing.is_gated() && self.first_gate.is_some_and(|gate| now > part.trigger.at.plus(gate))
+    }
+
     fn part_fault(&self, reason: Reason, part: Option<PartId>, effects: &mut dyn FnMut(Effect)) {
         let scope = if self.routing.is_gated() { Scope::Part } else { Scope::Line };
         effects(Effect::Fault { reason, part, scope });
     }
 
     fn end(&mut self, now: Instant, part: Part, captured_at: Instant, decision: Decision, effects: &mut dyn FnMut(Effect)) {
-        self.line.close(part.id);
-        let best = self.best.iter().find(|(id, ..)| *id == part.id).map(|(_, tag, score)| (*tag, *score));
-        self.best.retain(|(id, ..)| *id != part.id);
-        let (late_action, late_calls) = self.routing.late();
-        let late = late_action.is_some() && self.first_gate.is_some_and(|gate| now > part.trigger.at.plus(gate));
-        let (action, calls) = if late { (late_action, late_calls) } else { self.routing.of(&decision) };
+        let best = self.close(part.id);
+        let late = self.is_late(now, part);
+        let (action, calls) = if late { self.routing.late() } else { self.routing.of(&decision) };
         if !late && !matches!(decision.verdict, Verdict::Safe(_)) {
             self.frozen.set_decided(part.id, true);
         }

@@ -124,6 +124,31 @@ fn a_part_that_misses_a_frame_changes_nothing_for_the_next_one() {
     }
 }
 
+/// A part on its way when a signal came, the model hung or the reader left had no end, and was in
+/// no count.
+#[test]
+fn a_part_that_waits_as_the_run_ends_has_its_end_and_no_trigger_opens_another() {
+    for (safe, ms, expected) in [
+        (true, 150, ["1 safe - 0b0", "2 safe - 0b0"]),
+        (true, 401, ["1 safe reject late 0b1", "2 safe - 0b0"]),
+        (false, 150, ["1 safe reject 0b1", "2 safe reject 0b1"]),
+    ] {
+        let mut s = station(1, Some(Action::Reject), |rules| rules.part.deadline = Travel::Time(Millis(1000).micros()));
+        told(&mut s, 0, Input::Trigger(at(0)));
+        told(&mut s, 100, Input::Trigger(at(100)));
+        let ticket = frame(&mut s, 110).unwrap();
+        let stopped = || Input::Stopped { reason: Reason::Stopped, safe };
+        assert_eq!(told(&mut s, ms, stopped()).0, expected);
+        assert!(scores(&mut s, ms, ticket, &GOOD).is_empty(), "it had its end");
+        assert_eq!(told(&mut s, ms, stopped()).0, [""; 0], "each has one");
+        assert_eq!(told(&mut s, ms, Input::Trigger(at(ms))).0, [""; 0]);
+    }
+    // Where outputs follow tags nothing moves.
+    let mut s = station(1, None, |_| {});
+    told(&mut s, 0, Input::Trigger(at(0)));
+    assert_eq!(told(&mut s, 10, Input::Stopped { reason: Reason::Panic, safe: false }).0, ["1 safe - 0b0"]);
+}
+
 /// The belt may run back while the model works: the part whose deadline was over by then must not
 /// wait for another frame.
 #[test]

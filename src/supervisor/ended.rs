@@ -1,5 +1,6 @@
 //! How a run ended, and the exit code that says so.
 
+use crate::fault::Reason;
 use crate::station::Over;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -72,6 +73,18 @@ impl Ended {
     /// Whether parts on their way keep their gates and pulses.
     pub(super) const fn lets_parts_pass(self) -> bool {
         matches!(self, Self::Done | Self::TriggerEnded)
+    }
+
+    /// What a part gave up thereby has no verdict for.
+    pub(super) const fn reason(self) -> Reason {
+        match self {
+            Self::Done | Self::Signal | Self::ReaderLeft | Self::Held => Reason::Stopped,
+            Self::SourceEnded => Reason::SourceGone,
+            Self::TriggerEnded => Reason::Trigger,
+            Self::Hung => Reason::MissedBeat,
+            Self::Stuck => Reason::Output,
+            Self::Panic => Reason::Panic,
+        }
     }
 
     pub(super) const fn describe(self) -> &'static str {

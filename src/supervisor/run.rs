@@ -131,6 +131,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
         })?;
         let line = spawn(&shared, "line", move |shared| {
             LineThread { vision, shared, record: recording.as_deref(), beside }.run(frame_timeout);
+            // What it was at has had its verdict.
+            shared.stop_parts(shared.ended.why().unwrap_or(Ended::Signal));
         })?;
         Ok((capture, line))
     };
@@ -145,10 +147,12 @@ pub fn run(run: Run) -> Result<Ended, String> {
         }
         Err(_) => Ended::Signal,
     };
+    let ended = shared.ended.first(ended);
     notify.stopping();
     shared.exchange.stop.store(true, Ordering::Relaxed);
     if !ended.lets_parts_pass() {
         shared.commands.push(Command::Safe(Reason::Stopped));
+        shared.stop_parts(ended);
     }
     // Parts on their way keep their gates and pulses; everything else ends at once.
     shared.drain.store(true, Ordering::Release);
@@ -163,6 +167,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
         }
         Err(e) => Some(no_thread(&e)),
     };
+    // Where its thread did not come back.
+    shared.stop_parts(ended);
     // The line keeps no frame any more.
     if let Some(recording) = kept {
         recording.close();

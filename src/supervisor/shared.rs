@@ -222,6 +222,14 @@ impl Shared {
         Moment { at, position: position.unwrap_or_else(|| self.belt.position()) }
     }
 
+    /// The run ends for `why`: parts that wait have their end, and no trigger opens another.
+    pub(super) fn stop_parts(&self, why: Ended) {
+        // A panic within the station leaves nobody who knows of them: the summary says which they are.
+        if !self.station.is_poisoned() {
+            self.step(Input::Stopped { reason: why.reason(), safe: !why.lets_parts_pass() });
+        }
+    }
+
     /// Something failed that concerns all parts: all outputs to their safe state.
     pub(super) fn line_fault(&self, reason: Reason, why: Why) {
         self.fault(reason, None, Scope::Line, why);

@@ -253,6 +253,45 @@ fn an_output_that_hangs_at_the_end_is_named_and_costs_the_exit_code() {
     }
 }
 
+/// Parts on their way as the run ended had no event of their end, and were in no count.
+#[test]
+fn every_end_tells_what_became_of_the_parts_on_the_way() {
+    let slow = if emulated() { 10 } else { 1 };
+    for (name, drill, watchdog_ms, signal, code, reason) in [
+        ("end-hang", "hang@4", 1000 * slow, false, 3, "missed_beat"),
+        ("end-signal", "hang@4", 20_000 * slow, true, 0, "stopped"),
+        ("end-panic", "panic@4", 1000 * slow, false, 101, "panic"),
+    ] {
+        let file = beside_a_jam(name, watchdog_ms);
+        let mut child = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file, "--drill", drill]);
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let (mut all, lines) = (Vec::<Value>::new(), BufReader::new(child.stdout.take().unwrap()).lines());
+        for line in lines {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if signal && event["event"] == "trigger" && event["part"] == 12 {
+                let killed = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+                assert!(killed.unwrap().success());
+            }
+            all.push(event);
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{name}");
+        let parts_of = |kind: &str| {
+            let mut parts: Vec<u64> = of(&all, kind).iter().map(|e| e["part"].as_u64().unwrap()).collect();
+            parts.sort_unstable();
+            parts
+        };
+        let s = summary(&all);
+        assert_eq!(parts_of("trigger"), parts_of("part"), "{name}: {s}");
+        assert_eq!((s["triggers"].as_u64(), &s["without_end"]), (Some(parts_of("part").len() as u64), &Value::Null), "{s}");
+        let given_up: Vec<&Value> = of(&all, "part").into_iter().filter(|p| p["reason"] == reason).collect();
+        assert!(!given_up.is_empty() && given_up.iter().all(|p| p["verdict"] == "safe"), "{name}: {given_up:?}");
+        // What was at its gate got the late action there; of the others nothing moved.
+        for part in given_up {
+            assert_eq!(part["action"] == "safe", part["late"] == false, "{name}: {part}");
+        }
+    }
+}
+
 /// A process that was stopped hangs in no write: when it goes on, nothing is rescued.
 #[test]
 fn a_process_that_was_stopped_for_less_than_its_watchdog_goes_on() {

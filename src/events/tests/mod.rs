@@ -41,6 +41,25 @@ fn decided(part: u64, decision: Decision) -> PartEvent {
     }
 }
 
+/// A part without an end was in no count: 5 triggers, 2 parts, and nobody said which.
+#[test]
+fn parts_without_an_end_are_known_by_their_numbers() {
+    let events = Events::kept(still());
+    let trigger =
+        |part| What::Trigger(TriggerEvent { part, trigger: Instant::from_micros(1), position: 0, touching: false });
+    for part in 1..=1000 {
+        events.tell(trigger(part));
+        // Each ends while 50 others wait, but for two that never do.
+        if part > 50 && part != 950 && part != 997 {
+            events.part(decided(part - 50, Decision::safe(Reason::Engine)), &[]);
+        }
+    }
+    let expected: std::vec::Vec<u64> = [900, 947].into_iter().chain(951..=1000).collect();
+    assert_eq!(events.counters().without_end(), expected);
+    expected.iter().for_each(|part| events.part(decided(*part, Decision::safe(Reason::Engine)), &[]));
+    assert_eq!(events.counters().without_end(), [0; 0]);
+}
+
 #[test]
 fn kinds_of_faults_have_names_and_counters_of_their_own() {
     let names: std::collections::BTreeSet<_> = FaultKind::ALL.iter().map(|k| k.name()).collect();
