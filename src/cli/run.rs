@@ -85,6 +85,7 @@ fn tell(what: &dyn std::fmt::Display) {
 }
 
 pub(super) fn run(args: Run) -> Result<u8, Refused> {
+    supervisor::raise_alarm_at_panics();
     let demo = args.settings.is_none() && args.bundle.is_none() && args.source.is_none();
     check_memory(args.bundle.as_deref())?;
     let model = Model::read(args.bundle.as_deref())?;

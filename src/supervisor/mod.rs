@@ -19,6 +19,7 @@ mod ended;
 mod inputs;
 mod line_thread;
 mod notify;
+mod panics;
 #[cfg(feature = "site")]
 mod priority;
 mod record;
@@ -32,6 +33,7 @@ pub mod vision;
 pub use beside::{Beside, Onlooker, Seen, Tuning};
 pub use clock::SystemClock;
 pub use ended::Ended;
+pub use panics::raise_alarm_at_panics;
 #[cfg(feature = "site")]
 pub use priority::lowest_priority;
 pub use record::Recorder;

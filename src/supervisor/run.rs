@@ -111,6 +111,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
     let start = || {
         let thread = spawn(&shared, "actuation", move |shared| own_outputs(actuator, commands, shared, watch))?;
         shared.commands.taken_by(thread.thread().clone());
+        shared.alarm.wakes(thread.thread().clone());
         actuation = Some(thread);
         if let Some(rescue) = rescue {
             // It ends with the outputs, or when it has done its work.
@@ -159,6 +160,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
     let answered = actuation.is_some_and(|thread| outputs_answer(&thread, &shared, &stand, &signalled, watchdog));
     shared.over.store(true, Ordering::Relaxed);
     let ended = if stand.is_rescued() { Ended::Stuck } else { ended };
+    let ended = if shared.alarm.is_raised() { Ended::Panic } else { ended };
     let failed = match started {
         Ok((capture, line)) => {
             join(line, Duration::from_millis(if ended == Ended::Hung { 0 } else { 1000 }));
@@ -179,8 +181,11 @@ pub fn run(run: Run) -> Result<Ended, String> {
         join(helper, Duration::from_secs(2));
     }
     shared.count_frames();
+    // Also where the thread that panicked hangs as it is unwound, and where it was at its end.
+    shared.tell_panic();
+    let ended = if shared.alarm.is_raised() { Ended::Panic } else { ended };
     let closing = {
-        let latency = shared.latency.lock().expect("no thread panics while it holds this");
+        let latency = shared.latency.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let outputs = shared.outputs_end.get();
         let hung = match ended {
             Ended::Hung => shared.hung.get(),
@@ -261,11 +266,12 @@ pub(super) fn own_outputs(mut actuator: Actuator, mut commands: Commands, shared
 
 fn spawn(shared: &Arc<Shared>, name: &str, work: impl FnOnce(&Shared) + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     let shared = shared.clone();
-    let thread = name.to_string();
     let body = move || {
+        shared.alarm.watch();
         if catch_unwind(AssertUnwindSafe(|| work(&shared))).is_err() {
-            shared.line_fault(Reason::Panic, Why::of(&format_args!("the thread \"{thread}\" panicked")));
-            shared.end(Ended::Panic);
+            // A panic that went on from a thread of the engine has met no hook here.
+            shared.alarm.raise();
+            shared.tell_panic();
         }
     };
     std::thread::Builder::new().name(name.into()).spawn(body)
@@ -311,6 +317,9 @@ fn wait(shared: &Shared, signalled: &AtomicBool, reader: Reader, watchdog: Micro
     let mut next_tick = shared.clock.now().plus(TICK);
     let mut reads = true;
     loop {
+        if shared.alarm.is_raised() {
+            return Ended::Panic;
+        }
         if let Some(why) = shared.ended.why() {
             return why;
         }

@@ -5,6 +5,7 @@ use super::actuation::{Command, CommandQueue, Commands, Patience};
 use super::capture::Exchange;
 use super::clock::SystemClock;
 use super::ended::{End, Ended};
+use super::panics::Alarm;
 use super::truth::{Observer, Truth};
 use crate::board::Trouble;
 use crate::decide::{Action, Task, Verdict};
@@ -116,6 +117,8 @@ pub(super) struct Shared {
     /// Set when they have.
     pub(super) over: AtomicBool,
     pub(super) ended: End,
+    /// Whether a thread has panicked.
+    pub(super) alarm: Arc<Alarm>,
     /// Which output hung, if one did.
     pub(super) stuck: OnceLock<Why>,
     /// Set when the others were made safe thereupon.
@@ -162,6 +165,7 @@ impl Shared {
             drain: AtomicBool::new(false),
             over: AtomicBool::new(false),
             ended: End::default(),
+            alarm: Arc::default(),
             waiting: std::thread::current(),
             hung: OnceLock::new(),
             stuck: OnceLock::new(),
@@ -233,6 +237,15 @@ impl Shared {
     /// Something failed that concerns all parts: all outputs to their safe state.
     pub(super) fn line_fault(&self, reason: Reason, why: Why) {
         self.fault(reason, None, Scope::Line, why);
+    }
+
+    /// If a thread has panicked: told once, all outputs safe, the end.
+    pub(super) fn tell_panic(&self) {
+        if let Some(why) = self.alarm.to_tell() {
+            // Not by way of the station: the thread may have held that.
+            self.fault(Reason::Panic, None, Scope::Line, why);
+            self.end(Ended::Panic);
+        }
     }
 
     /// Time until the oldest part's deadline.

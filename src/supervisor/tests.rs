@@ -115,6 +115,56 @@ fn a_thread_that_stops_within_every_lock_delays_no_edge_and_no_way_to_safety() {
     }
 }
 
+/// With RUST_BACKTRACE the standard library looked up names for two seconds before the thread was
+/// unwound and the outputs heard of it.
+#[test]
+fn outputs_are_safe_as_soon_as_a_thread_panics_while_it_is_unwound_still() {
+    let (shared, commands, actuator, timeline) = gate();
+    let watch = Watch { watchdog: Micros(60_000_000), max_faults: 10, gated: false };
+    let trigger = Moment::at(shared.clock.now().minus(Micros(200_000)));
+    shared.commands.push(Command::Open { part: PartId(1), trigger, touching: false });
+    shared.commands.push(Command::Verdict { part: PartId(1), calls: 1 });
+    super::raise_alarm_at_panics();
+    /// Takes its time as it is unwound.
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            std::thread::sleep(Millis(1000).micros().duration());
+        }
+    }
+    std::thread::scope(|scope| {
+        let shared = &shared;
+        let outputs = scope.spawn(move || own_outputs(actuator, commands, shared, watch));
+        let timeline = &timeline;
+        let line = scope.spawn(move || {
+            shared.alarm.watch();
+            let slow = Slow;
+            while timeline.lock().unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+            let _slow = slow;
+            panic!("planted");
+        });
+        let begin = std::time::Instant::now();
+        while !outputs.is_finished() && begin.elapsed().as_secs() < 20 {
+            std::thread::sleep(Millis(1).micros().duration());
+        }
+        assert!(outputs.is_finished() && !line.is_finished(), "it is unwound still");
+        assert!(line.join().is_err());
+    });
+    let states: Vec<State> = timeline.lock().unwrap().iter().map(|(_, state)| *state).collect();
+    assert_eq!(states, [State::Active, State::Inactive]);
+    shared.tell_panic();
+    shared.tell_panic();
+    assert_eq!(shared.ended.why(), Some(Ended::Panic));
+    let mut told = Vec::new();
+    shared.events.take_all(&mut told);
+    let fault = |e: crate::events::Event| if let What::Fault(f) = e.what { Some(f.why.as_str().to_owned()) } else { None };
+    let faults: Vec<String> = told.into_iter().filter_map(fault).collect();
+    let [why] = &faults[..] else { panic!("{faults:?}") };
+    assert!(why.contains("panicked at src/supervisor/tests.rs:") && why.ends_with(": planted"), "{why}");
+}
+
 #[test]
 fn the_run_is_alive_only_while_line_and_outputs_both_beat() {
     let (shared, _, _, _) = gate();

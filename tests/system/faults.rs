@@ -107,6 +107,38 @@ fn a_panic_leaves_the_outputs_safe_and_exits_101() {
     assert_safe(&events, "panic");
 }
 
+/// With RUST_BACKTRACE in the environment the outputs went safe up to two seconds later, and a
+/// signal in that time made exit 0 of it.
+#[test]
+fn a_panic_makes_the_outputs_safe_at_once_also_where_backtraces_are_asked_for() {
+    let file = beside_a_jam("panic-backtrace", if emulated() { 20_000 } else { 5000 });
+    let mut command = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file, "--drill", "panic@4"]);
+    let mut child = command.env("RUST_BACKTRACE", "1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut all, mut signals) = (Vec::<Value>::new(), 0);
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        all.push(serde_json::from_str(&line.unwrap()).unwrap());
+        if all.last().is_some_and(|e| e["event"] == "fault") {
+            let killed = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+            signals += killed.unwrap().success() as u32;
+        }
+    }
+    let out = wait(child, Duration::from_secs(20));
+    assert_eq!((out.status.code(), signals > 0), (Some(101), true));
+    let s = summary(&all);
+    assert_eq!(
+        (s["ended"].as_str(), &s["faults"]["panic"], s["outputs_safe"].as_bool()),
+        (Some("panic"), &1.into(), Some(true))
+    );
+    let fault = of(&all, "fault").into_iter().find(|f| f["kind"] == "panic").unwrap();
+    let last_part = of(&all, "part").into_iter().rfind(|p| p["reason"].is_null()).unwrap();
+    let after = fault["at"].as_u64().unwrap() - last_part["at"].as_u64().unwrap();
+    // The next part comes 100 ms after it, and its frame 17 ms later.
+    assert!(after < if emulated() { 10_000_000 } else { 400_000 }, "{after} us");
+    let why = fault["why"].as_str().unwrap();
+    assert!(why.starts_with("the thread \"line\" panicked at src/supervisor/drill.rs:") && why.ends_with("panics"), "{why}");
+    assert!(stderr(&out).contains(why) && !stderr(&out).contains("stack backtrace"), "{}", stderr(&out));
+}
+
 #[test]
 fn a_hung_inference_is_made_safe_after_one_missed_beat() {
     let (out, events) = run("hang", "conveyor?fps=60", &["--drill", "hang@4"]);

@@ -23,7 +23,7 @@ pub(in crate::supervisor) struct Watch {
     pub(in crate::supervisor) gated: bool,
 }
 
-/// Runs until the run ends and nothing is in flight, or the line missed its beat.
+/// Runs until the run ends and nothing is in flight, a thread panicked, or the line missed its beat.
 pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: &Shared, watch: Watch) {
     /// Longest sleep: retries and the watch over the beat.
     const NAP: Micros = Micros(20_000);
@@ -52,6 +52,10 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Com
         if command.is_none() && wait.0 > 0 {
             std::thread::park_timeout(wait.duration());
             command = commands.pop();
+        }
+        if shared.alarm.is_raised() {
+            // Nothing moves any more because of what a thread said that has panicked.
+            return;
         }
         if let (None, Some(at)) = (command, next) {
             while clock.now() < at && at.since(clock.now()) <= LEAD {
