@@ -13,8 +13,8 @@ use crate::time::{Clock, Instant};
 use crossbeam_queue::ArrayQueue;
 use std::hash::{BuildHasher, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -60,12 +60,67 @@ pub struct SinkState {
     written: AtomicU64,
     lost: AtomicU64,
     restarts: AtomicU64,
+    /// What it is at; the sink's own thread and who ends it alone hold this.
+    at_work: Mutex<AtWork>,
+    /// It has written all that it had when the run was closed.
+    drained: AtomicBool,
+}
+
+/// What a sink is at.
+#[derive(Default)]
+struct AtWork {
+    /// It holds an event that is neither written nor lost.
+    holds: bool,
+    /// It did not end in time: what it had is lost, and it writes no more.
+    given_up: bool,
 }
 
 impl SinkState {
     fn new(name: &'static str, wants: Wants) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { name, wants, queue: ArrayQueue::new(CAPACITY), written: zero(), lost: zero(), restarts: zero() }
+        Self {
+            name,
+            wants,
+            queue: ArrayQueue::new(CAPACITY),
+            written: zero(),
+            lost: zero(),
+            restarts: zero(),
+            at_work: Mutex::default(),
+            drained: AtomicBool::new(false),
+        }
+    }
+
+    fn at_work(&self) -> MutexGuard<'_, AtWork> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next event, now in the sink's hands; `None` if there is none or it was given up.
+    fn take(&self) -> Option<Event> {
+        let mut at_work = self.at_work();
+        let event = if at_work.given_up { None } else { self.queue.pop() };
+        at_work.holds = event.is_some();
+        event
+    }
+
+    /// The event in the sink's hands was written, or is lost; false if the sink was given up
+    /// meanwhile, and that was counted.
+    fn done(&self, written: bool) -> bool {
+        let mut at_work = self.at_work();
+        at_work.holds = false;
+        if !at_work.given_up {
+            let counter = if written { &self.written } else { &self.lost };
+            counter.fetch_add(1, Relaxed);
+        }
+        !at_work.given_up
+    }
+
+    /// It has not ended in time: what it has, and the summary, is lost.
+    fn give_up(&self) {
+        let mut at_work = self.at_work();
+        at_work.given_up = true;
+        let waiting = std::iter::from_fn(|| self.queue.pop()).count() as u64;
+        let summary = (self.wants)(&What::Summary) as u64;
+        self.lost.fetch_add(at_work.holds as u64 + waiting + summary, Relaxed);
     }
 
     fn push(&self, event: &Event) {
@@ -94,6 +149,8 @@ pub struct Events {
     wall_offset: AtomicI64,
     closing: OnceLock<Closing>,
     closed: AtomicBool,
+    /// No sink writes anything but the summary any more.
+    settled: AtomicBool,
 }
 
 impl Events {
@@ -102,9 +159,9 @@ impl Events {
         let run = format!("{:016x}", std::collections::hash_map::RandomState::new().build_hasher().finish());
         let counters = Counters::new(opening.tags.len());
         let wall_offset = AtomicI64::new(wall::offset(clock.now()));
-        let (closing, closed) = (OnceLock::new(), AtomicBool::new(false));
+        let (closing, closed, settled) = (OnceLock::new(), AtomicBool::new(false), AtomicBool::new(false));
         let snapshot = Snapshot::new(opening.image);
-        Self { clock, run, opening, counters, snapshot, sinks, wall_offset, closing, closed }
+        Self { clock, run, opening, counters, snapshot, sinks, wall_offset, closing, closed, settled }
     }
 
     /// Starts each sink on a thread of its own and tells them that the run begins.
@@ -173,11 +230,12 @@ impl Events {
         self.tell(What::Status(self.counters.figures()));
     }
 
-    /// Nothing more will be told. Sinks write what they have, then the summary, and end.
+    /// Nothing more will be told. Sinks write what they have; the summary once
+    /// [`SinkThreads::settle`] knows what each has lost.
     pub fn close(&self, closing: Closing) {
         // The first close counts.
         let _ = self.closing.set(closing);
-        self.closed.store(true, std::sync::atomic::Ordering::Release);
+        self.closed.store(true, Release);
     }
 
     /// What the sinks put to numbers.
@@ -219,7 +277,7 @@ impl Events {
         let mut back_off = BACK_OFF[0];
         loop {
             let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve(state, &mut *make()))) else { return };
-            state.lost.fetch_add(1, Relaxed);
+            state.done(false);
             let restarts = state.restarts.fetch_add(1, Relaxed) + 1;
             let why = format!(
                 "the sink \"{}\" panicked ({}); it is started again in {:.1} s, {restarts} so far; the line goes on",
@@ -237,37 +295,40 @@ impl Events {
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(std::sync::atomic::Ordering::Acquire)
+        self.closed.load(Acquire)
     }
 
     fn serve(&self, state: &SinkState, sink: &mut dyn Sink) {
         let mut failing = false;
-        let mut write = |event: &Event| match sink.write(self, event) {
-            Ok(()) => {
-                state.written.fetch_add(1, Relaxed);
-                if std::mem::take(&mut failing) {
+        let mut write = |event: &Event| {
+            let written = sink.write(self, event);
+            if !state.done(written.is_ok()) {
+                return;
+            }
+            match written {
+                Ok(()) if std::mem::take(&mut failing) => {
                     let lost = state.lost.load(Relaxed);
                     self.note(&format_args!("the sink \"{}\" writes again; it has lost {lost} events", state.name));
                 }
-            }
-            Err(e) => {
-                state.lost.fetch_add(1, Relaxed);
-                if !std::mem::replace(&mut failing, true) {
+                Err(e) if !std::mem::replace(&mut failing, true) => {
                     let why = Why::of(&format_args!("the sink \"{}\" cannot write: {e}; its events are lost", state.name));
                     self.fault(FaultKind::Sink, None, Remedy::Told, why);
                 }
+                _ => {}
             }
         };
         loop {
-            // Read before the queue: what was told before the end is in it then.
-            let closed = self.is_closed();
-            while let Some(event) = state.queue.pop() {
+            // Read before the queue: what was told before is in it then.
+            let (closed, settled) = (self.is_closed(), self.settled.load(Acquire));
+            while let Some(event) = state.take() {
                 write(&event);
             }
-            if closed {
+            state.drained.store(closed, Release);
+            if settled {
                 let at = self.clock.now();
                 let summary = Event { at, wall: self.wall(at), what: What::Summary };
-                if (state.wants)(&summary.what) {
+                let given_up = state.at_work().given_up;
+                if (state.wants)(&summary.what) && !given_up {
                     write(&summary);
                 }
                 return;
@@ -281,8 +342,20 @@ impl Events {
 pub struct SinkThreads(Vec<JoinHandle<()>>);
 
 impl SinkThreads {
-    /// Waits until every sink has written its last event, at most `patience` in all: a reader that
-    /// does not read may not keep a stopped line alive.
+    /// Waits until every sink has written what it had when the run was closed, at most `patience`
+    /// in all: a reader that does not read may not keep a stopped line alive. What is not written
+    /// by then counts as lost, so that the summary, which is written now, says so.
+    pub fn settle(&self, events: &Events, patience: Duration) {
+        let end = std::time::Instant::now() + patience;
+        let waits = || events.sinks.iter().any(|sink| !sink.drained.load(Acquire));
+        while waits() && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        events.sinks.iter().filter(|sink| !sink.drained.load(Acquire)).for_each(SinkState::give_up);
+        events.settled.store(true, Release);
+    }
+
+    /// Waits until every sink has written the summary, at most `patience` in all.
     pub fn join(self, patience: Duration) {
         let end = std::time::Instant::now() + patience;
         while self.0.iter().any(|t| !t.is_finished()) && std::time::Instant::now() < end {

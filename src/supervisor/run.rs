@@ -207,10 +207,11 @@ pub fn run(run: Run) -> Result<Ended, String> {
         }
     };
     shared.events.close(closing);
+    // A reader that does not read may not keep a stopped line alive.
+    sinking.settle(&shared.events, Duration::from_secs(4));
     // Long enough for a broker near by to get the last messages.
     clients.stop(Duration::from_secs(1));
-    // A reader that does not read may not keep a stopped line alive.
-    sinking.join(Duration::from_secs(5));
+    sinking.join(Duration::from_secs(1));
     failed.map_or(Ok(ended), Err)
 }
 

@@ -76,6 +76,7 @@ fn a_sink_that_does_not_read_loses_its_own_events_and_nobody_waits() {
     assert!(sinks[0].lost > 3500 && sinks[0].lost < 5000, "{sinks:?}");
     events.close(Closing::default());
     drop(held);
+    threads.settle(&events, Duration::from_secs(20));
     threads.join(Duration::from_secs(20));
     let sinks = events.sinks();
     // Everything is either written or counted as lost, and the summary is always there.
@@ -88,6 +89,56 @@ fn a_sink_that_does_not_read_loses_its_own_events_and_nobody_waits() {
     let order: std::vec::Vec<u64> =
         quick_seen.lock().unwrap().iter().filter_map(|s| s.strip_prefix("trigger ")?.parse().ok()).collect();
     assert_eq!(order, (1..=5000).collect::<std::vec::Vec<_>>());
+}
+
+/// What waited for a reader that never read was told as lost by nobody: "lost 0", where half of the
+/// log's lines had not reached it.
+#[test]
+fn what_a_sink_has_not_written_by_the_end_is_lost_and_the_others_summary_says_so() {
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    let door = gate.clone();
+    // The fourth event, trigger 3, is the one that is not taken.
+    let (_, stuck) = sink("stuck", move |name| {
+        if name == "trigger 3" {
+            drop(door.lock().unwrap());
+        }
+        Ok(())
+    });
+    let at_summary = Arc::<Mutex<std::vec::Vec<record::SinkRecord>>>::default();
+    struct Last(Arc<Mutex<std::vec::Vec<record::SinkRecord>>>);
+    impl Sink for Last {
+        fn write(&mut self, events: &Events, event: &Event) -> std::io::Result<()> {
+            if event.what == What::Summary {
+                *self.0.lock().unwrap() = events.sinks();
+            }
+            Ok(())
+        }
+    }
+    let seen = at_summary.clone();
+    let make = move || Box::new(Last(seen.clone())) as Box<dyn Sink>;
+    let log = Sinking { name: "log", wants: Box::new(|_| true), make: Box::new(make) };
+    let (events, threads) = Events::start(still(), opening(), vec![stuck, log]).unwrap();
+    (1..=10).for_each(|part| events.tell(trigger(part)));
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while events.sinks()[1].written < 11 && std::time::Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    events.close(Closing::default());
+    threads.settle(&events, Duration::from_millis(300));
+    let written = |i: usize| events.sinks()[i].written;
+    while written(1) < 12 && std::time::Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Start and two triggers are written; trigger 3 in its hands, seven behind it and the summary
+    // are not.
+    let at_summary = at_summary.lock().unwrap().clone();
+    assert_eq!((at_summary[0].written, at_summary[0].lost), (3, 9), "{at_summary:?}");
+    assert_eq!((at_summary[1].written, at_summary[1].lost), (11, 0), "{at_summary:?}");
+    // Nothing is counted twice where it comes back after all.
+    drop(held);
+    threads.join(Duration::from_secs(20));
+    assert_eq!((written(0), events.sinks()[0].lost), (3, 9));
 }
 
 #[test]
@@ -108,6 +159,7 @@ fn a_panic_costs_a_sink_one_event_and_a_pause_and_the_others_are_told() {
         std::thread::sleep(Duration::from_millis(5));
     }
     events.close(Closing::default());
+    threads.settle(&events, Duration::from_secs(20));
     threads.join(Duration::from_secs(20));
     let sinks = events.sinks();
     // Start, ten triggers, two faults, the summary: each written or lost.
@@ -133,6 +185,7 @@ fn a_sink_that_cannot_write_is_told_once_and_its_return_too() {
     (1..=10).for_each(|part| events.tell(trigger(part)));
     std::thread::sleep(Duration::from_millis(200));
     events.close(Closing::default());
+    threads.settle(&events, Duration::from_secs(20));
     threads.join(Duration::from_secs(20));
     assert_eq!(events.sinks()[0].lost, 5);
     let seen = seen.lock().unwrap();
