@@ -147,7 +147,7 @@ fn show_layers(layers: &[LayerReport], spent: &[u64], iters: u32) {
     }
     let scalar: u64 = layers.iter().zip(spent).filter(|(layer, _)| layer.scalar).map(|(_, spent)| spent).sum();
     println!(
-        "{:.1} % of the time in scalar layers (weights that do not fit int8, or all by choice)",
+        "{:.1} % of the time in scalar layers (weights of an output more than 255 apart, or all by choice)",
         scalar as f64 / all * 100.0
     );
 }

@@ -37,19 +37,46 @@ pub struct EpilogueBlock {
     pub scale: [f32; LANES],
     /// Whether all its channels are [`Reach::Short`].
     pub short: bool,
+    /// How its weights were made to fit i8.
+    pub fit: Fit,
+}
+
+/// How the weights of a block of channels were made to fit i8, which they leave less a zero point
+/// of their own (0 to 255 less 120, say), and what a kernel does about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fit {
+    /// Of a convolution or a product: taken off each weight of a channel. Its accumulator gets this
+    /// times the total of the values that it sees, since `(w + shift) * x = w * x + shift * x`.
+    pub shift: [i32; LANES],
+    /// Whether a shift is not 0.
+    pub shifted: bool,
+    /// Of a depthwise convolution: each weight is the sum of this many, which lie one after the
+    /// other, all taps of the first before those of the second.
+    pub parts: u8,
     /// Whether two weights of -128 meet where a kernel adds their products in i16: it must keep
     /// them apart.
     pub apart: bool,
 }
 
+impl Fit {
+    /// Of weights that fit as they are.
+    pub const AS_THEY_ARE: Self = Self { shift: [0; LANES], shifted: false, parts: 1, apart: false };
+
+    /// Of up to [`LANES`] channels with such shifts.
+    pub fn by_shifts(shifts: &[i16]) -> Self {
+        let shift = core::array::from_fn(|l| shifts.get(l).copied().unwrap_or(0).into());
+        Self { shift, shifted: shifts.iter().any(|shift| *shift != 0), ..Self::AS_THEY_ARE }
+    }
+}
+
 impl EpilogueBlock {
     /// Of the channels from `first` on; what lies beyond the last channel is zero. `reach`: the
     /// layer's; `reaches`, `bias`, `scale`: each channel's.
-    pub fn of(first: usize, reach: Reach, reaches: &[Reach], bias: &[i32], scale: &[f32]) -> Self {
+    pub fn of(first: usize, fit: Fit, reach: Reach, reaches: &[Reach], bias: &[i32], scale: &[f32]) -> Self {
         let split = |l: usize| reach.split(bias.get(first + l).copied().unwrap_or(0));
         Self {
             short: reaches[first..].iter().take(LANES).all(|r| *r == Reach::Short),
-            apart: false,
+            fit,
             begin: core::array::from_fn(|l| split(l).0),
             rest: core::array::from_fn(|l| split(l).1),
             scale: core::array::from_fn(|l| scale.get(first + l).copied().unwrap_or(0.0)),

@@ -5,7 +5,7 @@
 //! own. All sets give the bits that `quant` defines.
 
 use super::elementwise::{self, Addend};
-use super::epilogue::{EpilogueBlock, LANES, Reach};
+use super::epilogue::{EpilogueBlock, Fit, LANES, Reach};
 use super::panels;
 use super::{ConvShape, Layer, WeightShape, generic};
 use crate::quant::Clamp;
@@ -22,21 +22,14 @@ pub enum Weights {
 }
 
 /// Weights as the kernels for one CPU read them, in blocks of channels.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Panels {
     pub(super) values: Vec<i8>,
-    /// Of each block, whether two weights of -128 meet where a kernel adds their products in i16
-    /// (`panels::meet`). Empty for the sets that add all products in i32.
-    pub(super) meet: Vec<bool>,
+    /// How the weights of each block were made to fit.
+    pub(super) fits: Vec<Fit>,
 }
 
 impl Weights {
-    /// i8 panels for a set that adds all products in i32.
-    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "some sets pack no such weights"))]
-    pub(super) fn narrow(values: Vec<i8>) -> Self {
-        Self::Narrow(Panels { values, meet: Vec::new() })
-    }
-
     /// Bytes that they take.
     pub fn bytes(&self) -> usize {
         match self {
@@ -106,9 +99,10 @@ pub trait KernelSet: Debug + Sync {
             true => panels::depthwise_firsts(bias.len()).collect(),
             false => (0..groups).flat_map(|g| (0..channels).step_by(LANES).map(move |c| g * channels + c)).collect(),
         };
-        let block = |first| EpilogueBlock::of(first, reach, reaches, bias, scale);
-        let apart = panels.meet.iter().copied().chain(std::iter::repeat(false));
-        firsts.into_iter().zip(apart).map(|(first, apart)| EpilogueBlock { apart, ..block(first) }).collect()
+        // A set whose blocks of a depthwise convolution are wider reads none of these.
+        let fits = panels.fits.iter().copied().chain(std::iter::repeat(Fit::AS_THEY_ARE));
+        let blocks = firsts.into_iter().zip(fits);
+        blocks.map(|(first, fit)| EpilogueBlock::of(first, fit, reach, reaches, bias, scale)).collect()
     }
 
     /// Length in i16 of the scratch that a convolution of this shape needs.

@@ -137,9 +137,8 @@ impl Drawing {
         };
         let out = if groups == c && c > 1 { c } else { groups * self.number(1, 24) };
         let (cg, taps) = (c / groups, c / groups * kernel * kernel);
-        let (lowest, widest) = if self.number(0, 4) == 0 { (-128, 127) } else { (-40, 40) };
-        let weights: Vec<i8> = (0..out * taps).map(|_| self.random.range(lowest, widest) as i8).collect();
         let steps = if self.number(0, 1) == 0 { 1 } else { out };
+        let (codes, zero_points, weights) = self.weights(out, taps, steps);
         let mut scales: Vec<f32> = (0..steps).map(|_| self.random.range(1, 300) as f32 * 1e-4).collect();
         let mut bias: Vec<i32> = (0..out).map(|_| self.random.range(-9000, 9000)).collect();
         // A channel that is all but dead: its quantiser had to saturate the bias.
@@ -153,9 +152,9 @@ impl Drawing {
         let axis = [("axis", Attribute::Int(0))];
         let dims = [out, cg, kernel, kernel];
         let w_in = [
-            self.constant(&dims, Values::I8(weights.clone())),
+            self.constant(&dims, codes),
             self.constant(&[steps], Values::F32(scales.clone())),
-            self.constant(&[steps], Values::I8(vec![0; steps])),
+            self.constant(&[steps], zero_points),
         ];
         let w_in = self.node("DequantizeLinear", &w_in, &axis);
         // A real bias is rounded to the accumulator, so to one of these values again.
@@ -203,6 +202,33 @@ impl Drawing {
         });
     }
 
+    /// Weights of `out` outputs: as they are stored, their zero points, and the weights less these.
+    /// Zero points, where there are any, are of every size, and weights reach to both ends.
+    fn weights(&mut self, out: usize, taps: usize, zero_points: usize) -> (Values, Values, Vec<i32>) {
+        let wide = self.number(0, 2) == 0;
+        let unsigned = self.number(0, 1) == 0;
+        let zeros: Vec<i32> = match (unsigned, self.number(0, 2)) {
+            (false, _) => vec![0; zero_points],
+            (true, 0) => vec![self.pick([0, 1, 100, 127, 128, 129, 160, 254, 255]) as i32; zero_points],
+            (true, _) => (0..zero_points).map(|_| self.random.range(0, 255)).collect(),
+        };
+        let least = if unsigned { 0 } else { -128 };
+        let mut codes = Vec::new();
+        for i in 0..out * taps {
+            let zero = zeros[i / taps % zero_points];
+            codes.push(match wide {
+                true => self.random.range(least, least + 255),
+                false => (zero + self.random.range(-40, 40)).clamp(least, least + 255),
+            });
+        }
+        let stored = |v: &[i32]| match unsigned {
+            true => Values::U8(v.iter().map(|v| *v as u8).collect()),
+            false => Values::I8(v.iter().map(|v| *v as i8).collect()),
+        };
+        let weights = codes.iter().enumerate().map(|(i, code)| code - zeros[i / taps % zero_points]).collect();
+        (stored(&codes), stored(&zeros), weights)
+    }
+
     /// An int32 bias of the accumulator's scales.
     fn whole_bias(&mut self, bias: &[i32], scales: &[f32]) -> String {
         let inputs = [
@@ -218,12 +244,13 @@ impl Drawing {
         let t = self.any();
         let [h, w, c] = t.dims;
         let (n, out) = (h * w * c, self.number(1, 20));
-        let weights: Vec<i8> = (0..n * out).map(|_| self.random.range(-128, 127) as i8).collect();
+        let (codes, zero_points, weights) = self.weights(out, n, 1);
         let s_w = self.random.range(1, 60) as f32 * 1e-4;
         let bias: Vec<i32> = (0..out).map(|_| self.random.range(-9000, 9000)).collect();
         let real = self.dequantised(&t);
         let flat = self.node("Flatten", &[real], &[]);
-        let w_in = [self.constant(&[out, n], Values::I8(weights.clone())), self.constant(&[], Values::F32(vec![s_w]))];
+        let w_in =
+            [self.constant(&[out, n], codes), self.constant(&[], Values::F32(vec![s_w])), self.constant(&[], zero_points)];
         let w_in = self.node("DequantizeLinear", &w_in, &[]);
         let b_in = self.whole_bias(&bias, &[t.scale * s_w]);
         let real = self.node("Gemm", &[flat, w_in, b_in], &[("transB", Attribute::Int(1))]);
@@ -231,7 +258,7 @@ impl Drawing {
         let real = self.node("Reshape", &[real, to], &[]);
         self.quantised(real, [1, 1, out], false, |o, scale, clamp| {
             let value = |i: usize| t.centred((i % (h * w) / w) as i64, (i % w) as i64, i / (h * w));
-            let acc: i32 = (0..n).map(|i| value(i) * weights[o * n + i] as i32).sum();
+            let acc: i32 = (0..n).map(|i| value(i) * weights[o * n + i]).sum();
             requant_rndne(acc + bias[o], t.scale * s_w / scale, clamp)
         });
     }

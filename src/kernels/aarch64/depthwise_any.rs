@@ -17,36 +17,47 @@
 //!
 //! The last block of a layer whose channels are no multiple of 16 overlaps the one before. Fewer
 //! than 16 channels are computed as 16, of which the others belong to the next column and meet
-//! weights of zero.
+//! weights of zero. Weights in several parts (`Fit`) are more taps, at the same places.
 
 use super::requant::{Outputs, Sums, for_reach};
 use crate::kernels::Layer;
 use crate::kernels::epilogue::{EpilogueBlock, LANES};
-use crate::kernels::panels::depthwise_firsts;
+use crate::kernels::panels::{depthwise_blocks, most_parts};
 use crate::kernels::taps::Taps;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// Any layer; weights and bias as `panels::pack_depthwise` left them. `scratch`:
-/// `taps::scratch_len`.
-pub(super) fn depthwise(l: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
-    for_reach!(l.epilogue, BY_UZP, layer::[](l, input, output, scratch));
+/// Those blocks of any layer that `takes` names; weights and bias as `panels::pack_depthwise` left
+/// them. `scratch`: `taps::scratch_len`.
+pub(super) fn depthwise(
+    l: Layer<'_, [i8]>,
+    input: &[i8],
+    output: &mut [i8],
+    scratch: &mut [i16],
+    takes: fn(&EpilogueBlock) -> bool,
+) {
+    for_reach!(l.epilogue, BY_UZP, layer::[](l, input, output, scratch, takes));
 }
 
-fn layer<const REACH: u8>(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
-    let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
+fn layer<const REACH: u8>(
+    layer: Layer<'_, [i8]>,
+    input: &[i8],
+    output: &mut [i8],
+    scratch: &mut [i16],
+    takes: fn(&EpilogueBlock) -> bool,
+) {
+    let Layer { shape: s, zero_point, epilogue: e, .. } = layer;
     let (c, [oh, ow, _], len) = (s.input[2], s.output, s.patch_len() * LANES);
     assert_eq!(output.len(), oh * ow * c, "output length");
-    assert_eq!(weights.len(), c.div_ceil(LANES) * len, "packed length");
-    let mut taps = Taps::new(s, input, zero_point, scratch);
+    let mut taps = Taps::new(s, input, zero_point, scratch, most_parts(&e));
     let (inside, step, n) = (taps.inside(), s.stride[1] * c, LANES.min(c));
     let outputs = Outputs::<REACH>::new(&e);
     for (oy, out) in output.chunks_exact_mut(ow * c).enumerate() {
         taps.row(oy);
-        for ((first, weights), block) in depthwise_firsts(c).zip(weights.chunks_exact(len)).zip(e.blocks) {
+        for (first, weights, block) in depthwise_blocks(layer, len).filter(|(_, _, block)| takes(block)) {
             let at = |ox: usize| {
                 let (base, list) = taps.of(ox);
-                (base.wrapping_add(first), list)
+                (base.wrapping_add(first), &list[..weights.len() / LANES])
             };
             let mut put = |ox: usize, values| Outputs::<REACH>::put(values, &mut out[ox * c + first..][..n]);
             // Where their number is odd, the last is computed twice.
@@ -76,7 +87,7 @@ fn layer<const REACH: u8>(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8
 }
 
 /// Bias and the sum over taps of value times weight, of 16 channels of two outputs. `lists`: where
-/// each output's taps lie, seen from its base; `weights`: `[taps][16]`.
+/// each output's taps lie, seen from its base, once for each part; `weights`: `[part][taps][16]`.
 ///
 /// # Safety
 /// 16 values are readable at each tap.
@@ -85,7 +96,7 @@ unsafe fn sum_two(bases: [*const i8; 2], lists: [&[isize]; 2], weights: &[i8], b
     let taps = lists[0].len();
     assert!(lists[1].len() == taps && weights.len() == taps * LANES, "weights of each tap");
     // Weights of -128 that meet are taken one by one.
-    let fours = if block.apart { 0 } else { taps / 4 };
+    let fours = if block.fit.apart { 0 } else { taps / 4 };
     let (c0, c1, c2, c3): (int32x4_t, int32x4_t, int32x4_t, int32x4_t);
     let (d0, d1, d2, d3): (int32x4_t, int32x4_t, int32x4_t, int32x4_t);
     // SAFETY: the caller's promise; both lists and the weights are as long as each other, and a

@@ -19,15 +19,16 @@
 //! | 5x5, 2 | 2 | 2 | 40 | 2 columns |
 //!
 //! against 18 and 50 multiplies of half the pace without the dot product. Columns in the padding
-//! hold the zero point.
+//! hold the zero point. A block whose weights are in several parts (`Fit`) takes the dot products of
+//! each.
 
 use super::dotprod::Dotprod;
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
-use crate::kernels::epilogue::{EpilogueBlock, LANES};
-use crate::kernels::panels::{depthwise_firsts, take_zero_point};
+use crate::kernels::epilogue::{EpilogueBlock, Fit, LANES};
+use crate::kernels::panels::{self, depthwise_blocks, depthwise_firsts, take_zero_point};
 use crate::kernels::patches::bytes;
 use crate::kernels::window::{ROWS, Row, Window};
-use crate::kernels::{ConvShape, Layer};
+use crate::kernels::{ConvShape, Layer, Panels};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -59,21 +60,25 @@ const fn pass_rows(side: usize, stride: usize) -> usize {
     }
 }
 
-/// Packs `[channels][taps]` weights as `[block][output row of the pass][4 channels of
+/// Packs `[channels][taps]` weights as `[block][output row of the pass][part][4 channels of
 /// 16][group][column][4][4 rows]`, and takes the zero point's share off `bias`.
-pub(super) fn pack(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
+pub(super) fn pack(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Panels {
     let (side, stride) = (s.kernel[0], s.stride[0]);
     let rows = pass_rows(side, stride);
     let groups = ((rows - 1) * stride + side).div_ceil(ROWS);
     take_zero_point(weights, side * side, zero_point.into(), bias);
-    let mut packed = Vec::new();
+    let mut packed = Panels::default();
     for first in depthwise_firsts(bias.len()) {
-        for (row, quad) in (0..rows).flat_map(|r| (0..4).map(move |q| (r, q))) {
+        let weights = &weights[first * side * side..][..LANES * side * side];
+        let parts = panels::parts(weights);
+        packed.fits.push(Fit { parts, ..Fit::AS_THEY_ARE });
+        let each_part = (0..rows).flat_map(|r| (0..parts).map(move |p| (r, p)));
+        for ((row, part), quad) in each_part.flat_map(|part| (0..4).map(move |q| (part, q))) {
             for (group, column) in (0..groups).flat_map(|g| (0..side).map(move |k| (g, k))) {
                 for (channel, depth) in (0..4).flat_map(|c| (0..ROWS).map(move |d| (c, d))) {
                     let tap = (group * ROWS + depth).checked_sub(row * stride).filter(|t| *t < side);
-                    let weight = |t| weights[((first + quad * 4 + channel) * side + t) * side + column] as i8;
-                    packed.push(tap.map_or(0, weight));
+                    let weight = |t| weights[((quad * 4 + channel) * side + t) * side + column];
+                    packed.values.push(tap.map_or(0, |t| panels::part(weight(t), part, parts)));
                 }
             }
         }
@@ -117,13 +122,12 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
     output: &mut [i8],
     columns: &mut [i8],
 ) {
-    let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
+    let Layer { shape: s, zero_point, epilogue: e, .. } = layer;
     let [h, w, c] = s.input;
     let [oh, ow, _] = s.output;
     let (rows, groups) = (const { pass_rows(SIDE, STRIDE) }, TAPS / SIDE);
     assert_eq!((input.len(), output.len()), (h * w * c, oh * ow * c), "lengths of the shape");
     assert!(c >= LANES, "a whole block of channels");
-    assert_eq!(weights.len(), c.div_ceil(LANES) * rows * 4 * TAPS * LANES, "packed length");
     let columns = columns.as_chunks_mut::<{ ROWS * LANES }>().0;
     let outputs = Outputs::<REACH>::new(&e);
     let padding = [zero_point; LANES];
@@ -136,13 +140,12 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
                 columns[group * seen..][..from].as_flattened_mut().fill(zero_point);
                 columns[group * seen + to..(group + 1) * seen].as_flattened_mut().fill(zero_point);
             }
-            let blocks = depthwise_firsts(c).zip(weights.chunks_exact(rows * 4 * TAPS * LANES)).zip(e.blocks);
-            for ((first, weights), block) in blocks {
+            for (first, weights, block) in depthwise_blocks(layer, rows * 4 * TAPS * LANES) {
                 for group in 0..groups {
                     interleave(window.rows(group, first), &mut columns[group * seen + from..group * seen + to]);
                 }
                 let seen = &columns[..groups * seen];
-                for (row, weights) in weights.chunks_exact(4 * TAPS * LANES).enumerate().take(oh - oy) {
+                for (row, weights) in weights.chunks_exact(weights.len() / rows).enumerate().take(oh - oy) {
                     let out = &mut output[((oy + row) * ow + start) * c..][..n * c];
                     outputs_of_row::<SIDE, STRIDE, TAPS, REACH>(seen, weights, block, outputs, out, c, first);
                 }
@@ -227,12 +230,44 @@ fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: 
     c: usize,
     first: usize,
 ) {
-    assert!(
-        weights.len() >= 4 * TAPS * LANES && out.len() >= (N - 1) * c + first + LANES,
-        "weights and outputs of the tile"
-    );
-    assert!(columns.len() >= (TAPS / SIDE - 1) * group + (N - 1) * STRIDE + SIDE, "all columns of all groups");
+    assert!(out.len() >= (N - 1) * c + first + LANES, "outputs of the tile");
+    let part = 4 * TAPS * LANES;
     let mut accumulators: [Sums; N] = core::array::from_fn(|_| begin(&block.begin));
+    accumulators = dot_products::<SIDE, STRIDE, TAPS, N>(accumulators, (columns, group), weights);
+    if weights.len() > part {
+        accumulators = other_parts::<SIDE, STRIDE, TAPS, N>(accumulators, (columns, group), &weights[part..]);
+    }
+    for (p, accumulators) in accumulators.into_iter().enumerate() {
+        let values = outputs.requant(accumulators, &Numbers::of(block));
+        // SAFETY: `out` was checked to hold 16 channels from `first` on of N pixels.
+        unsafe { vst1q_s8(out.as_mut_ptr().add(p * c + first), values) };
+    }
+}
+
+/// As [`dot_products`], of the parts of weights behind the first, which few blocks have: kept out of
+/// the loops, whose accumulators it would put aside.
+#[inline(never)]
+fn other_parts<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const N: usize>(
+    mut accumulators: [Sums; N],
+    columns: (&[Column], usize),
+    weights: &[i8],
+) -> [Sums; N] {
+    for weights in weights.chunks_exact(4 * TAPS * LANES) {
+        accumulators = dot_products::<SIDE, STRIDE, TAPS, N>(accumulators, columns, weights);
+    }
+    accumulators
+}
+
+/// Accumulators of `N` outputs plus their products with a part of the weights. `columns`: as in
+/// [`tile`].
+#[inline(always)]
+fn dot_products<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const N: usize>(
+    mut accumulators: [Sums; N],
+    (columns, group): (&[Column], usize),
+    weights: &[i8],
+) -> [Sums; N] {
+    assert!(weights.len() >= 4 * TAPS * LANES, "weights of the tile");
+    assert!(columns.len() >= (TAPS / SIDE - 1) * group + (N - 1) * STRIDE + SIDE, "all columns of all groups");
     macro_rules! quads {
         ($($q:literal)+) => {$({
             // SAFETY: weights were checked to hold 16 bytes for each tap of each of four quads.
@@ -253,9 +288,5 @@ fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: 
         })+};
     }
     quads!(0 1 2 3);
-    for (p, accumulators) in accumulators.into_iter().enumerate() {
-        let values = outputs.requant(accumulators, &Numbers::of(block));
-        // SAFETY: `out` was checked to hold 16 channels from `first` on of N pixels.
-        unsafe { vst1q_s8(out.as_mut_ptr().add(p * c + first), values) };
-    }
+    accumulators
 }

@@ -17,19 +17,24 @@
 
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
 use crate::kernels::epilogue::{EpilogueBlock, LANES};
-use crate::kernels::panels::depthwise_firsts;
+use crate::kernels::panels::depthwise_blocks;
 use crate::kernels::patches::bytes;
 use crate::kernels::{ConvShape, Layer};
 use core::arch::aarch64::*;
 use core::arch::asm;
 use core::ops::Range;
 
-/// Whether it computes such a layer: 3x3 or 5x5, 16 channels or more, no weights of -128 that meet.
-pub(super) fn takes(s: &ConvShape, blocks: &[EpilogueBlock]) -> bool {
-    (s.kernel == [3, 3] || s.kernel == [5, 5]) && s.input[2] >= LANES && !blocks.iter().any(|block| block.apart)
+/// Whether it computes layers of such a shape: 3x3 or 5x5, 16 channels or more.
+pub(super) fn takes(s: &ConvShape) -> bool {
+    (s.kernel == [3, 3] || s.kernel == [5, 5]) && s.input[2] >= LANES
 }
 
-/// A layer that it [`takes`]; weights and bias as `panels::pack_depthwise` left them.
+/// Whether it computes such a block of them: weights in one part, in which none of -128 meet.
+pub(super) fn takes_block(block: &EpilogueBlock) -> bool {
+    block.fit.parts == 1 && !block.fit.apart
+}
+
+/// Those blocks that it [takes](takes_block) of a layer that it [`takes`]; weights and bias as `panels::pack_depthwise` left them.
 pub(super) fn depthwise(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
     let padding = &mut bytes(scratch)[..padding_len(layer.shape)];
     padding.fill(layer.zero_point);
@@ -51,7 +56,7 @@ fn blocks<const SIDE: usize, const TAPS: usize, const REACH: u8>(
     padding: &[i8],
     output: &mut [i8],
 ) {
-    let Layer { shape: s, weights, epilogue: e, .. } = layer;
+    let Layer { shape: s, epilogue: e, .. } = layer;
     let [h, w, c] = s.input;
     let [oh, ow, _] = s.output;
     const { assert!(SIDE * SIDE == TAPS) };
@@ -60,11 +65,10 @@ fn blocks<const SIDE: usize, const TAPS: usize, const REACH: u8>(
         ([SIDE; 2], h * w * c, oh * ow * c),
         "kernel and lengths of the shape"
     );
-    assert_eq!(weights.len(), c.div_ceil(LANES) * TAPS * LANES, "packed length");
     let outputs = Outputs::<REACH>::new(&e);
     let inside = s.inside(1);
-    let blocks = depthwise_firsts(c).zip(weights.as_chunks::<LANES>().0.as_chunks::<TAPS>().0).zip(e.blocks);
-    for ((first, weights), block) in blocks {
+    for (first, weights, block) in depthwise_blocks(layer, TAPS * LANES).filter(|(_, _, block)| takes_block(block)) {
+        let [weights] = weights.as_chunks::<LANES>().0.as_chunks::<TAPS>().0 else { unreachable!("weights in one part") };
         // SAFETY: each tap has 16 weights.
         let weights = weights.each_ref().map(|w| unsafe { vld1q_s8(w.as_ptr()) });
         let at = Place { outputs, block, numbers: Numbers::of(block), weights, padding, inside: inside.clone(), first };

@@ -54,6 +54,12 @@ impl Multiply for Sdot {
     const NARROW: bool = false;
 
     #[inline(always)]
+    fn add_up(total: int32x4_t, values: int8x16_t) -> int32x4_t {
+        // SAFETY: NEON is part of aarch64's baseline; registers only.
+        sdot::<0>(total, values, unsafe { vdupq_n_s8(1) })
+    }
+
+    #[inline(always)]
     unsafe fn tile<const N: usize, const QUADS: usize>(
         rows: &Rows<'_, N>,
         panel: *const i8,
@@ -147,15 +153,15 @@ impl KernelSet for Dotprod {
     }
 
     fn pack(&self, weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Weights {
-        match panels::fits(weights) {
-            true => Weights::narrow(panels::pack::<LANES, 4>(weights, shape, zero_point.into(), bias)),
+        match panels::fits(weights, shape.taps) {
+            true => Weights::Narrow(panels::pack::<LANES, 4>(weights, shape, zero_point.into(), bias)),
             false => Weights::Wide(generic::pack_groups(weights, shape)),
         }
     }
 
     fn pack_depthwise(&self, s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
-        match panels::fits(weights) && depthwise_dotprod::takes(s) {
-            true => Weights::narrow(depthwise_dotprod::pack(s, weights, zero_point, bias)),
+        match panels::fits_in_parts(weights) && depthwise_dotprod::takes(s) {
+            true => Weights::Narrow(depthwise_dotprod::pack(s, weights, zero_point, bias)),
             false => super::pack_depthwise(s, weights, zero_point, bias),
         }
     }

@@ -52,13 +52,14 @@ pub(super) fn runs_here() -> bool {
 }
 
 /// Packs weights that `panels::fits` allows, and takes the zero point's share off `bias`.
-fn pack(weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
+fn pack(weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Panels {
     let mut packed = panels::pack::<LANES, 4>(weights, shape, zero_point.into(), bias);
-    for four in packed.as_chunks_mut::<16>().0 {
+    for four in packed.values.as_chunks_mut::<16>().0 {
         let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = *four;
         *four = [a0, a1, b0, b1, c0, c1, d0, d1, a2, a3, b2, b3, c2, c3, d2, d3];
     }
-    packed.resize(packed.len() + SLACK, 0);
+    panels::keep_apart::<LANES, 4>(&mut packed, shape);
+    packed.values.resize(packed.values.len() + SLACK, 0);
     packed
 }
 
@@ -299,12 +300,10 @@ impl KernelSet for InOrder {
     }
 
     fn pack(&self, weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Weights {
-        if !panels::fits(weights) {
-            return Weights::Wide(generic::pack_groups(weights, shape));
+        match panels::fits(weights, shape.taps) {
+            true => Weights::Narrow(pack(weights, shape, zero_point, bias)),
+            false => Weights::Wide(generic::pack_groups(weights, shape)),
         }
-        let values = pack(weights, shape, zero_point, bias);
-        let meet = panels::meet_in_panels::<LANES, 4>(&values, shape);
-        Weights::Narrow(Panels { values, meet })
     }
 
     fn pack_depthwise(&self, s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
@@ -335,7 +334,7 @@ impl KernelSet for InOrder {
     /// By lists of taps alone: the kernel for squares makes an in-order core wait.
     fn depthwise(&self, layer: Layer<'_, Weights>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
         let Weights::Narrow(panels) = layer.weights else { return generic::depthwise(layer.wide(), input, output) };
-        super::depthwise_any::depthwise(layer.with(panels.values.as_slice()), input, output, scratch);
+        super::depthwise_any::depthwise(layer.with(panels.values.as_slice()), input, output, scratch, |_| true);
     }
 
     fn dense(&self, input: &[i8], zp: i8, weights: &Weights, bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {

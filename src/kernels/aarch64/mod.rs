@@ -34,17 +34,21 @@ fn depthwise_scratch_len(s: &ConvShape) -> usize {
 /// Packs a depthwise convolution's weights for the kernels that take any layer; see
 /// [`KernelSet::pack_depthwise`].
 fn pack_depthwise(s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
-    match panels::fits(weights) {
+    match panels::fits_in_parts(weights) {
         true => Weights::Narrow(panels::pack_depthwise(weights, zero_point, bias)),
         false => Weights::Wide(super::generic::pack_depthwise(weights, s.output[2])),
     }
 }
 
-/// A depthwise convolution by the kernel for squares, where it takes the layer, or by that for any.
+/// A depthwise convolution: the blocks that the kernel for squares takes by that, the others by the
+/// one for any.
 fn depthwise(layer: Layer<'_, Panels>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
     let values = layer.with(layer.weights.values.as_slice());
-    match depthwise_square::takes(layer.shape, layer.epilogue.blocks) {
-        true => depthwise_square::depthwise(values, input, output, scratch),
-        false => depthwise_any::depthwise(values, input, output, scratch),
+    if !depthwise_square::takes(layer.shape) {
+        return depthwise_any::depthwise(values, input, output, scratch, |_| true);
+    }
+    depthwise_square::depthwise(values, input, output, scratch);
+    if !layer.epilogue.blocks.iter().all(depthwise_square::takes_block) {
+        depthwise_any::depthwise(values, input, output, scratch, |block| !depthwise_square::takes_block(block));
     }
 }

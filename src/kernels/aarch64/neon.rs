@@ -28,12 +28,13 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 /// Packs weights that `panels::fits` allows, and takes the zero point's share off `bias`.
-fn pack(weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Vec<i8> {
+fn pack(weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Panels {
     let mut packed = panels::pack::<LANES, 4>(weights, shape, zero_point.into(), bias);
-    for four in packed.as_chunks_mut::<16>().0 {
+    for four in packed.values.as_chunks_mut::<16>().0 {
         let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = *four;
         *four = [a0, a1, b2, b3, c0, c1, d2, d3, a2, a3, b0, b1, c2, c3, d0, d1];
     }
+    panels::keep_apart::<LANES, 4>(&mut packed, shape);
     packed
 }
 
@@ -154,12 +155,10 @@ impl KernelSet for Neon {
     }
 
     fn pack(&self, weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Weights {
-        if !panels::fits(weights) {
-            return Weights::Wide(generic::pack_groups(weights, shape));
+        match panels::fits(weights, shape.taps) {
+            true => Weights::Narrow(pack(weights, shape, zero_point, bias)),
+            false => Weights::Wide(generic::pack_groups(weights, shape)),
         }
-        let values = pack(weights, shape, zero_point, bias);
-        let meet = panels::meet_in_panels::<LANES, 4>(&values, shape);
-        Weights::Narrow(Panels { values, meet })
     }
 
     fn pack_depthwise(&self, s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {

@@ -7,9 +7,11 @@
 //! is the multiplication's. 4 x 16 accumulators take 16 of the 32 registers; they begin at the bias
 //! and are requantised where they are. Values enter as they are: the zero point's share,
 //! `zero_point * sum of weights`, is taken off the bias at load, and padding holds the zero point.
+//! What was taken off weights that do not fit i8 (`Fit::shift`) is made good from the total of a
+//! pixel's values, which costs one step of a panel for all of a tile's panels.
 
-use super::requant::{Outputs, Sums};
-use crate::kernels::epilogue::{EpilogueBlock, LANES};
+use super::requant::{Outputs, Sums, load};
+use crate::kernels::epilogue::{EpilogueBlock, Fit, LANES};
 use crate::kernels::patches::{Rows, Tiles, bytes, row};
 use crate::kernels::{self, Panels};
 use core::arch::aarch64::*;
@@ -26,6 +28,13 @@ pub(super) trait Multiply {
     const SLACK: usize = 0;
     /// Whether it adds products in i16, where weights of -128 may meet.
     const NARROW: bool = true;
+
+    /// Adds 16 values to a total, four or so to each of its lanes.
+    #[inline(always)]
+    fn add_up(total: int32x4_t, values: int8x16_t) -> int32x4_t {
+        // SAFETY: NEON is part of aarch64's baseline; registers only.
+        unsafe { vpadalq_s16(total, vpaddlq_s8(values)) }
+    }
 
     /// Bytes that [`Multiply::arrange`] wants for a tile of so many taps.
     fn room(_taps: usize) -> usize {
@@ -52,7 +61,7 @@ pub(super) trait Multiply {
     ) -> [Sums; N];
 
     /// The same, of all 16 channels of a panel in which weights of -128 meet
-    /// (`EpilogueBlock::apart`).
+    /// (`Fit::apart`).
     ///
     /// # Safety
     /// As for [`Multiply::tile`].
@@ -104,15 +113,50 @@ pub(super) fn convolve<M: Multiply, const REACH: u8>(
     let (room, scratch) = bytes(scratch).split_at_mut(M::room(s.patch_len()));
     for group in 0..s.groups {
         let layer = Group::<REACH>::new::<M>(layer, group);
-        let mut tiles = Tiles::<PIXELS>::new(s, group, input, zero_point, scratch);
-        while let Some((pixel, pixels, rows)) = tiles.next() {
-            let out = &mut output[pixel * oc..(pixel + pixels) * oc];
-            match pixels {
-                PIXELS => layer.whole::<M>(&M::arrange(rows, room), out),
-                1 => layer.part::<M, 1>(&M::arrange(rows.first(), room), out),
-                2 => layer.part::<M, 2>(&M::arrange(rows.first(), room), out),
-                _ => layer.part::<M, PIXELS>(&M::arrange(rows, room), out),
-            }
+        let tiles = Tiles::<PIXELS>::new(s, group, input, zero_point, scratch);
+        match layer.blocks.iter().any(|block| block.fit.shifted) {
+            false => layer.walk::<M, false>(tiles, output, room),
+            true => layer.walk::<M, true>(tiles, output, room),
+        }
+    }
+}
+
+/// The total of each pixel's values.
+#[inline(never)]
+fn totals<M: Multiply, const N: usize>(rows: &Rows<'_, N>) -> [i32; N] {
+    /// All bits of 16 values and none of 16 more.
+    const FIRST: [i8; 32] = {
+        let mut first = [0; 32];
+        first.split_at_mut(16).0.copy_from_slice(&[-1; 16]);
+        first
+    };
+    let (whole, rest) = (rows.taps() / 16, rows.taps() % 16);
+    // SAFETY: a pixel's taps may be read in whole loads of 16, and 16 of the 32 from 1 to 15 on.
+    // NEON is part of aarch64's baseline.
+    unsafe {
+        let mut totals = [vdupq_n_s32(0); N];
+        for i in 0..whole {
+            totals = core::array::from_fn(|p| M::add_up(totals[p], vld1q_s8(rows.of(p).add(16 * i))));
+        }
+        if rest > 0 {
+            let first = vld1q_s8(FIRST.as_ptr().add(16 - rest));
+            totals = core::array::from_fn(|p| {
+                M::add_up(totals[p], vandq_s8(vld1q_s8(rows.of(p).add(16 * whole)), first))
+            });
+        }
+        totals.map(|total| vaddvq_s32(total))
+    }
+}
+
+/// Adds to a block's accumulators what was taken off its weights: the shift times the total of the
+/// pixel's values.
+#[inline(always)]
+fn shift<const N: usize>(accumulators: &mut [Sums; N], fit: &Fit, totals: &[i32; PIXELS]) {
+    let shift = load(&fit.shift);
+    for (accumulators, total) in accumulators.iter_mut().zip(totals) {
+        for (acc, shift) in accumulators.iter_mut().zip(shift) {
+            // SAFETY: NEON is part of aarch64's baseline; registers only.
+            *acc = unsafe { vmlaq_n_s32(*acc, shift, *total) };
         }
     }
 }
@@ -120,7 +164,7 @@ pub(super) fn convolve<M: Multiply, const REACH: u8>(
 /// A fully connected layer up to its accumulators; `bias` holds the zero point's share.
 pub(super) fn product<M: Multiply>(
     input: &[i8],
-    Panels { values: weights, meet }: &Panels,
+    Panels { values: weights, fits }: &Panels,
     bias: &[i32],
     accumulators: &mut [i32],
     scratch: &mut [i16],
@@ -129,12 +173,13 @@ pub(super) fn product<M: Multiply>(
     assert_eq!(weights.len(), accumulators.len().div_ceil(LANES) * panel_len + M::SLACK, "a panel for each 16 accumulators");
     let (room, scratch) = bytes(scratch).split_at_mut(M::room(input.len()));
     let row = M::arrange(row(input, scratch), room);
-    let panels = weights.chunks_exact(panel_len).zip(meet.iter().copied().chain(core::iter::repeat(false)));
-    for ((accumulators, bias), (panel, apart)) in accumulators.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
+    let total: i32 = input.iter().map(|x| i32::from(*x)).sum();
+    let panels = weights.chunks_exact(panel_len).zip(fits);
+    for ((accumulators, bias), (panel, fit)) in accumulators.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
         // SAFETY: the panel's length is that of all taps, and it has the others or the slack behind
         // it.
         let [acc] = unsafe {
-            match apart {
+            match fit.apart {
                 false => M::tile::<1, 4>(&row, panel.as_ptr(), &[0; LANES]),
                 true => M::tile_apart(&row, panel.as_ptr(), &[0; LANES]),
             }
@@ -144,8 +189,8 @@ pub(super) fn product<M: Multiply>(
             // SAFETY: the array holds 16 values, written four at a time.
             unsafe { vst1q_s32(whole.as_mut_ptr().add(4 * q), acc) };
         }
-        for ((sum, bias), acc) in accumulators.iter_mut().zip(bias).zip(whole) {
-            *sum = acc.wrapping_add(*bias);
+        for ((sum, bias), (acc, shift)) in accumulators.iter_mut().zip(bias).zip(whole.into_iter().zip(fit.shift)) {
+            *sum = acc.wrapping_add(shift * total).wrapping_add(*bias);
         }
     }
 }
@@ -183,9 +228,29 @@ impl<'l, const REACH: u8> Group<'l, REACH> {
         }
     }
 
-    /// A tile of all its pixels. `out`: `[PIXELS]` of all the layer's channels.
+    /// All its tiles. `SHIFTED`: whether a block is (`Fit::shifted`).
+    fn walk<M: Multiply, const SHIFTED: bool>(
+        &self,
+        mut tiles: Tiles<'_, PIXELS>,
+        output: &mut [i8],
+        room: &mut [i8],
+    ) {
+        while let Some((pixel, pixels, rows)) = tiles.next() {
+            let totals = if SHIFTED { totals::<M, PIXELS>(&rows) } else { [0; PIXELS] };
+            let out = &mut output[pixel * self.all..(pixel + pixels) * self.all];
+            match pixels {
+                PIXELS => self.whole::<M, SHIFTED>(&M::arrange(rows, room), &totals, out),
+                1 => self.part::<M, 1>(&M::arrange(rows.first(), room), &totals, out),
+                2 => self.part::<M, 2>(&M::arrange(rows.first(), room), &totals, out),
+                _ => self.part::<M, PIXELS>(&M::arrange(rows, room), &totals, out),
+            }
+        }
+    }
+
+    /// A tile of all its pixels, whose values have these totals. `out`: `[PIXELS]` of all the
+    /// layer's channels.
     #[inline(always)]
-    fn whole<M: Multiply>(&self, rows: &Rows<'_, PIXELS>, out: &mut [i8]) {
+    fn whole<M: Multiply, const SHIFTED: bool>(&self, rows: &Rows<'_, PIXELS>, totals: &[i32; PIXELS], out: &mut [i8]) {
         assert!(
             out.len() == PIXELS * self.all && self.first + self.channels <= self.all,
             "outputs of a tile, and the group's among them"
@@ -198,15 +263,21 @@ impl<'l, const REACH: u8> Group<'l, REACH> {
             core::array::from_fn(|p| out.as_mut_ptr().wrapping_add(p * self.all + self.first + at))
         };
         let mut to = outputs_from(out, 0);
+        let shifted = |mut accumulators: [Sums; PIXELS], block: &EpilogueBlock| {
+            if SHIFTED && block.fit.shifted {
+                shift(&mut accumulators, &block.fit, totals);
+            }
+            accumulators
+        };
         for (i, block) in blocks.iter().enumerate() {
-            if M::NARROW && block.apart {
-                self.apart::<M, PIXELS>(panel, block, i * LANES, rows, out);
+            if M::NARROW && block.fit.apart {
+                self.apart::<M, PIXELS>(panel, block, i * LANES, rows, totals, out);
                 to = outputs_from(out, (i + 1) * LANES);
             } else {
                 // SAFETY: each block has its panel, and each pixel has outputs of as many whole
                 // blocks.
                 unsafe {
-                    let accumulators = M::tile::<PIXELS, 4>(rows, panel, &block.begin);
+                    let accumulators = shifted(M::tile::<PIXELS, 4>(rows, panel, &block.begin), block);
                     self.outputs.store_whole(accumulators, block, &mut to);
                 }
             }
@@ -215,24 +286,24 @@ impl<'l, const REACH: u8> Group<'l, REACH> {
         match last.first() {
             // SAFETY: the block has its panel, and each pixel has so many outputs behind those of
             // the whole blocks.
-            Some(block) if rest == 8 && !block.apart => unsafe {
-                self.outputs.store_eight(M::tile::<PIXELS, 2>(rows, panel, &block.begin), block, &to);
+            Some(block) if rest == 8 && !block.fit.apart => unsafe {
+                self.outputs.store_eight(shifted(M::tile::<PIXELS, 2>(rows, panel, &block.begin), block), block, &to);
             },
             // SAFETY: the same.
-            Some(block) if rest == 4 && !block.apart => unsafe {
-                self.outputs.store_four(M::tile::<PIXELS, 1>(rows, panel, &block.begin), block, &to);
+            Some(block) if rest == 4 && !block.fit.apart => unsafe {
+                self.outputs.store_four(shifted(M::tile::<PIXELS, 1>(rows, panel, &block.begin), block), block, &to);
             },
-            Some(block) => self.block::<M, PIXELS>(panel, block, whole * LANES, rows, out),
+            Some(block) => self.block::<M, PIXELS>(panel, block, whole * LANES, rows, totals, out),
             None => {}
         }
     }
 
     /// A tile of `N` pixels, of which `out` may have fewer. Kept out of the loop over whole tiles.
     #[inline(never)]
-    fn part<M: Multiply, const N: usize>(&self, rows: &Rows<'_, N>, out: &mut [i8]) {
+    fn part<M: Multiply, const N: usize>(&self, rows: &Rows<'_, N>, totals: &[i32; PIXELS], out: &mut [i8]) {
         let mut panel = self.weights.as_ptr();
         for (i, block) in self.blocks.iter().enumerate() {
-            self.block::<M, N>(panel, block, i * LANES, rows, out);
+            self.block::<M, N>(panel, block, i * LANES, rows, totals, out);
             panel = panel.wrapping_add(self.panel_len);
         }
     }
@@ -246,20 +317,24 @@ impl<'l, const REACH: u8> Group<'l, REACH> {
         block: &EpilogueBlock,
         at: usize,
         rows: &Rows<'_, N>,
+        totals: &[i32; PIXELS],
         out: &mut [i8],
     ) {
-        if M::NARROW && block.apart {
-            return self.apart::<M, N>(panel, block, at, rows, out);
+        if M::NARROW && block.fit.apart {
+            return self.apart::<M, N>(panel, block, at, rows, totals, out);
         }
         let channels = LANES.min(self.channels - at);
         // SAFETY: the panel has the taps of the layer, as the rows have.
-        let accumulators = unsafe {
+        let mut accumulators = unsafe {
             match channels {
                 0..=4 => M::tile::<N, 1>(rows, panel, &block.begin),
                 5..=8 => M::tile::<N, 2>(rows, panel, &block.begin),
                 _ => M::tile::<N, 4>(rows, panel, &block.begin),
             }
         };
+        if block.fit.shifted {
+            shift(&mut accumulators, &block.fit, totals);
+        }
         self.outputs.store_part(accumulators, block, out, self.all, self.first + at..self.first + at + channels);
     }
 
@@ -272,11 +347,15 @@ impl<'l, const REACH: u8> Group<'l, REACH> {
         block: &EpilogueBlock,
         at: usize,
         rows: &Rows<'_, N>,
+        totals: &[i32; PIXELS],
         out: &mut [i8],
     ) {
         let channels = LANES.min(self.channels - at);
         // SAFETY: the panel has the taps of the layer, as the rows have.
-        let accumulators = unsafe { M::tile_apart(rows, panel, &block.begin) };
+        let mut accumulators = unsafe { M::tile_apart(rows, panel, &block.begin) };
+        if block.fit.shifted {
+            shift(&mut accumulators, &block.fit, totals);
+        }
         self.outputs.store_part(accumulators, block, out, self.all, self.first + at..self.first + at + channels);
     }
 }

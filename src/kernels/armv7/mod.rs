@@ -9,7 +9,7 @@
 
 use super::capabilities::capabilities;
 use super::epilogue::{EpilogueBlock, LANES};
-use super::panels::{self, depthwise_firsts};
+use super::panels::{self, depthwise_blocks};
 use super::patches::{Rows, Tiles, bytes, row};
 use super::taps::{self, Taps};
 use super::{ConvShape, KernelSet, Layer, Panels, WeightShape, Weights, generic};
@@ -318,6 +318,8 @@ impl ArmNeon {
         let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
         let [oh, ow, oc] = s.output;
         assert_eq!(output.len(), oh * ow * oc, "output length");
+        // Weights of 1 for each tap, behind the others: what they make of a pixel is its total.
+        let ones = &weights[weights.len() - s.patch_len().div_ceil(16) * 16 * CHANNELS..];
         let panels_len = s.patch_len().div_ceil(16) * 16 * LANES;
         let rounding = Rounding::of(e.clamp);
         let channels = oc / s.groups;
@@ -326,9 +328,21 @@ impl ArmNeon {
         for group in 0..s.groups {
             let (blocks, weights) = (&e.blocks[group * blocks..][..blocks], &weights[group * group_len..][..group_len]);
             let mut tiles = Tiles::<PIXELS>::new(s, group, input, zero_point, scratch);
+            let shifted = blocks.iter().any(|block| block.fit.shifted);
             while let Some((pixel, pixels, rows)) = tiles.next() {
+                let totals = match shifted {
+                    true => self.accumulators(&rows, ones, false).map(|[total, ..]| total),
+                    false => [0; PIXELS],
+                };
                 for ((i, block), panels) in blocks.iter().enumerate().zip(weights.chunks(panels_len)) {
-                    let accumulators = self.accumulators(&rows, panels, block.apart);
+                    let mut accumulators = self.accumulators(&rows, panels, block.fit.apart);
+                    if block.fit.shifted {
+                        for (accumulators, total) in accumulators.iter_mut().zip(totals) {
+                            for (acc, shift) in accumulators.iter_mut().zip(block.fit.shift) {
+                                *acc = acc.wrapping_add(shift * total);
+                            }
+                        }
+                    }
                     for (p, accumulators) in accumulators.iter().enumerate().take(pixels) {
                         let first = i * LANES;
                         let to = (pixel + p) * oc + group * channels + first;
@@ -350,30 +364,30 @@ impl ArmNeon {
     /// A fully connected layer up to its accumulators; `bias` holds the zero point's share.
     fn narrow_dense(&self, input: &[i8], weights: &Panels, bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
         let row = row(input, bytes(scratch));
-        let panels = weights.values.chunks(input.len().div_ceil(16) * 16 * LANES).zip(&weights.meet);
-        for ((accumulators, bias), (panels, apart)) in accumulators.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
-            let [acc, _] = self.accumulators(&row, panels, *apart);
-            for ((sum, bias), acc) in accumulators.iter_mut().zip(bias).zip(acc) {
-                *sum = acc.wrapping_add(*bias);
+        let panels = weights.values.chunks(input.len().div_ceil(16) * 16 * LANES).zip(&weights.fits);
+        let total: i32 = input.iter().map(|x| i32::from(*x)).sum();
+        for ((accumulators, bias), (panels, fit)) in accumulators.chunks_mut(LANES).zip(bias.chunks(LANES)).zip(panels) {
+            let [acc, _] = self.accumulators(&row, panels, fit.apart);
+            for ((sum, bias), (acc, shift)) in accumulators.iter_mut().zip(bias).zip(acc.into_iter().zip(fit.shift)) {
+                *sum = acc.wrapping_add(shift * total).wrapping_add(*bias);
             }
         }
     }
 
     /// A depthwise convolution that `panels` packed. `scratch`: [`taps::scratch_len`].
     fn narrow_depthwise(&self, layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
-        let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
+        let Layer { shape: s, zero_point, epilogue: e, .. } = layer;
         let (c, [oh, ow, _]) = (s.input[2], s.output);
         assert_eq!(output.len(), oh * ow * c, "output length");
-        assert_eq!(weights.len(), c.div_ceil(LANES) * s.patch_len() * LANES, "packed length");
         let rounding = Rounding::of(e.clamp);
-        let mut taps = Taps::new(s, input, zero_point, scratch);
+        let mut taps = Taps::new(s, input, zero_point, scratch, panels::most_parts(&e));
         for (pixel, out) in output.chunks_exact_mut(c).enumerate() {
             if pixel.is_multiple_of(ow) {
                 taps.row(pixel / ow);
             }
             let (base, list) = taps.of(pixel % ow);
-            let blocks = depthwise_firsts(c).zip(weights.chunks_exact(list.len() * LANES)).zip(e.blocks);
-            for ((first, weights), block) in blocks {
+            for (first, weights, block) in depthwise_blocks(layer, s.patch_len() * LANES) {
+                let list = &list[..weights.len() / LANES];
                 let out = &mut out[first..][..LANES.min(c)];
                 let mut whole = [0; LANES];
                 let to = if out.len() == LANES { out.as_mut_ptr() } else { whole.as_mut_ptr() };
@@ -382,7 +396,7 @@ impl ArmNeon {
                 // first channel on (`Taps`), each block has 16 weights a tap, and 16 outputs are
                 // there.
                 unsafe {
-                    let pixel = if block.apart { depthwise_pixel_apart } else { depthwise_pixel };
+                    let pixel = if block.fit.apart { depthwise_pixel_apart } else { depthwise_pixel };
                     pixel(list.as_ptr(), block, &rounding, to, weights.as_ptr(), base, list.len());
                 }
                 if out.len() < LANES {
@@ -399,16 +413,18 @@ impl KernelSet for ArmNeon {
     }
 
     fn pack(&self, weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Weights {
-        if !panels::fits(weights) {
+        if !panels::fits(weights, shape.taps) {
             return Weights::Wide(generic::pack_groups(weights, shape));
         }
-        let values = panels::pack::<CHANNELS, 16>(weights, shape, zero_point.into(), bias);
-        let meet = panels::meet_in_panels::<CHANNELS, 16>(&values, shape);
-        Weights::Narrow(Panels { values, meet })
+        let mut packed = panels::pack::<CHANNELS, 16>(weights, shape, zero_point.into(), bias);
+        panels::keep_apart::<CHANNELS, 16>(&mut packed, shape);
+        let ones = WeightShape { channels: 1, groups: 1, ..shape };
+        packed.values.extend(panels::pack::<CHANNELS, 16>(&vec![1; shape.taps], ones, 0, &mut [0]).values);
+        Weights::Narrow(packed)
     }
 
     fn pack_depthwise(&self, s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
-        match panels::fits(weights) {
+        match panels::fits_in_parts(weights) {
             true => Weights::Narrow(panels::pack_depthwise(weights, zero_point, bias)),
             false => Weights::Wide(generic::pack_depthwise(weights, s.output[2])),
         }

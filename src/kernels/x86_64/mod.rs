@@ -104,15 +104,15 @@ impl KernelSet for Avx512Vnni {
     }
 
     fn pack(&self, weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -> Weights {
-        match panels::fits(weights) {
-            true => Weights::narrow(panels::pack::<LANES, 4>(weights, shape, vnni::zero_point(zero_point), bias)),
+        match panels::fits(weights, shape.taps) {
+            true => Weights::Narrow(panels::pack::<LANES, 4>(weights, shape, vnni::zero_point(zero_point), bias)),
             false => Weights::Wide(generic::pack_groups(weights, shape)),
         }
     }
 
     fn pack_depthwise(&self, s: &ConvShape, weights: &[i16], zero_point: i8, bias: &mut [i32]) -> Weights {
         match vnni_depthwise::takes(s, weights) {
-            true => Weights::narrow(vnni_depthwise::pack(weights, s.kernel, zero_point, bias)),
+            true => Weights::Narrow(vnni_depthwise::pack(weights, s.kernel, zero_point, bias)),
             false => Weights::Wide(generic::pack_depthwise(weights, s.output[2])),
         }
     }
@@ -133,14 +133,14 @@ impl KernelSet for Avx512Vnni {
 
     fn depthwise(&self, layer: Layer<'_, Weights>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
         match layer.weights {
-            Weights::Narrow(panels) => self.narrow_depthwise(layer.with(panels.values.as_slice()), input, output, scratch),
+            Weights::Narrow(panels) => self.narrow_depthwise(layer.with(panels), input, output, scratch),
             Weights::Wide(_) => self.wide_depthwise(layer.wide(), input, output),
         }
     }
 
     fn dense(&self, input: &[i8], zp: i8, weights: &Weights, bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
         match weights {
-            Weights::Narrow(panels) => self.narrow_dense(input, &panels.values, bias, accumulators, scratch),
+            Weights::Narrow(panels) => self.narrow_dense(input, panels, bias, accumulators, scratch),
             Weights::Wide(w) => generic::dense(input, zp, w, bias, accumulators, scratch),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! The instruction multiplies unsigned by signed bytes, so values enter with 128 added (their top
 //! bit turned over) and the bias gives up `(zero_point + 128) * sum of weights` at load; padding
-//! holds the zero point. Nothing saturates: four products of 255 and 127 are added to an i32.
+//! holds the zero point. What was taken off weights that do not fit i8 (`Fit::shift`) is made good
+//! from the total of a pixel's values. Nothing saturates: four products of 255 and 127 are added to an i32.
 //!
 //! Convolution, for a tile of [`PIXELS`] pixels and up to 48 channels:
 //!
@@ -14,7 +15,7 @@
 //! weights and one of a pixel's four taps in all its lanes, of 32.
 
 use super::Avx512Vnni;
-use crate::kernels::Layer;
+use crate::kernels::{Layer, Panels};
 use crate::kernels::epilogue::{Epilogue, EpilogueBlock, LANES, Reach};
 use crate::kernels::patches::{Gather, bytes};
 use crate::quant::Clamp;
@@ -153,7 +154,7 @@ impl Avx512Vnni {
     }
 
     /// A fully connected layer up to its accumulators; `bias` holds the zero point's share.
-    pub(super) fn narrow_dense(&self, input: &[i8], weights: &[i8], bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
+    pub(super) fn narrow_dense(&self, input: &[i8], weights: &Panels, bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
         // SAFETY: the set is had only where every enabled feature was found on this CPU.
         unsafe { dense(input, weights, bias, accumulators, scratch) }
     }
@@ -190,6 +191,27 @@ fn tile<const N: usize, const B: usize>(
     acc
 }
 
+/// The total of values with 128 added.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn total(values: &[i8]) -> i32 {
+    let mut total = _mm512_setzero_si512();
+    for values in values.chunks(64) {
+        let mask = u64::MAX >> (64 - values.len());
+        // SAFETY: the mask lets through only the values that are there.
+        let values = unsafe { _mm512_maskz_loadu_epi8(mask, values.as_ptr()) };
+        total = _mm512_dpbusd_epi32(total, values, _mm512_set1_epi8(1));
+    }
+    _mm512_reduce_add_epi32(total)
+}
+
+/// Accumulators plus what was taken off their weights times the total of the values.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn shifted(accumulators: __m512i, shift: __m512i, total: i32) -> __m512i {
+    _mm512_add_epi32(accumulators, _mm512_mullo_epi32(shift, _mm512_set1_epi32(total)))
+}
+
 /// 16 channels from `first` on, fewer at the end.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -215,6 +237,7 @@ fn conv<const ANY: bool>(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8]
     for group in 0..s.groups {
         let gather = Gather::new(s, group, input, zero_point);
         let (blocks, weights) = (&e.blocks[group * panels..][..panels], &weights[group * panels * steps * 64..]);
+        let any_shifted = blocks.iter().any(|block| block.fit.shifted);
         for pixel in (0..all).step_by(PIXELS) {
             let pixels = PIXELS.min(all - pixel);
             if s.is_pointwise() && s.groups == 1 && stride == taps {
@@ -225,28 +248,35 @@ fn conv<const ANY: bool>(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8]
             }
             // A tile that is not full repeats its last pixel.
             let rows = core::array::from_fn(|p| p.min(pixels - 1) * stride);
+            let mut totals = [0; PIXELS];
+            if any_shifted {
+                for (total_of, row) in totals.iter_mut().zip(rows) {
+                    *total_of = total(&patches[row..][..taps]);
+                }
+            }
             let out = &mut output[pixel * oc..(pixel + pixels) * oc];
             let mut at = 0;
             while at < panels {
                 let w = &weights[at * steps * 64..];
                 let (blocks, left) = (&blocks[at..], group * channels + at * LANES..(group + 1) * channels);
                 at += match blocks.len() {
-                    1 => columns::<1, ANY>(patches, rows, steps, w, blocks, &limits, oc, left, out),
-                    2 | 4 => columns::<2, ANY>(patches, rows, steps, w, blocks, &limits, oc, left, out),
-                    _ => columns::<3, ANY>(patches, rows, steps, w, blocks, &limits, oc, left, out),
+                    1 => columns::<1, ANY>(patches, rows, &totals, steps, w, blocks, &limits, oc, left, out),
+                    2 | 4 => columns::<2, ANY>(patches, rows, &totals, steps, w, blocks, &limits, oc, left, out),
+                    _ => columns::<3, ANY>(patches, rows, &totals, steps, w, blocks, &limits, oc, left, out),
                 };
             }
         }
     }
 }
 
-/// `B` panels of a tile, of `channels` of `oc` those that they reach; returns `B`.
+/// `B` panels of a tile whose values have these totals, of `channels` of `oc` those that they reach; returns `B`.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[allow(clippy::too_many_arguments)]
 fn columns<const B: usize, const ANY: bool>(
     values: &[i8],
     rows: [usize; PIXELS],
+    totals: &[i32; PIXELS],
     steps: usize,
     weights: &[i8],
     blocks: &[EpilogueBlock],
@@ -264,7 +294,13 @@ fn columns<const B: usize, const ANY: bool>(
             scale[b] = _mm512_loadu_ps(block.scale.as_ptr());
         }
     }
-    let acc = tile::<PIXELS, B>(values, rows, steps, weights, bias);
+    let mut acc = tile::<PIXELS, B>(values, rows, steps, weights, bias);
+    for (b, block) in blocks[..B].iter().enumerate().filter(|(_, block)| block.fit.shifted) {
+        let shift = words(&block.fit.shift, 0);
+        for (acc, total) in acc.iter_mut().zip(totals) {
+            acc[b] = shifted(acc[b], shift, *total);
+        }
+    }
     for b in 0..B {
         let channels = channels.start + b * LANES..channels.end;
         for ([w, x, y, z], out) in acc.as_chunks::<4>().0.iter().zip(out.chunks_mut(4 * oc)) {
@@ -276,14 +312,16 @@ fn columns<const B: usize, const ANY: bool>(
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn dense(input: &[i8], weights: &[i8], bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
+fn dense(input: &[i8], Panels { values: weights, fits }: &Panels, bias: &[i32], accumulators: &mut [i32], scratch: &mut [i16]) {
     let steps = input.len().div_ceil(4);
     assert_eq!(accumulators.len(), bias.len(), "one bias a sum");
     assert_eq!(weights.len(), accumulators.len().div_ceil(LANES) * steps * 64, "packed length");
     let values = &mut bytes(scratch)[..steps * 4];
     biased(&mut values[..input.len()], input);
-    for (panel, first) in weights.chunks_exact(steps * 64).zip((0..).step_by(LANES)) {
+    let total = total(&values[..input.len()]);
+    for ((panel, fit), first) in weights.chunks_exact(steps * 64).zip(fits).zip((0..).step_by(LANES)) {
         let [[acc]] = tile::<1, 1>(values, [0], steps, panel, [words(bias, first)]);
+        let acc = shifted(acc, words(&fit.shift, 0), total);
         let n = LANES.min(accumulators.len() - first);
         // SAFETY: the mask lets through only the `n` accumulators that are there.
         unsafe { _mm512_mask_storeu_epi32(accumulators[first..].as_mut_ptr(), ((1u32 << n) - 1) as __mmask16, acc) };

@@ -5,15 +5,16 @@
 //! Four rows of a column are interleaved by bytes once and serve every output of a row that sees
 //! the column; a kernel of more than four rows takes two such groups, with weights of zero where it
 //! has no row. Channels go in blocks of 64, whose four rows are four registers, and what is left,
-//! up to 32 channels, in blocks of 16, whose four rows are one. Values enter with 128 added, as in
+//! up to 32 channels, in blocks of 16, whose four rows are one. A block whose weights are in several
+//! parts (`Fit`) takes the dot products of each. Values enter with 128 added, as in
 //! `vnni`.
 
 use super::Avx512Vnni;
 use super::vnni::{Limits, limits, requantise, store_pixels, turned_over, zero_point};
-use crate::kernels::epilogue::{LANES, Reach};
-use crate::kernels::panels::{fits, take_zero_point};
+use crate::kernels::epilogue::{Fit, LANES, Reach};
+use crate::kernels::panels::{self, take_zero_point};
 use crate::kernels::window::{self, ROWS, Window};
-use crate::kernels::{ConvShape, Layer};
+use crate::kernels::{ConvShape, Layer, Panels};
 use core::arch::x86_64::*;
 
 /// Channels of a wide block.
@@ -31,7 +32,7 @@ pub(super) fn takes(s: &ConvShape, weights: &[i16]) -> bool {
         && s.kernel[1] <= COLUMNS
         && s.stride[1] <= 2
         && s.dilation == [1, 1]
-        && fits(weights)
+        && panels::fits_in_parts(weights)
 }
 
 /// A block's first channel, and how many there are of up to [`WIDE`] or of up to [`LANES`].
@@ -41,19 +42,23 @@ fn blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..wide).map(|i| (i * WIDE, WIDE)).chain(rest)
 }
 
-/// Packs `[channels][taps]` weights as `[block][column][group of rows][channels of the block][4
+/// Packs `[channels][taps]` weights as `[block][part][column][group of rows][channels of the block][4
 /// rows]`, a wide block's channels in the order that interleaving by bytes gives, and takes the
 /// zero point's share off `bias`.
-pub(super) fn pack(weights: &[i16], [kh, kw]: [usize; 2], zp: i8, bias: &mut [i32]) -> Vec<i8> {
+pub(super) fn pack(weights: &[i16], [kh, kw]: [usize; 2], zp: i8, bias: &mut [i32]) -> Panels {
     let channels = bias.len();
     take_zero_point(weights, kh * kw, zero_point(zp), bias);
-    let mut packed = Vec::new();
+    let mut packed = Panels::default();
     for (first, width) in blocks(channels) {
-        for (column, group) in (0..kw).flat_map(|k| (0..kh.div_ceil(ROWS)).map(move |g| (k, g))) {
+        let parts = panels::parts(&weights[first * kh * kw..(first + width).min(channels) * kh * kw]);
+        packed.fits.push(Fit { parts, ..Fit::AS_THEY_ARE });
+        let columns = (0..parts).flat_map(|p| (0..kw).map(move |k| (p, k)));
+        for ((part, column), group) in columns.flat_map(|k| (0..kh.div_ceil(ROWS)).map(move |g| (k, g))) {
             for (at, row) in (0..width).flat_map(|at| (0..ROWS).map(move |r| (at, group * ROWS + r))) {
                 let channel = first + if width == WIDE { interleaved_at(at) } else { at };
                 let there = channel < channels && row < kh;
-                packed.push(if there { weights[(channel * kh + row) * kw + column] as i8 } else { 0 });
+                let weight = || panels::part(weights[(channel * kh + row) * kw + column], part, parts);
+                packed.values.push(if there { weight() } else { 0 });
             }
         }
     }
@@ -70,7 +75,7 @@ fn interleaved_at(at: usize) -> usize {
 impl Avx512Vnni {
     /// A layer that [`takes`] allows; `scratch`: [`SCRATCH`]; weights and bias as [`pack`] left
     /// them.
-    pub(super) fn narrow_depthwise(&self, layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
+    pub(super) fn narrow_depthwise(&self, layer: Layer<'_, Panels>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
         // SAFETY: the set is had only where every enabled feature was found on this CPU.
         unsafe {
             match (layer.shape.kernel[0].div_ceil(ROWS), layer.epilogue.reach) {
@@ -93,12 +98,12 @@ pub(super) const SCRATCH: usize = (COLUMNS_SEEN * size_of::<Column>() + align_of
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn depthwise<const GROUPS: usize, const ANY: bool>(
-    layer: Layer<'_, [i8]>,
+    layer: Layer<'_, Panels>,
     input: &[i8],
     output: &mut [i8],
     scratch: &mut [i16],
 ) {
-    let Layer { shape: s, zero_point, weights, epilogue: e } = layer;
+    let Layer { shape: s, zero_point, weights: Panels { values: weights, fits }, epilogue: e } = layer;
     let ([h, w, c], [oh, ow, _], [kh, kw]) = (s.input, s.output, s.kernel);
     assert_eq!(input.len(), h * w * c, "input length");
     assert_eq!(output.len(), oh * ow * c, "output length");
@@ -108,9 +113,9 @@ fn depthwise<const GROUPS: usize, const ANY: bool>(
     let seen = &mut seen[..COLUMNS_SEEN];
     let padding = [zero_point; WIDE];
     let limits = limits(&e);
-    let mut rest = weights;
-    for (first, width) in blocks(c) {
-        let (weights, after) = rest.split_at(kw * GROUPS * ROWS * width);
+    let mut rest = weights.as_slice();
+    for ((first, width), fit) in blocks(c).zip(fits) {
+        let (weights, after) = rest.split_at(usize::from(fit.parts) * kw * GROUPS * ROWS * width);
         rest = after;
         let (mut bias, mut scale) = ([0; WIDE], [0.0; WIDE]);
         for at in 0..width {
@@ -139,7 +144,7 @@ fn depthwise<const GROUPS: usize, const ANY: bool>(
 
 /// A block of channels from `first` on.
 struct Block<'w, const GROUPS: usize, const ANY: bool> {
-    /// `[column][group][channels of the block][4 rows]`.
+    /// `[part][column][group][channels of the block][4 rows]`.
     weights: &'w [i8],
     /// In the order of the weights' channels; a narrow block's are the first.
     bias: [i32; WIDE],
@@ -202,9 +207,10 @@ impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
         }
         let weights = self.weights.as_chunks::<{ ROWS * WIDE }>().0;
         let pixels = out.len() / self.channels;
-        assert!(weights.len() == self.kw * GROUPS && seen.len() >= ((pixels - 1) * self.stride + self.kw) * GROUPS);
+        assert!(seen.len() >= ((pixels - 1) * self.stride + self.kw) * GROUPS, "columns of all outputs");
         let mut kept = [[_mm512_setzero_si512(); ROWS]; 3];
-        if GROUPS == 1 && self.kw == 3 {
+        let keep = GROUPS == 1 && self.kw == 3 && weights.len() == 3;
+        if keep {
             for (kept, w) in kept.iter_mut().zip(weights) {
                 *kept = column_weights(w);
             }
@@ -212,7 +218,7 @@ impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
         for (p, out) in out.chunks_exact_mut(self.channels).enumerate() {
             let seen = &seen[p * self.stride * GROUPS..][..self.kw * GROUPS];
             let mut acc = bias;
-            if GROUPS == 1 && self.kw == 3 {
+            if keep {
                 // Weights stay in registers.
                 for k in 0..3 {
                     for q in 0..ROWS {
@@ -220,7 +226,7 @@ impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
                     }
                 }
             } else {
-                for (x, w) in seen.iter().zip(weights) {
+                for (x, w) in seen.iter().cycle().zip(weights) {
                     let w = column_weights(w);
                     for q in 0..ROWS {
                         acc[q] = _mm512_dpbusd_epi32(acc[q], x[q], w[q]);
@@ -272,7 +278,7 @@ impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
         let (step, taps) = (self.stride * GROUPS, self.kw * GROUPS);
         let weights = self.weights.as_chunks::<{ ROWS * LANES }>().0;
         let last = out.len() / self.channels - 1;
-        assert!(weights.len() == taps && seen.len() >= last * step + taps, "weights and columns of all outputs");
+        assert!(seen.len() >= last * step + taps, "columns of all outputs");
         for (four, out) in out.chunks_mut(4 * self.channels).enumerate() {
             let mut acc = [bias; 4];
             for (k, w) in weights.iter().enumerate() {
@@ -280,7 +286,7 @@ impl<const GROUPS: usize, const ANY: bool> Block<'_, GROUPS, ANY> {
                 let w = unsafe { _mm512_loadu_si512(w.as_ptr().cast()) };
                 for (i, acc) in acc.iter_mut().enumerate() {
                     // Behind the last pixel it is repeated.
-                    *acc = _mm512_dpbusd_epi32(*acc, seen[(4 * four + i).min(last) * step + k], w);
+                    *acc = _mm512_dpbusd_epi32(*acc, seen[(4 * four + i).min(last) * step + k % taps], w);
                 }
             }
             store_pixels(requantise::<ANY>(acc, [scale; 4], &self.limits), out, self.channels, self.first..self.channels);
