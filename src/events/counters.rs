@@ -32,6 +32,8 @@ pub struct Counters {
     pub missed_triggers: AtomicU64,
     /// Frames that came while an older one was still waiting.
     pub skipped_frames: AtomicU64,
+    /// Parts that were told as decided and got the late action all the same.
+    pub corrected: AtomicU64,
     /// Words and the like that were passed over at triggers.
     pub passed_over: AtomicU64,
     /// Frames that `--record` kept.
@@ -73,6 +75,8 @@ pub struct Figures {
     pub missed_triggers: u64,
     /// Frames that came while an older one was still waiting.
     pub skipped_frames: u64,
+    /// Parts that were told as decided and got the late action all the same.
+    pub corrected: u64,
     /// Words and the like that were passed over at triggers.
     pub passed_over: u64,
     /// Frames that `--record` kept, and frames that it lost.
@@ -119,6 +123,7 @@ impl Counters {
             too_close: zero(),
             missed_triggers: zero(),
             skipped_frames: zero(),
+            corrected: zero(),
             passed_over: zero(),
             recorded: zero(),
             record_lost: zero(),
@@ -209,6 +214,7 @@ impl Counters {
             too_close: get(&self.too_close),
             missed_triggers: get(&self.missed_triggers),
             skipped_frames: get(&self.skipped_frames),
+            corrected: get(&self.corrected),
             passed_over: get(&self.passed_over),
             recorded: [get(&self.recorded), get(&self.record_lost)],
             edges: get(&self.edges),

@@ -12,6 +12,8 @@ pub enum FaultKind {
     Late,
     /// A part was sorted on an image that the next one was given too, before that was known.
     FrozenPassed,
+    /// A part was sorted before the next one was seen to touch it.
+    TouchedPassed,
     /// An output moved later than is in time.
     LateEdge,
     /// A pulse would have come so late that it would meet the next part: it did not fire.
@@ -32,7 +34,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Line(Reason::NoFrame),
         Self::Line(Reason::Frozen),
         Self::Line(Reason::Stale),
@@ -50,6 +52,7 @@ impl FaultKind {
         Self::Line(Reason::Stopped),
         Self::Late,
         Self::FrozenPassed,
+        Self::TouchedPassed,
         Self::LateEdge,
         Self::MissedEdge,
         Self::NotRejected,
@@ -67,6 +70,7 @@ impl FaultKind {
             Self::Line(reason) => reason.name(),
             Self::Late => "late",
             Self::FrozenPassed => "frozen_passed",
+            Self::TouchedPassed => "touched_passed",
             Self::LateEdge => "late_edge",
             Self::MissedEdge => "missed_edge",
             Self::NotRejected => "not_rejected",

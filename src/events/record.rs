@@ -276,6 +276,8 @@ struct Counts {
     #[serde(skip_serializing_if = "Option::is_none")]
     truth: Option<Truth>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    corrected: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     passed_over: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recorded: Option<Recorded>,
@@ -472,6 +474,7 @@ impl Counts {
             dropped_events: sinks.iter().map(|s| s.lost).sum(),
             faults: faults(f).collect(),
             truth: (right + wrong > 0).then_some(Truth { right, wrong }),
+            corrected: Some(f.corrected).filter(|n| *n > 0),
             passed_over: Some(f.passed_over).filter(|n| *n > 0),
             recorded: (frames + lost > 0).then_some(Recorded { frames, lost }),
             sinks,

@@ -64,6 +64,19 @@ pub enum Decided {
     Gone,
 }
 
+/// What doubt in a part's verdict finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubted {
+    /// It has no verdict yet, and gets the late action.
+    Undecided,
+    /// It has one, and gets the late action all the same.
+    Corrected,
+    /// It gets the late action already, or was given up.
+    Late,
+    /// It has been at a gate with its verdict.
+    Passed,
+}
+
 /// A line's state that a part causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
@@ -111,6 +124,8 @@ pub struct Gate {
     late_calls: LineMask,
     parts: Deque<InFlight, MAX_PARTS>,
     ends: [Option<(Instant, PartId)>; MAX_LINES],
+    /// The first and the last part of those that were given up last.
+    given_up: Option<(PartId, PartId)>,
     late: u64,
     confirmations: Confirmations,
     /// The last step.
@@ -129,6 +144,7 @@ impl Gate {
             late_calls,
             parts: Deque::new(),
             ends: [None; MAX_LINES],
+            given_up: None,
             late: 0,
             confirmations: Confirmations::new(None),
             stepped: Instant::default(),
@@ -189,15 +205,17 @@ impl Gate {
 
     /// A part that cannot be told from another gets the late action, decided or not, unless it has
     /// been at a gate.
-    pub fn doubt(&mut self, id: PartId) -> Decided {
+    pub fn doubt(&mut self, id: PartId) -> Doubted {
         let by_verdict = self.by_verdict();
         match self.parts.iter_mut().find(|p| p.id == id) {
-            None => Decided::Gone,
-            Some(part) if part.settled || part.passed & by_verdict != 0 => Decided::Late,
+            None if self.given_up.is_some_and(|(first, last)| first <= id && id <= last) => Doubted::Late,
+            None => Doubted::Passed,
+            Some(part) if part.settled => Doubted::Late,
+            Some(part) if part.passed & by_verdict != 0 => Doubted::Passed,
             Some(part) => {
-                part.calls = Some(self.late_calls);
                 part.settled = true;
-                Decided::InTime
+                let was_decided = part.calls.replace(self.late_calls).is_some();
+                if was_decided { Doubted::Corrected } else { Doubted::Undecided }
             }
         }
     }
@@ -324,6 +342,7 @@ impl Gate {
     /// What was thrown out by then may still be seen.
     pub fn clear(&mut self) -> usize {
         let parts = self.parts.len();
+        self.given_up = self.ends().or(self.given_up);
         self.parts.clear();
         self.ends = [None; MAX_LINES];
         self.fault = true;

@@ -20,7 +20,7 @@ mod parts;
 
 pub use confirm::ConfirmRules;
 pub use encoder::{Channel, Encoder};
-pub use gate::{CalledBy, Cause, Decided, Full, Gate, GateLine, Move, Shape};
+pub use gate::{CalledBy, Cause, Decided, Doubted, Full, Gate, GateLine, Move, Shape};
 pub use intake::{Admission, Intake, Spacing, TooClose};
 pub use parts::{Line, Opened, Part, PartRules, Taken};
 

@@ -288,7 +288,7 @@ fn a_trigger_line_moves_for_each_part_at_its_own_moment_whatever_is_decided() {
     // was passed.
     assert_eq!(moves(&mut gate, 50), [(10, 0, true, 1), (15, 0, false, 1), (40, 0, true, 2), (45, 0, false, 2)]);
     assert_eq!((gate.late(), gate.undecided(), gate.in_flight()), (0, 2, 2));
-    assert_eq!((gate.decide(PartId(1), 0), gate.doubt(PartId(2))), (Decided::InTime, Decided::InTime));
+    assert_eq!((gate.decide(PartId(1), 0), gate.doubt(PartId(2))), (Decided::InTime, Doubted::Undecided));
     let rest = moves(&mut gate, 200);
     assert_eq!(rest[..3], [(100, 1, false, 1), (130, 1, true, 2), (150, 1, false, 2)]);
     // A line of triggers alone keeps a part until it has its verdict.
@@ -421,7 +421,7 @@ fn a_doubtful_part_gets_the_late_action_even_if_it_was_decided() {
     let mut gate = Gate::new(&[pulse(100, 20)], 1);
     gate.open(PartId(1), moment(0)).unwrap();
     gate.decide(PartId(1), 0);
-    assert_eq!(gate.doubt(PartId(1)), Decided::InTime);
+    assert_eq!(gate.doubt(PartId(1)), Doubted::Corrected);
     assert_eq!(gate.decide(PartId(1), 0), Decided::Late);
     assert_eq!(moves(&mut gate, 100), [(100, 0, true, 1)]);
     assert_eq!(gate.late(), 0, "it was not late");

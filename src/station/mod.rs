@@ -255,6 +255,10 @@ pub struct Station {
     /// Rules that wait, each with the first part that it is for, in their order.
     waiting_rules: Deque<(PartId, Vec<TagRule, MAX_TAGS>), MAX_CHANGES>,
     frozen: Frozen,
+    /// Parts that wait and will not be believed.
+    doubted: Vec<PartId, MAX_PARTS>,
+    /// The newest part that has a verdict of its own in time.
+    newest_sorted: PartId,
     failed_in_a_row: u32,
     max_faults: u32,
     wanted: u64,
@@ -279,6 +283,8 @@ impl Station {
             best: Deque::new(),
             waiting_rules: Deque::new(),
             frozen: Frozen::default(),
+            doubted: Vec::new(),
+            newest_sorted: PartId(0),
             failed_in_a_row: 0,
             max_faults: rules.max_faults,
             wanted: rules.parts,
@@ -384,12 +390,17 @@ impl Station {
                 self.line.forget();
                 self.decider.forget();
                 self.best.clear();
+                self.doubted.clear();
                 self.unfollowed(Part { id: part, trigger, frames: 0 }, effects);
             }
             // The part before was photographed when this one was already there.
             Opened::Doubt(before) => self.doubt(before, effects),
         }
         if touching {
+            let before = PartId(part.0 - 1);
+            if self.newest_sorted == before && self.routing.is_gated() {
+                self.doubt(before, effects);
+            }
             for id in [PartId(part.0 - 1), part] {
                 if let Some(part) = self.line.waiting(id) {
                     self.fail(now, part, part.trigger.at, Reason::TooClose, effects);
@@ -398,10 +409,18 @@ impl Station {
         }
     }
 
+    /// A part cannot be told from the next one. Where outputs follow parts, they know whether it
+    /// has been at a gate.
     fn doubt(&mut self, part: PartId, effects: &mut dyn FnMut(Effect)) {
         self.frozen.set_decided(part, false);
+        if self.line.waiting(part).is_some() && !self.doubted.contains(&part) {
+            // No more parts wait than fit.
+            let _ = self.doubted.push(part);
+        }
         effects(Effect::Doubt { part, reason: Reason::TooClose });
-        self.part_fault(Reason::TooClose, Some(part), effects);
+        if !self.routing.is_gated() {
+            self.part_fault(Reason::TooClose, Some(part), effects);
+        }
     }
 
     fn frame(
@@ -567,10 +586,14 @@ impl Station {
 
     fn end(&mut self, now: Instant, part: Part, captured_at: Instant, decision: Decision, effects: &mut dyn FnMut(Effect)) {
         let best = self.close(part.id);
+        let in_doubt = self.doubted.contains(&part.id);
+        self.doubted.retain(|id| *id != part.id);
+        let decision = if in_doubt && self.routing.is_gated() { Decision::safe(Reason::TooClose) } else { decision };
         let late = self.is_late(now, part);
         let (action, calls) = if late { self.routing.late() } else { self.routing.of(&decision) };
         if !late && !matches!(decision.verdict, Verdict::Safe(_)) {
             self.frozen.set_decided(part.id, true);
+            self.newest_sorted = self.newest_sorted.max(part.id);
         }
         effects(Effect::Decided(PartDone { part, captured_at, best, decision, action, late, calls }));
         if let Verdict::Safe(reason) = decision.verdict {

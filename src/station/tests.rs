@@ -194,7 +194,37 @@ fn a_trigger_that_is_told_after_a_frame_that_shows_its_part_puts_the_part_before
     let ticket = frame(&mut s, 110).unwrap();
     scores(&mut s, 115, ticket, &GOOD);
     let (words, _) = told(&mut s, 120, Input::Trigger(at(100)));
-    assert_eq!(words, ["open 2 false", "Doubt { part: PartId(1), reason: TooClose }", "too_close Part"]);
+    assert_eq!(words, ["open 2 false", "Doubt { part: PartId(1), reason: TooClose }"]);
+    // One that waits for more frames has its end without a verdict, whatever they show.
+    let mut s = gate(2);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = frame(&mut s, 60).unwrap();
+    scores(&mut s, 65, ticket, &GOOD);
+    let ticket = frame(&mut s, 110).unwrap();
+    let (words, _) = told(&mut s, 120, Input::Trigger(at(100)));
+    assert_eq!(words, ["open 2 false", "Doubt { part: PartId(1), reason: TooClose }"]);
+    assert_eq!(scores(&mut s, 125, ticket, &GOOD), ["1 safe reject 0b1", "too_close Part"]);
+}
+
+/// A part was told as accepted, then touched by the next one and thrown out, and nobody was told.
+#[test]
+fn a_part_that_is_touched_after_its_verdict_is_put_in_doubt() {
+    let touched = |given: &[Score; 2], answered: u64| {
+        let mut s = station(1, Some(Action::Reject), |rules| {
+            rules.spacing.min = Travel::Time(Millis(1000).micros());
+            rules.first_gate = Some(Micros(100_000));
+        });
+        told(&mut s, 0, Input::Trigger(at(0)));
+        let ticket = frame(&mut s, 10).unwrap();
+        scores(&mut s, answered, ticket, given);
+        told(&mut s, answered + 10, Input::Trigger(at(answered + 10))).0
+    };
+    const DOUBT: &str = "Doubt { part: PartId(1), reason: TooClose }";
+    let own = ["open 2 true", "2 safe reject 0b1", "too_close Part"];
+    for given in [&GOOD, &BAD] {
+        assert_eq!(touched(given, 20), [own[0], DOUBT, own[1], own[2]]);
+    }
+    assert_eq!(touched(&GOOD, 150), own, "late: it has the late action already");
 }
 
 #[test]

@@ -34,7 +34,7 @@ const BEAT: usize = 6;
 
 /// Kinds of faults by their numbers, from 1. A new kind goes to the end: a PLC's program knows the
 /// others.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 27] = [
     "no_frame",
     "frozen",
     "stale",
@@ -61,6 +61,7 @@ const KINDS: [&str; 26] = [
     "not_rejected",
     "unexpected_confirmation",
     "input",
+    "touched_passed",
 ];
 
 /// A part's end, as registers show it.

@@ -22,7 +22,7 @@ pub(super) use thread::{Watch, actuate};
 use crate::decide::Action;
 use crate::events::{EdgeEvent, Events, FaultKind, Outcome, Percentiles, Remedy, What, Why};
 use crate::fault::Reason;
-use crate::line::{Cause, ConfirmRules, Decided, Gate, GateLine, LineMask, Moment, Move, PartId};
+use crate::line::{Cause, ConfirmRules, Decided, Doubted, Gate, GateLine, LineMask, Moment, Move, PartId};
 use crate::outputs::{Output, OutputError, State};
 use crate::settings::{Drive, MAX_OUTPUTS, MissedEdge, Mode, OutputSettings, Settings};
 use crate::time::{Clock, Instant, Micros};
@@ -163,7 +163,7 @@ impl Actuator {
                     return self.overflow(part.0, clock, events);
                 }
                 if touching {
-                    self.gate.doubt(PartId(part.0 - 1));
+                    // Of the part before, which may be decided, the station tells.
                     self.gate.doubt(part);
                 }
             }
@@ -172,12 +172,7 @@ impl Actuator {
                 // went with a fault.
                 let _: Decided = self.gate.decide(part, calls);
             }
-            Command::Doubt { part, reason } => {
-                let decided = self.gate.doubt(part);
-                if reason == Reason::Frozen {
-                    self.tell_frozen(part, decided, events);
-                }
-            }
+            Command::Doubt { part, reason } => self.doubt(part, reason, events),
             Command::Now { part, calls, at } => {
                 if self.gate.open(part, Moment::at(at)).is_err() {
                     return self.overflow(part.0, clock, events);
@@ -194,14 +189,26 @@ impl Actuator {
         }
     }
 
-    /// A part was decided on an image that the next one was given too.
-    fn tell_frozen(&self, part: PartId, decided: Decided, events: &Events) {
-        match decided {
-            Decided::InTime => events.fault(Reason::Frozen, Some(part.0), self.late_action.into(), Why::NONE),
-            Decided::Late | Decided::Gone => {
+    /// What was told of a part that was decided does not hold, or comes too late.
+    fn doubt(&mut self, part: PartId, reason: Reason, events: &Events) {
+        let is_frozen = reason == Reason::Frozen;
+        match self.gate.doubt(part) {
+            // Told with its end, which is to come.
+            Doubted::Undecided if !is_frozen => {}
+            Doubted::Undecided => events.fault(reason, Some(part.0), self.late_action.into(), Why::NONE),
+            Doubted::Corrected => {
+                events.counters().corrected.fetch_add(1, Ordering::Relaxed);
+                events.fault(reason, Some(part.0), self.late_action.into(), Why::NONE);
+            }
+            Doubted::Passed if is_frozen => {
                 let why = "it was sorted on an image that the next part was given too: look at it again";
                 events.fault(FaultKind::FrozenPassed, Some(part.0), Remedy::Told, Why::of(&why));
             }
+            Doubted::Passed => {
+                let why = "it was sorted before the next part was seen to touch it: look at both again";
+                events.fault(FaultKind::TouchedPassed, Some(part.0), Remedy::Told, Why::of(&why));
+            }
+            Doubted::Late => {}
         }
     }
 
