@@ -2,8 +2,9 @@
 //!
 //! A rotated file is FILE.1, the one before FILE.2, and so on; the oldest goes. Nothing else is
 //! ever lost: a rotation that cannot be done is put off while the file may still grow to twice its
-//! cap; a line that was written in part is taken back; a file or folder that was removed is made
-//! again with the next line.
+//! cap; a line that was written in part is taken back; a file that was removed is made again with
+//! the next line. A folder is not: it may be where a disk is mounted that is away, and lines would
+//! fill the disk below. Without it each line is an error, until it is back.
 //!
 //! A file has one writer: whoever has it open holds an advisory lock on it, which ends with the
 //! process, however that ends. A rotation locks the new file before it gets the name, so the name
@@ -40,6 +41,8 @@ struct Open {
 /// Why a path is no log that this process can write.
 #[derive(Debug)]
 pub enum NoLog {
+    /// It is empty.
+    NoPath,
     /// It is a folder.
     IsFolder(PathBuf),
     /// The folder that it would be in does not exist.
@@ -55,6 +58,7 @@ pub enum NoLog {
 impl std::fmt::Display for NoLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::NoPath => write!(f, "the path is empty; expected a file, name one"),
             Self::IsFolder(path) => write!(f, "{} is a folder, expected a file; add a name to the path", path.display()),
             Self::NoFolder(path) => write!(f, "folder {} does not exist; make it or change the path", path.display()),
             Self::SomethingElse(path) => {
@@ -77,6 +81,9 @@ impl RotatingFile {
     /// its cap. `files`: rotated files that are kept. A pipe or device is opened with its first
     /// line: opening a pipe without a reader does not come back.
     pub fn open(path: &Path, max_bytes: u64, files: u32) -> Result<Self, NoLog> {
+        if path.as_os_str().is_empty() {
+            return Err(NoLog::NoPath);
+        }
         let mut log = Self::at(path, max_bytes, files);
         match std::fs::metadata(path) {
             Ok(about) if about.is_dir() => return Err(NoLog::IsFolder(path.into())),
@@ -85,6 +92,12 @@ impl RotatingFile {
         }
         log.reopen().map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => NoLog::NoFolder(folder_of(path).into()),
+            // What is no log is locked for a reason of its own: it may be the settings of this run.
+            std::io::ErrorKind::ResourceBusy
+                if File::open(path).is_ok_and(|file| matches!(holds_events(&file), Ok(false))) =>
+            {
+                NoLog::SomethingElse(path.into())
+            }
             std::io::ErrorKind::ResourceBusy => NoLog::Taken(path.into()),
             _ => NoLog::Denied(path.into(), e),
         })?;
@@ -269,6 +282,9 @@ fn folder_of(path: &Path) -> &Path {
 /// whether a run writes it now.
 pub fn probe(path: &Path) -> Result<String, NoLog> {
     let denied = |place: &Path, e| NoLog::Denied(place.into(), e);
+    if path.as_os_str().is_empty() {
+        return Err(NoLog::NoPath);
+    }
     if path.is_dir() {
         return Err(NoLog::IsFolder(path.into()));
     }
@@ -450,6 +466,31 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
+    /// The settings of the run itself were "written by another run", and no path at all was
+    /// "folder .".
+    #[test]
+    fn what_is_locked_but_no_log_and_what_is_no_path_are_called_what_they_are() {
+        let folder = folder("locked");
+        let path = folder.join("device.toml");
+        let told = |path: &Path| RotatingFile::open(path, 30, 2).map(drop).map_err(|e| e.to_string());
+        std::fs::write(&path, "[events]\n").unwrap();
+        let settings = File::open(&path).unwrap();
+        settings.try_lock().unwrap();
+        let why = told(&path).unwrap_err();
+        assert!(why.ends_with("device.toml holds something else than events; choose another path"), "{why}");
+        drop(settings);
+        assert!(told(&path).unwrap_err().contains("something else than events"), "locked or not");
+        assert_eq!(read(&path), "[events]\n");
+        for why in [told(Path::new("")).unwrap_err(), probe(Path::new("")).unwrap_err().to_string()] {
+            assert_eq!(why, "the path is empty; expected a file, name one");
+        }
+        // The nearest good one is taken, and then it is another run's.
+        let log = RotatingFile::open(&folder.join("log"), 30, 2).unwrap();
+        assert!(told(&folder.join("log")).unwrap_err().contains("written by another run"));
+        drop(log);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
     /// A log whose folder was removed went on into a file without a name.
     #[test]
     fn a_folder_that_is_removed_costs_its_lines_and_writing_goes_on_when_it_is_back() {
@@ -460,6 +501,7 @@ mod tests {
         file.append(b"one\n").unwrap();
         std::fs::remove_dir_all(folder.join("sub")).unwrap();
         assert!(file.append(b"two\n").is_err());
+        assert!(!folder.join("sub").exists(), "it may be where a disk is mounted that is away");
         std::fs::create_dir(folder.join("sub")).unwrap();
         file.append(b"three\n").unwrap();
         assert_eq!(read(&path), "three\n");
