@@ -385,7 +385,7 @@ pub(super) fn safe(args: &Safe) -> Result<u8, Refused> {
             continue;
         }
         match outputs::open(&line.name, &line.backend, line.polarity, line.safe) {
-            Ok(_) => done.push(format!("safe     {} ({}): {:?}", line.name, line.backend, line.safe)),
+            Ok(_) => done.push(format!("safe     {} ({}): {}", line.name, line.backend, line.safe.name())),
             Err(e) => problems.push(e.to_string()),
         }
     }

@@ -16,6 +16,16 @@ pub enum State {
     Inactive,
 }
 
+impl State {
+    /// The name used in settings, events and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
 /// Which voltage stands for active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polarity {

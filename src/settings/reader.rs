@@ -193,7 +193,11 @@ impl<'t> Table<'t> {
                 default
             }
             None => {
-                self.wrong(key, "a whole number");
+                // Too large for any number here.
+                match value.get_ref().as_integer() {
+                    Some(i) => self.problem(key, format!("{i}, expected {}..={}", range.start(), range.end())),
+                    None => self.wrong(key, "a whole number"),
+                }
                 default
             }
         }

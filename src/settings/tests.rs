@@ -536,6 +536,8 @@ fn numbers_and_words_beyond_what_is_expected_are_told_with_it() {
         ("[source]\nframe_timeout_ms = 9\n", "9, expected 10..=600000"),
         ("[source]\nframe_timeout_ms = 600001\n", "600001, expected 10..=600000"),
         ("[source]\nframe_timeout_ms = \"9\"\n", "found string, expected a whole number"),
+        // An integer of twenty digits was "found integer, expected a whole number".
+        ("[source]\nframe_timeout_ms = 99999999999999999999\n", "99999999999999999999, expected 10..=600000"),
         ("[source]\nopen = 7\n", "found integer, expected text"),
         ("source = 7\n", "found integer, expected a table"),
         ("[decide]\nhysteresis = 1.5\n", "1.5, expected 0..="),

@@ -437,7 +437,7 @@ fn safe_puts_lines_into_their_safe_state_after_an_abort() {
     let out = in_folder(&["safe", "--settings", &file]);
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     assert_eq!(out.status.code(), Some(0), "no model is needed: {}", stderr(&out));
-    assert!(said.contains("safe     gate (simulated): Active"), "{said}");
+    assert!(said.contains("safe     gate (simulated): active"), "{said}");
     assert!(said.contains("skipped  file: edges.jsonl is a file, not a pin"), "{said}");
 }
 
