@@ -310,4 +310,18 @@ mod tests {
             assert_eq!(arrivals.first_byte(&mut pipe, Micros(100_000)).unwrap_err(), NoFrame::Timeout);
         }
     }
+
+    /// A process that was held up until its time was over called the wait in vain, although the
+    /// frame had come meanwhile: the camera program was started again for it.
+    #[test]
+    fn what_came_while_the_process_was_held_up_is_no_time_out() {
+        let wait = |came: u64| {
+            let mut pipe = Played { now: Instant::default(), frames: vec![came], held_up: 200_000 };
+            Arrivals::new(pipe.now, Micros(33_000)).first_byte(&mut pipe, Micros(100_000))
+        };
+        let first = wait(95_000).unwrap();
+        let came = Instant::from_micros(95_000);
+        assert!(first.since <= came && came <= first.found, "{first:?}");
+        assert_eq!(wait(300_000).unwrap_err(), NoFrame::Timeout);
+    }
 }

@@ -252,6 +252,20 @@ mod tests {
     }
 
     #[test]
+    fn of_two_stamps_that_agree_with_the_latency_neither_is_taken() {
+        for (apart, is_known) in [(D / 4, false), (D / 2 - 2_000, false), (D / 2 + 2_000, true)] {
+            let mut play = Play::new();
+            for n in 0..6 {
+                play.frame(play.now + n * D, 20_000, Some(0));
+            }
+            let exposed = play.now + 6 * D;
+            [exposed - apart, exposed].into_iter().for_each(|stamp| play.pairing.stamp(at(stamp)));
+            let expected = if is_known { Paired::Known(at(exposed)) } else { Paired::Unknown(Some(at(exposed))) };
+            assert_eq!(play.pairing.pair(first(exposed + 20_000, true), true), expected, "{apart}");
+        }
+    }
+
+    #[test]
     fn impossible_stamps_are_nobodys() {
         let mut play = Play::new();
         for n in 0..6 {
