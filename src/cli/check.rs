@@ -15,7 +15,7 @@ use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
 #[cfg(feature = "site")]
 use crate::settings::Overridden;
-use crate::settings::{Draft, EXAMPLE, LineMode, Settings, Warning, safe_lines};
+use crate::settings::{Draft, EXAMPLE, LineMode, MeetsNext, Settings, Warning, safe_lines};
 use crate::sources::{self, FrameBuffer, Pacing, Source, SourceSpec};
 use crate::supervisor::SystemClock;
 use crate::terminal::{escaped, escaped_lines};
@@ -136,6 +136,9 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             if let Some(why) = settings.unguarded() {
                 line(&mut problems, "belt", Err(why.to_string()));
             }
+            for meets in meeting(&draft) {
+                line(&mut problems, "settings", Err(meets.to_string()));
+            }
             warnings(&draft, bundle).iter().for_each(|w| say("warning", "settings", w));
             for conflict in conflicts(&draft, bundle, args.allow_drawn) {
                 line(&mut problems, "settings", Err(conflict.to_string()));
@@ -165,6 +168,12 @@ pub(super) struct Found {
 pub(super) fn warnings(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Warning> {
     let is_right = ["decide", "tags", "trigger", "line", "outputs"].iter().all(|table| draft.is_right(table));
     if is_right { draft.settings.warnings(bundle.section(Section::Distance).is_some()) } else { Vec::new() }
+}
+
+/// Pulses that may meet the next part, where the tables that they rest on are right.
+pub(super) fn meeting(draft: &Draft) -> Vec<MeetsNext> {
+    let is_right = ["trigger", "line", "outputs"].iter().all(|table| draft.is_right(table));
+    if is_right { draft.settings.pulses_that_meet_the_next_part() } else { Vec::new() }
 }
 
 /// What cannot work though each key is right, as far as it does not rest on a table that is wrong.

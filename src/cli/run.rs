@@ -111,6 +111,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
             draft.settings.source.clone_from(source);
         }
         check::warnings(&draft, &bundle).iter().for_each(|w| tell(&format_args!("warning: {w}")));
+        check::meeting(&draft).iter().for_each(|meets| tell(&format_args!("warning: {meets}")));
         let has_pins = draft.settings.outputs.iter().any(|o| o.backend.is_pin());
         for conflict in check::conflicts(&draft, &bundle, args.allow_drawn) {
             // Without pins nothing is hit at a wrong moment: a drill may go on.

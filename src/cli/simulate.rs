@@ -204,6 +204,7 @@ impl Soaked {
         sum.late += o.late;
         sum.undecided += o.undecided;
         sum.given_up += o.given_up;
+        sum.harmed += o.harmed;
         sum.most_in_flight = sum.most_in_flight.max(o.most_in_flight);
         for (name, n) in &o.faults {
             match sum.faults.iter_mut().find(|(k, _)| k == name) {
@@ -343,7 +344,8 @@ fn to_json(o: &Outcome, fastest: Option<&(Micros, Outcome)>) -> Value {
     let faults: serde_json::Map<String, Value> = o.faults.iter().map(|(k, n)| (k.to_string(), json!(n))).collect();
     json!({
         "schema": 1, "parts": o.parts, "lost": v.lost, "swapped": v.swapped, "doubled": v.doubled, "unsafe": v.not_safe,
-        "faults": faults, "late": o.late, "given_up": o.given_up, "undecided": o.undecided, "most_in_flight": o.most_in_flight,
+        "faults": faults, "late": o.late, "given_up": o.given_up, "undecided": o.undecided,
+        "harmed": o.harmed, "most_in_flight": o.most_in_flight,
         "line_time": o.line_time.0, "utilisation_percent": (utilisation(o) * 100.0).round() / 100.0,
         "to_verdict": { "p50": p50, "p99": p99, "p999": p999, "max": max },
         "fastest": fastest.map(|(spacing, _)| json!({ "spacing": spacing.0, "parts_per_second": 1e6 / spacing.0 as f64 })),
@@ -379,6 +381,7 @@ fn report(o: &Outcome, fastest: Option<&(Micros, Outcome)>, names: &[&str], sett
         ("late", o.late.to_string()),
         ("given up", o.given_up.to_string()),
         ("without answer", o.undecided.to_string()),
+        ("met by a pulse", format!("{} at a gate that another part had set", o.harmed)),
         ("faults of script", if faults.is_empty() { "none".into() } else { faults.join(", ") }),
         ("model works", format!("{:.1} % of the time", utilisation(o))),
         ("its times", timed.into()),

@@ -228,7 +228,8 @@ pub(super) fn outputs(
                 }
             }
         }
-        outputs.push(OutputSettings { name, backend, log, polarity, safe, mode, delay, window, drive });
+        let place = t.place("width_ms");
+        outputs.push(OutputSettings { name, place, backend, log, polarity, safe, mode, delay, window, drive });
     }
     if outputs.len() > MAX_OUTPUTS {
         tables.problem("", format!("{} outputs, at most {MAX_OUTPUTS}", outputs.len()));

@@ -37,7 +37,7 @@ use reader::Table;
 pub use site::{Listening, Polling, Predicting, Site};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-pub use warnings::{Unguarded, Warning};
+pub use warnings::{MeetsNext, Unguarded, Warning};
 
 /// The complete, commented example: the specification of the file.
 pub const EXAMPLE: &str = include_str!("device.toml");
@@ -123,6 +123,8 @@ pub enum Drive {
 pub struct OutputSettings {
     /// Its name.
     pub name: String,
+    /// Where the file states its width, or its table: file, line and column.
+    pub place: String,
     /// Where it is.
     pub backend: Backend,
     /// A file that gets its edges, in place of a pin (`backend = "events"`, read for one release).

@@ -152,6 +152,12 @@ impl<'t> Table<'t> {
         }
     }
 
+    /// Where the value of `key` stands, or the table if it has no such key: file, line and column.
+    pub(super) fn place(&self, key: &str) -> String {
+        let at = self.table.and_then(|t| t.get(key)).map_or(self.at, |v| v.span().start);
+        place(&self.shared.text, &self.shared.name, at)
+    }
+
     /// Remembers a problem of the value of `key`, or of the table if it has no such key.
     pub(super) fn problem(&self, key: &str, why: String) {
         let at = self.table.and_then(|t| t.get(key)).map_or(self.at, |v| v.span().start);

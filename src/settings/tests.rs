@@ -651,3 +651,30 @@ fn an_input_takes_the_edge_and_the_level_that_it_states() {
         assert_eq!(line(&format!("pull = \"{word}\"\n")).pull, pull);
     }
 }
+
+/// A reject pulse of 1.5 s behind parts 100 ms apart: good parts stood in the open gate, and `check`
+/// had said that all was well.
+#[test]
+fn a_pulse_that_may_meet_the_next_part_is_told_where_the_least_spacing_is_stated() {
+    let told = |trigger: &str, output: &str| {
+        let text = format!(
+            "[line]\nmode = \"gate\"\n[trigger]\nkind = \"stdin\"\n{trigger}\n[outputs.a]\nmode = \"pulse\"\n{output}\n\
+             delay_ms = 900\non = [\"reject\"]\n"
+        );
+        let meets = parse(&text).unwrap().pulses_that_meet_the_next_part();
+        meets.first().map(ToString::to_string).unwrap_or_default()
+    };
+    let why = told("min_spacing_ms = 100", "width_ms = 1500");
+    assert!(why.starts_with("device.toml:8:12: outputs.a: width_ms 1500 and window_ms 50 are more than"), "{why}");
+    assert!(why.contains("min_spacing_ms 100:") && why.ends_with("at most 100, or min_spacing_ms at least 1550"), "{why}");
+    // The default window counts, and is the width or half of the spacing.
+    assert_eq!(told("min_spacing_ms = 100", "width_ms = 50"), "");
+    assert!(told("min_spacing_ms = 100", "width_ms = 51").contains("width_ms 51 and window_ms 50"));
+    assert_eq!(told("min_spacing_ms = 100", "width_ms = 90\nwindow_ms = 10"), "");
+    assert!(!told("min_spacing_ms = 100", "width_ms = 90\nwindow_ms = 11").is_empty());
+    // The table's place where no width is stated, which is 100 ms then.
+    let of_table = told("min_spacing_ms = 149", "");
+    assert!(of_table.starts_with("device.toml:6:"), "{of_table}");
+    // Nothing is said where nobody states how far parts are apart.
+    assert_eq!(told("", "width_ms = 1500"), "");
+}

@@ -4,7 +4,7 @@
 use super::{Drive, LineMode, Mode, OutputSettings, Settings, TriggerKind};
 use crate::decide::{Action, Combine, Policy};
 use crate::head::Score;
-use crate::line::Travel;
+use crate::line::{Shape, Travel};
 use crate::outputs::{Backend, State};
 use crate::station::Calls;
 use crate::time::{Micros, Millis};
@@ -119,6 +119,36 @@ impl std::fmt::Display for Unguarded {
     }
 }
 
+/// A pulse that may still be on when the next part is at its gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeetsNext {
+    /// The output.
+    pub output: String,
+    /// Where the file states it.
+    pub place: String,
+    /// How long it is active.
+    pub width: Micros,
+    /// How late it may begin.
+    pub window: Micros,
+    /// The least distance of two parts.
+    pub min_spacing: Micros,
+}
+
+impl std::fmt::Display for MeetsNext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { output, place, .. } = self;
+        let ms = |span: Micros| span.0 as f64 / 1000.0;
+        let [width, window, least] = [self.width, self.window, self.min_spacing].map(ms);
+        write!(
+            f,
+            "{place}: outputs.{output}: width_ms {width} and window_ms {window} are more than trigger.min_spacing_ms {least}: \
+             the pulse of one part may meet the next part at this gate; make both together at most {least}, or min_spacing_ms \
+             at least {}",
+            (width + window).ceil()
+        )
+    }
+}
+
 /// A way as its key states it.
 fn shown(way: Travel) -> String {
     match way {
@@ -149,6 +179,22 @@ impl Settings {
         };
         let farthest = self.outputs.iter().filter(rejects).max_by_key(length)?;
         Some(Unguarded { output: farthest.name.clone(), way: farthest.delay })
+    }
+
+    /// Pulses that may still be on when the next part is at their gate, where the site states how far
+    /// parts are apart: a pulse that begins as late as it may is over that much later.
+    pub fn pulses_that_meet_the_next_part(&self) -> Vec<MeetsNext> {
+        let Travel::Time(min_spacing) = self.spacing.min else { return Vec::new() };
+        if min_spacing == Micros(0) || self.mode == LineMode::State {
+            return Vec::new();
+        }
+        let meets = |o: &OutputSettings| match (o.gate_line()?.shape, o.window) {
+            (Shape::Pulse(width), window) if width.0 + window.0 > min_spacing.0 => {
+                Some(MeetsNext { output: o.name.clone(), place: o.place.clone(), width, window, min_spacing })
+            }
+            _ => None,
+        };
+        self.outputs.iter().filter_map(meets).collect()
     }
 
     /// What the outputs wait for in vain, and what has no effect. `has_distance`: whether the

@@ -113,6 +113,8 @@ pub struct Outcome {
     pub faults: Vec<(&'static str, u64)>,
     /// Parts that were at their gate without a verdict.
     pub late: u64,
+    /// Parts that passed a gate which a pulse had set for another part.
+    pub harmed: u64,
     /// Parts that got no frame or no answer, for whatever reason.
     pub undecided: u64,
     /// Parts whose gates were given up because the line went safe.
@@ -181,7 +183,7 @@ pub fn fastest(plan: &Plan<'_>, script: &Script, parts: u64) -> Result<Option<(M
         run(plan, &script)
     };
     let (mut lo, mut hi) = (0u64, 10_000_000u64);
-    let good = |o: &Outcome| o.undecided + o.late + o.given_up == 0 && o.verdict.is_clean();
+    let good = |o: &Outcome| o.undecided + o.late + o.given_up + o.harmed == 0 && o.verdict.is_clean();
     let mut best = trial(Micros(hi))?;
     if !good(&best) {
         return Ok(None);

@@ -265,3 +265,25 @@ fn all_other_problems_are_told_where_the_settings_have_some_too() {
         assert!(!text.contains("other-chip") && !text.contains("waits for rejects"), "{name}: {text}");
     }
 }
+
+/// `check` said OK of a reject pulse of 1.5 s behind parts that may be 100 ms apart: good parts stood
+/// in its open gate, and nothing told it.
+#[test]
+fn a_pulse_that_may_meet_the_next_part_is_a_problem_of_check_and_a_warning_of_run() {
+    let file = |width: u32| {
+        let text = format!(
+            "[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\nmin_spacing_ms = 100\n[outputs.gate]\nmode = \"pulse\"\n\
+             width_ms = {width}\ndelay_ms = 850\non = [\"reject\"]\n"
+        );
+        settings(&format!("meets-{width}"), &text)
+    };
+    let check = |width: u32| finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file(width)]));
+    let out = check(1500);
+    let text = String::from_utf8_lossy(&out.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    let told = ":8:12: outputs.gate: width_ms 1500 and window_ms 50 are more than trigger.min_spacing_ms 100";
+    assert!(out.status.code() == Some(1) && text.contains(told), "{text}");
+    assert!(check(50).status.success(), "50 ms, and 50 ms late, are over before the next part");
+    let run = |width: u32| stderr(&finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file(width), "--parts", "1"])));
+    assert!(run(1500).contains("warning: ") && run(1500).contains("meet the next part"), "{}", run(1500));
+    assert!(!run(50).contains("meet the next part"), "{}", run(50));
+}

@@ -82,3 +82,15 @@ fn delays_in_counts_are_simulated_at_the_stated_speed_and_bad_arguments_are_refu
     let state = settings("simulate-state", "[outputs.a]\non = [\"accept\"]\n");
     assert!(simulate(&["--settings", &state]).1.contains("mode = \"gate\""));
 }
+
+/// The built-in demonstration, whose reject pulse is 80 ms long, was called safe at 33 ms.
+#[test]
+fn the_fastest_belt_of_the_demonstration_is_not_below_its_pulse() {
+    let bench = folder("simulate-width").join("bench.json");
+    std::fs::write(&bench, r#"{"stages":{"infer":{"p50":2.0,"p90":2.0,"p99":2.0,"max":2.0}}}"#).unwrap();
+    let (code, text) = simulate(&["--bench", bench.to_str().unwrap(), "--spacing-ms", "600", "--json"]);
+    let told: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let spacing = told["fastest"]["spacing"].as_u64().unwrap();
+    assert!(code == Some(0) && (80_000..84_000).contains(&spacing), "{told}");
+    assert_eq!(told["harmed"], 0, "parts 600 ms apart are met by no pulse");
+}

@@ -445,6 +445,7 @@ impl<'s> Simulated<'s> {
             verdict: self.ledger.verdict,
             first: self.ledger.first.take(),
             late: self.outcome.late + self.actuator.late(),
+            harmed: self.ledger.harmed,
             given_up: self.events.counters().figures().given_up,
             undecided: (0..parts).filter(|i| !self.ledger.is_decided(*i)).count() as u64,
             line_time: self.clock.now().since(Instant::from_micros(1_000_000)),

@@ -47,6 +47,7 @@ impl Ledger {
     pub(in crate::simulate) fn judge(&mut self, found: &BTreeMap<String, Vec<Edge>>) {
         let called: Vec<BTreeSet<usize>> = self.parts.iter().map(|p| self.called(p)).collect();
         crate::simulate::status::judge(self, found, &called);
+        self.harmed = self.harmed(found, &called);
         let mut verdict = self.verdict;
         let mut missing: Vec<(usize, u64)> = Vec::new();
         let mut surplus: Vec<(usize, Option<u64>)> = Vec::new();
@@ -108,6 +109,29 @@ impl Ledger {
         }
         verdict.lost += missing.len() as u64;
         self.verdict = verdict;
+    }
+
+    /// Parts that passed a gate which a pulse had set for another part: not called for where the line
+    /// was active, or called for where it was not. `found`: edges by the output's name, as done. A
+    /// part passes a gate as a point, when it is due there. A pulse for each trigger harms a part
+    /// whose trigger finds it active: a camera or flash sees no new edge.
+    fn harmed(&self, found: &BTreeMap<String, Vec<Edge>>, called: &[BTreeSet<usize>]) -> u64 {
+        let mut harmed = BTreeSet::new();
+        for (i, line) in self.site.lines.iter().enumerate().filter(|(_, line)| matches!(line.moves, Moves::Pulse(_))) {
+            let found = found.get(&line.name).map_or(&[][..], Vec::as_slice);
+            let active_at = |before: usize| before.checked_sub(1).map_or(line.safe_active, |last| found[last].active);
+            for (n, due, _) in self.at_gate(i) {
+                let is_harmed = if line.by_trigger {
+                    active_at(found.partition_point(|e| e.at.as_micros() < due))
+                } else {
+                    active_at(found.partition_point(|e| e.at.as_micros() <= due)) != called[n].contains(&i)
+                };
+                if is_harmed {
+                    harmed.insert(n);
+                }
+            }
+        }
+        harmed.len() as u64
     }
 
     /// The state that line `i` must take from each moment on: when, whether active, for which part,

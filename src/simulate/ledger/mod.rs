@@ -109,6 +109,8 @@ pub(super) struct Ledger {
     idle_since: u64,
     camera_works: bool,
     pub(super) verdict: Verdict,
+    /// Parts that passed a gate which a pulse had set for another part; known once all is judged.
+    pub(super) harmed: u64,
     /// The first line that was not in the state that it must have been in, in words.
     pub(super) first: Option<String>,
 }
@@ -156,6 +158,7 @@ impl Ledger {
             idle_since: 0,
             camera_works: true,
             verdict,
+            harmed: 0,
             first: None,
         }
     }

@@ -249,3 +249,33 @@ fn what_lines_show_that_parts_do_not_move_and_what_is_seen_behind_the_gate_is_ju
     // A microsecond too late: not seen in time, and then unexpected.
     assert!(!status(250_001, TOLD, [BUSY, READY, LAMP, BEAT]).is_clean());
 }
+
+/// A pulse of 500 ms with parts 120 ms apart was called safe: what it did to the parts behind was
+/// nobody's business.
+#[test]
+fn a_part_that_passes_a_gate_set_for_another_is_counted_as_harmed() {
+    // Bad, and good `behind` milliseconds later; the pulses as done.
+    let harmed = |settings: &str, behind: u64, found: &[Pulse]| {
+        let mut ledger = ledger(settings);
+        part(&mut ledger, 0, 0, 30);
+        part(&mut ledger, behind, 1, behind + 30);
+        ledger.judge(&edges(found));
+        ledger.harmed
+    };
+    let pulses = |behind: u64, from: u64, to: u64| [("gate", 0, from, to), ("good", 1, behind + 150, behind + 170)];
+    assert_eq!(harmed(SETTINGS, 20, &pulses(20, 100, 120)), 0, "the gate shuts as the good part comes");
+    assert_eq!(harmed(SETTINGS, 19, &pulses(19, 100, 120)), 1, "the good part meets the open gate");
+    assert_eq!(harmed(SETTINGS, 25, &pulses(25, 106, 126)), 2, "done late: the bad part met it shut, the good one open");
+    assert_eq!(harmed(SETTINGS, 25, &pulses(25, 100, 120)), 0);
+    // Two bad parts in one long pulse are both thrown out.
+    let mut both = ledger(SETTINGS);
+    part(&mut both, 0, 0, 5);
+    part(&mut both, 10, 0, 20);
+    both.judge(&edges(&[("gate", 0, 100, 130)]));
+    assert_eq!(both.harmed, 0);
+    // A flash that is still on gives the next part none.
+    let flash = format!("{SETTINGS}[outputs.flash]\nwidth_ms = 30\ndelay_ms = 0\non = [\"trigger\"]\n");
+    let lit = |to: u64| [("gate", 0, 100, 120), ("good", 1, 180, 200), ("flash", 0, 0, to), ("flash", 1, 30, 60)];
+    assert_eq!(harmed(&flash, 30, &lit(30)), 1);
+    assert_eq!(harmed(&flash, 30, &lit(29)), 0);
+}
