@@ -6,7 +6,7 @@ use crate::gpio;
 use crate::line::{CalledBy, GateLine, Travel};
 use crate::outputs::Backend;
 use crate::rotating;
-use crate::settings::{Drive, LineMode, OutputSettings, Settings};
+use crate::settings::{Drive, LineMode, OutputSettings, Settings, TriggerKind};
 use crate::sources::SourceSpec;
 use crate::time::Micros;
 use crate::triggers::{GpioInputs, Role, TriggerSpec};
@@ -41,6 +41,11 @@ pub(super) enum Conflict {
     },
     /// Pins follow images that no camera takes.
     Drawn {
+        /// The source.
+        source: String,
+    },
+    /// Images of files are all shown at once, before the first part is told of.
+    FilesRunOut {
         /// The source.
         source: String,
     },
@@ -96,6 +101,12 @@ impl std::fmt::Display for Conflict {
                 "source \"{source}\" takes no image of what passes, so its verdicts may not move GPIO lines; name a camera in \
                  [source] open, or say --allow-drawn where nothing is wired to them"
             ),
+            Self::FilesRunOut { source } => write!(
+                f,
+                "source \"{source}\" gives its images one after the other without waiting for a part, so a trigger from outside \
+                 finds none left: set [trigger] kind = \"every_frame\", where each image is a part, or name a camera or a FIFO in \
+                 [source] open"
+            ),
             Self::NoJitter => f.write_str(
                 "[trigger] max_jitter_ms is missing: in gate mode a word's arrival is its part's moment; state the longest \
                  time from the sensor's signal to the word's arrival",
@@ -126,7 +137,7 @@ impl Conflict {
             }
             Self::Drawn { .. } => of(&["source"]),
             Self::NoJitter => of(&["trigger", "line"]),
-            Self::StdinTwice => of(&["trigger", "source"]),
+            Self::StdinTwice | Self::FilesRunOut { .. } => of(&["trigger", "source"]),
             Self::SamePin { tables, .. } => tables.to_vec(),
             Self::SameFile { .. } => Vec::new(),
         }
@@ -159,6 +170,10 @@ pub(super) fn conflicts(settings: &Settings, has_distance: bool) -> Vec<Conflict
     let spec = settings.source.parse::<SourceSpec>();
     if spec.as_ref().is_ok_and(SourceSpec::is_drawn) && settings.outputs.iter().any(|o| o.backend.is_pin()) {
         found.push(Conflict::Drawn { source: settings.source.clone() });
+    }
+    let from_files = |spec: &SourceSpec| spec.is_drawn() && !spec.is_conveyor();
+    if spec.as_ref().is_ok_and(from_files) && settings.trigger == TriggerKind::Input {
+        found.push(Conflict::FilesRunOut { source: settings.source.clone() });
     }
     if settings.mode != LineMode::State && settings.inputs.iter().any(TriggerSpec::lacks_jitter) {
         found.push(Conflict::NoJitter);

@@ -287,3 +287,32 @@ fn a_pulse_that_may_meet_the_next_part_is_a_problem_of_check_and_a_warning_of_ru
     assert!(run(1500).contains("warning: ") && run(1500).contains("meet the next part"), "{}", run(1500));
     assert!(!run(50).contains("meet the next part"), "{}", run(50));
 }
+
+/// All images of a folder had gone by before the first word came: 0 parts, "done", exit 0.
+#[test]
+fn a_folder_behind_a_trigger_from_outside_is_refused_since_it_waits_for_no_part() {
+    let why = "without waiting for a part, so a trigger from outside finds none left";
+    let images = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let text = |source: &str, trigger: &str| {
+        format!(
+            "[source]\nopen = \"{source}\"\n[line]\nmode = \"gate\"\n[trigger]\n{trigger}\n[outputs.gate]\nmode = \"pulse\"\n\
+             delay_ms = 850\non = [\"reject\"]\n"
+        )
+    };
+    let (dir, stdin) = (format!("dir:{images}"), "kind = \"stdin\"\nmax_jitter_ms = 50");
+    for (i, (source, trigger)) in
+        [(dir.clone(), stdin), (format!("faulty({dir})?drop=0.1"), stdin), (dir.clone(), "kind = \"period\"")]
+            .iter()
+            .enumerate()
+    {
+        let said = say(&format!("files-run-out-{i}"), &text(source, trigger), &[]);
+        assert!(said.check.contains(why) && said.run.contains(why), "{source}: {}\n{}", said.check, said.run);
+        assert_eq!(said.refused, [true, true]);
+    }
+    for (i, (source, trigger)) in
+        [(dir.as_str(), "kind = \"every_frame\""), ("conveyor?seed=7", "kind = \"period\"")].iter().enumerate()
+    {
+        let said = say(&format!("files-go-on-{i}"), &text(source, trigger), &[]);
+        assert!(!said.check.contains(why) && !said.run.contains(why), "{source}: {}\n{}", said.check, said.run);
+    }
+}
