@@ -8,10 +8,11 @@ use crate::bundle::Bundle;
 use crate::decide::Task;
 use crate::engine::Engine;
 use crate::line::MAX_PARTS;
-use crate::settings::{DEMO, SOAK, Settings};
+use crate::settings::{DEMO, SOAK, Settings, TriggerKind};
 use crate::simulate::drawn::{self, Coverage};
 use crate::simulate::{self, Fault, ModelTag, Moves, Outcome, Plan, Quantile, Script, Spread, view};
 use crate::time::Micros;
+use crate::triggers::{Role, TriggerSpec};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -43,9 +44,10 @@ pub(super) struct Simulate {
     /// The camera's frames a second
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     fps: u32,
-    /// Milliseconds from a frame's exposure until it is there: one number, or LO..HI
-    #[arg(long, default_value = "10..20", value_name = "MS")]
-    arrival_ms: Range,
+    /// Milliseconds from a frame's exposure until it is there: one number, or LO..HI [default:
+    /// 10..20, or up to [trigger] max_latency_ms where that is less]
+    #[arg(long, value_name = "MS")]
+    arrival_ms: Option<Range>,
     /// Inference times of `tagpin bench --json` from the board that is meant; without it this
     /// machine is timed
     #[arg(long, value_name = "FILE")]
@@ -112,6 +114,21 @@ fn ms(ms: f64) -> Micros {
     Micros((ms * 1000.0) as u64)
 }
 
+/// The longest way of a frame that the site states, if it counts.
+fn arrival(args: &Simulate, settings: &Settings) -> Spread {
+    const DEFAULT: Range = Range(10.0, 20.0);
+    let most = settings.max_latency.unwrap_or(Micros(u64::MAX));
+    match args.arrival_ms {
+        Some(range) => spread(range),
+        None => capped(spread(DEFAULT), most),
+    }
+}
+
+/// No longer than `most`.
+fn capped(spread: Spread, most: Micros) -> Spread {
+    Spread { lo: spread.lo.min(most), hi: spread.hi.min(most) }
+}
+
 fn spread(range: Range) -> Spread {
     Spread { lo: ms(range.0), hi: ms(range.1) }
 }
@@ -164,23 +181,102 @@ pub(super) fn run(args: &Simulate) -> Result<u8, Refused> {
         spacing: spread(args.spacing_ms),
         in_view: ms(args.view_ms),
         fps: args.fps,
-        arrival: spread(args.arrival_ms),
+        arrival: arrival(args, &file.settings),
         inference,
         faults: args.faults.iter().map(|r| (r.0, r.1)).collect(),
         counts_per_second: args.counts_per_second,
         moves: Moves::Steadily,
     };
     let outcome = simulate::run(&plan, &script)?;
-    /// Parts at each spacing that is tried.
-    const TRIED: u64 = 2000;
-    let fastest = simulate::fastest(&plan, &script, TRIED)?;
+    let fastest = Fastest::of(&plan, &script, &outcome)?;
     if args.json {
-        println!("{}", to_json(&outcome, fastest.as_ref()));
+        println!("{}", to_json(&outcome, &fastest, &file.settings));
     } else {
-        let names: Vec<&str> = file.settings.outputs.iter().map(|o| o.name.as_str()).collect();
-        report(&outcome, fastest.as_ref(), &names, &file.settings, &timed);
+        report(&outcome, &fastest, &file.settings, &timed);
     }
     Ok(!outcome.verdict.is_clean() as u8)
+}
+
+/// How fast the belt may run, or why it may not at all.
+enum Fastest {
+    /// One part in this time, and what came of it.
+    Belt(Micros, Box<Outcome>),
+    /// Not even parts ten seconds apart are all sorted.
+    TooSlow,
+    /// The watchdog ends the run for the model's longest time.
+    Hangs,
+    /// With the faults of the script the run ends by itself.
+    Held,
+}
+
+impl Fastest {
+    /// Parts at each spacing that is tried.
+    const TRIED: u64 = 2000;
+
+    fn of(plan: &Plan<'_>, script: &Script, outcome: &Outcome) -> Result<Self, Refused> {
+        if simulate::hangs(plan, script) {
+            return Ok(Self::Hangs);
+        }
+        if outcome.held > 0 {
+            return Ok(Self::Held);
+        }
+        let found = simulate::fastest(plan, script, Self::TRIED)?;
+        Ok(found.map_or(Self::TooSlow, |(spacing, outcome)| Self::Belt(spacing, Box::new(outcome))))
+    }
+
+    fn told(&self, settings: &Settings) -> String {
+        match self {
+            Self::Belt(spacing, at) => format!(
+                "one part in {:.1} ms, {:.1} a second; the model works {:.0} % of it",
+                spacing.0 as f64 / 1000.0,
+                1e6 / spacing.0 as f64,
+                utilisation(at)
+            ),
+            Self::TooSlow => "none up to 10 s from part to part: see the times above".into(),
+            Self::Hangs => {
+                let watchdog = settings.watchdog.micros().0 / 1000;
+                format!("none: the model's longest time is above watchdog_ms {watchdog}, where the run ends as hung, exit 3")
+            }
+            Self::Held => {
+                format!("none: the run ends, exit 3, after {} failed inferences in a row", settings.max_faults)
+            }
+        }
+    }
+}
+
+/// What `settings` state that the simulated belt does not go by, each with what it does instead.
+fn not_simulated(settings: &Settings) -> Vec<String> {
+    let mut all = vec!["[source] open: frames come as --fps and --arrival-ms say".to_string()];
+    let by = match settings.trigger {
+        TriggerKind::Input if settings.inputs.iter().any(|i| matches!(i, TriggerSpec::Period(_))) => "kind and period_ms",
+        TriggerKind::Presence(_) => "kind, roi, level, area",
+        _ => "kind",
+    };
+    all.push(format!("[trigger] {by}: parts come as --spacing-ms says, and are in view for --view-ms"));
+    let jitter = |i: &TriggerSpec| {
+        matches!(i, TriggerSpec::Stdin { max_jitter: Some(_) })
+            || matches!(i, TriggerSpec::Socket(socket) if socket.max_jitter.is_some())
+    };
+    if settings.inputs.iter().any(jitter) {
+        all.push("[trigger] max_jitter_ms: each word is there at its part's moment".into());
+    }
+    let has = |wanted: Role| {
+        let of = |i: &TriggerSpec| matches!(i, TriggerSpec::Gpio(g) if g.lines.iter().any(|(role, _)| *role == wanted));
+        settings.inputs.iter().any(of)
+    };
+    if has(Role::EncoderA) {
+        all.push("[encoder]: the belt runs at --counts-per-second, and no count is lost".into());
+    }
+    if has(Role::Acknowledge) {
+        all.push("[acknowledge]: somebody presses the button every few seconds".into());
+    }
+    if has(Role::Confirm) {
+        all.push("[confirm] debounce_ms: each part behind the gate is seen for itself".into());
+    }
+    if settings.outputs.iter().any(|o| o.backend.is_pin()) {
+        all.push("outputs' backend: a pin moves at once".into());
+    }
+    all
 }
 
 /// What a long run came to.
@@ -205,6 +301,9 @@ impl Soaked {
         sum.undecided += o.undecided;
         sum.given_up += o.given_up;
         sum.harmed += o.harmed;
+        sum.unseen += o.unseen;
+        sum.held += o.held;
+        sum.hung += o.hung;
         sum.most_in_flight = sum.most_in_flight.max(o.most_in_flight);
         for (name, n) in &o.faults {
             match sum.faults.iter_mut().find(|(k, _)| k == name) {
@@ -237,13 +336,15 @@ impl Soaked {
         }
         let kinds: Vec<String> = o.faults.iter().map(|(name, n)| format!("{name} {n}")).collect();
         println!(
-            "seed {seed}, {:.1} h of line time, up to {} parts in flight, {} edges, {} parts late, {} given up, {} without an answer; faults: {}",
+            "seed {seed}, {:.1} h of line time, up to {} parts in flight, {} edges, {} parts late, {} given up, {} without an answer, {} not followed, {} runs ended by themselves; faults: {}",
             o.line_time.0 as f64 / 3.6e9,
             o.most_in_flight,
             o.edges,
             o.late,
             o.given_up,
             o.undecided,
+            o.unseen,
+            o.held + o.hung,
             kinds.join(", ")
         );
     }
@@ -253,6 +354,8 @@ fn soak(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused>
     let file = File::read(args.settings.as_deref(), SOAK, "the built-in soak.toml", bundle)?;
     let tags = simulate::model_tags(bundle);
     let script = Script { counts_per_second: args.counts_per_second, ..Script::soak(args.seed, parts) };
+    let arrival = capped(script.arrival, file.settings.max_latency.unwrap_or(Micros(u64::MAX)));
+    let script = Script { arrival, ..script };
     let mut soaked = Soaked::default();
     soaked.add(&simulate::run(&file.plan(bundle.contract.task, &tags), &script)?);
     soaked.print(args.seed, None);
@@ -338,50 +441,50 @@ fn utilisation(o: &Outcome) -> f64 {
     100.0 * o.busy.0 as f64 / o.line_time.0.max(1) as f64
 }
 
-fn to_json(o: &Outcome, fastest: Option<&(Micros, Outcome)>) -> Value {
+fn to_json(o: &Outcome, fastest: &Fastest, settings: &Settings) -> Value {
     let v = o.verdict;
     let [p50, p99, p999, max] = o.to_verdict;
     let faults: serde_json::Map<String, Value> = o.faults.iter().map(|(k, n)| (k.to_string(), json!(n))).collect();
+    let spacing = if let Fastest::Belt(spacing, _) = fastest { Some(*spacing) } else { None };
     json!({
         "schema": 1, "parts": o.parts, "lost": v.lost, "swapped": v.swapped, "doubled": v.doubled, "unsafe": v.not_safe,
-        "faults": faults, "late": o.late, "given_up": o.given_up, "undecided": o.undecided,
-        "harmed": o.harmed, "most_in_flight": o.most_in_flight,
+        "faults": faults, "late": o.late, "given_up": o.given_up, "undecided": o.undecided, "unseen": o.unseen,
+        "harmed": o.harmed, "held": o.held, "hung": o.hung, "most_in_flight": o.most_in_flight,
         "line_time": o.line_time.0, "utilisation_percent": (utilisation(o) * 100.0).round() / 100.0,
         "to_verdict": { "p50": p50, "p99": p99, "p999": p999, "max": max },
-        "fastest": fastest.map(|(spacing, _)| json!({ "spacing": spacing.0, "parts_per_second": 1e6 / spacing.0 as f64 })),
+        "fastest": spacing.map(|spacing| json!({ "spacing": spacing.0, "parts_per_second": 1e6 / spacing.0 as f64 })),
+        "fastest_told": fastest.told(settings), "not_simulated": not_simulated(settings),
     })
 }
 
-fn report(o: &Outcome, fastest: Option<&(Micros, Outcome)>, names: &[&str], settings: &Settings, timed: &str) {
+fn report(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) {
     let width = if std::io::stdout().is_terminal() {
         rustix::termios::tcgetwinsize(std::io::stdout()).map_or(80, |s| s.ws_col as usize)
     } else {
         100
     };
-    print!("{}", view::draw(&o.shown, names, width));
+    let names: Vec<&str> = settings.outputs.iter().map(|o| o.name.as_str()).collect();
+    print!("{}", view::draw(&o.shown, &names, width));
     let ms = |us: u32| f64::from(us) / 1000.0;
     let [p50, p99, p999, max] = o.to_verdict.map(ms);
     let gate = settings.first_gate().map_or(0.0, |g| g.0 as f64 / 1000.0);
     let v = o.verdict;
     let faults: Vec<String> = o.faults.iter().filter(|(_, n)| *n > 0).map(|(k, n)| format!("{k} {n}")).collect();
-    let fastest = match fastest {
-        Some((spacing, at)) => format!(
-            "one part in {:.1} ms, {:.1} a second; the model works {:.0} % of it",
-            spacing.0 as f64 / 1000.0,
-            1e6 / spacing.0 as f64,
-            utilisation(at)
-        ),
-        None => "none up to 10 s from part to part: see the times above".into(),
-    };
     println!();
     let flight = format!("up to {} of at most {MAX_PARTS}", o.most_in_flight);
-    for (what, figure) in [
+    let ended = match o.held + o.hung {
+        0 => "no".into(),
+        _ => format!("{} times held, {} times hung: exit 3 each time, and started again", o.held, o.hung),
+    };
+    let rows = [
         ("parts", format!("{} in {:.0} s", o.parts, o.line_time.0 as f64 / 1e6)),
         ("in flight", flight),
         ("late", o.late.to_string()),
         ("given up", o.given_up.to_string()),
-        ("without answer", o.undecided.to_string()),
+        ("not followed", format!("{} too close, or while no line was there", o.unseen)),
+        ("without answer", format!("{} or with a frame that shows no part", o.undecided)),
         ("met by a pulse", format!("{} at a gate that another part had set", o.harmed)),
+        ("run ended", ended),
         ("faults of script", if faults.is_empty() { "none".into() } else { faults.join(", ") }),
         ("model works", format!("{:.1} % of the time", utilisation(o))),
         ("its times", timed.into()),
@@ -391,9 +494,12 @@ fn report(o: &Outcome, fastest: Option<&(Micros, Outcome)>, names: &[&str], sett
             "against the belt",
             format!("{} lost, {} swapped, {} doubled, {} unsafe", v.lost, v.swapped, v.doubled, v.not_safe),
         ),
-        ("fastest belt", fastest),
-        ("", "without a late, given up or unseen part; 2000 parts were tried".into()),
-    ] {
+        ("fastest belt", fastest.told(settings)),
+        ("", format!("without faults; no part of {} in one of the rows above,", Fastest::TRIED)),
+        ("", "each a point at its gate: add its length to the pulses".into()),
+    ];
+    let not = not_simulated(settings).into_iter().enumerate();
+    for (what, figure) in rows.into_iter().chain(not.map(|(i, key)| (if i == 0 { "not simulated" } else { "" }, key))) {
         println!("{what:<16}  {figure}");
     }
 }

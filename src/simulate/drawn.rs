@@ -23,6 +23,7 @@ pub const VALUES: &[(&str, &[&str])] = &[
     ("trigger.to_camera_counts", &["1..100 ms", "100..400 ms"]),
     ("trigger.min_spacing_counts", &["5..20 ms", "20..60 ms"]),
     ("trigger.too_close", &["ignore", "reject", "safe"]),
+    ("trigger.max_latency_ms", &["default", "30..60", "60..300"]),
     ("decide.combine", &["consensus", "best"]),
     ("decide.k", &["default", "1", "more"]),
     ("decide.hysteresis", &["0", "0..0.1", "0.1..0.5"]),
@@ -47,6 +48,8 @@ pub const VALUES: &[(&str, &[&str])] = &[
     ("outputs.on", &["accept", "reject", "review", "unknown", "foreign", "tag"]),
     ("outputs.alone", &["busy", "ready", "fault", "heartbeat", "trigger"]),
     ("outputs.period_ms", &["10..100", "100..1000", "1000..60000"]),
+    ("safety.watchdog_ms", &["default", "50..600"]),
+    ("safety.max_faults_in_a_row", &["default", "1..3"]),
     ("confirm", &["none", "some"]),
     ("confirm.within_ms", &["1..20", "20..200", "200..1000"]),
 ];
@@ -164,12 +167,24 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
     });
     let too_close = h.word("trigger.too_close");
     let _ = writeln!(text, "{}\n{}\ntoo_close = \"{too_close}\"", to_camera.0, min_spacing.0);
+    match h.value("trigger.max_latency_ms") {
+        0 => {}
+        1 => drop(writeln!(text, "max_latency_ms = {}", h.within(30, 60))),
+        _ => drop(writeln!(text, "max_latency_ms = {}", h.within(60, 300))),
+    }
     let outputs = outputs(&mut h, tags, belt);
     text += &deadline(&mut h, belt, &outputs.1);
     text += &decide(&mut h, tags, frames);
     text += &thresholds(&mut h, tags);
     if moves.is_some() {
         text += "\n[encoder]\nchip = \"header\"\na = 22\n";
+    }
+    text += "\n[safety]\n";
+    if h.word("safety.watchdog_ms") != "default" {
+        let _ = writeln!(text, "watchdog_ms = {}", h.within(50, 600));
+    }
+    if h.word("safety.max_faults_in_a_row") != "default" {
+        let _ = writeln!(text, "max_faults_in_a_row = {}", h.within(1, 3));
     }
     text += &outputs.0;
     let ms = |n: i32| Micros(n as u64 * 1000);

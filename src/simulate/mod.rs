@@ -115,8 +115,16 @@ pub struct Outcome {
     pub late: u64,
     /// Parts that passed a gate which a pulse had set for another part.
     pub harmed: u64,
-    /// Parts that got no frame or no answer, for whatever reason.
+    /// Parts that got no frame or no answer, for whatever reason, or a frame that shows no part.
     pub undecided: u64,
+    /// Parts that the line did not follow: ignored as too close, lost in the debouncing of the
+    /// trigger's input, or passed while the line was not there.
+    pub unseen: u64,
+    /// How often the run ended because inferences failed in a row: exit 3. It is started again.
+    pub held: u64,
+    /// How often the run ended because an inference took longer than the watchdog bears: exit 3. It
+    /// is started again.
+    pub hung: u64,
     /// Parts whose gates were given up because the line went safe.
     pub given_up: u64,
     /// Most parts in flight at once.
@@ -162,11 +170,23 @@ pub fn model_tags(bundle: &Bundle<'_>) -> Vec<ModelTag> {
 pub fn run(plan: &Plan<'_>, script: &Script) -> Result<Outcome, String> {
     // Triggers come from the script.
     let settings = Settings { trigger: TriggerKind::Input, ..plan.settings.clone() };
+    if let Some(latency) = belt::latency(&settings).filter(|latency| script.arrival.hi > *latency) {
+        let [stated, found] = [latency, script.arrival.hi].map(|span| span.0 as f64 / 1000.0);
+        return Err(format!(
+            "frames take up to {found} ms to arrive, but [trigger] max_latency_ms says at most {stated}; correct one of them"
+        ));
+    }
     Ok(Simulated::new(plan, &settings, script)?.run())
 }
 
-/// The shortest spacing at which no part is late, given up or without an answer, for this script's camera and
-/// inference; nothing if even parts ten seconds apart are. `parts` are tried at each spacing.
+/// Whether the model's longest inference is one that the watchdog ends the run for.
+pub fn hangs(plan: &Plan<'_>, script: &Script) -> bool {
+    script.inference.largest() > plan.settings.watchdog.micros()
+}
+
+/// The shortest spacing at which no part is late, given up, not followed, without an answer or met
+/// by another's pulse, for this script's camera and inference and without its faults; nothing if
+/// even parts ten seconds apart are, or the model hangs. `parts` are tried at each spacing.
 pub fn fastest(plan: &Plan<'_>, script: &Script, parts: u64) -> Result<Option<(Micros, Outcome)>, String> {
     let ratio = |spacing: Micros| {
         // The script's own unevenness, as a share of its spacing.
@@ -183,7 +203,13 @@ pub fn fastest(plan: &Plan<'_>, script: &Script, parts: u64) -> Result<Option<(M
         run(plan, &script)
     };
     let (mut lo, mut hi) = (0u64, 10_000_000u64);
-    let good = |o: &Outcome| o.undecided + o.late + o.given_up + o.harmed == 0 && o.verdict.is_clean();
+    let good = |o: &Outcome| {
+        let unsorted = o.undecided + o.unseen + o.late + o.given_up + o.harmed;
+        unsorted + o.held + o.hung == 0 && o.verdict.is_clean()
+    };
+    if hangs(plan, script) {
+        return Ok(None);
+    }
     let mut best = trial(Micros(hi))?;
     if !good(&best) {
         return Ok(None);

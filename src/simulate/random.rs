@@ -25,6 +25,11 @@ impl Quantile {
         Self(vec![(0, Micros(p50.0 / 2)), (500_000, p50), (990_000, p99), (999_000, p999), (WHOLE, max)])
     }
 
+    /// The longest that is drawn.
+    pub fn largest(&self) -> Micros {
+        self.0.last().map_or(Micros(0), |(_, largest)| *largest)
+    }
+
     pub(super) fn draw(&self, random: &mut Random) -> Micros {
         let at = random.range(0, WHOLE as i32 - 1) as u32;
         let above = self.0.iter().position(|(share, _)| *share > at).unwrap_or(self.0.len() - 1);

@@ -171,3 +171,122 @@ fn no_belt_is_fast_enough_for_a_pulse_that_meets_the_next_part() {
         "a short pulse decides nothing"
     );
 }
+
+/// Parts that were ignored as too close were in nobody's books: 3278 parts a second.
+#[test]
+fn parts_that_the_line_does_not_follow_make_no_belt_fast_enough() {
+    let text = |rule: &str| one_gate(1, &format!("kind = \"stdin\"\nmin_spacing_ms = 100\ntoo_close = \"{rule}\""));
+    for rule in ["ignore", "reject", "safe"] {
+        let spacing = fastest_of(&text(rule), &quick()).unwrap();
+        assert!((100_000..102_000).contains(&spacing.0), "{rule}: {spacing:?}");
+    }
+    let ms = |n: u64| Micros(n * 1000);
+    let crowded = Script { spacing: Spread { lo: ms(60), hi: ms(60) }, ..quick() };
+    let o = outcome(Task::Multiclass, &text("ignore"), &crowded);
+    assert!(o.verdict.is_clean() && o.unseen == 30, "each second one is ignored: {o:?}");
+}
+
+/// Edges closer than the input is debounced for never come, and a part lasts as long as the gap
+/// behind it at best.
+#[test]
+fn parts_that_are_lost_in_the_debouncing_of_the_trigger_are_counted() {
+    let text = |edge: &str| {
+        one_gate(1, &format!("kind = \"gpio\"\nchip = \"header\"\nline = 27\ndebounce_ms = 50\nedge = \"{edge}\""))
+    };
+    for (edge, least) in [("rising", 100_000), ("both", 50_000)] {
+        let spacing = fastest_of(&text(edge), &quick()).unwrap();
+        assert!((least..least + 2000).contains(&spacing.0), "{edge}: {spacing:?}");
+    }
+}
+
+/// The real line gave 79 of 80 parts no verdict at a spacing that was called safe: the simulated
+/// camera knew when its frames were exposed, whatever `max_latency_ms` says.
+#[test]
+fn frames_are_told_apart_only_as_well_as_max_latency_says() {
+    let stated = |kind: &str| one_gate(1, &format!("kind = \"{kind}\"\nmax_latency_ms = 100"));
+    let spacing = fastest_of(&stated("stdin"), &quick()).unwrap();
+    // 100 ms until no frame may show the part before, and the next frame.
+    assert!((100_000..125_000).contains(&spacing.0), "{spacing:?}");
+    assert!(fastest_of(&one_gate(1, "kind = \"stdin\""), &quick()).unwrap() < Micros(15_000));
+    assert!(fastest_of(&stated("presence"), &quick()).unwrap() < Micros(15_000), "the trigger is a frame's moment itself");
+    let slow = Script { arrival: Spread { lo: Micros(2000), hi: Micros(100_001) }, ..quick() };
+    let (tags, rules) = model();
+    let names: Vec<&str> = tags.iter().map(|t| t.name.as_str()).collect();
+    let roles: Vec<Role> = tags.iter().map(|t| t.role).collect();
+    let text = stated("stdin");
+    let settings = Settings::parse(&text, "slow", ModelTags { names: &names, rules: &rules, roles: &roles }).unwrap();
+    let plan = Plan { task: Task::Multiclass, tags: &tags, settings: &settings, text: &text };
+    let why = run(&plan, &slow).unwrap_err();
+    assert!(why.contains("up to 100.001 ms to arrive, but [trigger] max_latency_ms says at most 100;"), "{why}");
+}
+
+/// Frames of the empty belt counted as a verdict on a part.
+#[test]
+fn a_part_whose_frame_shows_no_part_is_not_sorted() {
+    let glimpse = Script { in_view: Micros(1000), ..quick() };
+    assert_eq!(fastest_of(&one_gate(1, "kind = \"stdin\""), &glimpse), None);
+    let counts = one_gate(1, "kind = \"stdin\"\nto_camera_counts = 100\ndeadline_counts = 400")
+        + "[encoder]\nchip = \"header\"\na = 22\n";
+    let undecided = |in_view: u64| {
+        let script = Script { in_view: Micros(in_view), ..quick() };
+        let o = outcome(Task::Multiclass, &counts, &script);
+        assert!(o.verdict.is_clean(), "{:?}", o.first);
+        o.undecided
+    };
+    assert_eq!(undecided(50_000), 0, "a part that comes by the belt leaves by it");
+    assert!(undecided(1000) > 30);
+}
+
+/// A model slower than `watchdog_ms` ends the real run, and so do failures in a row; the simulated
+/// one went on.
+#[test]
+fn what_ends_a_run_ends_the_simulated_one() {
+    let ms = |n: u64| Micros(n * 1000);
+    let text = |safety: &str| format!("{}[safety]\n{safety}\n", one_gate(1, "kind = \"stdin\""));
+    let slow = Script { inference: Quantile::measured(ms(2), ms(2), ms(2), ms(60)), parts: 2000, ..quick() };
+    let o = outcome(
+        Task::Multiclass,
+        &text("watchdog_ms = 59"),
+        &Script { inference: Quantile::measured(ms(2), ms(2), ms(60), ms(60)), ..slow.clone() },
+    );
+    assert!(o.verdict.is_clean() && o.hung > 0 && o.unseen > 0, "{o:?}");
+    assert_eq!(fastest_of(&text("watchdog_ms = 59"), &slow), None);
+    assert!(fastest_of(&text("watchdog_ms = 60"), &slow).is_some());
+    let failing = Script { faults: vec![(Fault::Engine, 500_000)], parts: 200, ..quick() };
+    let held = |safety: &str| {
+        let o = outcome(Task::Multiclass, &text(safety), &failing);
+        assert!(o.verdict.is_clean(), "{:?}", o.first);
+        o.held
+    };
+    assert!(held("max_faults_in_a_row = 2") > 10);
+    assert_eq!(held("max_faults_in_a_row = 1000"), 0);
+}
+
+/// What the simulated line does not read was found by whoever ran into it: each key of the example
+/// that counts at a gate stands in the README's table.
+#[test]
+fn each_key_that_counts_at_a_gate_is_said_to_be_simulated_or_not() {
+    let readme = include_str!("../line/README.md");
+    let rows = readme.split("### What simulate reads").nth(1).unwrap().split("\n## ").next().unwrap();
+    let row = |table: &str| rows.lines().find(|line| line.starts_with(&format!("| `[{table}]` |"))).unwrap_or_default();
+    let (mut table, mut keys) = (String::new(), 0);
+    for line in crate::settings::EXAMPLE.lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split([']', '.']).next()) {
+            table = name.to_string();
+        }
+        let key = line.split(" = ").next().filter(|key| *key != line && !key.contains([' ', '[', '"']));
+        let Some(key) = key.filter(|_| !row(&table).is_empty()) else { continue };
+        let counts = key.replace("_counts", "_ms");
+        assert!(key == "default" || row(&table).contains(&format!("`{counts}`")), "[{table}] {key}: {}", row(&table));
+        keys += 1;
+    }
+    assert!(keys > 70, "{keys} keys were found");
+    for table in ["source", "line", "trigger", "encoder", "acknowledge", "confirm", "decide", "tags", "outputs", "safety"] {
+        assert!(!row(table).is_empty(), "{table}");
+    }
+    let others = rows.lines().last().unwrap_or_default().to_string() + rows;
+    for table in ["events", "page", "state", "predict", "metrics", "modbus", "mqtt"] {
+        assert!(others.contains(&format!("`[{table}]`")), "{table}");
+    }
+}

@@ -94,3 +94,34 @@ fn the_fastest_belt_of_the_demonstration_is_not_below_its_pulse() {
     assert!(code == Some(0) && (80_000..84_000).contains(&spacing), "{told}");
     assert_eq!(told["harmed"], 0, "parts 600 ms apart are met by no pulse");
 }
+
+/// What decides how fast a belt may run was passed over: a spacing at which the real line sorted
+/// nothing was called safe.
+#[test]
+fn what_is_simulated_is_honoured_and_what_is_not_is_told() {
+    let bench = folder("simulate-keys").join("bench.json");
+    std::fs::write(&bench, r#"{"stages":{"infer":{"p50":2.0,"p90":2.0,"p99":2.0,"max":700.0}}}"#).unwrap();
+    let gate = |trigger: &str, more: &str| {
+        format!(
+            "[line]\nmode = \"gate\"\n[trigger]\n{trigger}\n[outputs.gate]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 2850\n\
+             on = [\"reject\"]\n{more}"
+        )
+    };
+    let told = |name: &str, text: &str, args: &[&str]| {
+        let file = settings(&format!("simulate-{name}"), text);
+        simulate(&[&["--settings", &file, "--bench", bench.to_str().unwrap(), "--parts", "20"], args].concat())
+    };
+    let hung = gate("kind = \"stdin\"\nmax_jitter_ms = 50", "[safety]\nwatchdog_ms = 500\n");
+    let (code, text) = told("hung", &hung, &[]);
+    assert!(code == Some(0) && text.contains("above watchdog_ms 500, where the run ends as hung, exit 3"), "{text}");
+    assert!(text.contains("[trigger] max_jitter_ms: each word is there at its part's moment"), "{text}");
+    let held = gate("kind = \"barrier\"", "[safety]\nmax_faults_in_a_row = 2\n");
+    let (code, text) = told("held", &held, &["--faults", "engine=500000"]);
+    assert!(code == Some(0) && text.contains("exit 3, after 2 failed inferences in a row"), "{text}");
+    assert!(!text.contains("max_jitter_ms") && text.contains("[trigger] kind: parts come as --spacing-ms says"), "{text}");
+    let late = gate("kind = \"stdin\"\nmax_latency_ms = 12", "");
+    let (code, text) = told("late", &late, &["--arrival-ms", "5..20"]);
+    assert!(code == Some(2) && text.contains("[trigger] max_latency_ms says at most 12"), "{text}");
+    // Left out, the arrival is within what is stated.
+    assert_eq!(told("in-time", &late, &[]).0, Some(0));
+}

@@ -7,7 +7,7 @@ use crate::frame::{CapturedAt, Fingerprint, TimedBy};
 use crate::head::Score;
 use crate::random::Random;
 use crate::simulate::fault::Fault;
-use crate::simulate::ledger::{Answer, Noted};
+use crate::simulate::ledger::{Answer, Noted, Shot};
 use crate::station::Input;
 use crate::time::{Instant, Micros};
 
@@ -25,10 +25,10 @@ impl Simulated<'_> {
 
     pub(super) fn expose(&mut self, now: Instant) {
         self.belt.exposures += 1;
-        // Counted from the start, so that 30 frames a second do not drift by a third of a
-        // microsecond each.
+        // Counted from the start, so that no microseconds are lost. A camera's clock is not the belt's:
+        // it is a thousandth slower, so that no spacing stays in step with its frames.
         self.belt.next_exposure =
-            Instant::from_micros(1_000_000 + self.belt.exposures * 1_000_000 / self.script.fps.max(1) as u64);
+            Instant::from_micros(1_000_000 + self.belt.exposures * 1_000_997 / self.script.fps.max(1) as u64);
         if self.strikes(Fault::CameraGone) {
             self.count(Fault::CameraGone);
             self.belt.gone_until = now.plus(Micros(self.belt.random.range(200_000, 3_000_000) as u64));
@@ -46,22 +46,33 @@ impl Simulated<'_> {
         }
         let arrival = now.plus(self.script.arrival.draw(&mut self.belt.random));
         let arrival = self.arrivals.back().map_or(arrival, |(last, _)| arrival.max(*last));
-        // How long a part has been before the camera; by counts nobody knows, and it is in view.
+        // How long a part has been before the camera; by counts as long as a belt takes that runs.
         let since = |came: &Result<Instant, i64>| match came {
             Ok(at) => (*at <= now).then(|| now.since(*at)),
-            Err(count) => (self.belt.motion.position(now) >= *count).then_some(Micros(0)),
+            Err(count) => {
+                let gone = u64::try_from(self.belt.motion.position(now) - *count).ok()?;
+                Some(Micros(gone * 1_000_000 / self.script.counts_per_second.max(1) as u64))
+            }
         };
         let before = self.belt.passed.iter().rev().find_map(|(came, kind)| Some((since(came)?, *kind)));
         let shown = before.filter(|(since, _)| *since < self.script.in_view).map(|(_, kind)| kind);
         let (scores, beyond) = self.scores(shown);
-        let mut frame = Frame { exposed: now, image: self.belt.exposures, scores, beyond, corrupt };
+        let mut frame = Frame {
+            exposed: now,
+            arrived: arrival,
+            image: self.belt.exposures,
+            shows_part: shown.is_some(),
+            scores,
+            beyond,
+            corrupt,
+        };
         if self.strikes(Fault::Frozen) {
             self.count(Fault::Frozen);
             let until = now.plus(Micros(self.belt.random.range(1000, 2_000_000) as u64));
             self.belt.frozen = Some((until, frame.clone()));
         }
         if let Some((_, stuck)) = self.belt.frozen.as_ref().filter(|(until, _)| now < *until) {
-            frame = Frame { exposed: now, corrupt, ..stuck.clone() };
+            frame = Frame { exposed: now, arrived: arrival, corrupt, ..stuck.clone() };
         }
         self.arrivals.push_back((arrival, frame));
     }
@@ -86,29 +97,47 @@ impl Simulated<'_> {
             return self.no_frame(Reason::Corrupt, now);
         }
         self.camera = (true, now);
-        let captured_at = CapturedAt::Exposure { at: frame.exposed, uncertainty: Micros(0), by: TimedBy::Shown };
-        let print = self.compares_images.then_some(Fingerprint(frame.image));
+        let Frame { exposed, image, shows_part, .. } = frame;
+        let captured_at = match self.latency {
+            None => CapturedAt::Exposure { at: exposed, uncertainty: Micros(0), by: TimedBy::Shown },
+            Some(latency) => CapturedAt::Arrival { at: frame.arrived, latency, by: TimedBy::Setting },
+        };
+        let known = match self.latency {
+            None => [exposed; 2],
+            Some(latency) => [frame.arrived.minus(latency), frame.arrived],
+        };
+        let print = self.compares_images.then_some(Fingerprint(image));
         let ticket = self.step(Input::Frame { captured_at, shows: None, print });
-        self.ledger.offered(frame.exposed, now, frame.image, ticket.as_ref().map(|t| self.before + t.part().id.0 - 1));
+        let taken = ticket.as_ref().map(|t| self.before + t.part().id.0 - 1);
+        self.ledger.offered(Shot { exposed, known, image, shows_part }, now, taken);
         let Some(ticket) = ticket else { return };
-        let takes = self.script.inference.draw(&mut self.belt.random);
+        let takes = self.script.inference.draw(&mut self.belt.random).max(Micros(1));
         let fails = self.strikes(Fault::Engine);
+        let watchdog = self.settings.watchdog.micros();
+        let hangs = takes > watchdog;
+        let takes = takes.min(watchdog);
         self.outcome.busy.0 += takes.0;
-        self.working = Some(Working { frame, ticket, since: now, until: now.plus(takes.max(Micros(1))), fails });
+        self.working = Some(Working { frame, ticket, since: now, until: now.plus(takes), fails, hangs });
     }
 
     pub(super) fn answer(&mut self, now: Instant) {
-        let Some(Working { frame, ticket, since, fails, .. }) = self.working.take() else { return };
+        let Some(Working { frame, ticket, since, fails, .. }) = self.working.take_if(|w| !w.hangs) else {
+            // No beat came in time: the run ends, and the model still has its frame.
+            self.outcome.hung += 1;
+            self.ends = true;
+            return;
+        };
+        let stamp = ticket.captured_at();
         let Frame { exposed, scores, beyond, .. } = frame;
         let part = ticket.part();
         self.camera.1 = now;
         if fails {
             self.count(Fault::Engine);
-            self.ledger.answered(exposed, now, Answer::Failed);
+            self.ledger.answered(stamp, now, Answer::Failed);
             self.step_alone(Input::NotClassified { ticket, reason: Reason::Engine });
         } else {
             let given: Vec<Score> = scores.iter().map(|s| Score(*s)).collect();
-            self.ledger.answered(exposed, now, Answer::Scores { scores, beyond });
+            self.ledger.answered(stamp, now, Answer::Scores { scores, beyond });
             self.step_alone(Input::Scores { ticket, scores: &given, beyond });
         }
         self.to_verdict.add(now.since(part.trigger.at).0);

@@ -21,13 +21,15 @@ use super::view::Row;
 use super::{Outcome, Plan, Script, SimulatedClock};
 use crate::events::{Event, Events, Percentiles};
 use crate::fault::Reason;
+use crate::gpio::{InputLine, Slope};
 use crate::line::{MAX_LINES, Moment, Travel};
 use crate::outputs::State;
 use crate::random::Random;
 use crate::settings::{LineMode, Settings};
-use crate::station::{Effect, Input, PartDone, Scope, Station, Ticket};
+use crate::station::{Effect, Input, Over, PartDone, Scope, Station, Ticket};
 use crate::supervisor::actuation::{Actuator, Command, Health};
 use crate::time::{Clock, Instant, Micros};
+use crate::triggers::{Role, TriggerSpec};
 use pins::{Pins, actuator};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -45,8 +47,12 @@ struct Kind {
 #[derive(Clone)]
 struct Frame {
     exposed: Instant,
+    /// When it is there.
+    arrived: Instant,
     /// Which image it is: frames of a frozen camera are the same.
     image: u64,
+    /// Whether a part is in view.
+    shows_part: bool,
     scores: Vec<u16>,
     beyond: bool,
     corrupt: bool,
@@ -59,6 +65,8 @@ struct Working {
     since: Instant,
     until: Instant,
     fails: bool,
+    /// It takes longer than the watchdog bears.
+    hangs: bool,
 }
 
 /// What an input of the line tells, in the order of its edges.
@@ -73,6 +81,8 @@ enum Told {
 struct Belt {
     random: Random,
     next_part: Option<Instant>,
+    /// When the last part passed the trigger.
+    last_part: Option<Instant>,
     parts_left: u64,
     next_exposure: Instant,
     exposures: u64,
@@ -108,6 +118,12 @@ pub(super) struct Simulated<'s> {
     gated: bool,
     /// Whether equal frames mean a frozen camera.
     compares_images: bool,
+    /// Longest time from a frame's exposure to its arrival, where only that is known of it.
+    latency: Option<Micros>,
+    /// Edges of the trigger's input that follow one another sooner are one, as its debouncing has it.
+    debounce: Micros,
+    /// The run ends by itself: the model hung, or too much failed in a row.
+    ends: bool,
     actuator: Actuator,
     /// Parts of earlier runs.
     before: u64,
@@ -132,6 +148,23 @@ pub(super) struct Simulated<'s> {
     working: Option<Working>,
     to_verdict: Percentiles,
     outcome: Outcome,
+}
+
+/// Longest time from exposure to arrival, where frames are told apart from parts by it: a trigger
+/// that is found in frames has their moments itself.
+pub(super) fn latency(settings: &Settings) -> Option<Micros> {
+    settings.max_latency.filter(|_| !settings.part.seen_in_frames)
+}
+
+/// The least time between two edges of the trigger's input: a part and the gap behind it each last
+/// as long as its debouncing asks for. Where both slopes open parts, one of them does.
+fn debounce(settings: &Settings) -> Micros {
+    let lines = settings.inputs.iter().filter_map(|i| if let TriggerSpec::Gpio(g) = i { Some(&g.lines) } else { None });
+    let of = |line: &InputLine| {
+        let still = line.debounce.as_micros() as u64;
+        Micros(if line.slope == Slope::Both { still } else { 2 * still })
+    };
+    lines.flatten().find(|(role, _)| *role == Role::Trigger).map_or(Micros(0), |(_, line)| of(line))
 }
 
 impl<'s> Simulated<'s> {
@@ -166,6 +199,7 @@ impl<'s> Simulated<'s> {
             belt: Belt {
                 random,
                 next_part: (script.parts > 0).then_some(first),
+                last_part: None,
                 parts_left: script.parts,
                 next_exposure: start,
                 exposures: 0,
@@ -187,6 +221,9 @@ impl<'s> Simulated<'s> {
             to_camera: settings.part.to_camera,
             gated,
             compares_images: settings.frozen_after > 0,
+            latency: latency(settings),
+            debounce: debounce(settings),
+            ends: false,
             actuator,
             before: 0,
             peak: 0,
@@ -310,7 +347,9 @@ impl<'s> Simulated<'s> {
             self.ledger.note(now, Noted::Safe);
             self.tick();
         }
-        if self.strikes(Fault::Stall) {
+        if std::mem::take(&mut self.ends) {
+            self.end(now);
+        } else if self.strikes(Fault::Stall) {
             self.count(Fault::Stall);
             let to = now.plus(Micros(self.belt.random.range(1000, 1_500_000) as u64));
             self.belt.stall = Some((now.plus(Micros(1)), to));
@@ -385,6 +424,10 @@ impl<'s> Simulated<'s> {
                 Effect::Doubt { part, reason } => self.command(Command::Doubt { part, reason }),
                 Effect::Decided(done) => self.decided(&done),
                 Effect::Fault { reason, scope: Scope::Line, .. } => self.command(Command::Safe(reason)),
+                Effect::Over(Over::Held) => {
+                    self.outcome.held += u64::from(!self.ends);
+                    self.ends = true;
+                }
                 Effect::Fault { scope: Scope::Part, .. } | Effect::Over(_) => {}
                 Effect::Now { .. } | Effect::Classify(_) => debug_assert!(!self.gated, "outputs follow parts here"),
             }
@@ -447,6 +490,7 @@ impl<'s> Simulated<'s> {
             late: self.outcome.late + self.actuator.late(),
             harmed: self.ledger.harmed,
             given_up: self.events.counters().figures().given_up,
+            unseen: self.script.parts - parts as u64,
             undecided: (0..parts).filter(|i| !self.ledger.is_decided(*i)).count() as u64,
             line_time: self.clock.now().since(Instant::from_micros(1_000_000)),
             to_verdict: [p50, p99, p999, self.to_verdict.max()],

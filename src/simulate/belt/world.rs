@@ -96,7 +96,10 @@ impl Simulated<'_> {
             0
         };
         let position = if self.has_encoder { self.belt.motion.position(now) } else { 0 };
-        self.tell(now, delay, Told::Trigger(Moment { at: now, position }));
+        let last = self.belt.last_part.replace(now);
+        if last.is_none_or(|last| now.since(last) >= self.debounce) {
+            self.tell(now, delay, Told::Trigger(Moment { at: now, position }));
+        }
         self.counts.iter().for_each(|counts| self.belt.motion.want(position + counts));
         self.belt.parts_left -= 1;
         self.belt.next_part = (self.belt.parts_left > 0).then(|| {

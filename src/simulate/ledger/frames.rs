@@ -1,7 +1,7 @@
 //! Which part each frame shows, whether that part needs it, and when a part has its verdict or gets
 //! no more frames.
 
-use super::{Answer, Ledger, MOST_IN_FLIGHT, Noted, Passing};
+use super::{Answer, Ledger, MOST_IN_FLIGHT, Noted, Passing, Shot};
 use crate::simulate::naive::Seen;
 use crate::simulate::site::Way;
 use crate::time::Instant;
@@ -37,16 +37,18 @@ impl Ledger {
         }
     }
 
-    /// A frame exposed at `exposed` came up at `now`, and the line took it for its part `taken`,
-    /// counted from 0, or for none. `image`: what the frame shows, by number; a camera that is
-    /// frozen shows one again and again.
-    pub(in crate::simulate) fn offered(&mut self, exposed: Instant, now: Instant, image: u64, taken: Option<u64>) {
+    /// A frame came up at `now`, and the line took it for its part `taken`, counted from 0, or for
+    /// none. One that may show either of two parts, as far as is known, is for neither.
+    pub(in crate::simulate) fn offered(&mut self, shot: Shot, now: Instant, taken: Option<u64>) {
+        let Shot { exposed, known, image, shows_part } = shot;
         self.end_overdue(now.as_micros());
         if !self.camera_works {
             self.note(now, Noted::Camera(true));
         }
         let shown = self.before_camera(exposed);
-        let mut needs = shown.map_or(Some(false), |part| self.needs(part, now.as_micros()));
+        let [first, last] = known.map(|at| self.before_camera(at));
+        let is_sure = first == shown && last == shown;
+        let mut needs = shown.filter(|_| is_sure).map_or(Some(false), |part| self.needs(part, now.as_micros()));
         if let Some(part) = shown.filter(|_| needs == Some(true))
             && self.is_frozen(part, image, now.as_micros())
         {
@@ -65,15 +67,15 @@ impl Ledger {
             let what = format!("shows part {shown:?}, needed {needs:?}, was taken for {taken:?}");
             self.first = Some(format!("the frame exposed at {exposed} us, there at {now} us: {what}"));
         }
-        if let Some(part) = shown {
-            // Whatever older part still waits gets no more frames once this one was seen.
-            self.parts[..part].iter_mut().rev().take(MOST_IN_FLIGHT).for_each(|p| {
-                p.passed.get_or_insert(now.as_micros());
-            });
-            if taken.is_some() && needs != Some(false) {
-                self.parts[part].taken.push(exposed.as_micros());
-                self.working = Some(part);
-            }
+        // Whatever older part still waits gets no more frames once this one was seen for sure.
+        self.parts[..first.unwrap_or(0)].iter_mut().rev().take(MOST_IN_FLIGHT).for_each(|p| {
+            p.passed.get_or_insert(now.as_micros());
+        });
+        if let Some(part) = shown.filter(|_| taken.is_some() && needs != Some(false)) {
+            let [_, last] = known;
+            self.parts[part].taken.push(last.as_micros());
+            self.parts[part].empty |= !shows_part;
+            self.working = Some(part);
         }
         self.end_overdue(now.as_micros());
     }
@@ -92,14 +94,14 @@ impl Ledger {
         true
     }
 
-    /// The model answered on the frame exposed at `exposed` that it had.
-    pub(in crate::simulate) fn answered(&mut self, exposed: Instant, now: Instant, answer: Answer) {
+    /// The model answered on the frame that it had. `stamp`: the moment that the frame states.
+    pub(in crate::simulate) fn answered(&mut self, stamp: Instant, now: Instant, answer: Answer) {
         let Some(part) = self.working.take() else { return };
-        let (now, exposed) = (now.as_micros(), exposed.as_micros());
+        let (now, stamp) = (now.as_micros(), stamp.as_micros());
         self.idle_since = now;
         let p = &mut self.parts[part];
         match answer {
-            Answer::Scores { scores, beyond } if now - exposed <= self.site.stale_us => {
+            Answer::Scores { scores, beyond } if now - stamp <= self.site.stale_us => {
                 p.seen.push(Seen { at_us: now, beyond, scores });
                 p.answered = now;
             }

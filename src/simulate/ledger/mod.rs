@@ -47,6 +47,19 @@ pub(super) enum Answer {
     Failed,
 }
 
+/// A frame that came up for the line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shot {
+    /// When it was exposed.
+    pub(super) exposed: Instant,
+    /// What the line can know of that: not before, and not after.
+    pub(super) known: [Instant; 2],
+    /// The image, by number; a camera that is frozen shows one again and again.
+    pub(super) image: u64,
+    /// Whether a part is in view.
+    pub(super) shows_part: bool,
+}
+
 /// A part on the belt.
 #[derive(Clone, Debug)]
 pub(super) struct Passing {
@@ -68,6 +81,8 @@ pub(super) struct Passing {
     seen: Vec<Seen>,
     answered: u64,
     failed: bool,
+    /// A frame that was taken for it shows no part.
+    empty: bool,
     /// When a frame of a later part came up: it gets no more.
     passed: Option<u64>,
     /// When it had its verdict, or its end without one.
@@ -215,6 +230,7 @@ impl Ledger {
             seen: Vec::new(),
             answered: 0,
             failed: is_one_too_many,
+            empty: false,
             passed: is_one_too_many.then_some(told),
             ended: (too_close || is_one_too_many).then_some(told),
             doubted: too_close.then_some(told),
@@ -379,10 +395,10 @@ impl Ledger {
         self.stalls.get(at).filter(|(from, _)| *from <= due).map_or(due, |(_, to)| *to)
     }
 
-    /// Whether a part's frames were all answered, in time or not.
+    /// Whether a part's frames all show a part and were answered, in time or not.
     pub(super) fn is_decided(&self, part: usize) -> bool {
         let p = &self.parts[part];
-        p.seen.len() >= self.site.frames && !p.failed && !p.in_doubt
+        p.seen.len() >= self.site.frames && !p.failed && !p.in_doubt && !p.empty
     }
 
     /// How many parts came, without those that are the part before again.

@@ -18,11 +18,16 @@ fn ledger(text: &str) -> Ledger {
     Ledger::new(Site::read(text, &[tag("bad"), tag("fine")], true).unwrap())
 }
 
+/// A frame that shows a part, exposed at a moment that is known.
+fn shot(exposed: Instant, image: u64) -> Shot {
+    Shot { exposed, known: [exposed; 2], image, shows_part: true }
+}
+
 /// A part that passes at `trigger`, shows `tag`, and is answered at `answered`.
 fn part(ledger: &mut Ledger, trigger: u64, tag: usize, answered: u64) {
     ledger.passes(ms(trigger), 0, ms(trigger));
     let number = ledger.parts() as u64 - 1;
-    ledger.offered(ms(trigger + 5), ms(trigger + 6), trigger, Some(number));
+    ledger.offered(shot(ms(trigger + 5), trigger), ms(trigger + 6), Some(number));
     let scores = (0..2).map(|t| if t == tag { 60_000 } else { 0 }).collect();
     ledger.answered(ms(trigger + 5), ms(answered), Answer::Scores { scores, beyond: false });
 }
@@ -93,11 +98,11 @@ fn a_frame_taken_for_another_part_or_for_none_is_found() {
     let mut ledger = ledger(SETTINGS);
     ledger.passes(ms(0), 0, ms(0));
     ledger.passes(ms(50), 0, ms(50));
-    ledger.offered(ms(60), ms(61), 1, Some(0));
+    ledger.offered(shot(ms(60), 1), ms(61), Some(0));
     assert_eq!(ledger.verdict, verdict(0, 1, 0, 0));
     let mut ledger = super::tests::ledger(SETTINGS);
     ledger.passes(ms(0), 0, ms(0));
-    ledger.offered(ms(60), ms(61), 1, None);
+    ledger.offered(shot(ms(60), 1), ms(61), None);
     assert_eq!(ledger.verdict, verdict(1, 0, 0, 0));
 }
 
@@ -156,7 +161,7 @@ fn two_parts_with_one_image_get_the_late_action_unless_the_first_was_at_its_gate
         let mut ledger = ledger(settings);
         part(&mut ledger, 0, 1, 30);
         ledger.passes(ms(second), 0, ms(second));
-        ledger.offered(ms(second + 5), ms(second + 6), image, None);
+        ledger.offered(shot(ms(second + 5), image), ms(second + 6), None);
         ledger.judge(&edges(found));
         ledger.verdict
     };
@@ -180,7 +185,7 @@ fn a_deadline_in_counts_is_over_when_the_belt_says_so_and_not_before() {
         let mut ledger = ledger(&text);
         ledger.passes(ms(0), 1000, ms(0));
         ledger.belt(heard, ms(50), ms(50));
-        ledger.offered(ms(at - 1), ms(at), 1, None);
+        ledger.offered(shot(ms(at - 1), 1), ms(at), None);
         ledger.verdict
     };
     let (needed, over) = (verdict(1, 0, 0, 0), verdict(0, 0, 0, 0));
@@ -278,4 +283,21 @@ fn a_part_that_passes_a_gate_set_for_another_is_counted_as_harmed() {
     let lit = |to: u64| [("gate", 0, 100, 120), ("good", 1, 180, 200), ("flash", 0, 0, to), ("flash", 1, 30, 60)];
     assert_eq!(harmed(&flash, 30, &lit(30)), 1);
     assert_eq!(harmed(&flash, 30, &lit(29)), 0);
+}
+
+/// A frame whose moment is known to some milliseconds only was judged by its true moment.
+#[test]
+fn a_frame_that_may_show_either_of_two_parts_is_needed_by_neither() {
+    let offered = |from: u64, to: u64, taken: Option<u64>| {
+        let mut ledger = ledger(SETTINGS);
+        ledger.passes(ms(0), 0, ms(0));
+        ledger.passes(ms(50), 0, ms(50));
+        let frame = Shot { known: [ms(from), ms(to)], ..shot(ms(60), 1) };
+        ledger.offered(frame, ms(90), taken);
+        ledger.verdict
+    };
+    assert_eq!(offered(50, 90, Some(1)), verdict(0, 0, 0, 0));
+    assert_eq!(offered(50, 90, None), verdict(1, 0, 0, 0), "it shows the second part for sure");
+    assert_eq!(offered(49, 90, None), verdict(0, 0, 0, 0));
+    assert_eq!(offered(49, 90, Some(1)), verdict(0, 0, 1, 0), "it may show the first one");
 }
