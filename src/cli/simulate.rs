@@ -7,10 +7,14 @@ use super::{Model, Refused};
 use crate::bundle::Bundle;
 use crate::decide::Task;
 use crate::engine::Engine;
+use crate::events::Why;
+use crate::frame::{Colour, Layout, PixelFormat};
 use crate::line::MAX_PARTS;
 use crate::settings::{DEMO, SOAK, Settings, TriggerKind};
 use crate::simulate::drawn::{self, Coverage};
 use crate::simulate::{self, Fault, ModelTag, Moves, Outcome, Plan, Quantile, Script, Spread, view};
+use crate::sources::{FrameBuffer, Pacing};
+use crate::supervisor::vision::Vision;
 use crate::time::Micros;
 use crate::triggers::{Role, TriggerSpec};
 use serde_json::{Value, json};
@@ -172,8 +176,8 @@ pub(super) fn run(args: &Simulate) -> Result<u8, Refused> {
     let tags = simulate::model_tags(&bundle);
     let plan = file.plan(bundle.contract.task, &tags);
     let (inference, timed) = match &args.bench {
-        Some(path) => (from_bench(path)?, format!("from {}", path.display())),
-        None => (timed_here(&bundle)?, "timed on this machine".into()),
+        Some(path) => from_bench(path, &file.settings)?,
+        None => timed_here(&bundle, &file.settings)?,
     };
     let script = Script {
         seed: args.seed,
@@ -190,7 +194,7 @@ pub(super) fn run(args: &Simulate) -> Result<u8, Refused> {
     let outcome = simulate::run(&plan, &script)?;
     let fastest = Fastest::of(&plan, &script, &outcome)?;
     if args.json {
-        println!("{}", to_json(&outcome, &fastest, &file.settings));
+        println!("{}", to_json(&outcome, &fastest, &file.settings, &timed));
     } else {
         report(&outcome, &fastest, &file.settings, &timed);
     }
@@ -406,8 +410,9 @@ fn drawn(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused
     Ok((!soaked.outcome.verdict.is_clean() || refused || !covered || !soaked.all_struck()) as u8)
 }
 
-/// Median, 90th, 99th and largest of preprocessing and inference together, from `bench --json`.
-fn from_bench(path: &Path) -> Result<Quantile, Refused> {
+/// Median, 90th, 99th and largest of preprocessing, inference and head together, from `bench
+/// --json`; beside them where they are from.
+fn from_bench(path: &Path, settings: &Settings) -> Result<(Quantile, String), Refused> {
     let name = path.display();
     let text =
         crate::regular::read_text(path, crate::regular::TEXT).map_err(|e| format!("--bench {name}: cannot be read: {e}"))?;
@@ -417,31 +422,55 @@ fn from_bench(path: &Path) -> Result<Quantile, Refused> {
         let stages = &value["stages"];
         let infer = stages["infer"][quantile].as_f64().filter(|t| (0.0..=600_000.0).contains(t));
         let infer = infer.ok_or_else(|| format!("--bench {name}: no stages.infer.{quantile} in milliseconds"))?;
-        Ok(ms(infer + stages["preprocess"][quantile].as_f64().unwrap_or(0.0).clamp(0.0, 600_000.0)))
+        let other = |stage: &str| stages[stage][quantile].as_f64().unwrap_or(0.0).clamp(0.0, 600_000.0);
+        Ok(ms(infer + other("preprocess") + other("head")))
     };
-    Ok(Quantile::measured(of("p50")?, of("p90")?, of("p99")?, of("max")?))
+    let stated = settings.threads as u64;
+    let threads = match value["threads"].as_u64().filter(|threads| *threads != stated) {
+        Some(threads) => format!(", with {threads} threads where [engine] says {stated}"),
+        None => String::new(),
+    };
+    let none = if value["stages"]["preprocess"].is_null() { ", without preprocessing: time the bundle" } else { "" };
+    let times = Quantile::measured(of("p50")?, of("p90")?, of("p99")?, of("max")?);
+    Ok((times, format!("from {name}{threads}{none}")))
 }
 
-/// The bundle's inference on this machine.
-fn timed_here(bundle: &Bundle<'_>) -> Result<Quantile, Refused> {
-    let mut engine = Engine::from_bundle(bundle)?;
-    let (input, mut logits) = (vec![0; engine.spec().input.iter().product()], vec![0; engine.spec().logits]);
+/// What a frame takes from its arrival to its scores on this machine, by what the line runs: it is
+/// looked at, brought to the model's input, classified and scored. `settings`: with their region of
+/// interest and threads.
+fn timed_here(bundle: &Bundle<'_>, settings: &Settings) -> Result<(Quantile, String), Refused> {
+    let engine = Engine::from_bundle(bundle)?.with_threads(settings.threads);
+    let engine = engine.map_err(|e| format!("[engine] threads: {e}"))?;
+    let [width, height] = settings.roi.map_or([640, 480], |r| [(r.x + r.width).max(640), (r.y + r.height).max(480)]);
+    // A pixel of this format is half of a pair.
+    let width = width.next_multiple_of(2);
+    let mut frame = FrameBuffer::empty();
+    frame.layout = Layout::packed(PixelFormat::Yuyv, Colour::default(), width, height);
+    frame.bytes = (0..width as usize * height as usize * 2).map(|i| (i * 37 % 253) as u8).collect();
+    let mut vision = Vision::new(bundle, Box::new(engine), settings, Pacing::Live);
     let mut times = Vec::with_capacity(100);
-    engine.infer(&input, &mut logits)?;
-    for _ in 0..100 {
+    for i in 0..101u8 {
+        // No two frames of a camera are the same.
+        frame.bytes[0] = i;
         let begin = std::time::Instant::now();
-        engine.infer(&input, &mut logits)?;
+        let looked = vision.look(&frame).and_then(|_| vision.preprocess(&frame)).map_err(|reason| (reason, Why::NONE));
+        looked.and_then(|()| vision.infer()).map_err(|(reason, why)| format!("{}: {}", reason.name(), why.as_str()))?;
+        std::hint::black_box(vision.beyond());
         times.push(Micros(begin.elapsed().as_micros() as u64));
     }
+    // The first warms up.
+    let times = &mut times[1..];
     times.sort_unstable();
-    Ok(Quantile::measured(times[49], times[89], times[98], times[99]))
+    let threads = if settings.threads == 1 { "1 thread".into() } else { format!("{} threads", settings.threads) };
+    let told = format!("timed on this machine from a frame of {width}x{height} to its scores, {threads}");
+    Ok((Quantile::measured(times[49], times[89], times[98], times[99]), told))
 }
 
 fn utilisation(o: &Outcome) -> f64 {
     100.0 * o.busy.0 as f64 / o.line_time.0.max(1) as f64
 }
 
-fn to_json(o: &Outcome, fastest: &Fastest, settings: &Settings) -> Value {
+fn to_json(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) -> Value {
     let v = o.verdict;
     let [p50, p99, p999, max] = o.to_verdict;
     let faults: serde_json::Map<String, Value> = o.faults.iter().map(|(k, n)| (k.to_string(), json!(n))).collect();
@@ -451,7 +480,7 @@ fn to_json(o: &Outcome, fastest: &Fastest, settings: &Settings) -> Value {
         "faults": faults, "late": o.late, "given_up": o.given_up, "undecided": o.undecided, "unseen": o.unseen,
         "harmed": o.harmed, "held": o.held, "hung": o.hung, "most_in_flight": o.most_in_flight,
         "line_time": o.line_time.0, "utilisation_percent": (utilisation(o) * 100.0).round() / 100.0,
-        "to_verdict": { "p50": p50, "p99": p99, "p999": p999, "max": max },
+        "model_times": timed, "to_verdict": { "p50": p50, "p99": p99, "p999": p999, "max": max },
         "fastest": spacing.map(|spacing| json!({ "spacing": spacing.0, "parts_per_second": 1e6 / spacing.0 as f64 })),
         "fastest_told": fastest.told(settings), "not_simulated": not_simulated(settings),
     })

@@ -125,3 +125,24 @@ fn what_is_simulated_is_honoured_and_what_is_not_is_told() {
     // Left out, the arrival is within what is stated.
     assert_eq!(told("in-time", &late, &[]).0, Some(0));
 }
+
+/// Only the model's inference was timed, with one thread whatever the site states: preprocessing
+/// takes longer than the shipped model.
+#[test]
+fn without_a_bench_the_whole_way_from_a_frame_to_its_scores_is_timed() {
+    let told = |name: &str, top: &str| -> Value {
+        let text = format!(
+            "{top}[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\n[outputs.gate]\nmode = \"pulse\"\ndelay_ms = 900\n\
+             on = [\"reject\"]\n"
+        );
+        let file = settings(&format!("simulate-timed-{name}"), &text);
+        let (_, text) = simulate(&["--settings", &file, "--parts", "50", "--json"]);
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    };
+    let threads = told("threads", "[engine]\nthreads = 2\n");
+    assert_eq!(threads["model_times"], "timed on this machine from a frame of 640x480 to its scores, 2 threads");
+    let small = told("small", "");
+    let large = told("large", "[source]\nroi = { x = 0, y = 0, width = 6000, height = 4000 }\n");
+    let busy = |told: &Value| told["utilisation_percent"].as_f64().unwrap();
+    assert!(busy(&large) > 2.0 * busy(&small), "80 times the image takes no longer: {large}\n{small}");
+}
