@@ -18,7 +18,6 @@ use crate::supervisor::vision::Vision;
 use crate::time::Micros;
 use crate::triggers::{Role, TriggerSpec};
 use serde_json::{Value, json};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// What says how one belt is; the long runs draw it, or have their own.
@@ -43,7 +42,7 @@ pub(super) struct Simulate {
     #[arg(long, default_value = "500..700", value_name = "MS")]
     spacing_ms: Range,
     /// Milliseconds for which a part is in view
-    #[arg(long, default_value_t = 200.0, value_name = "MS")]
+    #[arg(long, default_value = "200", value_name = "MS", value_parser = milliseconds)]
     view_ms: f64,
     /// The camera's frames a second
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -73,11 +72,34 @@ pub(super) struct Simulate {
     #[arg(long, conflicts_with = "settings", conflicts_with_all = OF_ONE_BELT, conflicts_with = "counts_per_second")]
     drawn: bool,
     /// Only drawn setting I, counted from 0, shown whole
-    #[arg(long, requires = "drawn", value_name = "I")]
+    #[arg(long, requires = "drawn", value_name = "I", value_parser = clap::value_parser!(u64).range(..u64::from(u32::MAX)))]
     only: Option<u64>,
+    /// Let the simulated line itself make a mistake, to see that it is found: lose@N, the outputs
+    /// are never told of part N; exit 1
+    #[arg(long, value_name = "lose@N")]
+    drill: Option<Lose>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// The part, counted from 1, that a drill loses.
+#[derive(Clone, Copy, Debug)]
+struct Lose(u64);
+
+impl std::str::FromStr for Lose {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let part = text.strip_prefix("lose@").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+        part.map(Self).ok_or_else(|| "expected lose@N with a part counted from 1, as lose@7".into())
+    }
+}
+
+/// A span of at least a microsecond and at most ten minutes.
+fn milliseconds(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| (0.001..=600_000.0).contains(n));
+    number.ok_or_else(|| "expected milliseconds, 0.001..=600000".into())
 }
 
 /// A number or two.
@@ -88,10 +110,9 @@ impl std::str::FromStr for Range {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |t: &str| t.parse::<f64>().ok().filter(|n| (0.001..=600_000.0).contains(n));
         let (lo, hi) = text.split_once("..").unwrap_or((text, text));
-        match (number(lo), number(hi)) {
-            (Some(lo), Some(hi)) if lo <= hi => Ok(Self(lo, hi)),
+        match (milliseconds(lo), milliseconds(hi)) {
+            (Ok(lo), Ok(hi)) if lo <= hi => Ok(Self(lo, hi)),
             _ => Err("expected milliseconds, as 500 or 400..600".into()),
         }
     }
@@ -190,6 +211,7 @@ pub(super) fn run(args: &Simulate) -> Result<u8, Refused> {
         faults: args.faults.iter().map(|r| (r.0, r.1)).collect(),
         counts_per_second: args.counts_per_second,
         moves: Moves::Steadily,
+        loses: args.drill.map(|lose| lose.0),
     };
     let outcome = simulate::run(&plan, &script)?;
     let fastest = Fastest::of(&plan, &script, &outcome)?;
@@ -359,7 +381,7 @@ fn soak(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused>
     let tags = simulate::model_tags(bundle);
     let script = Script { counts_per_second: args.counts_per_second, ..Script::soak(args.seed, parts) };
     let arrival = capped(script.arrival, file.settings.max_latency.unwrap_or(Micros(u64::MAX)));
-    let script = Script { arrival, ..script };
+    let script = Script { arrival, loses: args.drill.map(|lose| lose.0), ..script };
     let mut soaked = Soaked::default();
     soaked.add(&simulate::run(&file.plan(bundle.contract.task, &tags), &script)?);
     soaked.print(args.seed, None);
@@ -393,7 +415,8 @@ fn drawn(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused
         };
         coverage.add(&drawn.coverage);
         let plan = Plan { task: bundle.contract.task, tags: &tags, settings: &settings, text: &drawn.text };
-        let outcome = simulate::run(&plan, &drawn.script)?;
+        let script = Script { loses: args.drill.map(|lose| lose.0), ..drawn.script };
+        let outcome = simulate::run(&plan, &script)?;
         if args.only.is_some() || !outcome.verdict.is_clean() && !shown {
             shown = true;
             let first = outcome.first.as_deref().unwrap_or("every line was in its state");
@@ -487,11 +510,7 @@ fn to_json(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) -> 
 }
 
 fn report(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) {
-    let width = if std::io::stdout().is_terminal() {
-        rustix::termios::tcgetwinsize(std::io::stdout()).map_or(80, |s| s.ws_col as usize)
-    } else {
-        100
-    };
+    let width = super::columns().unwrap_or(100);
     let names: Vec<&str> = settings.outputs.iter().map(|o| o.name.as_str()).collect();
     print!("{}", view::draw(&o.shown, &names, width));
     let ms = |us: u32| f64::from(us) / 1000.0;
@@ -529,6 +548,6 @@ fn report(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) {
     ];
     let not = not_simulated(settings).into_iter().enumerate();
     for (what, figure) in rows.into_iter().chain(not.map(|(i, key)| (if i == 0 { "not simulated" } else { "" }, key))) {
-        println!("{what:<16}  {figure}");
+        println!("{}", super::fitted(&format!("{what:<16}  {figure}"), 18));
     }
 }

@@ -655,3 +655,14 @@ fn walk(given: &[(Fate, u64); 3], fault: u64, triggers: &[u64; 3], delays: &[u64
     }
     assert_eq!(gate.in_flight(), 0);
 }
+
+/// What was seen before a pulse began confirmed its part: no test saw the difference.
+#[test]
+fn what_is_seen_before_a_pulse_began_is_not_its_part() {
+    for (seen, found) in [(99, None), (100, Some(PartId(1)))] {
+        let mut gate = confirmed();
+        gate.open(PartId(1), moment(0)).unwrap();
+        moves(&mut gate, 100);
+        assert_eq!((gate.confirm(ms(seen)), gate.has_fault()), (found, found.is_none()), "seen at {seen} ms");
+    }
+}

@@ -200,6 +200,7 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
         faults: super::Fault::rates(),
         counts_per_second: belt.counts_per_second as u32,
         moves: moves.unwrap_or_default(),
+        loses: None,
     };
     Drawn { text, coverage: h.coverage, script }
 }

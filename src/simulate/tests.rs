@@ -147,6 +147,7 @@ fn quick() -> Script {
         faults: Vec::new(),
         counts_per_second: 1000,
         moves: Moves::Steadily,
+        loses: None,
     }
 }
 
@@ -289,4 +290,28 @@ fn each_key_that_counts_at_a_gate_is_said_to_be_simulated_or_not() {
     for table in ["events", "page", "state", "predict", "metrics", "modbus", "mqtt"] {
         assert!(others.contains(&format!("`[{table}]`")), "{table}");
     }
+}
+
+/// Nothing saw whether a late part makes a belt too fast: each part here is decided, and behind its
+/// gate.
+#[test]
+fn no_belt_is_fast_enough_for_a_model_that_answers_behind_the_gate() {
+    let ms = |n: u64| Micros(n * 1000);
+    let takes = |n: u64| Script { inference: Quantile::measured(ms(n), ms(n), ms(n), ms(n)), ..quick() };
+    let text = one_gate(1, "kind = \"stdin\"");
+    let o = outcome(Task::Multiclass, &text, &Script { spacing: Spread { lo: ms(2000), hi: ms(2000) }, ..takes(700) });
+    assert!(o.verdict.is_clean() && o.late == 60 && o.undecided == 0, "{o:?}");
+    assert_eq!(fastest_of(&text, &takes(700)), None);
+    assert!(fastest_of(&text, &takes(400)).is_some());
+}
+
+/// The ledger finds what the line is made to do wrong, also where the program that runs it would
+/// pass over its verdict.
+#[test]
+fn a_part_that_the_outputs_are_never_told_of_is_found() {
+    let text = one_gate(1, "kind = \"stdin\"").replace("\"reject\"]", "\"reject\", \"accept\", \"review\"]");
+    let o = |loses| outcome(Task::Multiclass, &text, &Script { loses, ..quick() });
+    assert!(o(None).verdict.is_clean());
+    let found = o(Some(7));
+    assert_eq!((found.verdict.lost, found.verdict.swapped, found.verdict.doubled), (1, 0, 0), "{:?}", found.first);
 }

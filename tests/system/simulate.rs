@@ -146,3 +146,27 @@ fn without_a_bench_the_whole_way_from_a_frame_to_its_scores_is_timed() {
     let busy = |told: &Value| told["utilisation_percent"].as_f64().unwrap();
     assert!(busy(&large) > 2.0 * busy(&small), "80 times the image takes no longer: {large}\n{small}");
 }
+
+/// Whatever the ledger found, the program could have ended with 0: nothing made the line wrong.
+#[test]
+fn a_line_that_loses_a_part_ends_with_1() {
+    for args in [vec![], vec!["--soak", "2000"], vec!["--drawn", "--only", "3"]] {
+        let drilled = simulate(&[&args[..], &["--drill", "lose@5"]].concat());
+        assert_eq!((drilled.0, simulate(&args).0), (Some(1), Some(0)), "{args:?}: {}", drilled.1);
+    }
+    let text = simulate(&["--drill", "lose@0"]).1;
+    assert!(text.contains("expected lose@N"), "{text}");
+}
+
+/// A view of NaN was 0, and a setting beyond all was no setting: exit 0.
+#[test]
+fn numbers_that_are_none_are_refused() {
+    for bad in ["NaN", "inf", "-inf", "-3", "0", "1e9"] {
+        for option in ["--view-ms", "--spacing-ms", "--arrival-ms"] {
+            let (code, text) = simulate(&[&format!("{option}={bad}")]);
+            assert!(code == Some(2) && text.contains("expected milliseconds"), "{option} {bad}: {text}");
+        }
+    }
+    assert_eq!(simulate(&["--drawn", "--only", "18446744073709551615"]).0, Some(2));
+    assert_eq!(simulate(&["--parts", "20", "--view-ms", "150"]).0, Some(0));
+}

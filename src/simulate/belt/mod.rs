@@ -420,6 +420,7 @@ impl<'s> Simulated<'s> {
         });
         while let Some(effect) = effects.pop_front() {
             match effect {
+                Effect::Opened { part, .. } if self.script.loses == Some(self.before + part.0) => {}
                 Effect::Opened { part, trigger, touching } => self.command(Command::Open { part, trigger, touching }),
                 Effect::Doubt { part, reason } => self.command(Command::Doubt { part, reason }),
                 Effect::Decided(done) => self.decided(&done),
