@@ -28,3 +28,61 @@ pub fn escaped(text: &str) -> String {
 pub fn escaped_lines(text: &str) -> String {
     text.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
 }
+
+/// `text` in lines of at most `columns` characters, broken at spaces alone: a word is never broken,
+/// and a longer one stands as it is. What goes on from a line stands `indent` columns in.
+///
+/// ```
+/// assert_eq!(tagpin::terminal::wrapped("a  bc def\ngh", 7, 2), "a  bc\n  def\ngh");
+/// ```
+pub fn wrapped(text: &str, columns: usize, indent: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (i, line) in text.split('\n').enumerate() {
+        if i > 0 {
+            out.push('\n');
+        }
+        let (mut rest, mut room) = (line, columns);
+        while rest.chars().count() > room {
+            let spaces = || rest.char_indices().enumerate().filter(|(_, (_, c))| *c == ' ');
+            // What stands before a break is more than spaces.
+            let is_behind = |at: usize| !rest[..at].trim_start().is_empty();
+            let fits = spaces().take_while(|(n, _)| *n <= room).filter(|(_, (at, _))| is_behind(*at)).last();
+            let Some((_, (at, _))) = fits.or_else(|| spaces().find(|(_, (at, _))| is_behind(*at))) else { break };
+            out.push_str(rest[..at].trim_end());
+            rest = rest[at..].trim_start();
+            if rest.is_empty() {
+                break;
+            }
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', indent));
+            room = columns.saturating_sub(indent).max(1);
+        }
+        out.push_str(rest);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Messages of 300 columns were cut in the middle of words by an 80 column terminal.
+    #[test]
+    fn lines_fit_their_columns_and_no_word_is_broken_or_lost() {
+        let (seed, cases) = crate::random::drawn_cases(500);
+        for case in 0..cases {
+            let mut random = crate::random::Random::new(seed, case);
+            let text: String =
+                (0..random.range(0, 120)).map(|_| if random.range(0, 4) == 0 { ' ' } else { '\u{e9}' }).collect();
+            let (columns, indent) = (random.range(8, 40) as usize, random.range(0, 6) as usize);
+            let shown = wrapped(&text, columns, indent);
+            assert!(shown.split_whitespace().eq(text.split_whitespace()), "seed {seed} case {case}: {text:?} {shown:?}");
+            for (i, line) in shown.lines().enumerate() {
+                let one = line.split_whitespace().count() <= 1;
+                assert!(line.chars().count() <= columns || one, "seed {seed} case {case}: {columns} {line:?}");
+                assert!(i == 0 || line.starts_with(&" ".repeat(indent)), "seed {seed} case {case}: {line:?}");
+            }
+        }
+        assert_eq!(wrapped("node    operator", 80, 4), "node    operator", "what fits stays as it is");
+    }
+}

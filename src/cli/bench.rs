@@ -3,7 +3,7 @@
 //! Knows no camera. f32 exists here only to feed an engine from a raw file and to write its logits
 //! into one.
 
-use super::{Model, Refused, hex};
+use super::{Model, Refused, fitted, hex};
 use crate::bundle::{Bundle, MAGIC, Tables, sha256};
 use crate::engine::{Engine, EngineError, LayerReport, MAX_THREADS};
 use crate::frame::{Colour, FrameView, Layout, PixelFormat};
@@ -47,6 +47,10 @@ pub(super) fn run(args: &Bench) -> Result<u8, Refused> {
     let begin = Instant::now();
     let model = Model::read(Some(&args.model))?;
     let bundle = model.bytes.starts_with(&MAGIC).then(|| model.bundle()).transpose()?;
+    if let (Some(name), Some(_)) = (&args.output, &bundle) {
+        let why = format!("--output {name}: {} is a bundle, whose output is its own; leave it out", args.model.display());
+        return Err(why.into());
+    }
     let engine = match &bundle {
         Some(bundle) => Engine::from_bundle(bundle),
         None => Engine::load_output(&model.bytes, args.output.as_deref()),
@@ -136,7 +140,7 @@ fn show_layers(layers: &[LayerReport], spent: &[u64], iters: u32) {
     let all = spent.iter().sum::<u64>().max(1) as f64;
     println!("{:>5} {:>8} {:>10} {:>7}  kernel", "layer", "M macs", "ms", "time");
     for (i, (layer, spent)) in layers.iter().zip(spent).enumerate() {
-        println!(
+        let row = format!(
             "{i:>5} {:>8.2} {:>10.3} {:>5.1} %  {}{}",
             layer.macs as f64 / 1e6,
             *spent as f64 / 1e6 / iters as f64,
@@ -144,6 +148,7 @@ fn show_layers(layers: &[LayerReport], spent: &[u64], iters: u32) {
             layer.kernel,
             if layer.scalar { "  SCALAR" } else { "" }
         );
+        println!("{}", fitted(&row, 35));
     }
     let scalar: u64 = layers.iter().zip(spent).filter(|(layer, _)| layer.scalar).map(|(_, spent)| spent).sum();
     println!(
@@ -201,7 +206,7 @@ fn report(args: &Bench, model_sha256: &[u8; 32], engine: &Engine, stages: &mut [
     let peak = memory_kib("VmHWM");
     let mut shown = Map::new();
     if !args.json {
-        println!(
+        let about = format!(
             "{}  kernels {}, {}, {} iterations, {:.2} M multiply-adds, {} KiB of activations, {} KiB of them written an inference",
             args.model.display(),
             engine.kernels().name(),
@@ -211,6 +216,7 @@ fn report(args: &Bench, model_sha256: &[u8; 32], engine: &Engine, stages: &mut [
             engine.arena_bytes().div_ceil(1024),
             engine.bytes_written().div_ceil(1024)
         );
+        println!("{}", fitted(&about, 4));
         println!("{:<12} {:>10} {:>10} {:>10} {:>10}", "stage, ms", "p50", "p90", "p99", "max");
     }
     for (name, times) in ["preprocess", "infer", "head"].into_iter().zip(stages) {
@@ -229,13 +235,14 @@ fn report(args: &Bench, model_sha256: &[u8; 32], engine: &Engine, stages: &mut [
     }
     if !args.json {
         let mib = |kib: Option<u64>| kib.map_or("unknown".into(), |k| format!("{:.1} MiB", k as f64 / 1024.0));
-        println!(
+        let first_told = format!(
             "first score {:.1} ms after start, then {} of its own memory (weights {:.1} MiB), {} at most",
             first.ms,
             mib(first.anonymous),
             engine.weight_bytes() as f64 / 1048576.0,
             mib(peak)
         );
+        println!("{}", fitted(&first_told, 4));
         if args.layers {
             show_layers(&engine.layers(), spent, args.iters);
         }

@@ -59,6 +59,14 @@ pub(super) struct Safe {
     bundle: Option<PathBuf>,
 }
 
+/// A line of the example in `columns`: what its comment goes on with is a comment too, below it.
+fn example_line(line: &str, columns: usize) -> String {
+    // The last is the comment's own: a key that is commented out begins with one, too.
+    let Some(comment) = line.rfind("# ") else { return line.into() };
+    let shown = crate::terminal::wrapped(line, columns.saturating_sub(2), comment);
+    shown.replace(&format!("\n{}", " ".repeat(comment)), &format!("\n{}# ", " ".repeat(comment)))
+}
+
 /// One line a thing looked at.
 fn line(problems: &mut usize, what: &str, outcome: Result<String, String>) {
     match outcome {
@@ -72,12 +80,15 @@ fn line(problems: &mut usize, what: &str, outcome: Result<String, String>) {
 
 /// Prints a line. Names of outputs and files command no terminal.
 fn say(word: &str, what: &str, text: &dyn std::fmt::Display) {
-    println!("{word:<7}  {}: {}", escaped(what), escaped_lines(&text.to_string()));
+    println!("{}", super::fitted(&format!("{word:<7}  {}: {}", escaped(what), escaped_lines(&text.to_string())), 9));
 }
 
 pub(super) fn run(args: &Check) -> Result<u8, Refused> {
     if args.example {
-        print!("{EXAMPLE}");
+        match super::columns() {
+            Some(columns) => EXAMPLE.lines().for_each(|line| println!("{}", example_line(line, columns))),
+            None => print!("{EXAMPLE}"),
+        }
         return Ok(0);
     }
     let mut problems = 0;
@@ -99,10 +110,11 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         },
     );
     if let Some(islands) = engine.as_ref().ok().map(|e| e.spec().islands).filter(|n| *n > 0) {
-        println!(
-            "warning  bundle: mixed: part of it runs in f32, in {islands} islands, which allocate memory at every inference; \
-             `tagpin inspect` shows which"
+        let why = format!(
+            "mixed: part of it runs in f32, in {islands} islands, which allocate memory at every inference; `tagpin inspect` \
+             shows which"
         );
+        say("warning", "bundle", &why);
     }
     line(&mut problems, "kernels", Kernels::choose().map(|k| k.name().into()));
     if let (true, Some(file), Ok(bundle)) = (args.migrate, &args.settings, &bundle) {
@@ -150,7 +162,11 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             board(&mut problems, &Board::default(), settings);
         }
     }
-    println!("{}", if problems == 0 { "OK: no problems found".into() } else { format!("{problems} problems found") });
+    match problems {
+        0 => println!("OK: no problems found"),
+        1 => println!("1 problem found"),
+        _ => println!("{problems} problems found"),
+    }
     Ok((problems > 0) as u8)
 }
 
@@ -401,4 +417,24 @@ pub(super) fn safe(args: &Safe) -> Result<u8, Refused> {
     // Not before all lines were requested: whoever reads this may have left.
     done.iter().for_each(|line| println!("{line}"));
     if problems.is_empty() { Ok(0) } else { Err(Refused(problems)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines of 130 columns came out of an 80 column terminal broken within words.
+    #[test]
+    fn the_example_fits_a_terminal_and_says_the_same() {
+        for columns in [80, 100] {
+            let shown: Vec<String> = EXAMPLE.lines().map(|line| example_line(line, columns)).collect();
+            let shown = shown.join("\n");
+            let long: Vec<&str> = shown.lines().filter(|line| line.chars().count() > columns).collect();
+            assert!(long.is_empty(), "{columns}: {long:#?}");
+            let read = |text: &str| text.parse::<toml::Table>().unwrap();
+            assert_eq!(read(&shown), read(EXAMPLE));
+            let words = |text: &str| text.replace("# ", " ").split_whitespace().map(str::to_string).collect::<Vec<_>>();
+            assert_eq!(words(&shown), words(EXAMPLE), "a word was broken or lost");
+        }
+    }
 }

@@ -29,11 +29,11 @@ pub(super) struct Classify {
     #[arg(long, conflicts_with = "settings")]
     threshold: Option<f32>,
     /// Tags to show for each image
-    #[arg(long, default_value_t = 1)]
-    top: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    top: u16,
     /// Only the I-th of N equal shares of the list, for spreading a job: 1/8, 2/8, ...
     #[arg(long, value_name = "I/N")]
-    shard: Option<String>,
+    shard: Option<Shard>,
     /// Most memory that decoding one image may take, in MB
     #[arg(long, value_name = "MB", default_value_t = 96, value_parser = clap::value_parser!(u64).range(1..=4096))]
     picture_mb: u64,
@@ -42,12 +42,20 @@ pub(super) struct Classify {
     json: bool,
 }
 
-/// Every n-th file from the i-th on; both counted from 1.
-fn shard(text: &str, files: Vec<PathBuf>) -> Result<Vec<PathBuf>, Refused> {
-    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse::<usize>().ok()?, n.parse::<usize>().ok()?)));
-    match parts {
-        Some((i, n)) if i >= 1 && i <= n => Ok(files.into_iter().skip(i - 1).step_by(n).collect()),
-        _ => Err(format!("--shard {text}: expected I/N with 1 <= I <= N").into()),
+/// One of several shares; both are counted from 1.
+#[derive(Clone, Copy, Debug)]
+struct Shard {
+    own: usize,
+    all: usize,
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(own, all)| Some((own.parse().ok()?, all.parse().ok()?)));
+        let shard = parts.map(|(own, all)| Self { own, all }).filter(|s| s.own >= 1 && s.own <= s.all);
+        shard.ok_or_else(|| "expected I/N with 1 <= I <= N".into())
     }
 }
 
@@ -62,10 +70,8 @@ fn files(args: &Classify) -> Result<Vec<PathBuf>, Refused> {
         }
         files.extend(listing.files);
     }
-    match &args.shard {
-        Some(text) => shard(text, files),
-        None => Ok(files),
-    }
+    let Shard { own, all } = args.shard.unwrap_or(Shard { own: 1, all: 1 });
+    Ok(files.into_iter().skip(own - 1).step_by(all).collect())
 }
 
 pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
@@ -113,10 +119,10 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
 fn write_image(out: &mut impl Write, args: &Classify, path: &Path, found: &Classified<'_>) -> std::io::Result<()> {
     let path = path.display().to_string();
     if args.json {
-        return writeln!(out, "{}", serde_json::to_string(&found.record(path, args.top))?);
+        return writeln!(out, "{}", serde_json::to_string(&found.record(path, args.top.into()))?);
     }
     let (path, decision) = (escaped(&path), &found.decision);
-    for (i, (id, score)) in found.best(args.top).into_iter().enumerate() {
+    for (i, (id, score)) in found.best(args.top.into()).into_iter().enumerate() {
         let tag = found.name(id);
         match i {
             0 => {
@@ -127,7 +133,8 @@ fn write_image(out: &mut impl Write, args: &Classify, path: &Path, found: &Class
                     .reach
                     .filter(|_| decision.verdict == Verdict::Foreign)
                     .map_or(String::new(), |r| format!("  (distance {:.2}, limit {:.2})", r.distance, r.distance_limit));
-                writeln!(out, "{tag:<20} {score} {verdict:<8} {action:<7} {path}{names}{far}")?;
+                let row = format!("{tag:<20} {score} {verdict:<8} {action:<7} {path}{names}{far}");
+                writeln!(out, "{}", super::fitted(&row, 21))?;
             }
             _ => writeln!(out, "{tag:<20} {score} {}", found.standing(id))?,
         }

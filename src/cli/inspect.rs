@@ -3,7 +3,7 @@
 //!
 //! Runs a graph only where part of it runs in islands, to tell each one's share of the time.
 
-use super::{Model, Refused, hex};
+use super::{Model, Refused, fitted, hex};
 use crate::bundle::{Section, sha256};
 use crate::engine::{Engine, EngineError};
 use serde_json::json;
@@ -80,16 +80,17 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
         c.temperature_q16 as f64 / 65536.0
     );
     if let Some(spread) = &bundle.spread {
-        let ((fitted, left_out), stages) =
+        let ((fitted_on, left_out), stages) =
             (spread.images(), spread.stages().map(|s| s.name.to_string()).collect::<Vec<_>>());
-        println!(
-            "distance limit {}, for {:.2} % false rejects: fitted on {fitted} images, set by {left_out} others; {} features, {} axes, of {}",
+        let far = format!(
+            "distance limit {}, for {:.2} % false rejects: fitted on {fitted_on} images, set by {left_out} others; {} features, {} axes, of {}",
             spread.limit(),
             spread.false_reject_ppm() as f64 / 1e4,
             spread.features(),
             spread.rank(),
             stages.join(", ")
         );
+        println!("{}", fitted(&far, 9));
     }
     println!();
     println!("{:<20} {:<6} {:>9} {:>11}", "tag", "role", "threshold", "review from");
@@ -163,7 +164,7 @@ fn graph(engine: &Engine) -> Result<(), EngineError> {
     let run: Vec<_> = engine.nodes().iter().filter(|n| n.place != "folded").collect();
     let islands = islands(engine)?;
     let outside = engine.nodes().iter().filter(|n| n.place.starts_with("f32 island")).count();
-    println!(
+    let about = format!(
         "engine   {:.2} M multiply-adds, {} KiB of activations; {}, {} steps\n",
         engine.macs() as f64 / 1e6,
         engine.arena_bytes().div_ceil(1024),
@@ -173,16 +174,23 @@ fn graph(engine: &Engine) -> Result<(), EngineError> {
         },
         engine.layers().len()
     );
+    println!("{}", fitted(&about, 9));
     println!("{:<28} {:<18} runs as", "node", "operator");
     for n in &run {
-        println!("{:<28} {:<18} {}", n.name, n.op, n.place);
+        println!("{}", fitted(&format!("{:<28} {:<18} {}", n.name, n.op, n.place), 29));
     }
     println!("and {} nodes folded into these", engine.nodes().len() - run.len());
     for (i, island) in islands.iter().enumerate() {
-        println!("island {}: {:.1} % of the time, {}", i + 1, island.share * 100.0, island.kernel);
+        println!(
+            "{}",
+            fitted(&format!("island {}: {:.1} % of the time, {}", i + 1, island.share * 100.0, island.kernel), 9)
+        );
     }
     if !islands.is_empty() {
-        println!("mixed: islands allocate memory while they run, so an inference may take longer now and then");
+        println!(
+            "{}",
+            fitted("mixed: islands allocate memory while they run, so an inference may take longer now and then", 9)
+        );
     }
     Ok(())
 }

@@ -7,7 +7,6 @@ use super::{Model, Refused};
 use crate::bundle::Bundle;
 use crate::decide::Task;
 use crate::engine::Engine;
-use crate::events::Why;
 use crate::frame::{Colour, Layout, PixelFormat};
 use crate::line::MAX_PARTS;
 use crate::settings::{DEMO, SOAK, Settings, TriggerKind};
@@ -476,8 +475,9 @@ fn timed_here(bundle: &Bundle<'_>, settings: &Settings) -> Result<(Quantile, Str
         // No two frames of a camera are the same.
         frame.bytes[0] = i;
         let begin = std::time::Instant::now();
-        let looked = vision.look(&frame).and_then(|_| vision.preprocess(&frame)).map_err(|reason| (reason, Why::NONE));
-        looked.and_then(|()| vision.infer()).map_err(|(reason, why)| format!("{}: {}", reason.name(), why.as_str()))?;
+        vision.look(&frame).map_err(|reason| reason.name())?;
+        vision.preprocess(&frame).map_err(|reason| reason.name())?;
+        vision.infer().map_err(|(reason, why)| format!("{}: {}", reason.name(), why.as_str()))?;
         std::hint::black_box(vision.beyond());
         times.push(Micros(begin.elapsed().as_micros() as u64));
     }

@@ -365,3 +365,22 @@ fn every_command_has_a_man_page() {
     assert_eq!(nowhere.status.code(), Some(2));
     assert!(stderr(&nowhere).contains("--out /nowhere"), "{}", stderr(&nowhere));
 }
+
+/// Options that meant nothing were passed over, and a share that cannot be was told only after the
+/// folder had been listed.
+#[test]
+fn options_that_mean_nothing_are_refused() {
+    let code = |args: &[&str], why: &str| {
+        let out = finish(tagpin(args));
+        assert!(stderr(&out).contains(why), "{args:?}: {}", stderr(&out));
+        out.status.code()
+    };
+    assert_eq!(code(&["bench", PARTS, "--output", "nosuch"], "is a bundle, whose output is its own"), Some(2));
+    assert_eq!(code(&["classify", PARTS, "tests/data/part.jpg", "--top", "0"], "0 is not in 1..=65535"), Some(2));
+    assert_eq!(code(&["classify", PARTS, "/nonexistent", "--shard", "0/0"], "expected I/N with 1 <= I <= N"), Some(2));
+    assert_eq!(code(&["classify", PARTS, "/nonexistent", "--shard", "1/1"], "cannot be listed"), Some(2));
+    assert_eq!(code(&["classify", PARTS, "tests/data/part.jpg", "--top", "1", "--shard", "1/1"], ""), Some(0));
+    let one = settings("one-problem", "[source]\nopen = \"conveyor\"\n[decide]\nrejct = []\n");
+    let out = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &one]));
+    assert!(String::from_utf8_lossy(&out.stdout).ends_with("\n1 problem found\n"), "{out:?}");
+}
