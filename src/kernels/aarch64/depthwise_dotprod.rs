@@ -147,7 +147,10 @@ fn layer<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH:
                 let seen = &columns[..groups * seen];
                 for (row, weights) in weights.chunks_exact(weights.len() / rows).enumerate().take(oh - oy) {
                     let out = &mut output[((oy + row) * ow + start) * c..][..n * c];
-                    outputs_of_row::<SIDE, STRIDE, TAPS, REACH>(seen, weights, block, outputs, out, c, first);
+                    match block.fit.parts {
+                        1 => outputs_of_row::<SIDE, STRIDE, TAPS, REACH, false>(seen, weights, block, outputs, out, c, first),
+                        _ => outputs_of_row::<SIDE, STRIDE, TAPS, REACH, true>(seen, weights, block, outputs, out, c, first),
+                    }
                 }
             }
         }
@@ -187,10 +190,10 @@ unsafe fn next((at, step): &mut Row) -> int8x16_t {
     values
 }
 
-/// One row of outputs of a segment. `columns`: the groups' columns one after the other; `out`: the
+/// One row of outputs of a segment. `MORE`: whether weights are in more parts than one. `columns`: the groups' columns one after the other; `out`: the
 /// pixels, of `c` channels.
 #[inline(always)]
-fn outputs_of_row<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8>(
+fn outputs_of_row<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8, const MORE: bool>(
     columns: &[Column],
     weights: &[i8],
     block: &EpilogueBlock,
@@ -204,15 +207,15 @@ fn outputs_of_row<const SIDE: usize, const STRIDE: usize, const TAPS: usize, con
     match n {
         0..3 => {
             for (pixel, out) in out.chunks_exact_mut(c).enumerate() {
-                tile::<SIDE, STRIDE, TAPS, REACH, 1>(at(pixel), weights, block, &outputs, out, c, first);
+                tile::<SIDE, STRIDE, TAPS, REACH, MORE, 1>(at(pixel), weights, block, &outputs, out, c, first);
             }
         }
-        3 => tile::<SIDE, STRIDE, TAPS, REACH, 3>(at(0), weights, block, &outputs, out, c, first),
+        3 => tile::<SIDE, STRIDE, TAPS, REACH, MORE, 3>(at(0), weights, block, &outputs, out, c, first),
         _ => {
             // The last tile overlaps the one before it.
             for pixel in (0..n).step_by(PIXELS).map(|pixel| pixel.min(n - PIXELS)) {
                 let out = &mut out[pixel * c..][..PIXELS * c];
-                tile::<SIDE, STRIDE, TAPS, REACH, PIXELS>(at(pixel), weights, block, &outputs, out, c, first);
+                tile::<SIDE, STRIDE, TAPS, REACH, MORE, PIXELS>(at(pixel), weights, block, &outputs, out, c, first);
             }
         }
     }
@@ -221,7 +224,7 @@ fn outputs_of_row<const SIDE: usize, const STRIDE: usize, const TAPS: usize, con
 /// `N` outputs of a row. `columns`: from the first that the tile sees on, and how far the next
 /// group's are.
 #[inline(always)]
-fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8, const N: usize>(
+fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8, const MORE: bool, const N: usize>(
     (columns, group): (&[Column], usize),
     weights: &[i8],
     block: &EpilogueBlock,
@@ -234,7 +237,7 @@ fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: 
     let part = 4 * TAPS * LANES;
     let mut accumulators: [Sums; N] = core::array::from_fn(|_| begin(&block.begin));
     accumulators = dot_products::<SIDE, STRIDE, TAPS, N>(accumulators, (columns, group), weights);
-    if weights.len() > part {
+    if MORE {
         accumulators = other_parts::<SIDE, STRIDE, TAPS, N>(accumulators, (columns, group), &weights[part..]);
     }
     for (p, accumulators) in accumulators.into_iter().enumerate() {
