@@ -190,8 +190,8 @@ unsafe fn next((at, step): &mut Row) -> int8x16_t {
     values
 }
 
-/// One row of outputs of a segment. `MORE`: whether weights are in more parts than one. `columns`: the groups' columns one after the other; `out`: the
-/// pixels, of `c` channels.
+/// One row of outputs of a segment. `MORE`: whether weights are in more parts than one. `columns`: the
+/// groups' columns one after the other; `out`: the pixels, of `c` channels.
 #[inline(always)]
 fn outputs_of_row<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8, const MORE: bool>(
     columns: &[Column],
