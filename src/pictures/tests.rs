@@ -152,6 +152,20 @@ fn jpegs_with_holes_are_refused() {
     assert!(missed * 200 <= all, "{missed} of {all} holes look like pictures");
 }
 
+/// Two intervals that changed places are as many blocks, each of valid codes: only the numbers of
+/// their markers tell.
+#[test]
+fn restart_intervals_out_of_their_order_are_refused() {
+    let whole = large_jpegs().into_iter().find(|(name, _)| *name == "large_restart").unwrap().1;
+    let marks: Vec<usize> =
+        (0..whole.len() - 1).filter(|&at| whole[at] == 0xff && (0xd0..=0xd7).contains(&whole[at + 1])).collect();
+    assert!(marks.len() > 4 && Picture::decode(&whole, Budget::DEVICE).is_ok());
+    let [first, second, third] = marks[1..4] else { unreachable!() };
+    let swapped = [&whole[..first], &whole[second..third], &whole[first..second], &whole[third..]].concat();
+    let refused = Picture::decode(&swapped, Budget::DEVICE).unwrap_err().to_string();
+    assert!(refused.contains("where a restart is due"), "{refused}");
+}
+
 /// What libjpeg and FFmpeg take for the same image: no tables, fill bytes before markers, bytes
 /// before the start and behind the end.
 #[test]

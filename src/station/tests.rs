@@ -227,6 +227,28 @@ fn a_part_that_is_touched_after_its_verdict_is_put_in_doubt() {
     assert_eq!(touched(&GOOD, 150), own, "late: it has the late action already");
 }
 
+/// A part whose frames may show the next one is told as that, however many were told so before it
+/// that had had their end.
+#[test]
+fn a_part_in_doubt_that_waits_for_another_frame_ends_as_too_close_after_many_that_did_not_wait() {
+    for before in [0, MAX_PARTS as u64 + 1] {
+        let mut s = gate(2);
+        let mut doubted = |ms: u64, frames: &[u64]| {
+            told(&mut s, ms, Input::Trigger(at(ms)));
+            for after in frames {
+                let ticket = frame(&mut s, ms + after).unwrap();
+                scores(&mut s, ms + after + 1, ticket, &GOOD);
+            }
+            let (words, _) = told(&mut s, ms + 120, Input::Trigger(at(ms + 100)));
+            assert!(words.iter().any(|w| w.starts_with("Doubt")), "{words:?}");
+            told(&mut s, ms + 300, Input::Tick).0
+        };
+        (0..before).for_each(|round| drop(doubted(round * 2000, &[105, 110])));
+        let words = doubted(before * 2000, &[110]);
+        assert_eq!(words, [std::format!("{} safe reject 0b1", 2 * before + 1), "too_close Part".into()]);
+    }
+}
+
 #[test]
 fn a_camera_fault_costs_parts_their_verdict_at_a_gate_and_makes_a_state_line_safe() {
     let mut s = gate(1);
