@@ -427,6 +427,18 @@ fn a_doubtful_part_gets_the_late_action_even_if_it_was_decided() {
     assert_eq!(gate.late(), 0, "it was not late");
 }
 
+/// What the outputs tell of a part that cannot be told from another: it has the late action, or it
+/// is through.
+#[test]
+fn a_doubtful_part_that_is_not_at_its_gate_any_more_has_passed_or_was_given_up() {
+    let mut gate = Gate::new(&[pulse(100, 20)], 1);
+    (3..=5).for_each(|part| gate.open(PartId(part), moment(0)).unwrap());
+    gate.clear();
+    let of = |gate: &mut Gate, parts: [u64; 5]| parts.map(|part| gate.doubt(PartId(part)));
+    use Doubted::{Late, Passed};
+    assert_eq!(of(&mut gate, [2, 3, 4, 5, 6]), [Passed, Late, Late, Late, Passed]);
+}
+
 #[test]
 fn parts_beyond_the_capacity_are_refused_and_none_is_lost() {
     let mut gate = Gate::new(&[pulse(1000, 1)], 1);

@@ -512,13 +512,23 @@ fn a_parts_best_tag_is_that_of_its_own_last_image() {
     assert_eq!(best(&mut s, 0, &[BAD, GOOD]), good);
     assert_eq!(best(&mut s, 200, &[GOOD, BAD]), bad);
     assert_eq!(best(&mut s, 400, &[BAD, BAD]), bad);
+    let ended = |s: &mut Station, ms: u64| {
+        let mut found = Vec::new();
+        s.step(at(ms), Input::Tick, &mut |effect| {
+            if let Effect::Decided(done) = effect {
+                found.push(done.best);
+            }
+        });
+        found
+    };
     // One that no image was classified for has none, whatever the one before had.
     told(&mut s, 600, Input::Trigger(at(600)));
-    let mut found = None;
-    s.step(at(950), Input::Tick, &mut |effect| {
-        if let Effect::Decided(done) = effect {
-            found = Some(done.best);
-        }
-    });
-    assert_eq!(found, Some(None));
+    assert_eq!(ended(&mut s, 950), [None]);
+    // The end of one, which comes with the scores of the next, takes nothing from that.
+    for (ms, said) in [(1000, &BAD), (1100, &GOOD)] {
+        told(&mut s, ms, Input::Trigger(at(ms)));
+        let ticket = frame(&mut s, ms + 10).unwrap();
+        scores(&mut s, ms + 15, ticket, said);
+    }
+    assert_eq!(ended(&mut s, 1450), [good]);
 }
