@@ -82,6 +82,13 @@ pub(super) struct Simulate {
     json: bool,
 }
 
+impl Simulate {
+    /// The part, counted from 1, that the drill loses.
+    fn loses(&self) -> Option<u64> {
+        self.drill.map(|lose| lose.0)
+    }
+}
+
 /// The part, counted from 1, that a drill loses.
 #[derive(Clone, Copy, Debug)]
 struct Lose(u64);
@@ -141,15 +148,15 @@ fn ms(ms: f64) -> Micros {
 /// The longest way of a frame that the site states, if it counts.
 fn arrival(args: &Simulate, settings: &Settings) -> Spread {
     const DEFAULT: Range = Range(10.0, 20.0);
-    let most = settings.max_latency.unwrap_or(Micros(u64::MAX));
     match args.arrival_ms {
         Some(range) => spread(range),
-        None => capped(spread(DEFAULT), most),
+        None => within_latency(spread(DEFAULT), settings),
     }
 }
 
-/// No longer than `most`.
-fn capped(spread: Spread, most: Micros) -> Spread {
+/// No longer than [trigger] max_latency_ms, where that is stated.
+fn within_latency(spread: Spread, settings: &Settings) -> Spread {
+    let most = settings.max_latency.unwrap_or(Micros(u64::MAX));
     Spread { lo: spread.lo.min(most), hi: spread.hi.min(most) }
 }
 
@@ -210,7 +217,7 @@ pub(super) fn run(args: &Simulate) -> Result<u8, Refused> {
         faults: args.faults.iter().map(|r| (r.0, r.1)).collect(),
         counts_per_second: args.counts_per_second,
         moves: Moves::Steadily,
-        loses: args.drill.map(|lose| lose.0),
+        loses: args.loses(),
     };
     let outcome = simulate::run(&plan, &script)?;
     let fastest = Fastest::of(&plan, &script, &outcome)?;
@@ -379,8 +386,8 @@ fn soak(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused>
     let file = File::read(args.settings.as_deref(), SOAK, "the built-in soak.toml", bundle)?;
     let tags = simulate::model_tags(bundle);
     let script = Script { counts_per_second: args.counts_per_second, ..Script::soak(args.seed, parts) };
-    let arrival = capped(script.arrival, file.settings.max_latency.unwrap_or(Micros(u64::MAX)));
-    let script = Script { arrival, loses: args.drill.map(|lose| lose.0), ..script };
+    let arrival = within_latency(script.arrival, &file.settings);
+    let script = Script { arrival, loses: args.loses(), ..script };
     let mut soaked = Soaked::default();
     soaked.add(&simulate::run(&file.plan(bundle.contract.task, &tags), &script)?);
     soaked.print(args.seed, None);
@@ -414,7 +421,7 @@ fn drawn(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused
         };
         coverage.add(&drawn.coverage);
         let plan = Plan { task: bundle.contract.task, tags: &tags, settings: &settings, text: &drawn.text };
-        let script = Script { loses: args.drill.map(|lose| lose.0), ..drawn.script };
+        let script = Script { loses: args.loses(), ..drawn.script };
         let outcome = simulate::run(&plan, &script)?;
         if args.only.is_some() || !outcome.verdict.is_clean() && !shown {
             shown = true;
