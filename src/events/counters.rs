@@ -22,7 +22,8 @@ pub struct Counters {
     wrong: AtomicU64,
     faults: [AtomicU64; FaultKind::ALL.len()],
     by_tag: Box<[AtomicU64]>,
-    /// Parts that were triggered and have no end yet, each at its number; more than may wait at once.
+    /// Parts that were triggered and have no end yet, each at its number; more than may wait at
+    /// once.
     on_the_way: [AtomicU64; 2 * MAX_PARTS],
     /// Parts whose gates were given up because the line went safe.
     pub given_up: AtomicU64,

@@ -1,11 +1,11 @@
 //! Where the taps of a depthwise convolution's outputs lie, for kernels that take any of them.
 //!
-//! A list says where each tap lies, seen from a base, as often as a weight has parts at most. The outputs of a row whose columns all lie in
-//! the image share one list and differ in their base, the first column's first value; a kernel's
-//! row outside the image is read from a line of padding. Each other output of the row has a list of
-//! its own, seen from the image's beginning, with padding where it has no column. 16 values can be
-//! read from each block's first channel on: where the image ends before that, they are read from a
-//! copy of its end.
+//! A list says where each tap lies, seen from a base, as often as a weight has parts at most. The
+//! outputs of a row whose columns all lie in the image share one list and differ in their base, the
+//! first column's first value; a kernel's row outside the image is read from a line of padding.
+//! Each other output of the row has a list of its own, seen from the image's beginning, with
+//! padding where it has no column. 16 values can be read from each block's first channel on: where
+//! the image ends before that, they are read from a copy of its end.
 
 use super::ConvShape;
 use super::epilogue::LANES;

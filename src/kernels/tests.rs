@@ -325,8 +325,8 @@ fn weights_of_minus_128_give_the_definition() {
 }
 
 /// Weights of u8 less a zero point do not fit i8: such layers ran by slower kernels, five times as
-/// long on aarch64. A kernel that takes a number off them must bring it back for every value that it
-/// counted, and for no other.
+/// long on aarch64. A kernel that takes a number off them must bring it back for every value that
+/// it counted, and for no other.
 #[test]
 fn weights_less_a_zero_point_of_any_size_give_the_definition() {
     let (seed, cases) = seed_and_cases(600);

@@ -652,8 +652,8 @@ fn an_input_takes_the_edge_and_the_level_that_it_states() {
     }
 }
 
-/// A reject pulse of 1.5 s behind parts 100 ms apart: good parts stood in the open gate, and `check`
-/// had said that all was well.
+/// A reject pulse of 1.5 s behind parts 100 ms apart: good parts stood in the open gate, and
+/// `check` had said that all was well.
 #[test]
 fn a_pulse_that_may_meet_the_next_part_is_told_where_the_least_spacing_is_stated() {
     let told = |trigger: &str, output: &str| {

@@ -181,8 +181,8 @@ impl Settings {
         Some(Unguarded { output: farthest.name.clone(), way: farthest.delay })
     }
 
-    /// Pulses that may still be on when the next part is at their gate, where the site states how far
-    /// parts are apart: a pulse that begins as late as it may is over that much later.
+    /// Pulses that may still be on when the next part is at their gate, where the site states how
+    /// far parts are apart: a pulse that begins as late as it may is over that much later.
     pub fn pulses_that_meet_the_next_part(&self) -> Vec<MeetsNext> {
         let Travel::Time(min_spacing) = self.spacing.min else { return Vec::new() };
         if min_spacing == Micros(0) || self.mode == LineMode::State {

@@ -78,8 +78,8 @@ pub struct Script {
     pub counts_per_second: u32,
     /// How the belt moves, where the settings have an encoder.
     pub moves: Moves,
-    /// A part, counted from 1, that the outputs are never told of: a mistake planted in the line, for
-    /// the ledger to find.
+    /// A part, counted from 1, that the outputs are never told of: a mistake planted in the line,
+    /// for the ledger to find.
     pub loses: Option<u64>,
 }
 

@@ -162,7 +162,8 @@ impl Y4mSource {
     }
 }
 
-/// Where a header stands in an image's bytes. By chance one does in a frame of some hundred million.
+/// Where a header stands in an image's bytes. By chance one does in a frame of some hundred
+/// million.
 fn header_within(image: &[u8]) -> Option<usize> {
     let ends = |at: &usize| matches!(image.get(at + FRAME.len()), None | Some(b'\n' | b' '));
     let frame = memmem::find_iter(image, FRAME).find(ends);
@@ -295,7 +296,8 @@ mod tests {
             let (width, height) = (2 * (1 + below(30)), 2 * (1 + below(30)));
             let header = format!("YUV4MPEG2 W{width} H{height} F20:1 Ip C420\n");
             let mut bytes = header.clone().into_bytes();
-            // Of each whole frame its grey, and how many whole ones stand between it and the damage.
+            // Of each whole frame its grey, and how many whole ones stand between it and the
+            // damage.
             let (mut sent, mut since) = (Vec::new(), 2);
             for grey in 1..=200 {
                 let mut frame = [b"FRAME\n".as_slice(), b"FRAME Ip XA=b\n"][below(2)].to_vec();

@@ -1,8 +1,8 @@
 //! A panic in a thread of the line: outputs go safe before anybody is told what happened.
 //!
 //! The standard library calls its hook where a thread panics, before the thread is unwound. Its own
-//! hook prints there, and with `RUST_BACKTRACE` it looks up names for seconds meanwhile. The hook of
-//! this module first raises the [`Alarm`] of the run that the thread belongs to: one flag and a
+//! hook prints there, and with `RUST_BACKTRACE` it looks up names for seconds meanwhile. The hook
+//! of this module first raises the [`Alarm`] of the run that the thread belongs to: one flag and a
 //! wake-up, without a lock or memory. What the panic said stands in the alarm, and is told as a
 //! fault. `TAGPIN_BACKTRACE` in the environment has the standard library's hook called as well,
 //! behind the alarm.

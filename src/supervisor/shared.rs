@@ -228,7 +228,8 @@ impl Shared {
 
     /// The run ends for `why`: parts that wait have their end, and no trigger opens another.
     pub(super) fn stop_parts(&self, why: Ended) {
-        // A panic within the station leaves nobody who knows of them: the summary says which they are.
+        // A panic within the station leaves nobody who knows of them: the summary says which they
+        // are.
         if !self.station.is_poisoned() {
             self.step(Input::Stopped { reason: why.reason(), safe: !why.lets_parts_pass() });
         }

@@ -266,8 +266,8 @@ fn all_other_problems_are_told_where_the_settings_have_some_too() {
     }
 }
 
-/// `check` said OK of a reject pulse of 1.5 s behind parts that may be 100 ms apart: good parts stood
-/// in its open gate, and nothing told it.
+/// `check` said OK of a reject pulse of 1.5 s behind parts that may be 100 ms apart: good parts
+/// stood in its open gate, and nothing told it.
 #[test]
 fn a_pulse_that_may_meet_the_next_part_is_a_problem_of_check_and_a_warning_of_run() {
     let file = |width: u32| {

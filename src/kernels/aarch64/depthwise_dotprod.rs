@@ -19,8 +19,8 @@
 //! | 5x5, 2 | 2 | 2 | 40 | 2 columns |
 //!
 //! against 18 and 50 multiplies of half the pace without the dot product. Columns in the padding
-//! hold the zero point. A block whose weights are in several parts (`Fit`) takes the dot products of
-//! each.
+//! hold the zero point. A block whose weights are in several parts (`Fit`) takes the dot products
+//! of each.
 
 use super::dotprod::Dotprod;
 use super::requant::{Numbers, Outputs, Sums, begin, for_reach};
@@ -190,8 +190,8 @@ unsafe fn next((at, step): &mut Row) -> int8x16_t {
     values
 }
 
-/// One row of outputs of a segment. `MORE`: whether weights are in more parts than one. `columns`: the
-/// groups' columns one after the other; `out`: the pixels, of `c` channels.
+/// One row of outputs of a segment. `MORE`: whether weights are in more parts than one. `columns`:
+/// the groups' columns one after the other; `out`: the pixels, of `c` channels.
 #[inline(always)]
 fn outputs_of_row<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: u8, const MORE: bool>(
     columns: &[Column],
@@ -247,8 +247,8 @@ fn tile<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const REACH: 
     }
 }
 
-/// As [`dot_products`], of the parts of weights behind the first, which few blocks have: kept out of
-/// the loops, whose accumulators it would put aside.
+/// As [`dot_products`], of the parts of weights behind the first, which few blocks have: kept out
+/// of the loops, whose accumulators it would put aside.
 #[inline(never)]
 fn other_parts<const SIDE: usize, const STRIDE: usize, const TAPS: usize, const N: usize>(
     mut accumulators: [Sums; N],

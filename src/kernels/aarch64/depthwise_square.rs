@@ -34,7 +34,8 @@ pub(super) fn takes_block(block: &EpilogueBlock) -> bool {
     block.fit.parts == 1 && !block.fit.apart
 }
 
-/// Those blocks that it [takes](takes_block) of a layer that it [`takes`]; weights and bias as `panels::pack_depthwise` left them.
+/// Those blocks that it [takes](takes_block) of a layer that it [`takes`]; weights and bias as
+/// `panels::pack_depthwise` left them.
 pub(super) fn depthwise(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
     let padding = &mut bytes(scratch)[..padding_len(layer.shape)];
     padding.fill(layer.zero_point);

@@ -3,7 +3,8 @@
 //! The instruction multiplies unsigned by signed bytes, so values enter with 128 added (their top
 //! bit turned over) and the bias gives up `(zero_point + 128) * sum of weights` at load; padding
 //! holds the zero point. What was taken off weights that do not fit i8 (`Fit::shift`) is made good
-//! from the total of a pixel's values. Nothing saturates: four products of 255 and 127 are added to an i32.
+//! from the total of a pixel's values. Nothing saturates: four products of 255 and 127 are added to
+//! an i32.
 //!
 //! Convolution, for a tile of [`PIXELS`] pixels and up to 48 channels:
 //!
@@ -269,7 +270,8 @@ fn conv<const ANY: bool>(layer: Layer<'_, [i8]>, input: &[i8], output: &mut [i8]
     }
 }
 
-/// `B` panels of a tile whose values have these totals, of `channels` of `oc` those that they reach; returns `B`.
+/// `B` panels of a tile whose values have these totals, of `channels` of `oc` those that they
+/// reach; returns `B`.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[allow(clippy::too_many_arguments)]

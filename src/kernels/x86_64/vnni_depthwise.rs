@@ -5,9 +5,8 @@
 //! Four rows of a column are interleaved by bytes once and serve every output of a row that sees
 //! the column; a kernel of more than four rows takes two such groups, with weights of zero where it
 //! has no row. Channels go in blocks of 64, whose four rows are four registers, and what is left,
-//! up to 32 channels, in blocks of 16, whose four rows are one. A block whose weights are in several
-//! parts (`Fit`) takes the dot products of each. Values enter with 128 added, as in
-//! `vnni`.
+//! up to 32 channels, in blocks of 16, whose four rows are one. A block whose weights are in
+//! several parts (`Fit`) takes the dot products of each. Values enter with 128 added, as in `vnni`.
 
 use super::Avx512Vnni;
 use super::vnni::{Limits, limits, requantise, store_pixels, turned_over, zero_point};
@@ -42,9 +41,9 @@ fn blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..wide).map(|i| (i * WIDE, WIDE)).chain(rest)
 }
 
-/// Packs `[channels][taps]` weights as `[block][part][column][group of rows][channels of the block][4
-/// rows]`, a wide block's channels in the order that interleaving by bytes gives, and takes the
-/// zero point's share off `bias`.
+/// Packs `[channels][taps]` weights as `[block][part][column][group of rows][channels of the
+/// block][4 rows]`, a wide block's channels in the order that interleaving by bytes gives, and
+/// takes the zero point's share off `bias`.
 pub(super) fn pack(weights: &[i16], [kh, kw]: [usize; 2], zp: i8, bias: &mut [i32]) -> Panels {
     let channels = bias.len();
     take_zero_point(weights, kh * kw, zero_point(zp), bias);

@@ -25,8 +25,8 @@ impl Simulated<'_> {
 
     pub(super) fn expose(&mut self, now: Instant) {
         self.belt.exposures += 1;
-        // Counted from the start, so that no microseconds are lost. A camera's clock is not the belt's:
-        // it is a thousandth slower, so that no spacing stays in step with its frames.
+        // Counted from the start, so that no microseconds are lost. A camera's clock is not the
+        // belt's: it is a thousandth slower, so that no spacing stays in step with its frames.
         self.belt.next_exposure =
             Instant::from_micros(1_000_000 + self.belt.exposures * 1_000_997 / self.script.fps.max(1) as u64);
         if self.strikes(Fault::CameraGone) {

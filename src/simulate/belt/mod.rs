@@ -120,7 +120,8 @@ pub(super) struct Simulated<'s> {
     compares_images: bool,
     /// Longest time from a frame's exposure to its arrival, where only that is known of it.
     latency: Option<Micros>,
-    /// Edges of the trigger's input that follow one another sooner are one, as its debouncing has it.
+    /// Edges of the trigger's input that follow one another sooner are one, as its debouncing has
+    /// it.
     debounce: Micros,
     /// The run ends by itself: the model hung, or too much failed in a row.
     ends: bool,

@@ -111,10 +111,10 @@ impl Ledger {
         self.verdict = verdict;
     }
 
-    /// Parts that passed a gate which a pulse had set for another part: not called for where the line
-    /// was active, or called for where it was not. `found`: edges by the output's name, as done. A
-    /// part passes a gate as a point, when it is due there. A pulse for each trigger harms a part
-    /// whose trigger finds it active: a camera or flash sees no new edge.
+    /// Parts that passed a gate which a pulse had set for another part: not called for where the
+    /// line was active, or called for where it was not. `found`: edges by the output's name, as
+    /// done. A part passes a gate as a point, when it is due there. A pulse for each trigger harms
+    /// a part whose trigger finds it active: a camera or flash sees no new edge.
     fn harmed(&self, found: &BTreeMap<String, Vec<Edge>>, called: &[BTreeSet<usize>]) -> u64 {
         let mut harmed = BTreeSet::new();
         for (i, line) in self.site.lines.iter().enumerate().filter(|(_, line)| matches!(line.moves, Moves::Pulse(_))) {

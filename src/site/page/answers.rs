@@ -115,7 +115,8 @@ impl Server {
     fn state(&self) -> Value {
         let (page, opening) = (&*self.page, self.events.opening());
         let names = |i: usize| opening.tags.get(i).map_or("?", |t| t.tag.as_str());
-        // All of one frame: of another one its scores would stand beside a part that they are not of.
+        // All of one frame: of another one its scores would stand beside a part that they are not
+        // of.
         let image = page.newest().ok().map(|shown| {
             let scores = shown.scores.iter().enumerate().map(|(i, s)| json!([names(i), probability(*s)]));
             json!({ "number": shown.number, "part": shown.part, "frame_size": shown.size, "scores": scores.collect::<Vec<_>>() })

@@ -49,8 +49,8 @@ struct Camera {
     transfer: u64,
     /// The pipe holds several frames, so that lines of later ones may be there before one is read.
     small: bool,
-    /// In how many frames its latency goes up or down by an eighth of an interval, all at once; else
-    /// it differs by as much from frame to frame.
+    /// In how many frames its latency goes up or down by an eighth of an interval, all at once;
+    /// else it differs by as much from frame to frame.
     steady: Option<u64>,
     moods: Vec<(u64, Mood)>,
 }
@@ -284,7 +284,8 @@ fn whatever_the_camera_program_does_parts_get_their_own_frames_and_it_is_back_in
         let mut line = Line::new(PartRules::default());
         let (mut triggers, mut next_trigger) = (Vec::new(), 500 * MS);
         let (mut now, mut opened, mut freed, mut last_heard, mut last_used) = (0u64, 0u64, 0u64, 0u64, 0u64);
-        // Whether a fault was told since the last frame or opening; the longest time between frames.
+        // Whether a fault was told since the last frame or opening; the longest time between
+        // frames.
         let (mut has_told, mut last_frame, mut longest) = (false, None, camera.interval);
         while now < camera.end() {
             let outcome = match life.next(at(now)) {
@@ -311,7 +312,8 @@ fn whatever_the_camera_program_does_parts_get_their_own_frames_and_it_is_back_in
                     match captured {
                         Ok(captured) => {
                             frames += 1;
-                            // Triggers are told at once, and parts that were waited for in vain closed.
+                            // Triggers are told at once, and parts that were waited for in vain
+                            // closed.
                             while next_trigger <= now {
                                 close_overdue(&mut line, next_trigger);
                                 let opened = line.trigger(PartId(triggers.len() as u64), Moment::at(at(next_trigger)));
@@ -351,8 +353,8 @@ fn whatever_the_camera_program_does_parts_get_their_own_frames_and_it_is_back_in
             if told || matches!(outcome, Outcome::Frame | Outcome::Opened) {
                 last_heard = now;
             }
-            // While it runs, a silence is told after the time-out or three of its frames, and one inside
-            // a frame after as much again. The process that reads is held up besides.
+            // While it runs, a silence is told after the time-out or three of its frames, and one
+            // inside a frame after as much again. The process that reads is held up besides.
             let allowed = match was {
                 Phase::Running => 2 * steady.max(3 * longest) + 4 * camera.interval,
                 Phase::Starting => 2 * patience + 4 * camera.interval,

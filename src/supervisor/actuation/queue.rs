@@ -2,12 +2,12 @@
 //! waits to send, the taker waits for nobody.
 //!
 //! Senders take turns by a lock that only they use, so a sender that is stopped half-way through
-//! delays other senders and never the outputs. Acknowledgements say the same however often they come,
-//! so the newest alone is kept, beside the ring and at its place among the commands; and the input
-//! behind the gate may fill no more than three quarters of it. What parts need has the rest: it is
-//! full only if the outputs' thread was held up. The taker sleeps by parking its thread: the word
-//! that wakes it is the thread's own, so that no lock and no descriptor is shared, and a wake-up
-//! that comes before the sleep is kept.
+//! delays other senders and never the outputs. Acknowledgements say the same however often they
+//! come, so the newest alone is kept, beside the ring and at its place among the commands; and the
+//! input behind the gate may fill no more than three quarters of it. What parts need has the rest:
+//! it is full only if the outputs' thread was held up. The taker sleeps by parking its thread: the
+//! word that wakes it is the thread's own, so that no lock and no descriptor is shared, and a
+//! wake-up that comes before the sleep is kept.
 
 use crate::fault::Reason;
 use crate::line::{LineMask, Moment, PartId};

@@ -23,7 +23,8 @@ pub(in crate::supervisor) struct Watch {
     pub(in crate::supervisor) gated: bool,
 }
 
-/// Runs until the run ends and nothing is in flight, a thread panicked, or the line missed its beat.
+/// Runs until the run ends and nothing is in flight, a thread panicked, or the line missed its
+/// beat.
 pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: &Shared, watch: Watch) {
     /// Longest sleep: retries and the watch over the beat.
     const NAP: Micros = Micros(20_000);
