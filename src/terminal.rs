@@ -62,6 +62,18 @@ pub fn wrapped(text: &str, columns: usize, indent: usize) -> String {
     out
 }
 
+/// Columns of the terminal that is `stream`, at least 40; `None` if it is none.
+#[cfg(feature = "sources")]
+pub fn columns(stream: &(impl std::io::IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
+    stream.is_terminal().then(|| rustix::termios::tcgetwinsize(stream).map_or(80, |size| size.ws_col.max(40).into()))
+}
+
+/// `text` [wrapped] for the terminal that is `stream`; unchanged for a file or pipe.
+#[cfg(feature = "sources")]
+pub fn fitted(stream: &(impl std::io::IsTerminal + std::os::fd::AsFd), text: &str, indent: usize) -> String {
+    columns(stream).map_or_else(|| text.to_string(), |columns| wrapped(text, columns, indent))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -151,10 +151,11 @@ fn show_layers(layers: &[LayerReport], spent: &[u64], iters: u32) {
         println!("{}", fitted(&row, 35));
     }
     let scalar: u64 = layers.iter().zip(spent).filter(|(layer, _)| layer.scalar).map(|(_, spent)| spent).sum();
-    println!(
+    let told = format!(
         "{:.1} % of the time in scalar layers (weights of an output more than 255 apart, or all by choice)",
         scalar as f64 / all * 100.0
     );
+    println!("{}", fitted(&told, 4));
 }
 
 /// Preprocessing of a 640x480 YUYV frame, the commonest of USB cameras.

@@ -1,8 +1,9 @@
 //! `tagpin cameras`: which cameras there are, what each offers, and the source string that opens
 //! it.
 
-use super::Refused;
+use super::{Refused, fitted};
 use crate::sources;
+use crate::terminal::escaped;
 use std::process::Command;
 
 /// Arguments of `cameras`.
@@ -11,6 +12,11 @@ pub(super) struct Cameras {
     /// Program that lists CSI cameras
     #[arg(long, default_value = "rpicam-hello", value_name = "PROGRAM")]
     rpicam: String,
+}
+
+/// Prints a line. What a camera says of itself commands no terminal.
+fn show(line: &str) {
+    println!("{}", fitted(&escaped(line), 4));
 }
 
 /// How a C library or an emulator that starts a program in a child tells that it is not there.
@@ -22,12 +28,12 @@ pub(super) fn run(args: &Cameras) -> Result<u8, Refused> {
         Ok(cameras) => {
             for camera in &cameras {
                 found += 1;
-                println!("{} ({})", camera.name, camera.path);
-                println!("  source: camera:{}", camera.path);
-                camera.facts.iter().for_each(|fact| println!("  {fact}"));
+                show(&format!("{} ({})", camera.name, camera.path));
+                show(&format!("  source: camera:{}", camera.path));
+                camera.facts.iter().for_each(|fact| show(&format!("  {fact}")));
             }
         }
-        Err(why) => println!("USB cameras: {why}"),
+        Err(why) => show(&format!("USB cameras: {why}")),
     }
     // CSI cameras give plain V4L2 clients raw sensor data only; their own program knows them.
     match Command::new(&args.rpicam).arg("--list-cameras").output() {
@@ -36,14 +42,14 @@ pub(super) fn run(args: &Cameras) -> Result<u8, Refused> {
             if text.contains(" : ") {
                 found += 1;
                 println!("CSI cameras, by {}\n  source: rpicam:?width=640&height=480&fps=30", args.rpicam);
-                text.lines().filter(|l| !l.trim().is_empty()).for_each(|line| println!("  {line}"));
+                text.lines().filter(|l| !l.trim().is_empty()).for_each(|line| show(&format!("  {line}")));
             }
         }
         Ok(out) if out.status.code() == Some(NOT_STARTED) => {
-            println!("CSI cameras: {} cannot be started: {}", args.rpicam, out.status)
+            show(&format!("CSI cameras: {} cannot be started: {}", args.rpicam, out.status))
         }
-        Ok(out) => println!("CSI cameras: {} ended: {}", args.rpicam, out.status),
-        Err(e) => println!("CSI cameras: {} cannot be started: {e}", args.rpicam),
+        Ok(out) => show(&format!("CSI cameras: {} ended: {}", args.rpicam, out.status)),
+        Err(e) => show(&format!("CSI cameras: {} cannot be started: {e}", args.rpicam)),
     }
     if found == 0 {
         println!("no camera found; plug one in, and add the user to the group `video`");

@@ -85,7 +85,7 @@ fn say(word: &str, what: &str, text: &dyn std::fmt::Display) {
 
 pub(super) fn run(args: &Check) -> Result<u8, Refused> {
     if args.example {
-        match super::columns() {
+        match crate::terminal::columns(&std::io::stdout()) {
             Some(columns) => EXAMPLE.lines().for_each(|line| println!("{}", example_line(line, columns))),
             None => print!("{EXAMPLE}"),
         }

@@ -114,17 +114,9 @@ impl Model {
     }
 }
 
-/// Columns of the terminal that is standard output; `None` if it is none.
-fn columns() -> Option<usize> {
-    use std::io::IsTerminal as _;
-    let out = std::io::stdout();
-    out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).map_or(80, |size| size.ws_col.max(40).into()))
-}
-
-/// `text` as a terminal shows it whole, what goes on `indent` columns in; unchanged for a file or
-/// pipe.
+/// `text` as standard output shows it whole, what goes on `indent` columns in.
 fn fitted(text: &str, indent: usize) -> String {
-    columns().map_or_else(|| text.to_string(), |columns| crate::terminal::wrapped(text, columns, indent))
+    crate::terminal::fitted(&std::io::stdout(), text, indent)
 }
 
 fn hex(hash: &[u8; 32]) -> String {

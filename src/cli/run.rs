@@ -21,7 +21,7 @@ use crate::supervisor::actuation::{Actuator, EdgeRules};
 use crate::supervisor::drill::{Drill, Drilled};
 use crate::supervisor::vision::{Classifier, Vision};
 use crate::supervisor::{self, SystemClock};
-use crate::terminal::escaped;
+use crate::terminal::{escaped, fitted};
 use crate::triggers::{self, Trigger};
 use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
@@ -81,7 +81,7 @@ pub(super) struct Run {
 
 /// Tells a person something before the run begins. Names of outputs and files command no terminal.
 fn tell(what: &dyn std::fmt::Display) {
-    eprintln!("tagpin: {}", escaped(&what.to_string()));
+    eprintln!("{}", fitted(&std::io::stderr(), &format!("tagpin: {}", escaped(&what.to_string())), 8));
 }
 
 pub(super) fn run(args: Run) -> Result<u8, Refused> {

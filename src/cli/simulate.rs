@@ -367,7 +367,7 @@ impl Soaked {
             None => println!(),
         }
         let kinds: Vec<String> = o.faults.iter().map(|(name, n)| format!("{name} {n}")).collect();
-        println!(
+        let about = format!(
             "seed {seed}, {:.1} h of line time, up to {} parts in flight, {} edges, {} parts late, {} given up, {} without an answer, {} not followed, {} runs ended by themselves; faults: {}",
             o.line_time.0 as f64 / 3.6e9,
             o.most_in_flight,
@@ -379,6 +379,7 @@ impl Soaked {
             o.held + o.hung,
             kinds.join(", ")
         );
+        println!("{}", super::fitted(&about, 4));
     }
 }
 
@@ -517,7 +518,7 @@ fn to_json(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) -> 
 }
 
 fn report(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) {
-    let width = super::columns().unwrap_or(100);
+    let width = crate::terminal::columns(&std::io::stdout()).unwrap_or(100);
     let names: Vec<&str> = settings.outputs.iter().map(|o| o.name.as_str()).collect();
     print!("{}", view::draw(&o.shown, &names, width));
     let ms = |us: u32| f64::from(us) / 1000.0;

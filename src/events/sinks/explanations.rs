@@ -4,6 +4,7 @@
 use super::Sink;
 use super::text::shown;
 use crate::events::{Event, Events, What};
+use crate::terminal::fitted;
 use std::io::Write;
 
 /// Explanations of faults, and notes.
@@ -27,6 +28,8 @@ impl Sink for Explanations {
             What::Note(text) => text,
             _ => return Ok(()),
         };
-        writeln!(std::io::stderr().lock(), "tagpin: {}", shown(why.as_str(), usize::MAX))
+        let mut stderr = std::io::stderr().lock();
+        let told = fitted(&stderr, &format!("tagpin: {}", shown(why.as_str(), usize::MAX)), 8);
+        writeln!(stderr, "{told}")
     }
 }
