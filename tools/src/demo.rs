@@ -4,7 +4,7 @@
 
 use crate::data::roles::RoleFlags;
 use crate::run::Run;
-use crate::train::augment::Domain;
+use crate::train::domain::Domain;
 use crate::{data, distance, evaluate, pack, quantise, synth, train};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -64,7 +64,8 @@ pub fn run(args: &Demo) -> Result<()> {
     let about = at("about.toml");
     std::fs::write(&about, ABOUT).with_context(|| format!("{} cannot be written", about.display()))?;
     stages.done("synth");
-    let flags = ["train", "--small", "--only", "--domain", "conveyor", "--patience", "0"].map(OsString::from);
+    let flags =
+        ["train", "--small", "--only", "--domain", "conveyor", "--balance", "none", "--patience", "0"].map(OsString::from);
     let given = [
         ("--data", at("pictures").into_os_string()),
         ("--about", about.into_os_string()),

@@ -1,7 +1,7 @@
 //! What a frozen backbone says of each image, in f32 or in int8, computed once for each file.
 //!
-//! Does not know tags. Kept by file hash for each backbone and size; a changed file or backbone is
-//! another key.
+//! Does not know tags. Kept by file hash for each backbone and size, copies by how they are changed
+//! too; a changed file or backbone is another key.
 
 use crate::data::{self, Entry, hex_hash, read_listed};
 use crate::graph::{self, Graph, Node, Op, Runner};
@@ -9,6 +9,7 @@ use crate::head;
 use crate::predict::{self, Int8};
 use crate::progress::{Interrupt, Interrupted};
 use crate::run_folder;
+use crate::train::augment::Augment;
 use anyhow::Result;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tagpin::bundle::Fit;
 use tagpin::preprocess::Preprocessor;
+use tagpin::random::Random;
 
 /// A file's hash and features; nothing once the user asked to stop.
 type Made = Option<(String, Vec<f32>)>;
@@ -138,11 +140,67 @@ pub fn logits(entries: &[Entry], graph: &Graph, fit: Fit) -> Result<Option<Vec<V
     Ok(entries.iter().map(|e| cache.known.get(&e.sha256).map(|f| head::apply(head, f))).collect())
 }
 
+/// Changed copies of images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Copies {
+    /// How they are changed.
+    pub augment: Augment,
+    /// Of the changes.
+    pub seed: u64,
+    /// How many of each image.
+    pub each: usize,
+}
+
+/// An image as the network gets it: as it is, or a copy of it by its number.
+struct Wanted<'a> {
+    entry: &'a Entry,
+    copy: Option<(&'a Copies, usize)>,
+    /// What its features are known by.
+    key: String,
+}
+
+impl<'a> Wanted<'a> {
+    fn copy(entry: &'a Entry, copies: &'a Copies, number: usize) -> Self {
+        let change = hex_hash(format!("{:?} {}", copies.augment, copies.seed).as_bytes());
+        Self { entry, copy: Some((copies, number)), key: format!("{} {} {number}", entry.sha256, &change[..16]) }
+    }
+
+    /// `rgb`, `[side, side, 3]`, changed as it is to be. An image changes alike wherever it stands.
+    fn changed(&self, rgb: Vec<u8>, side: usize) -> Vec<u8> {
+        let Some((copies, number)) = self.copy else { return rgb };
+        let image = u64::from_str_radix(&self.entry.sha256[..16], 16).unwrap_or_default();
+        copies.augment.apply(&rgb, side, &mut Random::new(copies.seed ^ image, number as u64))
+    }
+}
+
 /// Features of `entries`, `[entries][outputs of the network]`, and how many had to be computed.
 pub fn of(root: &Path, entries: &[Entry], network: &Network<'_>, fit: Fit) -> Result<(Vec<Vec<f32>>, usize)> {
-    let target = data::target(network.graph().side, fit)?;
+    let wanted = entries.iter().map(|entry| Wanted { entry, copy: None, key: entry.sha256.clone() }).collect();
+    known_or_made(root, wanted, network, fit)
+}
+
+/// Features of changed copies of `entries`, `[entries][copies.each][outputs of the network]`.
+pub fn of_copies(
+    root: &Path,
+    entries: &[Entry],
+    network: &Network<'_>,
+    fit: Fit,
+    copies: &Copies,
+) -> Result<Vec<Vec<Vec<f32>>>> {
+    if copies.each == 0 {
+        return Ok(vec![Vec::new(); entries.len()]);
+    }
+    let of_one = |entry| (0..copies.each).map(move |number| Wanted::copy(entry, copies, number));
+    let (features, _) = known_or_made(root, entries.iter().flat_map(of_one).collect(), network, fit)?;
+    let mut features = features.into_iter();
+    Ok(entries.iter().map(|_| features.by_ref().take(copies.each).collect()).collect())
+}
+
+fn known_or_made(root: &Path, wanted: Vec<Wanted<'_>>, network: &Network<'_>, fit: Fit) -> Result<(Vec<Vec<f32>>, usize)> {
+    let side = network.graph().side;
+    let target = data::target(side, fit)?;
     let mut cache = Cache::of(network, fit)?;
-    let missing: Vec<&Entry> = entries.iter().filter(|e| !cache.known.contains_key(&e.sha256)).collect();
+    let missing: Vec<&Wanted<'_>> = wanted.iter().filter(|w| !cache.known.contains_key(&w.key)).collect();
     if !missing.is_empty() {
         let interrupt = Interrupt::listen()?;
         let loaded = Loaded::of(network)?;
@@ -153,16 +211,16 @@ pub fn of(root: &Path, entries: &[Entry], network: &Network<'_>, fit: Fit) -> Re
             .par_iter()
             .map_init(
                 || (Preprocessor::new(target), loaded.extract()),
-                |(preprocessor, extract), e| {
+                |(preprocessor, extract), w| {
                     if interrupt.stopped() {
                         return Ok(None);
                     }
-                    let name = || root.join(&e.path).display().to_string();
-                    let rgb = read_listed(root, e).and_then(|b| data::rgb_of(&b, preprocessor));
-                    let values = extract(&rgb.map_err(|e| e.context(name()))?)?;
+                    let name = || root.join(&w.entry.path).display().to_string();
+                    let rgb = read_listed(root, w.entry).and_then(|b| data::rgb_of(&b, preprocessor));
+                    let values = extract(&w.changed(rgb.map_err(|e| e.context(name()))?, side))?;
                     bar.inc(1);
                     done.fetch_add(1, Ordering::Relaxed);
-                    Ok(Some((e.sha256.clone(), values)))
+                    Ok(Some((w.key.clone(), values)))
                 },
             )
             .collect();
@@ -184,5 +242,5 @@ pub fn of(root: &Path, entries: &[Entry], network: &Network<'_>, fit: Fit) -> Re
             eprintln!("warning: features are not kept for the next time: {e:#}");
         }
     }
-    Ok((entries.iter().map(|e| cache.known[&e.sha256].clone()).collect(), missing.len()))
+    Ok((wanted.iter().map(|w| cache.known[&w.key].clone()).collect(), missing.len()))
 }

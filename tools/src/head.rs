@@ -40,17 +40,26 @@ pub const FLAT: f64 = 0.1;
 /// A penalty and what came of it.
 struct Tried {
     penalty: f32,
-    /// Mean log loss on validation.
+    /// Log loss on validation, as [`ChosenBy`] says.
     loss: f64,
     /// Share right on validation.
     right: f64,
     linear: Linear,
 }
 
+/// By what a penalty is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChosenBy {
+    /// Mean log loss over the images.
+    Images,
+    /// Mean log loss over the tags, a rare one like a frequent one.
+    Tags,
+}
+
 /// Learns from `train`, chooses the penalty with the least log loss on `validation`: from the
 /// strongest on, two at a time, until weaker ones do no better. The weakest take the longest to
 /// fit.
-pub fn fit(train: &Examples<'_>, validation: &Examples<'_>, tags: usize, task: TaskName) -> Result<Fitted> {
+pub fn fit(train: &Examples<'_>, validation: &Examples<'_>, tags: usize, task: TaskName, by: ChosenBy) -> Result<Fitted> {
     let standard = Standard::of(train.features)?;
     let x = standard.apply(train.features);
     let bar = crate::progress::bar("head", PENALTIES.len() as u64);
@@ -58,7 +67,10 @@ pub fn fit(train: &Examples<'_>, validation: &Examples<'_>, tags: usize, task: T
         let fitted = one(&x, train.tags, tags, task, Search { penalty, flat: FLAT, start })?;
         let linear = standard.undo(&fitted, tags);
         let logits: Vec<Vec<f32>> = validation.features.iter().map(|f| apply(&linear, f)).collect();
-        let loss = metrics::log_loss(&logits, validation.tags, task, 1.0);
+        let loss = match by {
+            ChosenBy::Images => metrics::log_loss(&logits, validation.tags, task, 1.0),
+            ChosenBy::Tags => metrics::balanced_log_loss(&logits, validation.tags, task),
+        };
         let right = metrics::right(&logits, validation.tags, task);
         bar.inc(1);
         Ok((fitted, Tried { penalty, loss, right, linear }))

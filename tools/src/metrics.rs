@@ -44,6 +44,32 @@ pub fn log_loss(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName, tempe
     logits.iter().zip(truth).map(one).sum::<f64>() / logits.len().max(1) as f64
 }
 
+/// [`log_loss`] in which each tag counts alike, however rare: the mean over the tags that there
+/// are; of a tag in multilabel, of its images and of those without it alike.
+pub fn balanced_log_loss(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> f64 {
+    let tags = logits.first().map_or(0, Vec::len);
+    // Sum and number over the images that have the tag, and over those that have not.
+    let mut of = vec![[(0.0f64, 0usize); 2]; tags];
+    for (l, t) in logits.iter().zip(truth) {
+        let p = scores(l, task, 1.0);
+        match task {
+            TaskName::Multiclass => {
+                let (sum, n) = &mut of[t[0]][0];
+                (*sum, *n) = (*sum - p[t[0]].max(1e-12).ln(), *n + 1);
+            }
+            TaskName::Multilabel => {
+                for (i, p) in p.iter().enumerate() {
+                    let has = t.contains(&i);
+                    let (sum, n) = &mut of[i][usize::from(!has)];
+                    (*sum, *n) = (*sum - if has { *p } else { 1.0 - p }.max(1e-12).ln(), *n + 1);
+                }
+            }
+        }
+    }
+    let means: Vec<f64> = of.iter().flatten().filter(|(_, n)| *n > 0).map(|(sum, n)| sum / *n as f64).collect();
+    means.iter().sum::<f64>() / means.len().max(1) as f64
+}
+
 /// Whether each image is right at a score of one half: the top tag, or all tags at once.
 pub fn rights(scores: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName, half: f32) -> Vec<bool> {
     let one = |(s, t): (&Vec<f32>, &Vec<usize>)| match task {

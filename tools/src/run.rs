@@ -6,7 +6,7 @@
 use crate::data::{self, roles::Roles, split::Split};
 use crate::graph::{self, Graph};
 use crate::run_folder::{self, NewRun, read_file, read_json};
-use crate::train::augment::Domain;
+use crate::train::domain::Domain;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -34,6 +34,16 @@ impl From<FitName> for Fit {
             FitName::Crop => Self::Crop,
             FitName::Stretch => Self::Stretch,
             FitName::Pad => Self::Pad,
+        }
+    }
+}
+
+impl From<Fit> for FitName {
+    fn from(f: Fit) -> Self {
+        match f {
+            Fit::Crop => Self::Crop,
+            Fit::Stretch => Self::Stretch,
+            Fit::Pad => Self::Pad,
         }
     }
 }

@@ -268,6 +268,48 @@ fn tags_that_do_not_exclude_one_another_go_the_whole_way_too() {
     assert!(tags.iter().any(|t| t.0 == "gear") && tags.iter().any(|t| t.0 == "gear_chipped"), "{tags:?}");
 }
 
+/// `--quick --domain` trained as without a domain and `--balance` was refused; which of the ways of
+/// training pays, a user had to find out.
+#[test]
+fn a_domain_sets_what_no_flag_does_and_without_a_way_the_better_model_is_taken_within_the_budget() {
+    let at = folder("auto");
+    backbone(&at);
+    run(&["synth", "--out", "images", "--per-tag", "10", "--seed", "6"], &at);
+    run(&["dataset", "split", "images"], &at);
+    let train = |out: &'static str, more: &[&'static str]| {
+        let how = ["train", "--only", "--split", "split.json", "--backbone", "others-run/float.onnx", "--out", out];
+        run(&[how.as_slice(), more].concat(), &at)
+    };
+    let settings = |out: &str| json(at.join(out).join("run.json"))["settings"].to_string();
+    let plain = train("plain", &["--quick"]);
+    assert!(!plain.contains("--views") && settings("plain").contains("trained on unchanged ones"), "{plain}");
+    let belt = train("belt", &["--quick", "--domain", "conveyor"]);
+    assert!(belt.contains("conveyor: --fit stretch, --balance weights, --views 3"), "{belt}");
+    assert!(settings("belt").contains("3 views of each image") && settings("belt").contains("\"weights\""));
+    // Each of them makes another model, and the same command the same one.
+    let model = |out: &str| std::fs::read(at.join(out).join("int8.onnx")).unwrap();
+    train("again", &["--quick", "--domain", "conveyor"]);
+    assert_eq!(model("belt"), model("again"));
+    train("once", &["--quick", "--domain", "conveyor", "--views", "1"]);
+    assert!(model("belt") != model("once") && model("once") != model("plain"));
+    let surface = train("surface", &["--quick", "--domain", "surface", "--balance", "none"]);
+    assert!(surface.contains("surface: --fit pad, --views 3") && !surface.contains("--balance"), "{surface}");
+    assert_eq!(json(at.join("surface/run.json"))["fit"], "pad");
+
+    let from = ["--from", "block8_depthwise", "--views", "2", "--batch", "16"];
+    let auto = train("auto", &[from.as_slice(), &["--epochs", "4"]].concat());
+    assert!(auto.contains("fine-tuned minus quick on ") && auto.contains("epoch   4"), "{auto}");
+    let taken = json(at.join("auto/run.json"))["kind"].clone();
+    let told = auto.lines().find(|l| l.contains("fine-tuned minus quick")).unwrap();
+    assert_eq!(taken == "advanced", told.contains("its model is taken"), "{taken}: {told}");
+    assert!(settings("auto").contains("fine-tuned minus quick"), "the report says it too");
+    let short = train("short", &[from.as_slice(), &["--budget", "0.001"]].concat());
+    assert!(short.contains("not fine-tuned: that takes 1 min or more, --budget allows 0.001"), "{short}");
+    assert_eq!(json(at.join("short/run.json"))["kind"], "quick");
+    let other = train("other", &[]);
+    assert!(other.contains("name with --from where it is to begin"), "{other}");
+}
+
 #[test]
 fn fine_tuning_from_a_block_resumes_to_the_same_model() {
     let at = folder("advanced");
@@ -293,7 +335,7 @@ fn fine_tuning_from_a_block_resumes_to_the_same_model() {
         args
     };
     let text = run(&train("through", &[]), &at);
-    assert!(text.contains("conveyor: mirrored") && text.contains("2 views"), "{text}");
+    assert!(text.contains("conveyor: mirrored"), "{text}");
     // Another run is broken off by Ctrl-C after its first epoch and goes on later.
     let mut child = Command::new(env!("CARGO_BIN_EXE_tagpin-tools"))
         .args(train("broken", &[]))
@@ -453,8 +495,14 @@ fn bad_folders_and_flags_are_refused_by_name() {
     let text = refused(&["dataset", "check", "data", "--about", "about.toml"], &at);
     assert!(text.contains("about.toml") && text.contains("no tag \"nail\""), "{text}");
     let quick = ["train", "--quick", "--data", "data", "--backbone", "none.onnx", "--out", "r"];
-    let text = refused(&[quick.as_slice(), &["--balance", "weights"]].concat(), &at);
-    assert!(text.contains("--balance is of --advanced"), "nothing that is asked for is ignored in silence: {text}");
+    for (more, why) in [
+        (["--budget", "5"].as_slice(), "'--quick' cannot be used with '--budget <MINUTES>'"),
+        (&["--from", "block1"], "'--quick' cannot be used with '--from <NODE>'"),
+        (&["--views", "0"], "--views 0: expected at least 1"),
+    ] {
+        let text = refused(&[quick.as_slice(), more].concat(), &at);
+        assert!(text.contains(why), "nothing that is asked for is ignored in silence: {text}");
+    }
     std::fs::write(at.join("about.toml"), "[aims.nail]\nrecall = 0.9\n").unwrap();
     let text = refused(&["dataset", "check", "data", "--about", "about.toml"], &at);
     assert!(text.contains("aims: there is no tag \"nail\""), "{text}");

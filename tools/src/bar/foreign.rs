@@ -11,7 +11,7 @@ use crate::distance::{Caught, nothing};
 use crate::good::{Images, auroc};
 use crate::metrics::wilson;
 use crate::predict::Int8;
-use crate::train::{augment::Domain, quick};
+use crate::train::{domain::Domain, quick};
 use crate::{backbone, head};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -138,7 +138,7 @@ fn tags_left_out(args: &Args, seed: u64) -> Result<Vec<LeftOut>> {
     let split = split::split(check::check(&args.data, None, None, true)?, None, SHARES, seed)?;
     let fit_as = Fit::Stretch;
     let roles = vec![Role::Other; split.dataset.tags.len()];
-    let quick = quick::train(&split, backbone.clone(), fit_as, &roles, quick::Cut { folds: 0, seed })?;
+    let quick = quick::train(&split, backbone.clone(), fit_as, &roles, &quick::Learn::plain(seed))?;
     let observer = Observer::of(Int8::load(&quick.int8, quick.graph.normalise)?)?;
     let target = data::target(quick.graph.side, fit_as)?;
     let load = |side| data::load(&split.dataset.root, &split.entries(side), target);
@@ -167,6 +167,7 @@ fn left_out(
     // Tags behind the one left out move up.
     let without = |side: &quick::SideFeatures| quick::SideFeatures {
         features: known(&side.tags).into_iter().map(|i| side.features[i].clone()).collect(),
+        copies: known(&side.tags).into_iter().map(|i| side.copies[i].clone()).collect(),
         tags: known(&side.tags)
             .into_iter()
             .map(|i| side.tags[i].iter().map(|&t| t - usize::from(t > tag)).collect())
@@ -174,7 +175,7 @@ fn left_out(
     };
     let (seen, held) = (without(seen), without(held));
     let count = split.dataset.tags.len() - 1;
-    let linear = head::fit(&seen.examples(), &held.examples(), count, split.dataset.task)?.linear;
+    let linear = head::fit(&seen.examples(), &held.examples(), count, split.dataset.task, head::ChosenBy::Images)?.linear;
     let scores = |of: &dyn Fn(&[f32]) -> f64| -> Vec<Distance> {
         // Larger is more foreign, as with a distance; only the order counts.
         judged.features.iter().map(|f| Distance::from_real(1000.0 + of(&head::apply(&linear, f)))).collect()

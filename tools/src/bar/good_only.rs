@@ -7,7 +7,7 @@ use crate::data::{self, sources};
 use crate::good::{self, auroc};
 use crate::graph::Graph;
 use crate::metrics::wilson;
-use crate::train::{augment::Domain, shuffle};
+use crate::train::{domain::Domain, shuffle};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::path::PathBuf;

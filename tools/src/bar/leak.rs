@@ -61,7 +61,13 @@ fn of_seed(args: &Args, seed: u64, folder: &Path) -> Result<leak::Leak> {
     let backbone = backbone::load(&args.backbone, None, None)?;
     let fit = Fit::Stretch;
     let ([train, validation], _) = quick::sides(&split, &Network::Float(&backbone), fit, [Side::Train, Side::Validation])?;
-    let fitted = head::fit(&train.examples(), &validation.examples(), split.dataset.tags.len(), split.dataset.task)?;
+    let fitted = head::fit(
+        &train.examples(),
+        &validation.examples(),
+        split.dataset.tags.len(),
+        split.dataset.task,
+        head::ChosenBy::Images,
+    )?;
     leak::measure(&split, &backbone, fit, fitted.penalty, seed)
 }
 

@@ -16,7 +16,7 @@ use crate::metrics::{Interval, wilson};
 use crate::predict::Int8;
 use crate::run::Run;
 use crate::run_folder;
-use crate::train::augment::Domain;
+use crate::train::domain::Domain;
 use crate::train::folds::{self, Folds};
 use anyhow::{Context, Result, bail, ensure};
 use fit::Limit;

@@ -18,7 +18,7 @@ use crate::pack::{self, Ingredients};
 use crate::predict::{self, Int8};
 use crate::quantise::{self, Choice};
 use crate::run_folder::{self, NewRun};
-use crate::train::augment::{Augment, Domain};
+use crate::train::{augment::Augment, domain::Domain};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::collections::HashMap;

@@ -9,7 +9,7 @@ use crate::data::TaskName;
 use crate::graph::{Edge, Graph, Op, Quantised, Runner};
 use crate::predict;
 use crate::progress::{Interrupt, Interrupted, bar};
-use crate::train::augment::Domain;
+use crate::train::domain::Domain;
 use crate::train::optimiser::OptimiserName;
 use crate::train::shuffle;
 use crate::train::tuner::{Tuner, Wanted};

@@ -6,21 +6,6 @@
 use serde::{Deserialize, Serialize};
 use tagpin::random::Random;
 
-/// What kind of images these are: which changes keep their meaning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Domain {
-    /// Things photographed upright, in any light.
-    #[default]
-    General,
-    /// Parts on a belt: any way round, light and focus drift.
-    Conveyor,
-    /// A surface looked at closely: any way round, defects may be small and must not be cut out.
-    Surface,
-    /// Labels and print: upright, nearly straight, grey matters more than colour.
-    Document,
-}
-
 /// How far images are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Augment {
@@ -46,40 +31,6 @@ pub struct Augment {
     pub noise: i32,
     /// Share of images of which a square of up to a third of the side is greyed.
     pub cutout: f32,
-}
-
-impl Domain {
-    /// Its changes.
-    pub fn augment(self) -> Augment {
-        let general = Augment {
-            flip_x: true,
-            flip_y: false,
-            turns: false,
-            rotation: 10.0,
-            crop: 0.75,
-            brightness: 0.3,
-            contrast: 0.25,
-            colour: 0.1,
-            blur: 0.15,
-            noise: 6,
-            cutout: 0.15,
-        };
-        match self {
-            Self::General => general,
-            Self::Conveyor => Augment {
-                flip_y: true,
-                turns: true,
-                crop: 0.88,
-                brightness: 0.5,
-                colour: 0.05,
-                blur: 0.33,
-                cutout: 0.0,
-                ..general
-            },
-            Self::Surface => Augment { flip_y: true, turns: true, crop: 0.85, colour: 0.05, cutout: 0.0, ..general },
-            Self::Document => Augment { flip_x: false, rotation: 3.0, crop: 0.92, colour: 0.0, cutout: 0.0, ..general },
-        }
-    }
 }
 
 impl Augment {

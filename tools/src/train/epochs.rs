@@ -2,8 +2,9 @@
 //!
 //! Does not know where the network comes from; it is given one whose last part learns.
 
-use super::augment::Augment;
-use super::optimiser::OptimiserName;
+use super::balance::{self, Balance};
+use super::budget::Pace;
+use super::plan::Plan;
 use super::tuner::{Snapshot, Tuner, Wanted};
 use crate::data::{
     self,
@@ -16,63 +17,29 @@ use crate::progress::{Interrupt, Interrupted, bar};
 use crate::run::Epoch;
 use crate::run_folder;
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Device;
 use half::f16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::time::Instant;
 use tagpin::preprocess::Target;
 use tagpin::random::Random;
 
-/// How tags of unlike frequency are treated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Balance {
-    /// As frequent as they are.
-    None,
-    /// A rare tag's images weigh more in the loss, by the square root of how rare it is.
-    Weights,
-    /// A rare tag's images are seen more often, up to as often as the most frequent's.
-    Oversample,
-}
-
-/// How to train.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// First node that learns.
-    pub first: usize,
-    /// Whether weights were drawn, not trained.
-    pub from_nothing: bool,
-    /// Most epochs.
-    pub epochs: usize,
-    /// Images in one step.
-    pub batch: usize,
-    /// Largest learning rate, reached after the first epoch and lowered along a cosine.
-    pub rate: f64,
-    /// Where.
-    pub device: Device,
-    /// Which optimiser.
-    pub optimiser: OptimiserName,
-    /// Of rare tags.
-    pub balance: Balance,
-    /// Changes to images.
-    pub augment: Augment,
-    /// Changed copies of each image whose trunk values are kept; 0 makes new ones each epoch.
-    pub views: usize,
-    /// Epochs without a better one after which it ends; 0 never does.
-    pub patience: usize,
-    /// Seed of order and changes.
-    pub seed: u64,
-    /// Where the checkpoint lies.
-    pub checkpoint: PathBuf,
-    /// Whether to go on from it.
-    pub resume: bool,
-}
-
 /// What training gives.
+pub enum Outcome {
+    /// A network.
+    Trained(Trained),
+    /// Not even few epochs fit into the budget; they would take so many seconds.
+    TooSlow(f64),
+}
+
+/// A network that was trained.
 pub struct Trained {
     /// The best network.
     pub graph: Graph,
+    /// Most epochs, as planned or as fitted into the budget.
+    pub epochs: usize,
+    /// Views of each image, in the same way.
+    pub views: usize,
     /// Its share right on validation.
     pub validation: f64,
     /// All epochs.
@@ -87,6 +54,9 @@ struct Checkpoint {
     best: Option<(f64, f64, Snapshot)>,
     curve: Vec<Epoch>,
     since_best: usize,
+    /// Epochs and views that a budget left.
+    epochs: usize,
+    views: usize,
 }
 
 /// Where training batches come from.
@@ -98,7 +68,8 @@ enum Source {
 }
 
 /// Trains the nodes of `graph` from `plan.first` on.
-pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Result<Trained> {
+pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Result<Outcome> {
+    let begin = Instant::now();
     let interrupt = Interrupt::listen()?;
     let task = split.dataset.task;
     let root = &split.dataset.root;
@@ -109,17 +80,11 @@ pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Resul
     let held: Vec<&[u8]> = held.iter().map(Vec::as_slice).collect();
     let truth: Vec<Vec<usize>> = train.iter().map(|e| e.tags.clone()).collect();
     let held_truth: Vec<Vec<usize>> = validation.iter().map(|e| e.tags.clone()).collect();
-    let weights = weights(&truth, split.dataset.tags.len(), plan.balance);
-    let source = source(graph, tuner.entry(), pictures, plan, &interrupt)?;
-
+    let weights = plan.balance.weights(&truth, split.dataset.tags.len());
+    let mut plan = plan.clone();
     let of = data::hex_hash(
-        format!(
-            "{:?} {} {}",
-            Plan { resume: false, checkpoint: PathBuf::new(), ..plan.clone() },
-            split.dataset.sha256(),
-            data::hex_hash(&crate::graph::write(graph, None)?)
-        )
-        .as_bytes(),
+        format!("{:?} {} {}", plan.identity(), split.dataset.sha256(), data::hex_hash(&crate::graph::write(graph, None)?))
+            .as_bytes(),
     );
     let (mut curve, mut best, mut since_best) = (Vec::new(), None, 0);
     if plan.resume {
@@ -133,13 +98,28 @@ pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Resul
         );
         tuner.restore(&kept.snapshot)?;
         (curve, best, since_best) = (kept.curve, kept.best, kept.since_best);
+        (plan.epochs, plan.views) = (kept.epochs, kept.views);
         println!("going on after epoch {}", curve.len());
+    } else if let Some(budget) = plan.budget {
+        let pace = Pace::of(graph, &plan, task, &pictures, &held)?;
+        let Some((views, epochs)) = pace.fitting(&plan, budget.saturating_sub(begin.elapsed())) else {
+            return Ok(Outcome::TooSlow(pace.least(&plan)));
+        };
+        (plan.epochs, plan.views) = (epochs, views);
     }
-    let begin = std::time::Instant::now();
+    let plan = &plan;
+    // What was measured is no promise: a machine may become busy.
+    let late = plan.budget.map(|budget| begin + budget.mul_f64(1.25));
+    let source = source(graph, tuner.entry(), pictures, plan, &interrupt)?;
+    let begin = Instant::now();
     let done_before = curve.len();
     for epoch in curve.len()..plan.epochs {
         if plan.patience > 0 && since_best >= plan.patience {
             println!("no better epoch in {since_best}: done");
+            break;
+        }
+        if best.is_some() && late.is_some_and(|late| Instant::now() > late) {
+            println!("the budget is over after epoch {epoch} of {}", plan.epochs);
             break;
         }
         let Some((loss, training)) = one_epoch(&mut tuner, &source, &truth, &weights, graph, epoch, plan, &interrupt)?
@@ -171,7 +151,8 @@ pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Resul
             best = Some((validation, validation_loss, tuner.snapshot()));
             since_best = 0;
         }
-        let kept = Checkpoint { of: of.clone(), snapshot: tuner.snapshot(), best, curve, since_best };
+        let (epochs, views) = (plan.epochs, plan.views);
+        let kept = Checkpoint { of: of.clone(), snapshot: tuner.snapshot(), best, curve, since_best, epochs, views };
         run_folder::write_file(&plan.checkpoint, &postcard::to_stdvec(&kept)?)?;
         (best, curve) = (kept.best, kept.curve);
     }
@@ -179,7 +160,7 @@ pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Resul
     tuner.restore(&snapshot)?;
     // Its run folder is about to take its place.
     let _ = std::fs::remove_file(&plan.checkpoint);
-    Ok(Trained { graph: tuner.graph(), validation, curve })
+    Ok(Outcome::Trained(Trained { graph: tuner.graph(), epochs: plan.epochs, views: plan.views, validation, curve }))
 }
 
 /// Loss and share right of one epoch; nothing if it was interrupted.
@@ -239,8 +220,7 @@ fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<us
     let mut random = Random::new(plan.seed, 1000 + epoch as u64);
     let mut order: Vec<usize> = (0..truth.len()).collect();
     if plan.balance == Balance::Oversample {
-        let mut counts = vec![0usize; tags];
-        truth.iter().flatten().for_each(|&t| counts[t] += 1);
+        let counts = balance::counts(truth, tags);
         let most = counts.iter().copied().max().unwrap_or(1);
         for (i, t) in truth.iter().enumerate() {
             // The rarest of its tags says how often an image is seen: whole times, and once more
@@ -253,18 +233,6 @@ fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<us
     }
     super::shuffle(&mut order, &mut random);
     order
-}
-
-/// What each tag's images weigh; 1 on average.
-fn weights(truth: &[Vec<usize>], tags: usize, balance: Balance) -> Vec<f32> {
-    if balance != Balance::Weights {
-        return vec![1.0; tags];
-    }
-    let mut counts = vec![0usize; tags];
-    truth.iter().flatten().for_each(|&t| counts[t] += 1);
-    let raw: Vec<f32> = counts.iter().map(|&n| 1.0 / (n.max(1) as f32).sqrt()).collect();
-    let mean = raw.iter().sum::<f32>() / tags as f32;
-    raw.iter().map(|w| w / mean).collect()
 }
 
 fn source(graph: &Graph, entry: Edge, pictures: Vec<Vec<u8>>, plan: &Plan, interrupt: &Interrupt) -> Result<Source> {

@@ -5,7 +5,7 @@
 //! that show the same lie in one part. Each head is fitted to as many images as the run's own, so
 //! that it is as good as that one and no better.
 
-use super::quick::{Cut, SideFeatures};
+use super::quick::{Learn, SideFeatures};
 use crate::data::split::{Side, Split};
 use crate::head;
 use crate::run::Run;
@@ -70,10 +70,11 @@ pub fn parts_of(split: &Split, folds: usize, seed: u64, side: Side) -> Vec<usize
     all.filter(|(_, of)| **of == side).map(|(part, _)| part).collect()
 }
 
-/// Judges all images. `all`: features and tags in the order of the dataset; `more`: what every head
-/// is fitted to besides. None where a tag is too rare to be in every part's training.
-pub fn judge(split: &Split, all: &SideFeatures, more: &SideFeatures, penalty: f32, cut: Cut) -> Result<Option<Folds>> {
-    let Cut { folds, seed } = cut;
+/// Judges all images. `all`: features and tags in the order of the dataset, with their copies;
+/// `more`: what every head is fitted to besides. None where a tag is too rare to be in every part's
+/// training.
+pub fn judge(split: &Split, all: &SideFeatures, more: &SideFeatures, penalty: f32, learn: &Learn) -> Result<Option<Folds>> {
+    let (folds, seed) = (learn.folds, learn.seed);
     let part = parts(split, folds, seed);
     let trained = split.sides.iter().filter(|s| **s == Side::Train).count();
     let (tags, task) = (split.dataset.tags.len(), split.dataset.task);
@@ -88,6 +89,7 @@ pub fn judge(split: &Split, all: &SideFeatures, more: &SideFeatures, penalty: f3
         others.truncate(trained);
         let seen = SideFeatures {
             features: others.iter().map(|&i| all.features[i].clone()).collect(),
+            copies: others.iter().map(|&i| all.copies[i].clone()).collect(),
             tags: others.iter().map(|&i| all.tags[i].clone()).collect(),
         };
         // Without an image of a tag, or with nothing else, there is no head to fit.
@@ -98,7 +100,7 @@ pub fn judge(split: &Split, all: &SideFeatures, more: &SideFeatures, penalty: f3
         if !there {
             return Ok(None);
         }
-        head::fit_one(&seen.with(more).examples(), tags, task, penalty, head::FLAT).map(Some)
+        head::fit_one(&seen.learnt(tags, learn.balance).with(more).examples(), tags, task, penalty, head::FLAT).map(Some)
     };
     let heads: Option<Vec<head::Linear>> = (0..folds).into_par_iter().map(one).collect::<Result<_>>()?;
     let logits =

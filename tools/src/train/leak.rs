@@ -53,6 +53,7 @@ pub fn measure(split: &Split, backbone: &Graph, fit: Fit, penalty: f32, first_se
         let of = |side: Side| (0..n).filter(move |&i| sides[i] == side);
         let taken = |side: Side| quick::SideFeatures {
             features: of(side).map(|i| features.features[i].clone()).collect(),
+            copies: vec![Vec::new(); of(side).count()],
             tags: of(side).map(|i| features.tags[i].clone()).collect(),
         };
         let (train, test) = (taken(Side::Train), taken(Side::Test));

@@ -3,21 +3,27 @@
 //!
 //! Decides which way of training serves; how each is done is its own module's.
 
+mod arguments;
 pub mod augment;
+mod auto;
+pub mod balance;
+mod budget;
 mod device;
+pub mod domain;
 mod epochs;
 pub mod folds;
 pub mod leak;
 mod nothing;
 mod ops;
 pub mod optimiser;
+mod plan;
 pub mod quick;
 pub mod tuner;
 
 use crate::backbone;
 use crate::data::{
-    self, TaskName, check,
-    roles::{RoleFlags, Roles},
+    self, check,
+    roles::Roles,
     split::{Side, Split, split},
 };
 use crate::decision;
@@ -29,139 +35,21 @@ use crate::judged::Judged;
 use crate::parity;
 use crate::quantise::{self, Quantisation};
 use crate::report;
-use crate::run::{EVALUATOR, Epoch, FitName, Record, Run, commit};
+use crate::run::{EVALUATOR, Epoch, Record, Run, commit};
 use crate::run_folder;
 use crate::small;
-use anyhow::{Context, Result, bail, ensure};
-use augment::Domain;
+use anyhow::{Context, Result, ensure};
+use arguments::name;
+pub use arguments::{LAST_BLOCKS, Train};
+use auto::Compared;
 use burn::tensor::Device;
-use device::DeviceName;
-use epochs::{Balance, Plan};
+use epochs::Outcome;
 use leak::Leak;
 use optimiser::OptimiserName;
+use plan::Plan;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tagpin::random::Random;
-
-/// Where the last blocks of EfficientNet-Lite0, as `backbone import` names its nodes, begin.
-pub const LAST_BLOCKS: &str = "block11_expand";
-
-/// Train a model from tagged images, quantise it, judge it, prove it and write its report.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Train {
-    /// Folder of tagged folders, list or COCO file; it is split 70/15/15 by the seed.
-    #[arg(long, conflicts_with = "split", required_unless_present = "split")]
-    pub data: Option<PathBuf>,
-    /// Split made by `dataset split`.
-    #[arg(long)]
-    pub split: Option<PathBuf>,
-    /// Run folder to make.
-    #[arg(long)]
-    pub out: PathBuf,
-    /// Learn only a head on a frozen backbone: seconds once its features are known.
-    #[arg(long, group = "how", requires = "backbone")]
-    pub quick: bool,
-    /// Learn a head, then fine-tune the last blocks of the backbone.
-    #[arg(long, group = "how", requires = "backbone")]
-    pub advanced: bool,
-    /// Train the built-in small network for 96x96 images from nothing.
-    #[arg(long, group = "how", conflicts_with = "backbone")]
-    pub small: bool,
-    /// Fit a distance on images of good parts alone (--data): what lies beyond its limit is
-    /// foreign. From 20 images on.
-    #[arg(long, group = "how", requires = "backbone", requires = "data")]
-    pub good_only: bool,
-    /// Images of bad parts, for figures of --good-only; nothing is fitted on them.
-    #[arg(long, value_name = "DIR", requires = "good_only")]
-    pub bad: Option<PathBuf>,
-    /// Set the limit of --good-only between good and bad images; its figures then flatter it.
-    #[arg(long, requires = "bad")]
-    pub tune_on_bad: bool,
-    /// Pretrained network without a head, or any float ONNX classifier, whose head is cut off.
-    #[arg(long)]
-    pub backbone: Option<PathBuf>,
-    /// Side of the image for the backbone: smaller is faster and less accurate. A multiple of 32.
-    #[arg(long)]
-    pub size: Option<usize>,
-    /// Mean of each channel, one or three, of values 0..1 (of 0..255 if above 1), for a backbone
-    /// that does not carry its own.
-    #[arg(long, value_delimiter = ',', requires = "std")]
-    pub mean: Vec<f32>,
-    /// Deviation of each channel, one or three, in the same unit as the mean.
-    #[arg(long, value_delimiter = ',', requires = "mean")]
-    pub std: Vec<f32>,
-    /// How images and frames are brought to the network's square.
-    #[arg(long, value_enum, default_value = "stretch")]
-    pub fit: FitName,
-    /// Seed of split, weights, order and changes.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// What kind of images these are: sets how they are changed in training.
-    #[arg(long, value_enum, default_value = "general")]
-    pub domain: Domain,
-    /// First node that learns in --advanced, as `inspect` names it: its block and all behind it.
-    /// Without it the last blocks of EfficientNet-Lite0 on the CPU, the whole network on a GPU.
-    #[arg(long, value_name = "NODE")]
-    pub from: Option<String>,
-    /// Where --advanced and --small learn.
-    #[arg(long, value_enum, default_value = "cpu")]
-    pub device: DeviceName,
-    /// Most times that every image is seen.
-    #[arg(long, default_value_t = 20)]
-    pub epochs: usize,
-    /// Images in one step.
-    #[arg(long, default_value_t = 32)]
-    pub batch: usize,
-    /// Largest learning rate; 0 takes what suits: 4e-3 from nothing, 3e-4 for fine-tuning (SGD: 10
-    /// times as much).
-    #[arg(long, default_value_t = 0.0)]
-    pub rate: f64,
-    /// Optimiser of --advanced and --small.
-    #[arg(long, value_enum, default_value = "adamw")]
-    pub optimiser: OptimiserName,
-    /// How tags of unlike frequency are treated.
-    #[arg(long, value_enum, default_value = "none")]
-    pub balance: Balance,
-    /// Changed copies of each image whose trunk values are computed once and kept in memory.
-    #[arg(long, default_value_t = 6)]
-    pub views: usize,
-    /// Parts that --quick cuts the data into where test images are few: each is judged by a head
-    /// fitted to others; 0 for none.
-    #[arg(long, default_value_t = 5, value_name = "PARTS")]
-    pub folds: usize,
-    /// Epochs without a better one after which training ends; 0 never does.
-    #[arg(long, default_value_t = 8)]
-    pub patience: usize,
-    /// Go on from the checkpoint of an interrupted run.
-    #[arg(long)]
-    pub resume: bool,
-    /// Column whose values stay together when --data is split.
-    #[arg(long, requires = "data")]
-    pub group: Option<String>,
-    /// What the prediction is for, with --data.
-    #[arg(long, requires = "data")]
-    pub about: Option<PathBuf>,
-    #[command(flatten)]
-    pub roles: RoleFlags,
-    /// Take the tags as exclusive or not, whatever the form of --data suggests.
-    #[arg(long, value_enum, requires = "data")]
-    pub task: Option<TaskName>,
-    /// Go on with tags of fewer than 5 images; every later figure carries a warning.
-    #[arg(long)]
-    pub allow_few: bool,
-    /// Show what a leak would do to the figures of --quick, beside the honest ones, over 10 splits
-    /// of each kind; leak.json has them.
-    #[arg(long, requires = "quick")]
-    pub leaky_demo: bool,
-    #[command(flatten)]
-    pub distance: distance::Options,
-    /// Stop after training; `quantise`, `evaluate`, `parity` and `report` do the rest.
-    #[arg(long)]
-    pub only: bool,
-    /// Overwrite an existing run folder.
-    #[arg(long)]
-    pub force: bool,
-}
 
 /// A trained network before it is a run.
 struct Trained {
@@ -221,21 +109,17 @@ pub fn run(args: &Train) -> Result<()> {
             good,
             bad: args.bad.as_deref(),
             tune_on_bad: args.tune_on_bad,
-            fit: args.fit.into(),
-            domain: args.domain,
+            fit: args.fit().into(),
+            domain: args.domain(),
             false_reject: args.distance.false_reject,
             out: &args.out,
             force: args.force,
         };
         return good::train(backbone, args.size, &options);
     }
-    if !(args.quick || args.advanced || args.small) {
-        bail!("say how: --quick, --advanced or --good-only with --backbone, or --small. {}", backbone::HOW);
-    }
-    ensure!(
-        !args.quick || args.balance == Balance::None,
-        "--balance is of --advanced and --small: --quick fits its head to all images alike; leave it out, or train --advanced"
-    );
+    ensure!(args.small || args.backbone.is_some(), "name --backbone, or train --small. {}", backbone::HOW);
+    ensure!(args.views != Some(0), "--views 0: expected at least 1, the image itself");
+    ensure!(args.budget.is_finite() && args.budget > 0.0, "--budget {}: expected minutes, above 0", args.budget);
     ensure!(args.folds != 1, "--folds 1: expected 2 or more, or 0 for none");
     ensure!(args.epochs > 0 && args.batch > 1, "--epochs {} --batch {}: expected at least 1 and 2", args.epochs, args.batch);
     // Float and int8, and what is kept of them on the way.
@@ -282,13 +166,13 @@ pub fn run(args: &Train) -> Result<()> {
         return Ok(());
     }
     if !quantised {
-        let from = args.from.clone().filter(|_| args.advanced);
+        let from = args.from.clone();
         quantise::quantise_run(&run, &quantise::Options { from, ..quantise::Options::default() })?;
         stages.done("int8");
     }
     distance::of_run(
         &run,
-        &distance::Options { domain: args.distance.domain.or(Some(args.domain)), ..args.distance.clone() },
+        &distance::Options { domain: args.distance.domain.or(Some(args.domain())), ..args.distance.clone() },
     )?;
     stages.done("distance");
     prove(&run, &mut stages, &evaluate::Options::default())
@@ -339,13 +223,21 @@ fn the_roles(args: &Train, split: &Split) -> Result<Roles> {
 fn trained(args: &Train, split: &Split, roles: &Roles, device: Device) -> Result<(Trained, Option<usize>)> {
     if args.small {
         let graph = small::network(split.dataset.tags.len(), args.seed);
-        return Ok((tune(args, split, graph, 0, true, device)?, None));
+        let trained = tune(args, split, graph, 0, true, device)?;
+        return Ok((whole(trained)?, None));
     }
     let normalise = if args.mean.is_empty() { None } else { Some(Normalise::of(&args.mean, &args.std)?) };
     let path = args.backbone.as_deref().with_context(|| format!("--backbone: there is none; {}", backbone::HOW))?;
     let backbone = backbone::load(path, normalise, args.size)?;
-    let cut = quick::Cut { folds: if args.quick { args.folds } else { 0 }, seed: args.seed };
-    let quick = quick::train(split, backbone, args.fit.into(), &roles.in_order(&split.dataset.tags), cut)?;
+    print_settings(&args.chosen_by_domain());
+    let learn = quick::Learn {
+        folds: if args.advanced { 0 } else { args.folds },
+        copies: args.head_views() - 1,
+        augment: args.domain().augment(),
+        balance: args.balance(),
+        seed: args.seed,
+    };
+    let quick = quick::train(split, backbone, args.fit().into(), &roles.in_order(&split.dataset.tags), &learn)?;
     println!("{:>12}{:>14}{:>12}", "penalty", "log loss", "validation");
     for (penalty, loss, right) in &quick.fitted.tried {
         let mark = if *penalty == quick.fitted.penalty { "  taken" } else { "" };
@@ -354,39 +246,81 @@ fn trained(args: &Train, split: &Split, roles: &Roles, device: Device) -> Result
     let computed = Some(quick.computed);
     let leak = if args.leaky_demo {
         let backbone = quick.graph.clone().headless();
-        let leak = leak::measure(split, &backbone, args.fit.into(), quick.fitted.penalty, 1)?;
+        let leak = leak::measure(split, &backbone, args.fit().into(), quick.fitted.penalty, 1)?;
         leak::print(&leak);
         Some(leak)
     } else {
         None
     };
-    let penalties = quick.fitted.tried;
-    let int8 = Some((quick.int8, quick.quantisation));
-    if args.quick {
-        let domain = format!("{:?}: judged on images changed within it; --quick trains on unchanged ones", args.domain)
-            .to_lowercase();
-        println!("{:>12}  {domain}", "domain");
-        let settings = vec![("penalty".into(), quick.fitted.penalty.to_string()), ("domain".into(), domain)];
-        let trained = Trained {
-            graph: quick.graph,
-            kind: "quick",
-            validation: quick.validation,
-            curve: Vec::new(),
-            penalties,
-            settings,
-            int8,
-            leak,
-            folds: quick.folds,
-        };
-        return Ok((trained, computed));
+    if args.advanced {
+        let trained = tune(args, split, quick.graph.clone(), args.first(&quick.graph)?, false, device)?;
+        let trained = whole(trained)?;
+        return Ok((Trained { penalties: quick.fitted.tried, ..trained }, computed));
     }
-    let first = match (&args.from, args.device) {
-        (Some(node), _) => quick.graph.find(node).context("--from")?,
-        (None, DeviceName::Cpu) => quick.graph.find(LAST_BLOCKS).context("--from")?,
-        (None, _) => 0,
+    let tuned = if args.quick { None } else { Some(fine_tuned(args, split, &quick.graph, device)?) };
+    let penalties = quick.fitted.tried.clone();
+    let (trained, told) = match tuned {
+        None => (of_quick(args, quick), None),
+        Some(Err(why)) => (of_quick(args, quick), Some(why)),
+        Some(Ok(tuned)) => {
+            let target = data::target(quick.graph.side, args.fit().into())?;
+            let compared = Compared::of(split, target, &quick.graph, &tuned.graph)?;
+            (if compared.takes_tuned() { tuned } else { of_quick(args, quick) }, Some(compared.to_string()))
+        }
     };
-    let trained = Trained { penalties, ..tune(args, split, quick.graph, first, false, device)? };
-    Ok((trained, computed))
+    let told: Vec<_> = told.map(|told| ("auto".to_string(), told)).into_iter().collect();
+    print_settings(&told);
+    let settings = [trained.settings.clone(), told].concat();
+    Ok((Trained { penalties, settings, leak, ..trained }, computed))
+}
+
+/// What was trained without a budget.
+fn whole(trained: Result<Trained, f64>) -> Result<Trained> {
+    trained.map_err(|minutes| anyhow::anyhow!("training would take {minutes:.0} minutes, and nothing bounds it"))
+}
+
+/// The quick model as what was trained.
+fn of_quick(args: &Train, quick: quick::Quick) -> Trained {
+    let domain = match args.head_views() {
+        1 => "judged on images changed within it, trained on unchanged ones".to_string(),
+        views => format!("{views} views of each image, {}", args.domain().augment().describe()),
+    };
+    Trained {
+        graph: quick.graph,
+        kind: "quick",
+        validation: quick.validation,
+        curve: Vec::new(),
+        penalties: Vec::new(),
+        settings: vec![
+            ("penalty".into(), quick.fitted.penalty.to_string()),
+            ("domain".into(), format!("{}: {domain}", name(&args.domain()))),
+            ("balance".into(), name(&args.balance())),
+        ],
+        int8: Some((quick.int8, quick.quantisation)),
+        leak: None,
+        folds: quick.folds,
+    }
+}
+
+/// The quick model fine-tuned within --budget, or why it was not.
+fn fine_tuned(args: &Train, split: &Split, quick: &Graph, device: Device) -> Result<Result<Trained, String>> {
+    let Ok(first) = args.first(quick) else {
+        return Ok(Err(format!(
+            "not fine-tuned: this backbone has no node \"{LAST_BLOCKS}\"; name with --from where it is to begin, as `inspect` lists them"
+        )));
+    };
+    let trained = tune(args, split, quick.clone(), first, false, device)?;
+    Ok(trained.map_err(|minutes| {
+        format!(
+            "not fine-tuned: that takes {minutes:.0} min or more, --budget allows {}; a larger one tries it",
+            args.budget
+        )
+    }))
+}
+
+/// Prints settings in words.
+fn print_settings(settings: &[(String, String)]) {
+    settings.iter().for_each(|(k, v)| println!("{k:>12}  {v}"));
 }
 
 /// Where training in epochs keeps what it has.
@@ -396,9 +330,16 @@ fn checkpoint(args: &Train) -> PathBuf {
     path.into()
 }
 
-/// Trains nodes from `first` on in epochs.
-fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: bool, device: Device) -> Result<Trained> {
-    let augment = args.domain.augment();
+/// Trains nodes from `first` on in epochs; minutes where --budget allows too few of them.
+fn tune(
+    args: &Train,
+    split: &Split,
+    graph: Graph,
+    first: usize,
+    from_nothing: bool,
+    device: Device,
+) -> Result<Result<Trained, f64>> {
+    let augment = args.domain().augment();
     let suits = if from_nothing { 4e-3 } else { 3e-4 } * if args.optimiser == OptimiserName::Sgd { 10.0 } else { 1.0 };
     let rate = if args.rate > 0.0 { args.rate } else { suits };
     let plan = Plan {
@@ -409,29 +350,32 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         rate,
         device,
         optimiser: args.optimiser,
-        balance: args.balance,
+        balance: args.balance(),
         augment,
-        views: if first > 0 { args.views.max(1) } else { 0 },
+        views: if first > 0 { args.views.unwrap_or(6) } else { 0 },
         patience: args.patience,
         seed: args.seed,
         checkpoint: checkpoint(args),
         resume: args.resume,
+        budget: args.is_auto().then(|| Duration::from_secs_f64(60.0 * args.budget)),
     };
-    let name = |v: &dyn std::fmt::Debug| format!("{v:?}").to_lowercase();
     let mut settings: Vec<(String, String)> = vec![
-        ("domain".into(), format!("{}: {}", name(&args.domain), augment.describe())),
+        ("domain".into(), format!("{}: {}", name(&args.domain()), augment.describe())),
         ("optimiser".into(), format!("{}, rate {rate}, batch {}", name(&args.optimiser), args.batch)),
-        ("epochs".into(), format!("at most {}, patience {}", args.epochs, args.patience)),
-        ("balance".into(), name(&args.balance)),
+        ("balance".into(), name(&plan.balance)),
         ("device".into(), name(&args.device)),
     ];
+    print_settings(&settings);
+    let target = data::target(graph.side, args.fit().into())?;
+    let trained = match epochs::train(&graph, split, target, &plan)? {
+        Outcome::Trained(trained) => trained,
+        Outcome::TooSlow(seconds) => return Ok(Err((seconds / 60.0).ceil())),
+    };
+    settings.push(("epochs".into(), format!("at most {}, patience {}", trained.epochs, args.patience)));
     if first > 0 {
-        settings.push(("from".into(), format!("{}, {} views of each image", graph.nodes[first].name, plan.views)));
+        settings.push(("from".into(), format!("{}, {} views of each image", graph.nodes[first].name, trained.views)));
     }
-    settings.iter().for_each(|(k, v)| println!("{k:>12}  {v}"));
-    let target = data::target(graph.side, args.fit.into())?;
-    let trained = epochs::train(&graph, split, target, &plan)?;
-    Ok(Trained {
+    Ok(Ok(Trained {
         graph: trained.graph,
         kind: if from_nothing { "small" } else { "advanced" },
         validation: trained.validation,
@@ -441,7 +385,7 @@ fn tune(args: &Train, split: &Split, graph: Graph, first: usize, from_nothing: b
         int8: None,
         leak: None,
         folds: None,
-    })
+    }))
 }
 
 fn record(args: &Train, split: &Split, roles: Roles, t: &Trained, seconds: f64) -> Result<Record> {
@@ -457,7 +401,7 @@ fn record(args: &Train, split: &Split, roles: Roles, t: &Trained, seconds: f64) 
         kind: t.kind.into(),
         seed: args.seed,
         side: t.graph.side,
-        fit: args.fit,
+        fit: args.fit(),
         backbone_sha256: args.backbone.as_deref().and_then(hash),
         backbone: args.backbone.as_ref().and_then(file_name),
         dataset_sha256: split.dataset.sha256(),
@@ -471,7 +415,7 @@ fn record(args: &Train, split: &Split, roles: Roles, t: &Trained, seconds: f64) 
         penalties: t.penalties.clone(),
         settings: t.settings.clone(),
         roles,
-        domain: args.domain,
+        domain: args.domain(),
         warnings: split.contract.warnings.clone(),
     })
 }

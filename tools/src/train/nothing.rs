@@ -61,7 +61,7 @@ pub fn examples(split: &Split, int8: &[u8], backbone: &Graph, fit: Fit, roles: &
         features.push(f.clone());
         tags.push(of);
     }
-    Ok(SideFeatures { features, tags })
+    Ok(SideFeatures { copies: vec![Vec::new(); tags.len()], features, tags })
 }
 
 /// What each frame is an example of, in turn.
@@ -81,6 +81,7 @@ impl SideFeatures {
     pub fn with(&self, more: &Self) -> Self {
         Self {
             features: self.features.iter().chain(&more.features).cloned().collect(),
+            copies: self.copies.iter().chain(&more.copies).cloned().collect(),
             tags: self.tags.iter().chain(&more.tags).cloned().collect(),
         }
     }

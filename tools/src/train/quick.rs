@@ -3,6 +3,9 @@
 //!
 //! Does not change the backbone.
 
+use super::augment::Augment;
+use super::balance::Balance;
+use super::domain::Domain;
 use super::folds::{self, Folds};
 use super::nothing;
 use crate::data::{
@@ -11,7 +14,7 @@ use crate::data::{
 };
 use crate::features::{self, Network};
 use crate::graph::{Graph, Linear};
-use crate::head::{self, Examples, Fitted};
+use crate::head::{self, ChosenBy, Examples, Fitted};
 use crate::quantise::{self, Choice, Pictures, Quantisation};
 use anyhow::Result;
 use tagpin::bundle::Fit;
@@ -39,6 +42,8 @@ pub struct Quick {
 pub struct SideFeatures {
     /// `[n][features]`.
     pub features: Vec<Vec<f32>>,
+    /// Those of changed copies, `[n][copies][features]`; none for images that judge.
+    pub copies: Vec<Vec<Vec<f32>>>,
     /// `[n]`.
     pub tags: Vec<Vec<usize>>,
 }
@@ -47,6 +52,19 @@ impl SideFeatures {
     /// As the head takes them.
     pub fn examples(&self) -> Examples<'_> {
         Examples { features: &self.features, tags: &self.tags }
+    }
+
+    /// As a head learns from them: each image and its copies, those of rare tags as often as
+    /// `balance` says.
+    pub fn learnt(&self, tags: usize, balance: Balance) -> Self {
+        let (mut features, mut of) = (Vec::new(), Vec::new());
+        for (i, times) in balance.times(&self.tags, tags).into_iter().enumerate() {
+            for one in std::iter::once(&self.features[i]).chain(&self.copies[i]) {
+                features.extend(std::iter::repeat_n(one.clone(), times));
+                of.extend(std::iter::repeat_n(self.tags[i].clone(), times));
+            }
+        }
+        Self { copies: vec![Vec::new(); of.len()], features, tags: of }
     }
 }
 
@@ -62,6 +80,7 @@ pub fn sides<const N: usize>(
     let mut features = features.into_iter();
     let of_side = |entries: Vec<Entry>| SideFeatures {
         features: features.by_ref().take(entries.len()).collect(),
+        copies: vec![Vec::new(); entries.len()],
         tags: entries.into_iter().map(|e| e.tags).collect(),
     };
     Ok((of_sides.map(of_side), computed))
@@ -73,18 +92,41 @@ const PROVISIONAL: f32 = 100.0;
 /// How flat its loss must be: it only serves to compare int8 with float.
 const ROUGHLY: f64 = 100.0 * head::FLAT;
 
-/// Into how many parts the data is cut to judge all of it.
+/// How a head learns.
 #[derive(Clone, Copy, Debug)]
-pub struct Cut {
-    /// Parts; 0 for none.
+pub struct Learn {
+    /// Parts that the data is cut into to judge all of it; 0 for none.
     pub folds: usize,
-    /// Of who lies in which.
+    /// Changed copies of each training image.
+    pub copies: usize,
+    /// How they are changed.
+    pub augment: Augment,
+    /// Of rare tags.
+    pub balance: Balance,
+    /// Of who lies in which part, and of the changes.
     pub seed: u64,
 }
 
-impl Cut {
+impl Learn {
+    /// From the images as they are.
+    pub fn plain(seed: u64) -> Self {
+        Self { folds: 0, copies: 0, augment: Domain::General.augment(), balance: Balance::None, seed }
+    }
+
+    fn with_copies(
+        &self,
+        split: &Split,
+        network: &Network<'_>,
+        fit: Fit,
+        of: SideFeatures,
+        entries: &[Entry],
+    ) -> Result<SideFeatures> {
+        let copies = features::Copies { augment: self.augment, seed: self.seed, each: self.copies };
+        Ok(SideFeatures { copies: features::of_copies(&split.dataset.root, entries, network, fit, &copies)?, ..of })
+    }
+
     fn judge(
-        self,
+        &self,
         split: &Split,
         network: &Network<'_>,
         fit: Fit,
@@ -97,14 +139,16 @@ impl Cut {
         }
         let entries = &split.dataset.entries;
         let (features, _) = features::of(&split.dataset.root, entries, network, fit)?;
-        let all = SideFeatures { features, tags: entries.iter().map(|e| e.tags.clone()).collect() };
+        let tags = entries.iter().map(|e| e.tags.clone()).collect();
+        let all = SideFeatures { features, copies: Vec::new(), tags };
+        let all = self.with_copies(split, network, fit, all, entries)?;
         folds::judge(split, &all, nothing, penalty, self)
     }
 }
 
 /// Learns a head for `backbone`: first on float features, by which the network is quantised; then
 /// on the features that the int8 network gives, which are the ones that the device will see.
-pub fn train(split: &Split, backbone: Graph, fit: Fit, roles: &[Role], folds: Cut) -> Result<Quick> {
+pub fn train(split: &Split, backbone: Graph, fit: Fit, roles: &[Role], learn: &Learn) -> Result<Quick> {
     let ([train, validation, _], computed) = sides(split, &Network::Float(&backbone), fit, Side::ALL)?;
     let (tags, task) = (split.dataset.tags.len(), split.dataset.task);
     let first = head::fit_one(&train.examples(), tags, task, PROVISIONAL, ROUGHLY)?;
@@ -123,9 +167,11 @@ pub fn train(split: &Split, backbone: Graph, fit: Fit, roles: &[Role], folds: Cu
     let chosen = quantise::choose(&whole, task, &calibration, &choice(&first), options.calibrator)?;
     let int8 = chosen.headless()?;
     let ([seen, held], _) = sides(split, &Network::Int8(&int8, &backbone), fit, [Side::Train, Side::Validation])?;
-    let nothing = nothing::examples(split, &int8, &backbone, fit, roles, folds.seed)?;
-    let fitted = head::fit(&seen.with(&nothing).examples(), &held.examples(), tags, task)?;
-    let folds = folds.judge(split, &Network::Int8(&int8, &backbone), fit, fitted.penalty, &nothing)?;
+    let seen = learn.with_copies(split, &Network::Int8(&int8, &backbone), fit, seen, &split.entries(Side::Train))?;
+    let nothing = nothing::examples(split, &int8, &backbone, fit, roles, learn.seed)?;
+    let by = if learn.balance == Balance::None { ChosenBy::Images } else { ChosenBy::Tags };
+    let fitted = head::fit(&seen.learnt(tags, learn.balance).with(&nothing).examples(), &held.examples(), tags, task, by)?;
+    let folds = learn.judge(split, &Network::Int8(&int8, &backbone), fit, fitted.penalty, &nothing)?;
     let graph = backbone.with_head(fitted.linear.clone());
     let chosen = chosen.with_head(&fitted.linear, task, &choice(&fitted.linear))?;
     Ok(Quick {
