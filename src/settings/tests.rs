@@ -358,8 +358,7 @@ fn a_part_is_waited_for_until_its_first_gate_by_time_or_by_the_belt() {
 /// One table that is wrong says nothing of the others.
 #[test]
 fn a_draft_says_which_tables_can_be_relied_on() {
-    let text =
-        "[source]\nroi = { x = -1 }\n[decide]\nrejct = []\n[outputs.a]\non = [\"accept\"]\n[outputs.ab]\non = [\"screw\"]\n";
+    let text = "[source]\nroi = { x = -1, width = 9, height = 9 }\n[decide]\nrejct = []\n[outputs.a]\non = [\"accept\"]\n[outputs.ab]\non = [\"screw\"]\n";
     let names = ["bolt", "gear", "nut"];
     let model = ModelTags { names: &names, rules: &[TagRule::default(); 3], roles: &[Role::Other; 3] };
     let draft = Settings::draft(text, "device.toml", model).unwrap();
@@ -377,6 +376,27 @@ fn a_wrong_default_for_all_tags_is_told_once() {
     for wrong in ["threshold = 2.0", "review_low = 0.9"] {
         let told = parse(&format!("[tags]\ndefault = {{ {wrong} }}\n")).unwrap_err();
         assert_eq!(told.len(), 1, "{told:?}");
+    }
+}
+
+/// With a size forgotten the model saw one pixel, `check` found no problem, and every part passed.
+#[test]
+fn a_region_without_its_size_is_none() {
+    for table in ["source", "trigger"] {
+        let of = |roi: &str| {
+            parse(&format!("[{table}]\n{}roi = {{ {roi} }}\n", if table == "trigger" { "kind = \"motion\"\n" } else { "" }))
+        };
+        for (roi, missing) in [("x = 0, y = 0, width = 320", 1), ("", 2), ("x = 80, height = 9", 1)] {
+            let told = of(roi).unwrap_err();
+            assert!(
+                told.len() == missing && told[0].contains("roi.") && told[0].contains("is missing; expected 1..=8192"),
+                "{told:?}"
+            );
+        }
+        assert!(
+            of("width = 320, height = 240").is_ok() && of("x = 1, y = 2, width = 3, height = 4").is_ok(),
+            "from the corner"
+        );
     }
 }
 

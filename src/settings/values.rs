@@ -11,12 +11,15 @@ pub(super) const DAY_MS: i64 = 86_400_000;
 /// Ten minutes in milliseconds.
 pub(super) const TEN_MINUTES_MS: i64 = 600_000;
 
-/// A region of the frame.
+/// A region of the frame. Its size must be stated: whatever else were taken for it, a part could
+/// lie outside.
 pub(super) fn roi(table: &mut Table<'_>, key: &str) -> Option<Roi> {
     table.has(key).then(|| {
         let mut t = table.table(key);
-        let mut side = |key: &str, lo: i64| t.integer(key, lo, lo..=8192) as u32;
-        Roi { x: side("x", 0), y: side("y", 0), width: side("width", 1), height: side("height", 1) }
+        let mut from = |key: &str| t.integer(key, 0, 0..=8192) as u32;
+        let (x, y) = (from("x"), from("y"));
+        let mut size = |key: &str| t.integer(key, 0, 1..=8192).max(1) as u32;
+        Roi { x, y, width: size("width"), height: size("height") }
     })
 }
 
