@@ -124,7 +124,27 @@ fn read_safe_lines(
     for output in tables.names() {
         let mut t = tables.table(&output);
         t.allow_all();
-        lines.push(safe_line(output, &mut t));
+        let line = safe_line(output, &mut t);
+        let wrong: Vec<&str> = ["backend", "active", "safe"].into_iter().filter(|key| t.is_wrong(key)).collect();
+        match lines.iter().position(|other| other.name == line.name) {
+            _ if !wrong.is_empty() => {
+                t.problem(
+                    "",
+                    format!(
+                        "its line is not made safe: {} cannot be read, and a guess may be the wrong state",
+                        wrong.join(", ")
+                    ),
+                );
+            }
+            // In a file that is no TOML a table may stand twice.
+            Some(other) if lines[other] != line => {
+                let why = format!("output {}: stands twice and says two things; its line is not made safe", line.name);
+                t.problem("", why);
+                lines.remove(other);
+            }
+            Some(_) => {}
+            None => lines.push(line),
+        }
     }
     drop(tables);
     problems.extend(root.finish().problems);

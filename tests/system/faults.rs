@@ -441,6 +441,31 @@ fn safe_puts_lines_into_their_safe_state_after_an_abort() {
     assert!(said.contains("skipped  file: edges.jsonl is a file, not a pin"), "{said}");
 }
 
+/// With `safe = "Active"` a belt stop was driven inactive and called safe: a word that cannot be
+/// read was taken as the first that could have stood there.
+#[test]
+fn safe_leaves_a_line_alone_whose_safe_state_cannot_be_read() {
+    for (wrong, key) in
+        [("safe = \"Active\"", "safe"), ("safe = \"active\"\nactive = \"lo\"", "active"), ("backend = \"gpio\"", "backend")]
+    {
+        let text =
+            format!("[outputs.stop]\n{wrong}\non = [\"reject\"]\n[outputs.gate]\nsafe = \"active\"\non = [\"accept\"]\n");
+        let out = finish(tagpin(&["safe", "--settings", &settings(&format!("safe-{key}"), &text)]));
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert_eq!(said, "safe     gate (simulated): active\n", "{wrong}");
+        assert_eq!(out.status.code(), Some(2), "{wrong}");
+        let told = format!("output stop: its line is not made safe: {key} cannot be read");
+        assert!(stderr(&out).contains(&told), "{wrong}: {}", stderr(&out));
+    }
+    // In a file that is no TOML a table may stand twice, and say two things.
+    for (second, left_alone) in [("safe = \"inactive\"", true), ("safe = \"active\"", false)] {
+        let text = format!("[outputs.stop]\nsafe = \"active\"\n[outputs.stop]\n{second}\n");
+        let out = finish(tagpin(&["safe", "--settings", &settings(&format!("safe-twice-{left_alone}"), &text)]));
+        assert_eq!((out.status.code(), out.stdout.is_empty()), (Some(2), left_alone), "{second}: {}", stderr(&out));
+        assert_eq!(stderr(&out).contains("stands twice and says two things"), left_alone, "{second}: {}", stderr(&out));
+    }
+}
+
 /// systemd's protocol: ready when everything is open, alive while the line beats and no longer,
 /// stopping at the end.
 #[test]
