@@ -80,6 +80,10 @@ impl SourceSpec {
     pub fn is_drawn(&self) -> bool {
         match self.scheme.as_str() {
             "faulty" => self.path.parse::<Self>().is_ok_and(|inner| inner.is_drawn()),
+            "y4m" if self.path == "-" => {
+                let stdin = rustix::fs::fstat(std::io::stdin());
+                stdin.is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_file())
+            }
             "y4m" => std::fs::metadata(&self.path).is_ok_and(|m| m.is_file()),
             scheme => scheme == "conveyor" || scheme == "dir",
         }

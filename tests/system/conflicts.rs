@@ -173,6 +173,31 @@ fn standard_input_is_source_or_trigger_but_not_both() {
     assert!(said.run.contains("standard input is both source and trigger"), "{}", said.run);
 }
 
+/// A file as standard input was taken for a stream: `check` found no problem, and no part came.
+#[test]
+fn a_file_on_standard_input_is_a_file_and_a_pipe_is_none() {
+    let path = folder("conflict-stdin-file").join("one.y4m");
+    std::fs::write(&path, "YUV4MPEG2 W8 H8 F30:1 C420\n").unwrap();
+    let file = settings(
+        "conflict-stdin-drawn",
+        &gate(
+            "kind = \"period\"\nperiod_ms = 100",
+            "[outputs.a]\nbackend = \"rppal\"\npin = 3\ndelay_ms = 300\non = [\"accept\"]\n",
+        )
+        .replace(CONVEYOR, "[source]\nopen = \"y4m:-\"\n"),
+    );
+    let check = |stdin: Stdio| {
+        let mut command = tagpin(&["check", "--bundle", PARTS, "--settings", &file]);
+        command.stdin(stdin);
+        String::from_utf8(finish(command).stdout).unwrap()
+    };
+    let why = "takes no image of what passes";
+    assert!(check(std::fs::File::open(&path).unwrap().into()).contains(why));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(writer);
+    assert!(!check(reader.into()).contains(why));
+}
+
 /// A run that tells parts: it holds what it takes. Beside it, its output and what that said so far.
 fn running(args: &[&str]) -> (Child, BufReader<ChildStdout>, String) {
     let mut run = tagpin(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
