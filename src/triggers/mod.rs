@@ -56,6 +56,8 @@ pub enum Odd {
     TooLong,
     /// The socket's name was removed; it is there again.
     SocketRemoved,
+    /// An acknowledgement or confirmation that may have waited before it was read.
+    Waited,
     /// A confirmation while too many others wait for the outputs.
     Crowded,
 }
@@ -69,8 +71,23 @@ impl std::fmt::Display for Odd {
                 "more than 64 bytes without an end; expected \"trigger\", an empty line, \"ack\" or \"confirm\""
             }
             Self::SocketRemoved => "the socket's name was removed; it was made again, and what was sent meanwhile is lost",
+            Self::Waited => {
+                "an \"ack\" or \"confirm\" that may have waited longer than max_jitter_ms; it may be of another moment"
+            }
             Self::Crowded => "a confirmation that the outputs had no room for; is the input behind the gate bouncing?",
         })
+    }
+}
+
+impl Input {
+    /// What a word is worth that may have waited so long that its moment is not known: a part is
+    /// lost, and nobody acknowledged or saw what happened meanwhile.
+    fn waited(self) -> Self {
+        match self {
+            Self::Trigger { .. } => Self::Lost(1),
+            Self::Acknowledge(_) | Self::Confirm(_) => Self::PassedOver(Odd::Waited),
+            other => other,
+        }
     }
 }
 
@@ -153,5 +170,23 @@ pub fn probe(spec: &TriggerSpec) -> Result<String, TriggerError> {
         TriggerSpec::Gpio(inputs) => gpio::probe(inputs),
         TriggerSpec::Socket(spec) => socket::probe(spec),
         other => Ok(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An acknowledgement that was sent before a fault and read after it put the lamp out: nobody had
+    /// seen the fault.
+    #[test]
+    fn of_words_that_may_have_waited_parts_are_lost_and_none_acknowledges_or_confirms() {
+        let at = Instant::from_micros(5);
+        assert_eq!(Input::Trigger { at, position: None }.waited(), Input::Lost(1));
+        for word in [Input::Acknowledge(at), Input::Confirm(at)] {
+            assert_eq!(word.waited(), Input::PassedOver(Odd::Waited));
+        }
+        let moved = Input::Position(Moment::at(at));
+        assert_eq!(moved.waited(), moved, "an encoder's moment is the kernel's");
     }
 }

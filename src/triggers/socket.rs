@@ -160,7 +160,7 @@ impl Trigger for Socket {
         let mut bytes = [0; LONGEST + 1];
         let n = self.socket.recv(&mut bytes).map_err(|e| error(path, e))?;
         Ok(Some(match meaning(&bytes[..n], arrival.at) {
-            Ok(Input::Trigger { .. }) if !arrival.is_known => Input::Lost(1),
+            Ok(input) if !arrival.is_known => input.waited(),
             Ok(input) => input,
             Err(odd) => Input::PassedOver(odd),
         }))

@@ -61,10 +61,13 @@ impl Stdin {
     /// A part whose moment is not known is none.
     fn judge(&mut self, said: Result<Input, super::Odd>) -> Option<Input> {
         match said {
-            Ok(Input::Trigger { .. }) if !self.is_known => {
-                self.lost += 1;
-                None
-            }
+            Ok(input) if !self.is_known => match input.waited() {
+                Input::Lost(parts) => {
+                    self.lost += parts;
+                    None
+                }
+                input => Some(input),
+            },
             Ok(input) => Some(input),
             Err(odd) => Some(Input::PassedOver(odd)),
         }
