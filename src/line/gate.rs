@@ -130,8 +130,10 @@ pub struct Gate {
     confirmations: Confirmations,
     /// The last step.
     stepped: Instant,
-    /// Whether something failed that nobody has acknowledged.
-    fault: bool,
+    /// When something failed last that nobody has acknowledged.
+    fault: Option<Instant>,
+    /// When each latched line was called for last.
+    latched: [Instant; MAX_LINES],
 }
 
 impl Gate {
@@ -148,7 +150,8 @@ impl Gate {
             late: 0,
             confirmations: Confirmations::new(None),
             stepped: Instant::default(),
-            fault: false,
+            fault: None,
+            latched: [Instant::default(); MAX_LINES],
         }
     }
 
@@ -161,7 +164,9 @@ impl Gate {
     /// for, that is a fault.
     pub fn confirm(&mut self, at: Instant) -> Option<PartId> {
         let part = self.confirmations.seen(at);
-        self.fault |= part.is_none();
+        if part.is_none() {
+            self.fail(at);
+        }
         part
     }
 
@@ -169,14 +174,20 @@ impl Gate {
     /// call until there is none.
     pub fn not_rejected(&mut self, now: Instant) -> Option<PartId> {
         let part = self.confirmations.not_seen(now);
-        self.fault |= part.is_some();
+        if part.is_some() {
+            self.fail(now);
+        }
         part
     }
 
     /// Whether there was a fault that nobody has acknowledged: the line went safe, an edge was
     /// missed, or what was seen behind the gate is not what was thrown out.
     pub const fn has_fault(&self) -> bool {
-        self.fault
+        self.fault.is_some()
+    }
+
+    fn fail(&mut self, at: Instant) {
+        self.fault = Some(self.fault.map_or(at, |before| before.max(at)));
     }
 
     /// Lines that verdicts call for.
@@ -296,9 +307,12 @@ impl Gate {
             // A part that calls for the line after the button was pressed latches it again.
             let end = &mut self.ends[line as usize];
             *end = end.filter(|(at, _)| *at == NEVER).or(Some((NEVER, id)));
+            self.latched[line as usize] = now;
         }
         self.leave();
-        self.fault |= missed;
+        if missed {
+            self.fail(now);
+        }
         let cause = match (called, missed) {
             (_, true) => Cause::Missed,
             (true, false) => Cause::Called,
@@ -316,16 +330,23 @@ impl Gate {
         }
     }
 
-    /// Latched lines may go to rest, and what failed is known.
-    pub fn acknowledge(&mut self, now: Instant) {
-        self.fault = false;
-        for end in &mut self.ends {
-            if let Some((at, part)) = *end
-                && at == NEVER
+    /// A person acknowledged at `at`: lines that were latched by then may go to rest, and what had
+    /// failed by then is known. What came later nobody has seen.
+    pub fn acknowledge(&mut self, at: Instant) {
+        self.fault = self.fault.filter(|failed| *failed > at);
+        for (end, latched) in self.ends.iter_mut().zip(&self.latched) {
+            if let Some((until, part)) = *end
+                && until == NEVER
+                && *latched <= at
             {
-                *end = Some((now, part));
+                *end = Some((at, part));
             }
         }
+    }
+
+    /// A line was in the wrong state when a part was at its gate.
+    pub fn was_wrong(&mut self, now: Instant) {
+        self.fail(now);
     }
 
     /// When time alone brings the next move; a line that waits for the belt has no such moment.
@@ -340,12 +361,12 @@ impl Gate {
 
     /// Forgets all parts and pulses: the line went safe. Returns how many parts were in flight.
     /// What was thrown out by then may still be seen.
-    pub fn clear(&mut self) -> usize {
+    pub fn clear(&mut self, now: Instant) -> usize {
         let parts = self.parts.len();
         self.given_up = self.ends().or(self.given_up);
         self.parts.clear();
         self.ends = [None; MAX_LINES];
-        self.fault = true;
+        self.fail(now);
         parts
     }
 
@@ -358,9 +379,9 @@ impl Gate {
     /// The same as [`Gate::clear`] at the run's end: nothing is waited for any more, and nothing
     /// has failed.
     pub fn stop(&mut self) -> usize {
-        let parts = self.clear();
+        let parts = self.clear(Instant::default());
         self.confirmations.clear();
-        self.fault = false;
+        self.fault = None;
         parts
     }
 

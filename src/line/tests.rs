@@ -267,6 +267,9 @@ fn a_latched_line_stays_until_it_is_acknowledged() {
     }
     assert_eq!(moves(&mut gate, 1000), [(10, 0, true, 1), (60, 0, true, 2)]);
     assert_eq!(gate.next_due(), None);
+    // It was latched at 10 ms, so who acknowledged before that has not seen it.
+    gate.acknowledge(ms(9));
+    assert_eq!(moves(&mut gate, 999), []);
     gate.acknowledge(ms(1000));
     assert_eq!(moves(&mut gate, 1000), [(1000, 0, false, 1)]);
 }
@@ -364,15 +367,17 @@ fn a_line_that_went_safe_is_a_fault_until_acknowledged_and_what_was_thrown_out_b
     gate.open(PartId(1), moment(0)).unwrap();
     moves(&mut gate, 100);
     assert!(!gate.has_fault());
-    gate.clear();
+    gate.clear(ms(100));
     assert!(gate.has_fault());
+    gate.acknowledge(ms(99));
+    assert!(gate.has_fault(), "who acknowledged before it failed has not seen it");
     gate.acknowledge(ms(101));
     assert_eq!((gate.has_fault(), gate.confirm(ms(110))), (false, Some(PartId(1))));
     // A pulse that could not be written: the line goes safe in the same step.
     gate.open(PartId(2), moment(200)).unwrap();
     moves(&mut gate, 300);
     gate.came_to_nothing();
-    gate.clear();
+    gate.clear(ms(300));
     assert_eq!((gate.not_rejected(ms(9000)), gate.next_due()), (None, None));
     gate.acknowledge(ms(9000));
     gate.open(PartId(3), moment(10_000)).unwrap();
@@ -433,7 +438,7 @@ fn a_doubtful_part_gets_the_late_action_even_if_it_was_decided() {
 fn a_doubtful_part_that_is_not_at_its_gate_any_more_has_passed_or_was_given_up() {
     let mut gate = Gate::new(&[pulse(100, 20)], 1);
     (3..=5).for_each(|part| gate.open(PartId(part), moment(0)).unwrap());
-    gate.clear();
+    gate.clear(ms(1));
     let of = |gate: &mut Gate, parts: [u64; 5]| parts.map(|part| gate.doubt(PartId(part)));
     use Doubted::{Late, Passed};
     assert_eq!(of(&mut gate, [2, 3, 4, 5, 6]), [Passed, Late, Late, Late, Passed]);
@@ -641,7 +646,7 @@ fn walk(given: &[(Fate, u64); 3], fault: u64, triggers: &[u64; 3], delays: &[u64
             }
         }
         if fault == now {
-            gate.clear();
+            gate.clear(at.at);
         }
         while let Some(m) = gate.step(at) {
             assert_eq!(m.due, at.at);

@@ -3,7 +3,8 @@
 //!
 //! A naive reading again: `busy` while a part that was told of has no verdict and has not been at
 //! its first gate; `ready` while the camera's last frame could be used and another part can be
-//! followed; `fault` from anything that failed until the button; a heartbeat that changes every
+//! followed; `fault` from anything that failed until the button, a part whose
+//! level was never there among it; a heartbeat that changes every
 //! half period. All are safe while the program is not there.
 
 use super::ledger::{Edge, Ledger, MOST_IN_FLIGHT, Noted};
@@ -252,8 +253,26 @@ fn faults(ledger: &Ledger, called: &[BTreeSet<usize>], not_rejected: &[(u64, u64
         let missed = ledger.at_gate(i).filter(|(n, due, done)| called[*n].contains(&i) && done - due > line.window_us);
         all.extend(missed.map(|(.., done)| (done, 2, true)));
     }
+    for (i, line) in ledger.site.lines.iter().enumerate().filter(|(_, l)| matches!(l.moves, Moves::Level)) {
+        all.extend(skipped(ledger, i, called, line.safe_active).into_iter().map(|done| (done, 2, true)));
+    }
     all.sort_unstable();
     all.into_iter().map(|(at, _, active)| (at, active)).collect()
+}
+
+/// Moments at which several parts have passed a level line's gate since the program last looked, and
+/// one that wanted another state than there was came before one that wanted just that: the line
+/// never moved for it.
+fn skipped(ledger: &Ledger, i: usize, called: &[BTreeSet<usize>], safe: bool) -> Vec<u64> {
+    let mut at: Vec<(u64, usize, bool)> = ledger.at_gate(i).map(|(n, _, done)| (done, n, called[n].contains(&i))).collect();
+    at.sort_unstable();
+    let states = ledger.states(i, called);
+    let is_skip = |calls: &&[(u64, usize, bool)]| {
+        let before = states[..states.partition_point(|s| s.0 < calls[0].0)].last().map_or(safe, |s| s.1);
+        let other = calls.iter().position(|c| c.2 != before);
+        other.is_some_and(|other| calls[other..].iter().any(|c| c.2 == before))
+    };
+    at.chunk_by(|a, b| a.0 == b.0).filter(is_skip).map(|calls| calls[0].0).collect()
 }
 
 /// Moments at which a heartbeat came too soon or not in time; while the program is not there it

@@ -35,6 +35,7 @@ struct Driven {
     safe: State,
     drive: Drive,
     is_pulse: bool,
+    is_level: bool,
     /// Unknown after a write that failed.
     state: Option<State>,
     failed_in_a_row: u32,
@@ -116,6 +117,7 @@ impl Actuator {
                         safe,
                         drive: s.drive.clone(),
                         is_pulse,
+                        is_level: matches!((&s.drive, s.mode), (Drive::Calls(_) | Drive::Trigger, Mode::Level)),
                         state: Some(safe),
                         failed_in_a_row: 0,
                         wanted: safe,
@@ -216,6 +218,7 @@ impl Actuator {
     /// from now on.
     fn overflow(&mut self, part: u64, clock: &dyn Clock, events: &Events) {
         events.fault(Reason::Overflow, Some(part), Remedy::Safe, Why::NONE);
+        // Those that the gate followed are counted with it.
         self.go_safe(Reason::Overflow, clock, events);
     }
 
@@ -241,7 +244,7 @@ impl Actuator {
         let mut late = self.gate.late();
         // After a stall several moves of a line may be due at once: only the newest is done, so
         // that no line flickers.
-        let mut newest = [None; MAX_OUTPUTS];
+        let mut newest: [Option<Move>; MAX_OUTPUTS] = [None; MAX_OUTPUTS];
         let mut missed = false;
         while let Some(due) = self.gate.step(now) {
             if self.gate.late() > late {
@@ -249,12 +252,22 @@ impl Actuator {
                 events.fault(FaultKind::Late, Some(due.part.0), self.late_action.into(), Why::NONE);
             }
             missed |= due.cause == Cause::Missed;
-            self.note(&due, now.at, events);
+            if due.cause == Cause::Missed {
+                self.note_missed(&due, now.at, "it would hit the next part, so it did not fire", events);
+            }
             // The part that an edge names is the one that changed the state.
-            let newest: &mut Option<Move> = &mut newest[due.line as usize];
-            *newest = newest.filter(|before| before.active == due.active).or(Some(due));
+            let newest = &mut newest[due.line as usize];
+            match *newest {
+                Some(before) if before.active == due.active => {}
+                Some(before) => {
+                    *newest = Some(due);
+                    self.note_skipped(&before, now.at, events);
+                }
+                None => *newest = Some(due),
+            }
         }
         for due in newest.into_iter().flatten() {
+            self.note_late(&due, now.at, events);
             if !self.carry_out(due, clock, events) {
                 // All lines went safe: what else was due is given up.
                 break;
@@ -276,22 +289,45 @@ impl Actuator {
         }
     }
 
-    /// Tells of a move that is later than is in time, or that came too late to be done.
-    fn note(&self, due: &Move, now: Instant, events: &Events) {
+    /// Tells of a move that is done now, but later than is in time. One that finds its line as it
+    /// is to be moves nothing.
+    fn note_late(&self, due: &Move, now: Instant, events: &Events) {
+        let line = &self.lines[due.line as usize];
         let late = now.since(due.due);
+        // A latched line waits for a person, not for a moment.
+        let waits = due.cause == Cause::Ended && !line.is_pulse;
+        if waits || late <= self.edges.late || line.state == Some(state(due.active)) {
+            return;
+        }
         let ms = late.0 as f64 / 1000.0;
-        let (kind, what) = match due.cause {
-            Cause::Missed => (FaultKind::MissedEdge, "it would hit the next part, so it did not fire"),
-            Cause::Called if late > self.edges.late => (FaultKind::LateEdge, "it was done in full"),
-            Cause::Called | Cause::Passed | Cause::Ended => return,
+        let (name, part) = (&line.name, due.part.0);
+        let why = match due.cause {
+            Cause::Called => {
+                Why::of(&format_args!("output {name} was {ms:.1} ms late for part {part}: it was done in full"))
+            }
+            Cause::Passed | Cause::Ended | Cause::Missed => Why::of(&format_args!(
+                "output {name} went to rest {ms:.1} ms late for part {part}: parts that were at the gate meanwhile got it too"
+            )),
         };
-        let remedy = match (due.cause, self.edges.missed) {
-            (Cause::Missed, MissedEdge::Safe) => Remedy::Safe,
-            _ => Remedy::Told,
-        };
-        let name = &self.lines[due.line as usize].name;
+        events.fault(FaultKind::LateEdge, Some(part), Remedy::Told, why);
+    }
+
+    /// Tells of a level that a part called for and that the next part's took the place of before it
+    /// was done: the line was in the other state when the part was at its gate.
+    fn note_skipped(&mut self, due: &Move, now: Instant, events: &Events) {
+        let line = &self.lines[due.line as usize];
+        if line.is_level && line.state != Some(state(due.active)) {
+            self.note_missed(due, now, "the next part was at the gate by then, so it was not done", events);
+            self.gate.was_wrong(now);
+        }
+    }
+
+    fn note_missed(&self, due: &Move, now: Instant, what: &str, events: &Events) {
+        let remedy =
+            if self.edges.missed == MissedEdge::Safe && due.cause == Cause::Missed { Remedy::Safe } else { Remedy::Told };
+        let (name, ms) = (&self.lines[due.line as usize].name, now.since(due.due).0 as f64 / 1000.0);
         let why = Why::of(&format_args!("output {name} was {ms:.1} ms late for part {}: {what}", due.part.0));
-        events.fault(kind, Some(due.part.0), remedy, why);
+        events.fault(FaultKind::MissedEdge, Some(due.part.0), remedy, why);
     }
 
     fn note_not_rejected(&self, part: u64, events: &Events) {
@@ -362,7 +398,7 @@ impl Actuator {
     /// All lines to their safe state; parts in flight are given up.
     pub fn go_safe(&mut self, reason: Reason, clock: &dyn Clock, events: &Events) {
         self.stopped |= reason == Reason::Stopped;
-        let given_up = if self.stopped { self.gate.stop() } else { self.gate.clear() };
+        let given_up = if self.stopped { self.gate.stop() } else { self.gate.clear(clock.now()) };
         events.counters().given_up.fetch_add(given_up as u64, Ordering::Relaxed);
         for line in &mut self.lines {
             line.wanted = match line.drive {

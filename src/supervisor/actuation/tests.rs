@@ -132,6 +132,65 @@ fn an_edge_is_told_as_late_beyond_late_ms_and_as_missed_beyond_its_window() {
     }
 }
 
+/// A program that was stopped within a pulse held the line for 1.3 s: the next part, a good one, was
+/// thrown out too, and nothing said so.
+#[test]
+fn a_line_that_goes_to_rest_late_is_told() {
+    for (late_us, told_as) in [
+        (5_000, None),
+        (5_001, Some("output a went to rest 5.0 ms late for part 1")),
+        (1_200_000, Some("output a went to rest 1200.0 ms late for part 1")),
+    ] {
+        let mut bench = Bench::new(&format!("{GATE}{REJECT}"));
+        bench.part(1, 1000);
+        bench.verdict(1, 1);
+        assert_eq!(faults(&bench.at(1_100_000)), Vec::<&FaultEvent>::new());
+        let told = bench.at(1_120_000 + late_us);
+        let found: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part, f.remedy)).collect();
+        let expected = told_as.map(|_| (FaultKind::LateEdge, Some(1), Remedy::Told));
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{late_us}");
+        if let Some(why) = told_as {
+            assert!(faults(&told)[0].why.as_str().starts_with(why), "{}", faults(&told)[0].why.as_str());
+        }
+        assert_eq!(bench.states("a"), [Active, Inactive]);
+    }
+}
+
+/// Three parts passed a level line's gate while the program was stopped. The line never moved for the
+/// second, a defect, and `late_edge` said that it was done in full.
+#[test]
+fn a_level_that_the_next_parts_took_the_place_of_is_told_as_missed_and_one_that_stood_so_already_is_not_told() {
+    let level = "[outputs.a]\nmode = \"level\"\ndelay_ms = 100\non = [\"reject\"]\n";
+    let level = format!("{level}[outputs.lamp]\non = [\"fault\"]\n");
+    for (calls, told_as) in [
+        ([0, 1, 0], vec![(FaultKind::MissedEdge, Some(2))]),
+        ([0, 0, 1], vec![(FaultKind::LateEdge, Some(3))]),
+        ([0, 0, 0], vec![]),
+    ] {
+        let mut bench = Bench::new(&format!("{GATE}{level}"));
+        for (i, call) in calls.into_iter().enumerate() {
+            bench.part(i as u64 + 1, 1000 + 100 * i as u64);
+            bench.verdict(i as u64 + 1, call);
+        }
+        let told = bench.at(2_000_000);
+        assert_eq!(faults(&told).iter().map(|f| (f.kind, f.part)).collect::<Vec<_>>(), told_as, "{calls:?}: {told:?}");
+        let lamp = calls == [0, 1, 0];
+        assert_eq!(
+            (bench.states("a"), bench.states("lamp")),
+            ([Active][..calls[2] as usize].to_vec(), [Active][..lamp as usize].to_vec())
+        );
+        // In time, each part has its edge and nothing is told.
+        let mut bench = Bench::new(&format!("{GATE}{level}"));
+        for (i, call) in calls.into_iter().enumerate() {
+            bench.part(i as u64 + 1, 1000 + 100 * i as u64);
+            bench.verdict(i as u64 + 1, call);
+            let told = bench.at(1_100_000 + 100_000 * i as u64);
+            assert!(faults(&told).is_empty(), "{told:?}");
+        }
+        assert_eq!(bench.states("a").contains(&Active), calls.contains(&1));
+    }
+}
+
 #[test]
 fn a_missed_edge_makes_the_line_safe_where_the_site_says_so_and_nothing_else_of_it_moves() {
     let text = format!("{}{REJECT}{OTHER}", GATE.replace("[trigger]", "missed_edge = \"safe\"\n[trigger]"));
@@ -377,7 +436,7 @@ fn what_is_not_seen_behind_the_gate_and_what_nobody_threw_out_is_told_with_what_
     bench.verdict(8, 1);
     bench.at(2_100_000);
     bench.command(Command::Confirm(Instant::from_micros(2_110_000)));
-    let told = [bench.at(2_141_000), bench.at(2_170_000), bench.at(2_200_000)].concat();
+    let told = [bench.at(2_120_000), bench.at(2_141_000), bench.at(2_170_000), bench.at(2_200_000)].concat();
     assert_eq!(faults(&told).len(), 0, "{told:?}");
 }
 
