@@ -1,26 +1,34 @@
-//! What becomes of a command when its output pipe is closed, as by `| head`.
+//! What becomes of a command whose output cannot be written: its pipe is closed, as by `| head`, or
+//! its disk is full.
 //!
-//! Commands end quietly. `run` writes its events through sinks of its own and puts its outputs into
+//! Where the reader left, commands end quietly; else they say why. `run` writes its events through sinks of its own and puts its outputs into
 //! their safe state first: it asks [`reader_left`].
+
+use std::io::Write;
 
 /// Exit code of a program whose reader left: what a shell gives for SIGPIPE, 128 + 13.
 pub const OUTPUT_PIPE_CLOSED: i32 = 141;
 
+/// Exit code of a command whose output cannot be written for another reason.
+pub const OUTPUT_NOT_WRITTEN: i32 = 2;
+
 /// From here on, a `println!` to a closed pipe ends the program with [`OUTPUT_PIPE_CLOSED`] instead
-/// of a panic's message and code.
+/// of a panic's message and code, and one to a full disk with [`OUTPUT_NOT_WRITTEN`] and the reason.
 ///
 /// The standard library panics there, since Rust programs ignore SIGPIPE; so its panic is told from
 /// others by what it says.
 pub fn end_when_reader_leaves() {
     let others = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if info
-            .payload_as_str()
-            .is_some_and(|why| why.starts_with("failed printing to stdout") && why.contains("os error 32"))
-        {
+        let Some(why) = info.payload_as_str().and_then(|said| said.strip_prefix("failed printing to stdout: ")) else {
+            return others(info);
+        };
+        if why.contains("os error 32") {
             std::process::exit(OUTPUT_PIPE_CLOSED);
         }
-        others(info);
+        // Whether anybody hears this or not, the code says it.
+        let _ = writeln!(std::io::stderr(), "error: standard output cannot be written: {why}");
+        std::process::exit(OUTPUT_NOT_WRITTEN);
     }));
 }
 

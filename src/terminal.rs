@@ -62,6 +62,15 @@ pub fn wrapped(text: &str, columns: usize, indent: usize) -> String {
     out
 }
 
+/// A line on standard error, [fitted] with what goes on `indent` columns in. Where nobody can be
+/// told, nothing is lost but this: it is no reason to fail.
+#[cfg(feature = "sources")]
+pub fn tell(line: &str, indent: usize) {
+    let mut stderr = std::io::stderr().lock();
+    let text = fitted(&stderr, line, indent) + "\n";
+    let _ = std::io::Write::write_all(&mut stderr, text.as_bytes());
+}
+
 /// Columns of the terminal that is `stream`, at least 40; `None` if it is none.
 #[cfg(feature = "sources")]
 pub fn columns(stream: &(impl std::io::IsTerminal + std::os::fd::AsFd)) -> Option<usize> {

@@ -12,6 +12,7 @@ use crate::preprocess::{Preprocessor, Target};
 use crate::sources::life::{Do, Life, Outcome};
 use crate::sources::{self, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceSpec};
 use crate::supervisor::SystemClock;
+use crate::terminal::tell;
 use crate::time::{Clock, Instant, Micros};
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -137,7 +138,7 @@ fn next(source: &mut dyn Source, life: &mut Life, frame: &mut FrameBuffer, clock
             Do::Reopen => {
                 let outcome = source.reopen().map_or_else(
                     |e| {
-                        eprintln!("tagpin: {e}");
+                        tell(&format!("tagpin: {e}"), 8);
                         Outcome::Refused
                     },
                     |()| Outcome::Opened,
@@ -149,7 +150,7 @@ fn next(source: &mut dyn Source, life: &mut Life, frame: &mut FrameBuffer, clock
                     Ok(()) => Outcome::Frame,
                     Err(NoFrame::End) => return Ok(false),
                     Err(fault) => {
-                        eprintln!("tagpin: {fault}");
+                        tell(&format!("tagpin: {fault}"), 8);
                         match fault {
                             NoFrame::Timeout => Outcome::Nothing,
                             _ if source.pacing() == Pacing::Pulled => continue,
@@ -209,7 +210,7 @@ pub(super) fn run(args: &Capture) -> Result<u8, Refused> {
                         Ok(digit) if (1..=args.tags.len()).contains(&digit) => {
                             wanted.push(Some(args.tags[digit - 1].as_str()))
                         }
-                        Ok(digit) => eprintln!("tagpin: {digit}: there is no such tag; name them with --tags"),
+                        Ok(digit) => tell(&format!("tagpin: {digit}: there is no such tag; name them with --tags"), 8),
                         Err(_) => wanted.push(None),
                     },
                     Err(TryRecvError::Empty) => break,
@@ -227,7 +228,7 @@ pub(super) fn run(args: &Capture) -> Result<u8, Refused> {
             match album.keep(tag, &jpeg) {
                 Ok(path) => println!("{}", path.display()),
                 Err(why) => {
-                    eprintln!("tagpin: {why}");
+                    tell(&format!("tagpin: {why}"), 8);
                     return Ok(1);
                 }
             }

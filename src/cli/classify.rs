@@ -10,7 +10,7 @@ use crate::decide::{Action, TagRule, Verdict};
 use crate::engine::Engine;
 use crate::head::Score;
 use crate::pictures::{self, Budget, Picture};
-use crate::terminal::escaped;
+use crate::terminal::{escaped, tell};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -64,7 +64,7 @@ fn files(args: &Classify) -> Result<Vec<PathBuf>, Refused> {
     let mut files = Vec::new();
     for path in &args.paths {
         let listing = pictures::list(path).map_err(|e| format!("{}: cannot be listed: {e}", path.display()))?;
-        listing.remarks().for_each(|remark| eprintln!("{}", escaped(&remark)));
+        listing.remarks().for_each(|remark| tell(&escaped(&remark), 8));
         if listing.files.is_empty() {
             return Err(format!("{}: holds no .jpg, .jpeg, .png, .bmp or .webp", path.display()).into());
         }
@@ -99,7 +99,7 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
             Err(why) => {
                 unreadable += 1;
                 let _ = out.flush();
-                eprintln!("skipped {}", escaped(&format!("{}: {why}", path.display())));
+                tell(&format!("skipped {}", escaped(&format!("{}: {why}", path.display()))), 8);
                 continue;
             }
         };
@@ -110,7 +110,7 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
     }
     let _ = out.flush();
     if unreadable > 0 {
-        eprintln!("{unreadable} of {} files were skipped", files.len());
+        tell(&format!("{unreadable} of {} files were skipped", files.len()), 8);
     }
     Ok((unreadable > 0) as u8)
 }

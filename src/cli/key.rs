@@ -20,6 +20,9 @@ pub(super) fn run(Key { what: What::New }: &Key) -> Result<u8, Refused> {
     let key = new_key().map_err(|e| format!("the system gives no random numbers: {e}"))?;
     println!("key   {key}");
     println!("hash  {}", KeyHash::of(&key));
-    eprintln!("give the key to the client; write the hash into device.toml (keys = [\"...\"]) or serve --key");
+    crate::terminal::tell(
+        "give the key to the client; write the hash into device.toml (keys = [\"...\"]) or serve --key",
+        4,
+    );
     Ok(0)
 }

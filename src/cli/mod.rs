@@ -166,6 +166,12 @@ pub fn main(commit: &str) -> ExitCode {
     let given = Cli::command().long_version(version).get_matches();
     let command = Cli::from_arg_matches(&given).unwrap_or_else(|e| e.exit()).command;
     let command = command.unwrap_or_else(|| Command::Run(run::Run::default()));
+    // Beyond a limit on the size of files a write fails, as on a full disk, and is told; the signal
+    // would end the program where it stands, with its outputs as they are.
+    let beyond = std::sync::Arc::default();
+    if let Err(e) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, beyond) {
+        crate::terminal::tell(&format!("tagpin: SIGXFSZ cannot be caught: {e}"), 8);
+    }
     if !matches!(command, Command::Run(_)) {
         crate::broken_pipe::end_when_reader_leaves();
     }
@@ -184,11 +190,15 @@ pub fn main(commit: &str) -> ExitCode {
         Command::Capture(args) => capture::run(&args),
         Command::Safe(args) => check::safe(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "tagpin", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tagpin", &mut text);
+            print!("{}", String::from_utf8_lossy(&text));
             Ok(0)
         }
         Command::Man { out: None } => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map(|()| 0).map_err(Refused::from)
+            let mut text = Vec::new();
+            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut text);
+            rendered.map(|()| print!("{}", String::from_utf8_lossy(&text))).map(|()| 0).map_err(Refused::from)
         }
         Command::Man { out: Some(folder) } => clap_mangen::generate_to(Cli::command(), &folder)
             .map(|()| 0)

@@ -21,7 +21,7 @@ use crate::supervisor::actuation::{Actuator, EdgeRules};
 use crate::supervisor::drill::{Drill, Drilled};
 use crate::supervisor::vision::{Classifier, Vision};
 use crate::supervisor::{self, SystemClock};
-use crate::terminal::{escaped, fitted};
+use crate::terminal::{self, escaped};
 use crate::triggers::{self, Trigger};
 use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
@@ -81,7 +81,7 @@ pub(super) struct Run {
 
 /// Tells a person something before the run begins. Names of outputs and files command no terminal.
 fn tell(what: &dyn std::fmt::Display) {
-    eprintln!("{}", fitted(&std::io::stderr(), &format!("tagpin: {}", escaped(&what.to_string())), 8));
+    terminal::tell(&format!("tagpin: {}", escaped(&what.to_string())), 8);
 }
 
 pub(super) fn run(args: Run) -> Result<u8, Refused> {
@@ -330,7 +330,7 @@ fn sinks(json: bool, drill: Option<u64>) -> Vec<Sinking> {
     };
     let stderr = || Box::new(Explanations) as Box<dyn Sink>;
     vec![
-        Sinking { name: "stdout", wants: Box::new(|_| true), make: Box::new(stdout) },
+        Sinking { name: "stdout", wants: Box::new(move |what| json || Table::wants(what)), make: Box::new(stdout) },
         Sinking { name: "stderr", wants: Box::new(Explanations::wants), make: Box::new(stderr) },
     ]
 }

@@ -27,6 +27,8 @@ const SPARE: usize = 32;
 /// How long a sink sleeps when it has nothing to write: nobody wakes it, so that telling is no
 /// system call.
 const NAP: Duration = Duration::from_millis(10);
+/// How long after one failure of a sink was told another is not.
+const NEWS: Duration = Duration::from_secs(1);
 /// The first pause after a panic, and the longest.
 pub(super) const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
 
@@ -299,22 +301,31 @@ impl Events {
     }
 
     fn serve(&self, state: &SinkState, sink: &mut dyn Sink) {
-        let mut failing = false;
+        // A disk that is full now and then may fail and go on at each event; that is told as one
+        // failure.
+        let (mut failing, mut is_told) = (false, false);
+        let mut told_at: Option<std::time::Instant> = None;
         let mut write = |event: &Event| {
             let written = sink.write(self, event);
             if !state.done(written.is_ok()) {
                 return;
             }
             match written {
-                Ok(()) if std::mem::take(&mut failing) => {
-                    let lost = state.lost.load(Relaxed);
-                    self.note(&format_args!("the sink \"{}\" writes again; it has lost {lost} events", state.name));
+                Ok(()) => {
+                    if std::mem::take(&mut failing) && std::mem::take(&mut is_told) {
+                        let lost = state.lost.load(Relaxed);
+                        self.note(&format_args!("the sink \"{}\" writes again; it has lost {lost} events", state.name));
+                    }
                 }
-                Err(e) if !std::mem::replace(&mut failing, true) => {
-                    let why = Why::of(&format_args!("the sink \"{}\" cannot write: {e}; its events are lost", state.name));
-                    self.fault(FaultKind::Sink, None, Remedy::Told, why);
+                Err(e) => {
+                    failing = true;
+                    if !is_told && told_at.is_none_or(|at| at.elapsed() >= NEWS) {
+                        (is_told, told_at) = (true, Some(std::time::Instant::now()));
+                        let why =
+                            Why::of(&format_args!("the sink \"{}\" cannot write: {e}; its events are lost", state.name));
+                        self.fault(FaultKind::Sink, None, Remedy::Told, why);
+                    }
                 }
-                _ => {}
             }
         };
         loop {

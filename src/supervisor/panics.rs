@@ -86,7 +86,7 @@ pub fn raise_alarm_at_panics() {
             if in_full {
                 others(info);
             } else if alarm.is_none() {
-                eprintln!("tagpin: {}", crate::terminal::escaped(why(info).as_str()));
+                crate::terminal::tell(&format!("tagpin: {}", crate::terminal::escaped(why(info).as_str())), 8);
             }
         }));
     });

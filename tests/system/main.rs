@@ -21,4 +21,5 @@ mod simulate;
 #[cfg(feature = "site")]
 mod site;
 mod sources;
+mod streams;
 mod words;

@@ -180,6 +180,13 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Whether the table shows an event.
+    pub fn wants(what: &What) -> bool {
+        !matches!(what, What::Trigger(_) | What::Rule(_) | What::Status(_) | What::Note(_))
+    }
+}
+
 impl Sink for Table {
     fn write(&mut self, events: &Events, event: &Event) -> std::io::Result<()> {
         let text = match &event.what {

@@ -137,6 +137,7 @@ pub fn blur(rgb: &[u8], side: usize, strength: i32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::domain::Domain;
 
     #[test]
     fn no_change_leaves_a_picture_alone_and_the_same_stream_changes_it_alike() {
