@@ -4,7 +4,10 @@
 //! image needs, so that a copy of it works on a thread of its own. `tagpin classify` and the
 //! prediction endpoint write what it finds as [`ImageRecord`].
 
+mod tree;
+
 use crate::bundle::Bundle;
+use crate::category::add_up;
 use crate::decide::{Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagSet, Task};
 use crate::distance::Distance;
 use crate::engine::{Engine, EngineError};
@@ -16,6 +19,7 @@ use crate::settings::Settings;
 use crate::time::Instant;
 use serde::Serialize;
 use std::sync::Arc;
+pub use tree::{Branch, CategoryRecord, SHOWN, Tree, What};
 
 /// Version of [`ImageRecord`]. Fields are only added.
 const SCHEMA: u32 = 2;
@@ -66,7 +70,10 @@ impl std::error::Error for ClassifyError {}
 /// A model and the memory that classifying one image takes.
 #[derive(Clone, Debug)]
 pub struct ImageClassifier {
+    /// Of the model's tags, then of the categories that settings name.
     names: Arc<[String]>,
+    tree: Option<Arc<Tree>>,
+    categories: Arc<[TagSet]>,
     task: Task,
     temperature: Temperature,
     table: Arc<[u8]>,
@@ -85,7 +92,9 @@ impl ImageClassifier {
         let contract = &bundle.contract;
         let (tensor, logits) = (engine.spec().input.iter().product(), engine.spec().logits);
         Ok(Self {
-            names: contract.tags.iter().map(|t| t.name.to_string()).collect(),
+            names: settings.names(contract.tags.iter().map(|t| t.name)).map(str::to_string).collect(),
+            tree: Tree::of(bundle).map(Arc::new),
+            categories: settings.leaves().into(),
             task: contract.task,
             temperature: contract.temperature(),
             table: contract.input.tables.int8.into(),
@@ -94,11 +103,16 @@ impl ImageClassifier {
             rule: Rule::new(contract.task, &settings.tags, settings.policy)?,
             tensor: vec![0; tensor],
             logits: vec![0; logits],
-            scores: vec![Score(0); logits],
+            scores: vec![Score(0); logits + settings.categories.len()],
         })
     }
 
-    /// Names of the tags, in the bundle's order.
+    /// Whether the bundle has categories.
+    pub fn has_categories(&self) -> bool {
+        self.tree.is_some()
+    }
+
+    /// Names of the tags in the bundle's order, then of the categories that settings name.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -109,20 +123,26 @@ impl ImageClassifier {
         let rgb = self.preprocessor.picture(&view).map_err(ClassifyError::Plan)?;
         quantise(rgb, &self.table, &mut self.tensor);
         self.engine.infer(&self.tensor, &mut self.logits).map_err(ClassifyError::Engine)?;
-        self.task.score(&self.logits, self.temperature, &mut self.scores);
+        self.task.score(&self.logits, self.temperature, &mut self.scores[..self.logits.len()]);
+        add_up(&self.categories, &mut self.scores);
         let beyond = self.engine.distance().zip(self.engine.spread()).is_some_and(|(d, spread)| d > spread.limit());
         let decision = self.rule.decide(&self.scores, beyond);
-        Ok(Classified { names: &self.names, scores: &self.scores, decision, reach: Reach::of(&self.engine) })
+        let (names, tree) = (&self.names, self.tree.as_deref());
+        let (scores, categories) = self.scores.split_at(self.logits.len());
+        Ok(Classified { names, scores, categories, tree, decision, reach: Reach::of(&self.engine) })
     }
 }
 
 /// What was found in one image.
 #[derive(Clone, Copy, Debug)]
 pub struct Classified<'a> {
-    /// Names of the tags, in the bundle's order.
+    /// Names of the tags in the bundle's order, then of the categories that settings name.
     names: &'a [String],
     /// One score a tag.
     scores: &'a [Score],
+    /// One score a category that settings name.
+    categories: &'a [Score],
+    tree: Option<&'a Tree>,
     /// What follows from them.
     pub decision: Decision,
     /// How far the image lies from the training images; `None` where the bundle has no distance.
@@ -150,9 +170,20 @@ impl Reach {
 }
 
 impl<'a> Classified<'a> {
-    /// A tag's name.
+    /// Its categories and tags as a tree; nothing where the bundle has no categories.
+    pub fn branches(&self) -> Vec<Branch<'a>> {
+        self.tree.map_or(Vec::new(), |tree| tree.branches(self.scores))
+    }
+
+    /// A tag's name, or that of a category that settings name.
     pub fn name(&self, id: TagId) -> &'a str {
         &self.names[id.0 as usize]
+    }
+
+    /// The score of a tag, or of a category that settings name.
+    pub fn score(&self, id: TagId) -> Score {
+        let at = id.0 as usize;
+        self.scores.get(at).copied().unwrap_or_else(|| self.categories[at - self.scores.len()])
     }
 
     /// The best `count` tags, at least one, best first; ties by the bundle's order.
@@ -191,6 +222,7 @@ impl<'a> Classified<'a> {
             held: self.decision.held.iter().map(|id| self.name(id)).collect(),
             reach: self.reach,
             tags: self.best(top).into_iter().map(tag).collect(),
+            categories: self.tree.map(|tree| tree.records(self.scores)),
         }
     }
 }
@@ -221,6 +253,10 @@ pub struct ImageRecord<'a> {
     reach: Option<Reach>,
     /// The best tags.
     tags: Vec<TagRecord<'a>>,
+    /// Categories from [`SHOWN`] up, and those of the best tag, outer before inner; absent where
+    /// the bundle has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    categories: Option<Vec<CategoryRecord<'a>>>,
 }
 
 #[cfg(test)]

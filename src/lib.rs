@@ -7,7 +7,7 @@
 //! *supervisor* keeps all that honest; the *bundle* is what they agreed on.
 //!
 //! Tier 0 (`time`, `fault`, `random`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `distance`,
-//! `decide`, `line`, `station`, `scene`, `kernels::{blend, elementwise, epilogue, generic}`) is
+//! `category`, `decide`, `line`, `station`, `scene`, `kernels::{blend, elementwise, epilogue, generic}`) is
 //! core only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0` without a
 //! standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`,
 //! `events`; `board`, `gpio`, `rotating`, `keys`, `regular`, `terminal`, `version` and
@@ -17,6 +17,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;
+pub mod category;
 pub mod decide;
 pub mod distance;
 pub mod fault;

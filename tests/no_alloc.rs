@@ -119,7 +119,8 @@ fn the_thread_of_the_outputs_allocates_nothing_while_edges_move() {
          [outputs.early]\nmode = \"pulse\"\nwidth_ms = 1\ndelay_ms = 1\n{every}\n\
          [outputs.busy]\non = [\"busy\"]\n[outputs.ready]\non = [\"ready\"]\n[outputs.alive]\non = [\"heartbeat\"]\nperiod_ms = 20\n"
     );
-    let settings = Settings::parse(&text, "test", ModelTags { names: &names, rules: &rules, roles: &roles }).unwrap();
+    let settings =
+        Settings::parse(&text, "test", ModelTags { names: &names, rules: &rules, roles: &roles, categories: None }).unwrap();
     let clock = Arc::new(SystemClock) as Arc<dyn Clock>;
     let source = sources::open(&settings.source.parse().unwrap(), &clock, Limits::default()).unwrap();
     let (late, late_calls) = settings.routing(bundle.contract.task).late();
@@ -166,7 +167,8 @@ fn allocations(source: &str, frames: usize) -> u64 {
     let rules: Vec<TagRule> = bundle.contract.tags.iter().map(|t| t.rule).collect();
     let text = "[decide]\nn = 3\nk = 2\n[outputs.a]\non = [\"accept\"]\nmode = \"pulse\"\nwidth_ms = 1\n[outputs.b]\non = [\"reject\"]\n";
     let roles: Vec<Role> = names.iter().map(|_| Role::Other).collect();
-    let settings = Settings::parse(text, "test", ModelTags { names: &names, rules: &rules, roles: &roles }).unwrap();
+    let settings =
+        Settings::parse(text, "test", ModelTags { names: &names, rules: &rules, roles: &roles, categories: None }).unwrap();
     let clock = SystemClock;
     let mut source = sources::open(&source.parse().unwrap(), &(Arc::new(clock) as _), Limits::default()).unwrap();
     assert!(!source.allocates());

@@ -42,6 +42,12 @@ pub struct Tag<'a> {
     pub role: Role,
 }
 
+impl AsRef<str> for Tag<'_> {
+    fn as_ref(&self) -> &str {
+        self.name
+    }
+}
+
 /// What an RGB value becomes at the model's input, per channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tables<'a> {

@@ -7,6 +7,8 @@ use super::contract::{Contract, ContractFault};
 use super::encoding::{ContractSection, Format1, RulesSection};
 use super::sections::{CRITICAL, ENTRY_LEN, Entry, MAX_SECTIONS, Section, SectionId, entries};
 use super::sha256;
+use crate::category::{Categories, CategoryFault};
+use crate::decide::Task;
 use crate::distance::{Spread, SpreadFault};
 use serde::Deserialize;
 
@@ -38,6 +40,8 @@ pub struct Bundle<'a> {
     /// How far an image may lie from the training images; `None` where the bundle has no distance
     /// section.
     pub spread: Option<Spread<&'a [u8]>>,
+    /// Names for groups of tags; `None` where the bundle has no categories section.
+    pub categories: Option<Categories<'a>>,
     /// Format version of the file.
     pub format: u32,
     table: &'a [u8],
@@ -113,6 +117,8 @@ pub enum BundleError {
     Contract(ContractFault),
     /// The distance section says what cannot be.
     Distance(SpreadFault),
+    /// The categories section says what cannot be.
+    Categories(CategoryFault),
     /// The contract of a format-1 bundle names another graph.
     Graph,
 }
@@ -155,6 +161,7 @@ impl core::fmt::Display for BundleError {
             Self::Rules { rules, tags } => write!(f, "{rules} rules for {tags} tags, expected one each; {REPACK}"),
             Self::Contract(fault) => write!(f, "contract refused: {fault}; {REPACK}"),
             Self::Distance(fault) => write!(f, "distance refused: {fault}; {REPACK}"),
+            Self::Categories(fault) => write!(f, "categories refused: {fault}; {REPACK}"),
             Self::Graph => write!(f, "contract and graph do not belong together; {REPACK}"),
         }
     }
@@ -172,6 +179,14 @@ fn decode<'a, T: Deserialize<'a>>(section: Section, bytes: &'a [u8]) -> Result<T
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         _ => Err(BundleError::Encoding(section)),
+    }
+}
+
+/// The categories of a contract's tags.
+pub(super) fn categories_of<'a>(contract: &Contract<'_>, bytes: &'a [u8]) -> Result<Categories<'a>, CategoryFault> {
+    match contract.task {
+        Task::Multiclass => Categories::read(bytes, &contract.tags),
+        Task::Multilabel => Err(CategoryFault::Multilabel),
     }
 }
 
@@ -248,7 +263,9 @@ impl<'a> Bundle<'a> {
         contract.check().map_err(BundleError::Contract)?;
         let spread = content(table, contents, Section::Distance).map(|(_, bytes)| Spread::read(bytes));
         let spread = spread.transpose().map_err(BundleError::Distance)?;
-        Ok(Self { contract, graph, spread, sha256: identity, format: 2, table, contents })
+        let categories = content(table, contents, Section::Categories).map(|(_, bytes)| categories_of(&contract, bytes));
+        let categories = categories.transpose().map_err(BundleError::Categories)?;
+        Ok(Self { contract, graph, spread, categories, sha256: identity, format: 2, table, contents })
     }
 
     /// `bytes`: a whole header at least, of format 1.
@@ -276,7 +293,7 @@ impl<'a> Bundle<'a> {
         if contract.graph_sha256 != sha256(graph) {
             return Err(BundleError::Graph);
         }
-        Ok(Self { contract, graph, spread: None, sha256: identity, format: 1, table: &[], contents: &[] })
+        Ok(Self { contract, graph, spread: None, categories: None, sha256: identity, format: 1, table: &[], contents: &[] })
     }
 }
 

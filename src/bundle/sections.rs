@@ -28,12 +28,22 @@ pub enum Section {
     SelfTest,
     /// Where and how large the parts were in the images trained on. Reserved.
     Layout,
+    /// Names for groups of tags, in a tree: [`crate::category`].
+    Categories,
 }
 
 impl Section {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Contract, Self::Rules, Self::Graph, Self::Distance, Self::References, Self::SelfTest, Self::Layout];
+    pub const ALL: [Self; 8] = [
+        Self::Contract,
+        Self::Rules,
+        Self::Graph,
+        Self::Distance,
+        Self::References,
+        Self::SelfTest,
+        Self::Layout,
+        Self::Categories,
+    ];
 
     /// Its number in the table.
     pub const fn id(self) -> u32 {
@@ -45,6 +55,7 @@ impl Section {
             Self::References => 5,
             Self::SelfTest => 6,
             Self::Layout => 7,
+            Self::Categories => 8,
         }
     }
 
@@ -63,6 +74,7 @@ impl Section {
             Self::References => "reference histograms",
             Self::SelfTest => "self-test",
             Self::Layout => "layout",
+            Self::Categories => "categories",
         }
     }
 

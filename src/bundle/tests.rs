@@ -2,6 +2,7 @@
 
 use super::encoding::Format1;
 use super::*;
+use crate::category::CategoryFault;
 use crate::decide::{Role, TagRule, Task};
 use crate::distance::{Axis, Distance, Fit as Spreading, SpreadFault, Stage};
 use crate::head::Score;
@@ -52,6 +53,11 @@ fn distance() -> Vec<u8> {
         rest: Spreading::weight(0.5),
     }
     .section()
+}
+
+/// The categories section of FORMAT.md's third example.
+fn categories() -> Vec<u8> {
+    crate::category::section(&[("animal", None), ("cat", Some(0)), ("vehicle", None)], &[Some(1), Some(0), Some(2), None])
 }
 
 /// A format-1 file, whose writer is gone.
@@ -195,6 +201,30 @@ fn every_flipped_bit_is_an_error() {
     }
 }
 
+/// Scores of tags that do not exclude one another add up to nothing, so such a model has none.
+#[test]
+fn categories_are_read_for_tags_that_exclude_one_another_and_for_as_many_as_there_are() {
+    let mut four = contract();
+    let tag = |name| Tag { name, rule: TagRule::default(), role: Role::Other };
+    four.tags = heapless::Vec::from_slice(&["tabby", "dog", "bus", "bolt"].map(tag)).unwrap();
+    let section = categories();
+    let of = |c: &Contract<'_>| write(c, GRAPH, &[(Section::Categories, &section)]);
+    assert_eq!(of(&four), Err(WriteError::Categories(CategoryFault::Multilabel)));
+    four.task = Task::Multiclass;
+    let bytes = of(&four).unwrap();
+    let read = Bundle::read(&bytes).unwrap().categories.unwrap();
+    assert_eq!(read.names().collect::<Vec<_>>(), ["animal", "cat", "vehicle"]);
+    assert!(!Section::Categories.critical(), "an older build skips it");
+    assert_eq!(Bundle::read(&sample()).unwrap().categories, None);
+    let mut three = four.clone();
+    three.tags.pop();
+    assert_eq!(of(&three), Err(WriteError::Categories(CategoryFault::Tags { found: 4, expected: 3 })));
+    // A reader says the same of a file that no writer would make.
+    let mut parts = taken_apart(&bytes);
+    parts.last_mut().unwrap().2.pop();
+    assert_eq!(Bundle::read(&file(&parts)).err(), Some(BundleError::Categories(CategoryFault::Encoding)));
+}
+
 #[test]
 fn what_is_wrong_with_a_table_is_named() {
     let good = taken_apart(&sample());
@@ -207,8 +237,8 @@ fn what_is_wrong_with_a_table_is_named() {
     let id = SectionId;
     assert_eq!(edited(&|_| {}), Ok(2));
     // A later tagpin's section is skipped, whatever is in it.
-    assert_eq!(edited(&|s| s.push((8, 0, b"?".to_vec()))), Ok(2));
-    assert_eq!(edited(&|s| s.push((8, 1, b"?".to_vec()))), Err(BundleError::SectionUnknown(id(8))));
+    assert_eq!(edited(&|s| s.push((9, 0, b"?".to_vec()))), Ok(2));
+    assert_eq!(edited(&|s| s.push((9, 1, b"?".to_vec()))), Err(BundleError::SectionUnknown(id(9))));
     // A limit on the distance that nobody heeds would pass parts that the bundle's maker wants
     // refused.
     assert_eq!(edited(&|s| s.push((4, 1, distance()))), Ok(2));
@@ -287,7 +317,9 @@ fn allowed(sections: &[Drawn], good: &[Drawn]) -> bool {
     let rising = sections.windows(2).all(|w| w[0].0 < w[1].0);
     let flags = sections.iter().all(|(id, flags, _)| *flags == if (1..=3).contains(id) { 1 } else { 0 } && *id != 4);
     let whole = good.iter().all(|g| sections.contains(g));
-    rising && flags && whole && sections.len() <= 64
+    // Nor has a bundle of a multilabel task categories, whatever they are.
+    let without = !sections.iter().any(|(id, ..)| *id == 8);
+    rising && flags && whole && without && sections.len() <= 64
 }
 
 #[test]
@@ -383,5 +415,5 @@ fn the_bytes_shown_in_format_md_are_what_is_written() {
             None => bytes.extend(shown.split_whitespace().map(byte)),
         }
     }
-    assert_eq!(examples, [sample(), distance()]);
+    assert_eq!(examples, [sample(), distance(), categories()]);
 }

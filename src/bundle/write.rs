@@ -4,9 +4,10 @@
 
 use super::contract::{Contract, ContractFault};
 use super::encoding::{ContractSection, RulesSection};
-use super::read::{FORMAT_VERSION, HEADER_LEN, MAGIC};
+use super::read::{FORMAT_VERSION, HEADER_LEN, MAGIC, categories_of};
 use super::sections::{CRITICAL, ENTRY_LEN, Section};
 use super::sha256;
+use crate::category::CategoryFault;
 use crate::distance::{Spread, SpreadFault};
 use serde::Serialize;
 
@@ -23,6 +24,8 @@ pub enum WriteError {
     Twice(Section),
     /// The distance section is none.
     Distance(SpreadFault),
+    /// The categories section is none.
+    Categories(CategoryFault),
 }
 
 impl core::fmt::Display for WriteError {
@@ -35,6 +38,7 @@ impl core::fmt::Display for WriteError {
             }
             Self::Twice(section) => write!(f, "section {} is given twice; give it once", section.name()),
             Self::Distance(fault) => write!(f, "distance refused: {fault}"),
+            Self::Categories(fault) => write!(f, "categories refused: {fault}"),
         }
     }
 }
@@ -89,6 +93,9 @@ pub fn write(contract: &Contract<'_>, graph: &[u8], extra: &[(Section, &[u8])]) 
     for &(section, content) in &all {
         if section == Section::Distance {
             Spread::read(content).map_err(WriteError::Distance)?;
+        }
+        if section == Section::Categories {
+            categories_of(contract, content).map_err(WriteError::Categories)?;
         }
         if content.len() > section.limit() as usize {
             return Err(WriteError::Oversized(section));

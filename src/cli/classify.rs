@@ -5,14 +5,18 @@
 //! site's by `--settings`.
 
 use super::{Model, Refused};
-use crate::classify::{Classified, ClassifyError, ImageClassifier};
+use crate::classify::{Branch, Classified, ClassifyError, ImageClassifier, What};
 use crate::decide::{Action, TagRule, Verdict};
 use crate::engine::Engine;
+use crate::events::sinks::shown;
 use crate::head::Score;
 use crate::pictures::{self, Budget, Picture};
 use crate::terminal::{escaped, tell};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// Columns of the tree; what is longer is cut.
+const TREE_COLUMNS: usize = 80;
 
 /// Arguments of `classify`.
 #[derive(clap::Args, Debug)]
@@ -37,6 +41,10 @@ pub(super) struct Classify {
     /// Most memory that decoding one image may take, in MB
     #[arg(long, value_name = "MB", default_value_t = 96, value_parser = clap::value_parser!(u64).range(1..=4096))]
     picture_mb: u64,
+    /// Show the categories of each image as a tree: those with a score of 0.05 and above, and those
+    /// of its best tag
+    #[arg(long, conflicts_with_all = ["json", "top"])]
+    tree: bool,
     /// Print JSON lines instead of a table
     #[arg(long)]
     json: bool,
@@ -84,6 +92,10 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
         settings.tags.iter_mut().for_each(|t| t.rule = TagRule { threshold, review_low: threshold });
     }
     let mut classifier = ImageClassifier::new(&bundle, engine, &settings)?;
+    if args.tree && !classifier.has_categories() {
+        let why = "--tree: it has no categories; `cargo tools general` makes a bundle that has some";
+        return Err(format!("bundle {}: {why}", model.path.display()).into());
+    }
     let files = files(args)?;
     let mut unreadable = 0;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -137,6 +149,16 @@ fn write_image(out: &mut impl Write, args: &Classify, path: &Path, found: &Class
                 writeln!(out, "{}", super::fitted(&row, 21))?;
             }
             _ => writeln!(out, "{tag:<20} {score} {}", found.standing(id))?,
+        }
+    }
+    if args.tree {
+        for Branch { depth, what, score } in found.branches() {
+            let name = match what {
+                What::Category(name) => name,
+                What::Tag(id) => found.name(id),
+            };
+            let line = format!("  {score} {:indent$}{name}", "", indent = 2 * depth);
+            writeln!(out, "{}", shown(&line, TREE_COLUMNS))?;
         }
     }
     Ok(())

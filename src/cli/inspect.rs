@@ -5,7 +5,9 @@
 
 use super::{Model, Refused, fitted, hex};
 use crate::bundle::{Section, sha256};
+use crate::category::Categories;
 use crate::engine::{Engine, EngineError};
+use crate::events::sinks::shown;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -49,6 +51,8 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
         let tags: Vec<_> = c.tags.iter().map(|t| {
             json!({ "name": t.name, "role": t.role, "threshold": t.rule.threshold.probability(), "review_low": t.rule.review_low.probability() })
         }).collect();
+        let category = |c: &Categories<'_>, id| json!({ "name": c.name(id), "parent": c.parent(id).map(|p| c.name(p)), "tags": c.leaves(id).iter().count() });
+        let categories: Vec<_> = bundle.categories.iter().flat_map(|c| c.ids().map(move |id| category(c, id))).collect();
         let sections: Vec<_> = bundle.sections().map(|e| {
             json!({ "id": e.id.0, "name": Section::of(e.id.0).map(Section::name), "critical": e.critical(), "bytes": e.len, "sha256": hex(e.sha256) })
         }).collect();
@@ -57,7 +61,7 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
             json!({
                 "schema": 1, "format": bundle.format, "sections": sections, "name": c.name, "bundle_sha256": hex(&bundle.sha256), "graph_sha256": hex(&c.graph_sha256),
                 "dataset_sha256": hex(&c.dataset_sha256), "run_sha256": hex(&c.run_sha256), "task": format!("{:?}", c.task).to_lowercase(),
-                "tags": tags, "temperature": c.temperature_q16 as f64 / 65536.0, "mixed": c.mixed,
+                "tags": tags, "categories": categories, "temperature": c.temperature_q16 as f64 / 65536.0, "mixed": c.mixed,
                 "input": { "width": c.input.width, "height": c.input.height, "fit": c.input.fit.name(), "scale": c.input.scale, "zero_point": c.input.zero_point },
                 "multiply_adds": engine.macs(), "arena_bytes": engine.arena_bytes(), "nodes": nodes(&engine), "islands": islands_json(&engine)?,
             })
@@ -100,6 +104,17 @@ pub(super) fn run(args: &Inspect) -> Result<u8, Refused> {
     }
     if c.tags.len() > 32 {
         println!("... and {} more", c.tags.len() - 32);
+    }
+    if let Some(categories) = &bundle.categories {
+        println!("\n{:<44} {:>4}   settings name it as \"category:NAME\"", "category", "tags");
+        for (id, name) in categories.ids().zip(categories.names()).take(32) {
+            let depth = categories.up(Some(id)).count() - 1;
+            let name = shown(&format!("{:indent$}{name}", "", indent = 2 * depth), 44);
+            println!("{name:<44} {:>4}", categories.leaves(id).iter().count());
+        }
+        if categories.ids().count() > 32 {
+            println!("... and {} more; --json has all", categories.ids().count() - 32);
+        }
     }
     if bundle.format > 1 {
         println!("\n{:<24} {:>9} {:>9}", "section", "bytes", "critical");

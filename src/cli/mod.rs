@@ -128,7 +128,7 @@ fn model_tags<T>(bundle: &Bundle<'_>, read: impl FnOnce(ModelTags<'_>) -> T) -> 
     let names: Vec<&str> = bundle.contract.tags.iter().map(|t| t.name).collect();
     let rules: Vec<TagRule> = bundle.contract.tags.iter().map(|t| t.rule).collect();
     let roles: Vec<Role> = bundle.contract.tags.iter().map(|t| t.role).collect();
-    read(ModelTags { names: &names, rules: &rules, roles: &roles })
+    read(ModelTags { names: &names, rules: &rules, roles: &roles, categories: bundle.categories })
 }
 
 /// Reads settings against a bundle's tags. Without a file: the demonstration's if `demo`, else the

@@ -3,6 +3,7 @@
 use super::hex;
 use crate::board::Board;
 use crate::bundle::Bundle;
+use crate::decide::Role;
 use crate::events::record::{BundleRecord, Device, Opening, OutputRecord, TagRecord, probability, task_name};
 use crate::line::Travel;
 use crate::settings::{Drive, Mode, OutputSettings, Settings};
@@ -19,9 +20,11 @@ pub(super) fn of(
     source: &dyn Source,
 ) -> Opening {
     let contract = &bundle.contract;
-    let tags = contract.tags.iter().zip(&settings.tags).map(|(tag, policy)| TagRecord {
-        tag: tag.name.into(),
-        role: tag.role,
+    let roles = contract.tags.iter().map(|t| t.role).chain(std::iter::repeat(Role::Other));
+    let names = settings.names(contract.tags.iter().map(|t| t.name));
+    let tags = names.zip(roles).zip(&settings.tags).map(|((name, role), policy)| TagRecord {
+        tag: name.into(),
+        role,
         action: policy.action.name(),
         threshold: probability(policy.rule.threshold),
         review_low: probability(policy.rule.review_low),

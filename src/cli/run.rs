@@ -356,7 +356,7 @@ mod tests {
     /// A reader that leaves ends a run, but not a line whose parts are on their way to real gates.
     #[test]
     fn only_a_gate_with_pins_goes_on_without_its_reader_and_not_under_a_remote_shell() {
-        let model = ModelTags { names: &[], rules: &[], roles: &[] };
+        let model = ModelTags { names: &[], rules: &[], roles: &[], categories: None };
         let settings = |mode: &str, delay: &str, backend: &str| {
             let text = format!("[line]\nmode = \"{mode}\"\n[outputs.a]\nbackend = {backend}\n{delay}\non = [\"reject\"]\n");
             Settings::parse(&text, "test", model).unwrap_or_else(|e| panic!("{e}"))

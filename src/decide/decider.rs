@@ -61,6 +61,8 @@ pub struct Decider {
     task: Task,
     policy: Policy,
     tags: Vec<TagPolicy, MAX_TAGS>,
+    /// Tags of the model; categories stand behind them.
+    own: u16,
     states: Vec<TagState, MAX_TAGS>,
     /// Scores of the last n frames, `[n][tags]`, used as a ring.
     scores: Vec<Score, { MAX_TAGS * MAX_FRAMES }>,
@@ -73,7 +75,8 @@ pub struct Decider {
 }
 
 impl Decider {
-    /// A decider for `tags`, one a tag in the bundle's order.
+    /// A decider for `tags`, one a tag in the bundle's order, then one a category that the site
+    /// names.
     ///
     /// Refuses k and n that are not 1 <= k <= n <= [`MAX_FRAMES`], a band above its threshold, and
     /// too many tags.
@@ -89,8 +92,9 @@ impl Decider {
         let (mut states, mut scores) = (Vec::new(), Vec::new());
         states.resize(tags.len(), FRESH).map_err(|_| too_many)?;
         scores.resize(tags.len() * n as usize, Score(0)).map_err(|_| too_many)?;
+        let own = tags.iter().position(|t| t.is_category).unwrap_or(tags.len()) as u16;
         let tags = Vec::from_slice(tags).map_err(|_| too_many)?;
-        Ok(Self { task, policy, tags, states, scores, newest: 0, seen: 0, beyond: 0 })
+        Ok(Self { task, policy, tags, own, states, scores, newest: 0, seen: 0, beyond: 0 })
     }
 
     /// How many tags hold at once.
@@ -178,7 +182,8 @@ impl Decider {
                 band.insert(TagId(i as u16));
             }
         }
-        let decided = |verdict, action, tag| Decision { verdict, action: Some(action), tag, held, band };
+        let own = self.own;
+        let decided = |verdict, action, tag| Decision { verdict, action: Some(action), tag, held, band, own };
         if self.is_foreign() {
             return decided(Verdict::Foreign, self.policy.foreign, None);
         }

@@ -1,6 +1,7 @@
 //! What the frames of a part say together.
 
 use super::{Action, TagSet, Task};
+use crate::MAX_TAGS;
 use crate::fault::Reason;
 use crate::head::TagId;
 
@@ -46,21 +47,31 @@ pub struct Decision {
     pub held: TagSet,
     /// Every tag that lies in its review band.
     pub band: TagSet,
+    /// Tags of the model: the numbers from here on are categories.
+    pub own: u16,
 }
 
 impl Decision {
     /// Nothing may be decided.
     pub const fn safe(reason: Reason) -> Self {
         let verdict = Verdict::Safe(reason);
-        Self { verdict, action: None, tag: None, held: TagSet::EMPTY, band: TagSet::EMPTY }
+        let own = MAX_TAGS as u16;
+        Self { verdict, action: None, tag: None, held: TagSet::EMPTY, band: TagSet::EMPTY, own }
     }
 
-    /// The tags whose `tag:` outputs are called for: the one that names the verdict where tags
-    /// exclude one another and one is present, every tag that holds where they do not.
+    /// The tags whose `tag:` and `category:` outputs are called for. Where tags exclude one another
+    /// and one is present: the one that names the verdict, and every category that holds. Where
+    /// they do not: every tag that holds.
     pub fn driving(&self, task: Task) -> TagSet {
         match (task, self.verdict, self.tag) {
             (Task::Multilabel, _, _) => self.held,
-            (Task::Multiclass, Verdict::Present, Some(tag)) => TagSet::of(tag),
+            (Task::Multiclass, Verdict::Present, Some(tag)) => {
+                let categories = self.held.iter().filter(|held| held.0 >= self.own);
+                categories.fold(TagSet::of(tag), |mut set, category| {
+                    set.insert(category);
+                    set
+                })
+            }
             (Task::Multiclass, _, _) => TagSet::EMPTY,
         }
     }

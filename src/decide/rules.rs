@@ -27,7 +27,17 @@ pub struct Preference(pub u16);
 
 impl Preference {
     /// Not in the list: after all that are.
-    pub const UNLISTED: Self = Self(u16::MAX);
+    pub const UNLISTED: Self = Self(u16::MAX / 2);
+
+    /// Of a category of `leaves` tags that is not in the list: after all tags, the smallest first.
+    pub const fn of_category(leaves: u16) -> Self {
+        Self(Self::UNLISTED.0.saturating_add(leaves))
+    }
+
+    /// Whether it is a place in the site's list.
+    pub const fn is_listed(self) -> bool {
+        self.0 < Self::UNLISTED.0
+    }
 }
 
 /// Everything that decides on one tag.
@@ -39,12 +49,20 @@ pub struct TagPolicy {
     pub action: Action,
     /// Its place among tags of the same rank.
     pub preference: Preference,
+    /// Whether it is a category: it excludes no tag and no other category.
+    pub is_category: bool,
 }
 
 impl TagPolicy {
     /// A tag that is in no list of preference.
     pub const fn new(rule: TagRule, action: Action) -> Self {
-        Self { rule, action, preference: Preference::UNLISTED }
+        Self { rule, action, preference: Preference::UNLISTED, is_category: false }
+    }
+
+    /// A category of `leaves` tags that is in no list: accepted, with the default threshold.
+    pub const fn category(leaves: u16) -> Self {
+        let rule = TagRule { threshold: Score::HALF, review_low: Score::HALF };
+        Self { rule, action: Action::Accept, preference: Preference::of_category(leaves), is_category: true }
     }
 }
 

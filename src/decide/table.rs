@@ -282,6 +282,7 @@ impl Row {
                 rule: TagRule { threshold: score(tag.threshold), review_low: score(tag.review_low) },
                 action: listed.unwrap_or(tag.role.action()),
                 preference: place.map_or(Preference::UNLISTED, |p| Preference(p as u16)),
+                is_category: false,
             }
         };
         Ok(self.tags.iter().map(one).collect())

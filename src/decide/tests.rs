@@ -190,3 +190,46 @@ fn a_set_of_tags_holds_what_was_put_in_and_sets_join_and_meet() {
         }
     }
 }
+
+/// Tags tabby, lion and dog; categories feline (tabby, lion), animal (all) and cat (tabby), whose
+/// scores stand behind the tags'. What each frame must give was written by hand.
+#[test]
+fn a_category_holds_as_a_tag_does_and_names_a_part_that_no_tag_names() {
+    let tag = |action| TagPolicy::new(RULE, action);
+    let category = |leaves, action| TagPolicy { rule: RULE, action, ..TagPolicy::category(leaves) };
+    use Action::{Accept, Reject, Review};
+    let kinds = [tag(Accept), tag(Accept), tag(Reject), category(2, Accept), category(3, Accept), category(1, Accept)];
+    let said = |policies: &[TagPolicy; 6], scores: [u16; 6], beyond: bool| {
+        let mut d = Decider::new(Task::Multiclass, policies, Policy::default()).unwrap();
+        let scores = scores.map(Score);
+        let got = d.step(at(0), Observation::Scores { captured_at: at(0), scores: &scores, beyond });
+        ((got.verdict, got.tag.map(|t| t.0)), got.driving(Task::Multiclass))
+    };
+    // A tag that holds names the part; every category that holds moves its outputs.
+    assert_eq!(said(&kinds, [700, 0, 0, 700, 700, 700], false), (present(0), set(&[0, 3, 4, 5])));
+    // No tag is sure: the narrowest category that is, not the one with the higher sum.
+    assert_eq!(said(&kinds, [300, 350, 50, 650, 700, 300], false), (present(3), set(&[3, 4])));
+    assert_eq!(said(&kinds, [550, 50, 0, 600, 600, 550], false), (present(3), set(&[3, 4])));
+    assert_eq!(said(&kinds, [200, 200, 200, 400, 600, 200], false), (present(4), set(&[4])));
+    assert_eq!(said(&kinds, [150, 150, 99, 300, 399, 150], false), (UNKNOWN, set(&[])));
+    // A category in its band is looked at, as a tag would be.
+    assert_eq!(said(&kinds, [150, 150, 100, 300, 400, 150], false), (review(4), set(&[])));
+    // A defect in its band decides before what is good, and then nothing is called for.
+    assert_eq!(said(&kinds, [0, 200, 500, 200, 700, 0], false), (review(2), set(&[])));
+    // Beyond the limit a frame counts for no category either.
+    assert_eq!(said(&kinds, [700, 0, 0, 700, 700, 700], true), ((Verdict::Foreign, None), set(&[])));
+    // What the site lists comes before tags; a category's action ranks as a tag's.
+    let mut listed = kinds;
+    listed[4].preference = Preference(0);
+    assert_eq!(said(&listed, [700, 0, 0, 700, 700, 700], false), (present(4), set(&[3, 4, 5])));
+    let mut rejecting = kinds;
+    rejecting[3].action = Reject;
+    let mut d = Decider::new(Task::Multiclass, &rejecting, Policy::default()).unwrap();
+    let scores = [700, 0, 0, 700, 700, 700].map(Score);
+    let got = d.step(at(0), Observation::Scores { captured_at: at(0), scores: &scores, beyond: false });
+    assert_eq!((got.action, got.tag), (Some(Reject), Some(TagId(3))), "a good tag does not save it");
+    rejecting[3].action = Review;
+    let mut d = Decider::new(Task::Multiclass, &rejecting, Policy::default()).unwrap();
+    let got = d.step(at(0), Observation::Scores { captured_at: at(0), scores: &scores, beyond: false });
+    assert_eq!((got.action, got.tag), (Some(Review), Some(TagId(3))));
+}

@@ -32,7 +32,7 @@ pub(super) fn decide(
 ) -> (Policy, Vec<TagPolicy>) {
     let mut t = root.table("decide");
     let policy = policy(&mut t, trigger, gated);
-    let rules = names.0.rules.iter().zip(names.0.roles);
+    let rules = names.model.rules.iter().zip(names.model.roles);
     let mut tags: Vec<TagPolicy> = rules.map(|(rule, role)| TagPolicy::new(*rule, role.action())).collect();
     actions(&mut t, names, &mut tags);
     pick(&mut t, names, &mut tags);
@@ -70,19 +70,27 @@ fn policy(t: &mut Table<'_>, trigger: &TriggerTable, gated: bool) -> Policy {
     }
 }
 
+/// Gives each category that was named since a policy of its own, behind those of the model's tags.
+pub(super) fn cover(tags: &mut Vec<TagPolicy>, names: &Names<'_>) {
+    let behind = tags.len() - names.model.names.len();
+    let leaves = |category: &NamedCategory| category.leaves.iter().count() as u16;
+    tags.extend(names.named().iter().skip(behind).map(|c| TagPolicy::category(leaves(c))));
+}
+
 /// The lists `accept`, `reject` and `review`: each tag that they name gets that action instead of
 /// its role's.
-fn actions(t: &mut Table<'_>, names: &Names<'_>, tags: &mut [TagPolicy]) {
+fn actions(t: &mut Table<'_>, names: &Names<'_>, tags: &mut Vec<TagPolicy>) {
     let mut listed = TagSet::EMPTY;
     for action in Action::ALL {
         for (name, at) in t.texts(action.name()) {
             match names.id(&name) {
-                None => t.problem_at(at, names.unknown(&name)),
-                Some(id) if listed.contains(id) => {
+                Err(why) => t.problem_at(at, why),
+                Ok(id) if listed.contains(id) => {
                     t.problem_at(at, format!("tag \"{name}\" stands in two lists or twice; keep one"));
                 }
-                Some(id) => {
+                Ok(id) => {
                     listed.insert(id);
+                    cover(tags, names);
                     tags[id.0 as usize].action = action;
                 }
             }
@@ -91,27 +99,33 @@ fn actions(t: &mut Table<'_>, names: &Names<'_>, tags: &mut [TagPolicy]) {
 }
 
 /// `pick = "top"`, or tags in the order of preference.
-fn pick(t: &mut Table<'_>, names: &Names<'_>, tags: &mut [TagPolicy]) {
+fn pick(t: &mut Table<'_>, names: &Names<'_>, tags: &mut Vec<TagPolicy>) {
     if t.is_text("pick") {
         return t.choice("pick", &[("top", ())]);
     }
     for (place, (name, at)) in t.texts("pick").into_iter().enumerate() {
         match names.id(&name) {
-            None => t.problem_at(at, names.unknown(&name)),
-            Some(id) if tags[id.0 as usize].preference != Preference::UNLISTED => {
-                t.problem_at(at, format!("tag \"{name}\" stands in pick twice; keep one"));
+            Err(why) => t.problem_at(at, why),
+            Ok(id) => {
+                cover(tags, names);
+                match &mut tags[id.0 as usize].preference {
+                    listed if listed.is_listed() => {
+                        t.problem_at(at, format!("tag \"{name}\" stands in pick twice; keep one"));
+                    }
+                    free => *free = Preference(place as u16),
+                }
             }
-            Some(id) => tags[id.0 as usize].preference = Preference(place as u16),
         }
     }
 }
 
-/// [tags]: `default` for every tag, then one table a tag; over the bundle's.
-fn thresholds(root: &mut Table<'_>, names: &Names<'_>, tags: &mut [TagPolicy]) {
+/// [tags]: `default` for every tag of the model, then one table a tag or category; over the
+/// bundle's.
+fn thresholds(root: &mut Table<'_>, names: &Names<'_>, tags: &mut Vec<TagPolicy>) {
     let mut tables = root.table("tags");
     if tables.has("default") {
         let mut t = tables.table("default");
-        tags.iter_mut().for_each(|tag| rule(&mut t, &mut tag.rule));
+        tags.iter_mut().filter(|tag| !tag.is_category).for_each(|tag| rule(&mut t, &mut tag.rule));
     }
     for name in tables.names() {
         if name == "default" {
@@ -119,10 +133,13 @@ fn thresholds(root: &mut Table<'_>, names: &Names<'_>, tags: &mut [TagPolicy]) {
         }
         let mut t = tables.table(&name);
         match names.id(&name) {
-            Some(id) => rule(&mut t, &mut tags[id.0 as usize].rule),
-            None => {
+            Ok(id) => {
+                cover(tags, names);
+                rule(&mut t, &mut tags[id.0 as usize].rule);
+            }
+            Err(why) => {
                 t.allow_all();
-                tables.problem(&name, names.unknown(&name));
+                tables.problem(&name, why);
             }
         }
     }

@@ -4,6 +4,7 @@ use super::names::Names;
 use super::reader::Table;
 use super::values::{TEN_MINUTES_MS, travel};
 use super::*;
+use crate::category::PREFIX;
 
 /// How the rest of an output's table is read for one word.
 type Read<T> = fn(&mut Table<'_>) -> T;
@@ -268,15 +269,19 @@ fn drive(t: &mut Table<'_>, names: &Names<'_>) -> Drive {
         match (call, status, word.strip_prefix("tag:")) {
             (Some((_, add)), _, _) => add(&mut calls),
             (_, Some((_, make)), _) => alone = Some(make(t)),
-            (_, _, Some(tag)) => match names.id(tag) {
-                Some(id) => calls.tags.insert(id),
-                None => t.problem_at(at.clone(), names.unknown(tag)),
+            (_, _, Some(tag)) => match names.tag(tag) {
+                Ok(id) => calls.tags.insert(id),
+                Err(why) => t.problem_at(at.clone(), why),
+            },
+            _ if word.starts_with(PREFIX) => match names.id(word) {
+                Ok(id) => calls.tags.insert(id),
+                Err(why) => t.problem_at(at.clone(), why),
             },
             _ => {
                 let quoted = |w: &str| format!("\"{w}\"");
                 let call = CALLS.iter().map(|(w, _)| quoted(w));
                 let status = STATUS.iter().map(|(w, _)| quoted(w)).collect::<Vec<_>>().join(", ");
-                let expected: Vec<_> = call.chain([quoted("tag:NAME")]).collect();
+                let expected: Vec<_> = call.chain([quoted("tag:NAME"), quoted("category:NAME")]).collect();
                 t.problem_at(at.clone(), format!("\"{word}\": expected {}, or alone {status}", expected.join(", ")));
             }
         }

@@ -18,6 +18,7 @@ mod site;
 mod values;
 mod warnings;
 
+use crate::category::Categories;
 use crate::decide::{Action, Policy, Role, TagPolicy, TagRule, TagSet, Task};
 use crate::frame::TimedBy;
 use crate::line::{CalledBy, ConfirmRules, GateLine, MAX_LINES, PartRules, Shape, Spacing, Travel};
@@ -29,6 +30,7 @@ use crate::triggers::{PresenceRules, TriggerSpec};
 pub use lines::{SafeLine, safe_lines};
 #[cfg(feature = "site")]
 pub use mqtt::Publishing;
+pub use names::NamedCategory;
 #[cfg(feature = "site")]
 pub use overrides::{OVERRIDES, Overridden, Overrides};
 pub use reader::Rename;
@@ -212,8 +214,10 @@ pub struct Settings {
     /// Combination of frames.
     pub policy: Policy,
     /// Threshold, review band, action and preference of every tag: the bundle's, and over them the
-    /// site's own.
+    /// site's own; then those of the categories.
     pub tags: Vec<TagPolicy>,
+    /// The categories that the file names.
+    pub categories: Vec<NamedCategory>,
     /// Output lines.
     pub outputs: Vec<OutputSettings>,
     /// Where events are written besides the terminal.
@@ -240,6 +244,8 @@ pub struct ModelTags<'a> {
     pub rules: &'a [TagRule],
     /// Roles in the same order.
     pub roles: &'a [Role],
+    /// Names for groups of them; `None` where the bundle has no categories.
+    pub categories: Option<Categories<'a>>,
 }
 
 /// All problems of a file, each with its place and its mend.
@@ -309,6 +315,17 @@ impl Settings {
         let reader::Outcome { problems, wrong, renamed } = root.finish();
         settings.renamed = renamed;
         Ok(Draft { settings, problems, wrong })
+    }
+
+    /// Names of what is decided on: the model's tags, then the categories that the file names.
+    pub fn names<'n>(&'n self, tags: impl Iterator<Item = &'n str>) -> impl Iterator<Item = &'n str> {
+        tags.chain(self.categories.iter().map(|c| c.name.as_str()))
+    }
+
+    /// The tags of each category that the file names, in the order in which their scores stand
+    /// behind those of the model's tags.
+    pub fn leaves(&self) -> Vec<TagSet> {
+        self.categories.iter().map(|c| c.leaves).collect()
     }
 
     /// Which lines each decision calls for, for a model of this task.

@@ -119,7 +119,7 @@ mod tests {
     use crate::settings::{ModelTags, Settings};
 
     fn parse(text: &str) -> Result<Option<Publishing>, String> {
-        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good] };
+        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good], categories: None };
         let parsed = Settings::parse(&format!("[mqtt]\n{text}"), "test", tags);
         parsed.map(|s| s.site.mqtt).map_err(|e| e.0.join("\n"))
     }

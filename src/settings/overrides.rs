@@ -64,22 +64,25 @@ impl Overrides {
         let parsed = reader::parse(text, name)?;
         let mut root = Table::root(&parsed, text, name);
         let is_ours = root.required("bundle_sha256") == sha256;
-        let mut rules = vec![None; model.names.len()];
+        let mut rules = vec![None; settings.tags.len()];
         let mut tags = root.table("tags");
-        let names = Names(model);
+        let names = Names::new(model);
+        let categories = &settings.categories;
         for tag in tags.names() {
             let mut t = tags.table(&tag);
-            match names.id(&tag).map(|id| id.0 as usize) {
-                Some(i) => {
+            // A category that device.toml does not name is decided on no more.
+            let own = categories.iter().position(|c| c.name == tag).map(|i| model.names.len() + i);
+            match own.ok_or(()).or_else(|()| names.tag(&tag).map(|id| id.0 as usize)) {
+                Ok(i) => {
                     let mut rule = settings.tags[i].rule;
                     decide::rule(&mut t, &mut rule);
                     rules[i] = Some(rule);
                 }
-                None => {
+                Err(why) => {
                     t.allow_all();
                     // Another bundle has other tags.
                     if is_ours {
-                        tags.problem(&tag, names.unknown(&tag));
+                        tags.problem(&tag, why);
                     }
                 }
             }
@@ -147,7 +150,7 @@ mod tests {
 
     fn model(read: impl FnOnce(ModelTags<'_>)) {
         let (rules, roles) = ([TagRule::default(); 3], [Role::Good; 3]);
-        read(ModelTags { names: &NAMES, rules: &rules, roles: &roles });
+        read(ModelTags { names: &NAMES, rules: &rules, roles: &roles, categories: None });
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{decide, inputs, lines, *};
 
 /// Reads the whole file.
 pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
-    let names = Names(model);
+    let names = Names::new(model);
     let mut source = root.table("source");
     let open = source.text("open", "conveyor");
     if let Err(e) = open.parse::<crate::sources::SourceSpec>() {
@@ -32,9 +32,12 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
     let has_encoder = root.has("encoder");
     let trigger = inputs::trigger(root, &mut inputs, has_encoder);
     inputs::others(root, &mut inputs, has_encoder, &trigger.kind);
-    let (policy, tags) = decide::decide(root, &names, &trigger, gated);
+    let (policy, mut tags) = decide::decide(root, &names, &trigger, gated);
     let edges = lines::Edges { late: late_edge, min_spacing: trigger.spacing.min };
     let outputs = lines::outputs(root, &names, gated, has_encoder, edges);
+
+    let categories = names.named();
+    decide::cover(&mut tags, &names);
 
     let confirm = inputs::confirm(root, &mut inputs, &outputs);
 
@@ -73,6 +76,7 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         has_deadline: gated && trigger.has_deadline,
         policy,
         tags,
+        categories,
         outputs,
         events,
         #[cfg(feature = "site")]

@@ -325,7 +325,7 @@ fn place(text: &str, name: &str, at: usize) -> String {
 }
 
 /// Letters to insert, remove or replace (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {

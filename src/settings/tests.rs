@@ -1,6 +1,7 @@
 //! Settings files and the problems that must be reported for them.
 
 use super::*;
+use crate::decide::Preference;
 use crate::head::Score;
 
 const NAMES: [&str; 3] = ["bolt", "gear_chipped", "nut"];
@@ -11,7 +12,8 @@ fn parse(text: &str) -> Result<Settings, Vec<String>> {
 
 fn parse_with_roles(text: &str, roles: [Role; 3]) -> Result<Settings, Vec<String>> {
     let rules = [TagRule::default(); 3];
-    Settings::parse(text, "device.toml", ModelTags { names: &NAMES, rules: &rules, roles: &roles }).map_err(|e| e.0)
+    Settings::parse(text, "device.toml", ModelTags { names: &NAMES, rules: &rules, roles: &roles, categories: None })
+        .map_err(|e| e.0)
 }
 
 #[test]
@@ -102,7 +104,6 @@ fn a_role_is_the_default_action_and_a_list_overrides_it_for_the_tags_that_it_nam
 
 #[test]
 fn a_preference_is_top_or_a_list_of_the_models_tags() {
-    use crate::decide::Preference;
     let s = parse("[decide]\npick = [\"nut\", \"bolt\"]\n").unwrap();
     let places: Vec<Preference> = s.tags.iter().map(|t| t.preference).collect();
     assert_eq!(places, [Preference(1), Preference::UNLISTED, Preference(0)]);
@@ -360,7 +361,7 @@ fn a_part_is_waited_for_until_its_first_gate_by_time_or_by_the_belt() {
 fn a_draft_says_which_tables_can_be_relied_on() {
     let text = "[source]\nroi = { x = -1, width = 9, height = 9 }\n[decide]\nrejct = []\n[outputs.a]\non = [\"accept\"]\n[outputs.ab]\non = [\"screw\"]\n";
     let names = ["bolt", "gear", "nut"];
-    let model = ModelTags { names: &names, rules: &[TagRule::default(); 3], roles: &[Role::Other; 3] };
+    let model = ModelTags { names: &names, rules: &[TagRule::default(); 3], roles: &[Role::Other; 3], categories: None };
     let draft = Settings::draft(text, "device.toml", model).unwrap();
     assert_eq!((draft.problems.len(), draft.settings.outputs.len()), (3, 2), "{:?}", draft.problems);
     for (table, right) in
@@ -641,7 +642,7 @@ fn as_many_outputs_as_there_are_lines_and_as_many_tags_as_one_can_read_are_named
         let names: Vec<String> = (0..n).map(|i| format!("t{i}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let (rules, roles) = (vec![TagRule::default(); n], vec![Role::Good; n]);
-        let model = ModelTags { names: &names, rules: &rules, roles: &roles };
+        let model = ModelTags { names: &names, rules: &rules, roles: &roles, categories: None };
         Settings::parse("[decide]\nreject = [\"x\"]\n", "f", model).unwrap_err().0.remove(0)
     };
     assert!(named(8).ends_with("\"t6\", \"t7\""), "{}", named(8));
@@ -697,4 +698,105 @@ fn a_pulse_that_may_meet_the_next_part_is_told_where_the_least_spacing_is_stated
     assert!(of_table.starts_with("device.toml:6:"), "{of_table}");
     // Nothing is said where nobody states how far parts are apart.
     assert_eq!(told("", "width_ms = 1500"), "");
+}
+
+/// Reads settings for seven cats and dogs in three categories, or for a drawn number of tags in
+/// many.
+fn parse_with_categories(text: &str) -> Result<Settings, Vec<String>> {
+    let names = ["tabby", "tiger cat", "lion", "beagle", "husky", "bus", "bolt", "crane", "cup", "nail"];
+    let (rules, roles) = ([TagRule::default(); 10], [Role::Other; 10]);
+    let bytes = crate::category::section(
+        &[("animal", None), ("cat", Some(0)), ("dog", Some(0)), ("big cat", Some(1)), ("vehicle", None)],
+        &[Some(1), Some(1), Some(3), Some(2), Some(2), Some(4), None, None, None, None],
+    );
+    let categories = Some(Categories::read(&bytes, &names).unwrap());
+    let model = ModelTags { names: &names, rules: &rules, roles: &roles, categories };
+    Settings::parse(text, "device.toml", model).map_err(|e| e.0)
+}
+
+#[test]
+fn settings_name_categories_wherever_they_name_tags() {
+    let text = "\
+[decide]
+reject = [\"category:dog\"]
+pick = [\"category:cat\", \"bus\"]
+[tags]
+default = { threshold = 0.9 }
+\"category:animal\" = { threshold = 0.8, review_low = 0.6 }
+[outputs.lamp]
+on = [\"category:vehicle\", \"tag:tabby\", \"category:dog\"]
+";
+    let s = parse_with_categories(text).unwrap();
+    let named: Vec<(&str, Vec<u16>)> =
+        s.categories.iter().map(|c| (c.name.as_str(), c.leaves.iter().map(|t| t.0).collect())).collect();
+    let expected = [
+        ("category:dog", vec![3, 4]),
+        ("category:cat", vec![0, 1, 2]),
+        ("category:animal", vec![0, 1, 2, 3, 4]),
+        ("category:vehicle", vec![5]),
+    ];
+    assert_eq!(named, expected, "each once, behind the model's tags in the order of the file's reading");
+    assert_eq!(s.tags.len(), 14);
+    let score = |p| Score::from_probability(p).unwrap();
+    let of = |i: usize| (s.tags[i].rule.threshold, s.tags[i].rule.review_low, s.tags[i].action, s.tags[i].is_category);
+    assert_eq!(of(0), (score(0.9), score(0.5), Action::Accept, false));
+    assert_eq!(of(10), (Score::HALF, Score::HALF, Action::Reject, true), "the default is for the model's tags");
+    assert_eq!(of(12), (score(0.8), score(0.6), Action::Accept, true));
+    let preferences: Vec<bool> = s.tags.iter().map(|t| t.preference.is_listed()).collect();
+    assert_eq!(preferences.iter().filter(|listed| **listed).count(), 2);
+    assert_eq!((s.tags[11].preference, s.tags[5].preference), (Preference(0), Preference(1)));
+    assert!(s.tags[13].preference < s.tags[10].preference && s.tags[13].preference > Preference::UNLISTED);
+    let Drive::Calls(calls) = s.outputs[0].drive else { panic!("{:?}", s.outputs[0].drive) };
+    assert_eq!(calls.tags.iter().map(|t| t.0).collect::<Vec<_>>(), [0, 10, 13]);
+    assert_eq!(s.names(["a", "b"].into_iter()).nth(2), Some("category:dog"));
+    assert!(parse_with_categories("").unwrap().categories.is_empty(), "none that is not named");
+}
+
+/// A model of 1000 tags listed its first eight, whatever was meant.
+#[test]
+fn a_category_that_is_none_is_refused_by_name_with_those_near_it() {
+    let refused = |text: &str, want: &str| {
+        let problems = parse_with_categories(text).unwrap_err();
+        assert!(problems.iter().any(|p| p.contains(want)), "{want} is not among {problems:?}");
+    };
+    let near = "device.toml:2:11: decide: the model has no category \"cats\"; it has \"animal\", \"cat\", ";
+    refused("[decide]\nreject = [\"category:cats\"]", near);
+    refused("[outputs.a]\non = [\"category:\"]", "the model has no category \"\"");
+    refused("[tags.\"category:cat \"]\nthreshold = 0.5", "the model has no category \"cat \"");
+    // By a slip of the hand, by a word, and by a tag that is a category.
+    refused("[decide]\nreject = [\"tabyb\"]", "no tag \"tabyb\"; near it: \"tabby\"");
+    refused("[decide]\nreject = [\"tiger\"]", "no tag \"tiger\"; near it: \"tiger cat\"");
+    refused("[outputs.a]\non = [\"tag:dog\"]", "a category of that name is written \"category:dog\"");
+    refused("[outputs.a]\non = [\"tag:category:dog\"]", "no tag \"category:dog\"");
+    refused("[outputs.a]\non = [\"dog\"]", "\"category:NAME\"");
+    refused("[decide]\nreject = [\"category:dog\", \"category:dog\"]", "stands in two lists or twice");
+    refused("[decide]\npick = [\"category:dog\", \"category:dog\"]", "stands in pick twice");
+    assert!(parse_with_categories("[decide]\nreject = [\"category:dog\"]").is_ok());
+    let problems = parse("[decide]\nreject = [\"category:cat\"]").unwrap_err();
+    assert!(problems[0].contains("the model has no categories, so none is called \"cat\""), "{problems:?}");
+}
+
+/// Every table for tags has [`crate::MAX_TAGS`] places, so tags and named categories share them.
+#[test]
+fn as_many_categories_may_be_named_as_the_model_leaves_room_for() {
+    let (tags, categories) = (1000, 30);
+    let names: Vec<String> = (0..tags).map(|i| format!("t{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let groups: Vec<String> = (0..categories).map(|i| format!("c{i}")).collect();
+    let all: Vec<(&str, Option<u16>)> = groups.iter().map(|g| (g.as_str(), None)).collect();
+    let places: Vec<Option<u16>> = (0..tags).map(|t| Some((t % categories) as u16)).collect();
+    let bytes = crate::category::section(&all, &places);
+    let categories = Some(Categories::read(&bytes, &names).unwrap());
+    let (rules, roles) = (vec![TagRule::default(); tags], vec![Role::Other; tags]);
+    let model = ModelTags { names: &names, rules: &rules, roles: &roles, categories };
+    let text = |n: usize| {
+        let list: Vec<String> = (0..n).map(|i| format!("\"category:c{i}\"")).collect();
+        format!("[decide]\nreview = [{}]", list.join(", "))
+    };
+    let named = Settings::parse(&text(24), "device.toml", model).unwrap();
+    assert_eq!(named.tags.len(), crate::MAX_TAGS);
+    assert!(crate::decide::Decider::new(Task::Multiclass, &named.tags, named.policy).is_ok());
+    let problems = Settings::parse(&text(25), "device.toml", model).unwrap_err().0;
+    let want = "category \"c24\" is one too many: the model's 1000 tags and the categories that are named come to 1024";
+    assert!(problems.len() == 1 && problems[0].contains(want), "{problems:?}");
 }

@@ -172,6 +172,12 @@ pub fn model_tags(bundle: &Bundle<'_>) -> Vec<ModelTag> {
 
 /// Runs a script to its end.
 pub fn run(plan: &Plan<'_>, script: &Script) -> Result<Outcome, String> {
+    if let Some(category) = plan.settings.categories.first() {
+        return Err(format!(
+            "the settings name \"{}\", and a simulated part has scores of tags alone; name tags, or leave it out",
+            category.name
+        ));
+    }
     // Triggers come from the script.
     let settings = Settings { trigger: TriggerKind::Input, ..plan.settings.clone() };
     if let Some(latency) = belt::latency(&settings).filter(|latency| script.arrival.hi > *latency) {

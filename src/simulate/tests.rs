@@ -28,7 +28,8 @@ fn outcome(task: Task, text: &str, script: &Script) -> Outcome {
     let (tags, rules) = model();
     let names: Vec<&str> = tags.iter().map(|t| t.name.as_str()).collect();
     let roles: Vec<Role> = tags.iter().map(|t| t.role).collect();
-    let settings = Settings::parse(text, "drawn", ModelTags { names: &names, rules: &rules, roles: &roles });
+    let settings =
+        Settings::parse(text, "drawn", ModelTags { names: &names, rules: &rules, roles: &roles, categories: None });
     let settings = settings.unwrap_or_else(|e| panic!("{e}\n{text}"));
     let (text, script) = (text.to_string(), script.clone());
     // A second or less; a line that stands still is found to do so.
@@ -114,7 +115,8 @@ fn more_parts_than_can_be_followed_are_given_up_once_and_no_belt_is_called_fast_
     let names: Vec<&str> = tags.iter().map(|t| t.name.as_str()).collect();
     let roles: Vec<Role> = tags.iter().map(|t| t.role).collect();
     let text = text(0, 4000);
-    let settings = Settings::parse(&text, "fast", ModelTags { names: &names, rules: &rules, roles: &roles }).unwrap();
+    let settings =
+        Settings::parse(&text, "fast", ModelTags { names: &names, rules: &rules, roles: &roles, categories: None }).unwrap();
     let plan = Plan { task: Task::Multiclass, tags: &tags, settings: &settings, text: &text };
     let (spacing, at) = fastest(&plan, &script(ms(100)), 300).unwrap().unwrap();
     // 64 parts in 4 s are one in 62.5 ms.
@@ -127,7 +129,8 @@ fn fastest_of(text: &str, script: &Script) -> Option<Micros> {
     let (tags, rules) = model();
     let names: Vec<&str> = tags.iter().map(|t| t.name.as_str()).collect();
     let roles: Vec<Role> = tags.iter().map(|t| t.role).collect();
-    let settings = Settings::parse(text, "fast", ModelTags { names: &names, rules: &rules, roles: &roles }).unwrap();
+    let settings =
+        Settings::parse(text, "fast", ModelTags { names: &names, rules: &rules, roles: &roles, categories: None }).unwrap();
     let plan = Plan { task: Task::Multiclass, tags: &tags, settings: &settings, text };
     fastest(&plan, script, 60).unwrap().map(|(spacing, _)| spacing)
 }
@@ -215,7 +218,8 @@ fn frames_are_told_apart_only_as_well_as_max_latency_says() {
     let names: Vec<&str> = tags.iter().map(|t| t.name.as_str()).collect();
     let roles: Vec<Role> = tags.iter().map(|t| t.role).collect();
     let text = stated("stdin");
-    let settings = Settings::parse(&text, "slow", ModelTags { names: &names, rules: &rules, roles: &roles }).unwrap();
+    let settings =
+        Settings::parse(&text, "slow", ModelTags { names: &names, rules: &rules, roles: &roles, categories: None }).unwrap();
     let plan = Plan { task: Task::Multiclass, tags: &tags, settings: &settings, text: &text };
     let why = run(&plan, &slow).unwrap_err();
     assert!(why.contains("up to 100.001 ms to arrive, but [trigger] max_latency_ms says at most 100;"), "{why}");

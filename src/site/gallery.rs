@@ -68,7 +68,7 @@ pub struct Gallery {
 }
 
 impl Gallery {
-    /// No frame was seen. `input`, `tags`: the model's.
+    /// No frame was seen. `input`: the model's; `tags`: how many are decided on.
     pub fn new(input: Input<'_>, tags: usize) -> Self {
         let size = [u32::from(input.width), u32::from(input.height)];
         let place = || {

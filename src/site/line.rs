@@ -54,7 +54,7 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine) -> Result
         }));
     }
     let sends_images = site.mqtt.as_ref().is_some_and(|m| !m.snapshots.is_empty());
-    let gallery = || Arc::new(Gallery::new(bundle.contract.input, bundle.contract.tags.len()));
+    let gallery = || Arc::new(Gallery::new(bundle.contract.input, settings.tags.len()));
     let gallery = (page.is_some() || sends_images).then(gallery);
     opened.beside.onlooker = gallery.clone().map(|gallery| gallery as Arc<dyn Onlooker>);
     if let (Some((l, server)), Some(gallery)) = (page, gallery.clone()) {

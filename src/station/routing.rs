@@ -117,7 +117,7 @@ mod tests {
             };
             let rules: Vec<TagRule> = row.tags.iter().enumerate().map(rule).collect();
             let text = row.device_toml();
-            let model = ModelTags { names: &names, rules: &rules, roles: &roles };
+            let model = ModelTags { names: &names, rules: &rules, roles: &roles, categories: None };
             let settings =
                 Settings::parse(&text, "device.toml", model).unwrap_or_else(|e| panic!("{}: {e}\n{text}", row.name));
             let mut decider = Decider::new(row.task, &settings.tags, settings.policy).unwrap();

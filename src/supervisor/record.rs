@@ -112,7 +112,8 @@ impl Recording {
         place.rgb.clear();
         place.rgb.extend_from_slice(rgb);
         place.logits.copy_from_slice(logits);
-        place.scores.copy_from_slice(scores);
+        // A replay has the tags' scores alone.
+        place.scores.copy_from_slice(&scores[..logits.len()]);
         // Places are as many as either queue holds.
         let _ = self.full.push(place);
     }

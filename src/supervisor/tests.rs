@@ -47,7 +47,7 @@ fn gate_behind(gate: &str, patient: fn(Patience) -> Patience) -> (Shared, Comman
         "[line]\nmode = \"gate\"\nlate_ms = 60000\n[trigger]\nkind = \"stdin\"\n{gate}\
          mode = \"pulse\"\nwidth_ms = 50\nwindow_ms = 60000\non = [\"accept\"]\n"
     );
-    let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good] };
+    let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good], categories: None };
     let settings = Settings::parse(text, "test", tags).unwrap();
     let station = Station::new(settings.station(Task::Multiclass, 0)).unwrap();
     let events = Arc::new(Events::kept(Arc::new(SystemClock)));
@@ -199,7 +199,7 @@ impl Line {
              [outputs.b]\nsafe = \"active\"\nmode = \"pulse\"\nwidth_ms = 50\ndelay_ms = 0\n{every}\
              [outputs.c]\ndelay_ms = 0\n{every}[outputs.d]\nmode = \"latched\"\ndelay_ms = 0\n{every}"
         );
-        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good] };
+        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good], categories: None };
         let settings = Settings::parse(&text, "test", tags).unwrap();
         let clock = Arc::new(SimulatedClock::default());
         let open = |_: &_| Ok(Box::new(Pin(Timeline::default())) as Box<dyn Output>);

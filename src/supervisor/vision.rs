@@ -5,7 +5,8 @@
 //! what its scores lead to, is the station's business.
 
 use crate::bundle::{Bundle, Tables};
-use crate::decide::Task;
+use crate::category::add_up;
+use crate::decide::{TagSet, Task};
 use crate::distance::{Distance, Spread};
 use crate::events::Why;
 use crate::fault::Reason;
@@ -46,7 +47,9 @@ pub struct Vision {
     table: Vec<u8>,
     tensor: Vec<i8>,
     logits: Vec<i32>,
+    /// One a tag, then one a category that settings name.
     scores: Vec<Score>,
+    categories: Vec<TagSet>,
     task: Task,
     temperature: Temperature,
     limit: Option<Distance>,
@@ -77,7 +80,8 @@ impl Vision {
             table: input.tables.int8.to_vec(),
             tensor: vec![0; input.width as usize * input.height as usize * 3],
             logits: vec![0; tags],
-            scores: vec![Score(0); tags],
+            scores: vec![Score(0); tags + settings.categories.len()],
+            categories: settings.leaves(),
             task: contract.task,
             temperature: contract.temperature(),
             limit: bundle.spread.as_ref().map(Spread::limit),
@@ -173,11 +177,12 @@ impl Vision {
         if rails {
             return Err((Reason::Engine, Why::of(&"all logits are at one end of their range")));
         }
-        self.task.score(&self.logits, self.temperature, &mut self.scores);
+        self.task.score(&self.logits, self.temperature, &mut self.scores[..self.logits.len()]);
+        add_up(&self.categories, &mut self.scores);
         Ok(())
     }
 
-    /// The scores of the last inference.
+    /// The scores of the last inference: one a tag, then one a category that settings name.
     pub fn scores(&self) -> &[Score] {
         &self.scores
     }
@@ -193,8 +198,8 @@ impl Vision {
         self.limit.zip(self.classifier.distance()).is_some_and(|(limit, distance)| distance > limit)
     }
 
-    /// The model's input image of the last preprocessed frame, its logits and its scores: what
-    /// `--record` keeps.
+    /// The model's input image of the last preprocessed frame, its logits and the scores of its tags
+    /// and of the categories that settings name.
     pub fn last(&self) -> (&[u8], &[i32], &[Score]) {
         (self.preprocessor.last(), &self.logits, &self.scores)
     }

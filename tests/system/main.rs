@@ -3,6 +3,7 @@
 //! One binary for all system tests, so that it is linked once.
 
 mod bundle;
+mod categories;
 mod cli;
 mod conflicts;
 mod events;

@@ -24,7 +24,7 @@ fn the_gate_example_rejects_the_defects_of_the_shipped_model() {
     let tags = &bundle.contract.tags;
     let names: Vec<&str> = tags.iter().map(|t| t.name).collect();
     let (rules, roles): (Vec<_>, Vec<_>) = tags.iter().map(|t| (t.rule, t.role)).unzip();
-    let model = ModelTags { names: &names, rules: &rules, roles: &roles };
+    let model = ModelTags { names: &names, rules: &rules, roles: &roles, categories: None };
     let settings = Settings::parse(&text, "src/line/README.md", model).unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(settings.warnings(false), []);
     let routing = settings.routing(bundle.contract.task);

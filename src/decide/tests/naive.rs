@@ -33,7 +33,7 @@ fn draw(seed: u64, case: u64) -> Case {
         let preference =
             if listed && r.range(0, 1) == 1 { Preference(count as u16 - t as u16) } else { Preference::UNLISTED };
         let rule = TagRule { threshold: Score(threshold), review_low: Score(low) };
-        TagPolicy { rule, action: action(r), preference }
+        TagPolicy { rule, action: action(r), preference, is_category: false }
     };
     let tags: std::vec::Vec<TagPolicy> = (0..count).map(|t| tag(&mut r, t)).collect();
     let n = r.range(1, 16) as u8;

@@ -8,6 +8,8 @@ mod json;
 mod log;
 mod table;
 mod text;
+#[cfg(feature = "runtime")]
+pub(crate) use text::shown;
 
 pub use explanations::Explanations;
 pub use json::JsonLines;

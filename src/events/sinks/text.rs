@@ -6,7 +6,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// `text` in at most `columns` columns: control characters as escapes, the rest of what does not
 /// fit as "...".
-pub(super) fn shown(text: &str, columns: usize) -> String {
+pub(crate) fn shown(text: &str, columns: usize) -> String {
     let mut out = escaped(text);
     if out.width() <= columns {
         return out;

@@ -117,7 +117,7 @@ impl Draw {
         };
         let action = self.maybe(|d| d.of(&Action::ALL));
         let tag = self.maybe(|d| TagId(d.below(12) as u16));
-        let decision = Decision { verdict, action, tag, held: self.tags(), band: self.tags() };
+        let decision = Decision { verdict, action, tag, held: self.tags(), band: self.tags(), own: crate::MAX_TAGS as u16 };
         let image = |d: &mut Self| {
             let (at, span, by) = (d.instant(), Micros(d.number()), d.of(&TimedBy::ALL));
             let captured_at = d.of(&[

@@ -148,8 +148,8 @@ pub(super) fn computer_vision(
 ) -> Response {
     let best = found.best(usize::MAX);
     let category = || {
-        let named = found.decision.tag.and_then(|tag| best.iter().find(|(id, _)| *id == tag));
-        let (name, score) = named.map_or((NO_CATEGORY, 0.0), |(id, score)| (found.name(*id), score.probability()));
+        let named = found.decision.tag.map(|id| (found.name(id), found.score(id).probability()));
+        let (name, score) = named.unwrap_or((NO_CATEGORY, 0.0));
         vec![Category { name, score }]
     };
     let tag = |(id, score): &(TagId, Score)| Tag { name: found.name(*id), confidence: score.probability() };

@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn shared() -> Shared {
-        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good] };
+        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good], categories: None };
         let settings = Settings::parse("", "test", tags).unwrap();
         let station = Station::new(settings.station(Task::Multiclass, 0)).unwrap();
         let events = Arc::new(Events::kept(Arc::new(SystemClock)));

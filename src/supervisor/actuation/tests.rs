@@ -47,7 +47,7 @@ const OTHER: &str = "[outputs.b]\nmode = \"pulse\"\nwidth_ms = 20\ndelay_ms = 20
 
 fn settings(text: &str) -> Settings {
     let rules = [TagRule::default(); 2];
-    let tags = ModelTags { names: &["fine", "bad"], rules: &rules, roles: &[Role::Good, Role::Defect] };
+    let tags = ModelTags { names: &["fine", "bad"], rules: &rules, roles: &[Role::Good, Role::Defect], categories: None };
     Settings::parse(text, "test", tags).unwrap()
 }
 

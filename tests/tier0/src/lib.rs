@@ -5,6 +5,7 @@
 #![no_std]
 
 use tagpin::bundle::{Bundle, Fit, Section};
+use tagpin::category::Categories;
 use tagpin::decide::{Action, Policy, TagPolicy, TagRule, Task};
 use tagpin::distance::{MAX_FEATURES, features as features_of};
 use tagpin::frame::{CapturedAt, Colour, FrameView, Layout, PixelFormat, TimedBy};
@@ -93,6 +94,10 @@ fn run() -> Option<u32> {
         seen[..n].iter_mut().zip(spread.centres()).enumerate().for_each(|(i, (f, c))| *f = c + means_and_deviations[i % 16]);
         mix(spread.measure(&seen[..n], &mut scaled[..n]).0);
     }
+    // Two categories, b in a, for eight tags: none, a, b and so on.
+    let section = *b"\x03a\nb\x04\0\0\x01\0\x10\0\0\x01\0\x02\0\0\0\x01\0\x02\0\0\0\x01\0";
+    let categories = Categories::read(&section, &["0", "1", "2", "3", "4", "5", "6", "7"]).ok()?;
+    categories.ids().for_each(|id| mix(categories.leaves(id).sum(&scores).0 as u32));
     scores.iter().chain(&sigmoids).for_each(|s| mix(s.0 as u32));
     Some(sum.max(1))
 }
