@@ -11,6 +11,7 @@ mod demo;
 mod distance;
 mod evaluate;
 mod features;
+mod general;
 mod good;
 mod graph;
 mod graphs;
@@ -34,6 +35,7 @@ mod synth;
 mod train;
 mod tune;
 mod verdict;
+mod wheel;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write as _;
@@ -67,6 +69,7 @@ enum Command {
     Synth(synth::Synth),
     Graphs(graphs::Graphs),
     Demo(demo::Demo),
+    General(general::General),
     Bar(bar::Bar),
 }
 
@@ -111,6 +114,7 @@ fn main() -> ExitCode {
         Command::Synth(args) => synth::run(&args),
         Command::Graphs(args) => graphs::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::General(args) => general::run(&args),
         Command::Bar(args) => bar::run(&args),
     };
     match outcome {

@@ -87,6 +87,8 @@ pub struct Ingredients {
     pub run_sha256: [u8; 32],
     /// The distance section and what is known of it; without it nothing is foreign.
     pub distance: Option<(Vec<u8>, distance::Figures)>,
+    /// The categories section; without it no tag is of any.
+    pub categories: Option<Vec<u8>>,
 }
 
 /// The bytes of a bundle, checked by loading it as the runtime does.
@@ -135,7 +137,9 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
         mixed: spec.islands > 0,
     };
     let distance = i.distance.as_ref().map(|(section, _)| (Section::Distance, section.as_slice()));
-    let bytes = bundle::write(&contract, onnx, distance.as_slice())?;
+    let categories = i.categories.as_deref().map(|section| (Section::Categories, section));
+    let sections: Vec<_> = distance.into_iter().chain(categories).collect();
+    let bytes = bundle::write(&contract, onnx, &sections)?;
     Engine::from_bundle(&Bundle::read(&bytes)?)?;
     Ok(bytes)
 }
@@ -226,6 +230,7 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
         dataset_sha256: [0; 32],
         run_sha256: [0; 32],
         distance: None,
+        categories: None,
     })
 }
 
@@ -251,6 +256,7 @@ fn of_run(run: &Run, flags: &RoleFlags) -> Result<Ingredients> {
         dataset_sha256: hash(&run.record.dataset_sha256, "dataset_sha256")?,
         run_sha256: sha256(&record),
         distance: distance::in_run(run)?,
+        categories: None,
     })
 }
 
@@ -261,8 +267,9 @@ struct Made<'a> {
     parity: parity::Figures,
 }
 
-/// The card: where the model comes from and what it can do.
-fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> Result<String> {
+/// The card: where the model comes from and what it can do. `about`: rows for a model that was not
+/// trained here.
+fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>, about: &[(&str, String)]) -> Result<String> {
     let bundle = Bundle::read(bytes)?;
     let engine = Engine::from_bundle(&bundle)?;
     let mut s = format!("# {name}\n\n");
@@ -283,7 +290,7 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
     let Some(Made { run, evaluation, parity }) = made else {
         match &i.distance {
             Some((_, figures)) => write!(s, "| made from | images of good parts alone |\n\n{}", figures.markdown())?,
-            None => writeln!(s, "| made from | an ONNX file; nothing is known of its training or figures |")?,
+            None => about.iter().try_for_each(|(what, value)| writeln!(s, "| {what} | {value} |"))?,
         }
         return Ok(s);
     };
@@ -361,10 +368,17 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>) -> R
     Ok(s)
 }
 
+/// Bundle and card of a network that was trained elsewhere. `about`: rows of its card.
+pub fn imported(name: &str, onnx: &[u8], i: &Ingredients, about: &[(&str, String)]) -> Result<(Vec<u8>, String)> {
+    let bytes = bundle_of(name, onnx, i)?;
+    let card = card(name, &bytes, i, None, about)?;
+    Ok((bytes, card))
+}
+
 /// Bundle and card of a model of good images alone.
 pub fn good_only(name: &str, onnx: &[u8], i: &Ingredients) -> Result<(Vec<u8>, String)> {
     let bytes = bundle_of(name, onnx, i)?;
-    let card = card(name, &bytes, i, None)?;
+    let card = card(name, &bytes, i, None, &[])?;
     Ok((bytes, card))
 }
 
@@ -402,7 +416,8 @@ fn write(out: &Path, force: bool, onnx: &[u8], i: &Ingredients, made: Option<&Ma
         .with_context(|| format!("--out {}: expected NAME.tagpin", out.display()))?;
     run_folder::refuse_existing_bundle(out, force)?;
     let bytes = bundle_of(name, onnx, i)?;
-    let card = card(name, &bytes, i, made)?;
+    let about = [("made from", "an ONNX file; nothing is known of its training or figures".into())];
+    let card = card(name, &bytes, i, made, &about)?;
     run_folder::write_file(out, &bytes)?;
     run_folder::write_file(&out.with_extension("md"), card.as_bytes())?;
     println!("{} ({} KB) and its card", out.display(), bytes.len() / 1024);

@@ -92,7 +92,7 @@ fn device(bundle: &Path) -> impl FnMut(&Path) -> (String, String) + use<> {
     let tags = &bundle.contract.tags;
     let (names, rules): (Vec<_>, Vec<_>) = tags.iter().map(|t| (t.name, t.rule)).unzip();
     let roles: Vec<_> = tags.iter().map(|t| t.role).collect();
-    let settings = Settings::plain(ModelTags { names: &names, rules: &rules, roles: &roles });
+    let settings = Settings::plain(ModelTags { names: &names, rules: &rules, roles: &roles, categories: None });
     let mut classifier = ImageClassifier::new(&bundle, Engine::from_bundle(&bundle).unwrap(), &settings).unwrap();
     move |file| {
         let decision = classifier.classify(&Picture::open(file, Budget::HOST).unwrap()).unwrap().decision;

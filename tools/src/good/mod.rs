@@ -322,6 +322,7 @@ pub fn train(backbone_file: &Path, side: Option<usize>, options: &Options<'_>) -
         dataset_sha256: good.sha256,
         run_sha256: [0; 32],
         distance: Some((section, report.distance.clone())),
+        categories: None,
     };
     let (bytes, card) = pack::good_only("good", &model.onnx, &ingredients)?;
     run_folder::write_file(&new.file("good.tagpin"), &bytes)?;

@@ -41,6 +41,7 @@ pub fn folder(name: &str) -> PathBuf {
 }
 
 /// A JSON file.
+#[allow(dead_code, reason = "one of the test programs uses none")]
 pub fn json(path: PathBuf) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
