@@ -98,7 +98,7 @@ pub struct Train {
     /// How tags of unlike frequency are treated. Else as --domain says, or none.
     #[arg(long, value_enum)]
     pub balance: Option<Balance>,
-    /// Views of each image that are learnt from: the image and changed copies. Else 6 in
+    /// Views of each image that are trained on: the image and changed copies. Else 6 in
     /// fine-tuning, for the head 3 where --domain is given and 1 where not.
     #[arg(long)]
     pub views: Option<usize>,

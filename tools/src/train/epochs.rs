@@ -28,7 +28,7 @@ use tagpin::random::Random;
 pub enum Outcome {
     /// A network.
     Trained(Trained),
-    /// Not even few epochs fit into the budget; they would take so many seconds.
+    /// Not even few epochs fit into the budget; they would take this number of seconds.
     TooSlow(f64),
 }
 
@@ -63,7 +63,7 @@ struct Checkpoint {
 enum Source {
     /// Images at model size, changed anew each epoch.
     Pictures(Vec<Vec<u8>>),
-    /// Trunk values of changed copies, `[pictures][views]`, in half precision.
+    /// Trunk values of changed copies, `[images][views]`, in half precision.
     Views(Vec<Vec<Vec<f16>>>),
 }
 

@@ -100,7 +100,7 @@ pub fn judge(split: &Split, all: &SideFeatures, more: &SideFeatures, penalty: f3
         if !there {
             return Ok(None);
         }
-        head::fit_one(&seen.learnt(tags, learn.balance).with(more).examples(), tags, task, penalty, head::FLAT).map(Some)
+        head::fit_one(&seen.trained_on(tags, learn.balance).with(more).examples(), tags, task, penalty, head::FLAT).map(Some)
     };
     let heads: Option<Vec<head::Linear>> = (0..folds).into_par_iter().map(one).collect::<Result<_>>()?;
     let logits =

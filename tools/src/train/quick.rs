@@ -56,7 +56,7 @@ impl SideFeatures {
 
     /// As a head learns from them: each image and its copies, those of rare tags as often as
     /// `balance` says.
-    pub fn learnt(&self, tags: usize, balance: Balance) -> Self {
+    pub fn trained_on(&self, tags: usize, balance: Balance) -> Self {
         let (mut features, mut of) = (Vec::new(), Vec::new());
         for (i, times) in balance.times(&self.tags, tags).into_iter().enumerate() {
             for one in std::iter::once(&self.features[i]).chain(&self.copies[i]) {
@@ -170,7 +170,8 @@ pub fn train(split: &Split, backbone: Graph, fit: Fit, roles: &[Role], learn: &L
     let seen = learn.with_copies(split, &Network::Int8(&int8, &backbone), fit, seen, &split.entries(Side::Train))?;
     let nothing = nothing::examples(split, &int8, &backbone, fit, roles, learn.seed)?;
     let by = if learn.balance == Balance::None { ChosenBy::Images } else { ChosenBy::Tags };
-    let fitted = head::fit(&seen.learnt(tags, learn.balance).with(&nothing).examples(), &held.examples(), tags, task, by)?;
+    let fitted =
+        head::fit(&seen.trained_on(tags, learn.balance).with(&nothing).examples(), &held.examples(), tags, task, by)?;
     let folds = learn.judge(split, &Network::Int8(&int8, &backbone), fit, fitted.penalty, &nothing)?;
     let graph = backbone.with_head(fitted.linear.clone());
     let chosen = chosen.with_head(&fitted.linear, task, &choice(&fitted.linear))?;
