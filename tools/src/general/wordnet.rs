@@ -297,7 +297,8 @@ mod tests {
     fn a_hierarchy_that_cannot_be_is_refused_and_the_same_without_the_fault_is_not() {
         let good = with_more();
         assert!(made(&good, &IDS).is_ok());
-        let spoiled = |edit: &dyn Fn(&mut Vec<(u32, &'static str, Option<u32>)>)| {
+        type Edit<'e> = &'e dyn Fn(&mut Vec<(u32, &'static str, Option<u32>)>);
+        let spoiled = |edit: Edit<'_>| {
             let mut nouns = good.clone();
             edit(&mut nouns);
             made(&nouns, &IDS).unwrap_err()
