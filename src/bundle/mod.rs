@@ -27,12 +27,14 @@ mod contract;
 mod encoding;
 mod read;
 mod sections;
+mod self_test;
 #[cfg(feature = "std")]
 mod write;
 
 pub use contract::{Contract, ContractFault, Fit, Input, Tables, Tag};
 pub use read::{Bundle, BundleError, FORMAT_VERSION, HEADER_LEN, MAGIC, MAX_CONTRACT, MAX_GRAPH, MAX_SECTION};
 pub use sections::{Entry, MAX_SECTIONS, Section, SectionId};
+pub use self_test::{SelfTest, SelfTestFault};
 #[cfg(feature = "std")]
 pub use write::{RawSection, WriteError, assemble, write};
 

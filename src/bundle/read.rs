@@ -6,6 +6,7 @@
 use super::contract::{Contract, ContractFault};
 use super::encoding::{ContractSection, Format1, RulesSection};
 use super::sections::{CRITICAL, ENTRY_LEN, Entry, MAX_SECTIONS, Section, SectionId, entries};
+use super::self_test::{SelfTest, SelfTestFault};
 use super::sha256;
 use crate::category::{Categories, CategoryFault};
 use crate::decide::Task;
@@ -42,6 +43,8 @@ pub struct Bundle<'a> {
     pub spread: Option<Spread<&'a [u8]>>,
     /// Names for groups of tags; `None` where the bundle has no categories section.
     pub categories: Option<Categories<'a>>,
+    /// Images with the logits that a board must give; `None` where the bundle has none.
+    pub self_test: Option<SelfTest<'a>>,
     /// Format version of the file.
     pub format: u32,
     table: &'a [u8],
@@ -119,6 +122,8 @@ pub enum BundleError {
     Distance(SpreadFault),
     /// The categories section says what cannot be.
     Categories(CategoryFault),
+    /// The self-test section says what cannot be.
+    SelfTest(SelfTestFault),
     /// The contract of a format-1 bundle names another graph.
     Graph,
 }
@@ -162,6 +167,7 @@ impl core::fmt::Display for BundleError {
             Self::Contract(fault) => write!(f, "contract refused: {fault}; {REPACK}"),
             Self::Distance(fault) => write!(f, "distance refused: {fault}; {REPACK}"),
             Self::Categories(fault) => write!(f, "categories refused: {fault}; {REPACK}"),
+            Self::SelfTest(fault) => write!(f, "self-test refused: {fault}; {REPACK}"),
             Self::Graph => write!(f, "contract and graph do not belong together; {REPACK}"),
         }
     }
@@ -265,7 +271,9 @@ impl<'a> Bundle<'a> {
         let spread = spread.transpose().map_err(BundleError::Distance)?;
         let categories = content(table, contents, Section::Categories).map(|(_, bytes)| categories_of(&contract, bytes));
         let categories = categories.transpose().map_err(BundleError::Categories)?;
-        Ok(Self { contract, graph, spread, categories, sha256: identity, format: 2, table, contents })
+        let self_test = content(table, contents, Section::SelfTest).map(|(_, bytes)| SelfTest::read(bytes, &contract));
+        let self_test = self_test.transpose().map_err(BundleError::SelfTest)?;
+        Ok(Self { contract, graph, spread, categories, self_test, sha256: identity, format: 2, table, contents })
     }
 
     /// `bytes`: a whole header at least, of format 1.
@@ -293,7 +301,8 @@ impl<'a> Bundle<'a> {
         if contract.graph_sha256 != sha256(graph) {
             return Err(BundleError::Graph);
         }
-        Ok(Self { contract, graph, spread: None, categories: None, sha256: identity, format: 1, table: &[], contents: &[] })
+        let (spread, categories, self_test) = (None, None, None);
+        Ok(Self { contract, graph, spread, categories, self_test, sha256: identity, format: 1, table: &[], contents: &[] })
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Section {
     Distance,
     /// Histograms of scores and images at training time, to notice drift. Reserved.
     References,
-    /// Inputs with the answers that a board must give. Reserved.
+    /// Images with the logits that a board must give: [`super::SelfTest`].
     SelfTest,
     /// Where and how large the parts were in the images trained on. Reserved.
     Layout,
@@ -85,7 +85,7 @@ impl Section {
 
     /// Whether this build acts on it. A critical section that it does not act on is refused.
     pub const fn understood(self) -> bool {
-        matches!(self, Self::Contract | Self::Rules | Self::Graph | Self::Distance)
+        matches!(self, Self::Contract | Self::Rules | Self::Graph | Self::Distance | Self::SelfTest)
     }
 
     /// Its most bytes.

@@ -135,6 +135,46 @@ fn a_distance_is_read_with_the_bundle() {
     assert_eq!((spread.features(), spread.rank(), spread.limit().real()), (2, 1, 3.0));
 }
 
+/// A self-test of any number of bytes is read exactly if FORMAT.md allows it, with its images and
+/// logits in their order.
+#[test]
+fn a_self_test_is_read_with_the_bundle_or_its_lengths_are_refused() {
+    let (seed, cases) = draws(60);
+    let each = 96 * 96 * 3;
+    let mut read = 0;
+    for case in 0..cases {
+        let mut random = Random::new(seed, case);
+        let images = random.range(0, 18) as usize;
+        let (more_bytes, more_logits) = if case % 3 == 0 { (0, 0) } else { (random.range(-1, 1), random.range(-1, 1)) };
+        let image_bytes: Vec<u8> = (0..(images * each) as i32 + more_bytes).map(|_| random.range(0, 255) as u8).collect();
+        let logits: Vec<i32> =
+            (0..2 * images as i32 + more_logits).map(|_| random.range(-1_000_000_000, 1_000_000_000)).collect();
+        let section = SelfTest::section(&image_bytes, &logits);
+        let made = write(&contract(), GRAPH, &[(Section::SelfTest, &section)]);
+        let sound = (1..=16).contains(&images) && more_bytes == 0 && more_logits == 0;
+        assert_eq!(made.is_ok(), sound, "case {case}: {images} images, {more_bytes} bytes and {more_logits} logits more");
+        let mut file = taken_apart(&sample());
+        file.push((6, 0, section));
+        let bytes = self::file(&file);
+        match Bundle::read(&bytes) {
+            Ok(bundle) => {
+                assert!(sound, "case {case}");
+                assert_eq!(bytes, made.unwrap());
+                let test = bundle.self_test.unwrap();
+                let (images, found): (Vec<&[u8]>, Vec<Vec<i32>>) = test.cases().map(|(i, l)| (i, l.collect())).unzip();
+                assert_eq!((images.concat(), found.concat()), (image_bytes, logits.clone()));
+                assert!(test.logits().eq(logits));
+                read += 1;
+            }
+            Err(e) => assert!(!sound && matches!(e, BundleError::SelfTest(_)), "case {case}: {e}"),
+        }
+    }
+    assert!(read > 5, "{read} of {cases} were read");
+    let mut cut = taken_apart(&sample());
+    cut.push((6, 0, vec![0x80]));
+    assert_eq!(Bundle::read(&file(&cut)).err(), Some(BundleError::SelfTest(SelfTestFault::Encoding)));
+}
+
 #[test]
 fn random_contracts_survive_the_round_trip() {
     let (seed, cases) = draws(200);
@@ -312,10 +352,11 @@ fn the_writer_refuses_what_the_reader_would() {
     assert_eq!(refused(&|_| {}, &[(Section::Layout, &long)]), Some(WriteError::Oversized(Section::Layout)));
 }
 
-/// FORMAT.md's rules about tables, read naively.
+/// FORMAT.md's rules about tables, read naively. A distance or a self-test of drawn bytes is none.
 fn allowed(sections: &[Drawn], good: &[Drawn]) -> bool {
     let rising = sections.windows(2).all(|w| w[0].0 < w[1].0);
-    let flags = sections.iter().all(|(id, flags, _)| *flags == if (1..=3).contains(id) { 1 } else { 0 } && *id != 4);
+    let flags =
+        sections.iter().all(|(id, flags, _)| *flags == if (1..=3).contains(id) { 1 } else { 0 } && ![4, 6].contains(id));
     let whole = good.iter().all(|g| sections.contains(g));
     // Nor has a bundle of a multilabel task categories, whatever they are.
     let without = !sections.iter().any(|(id, ..)| *id == 8);

@@ -6,6 +6,7 @@ use super::contract::{Contract, ContractFault};
 use super::encoding::{ContractSection, RulesSection};
 use super::read::{FORMAT_VERSION, HEADER_LEN, MAGIC, categories_of};
 use super::sections::{CRITICAL, ENTRY_LEN, Section};
+use super::self_test::{SelfTest, SelfTestFault};
 use super::sha256;
 use crate::category::CategoryFault;
 use crate::distance::{Spread, SpreadFault};
@@ -26,6 +27,8 @@ pub enum WriteError {
     Distance(SpreadFault),
     /// The categories section is none.
     Categories(CategoryFault),
+    /// The self-test section is none for this contract.
+    SelfTest(SelfTestFault),
 }
 
 impl core::fmt::Display for WriteError {
@@ -39,6 +42,7 @@ impl core::fmt::Display for WriteError {
             Self::Twice(section) => write!(f, "section {} is given twice; give it once", section.name()),
             Self::Distance(fault) => write!(f, "distance refused: {fault}"),
             Self::Categories(fault) => write!(f, "categories refused: {fault}"),
+            Self::SelfTest(fault) => write!(f, "self-test refused: {fault}"),
         }
     }
 }
@@ -96,6 +100,8 @@ pub fn write(contract: &Contract<'_>, graph: &[u8], extra: &[(Section, &[u8])]) 
         }
         if section == Section::Categories {
             categories_of(contract, content).map_err(WriteError::Categories)?;
+        if section == Section::SelfTest {
+            SelfTest::read(content, contract).map_err(WriteError::SelfTest)?;
         }
         if content.len() > section.limit() as usize {
             return Err(WriteError::Oversized(section));

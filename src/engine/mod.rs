@@ -23,12 +23,14 @@ pub mod proof;
 mod proof_spelling;
 pub mod proto;
 pub mod random_graphs;
+mod self_test;
 
 use crate::kernels::Kernels;
 pub use activations::Activation;
 pub use lowered::NodeReport;
 pub use operation::MAX_THREADS;
 pub use plan::{Engine, LayerReport};
+pub use self_test::{SelfTestError, SelfTested};
 
 /// What an engine takes and gives.
 #[derive(Clone, Debug, PartialEq)]
