@@ -100,6 +100,7 @@ pub fn write(contract: &Contract<'_>, graph: &[u8], extra: &[(Section, &[u8])]) 
         }
         if section == Section::Categories {
             categories_of(contract, content).map_err(WriteError::Categories)?;
+        }
         if section == Section::SelfTest {
             SelfTest::read(content, contract).map_err(WriteError::SelfTest)?;
         }

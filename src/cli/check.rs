@@ -30,9 +30,12 @@ use std::time::Duration;
 /// Arguments of `check`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Check {
-    /// Bundle to check [default: the shipped parts model]
+    /// Bundle to check, or the folder of an installed one [default: the shipped parts model]
     #[arg(long)]
     bundle: Option<PathBuf>,
+    /// Folder of the keys that are trusted, as NAME.pub; with one there the bundle must be signed
+    #[arg(long, value_name = "FOLDER", default_value = crate::installed::KEYS)]
+    keys: PathBuf,
     /// Settings of the device (device.toml); without it the built-in demonstration
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
@@ -109,6 +112,13 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             (Err(e), _) | (_, Err(e)) => Err(e.clone()),
         },
     );
+    if let (Ok(model), Ok(bundle)) = (&model, &bundle) {
+        match model.signed(bundle, &args.keys) {
+            Ok(Some(signed)) => say("ok", "signature", &signed),
+            Ok(None) => {}
+            Err(Refused(why)) => why.into_iter().for_each(|why| line(&mut problems, "signature", Err(why))),
+        }
+    }
     if let Some(islands) = engine.as_ref().ok().map(|e| e.spec().islands).filter(|n| *n > 0) {
         let why = format!(
             "mixed: part of it runs in f32, in {islands} islands, which allocate memory at every inference; `tagpin inspect` \

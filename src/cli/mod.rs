@@ -4,6 +4,7 @@
 //! the library does not.
 
 mod bench;
+mod bundle;
 mod cameras;
 mod capture;
 mod check;
@@ -21,6 +22,7 @@ mod waiting;
 
 use crate::bundle::{Bundle, Hex};
 use crate::decide::{Role, TagRule};
+use crate::installed::{Keys, Signed};
 use crate::settings::{Draft, ModelTags, Settings, SettingsError};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::borrow::Cow;
@@ -49,6 +51,8 @@ enum Command {
     Check(check::Check),
     /// Show a bundle's contract and where each node of its graph runs
     Inspect(inspect::Inspect),
+    /// Verify, install and roll back bundles on the device; `tagpin-tools bundle` signs them
+    Bundle(bundle::BundleArgs),
     /// Time a model: one warm-up, exactly --iters inferences
     Bench(bench::Bench),
     /// Run device.toml on a simulated belt: timeline, utilisation, and the fastest line that this
@@ -99,11 +103,13 @@ struct Model {
 }
 
 impl Model {
-    /// The bundle at `path`, or the shipped one if none is named.
+    /// The bundle at `path`, or the shipped one if none is named. Of a folder the bundle that is
+    /// installed in it.
     fn read(path: Option<&Path>) -> Result<Self, Refused> {
         let Some(path) = path else {
             return Ok(Self { path: "parts.tagpin (shipped)".into(), bytes: Cow::Borrowed(PARTS) });
         };
+        let path = &crate::installed::bundle_file(path);
         let bytes = crate::regular::read(path, crate::regular::BUNDLE);
         let bytes = bytes.map_err(|e| format!("bundle {}: cannot be read: {e}", path.display()))?.into();
         Ok(Self { path: path.into(), bytes })
@@ -112,6 +118,20 @@ impl Model {
     fn bundle(&self) -> Result<Bundle<'_>, Refused> {
         Bundle::read(&self.bytes).map_err(|e| format!("bundle {}: {e}", self.path.display()).into())
     }
+
+    /// What its signature says, where the keys in `folder` trust it; the shipped model needs none.
+    fn signed(&self, bundle: &Bundle<'_>, folder: &Path) -> Result<Option<Signed>, Refused> {
+        if matches!(self.bytes, Cow::Borrowed(_)) {
+            return Ok(None);
+        }
+        let checked = keys(folder)?.check(&self.path, &self.bytes, &bundle.contract);
+        checked.map_err(|e| format!("bundle {}: {e}", self.path.display()).into())
+    }
+}
+
+/// The keys that this device trusts.
+fn keys(folder: &Path) -> Result<Keys, Refused> {
+    Ok(Keys::open(folder)?)
 }
 
 /// `text` as standard output shows it whole, what goes on `indent` columns in.
@@ -180,6 +200,7 @@ pub fn main(commit: &str) -> ExitCode {
         Command::Classify(args) => classify::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         #[cfg(feature = "site")]

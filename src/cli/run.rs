@@ -45,9 +45,12 @@ impl Classifier for Engine {
 /// Arguments of `run`.
 #[derive(clap::Args, Debug, Default)]
 pub(super) struct Run {
-    /// Bundle to run [default: the shipped parts model]
+    /// Bundle to run, or the folder of an installed one [default: the shipped parts model]
     #[arg(long)]
     bundle: Option<PathBuf>,
+    /// Folder of the keys that are trusted, as NAME.pub; with one there the bundle must be signed
+    #[arg(long, value_name = "FOLDER", default_value = crate::installed::KEYS)]
+    keys: PathBuf,
     /// Settings of the device (device.toml); without it the built-in demonstration
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
@@ -95,6 +98,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     // Everything is opened before anything runs, so that all problems are told at once.
     let mut problems = Vec::new();
     let mut keep = |p: Refused| problems.extend(p.0);
+    model.signed(&bundle, &args.keys).map_err(&mut keep).ok();
     let is_conveyor = |s: &String| s.parse::<SourceSpec>().is_ok_and(|spec| spec.is_conveyor());
     let barrier_demo = args.source.as_ref().is_some_and(is_conveyor) && args.bundle.is_none();
     let draft = super::draft(args.settings.as_deref(), &bundle, demo || (args.settings.is_none() && barrier_demo));
@@ -216,7 +220,9 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
 fn check_memory(bundle: Option<&Path>) -> Result<(), Refused> {
     /// The stacks of a run's threads, 2 MiB each, and what its frames and queues take.
     const ROOM: u64 = 20 << 20;
-    let size = bundle.map_or(PARTS.len() as u64, |path| std::fs::metadata(path).map_or(0, |about| about.len()));
+    let size = bundle.map_or(PARTS.len() as u64, |path| {
+        std::fs::metadata(crate::installed::bundle_file(path)).map_or(0, |about| about.len())
+    });
     let needed = ROOM + 4 * size;
     let mut room = Vec::<u8>::new();
     let had = room.try_reserve_exact(usize::try_from(needed).unwrap_or(usize::MAX));

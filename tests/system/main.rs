@@ -10,6 +10,7 @@ mod events;
 mod faults;
 mod files;
 mod gate;
+mod installed;
 mod line;
 #[cfg(feature = "site")]
 mod page;

@@ -4,6 +4,7 @@
 mod backbone;
 mod bar;
 mod baseline;
+mod bundle;
 mod data;
 mod decision;
 mod demand;
@@ -66,6 +67,7 @@ enum Command {
     Report(report::Report),
     Runs(runs::Runs),
     Pack(pack::Pack),
+    Bundle(bundle::BundleArgs),
     Synth(synth::Synth),
     Graphs(graphs::Graphs),
     Demo(demo::Demo),
@@ -111,6 +113,7 @@ fn main() -> ExitCode {
             Err(e) => Err(e),
         },
         Command::Pack(args) => pack::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Graphs(args) => graphs::run(&args),
         Command::Demo(args) => demo::run(&args),

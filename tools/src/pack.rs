@@ -2,9 +2,11 @@
 //!
 //! Does not train or quantise; the engine that will run the model is asked whether it can.
 
+use crate::bundle::with_self_test;
 use crate::data::{
-    TaskName,
+    self, TaskName,
     roles::{RoleFlags, Roles},
+    split::Side,
 };
 use crate::decision::Decision;
 use crate::distance;
@@ -89,6 +91,9 @@ pub struct Ingredients {
     pub distance: Option<(Vec<u8>, distance::Figures)>,
     /// The categories section; without it no tag is of any.
     pub categories: Option<Vec<u8>>,
+    /// Images of the self-test, each `[height, width, 3]` at the model's input size; without any
+    /// they are drawn.
+    pub images: Vec<Vec<u8>>,
 }
 
 /// The bytes of a bundle, checked by loading it as the runtime does.
@@ -140,8 +145,7 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
     let categories = i.categories.as_deref().map(|section| (Section::Categories, section));
     let sections: Vec<_> = distance.into_iter().chain(categories).collect();
     let bytes = bundle::write(&contract, onnx, &sections)?;
-    Engine::from_bundle(&Bundle::read(&bytes)?)?;
-    Ok(bytes)
+    with_self_test(&Bundle::read(&bytes)?, &i.images)
 }
 
 /// Inputs with which a plan is proved where no images are given, and the most that are taken of
@@ -184,7 +188,7 @@ pub fn prove(onnx: &[u8], i: &Ingredients, images: Option<&Path>) -> Result<()> 
 }
 
 /// The first images of a folder, as the device prepares them: `[h, w, 3]` each.
-fn images_of(folder: &Path, (h, w): (usize, usize), fit: Fit) -> Result<Vec<Vec<u8>>> {
+pub fn images_of(folder: &Path, (h, w): (usize, usize), fit: Fit) -> Result<Vec<Vec<u8>>> {
     let listing =
         tagpin::pictures::list(folder).with_context(|| format!("--images {} cannot be listed", folder.display()))?;
     let mut preprocessor = Preprocessor::new(Target { width: w as u16, height: h as u16, fit, roi: None });
@@ -219,6 +223,13 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
     let rules = vec![TagRule::default(); tags.len()];
     let roles = args.roles.roles(&tags)?;
     let temperature_q16 = tagpin::head::Temperature::ONE.q16();
+    let images = match &args.images {
+        None => Vec::new(),
+        Some(folder) => {
+            let [h, w, _] = Engine::load(onnx)?.spec().input;
+            images_of(folder, (h, w), args.fit.into())?
+        }
+    };
     Ok(Ingredients {
         tags,
         normalise,
@@ -231,6 +242,7 @@ fn foreign(args: &Pack, onnx: &[u8]) -> Result<Ingredients> {
         run_sha256: [0; 32],
         distance: None,
         categories: None,
+        images,
     })
 }
 
@@ -257,6 +269,18 @@ fn of_run(run: &Run, flags: &RoleFlags) -> Result<Ingredients> {
         run_sha256: sha256(&record),
         distance: distance::in_run(run)?,
         categories: None,
+        images: held_out(run)?,
+    })
+}
+
+/// Some of a run's test images, spread over all of them; none, with a note, where the data is no
+/// longer there.
+fn held_out(run: &Run) -> Result<Vec<Vec<u8>>> {
+    let test = run.split.entries(Side::Test);
+    let some: Vec<data::Entry> = data::spread(test.len(), 3).map(|i| test[i].clone()).collect();
+    data::load(&run.split.dataset.root, &some, run.target()?).or_else(|e| {
+        println!("note: the self-test is of drawn images: {e:#}");
+        Ok(Vec::new())
     })
 }
 

@@ -463,7 +463,8 @@ pub fn run(args: &DistanceArgs) -> Result<()> {
     let int8 = Int8::of_bundle(&bundle)?;
     let (section, figures) =
         fitted(int8, &split, target, &args.options, [&also, &foreign], None)?.map_err(anyhow::Error::msg)?;
-    let mut extra: Vec<(Section, &[u8])> = bundle.sections().filter_map(|e| kept(&bundle, e)).collect();
+    let mut extra: Vec<(Section, &[u8])> =
+        bundle.sections().filter_map(|e| kept(&bundle, e, &[Section::Distance])).collect();
     extra.push((Section::Distance, &section));
     let made = tagpin::bundle::write(&bundle.contract, bundle.graph, &extra)?;
     tagpin::engine::Engine::from_bundle(&Bundle::read(&made)?)?;
@@ -480,11 +481,12 @@ pub fn run(args: &DistanceArgs) -> Result<()> {
     Ok(())
 }
 
-/// A section that stays as it is: any but those that are written anew.
-fn kept<'a>(bundle: &Bundle<'a>, entry: tagpin::bundle::Entry<'a>) -> Option<(Section, &'a [u8])> {
+/// A section that stays as it is: any but those that the contract and the graph make, and those of
+/// `anew`.
+pub fn kept<'a>(bundle: &Bundle<'a>, entry: tagpin::bundle::Entry<'a>, anew: &[Section]) -> Option<(Section, &'a [u8])> {
     let section = Section::of(entry.id.0)?;
-    let anew = [Section::Contract, Section::Rules, Section::Graph, Section::Distance].contains(&section);
-    if anew { None } else { bundle.section(section).map(|bytes| (section, bytes)) }
+    let made = [Section::Contract, Section::Rules, Section::Graph].contains(&section);
+    if made || anew.contains(&section) { None } else { bundle.section(section).map(|bytes| (section, bytes)) }
 }
 
 /// A card with the distance's figures at its end, instead of others.

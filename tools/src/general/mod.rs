@@ -230,6 +230,7 @@ pub fn run(args: &General) -> Result<()> {
         run_sha256: [0; 32],
         distance: None,
         categories: categories.map(|c| c.section()),
+        images: Vec::new(),
     };
     pack::prove(onnx, &ingredients, None)?;
     let (bytes, card) = pack::imported(name, onnx, &ingredients, &about)?;

@@ -323,6 +323,7 @@ pub fn train(backbone_file: &Path, side: Option<usize>, options: &Options<'_>) -
         run_sha256: [0; 32],
         distance: Some((section, report.distance.clone())),
         categories: None,
+        images: good.rgb.iter().take(3).cloned().collect(),
     };
     let (bytes, card) = pack::good_only("good", &model.onnx, &ingredients)?;
     run_folder::write_file(&new.file("good.tagpin"), &bytes)?;

@@ -41,7 +41,7 @@ pub fn folder(name: &str) -> PathBuf {
 }
 
 /// A JSON file.
-#[allow(dead_code, reason = "one of the test programs uses none")]
+#[allow(dead_code, reason = "not all of the test programs use it")]
 pub fn json(path: PathBuf) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }

@@ -1,0 +1,423 @@
+//! Changes of an installed bundle: install and roll back. Each leaves a folder that runs, wherever
+//! it is cut off.
+
+use super::signature::{Keys, SignatureError, Signed, beside};
+use super::{CURRENT, PREVIOUS, Seen};
+use crate::bundle::{Bundle, BundleError, Contract, Hex};
+use crate::regular::{self, Unread};
+use std::fs::{File, TryLockError};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Names in `bundles/` that a change writes before it is done. One change at a time holds the lock,
+/// so what lies there is left over from one that was cut off.
+const STAGED: &str = "staged.tagpin";
+const LINK: &str = "link.new";
+const BUNDLES: &str = "bundles";
+const LOCK: &str = "lock";
+
+/// What an installation may do besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// A version below the current one's.
+    pub downgrade: bool,
+    /// A bundle for which the line must be restarted.
+    pub restart: bool,
+}
+
+/// Something in which two bundles differ that a running line cannot change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// One tag, or any number.
+    Task,
+    /// Names of the tags, or their order.
+    Tags,
+    /// What tags stand for.
+    Roles,
+    /// Rows and columns of the model's image.
+    InputSize,
+}
+
+impl Difference {
+    /// The name used in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Tags => "tags",
+            Self::Roles => "roles",
+            Self::InputSize => "input size",
+        }
+    }
+}
+
+/// In what `new` asks for a restart of a line that runs `old`.
+pub fn differences(old: &Contract<'_>, new: &Contract<'_>) -> Vec<Difference> {
+    let same_tags = old.tags.iter().map(|t| t.name).eq(new.tags.iter().map(|t| t.name));
+    let same_roles = !same_tags || old.tags.iter().map(|t| t.role).eq(new.tags.iter().map(|t| t.role));
+    let size = |c: &Contract<'_>| (c.input.height, c.input.width);
+    let found = [
+        (Difference::Task, old.task != new.task),
+        (Difference::Tags, !same_tags),
+        (Difference::Roles, !same_roles),
+        (Difference::InputSize, size(old) != size(new)),
+    ];
+    found.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect()
+}
+
+/// What a change did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed<T> {
+    /// The bundle that is current now: its hash.
+    pub current: String,
+    /// What its signature says, if it has one.
+    pub signed: Option<Signed>,
+    /// The bundle that was current before; `None` where there was none that could be read.
+    pub before: Option<String>,
+    /// In what the line must be restarted for it.
+    pub restart: Vec<Difference>,
+    /// What the trial found.
+    pub trial: T,
+}
+
+/// Why nothing was changed.
+#[derive(Debug)]
+pub enum InstallError {
+    /// Another process changes the folder.
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The system refuses a step.
+    Io {
+        /// The step.
+        step: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The bundle's file cannot be read.
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: Unread,
+    },
+    /// A link was named instead of a file.
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
+    /// The file is no bundle.
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: BundleError,
+    },
+    /// Nobody who is trusted signed it.
+    Signature {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        why: SignatureError,
+    },
+    /// Its version is not above the current one's.
+    Version {
+        /// Its version; `None` where it has no signature that states one.
+        found: Option<u64>,
+        /// The current one's.
+        current: u64,
+    },
+    /// A running line could not take it over.
+    Restart {
+        /// In what it differs from the current one.
+        differs: Vec<Difference>,
+    },
+    /// It did not pass its trial.
+    Trial {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// There is no other bundle to go back to.
+    NoPrevious {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+impl InstallError {
+    /// Whether the bundle was looked at and refused; else the change could not be tried.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::Io { .. } | Self::Unread { .. } => false,
+            Self::Link { .. }
+            | Self::Bundle { .. }
+            | Self::Signature { .. }
+            | Self::Version { .. }
+            | Self::Restart { .. }
+            | Self::Trial { .. }
+            | Self::NoPrevious { .. } => true,
+        }
+    }
+}
+
+impl std::fmt::Display for InstallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Busy { folder } => {
+                write!(f, "{}: another install or rollback is at work there; wait until it is done", folder.display())
+            }
+            Self::Io { step, path, error } => write!(f, "{}: {step}: {error}", path.display()),
+            Self::Unread { path, why } => write!(f, "bundle {}: cannot be read: {why}", path.display()),
+            Self::Link { path } => write!(f, "bundle {}: is a symbolic link; name the file itself", path.display()),
+            Self::Bundle { path, why } => write!(f, "bundle {}: {why}", path.display()),
+            Self::Signature { path, why } => write!(f, "bundle {}: {why}", path.display()),
+            Self::Version { found: None, current } => write!(
+                f,
+                "no signature states its version, the installed bundle has version {current}; sign it with a higher version, or \
+                 add --downgrade"
+            ),
+            Self::Version { found: Some(found), current } => write!(
+                f,
+                "version {found}, the installed bundle has version {current}; sign it with a higher version, or add --downgrade"
+            ),
+            Self::Restart { differs } => {
+                let names: Vec<&str> = differs.iter().map(|d| d.name()).collect();
+                write!(
+                    f,
+                    "restart asked for: other {} than the installed bundle's, which a running line cannot change; add \
+                     --force-restart and restart the line after it",
+                    names.join(", ")
+                )
+            }
+            Self::Trial { path, why } => write!(f, "bundle {}: {why}", path.display()),
+            Self::NoPrevious { folder } => {
+                write!(f, "{}: no previous bundle to go back to; install one", folder.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for InstallError {}
+
+fn io<T>(step: &'static str, path: &Path, outcome: std::io::Result<T>) -> Result<T, InstallError> {
+    outcome.map_err(|error| InstallError::Io { step, path: path.into(), error })
+}
+
+/// A bundle's bytes.
+fn read(path: &Path) -> Result<Vec<u8>, InstallError> {
+    regular::read(path, regular::BUNDLE).map_err(|why| InstallError::Unread { path: path.into(), why })
+}
+
+/// Makes `bundle` the current one of `folder`, which is made where there is none.
+///
+/// `trial` is given the copy that was read back from the disk and says what it found, or why the
+/// bundle must not run. Whatever refuses it, the current bundle stays.
+pub fn install<T>(
+    folder: &Path,
+    bundle: &Path,
+    keys: &Keys,
+    options: Options,
+    trial: impl FnOnce(&Bundle<'_>) -> Result<T, String>,
+) -> Result<Changed<T>, InstallError> {
+    let is_link = std::fs::symlink_metadata(bundle).is_ok_and(|about| about.is_symlink());
+    if is_link {
+        return Err(InstallError::Link { path: bundle.into() });
+    }
+    // Before anything is written, so that nothing is left where a wrong file was named.
+    Seen::read(bundle, keys)?;
+    let bytes = read(bundle)?;
+    let signature = match regular::read(&beside(bundle), regular::TEXT) {
+        Ok(signature) => Some(signature),
+        Err(Unread::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Err(why) => return Err(InstallError::Unread { path: beside(bundle), why }),
+    };
+
+    let bundles = folder.join(BUNDLES);
+    io("cannot be made", &bundles, std::fs::create_dir_all(&bundles))?;
+    let _lock = lock(folder)?;
+    let staged = Staged::write(&bundles, &bytes, signature.as_deref())?;
+    drop(bytes);
+
+    let copy = read(&staged.path)?;
+    let (path, at_copy) = (bundle, &staged.path);
+    let new = Bundle::read(&copy).map_err(|why| InstallError::Bundle { path: at_copy.clone(), why })?;
+    let signed = keys.check(at_copy, &copy, &new.contract);
+    let signed = signed.map_err(|why| InstallError::Signature { path: path.into(), why })?;
+    let old = Old::of(folder, CURRENT);
+    let restart = old.check(&new, signed.as_ref(), options)?;
+    let trial = trial(&new).map_err(|why| InstallError::Trial { path: path.into(), why })?;
+
+    let current = Hex(&new.sha256).to_string();
+    let file = staged.keep(&format!("{current}.tagpin"))?;
+    // The same bundle again, with another signature perhaps: what lies behind it stays.
+    if old.hash.as_ref() != Some(&current) {
+        if let Some(target) = &old.target {
+            link(folder, PREVIOUS, target)?;
+        }
+        link(folder, CURRENT, &file)?;
+    }
+    sweep(folder);
+    Ok(Changed { current, signed, before: old.hash, restart, trial })
+}
+
+/// Exchanges the current bundle of `folder` and the one before it, which must pass `trial` again.
+pub fn roll_back<T>(
+    folder: &Path,
+    keys: &Keys,
+    options: Options,
+    trial: impl FnOnce(&Bundle<'_>) -> Result<T, String>,
+) -> Result<Changed<T>, InstallError> {
+    if !folder.join(CURRENT).is_symlink() && !folder.join(PREVIOUS).is_symlink() {
+        return Err(InstallError::NoPrevious { folder: folder.into() });
+    }
+    let _lock = lock(folder)?;
+    let (now, back) = (Old::of(folder, CURRENT), Old::of(folder, PREVIOUS));
+    let Some(target) = back.target.filter(|target| now.target.as_ref() != Some(target)) else {
+        return Err(InstallError::NoPrevious { folder: folder.into() });
+    };
+    let path = folder.join(&target);
+    let bytes = read(&path)?;
+    let bundle = Bundle::read(&bytes).map_err(|why| InstallError::Bundle { path: path.clone(), why })?;
+    let signed = keys.check(&path, &bytes, &bundle.contract);
+    let signed = signed.map_err(|why| InstallError::Signature { path: path.clone(), why })?;
+    let restart = now.check(&bundle, signed.as_ref(), Options { downgrade: true, ..options })?;
+    let trial = trial(&bundle).map_err(|why| InstallError::Trial { path: path.clone(), why })?;
+    link(folder, CURRENT, &target)?;
+    if let Some(left) = &now.target {
+        link(folder, PREVIOUS, left)?;
+    }
+    sweep(folder);
+    Ok(Changed { current: Hex(&bundle.sha256).to_string(), signed, before: now.hash, restart, trial })
+}
+
+/// A bundle that a link leads to, as far as it can be read.
+struct Old {
+    /// Where the link leads, from the folder.
+    target: Option<PathBuf>,
+    hash: Option<String>,
+    bytes: Vec<u8>,
+    signed: Option<Signed>,
+}
+
+impl Old {
+    fn of(folder: &Path, link: &str) -> Self {
+        let target = std::fs::read_link(folder.join(link)).ok();
+        let file = target.as_ref().map(|target| folder.join(target));
+        let bytes = file.as_ref().and_then(|file| regular::read(file, regular::BUNDLE).ok()).unwrap_or_default();
+        let bundle = Bundle::read(&bytes).ok();
+        // Whether a key that is installed today made it is not asked: its version counts all the same.
+        let stated = |b: &Bundle<'_>| Keys::default().check(file.as_ref()?, &bytes, &b.contract).ok().flatten();
+        let signed = bundle.as_ref().and_then(stated);
+        let hash = bundle.map(|b| Hex(&b.sha256).to_string());
+        Self { target, hash, bytes, signed }
+    }
+
+    /// Whether `new` may take this one's place; in what the line must be restarted for it.
+    fn check(&self, new: &Bundle<'_>, signed: Option<&Signed>, options: Options) -> Result<Vec<Difference>, InstallError> {
+        let Ok(old) = Bundle::read(&self.bytes) else { return Ok(Vec::new()) };
+        let found = signed.map(|s| s.version);
+        let current = self.signed.as_ref().map(|s| s.version);
+        let same = old.sha256 == new.sha256;
+        let rises = found > current || (same && found == current) || current.is_none();
+        if let (false, Some(current)) = (rises || options.downgrade, current) {
+            return Err(InstallError::Version { found, current });
+        }
+        let differs = differences(&old.contract, &new.contract);
+        if differs.is_empty() || options.restart { Ok(differs) } else { Err(InstallError::Restart { differs }) }
+    }
+}
+
+/// Holds the folder for one change, as long as the file lives.
+fn lock(folder: &Path) -> Result<File, InstallError> {
+    let path = folder.join(LOCK);
+    let file = io("cannot be written", &path, File::options().write(true).create(true).truncate(false).open(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(InstallError::Busy { folder: folder.into() }),
+        Err(TryLockError::Error(error)) => Err(InstallError::Io { step: "cannot be locked", path, error }),
+    }
+}
+
+/// A copy of bundle and signature that is not installed; removed unless it is kept.
+struct Staged {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Staged {
+    /// Writes both through to the disk.
+    fn write(bundles: &Path, bytes: &[u8], signature: Option<&[u8]>) -> Result<Self, InstallError> {
+        let staged = Self { path: bundles.join(STAGED), kept: false };
+        staged.remove();
+        let write = |path: &Path, bytes: &[u8]| {
+            let write = || {
+                let mut file = File::options().write(true).create_new(true).open(path)?;
+                file.write_all(bytes)?;
+                file.sync_all()
+            };
+            io("cannot be written", path, write())
+        };
+        write(&staged.path, bytes)?;
+        signature.map(|signature| write(&beside(&staged.path), signature)).transpose()?;
+        Ok(staged)
+    }
+
+    /// Gives both their name, the signature first: a bundle is never without it. Returns the bundle's
+    /// path from the folder.
+    fn keep(mut self, name: &str) -> Result<PathBuf, InstallError> {
+        let bundles = self.path.parent().expect("it lies in the folder of bundles");
+        let file = bundles.join(name);
+        let (from, to) = (beside(&self.path), beside(&file));
+        match std::fs::rename(&from, &to) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => _ = std::fs::remove_file(&to),
+            outcome => io("cannot be renamed", &from, outcome)?,
+        }
+        io("cannot be renamed", &self.path, std::fs::rename(&self.path, &file))?;
+        sync(bundles)?;
+        self.kept = true;
+        Ok(Path::new(BUNDLES).join(name))
+    }
+
+    fn remove(&self) {
+        _ = std::fs::remove_file(&self.path);
+        _ = std::fs::remove_file(beside(&self.path));
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.remove();
+        }
+    }
+}
+
+/// Lets the link `name` lead to `target`, in one step and written through to the disk.
+fn link(folder: &Path, name: &str, target: &Path) -> Result<(), InstallError> {
+    let (new, at) = (folder.join(LINK), folder.join(name));
+    _ = std::fs::remove_file(&new);
+    io("cannot be written", &new, std::os::unix::fs::symlink(target, &new))?;
+    io("cannot be replaced", &at, std::fs::rename(&new, &at))?;
+    sync(folder)
+}
+
+/// Writes the names in a folder through to the disk.
+fn sync(folder: &Path) -> Result<(), InstallError> {
+    io("cannot be written through to the disk", folder, File::open(folder).and_then(|f| f.sync_all()))
+}
+
+/// Removes bundles that no link leads to. What stays is removed by a later change.
+fn sweep(folder: &Path) {
+    let used = [CURRENT, PREVIOUS].map(|link| std::fs::read_link(folder.join(link)).ok());
+    let used: Vec<PathBuf> = used.into_iter().flatten().flat_map(|target| [beside(&target), target]).collect();
+    let Ok(listing) = std::fs::read_dir(folder.join(BUNDLES)) else { return };
+    for entry in listing.flatten() {
+        if !used.contains(&Path::new(BUNDLES).join(entry.file_name())) {
+            _ = std::fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Signed bundles: installed, rolled back, and refused in words with the current one undisturbed.
+
+use crate::program::*;
+use minisign::KeyPair;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use tagpin::bundle::{Bundle, Contract, Section, write};
+use tagpin::decide::Role;
+use tagpin::engine::Engine;
+use tagpin::installed::{Comment, beside};
+
+/// A device with one key, and the folder of a line.
+struct Device {
+    folder: PathBuf,
+    pair: KeyPair,
+}
+
+impl Device {
+    fn new(name: &str) -> Self {
+        let folder = folder(name);
+        let pair = KeyPair::generate_unencrypted_keypair().unwrap();
+        std::fs::create_dir(folder.join("keys.d")).unwrap();
+        std::fs::write(folder.join("keys.d/site.pub"), pair.pk.to_box().unwrap().to_string()).unwrap();
+        Self { folder, pair }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Writes a bundle file, signed by this device's key.
+    fn signed(&self, name: &str, bytes: &[u8], version: u64) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).unwrap();
+        sign(&path, &self.pair, &Comment { model: "parts".into(), version }.to_string());
+        path
+    }
+
+    /// `tagpin bundle COMMAND ...` with this device's keys.
+    fn bundle(&self, args: &[&str]) -> Output {
+        let keys = self.path("keys.d").display().to_string();
+        finish(tagpin(&[&["bundle"], args, &["--keys", &keys, "--json", "--no-line"]].concat()))
+    }
+
+    /// Installs into the line's folder, with more arguments.
+    fn install(&self, bundle: &Path, more: &[&str]) -> Output {
+        let line = self.path("line");
+        let args = ["install", bundle.to_str().unwrap(), "--into", line.to_str().unwrap()];
+        self.bundle(&[&args, more].concat())
+    }
+
+    /// What is in the line's folder: its bundles as `status` tells them, and every name.
+    fn state(&self) -> (Value, Vec<String>) {
+        let line = self.path("line");
+        let out = self.bundle(&["status", line.to_str().unwrap()]);
+        let status = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&out)));
+        let names = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().file_name());
+        let all = names(line.clone()).chain(names(line.join("bundles")));
+        let mut all: Vec<String> = all.map(|name| name.to_string_lossy().into_owned()).collect();
+        all.sort();
+        (status, all)
+    }
+
+    fn current(&self) -> String {
+        self.state().0["current"]["sha256"].as_str().unwrap_or("none").to_string()
+    }
+
+    /// Runs one part from the line's folder.
+    fn runs(&self) -> Output {
+        let (line, keys) = (self.path("line"), self.path("keys.d"));
+        let [line, keys] = [&line, &keys].map(|p| p.to_str().unwrap());
+        finish(tagpin(&["run", "--bundle", line, "--keys", keys, "--source", &fast_conveyor(1), "--parts", "1", "--json"]))
+    }
+}
+
+fn sign(path: &Path, pair: &KeyPair, comment: &str) {
+    let bytes = std::fs::read(path).unwrap();
+    let signature = minisign::sign(None, &pair.sk, bytes.as_slice(), Some(comment), None).unwrap();
+    std::fs::write(beside(path), signature.into_string()).unwrap();
+}
+
+/// The shipped model with a changed contract, and a self-test of an image whose logits are right.
+fn bundle_with(edit: impl Fn(&mut Contract<'_>)) -> Vec<u8> {
+    with_self_test(edit, |_| ())
+}
+
+/// The same with logits as `wrong` leaves them.
+fn with_self_test(edit: impl Fn(&mut Contract<'_>), wrong: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+    let file = std::fs::read(PARTS).unwrap();
+    let bundle = Bundle::read(&file).unwrap();
+    let mut contract = bundle.contract.clone();
+    edit(&mut contract);
+    let image: Vec<u8> =
+        (0..contract.input.width as usize * contract.input.height as usize * 3).map(|i| (i * 31 % 256) as u8).collect();
+    let mut engine = Engine::from_bundle(&bundle).unwrap();
+    let mut section = engine.self_test_section(&contract, &[image]).unwrap();
+    wrong(&mut section);
+    let distance = bundle.section(Section::Distance).unwrap();
+    write(&contract, bundle.graph, &[(Section::Distance, distance), (Section::SelfTest, &section)]).unwrap()
+}
+
+/// A bundle of its own hash, by its temperature.
+fn numbered(n: u32) -> Vec<u8> {
+    bundle_with(|c| c.temperature_q16 += n)
+}
+
+fn json(out: &Output) -> Value {
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(out)))
+}
+
+#[test]
+fn a_signed_bundle_is_installed_run_updated_and_rolled_back() {
+    let device = Device::new("installed");
+    let (one, two) = (device.signed("one.tagpin", &numbered(1), 1), device.signed("two.tagpin", &numbered(2), 2));
+    let out = device.install(&one, &[]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let first = json(&out);
+    assert_eq!((&first["version"], &first["key"], &first["self_test_images"]), (&1.into(), &"site.pub".into(), &1.into()));
+    assert!(first["previous"].is_null(), "{first}");
+    let out = device.runs();
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let opened = events(&out);
+    assert!(opened.iter().any(|e| e.to_string().contains(first["current"].as_str().unwrap())), "another bundle ran");
+
+    let second = json(&device.install(&two, &[]));
+    assert_eq!((&second["previous"], &second["version"]), (&first["current"], &2.into()), "{second}");
+    assert_ne!(second["current"], first["current"]);
+    // The same again changes nothing.
+    let before = device.state();
+    assert_eq!(device.install(&two, &[]).status.code(), Some(0));
+    assert_eq!(device.state(), before);
+    // A third lets the first go.
+    let third = device.signed("three.tagpin", &numbered(3), 3);
+    assert_eq!(json(&device.install(&third, &[]))["previous"], second["current"]);
+    assert!(!device.state().1.iter().any(|name| name.contains(first["current"].as_str().unwrap())));
+
+    let line = device.path("line");
+    for expected in [&second["current"], &device.state().0["current"]["sha256"].clone()] {
+        let out = device.bundle(&["rollback", line.to_str().unwrap()]);
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        assert_eq!(json(&out)["current"], *expected);
+        assert_eq!(device.runs().status.code(), Some(0));
+    }
+}
+
+/// Each is refused with its reason, by the documented exit code, and nothing in the folder changes.
+/// Controls stand at the end: the nearest good bundles are taken.
+#[test]
+fn what_must_not_run_is_refused_in_words_and_leaves_the_current_bundle_alone() {
+    let device = Device::new("refused");
+    let line = device.path("line");
+    let out = device.bundle(&["rollback", line.to_str().unwrap()]);
+    assert!(out.status.code() == Some(1) && stderr(&out).contains("no previous bundle"), "{}", stderr(&out));
+    assert_eq!(device.install(&device.signed("five.tagpin", &numbered(5), 5), &[]).status.code(), Some(0));
+    let out = device.bundle(&["rollback", line.to_str().unwrap()]);
+    assert!(out.status.code() == Some(1) && stderr(&out).contains("no previous bundle"), "{}", stderr(&out));
+
+    let good = numbered(6);
+    let six = |name: &str| device.signed(name, &good, 6);
+    let unsigned = device.path("unsigned.tagpin");
+    std::fs::write(&unsigned, &good).unwrap();
+    let (foreign, other) = (six("foreign.tagpin"), KeyPair::generate_unencrypted_keypair().unwrap());
+    sign(&foreign, &other, "tagpin model=parts version=6");
+    let changed = six("changed.tagpin");
+    std::fs::write(&changed, numbered(7)).unwrap();
+    let swapped = six("swapped.tagpin");
+    let text = std::fs::read_to_string(beside(&swapped)).unwrap();
+    std::fs::write(beside(&swapped), text.replace("version=6", "version=9")).unwrap();
+    let (nameless, model, garbled) = (six("nameless.tagpin"), six("model.tagpin"), six("garbled.tagpin"));
+    sign(&nameless, &device.pair, "a new bundle");
+    sign(&model, &device.pair, "tagpin model=bottles version=6");
+    std::fs::write(beside(&garbled), "no signature\n").unwrap();
+    let older = device.signed("older.tagpin", &good, 4);
+    let same = device.signed("same.tagpin", &good, 5);
+    let short = device.signed("short.tagpin", &good[..good.len() - 1], 6);
+    let lying =
+        device.signed("lying.tagpin", &with_self_test(|c| c.temperature_q16 += 6, |s| *s.last_mut().unwrap() ^= 1), 6);
+    let link = device.path("link.tagpin");
+    std::os::unix::fs::symlink(six("linked.tagpin"), &link).unwrap();
+    std::fs::copy(beside(&six("linked.tagpin")), beside(&link)).unwrap();
+    let pipe = device.path("pipe.tagpin");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let renamed = device.signed("renamed.tagpin", &bundle_with(|c| c.tags[0].name = "screw"), 6);
+    let roles = device.signed("roles.tagpin", &bundle_with(|c| c.tags[0].role = Role::Defect), 6);
+    let absent = device.path("absent.tagpin");
+
+    let before = device.state();
+    let cases: [(&Path, i32, &str); 16] = [
+        (&unsigned, 1, "not signed, and"),
+        (&foreign, 1, "signed by a key that is not installed (site.pub in"),
+        (&changed, 1, "the signature by site.pub is not of these bytes"),
+        (&swapped, 1, "the signature by site.pub is not of these bytes"),
+        (&nameless, 1, "trusted comment is \"a new bundle\", expected \"tagpin model=NAME version=N\""),
+        (&model, 1, "the signature is for model \"bottles\", the bundle is \"parts\""),
+        (&garbled, 1, "it is no minisign signature"),
+        (&older, 1, "version 4, the installed bundle has version 5"),
+        (&same, 1, "version 5, the installed bundle has version 5"),
+        (&short, 1, "copy the file again"),
+        (&lying, 1, "self-test: image 1 gives tag"),
+        (&link, 1, "is a symbolic link; name the file itself"),
+        (&pipe, 2, "is a pipe, device or folder"),
+        (&renamed, 1, "restart asked for: other tags than"),
+        (&roles, 1, "restart asked for: other roles than"),
+        (&absent, 2, "cannot be read"),
+    ];
+    for (path, code, why) in cases {
+        let out = device.install(path, &[]);
+        assert_eq!(out.status.code(), Some(code), "{}: {}", path.display(), stderr(&out));
+        assert!(stderr(&out).contains(why), "{}: {}", path.display(), stderr(&out));
+        assert_eq!(device.state(), before, "{}: the folder changed", path.display());
+    }
+    assert_eq!(device.runs().status.code(), Some(0));
+    // Without its key the very bundle that runs is refused.
+    std::fs::write(device.path("keys.d/site.pub"), other.pk.to_box().unwrap().to_string()).unwrap();
+    let out = device.runs();
+    assert!(out.status.code() == Some(2) && stderr(&out).contains("not installed (site.pub in"), "{}", stderr(&out));
+    std::fs::write(device.path("keys.d/site.pub"), device.pair.pk.to_box().unwrap().to_string()).unwrap();
+    // Controls.
+    let out = device.install(&six("six.tagpin"), &[]);
+    assert_eq!((out.status.code(), &json(&out)["version"]), (Some(0), &6.into()), "{}", stderr(&out));
+    assert_eq!(device.install(&older, &["--downgrade"]).status.code(), Some(0));
+    let out = device.install(&roles, &["--force-restart"]);
+    assert_eq!((out.status.code(), &json(&out)["restart"][0]), (Some(0), &"roles".into()), "{}", stderr(&out));
+    assert_eq!(device.runs().status.code(), Some(0));
+}
+
+/// The system's own refusals: the folder, the disk, another install.
+#[test]
+fn a_folder_that_cannot_be_written_refuses_and_keeps_what_runs() {
+    let device = Device::new("unwritable");
+    let (one, two) = (device.signed("one.tagpin", &numbered(1), 1), device.signed("two.tagpin", &numbered(2), 2));
+    assert_eq!(device.install(&one, &[]).status.code(), Some(0));
+    let before = device.state();
+    // Root may write into every folder, but makes none below a file or in /proc.
+    for folder in [one.join("line"), "/proc/tagpin".into()] {
+        let out = device.bundle(&["install", two.to_str().unwrap(), "--into", folder.to_str().unwrap()]);
+        assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+        assert!(stderr(&out).contains("cannot be made"), "{}", stderr(&out));
+    }
+    // A full disk, as a limit of a file's length looks to the program.
+    if !emulated() {
+        let mut command = std::process::Command::new("sh");
+        command.args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 100; exec \"$@\"",
+            "sh",
+            env!("CARGO_BIN_EXE_tagpin"),
+            "bundle",
+            "install",
+        ]);
+        command
+            .args(["--no-line"])
+            .arg(&two)
+            .arg("--into")
+            .arg(device.path("line"))
+            .arg("--keys")
+            .arg(device.path("keys.d"));
+        let out = finish(command);
+        assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+        assert!(stderr(&out).contains("staged.tagpin: cannot be written: "), "{}", stderr(&out));
+        assert_eq!(device.state(), before);
+    }
+    let lock = std::fs::File::open(device.path("line/lock")).unwrap();
+    lock.lock().unwrap();
+    let out = device.install(&two, &[]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("another install or rollback is at work there"), "{}", stderr(&out));
+    assert_eq!(device.state(), before);
+    drop(lock);
+    let [a, b] = [&one, &two].map(|bundle| {
+        let mut command = tagpin(&["bundle", "install", "--no-line"]);
+        command.arg(bundle).arg("--downgrade").arg("--into").arg(device.path("line"));
+        command.arg("--keys").arg(device.path("keys.d")).stdout(std::process::Stdio::null()).spawn().unwrap()
+    });
+    let codes = [a, b].map(|child| wait(child, std::time::Duration::from_secs(60)).status.code());
+    assert!(codes.contains(&Some(0)) && codes.iter().all(|c| [Some(0), Some(2)].contains(c)), "{codes:?}");
+    assert_eq!(device.runs().status.code(), Some(0));
+}
+
+/// Where no key is installed all runs as it always did.
+#[test]
+fn without_a_key_unsigned_bundles_run_and_install_and_with_one_they_do_neither() {
+    let device = Device::new("keyless");
+    let (line, none) = (device.path("line"), device.path("none"));
+    let [line, none] = [&line, &none].map(|p| p.to_str().unwrap());
+    let out = finish(tagpin(&["bundle", "install", PARTS, "--into", line, "--keys", none, "--no-line"]));
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(text.contains("signed    no") && text.contains("no self-test"), "{text}");
+    let run = |keys: &str, command: &str| {
+        let mut command = tagpin(&[command, "--bundle", PARTS, "--keys", keys]);
+        command.args(["--settings", "src/settings/demo.toml"]);
+        command
+    };
+    let keys = device.path("keys.d").display().to_string();
+    let mut runs = run(none, "run");
+    runs.args(["--parts", "1"]);
+    assert_eq!(finish(runs).status.code(), Some(0));
+    let out = finish(run(&keys, "run"));
+    assert!(out.status.code() == Some(2) && stderr(&out).contains("not signed, and"), "{}", stderr(&out));
+    let out = finish(run(&keys, "check"));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.code() == Some(1) && text.contains("PROBLEM  signature: "), "{text}");
+    // A key that cannot be read must not look like no key.
+    std::fs::write(device.path("keys.d/broken.pub"), "no key").unwrap();
+    let good = device.signed("good.tagpin", &numbered(1), 1);
+    let out = device.install(&good, &[]);
+    assert!(
+        out.status.code() == Some(2) && stderr(&out).contains("broken.pub: it is no minisign public key"),
+        "{}",
+        stderr(&out)
+    );
+    // The shipped model inside the program needs no signature.
+    let out = finish(tagpin(&["run", "--parts", "1", "--keys", &keys, "--source", &fast_conveyor(2)]));
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+}
+
+#[test]
+fn a_bundle_too_slow_for_the_first_gate_is_refused() {
+    let device = Device::new("slow");
+    let bundle = device.signed("one.tagpin", &numbered(1), 1);
+    let gate = |name: &str, line: &str| {
+        settings(
+            name,
+            &format!(
+                "[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\nframes = 16\n[outputs.gate]\nbackend = \"simulated\"\n{line}\non = [\"reject\"]\n"
+            ),
+        )
+    };
+    let far = gate("slow-far", "delay_ms = 60000");
+    let near = gate("slow-near", "delay_ms = 1");
+    let out = device.install(&bundle, &["--settings", &near]);
+    assert!(out.status.code() == Some(1) && stderr(&out).contains("too slow for"), "{}", stderr(&out));
+    assert_eq!(device.current(), "none");
+    let out = device.install(&bundle, &["--settings", &far]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert!(json(&out)["part_ms"].as_f64().unwrap() > 0.0 && json(&out)["gate_ms"] == 60_000.0, "{}", json(&out));
+}
