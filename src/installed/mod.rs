@@ -27,12 +27,12 @@ pub const PREVIOUS: &str = "previous";
 
 /// The file of the bundle that is meant by `path`: of a folder the bundle that is installed in it.
 pub fn bundle_file(path: &Path) -> PathBuf {
-    if !path.is_dir() {
-        return path.into();
-    }
     let link = path.join(CURRENT);
-    // Signatures lie beside the file itself, and it stays the same where the link moves meanwhile.
-    std::fs::canonicalize(&link).unwrap_or(link)
+    match link.is_symlink() {
+        // Signatures lie beside the file itself, and it stays the same where the link moves meanwhile.
+        true => std::fs::canonicalize(&link).unwrap_or(link),
+        false => path.into(),
+    }
 }
 
 #[cfg(test)]
