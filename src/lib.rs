@@ -10,7 +10,7 @@
 //! `category`, `decide`, `line`, `station`, `scene`, `kernels::{blend, elementwise, epilogue, generic}`) is
 //! core only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0` without a
 //! standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`,
-//! `events`; `board`, `gpio`, `rotating`, `installed`, `keys`, `regular`, `terminal`, `version` and
+//! `events`; `board`, `gpio`, `rotating`, `ring`, `installed`, `keys`, `regular`, `terminal`, `version` and
 //! `broken_pipe` below them) are siblings over it; tier 2 is the `supervisor`, which carries the
 //! station's inputs and effects on a board, `simulate`, which does so on a simulated belt,
 //! `classify`, one image by itself, and `site`, what other machines see; tier 3 the command line.
@@ -62,6 +62,8 @@ pub mod installed;
 pub mod keys;
 #[cfg(feature = "line")]
 pub mod outputs;
+#[cfg(feature = "site")]
+pub mod ring;
 #[cfg(feature = "line")]
 pub mod rotating;
 #[cfg(feature = "line")]
