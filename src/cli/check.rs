@@ -246,6 +246,13 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
         };
         add(table.into(), found);
     }
+    #[cfg(feature = "site")]
+    if let Some(keep) = settings.site.keep.as_ref().filter(|_| draft.is_right("keep")) {
+        let kinds = crate::ring::Kind::ALL.into_iter().filter(|kind| keep.keeps(*kind)).map(|kind| kind.name());
+        let (kinds, a_day) = (kinds.collect::<Vec<_>>().join(", "), keep.bytes_per_day / 1_000_000);
+        let found = crate::ring::probe(&keep.folder, keep.limits);
+        add("keep".into(), found.map(|found| format!("{found}, {a_day} MB a day: {kinds}")).map_err(|e| e.to_string()));
+    }
     for o in settings.outputs.iter().filter(|o| draft.is_right(&format!("outputs.{}", o.name))) {
         let found = match &o.log {
             Some(log) => crate::rotating::probe(&log.path).map_err(|e| e.to_string()),

@@ -12,6 +12,8 @@ mod classify;
 mod conflicts;
 mod inspect;
 #[cfg(feature = "site")]
+mod keep;
+#[cfg(feature = "site")]
 mod key;
 mod opening;
 mod run;
@@ -64,6 +66,9 @@ enum Command {
     /// Draw a key for who may ask, and print the hash that is kept of it
     #[cfg(feature = "site")]
     Key(key::Key),
+    /// Remove the images of parts that lines have kept ([keep] in device.toml)
+    #[cfg(feature = "site")]
+    Keep(keep::Keep),
     /// List the cameras of this machine: formats, sizes, controls, and the source string to use
     Cameras(cameras::Cameras),
     /// Take images to tag from a source, full size, as JPEG
@@ -207,6 +212,8 @@ pub fn main(commit: &str) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         #[cfg(feature = "site")]
         Command::Key(args) => key::run(&args),
+        #[cfg(feature = "site")]
+        Command::Keep(args) => keep::run(&args),
         Command::Cameras(args) => cameras::run(&args),
         Command::Capture(args) => capture::run(&args),
         Command::Safe(args) => check::safe(&args),

@@ -6,7 +6,7 @@
 //! doubles each time, up to half a minute.
 
 use super::record::{Closing, Opening, SinkRecord};
-use super::sinks::Sink;
+use super::sinks::{Sink, Told};
 use super::{Counters, Event, FaultEvent, FaultKind, PartEvent, Remedy, Snapshot, What, Why, wall};
 use crate::head::Score;
 use crate::time::{Clock, Instant};
@@ -311,6 +311,7 @@ impl Events {
                 return;
             }
             match written {
+                Err(e) if Told::is(&e) => {}
                 Ok(()) => {
                     if std::mem::take(&mut failing) && std::mem::take(&mut is_told) {
                         let lost = state.lost.load(Relaxed);

@@ -5,6 +5,8 @@
 
 mod decide;
 mod inputs;
+#[cfg(feature = "site")]
+mod keep;
 mod lines;
 #[cfg(feature = "site")]
 mod mqtt;
@@ -27,6 +29,8 @@ use crate::preprocess::Roi;
 use crate::station::{Calls, Routing, StationRules};
 use crate::time::{Micros, Millis};
 use crate::triggers::{PresenceRules, TriggerSpec};
+#[cfg(feature = "site")]
+pub use keep::Keeping;
 pub use lines::{SafeLine, safe_lines};
 #[cfg(feature = "site")]
 pub use mqtt::Publishing;

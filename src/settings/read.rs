@@ -49,8 +49,10 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
     #[cfg(feature = "site")]
     let site = super::site::site(root, mode);
     #[cfg(not(feature = "site"))]
-    for table in
-        ["page", "state", "predict", "metrics", "modbus", "mqtt"].into_iter().filter(|t| root.has(t)).collect::<Vec<_>>()
+    for table in ["page", "state", "predict", "metrics", "modbus", "mqtt", "keep"]
+        .into_iter()
+        .filter(|t| root.has(t))
+        .collect::<Vec<_>>()
     {
         root.problem(table, "this build has no `site`; rebuild with --features site, or remove the table".into());
     }

@@ -1,5 +1,6 @@
-//! What other machines of a site may see and ask: [page], [predict], [metrics], [modbus], and
-//! [state], the folder that they may write to. A table without `listen` listens nowhere.
+//! What other machines of a site may see and ask: [page], [predict], [metrics], [modbus]; [state],
+//! the folder that they may write to, and [keep], images of parts on disk. A table without `listen`
+//! listens nowhere.
 
 use super::LineMode;
 use super::reader::Table;
@@ -54,6 +55,8 @@ pub struct Site {
     pub modbus: Option<Polling>,
     /// A broker that is told what the line does.
     pub mqtt: Option<super::Publishing>,
+    /// Images of parts that are kept.
+    pub keep: Option<super::Keeping>,
     /// The page: everybody who reaches it may look, and its keys open changes.
     pub page: Option<Listening>,
     /// Folder of what people change while the line runs; without it nothing can be changed.
@@ -91,11 +94,12 @@ pub(super) fn site(root: &mut Table<'_>, mode: LineMode) -> Site {
     drop(t);
     let modbus = modbus(&mut root.table("modbus"));
     let mqtt = super::mqtt::mqtt(&mut root.table("mqtt"));
+    let keep = super::keep::keep(&mut root.table("keep"));
     let page = listening(&mut root.table("page"), "page");
     let mut t = root.table("state");
     let state = t.has("folder").then(|| PathBuf::from(t.text("folder", "")));
     drop(t);
-    let site = Site { predict, metrics, modbus, mqtt, page, state, overrides: None };
+    let site = Site { predict, metrics, modbus, mqtt, keep, page, state, overrides: None };
     let all: Vec<_> = site.listening().collect();
     for (i, (table, at, _)) in all.iter().enumerate() {
         if let Some((other, ..)) = all[..i].iter().find(|(_, taken, _)| taken == at && at.port() != 0) {

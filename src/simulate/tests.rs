@@ -291,7 +291,7 @@ fn each_key_that_counts_at_a_gate_is_said_to_be_simulated_or_not() {
         assert!(!row(table).is_empty(), "{table}");
     }
     let others = rows.lines().last().unwrap_or_default().to_string() + rows;
-    for table in ["events", "page", "state", "predict", "metrics", "modbus", "mqtt"] {
+    for table in ["events", "page", "state", "predict", "metrics", "modbus", "mqtt", "keep"] {
         assert!(others.contains(&format!("`[{table}]`")), "{table}");
     }
 }

@@ -14,8 +14,10 @@ use crate::supervisor::{Onlooker, Seen};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Places that go round.
-const PLACES: usize = 6;
+/// Places that go round where frames are only shown.
+pub const SHOWN: usize = 6;
+/// The same where images are kept on disk: the line goes on while one is written.
+pub const KEPT: usize = 12;
 /// Longest side of a frame as it is shown.
 const SHOWN_SIDE: u32 = 640;
 
@@ -59,6 +61,17 @@ pub struct Shown {
     pub scores: Vec<Score>,
 }
 
+/// A frame as the line had it, with what the model said of it.
+#[derive(Debug)]
+pub struct Whole {
+    /// Its scores.
+    pub scores: Vec<Score>,
+    /// Whether it lies beyond the distance limit.
+    pub beyond: bool,
+    /// The frame.
+    pub frame: FrameBuffer,
+}
+
 /// The last classified frames.
 pub struct Gallery {
     size: [u32; 2],
@@ -68,15 +81,16 @@ pub struct Gallery {
 }
 
 impl Gallery {
-    /// No frame was seen. `input`: the model's; `tags`: how many are decided on.
-    pub fn new(input: Input<'_>, tags: usize) -> Self {
+    /// No frame was seen. `input`: the model's; `tags`: how many are decided on; `places`: frames that it
+    /// holds, at least 2.
+    pub fn new(input: Input<'_>, tags: usize, places: usize) -> Self {
         let size = [u32::from(input.width), u32::from(input.height)];
         let place = || {
             let rgb = vec![0; 3 * size[0] as usize * size[1] as usize];
             let scores = vec![Score(0); tags];
             Mutex::new(Place { number: 0, part: 0, rgb, scores, beyond: false, frame: FrameBuffer::empty() })
         };
-        let places = (0..PLACES).map(|_| place()).collect();
+        let places = (0..places).map(|_| place()).collect();
         Self { size, places, newest: AtomicUsize::new(0), count: AtomicU64::new(0) }
     }
 
@@ -93,7 +107,7 @@ impl Gallery {
     /// Shows `look` each frame that came after number `last` and is still there, oldest first;
     /// gives the newest's number.
     pub fn since(&self, last: u64, mut look: impl FnMut(Glance<'_>)) -> u64 {
-        let mut newer: Vec<(u64, usize)> = Vec::with_capacity(PLACES);
+        let mut newer: Vec<(u64, usize)> = Vec::with_capacity(self.places.len());
         for (i, place) in self.places.iter().enumerate() {
             let number = place.lock().unwrap_or_else(PoisonError::into_inner).number;
             if number > last {
@@ -128,6 +142,37 @@ impl Gallery {
         };
         self.places.iter().filter_map(frame_of).max_by_key(|place| place.number).map(shown)
     }
+
+    /// Numbers of the frames that count for a part and are there, oldest first.
+    pub fn numbers_of(&self, part: u64) -> Vec<u64> {
+        let number_of = |place: &Mutex<Place>| {
+            let place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            (place.number > 0 && place.part == part).then_some(place.number)
+        };
+        let mut numbers: Vec<u64> = self.places.iter().filter_map(number_of).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// A copy of the frame of this number; `None` where the line has gone on.
+    pub fn copy_of(&self, number: u64) -> Option<Whole> {
+        self.places.iter().find_map(|place| {
+            let place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            let copy = || Whole { scores: place.scores.clone(), beyond: place.beyond, frame: place.frame.clone() };
+            (place.number == number).then(copy)
+        })
+    }
+}
+
+/// A frame brought to a size: `[height, width, 3]`, RGB8.
+pub fn rgb_of(frame: &FrameBuffer, target: Target) -> Result<Vec<u8>, String> {
+    let view = frame.view().map_err(|e| e.to_string())?;
+    let mut taps = vec![0; Plan::taps_len(view.layout(), target).map_err(|e| e.to_string())?];
+    let plan = Plan::new(view.layout(), target, &mut taps).map_err(|e| e.to_string())?;
+    let (mut scratch, mut rgb) =
+        (vec![0; plan.scratch_len()], vec![0; 3 * usize::from(target.width) * usize::from(target.height)]);
+    plan.run(&view, &taps, &mut scratch, &mut rgb);
+    Ok(rgb)
 }
 
 /// A frame as it is shown.
@@ -138,18 +183,15 @@ fn shown(place: Place) -> Result<Shown, String> {
     let side = |n: u32| (n * SHOWN_SIDE.min(longest) / longest).max(1);
     let (width, height) = (side(size[0]), side(size[1]));
     let target = Target { width: width as u16, height: height as u16, fit: Fit::Stretch, roi: None };
-    let view = frame.view().map_err(|e| e.to_string())?;
-    let mut taps = vec![0; Plan::taps_len(view.layout(), target).map_err(|e| e.to_string())?];
-    let plan = Plan::new(view.layout(), target, &mut taps).map_err(|e| e.to_string())?;
-    let (mut scratch, mut rgb) = (vec![0; plan.scratch_len()], vec![0; 3 * width as usize * height as usize]);
-    plan.run(&view, &taps, &mut scratch, &mut rgb);
+    let rgb = rgb_of(&frame, target)?;
     Ok(Shown { number, part, size, jpeg: Picture::to_jpeg(width, height, &rgb, 80)?, rgb: model_rgb, scores })
 }
 
 impl Onlooker for Gallery {
     fn saw(&self, seen: &Seen<'_>, frame: &mut FrameBuffer) {
         let newest = self.newest.load(Ordering::Relaxed);
-        for at in (1..PLACES).map(|i| (newest + i) % PLACES) {
+        let places = self.places.len();
+        for at in (1..places).map(|i| (newest + i) % places) {
             let Ok(mut place) = self.places[at].try_lock() else { continue };
             if place.rgb.len() != seen.rgb.len() || place.scores.len() != seen.scores.len() {
                 return;

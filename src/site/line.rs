@@ -2,8 +2,9 @@
 //! going.
 
 use super::access::Access;
-use super::gallery::Gallery;
+use super::gallery::{self, Gallery};
 use super::http::{Handler, Limits, Server};
+use super::keep::{self, Keeper, Votes};
 use super::metrics::{self, Collector, Histograms, Metrics};
 use super::modbus::{self, Filler, Modbus, Registers, Writers};
 use super::mqtt::{self, Mqtt, Publisher};
@@ -14,6 +15,7 @@ use crate::classify::ImageClassifier;
 use crate::engine::Engine;
 use crate::events::sinks::Sink;
 use crate::events::{Client, Events, Sinking};
+use crate::ring::Ring;
 use crate::settings::{Listening, Settings};
 use crate::supervisor::{Beside, Onlooker, Tuning, lowest_priority};
 use std::sync::Arc;
@@ -43,20 +45,40 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine) -> Result
     let metrics = site.metrics.as_ref().and_then(|l| Some((l, bind(l)?)));
     let page = site.page.as_ref().and_then(|l| Some((l, bind(l)?)));
     let predict = site.predict.as_ref().and_then(|p| Some((p, bind(&p.listening)?)));
+    let kept = site.keep.as_ref().map(|_| Arc::new(keep::Figures::default()));
     if let Some((l, server)) = metrics {
+        let kept = kept.clone();
         let times = Arc::new(Histograms::default());
         let access = access(l);
         let shown = times.clone();
         let make = move || Box::new(Collector(times.clone())) as Box<dyn Sink>;
         opened.sinks.push(Sinking { name: "metrics", wants: Box::new(metrics::wants), make: Box::new(make) });
         opened.clients.push(client("metrics server", server, move |events| {
-            Arc::new(Metrics { events: events.clone(), times: shown.clone(), access: access.clone() })
+            Arc::new(Metrics { events: events.clone(), times: shown.clone(), kept: kept.clone(), access: access.clone() })
         }));
     }
     let sends_images = site.mqtt.as_ref().is_some_and(|m| !m.snapshots.is_empty());
-    let gallery = || Arc::new(Gallery::new(bundle.contract.input, settings.tags.len()));
-    let gallery = (page.is_some() || sends_images).then(gallery);
+    let places = if site.keep.is_some() { gallery::KEPT } else { gallery::SHOWN };
+    let gallery = || Arc::new(Gallery::new(bundle.contract.input, settings.tags.len(), places));
+    let gallery = (page.is_some() || sends_images || site.keep.is_some()).then(gallery);
     opened.beside.onlooker = gallery.clone().map(|gallery| gallery as Arc<dyn Onlooker>);
+    if let (Some(k), Some(gallery), Some(figures)) = (&site.keep, gallery.clone(), kept) {
+        match Ring::open(&k.folder, k.limits) {
+            Ok(ring) => {
+                let votes = Arc::new(Votes::new(gallery, &settings.tags, k.near));
+                opened.beside.onlooker = Some(votes.clone());
+                let (settings, roi, mut first) = (k.clone(), settings.roi, Some(ring));
+                let make = move || {
+                    // After a panic the folder is taken over anew, with the next part.
+                    let ring = first.take().unwrap_or_else(|| Ring::at(&settings.folder, settings.limits));
+                    let (settings, votes, figures) = (settings.clone(), votes.clone(), figures.clone());
+                    Box::new(Keeper::new(keep::Of { settings, roi, ring, votes, figures })) as Box<dyn Sink>
+                };
+                opened.sinks.push(Sinking { name: "keep", wants: Box::new(keep::wants), make: Box::new(make) });
+            }
+            Err(e) => problems.push(format!("[keep] folder: {e}")),
+        }
+    }
     if let (Some((l, server)), Some(gallery)) = (page, gallery.clone()) {
         let tuning = Arc::new(Tuning::default());
         opened.beside.tuning = Some(tuning.clone());

@@ -6,8 +6,10 @@
 
 use crate::events::sinks::Sink;
 use crate::events::{Event, Events, FaultKind, Outcome, What};
+use crate::ring::Kind;
 use crate::site::access::Access;
 use crate::site::http::{Body, Handler, Request, Response};
+use crate::site::keep;
 use crate::time::Micros;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -119,7 +121,7 @@ fn counters<'a>(out: &mut String, name: &str, help: &str, key: &str, values: imp
 }
 
 /// All figures now.
-pub fn text(events: &Events, times: &Histograms) -> String {
+pub fn text(events: &Events, times: &Histograms, kept: Option<&keep::Figures>) -> String {
     let mut out = String::new();
     let out = &mut out;
     let o = events.opening();
@@ -173,6 +175,25 @@ pub fn text(events: &Events, times: &Histograms) -> String {
     counters(out, "tagpin_sink_written_total", "Events that a sink has written.", "sink", of(0));
     counters(out, "tagpin_sink_lost_total", "Events that a sink could not take or write.", "sink", of(1));
     counters(out, "tagpin_sink_restarts_total", "How often a sink was started again.", "sink", of(2));
+    if let Some(kept) = kept {
+        let by_kind = Kind::ALL.iter().zip(&kept.kept).map(|(kind, n)| (kind.name(), n.load(Relaxed)));
+        counters(out, "tagpin_keep_images_total", "Images of parts that were kept.", "kind", by_kind);
+        let lost = keep::Lost::ALL.iter().zip(&kept.lost).map(|(lost, n)| (lost.name(), n.load(Relaxed)));
+        counters(
+            out,
+            "tagpin_keep_lost_total",
+            "Images that should have been kept, by what was in the way.",
+            "reason",
+            lost,
+        );
+        for (name, help, value) in [
+            ("tagpin_keep_held_images", "Images in the folder.", &kept.images),
+            ("tagpin_keep_held_bytes", "Bytes that they take.", &kept.bytes),
+        ] {
+            head(out, name, "gauge", help);
+            line(out, format_args!("{name} {}", value.load(Relaxed)));
+        }
+    }
 
     let name = "tagpin_stage_duration_seconds";
     head(out, name, "histogram", "Time of each stage of a part's last image; total: from capture to scores.");
@@ -194,6 +215,8 @@ pub struct Metrics {
     pub events: Arc<Events>,
     /// Its times.
     pub times: Arc<Histograms>,
+    /// Images that are kept, where some are.
+    pub kept: Option<Arc<keep::Figures>>,
     /// Who may ask.
     pub access: Access,
 }
@@ -204,9 +227,11 @@ impl Handler for Metrics {
             return barred.response();
         }
         match (request.method.as_str(), request.segments().as_slice()) {
-            ("GET" | "HEAD", ["metrics"]) => {
-                Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text(&self.events, &self.times))
-            }
+            ("GET" | "HEAD", ["metrics"]) => Response::new(
+                200,
+                "text/plain; version=0.0.4; charset=utf-8",
+                text(&self.events, &self.times, self.kept.as_deref()),
+            ),
             (_, ["metrics"]) => Response::text(405, "expected GET").with("Allow", "GET"),
             _ => Response::text(404, "the figures are at /metrics"),
         }

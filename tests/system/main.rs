@@ -11,6 +11,8 @@ mod faults;
 mod files;
 mod gate;
 mod installed;
+#[cfg(feature = "site")]
+mod keep;
 mod line;
 #[cfg(feature = "site")]
 mod page;

@@ -531,3 +531,30 @@ fn a_coco_file_loses_only_what_is_missing() {
     let text = run(&["dataset", "check", "coco.json"], &at);
     assert!(text.contains("12 images, 2 tags") && text.contains("1 files: 1 missing"), "{text}");
 }
+
+/// A line keeps images in folders by what it said; people move them to the tags that are true.
+#[test]
+fn images_that_a_line_kept_are_a_dataset() {
+    use tagpin::ring::{Image, Kind, Limits, Ring, tag_folder};
+    let at = folder("data-kept");
+    let kept = at.join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    let limits = Limits { max_bytes: 1 << 30, free_bytes: 0, days: 30, quotas: [1 << 30; 5] };
+    let mut ring = Ring::open(&kept, limits).unwrap();
+    for part in 1..=20 {
+        let png = at.join("drawn.png");
+        patches(&png, part);
+        let drawn = tagpin::pictures::Picture::open(&png, tagpin::pictures::Budget::HOST).unwrap();
+        let jpeg = tagpin::pictures::Picture::to_jpeg(drawn.width, drawn.height, &drawn.rgb, 90).unwrap();
+        let name = tag_folder(["gear chipped", "nut/../.."][part as usize % 2]);
+        let kind = Kind::ALL[part as usize % Kind::ALL.len()];
+        let image = Image { kind, folder: &name, part, wall: Some(1_795_673_066_000_000), jpeg: &jpeg, json: b"{}" };
+        ring.keep(&image).unwrap();
+    }
+    // While the line runs, too: its lock is no data.
+    let text = run(&["dataset", "check", "kept"], &at);
+    let contract = json(at.join("contract.json"));
+    assert_eq!(contract["tags"], serde_json::json!(["gear chipped", "nut%2F..%2F.."]), "{text}");
+    assert_eq!(contract["images"], serde_json::json!([10, 10]), "{contract}");
+    assert_eq!(contract["ignored"], serde_json::json!({".json": 20, "hidden": 1}), "{contract}");
+}

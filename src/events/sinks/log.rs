@@ -8,7 +8,7 @@ use crate::time::{Instant, Micros};
 
 /// Bytes that may be written: a number a day, and at once what an hour of it brings.
 #[derive(Debug)]
-struct Allowance {
+pub struct Allowance {
     bytes_per_day: u64,
     left: f64,
     at: Option<Instant>,
@@ -18,13 +18,14 @@ struct Allowance {
 const DAY: Micros = Micros(86_400_000_000);
 
 impl Allowance {
-    fn new(bytes_per_day: u64) -> Self {
+    /// Nothing was written yet.
+    pub fn new(bytes_per_day: u64) -> Self {
         Self { bytes_per_day, left: bytes_per_day as f64 / 24.0, at: None, spent: false }
     }
 
     /// Takes `bytes` at `now`. Once spent, it opens again when a tenth of an hour's bytes have come
     /// together, so that losses come in few stretches.
-    fn take(&mut self, now: Instant, bytes: usize) -> bool {
+    pub fn take(&mut self, now: Instant, bytes: usize) -> bool {
         let hour = self.bytes_per_day as f64 / 24.0;
         let passed = now.since(*self.at.get_or_insert(now)).0 as f64 / DAY.0 as f64;
         self.at = Some(now);

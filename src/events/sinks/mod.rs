@@ -15,7 +15,7 @@ pub use explanations::Explanations;
 pub use json::JsonLines;
 #[cfg(all(feature = "runtime", feature = "site"))]
 pub(crate) use json::line as json_line;
-pub use log::Log;
+pub use log::{Allowance, Log};
 pub use table::Table;
 
 use super::{Event, Events};
@@ -27,6 +27,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub trait Sink: Send {
     /// Writes one event; `events` knows names and figures. After an error the event is lost.
     fn write(&mut self, events: &Events, event: &Event) -> std::io::Result<()>;
+}
+
+/// The error of a sink whose event is lost, and which has told by itself why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told;
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("lost, and told")
+    }
+}
+
+impl std::error::Error for Told {}
+
+impl Told {
+    /// Whether an error is one.
+    pub(super) fn is(e: &std::io::Error) -> bool {
+        e.get_ref().is_some_and(|e| e.is::<Self>())
+    }
 }
 
 /// A drill: the sink panics once, at the event of this number.
