@@ -55,7 +55,7 @@ pub(super) fn run(Keep { what: What::Purge(args) }: &Keep) -> Result<u8, Refused
 /// The folder that a settings file names. Whatever else is wrong with the file is no matter: it is
 /// not run.
 fn folder_of(file: &Path) -> Result<PathBuf, Refused> {
-    let none = ModelTags { names: &[], rules: &[], roles: &[] };
+    let none = ModelTags { names: &[], rules: &[], roles: &[], categories: None };
     let draft = Settings::open_draft(file, none).map_err(|e| Refused(e.0))?;
     match draft.settings.site.keep.as_ref() {
         Some(keep) if draft.is_right("keep") => Ok(keep.folder.clone()),

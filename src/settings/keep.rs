@@ -69,7 +69,7 @@ mod tests {
     use crate::settings::{EXAMPLE, ModelTags, Settings};
 
     fn parse(text: &str) -> Result<Option<Keeping>, String> {
-        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good] };
+        let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good], categories: None };
         let parsed = Settings::parse(text, "test", tags);
         parsed.map(|s| s.site.keep).map_err(|e| e.0.join("\n"))
     }

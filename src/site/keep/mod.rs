@@ -404,7 +404,7 @@ mod tests {
     #[test]
     fn a_part_is_of_each_kind_that_its_end_and_its_frames_say() {
         let (tag, none) = (Some(TagId(0)), TagSet::EMPTY);
-        let sure = Decision { verdict: Verdict::Present, action: None, tag, held: TagSet::of(TagId(0)), band: none };
+        let sure = Decision { verdict: Verdict::Present, action: None, tag, held: TagSet::of(TagId(0)), band: none, own: 2 };
         let of = |verdict, action, band: bool, disagree, near, drawn| {
             let band = if band { TagSet::of(TagId(1)) } else { none };
             let said = Said { disagree, near };
