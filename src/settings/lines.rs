@@ -129,13 +129,12 @@ fn read_safe_lines(
         let wrong: Vec<&str> = ["backend", "active", "safe"].into_iter().filter(|key| t.is_wrong(key)).collect();
         match lines.iter().position(|other| other.name == line.name) {
             _ if !wrong.is_empty() => {
-                t.problem(
-                    "",
-                    format!(
-                        "its line is not made safe: {} cannot be read, and a guess may be the wrong state",
-                        wrong.join(", ")
-                    ),
+                let wrong = wrong.join(", ");
+                let why = format!(
+                    "output {}: its line is not made safe: {wrong} cannot be read, and a guess may be the wrong state",
+                    line.name
                 );
+                t.problem("", why);
             }
             // In a file that is no TOML a table may stand twice.
             Some(other) if lines[other] != line => {
