@@ -371,7 +371,7 @@ fn a_line_that_went_safe_is_a_fault_until_acknowledged_and_what_was_thrown_out_b
     assert!(gate.has_fault());
     gate.acknowledge(ms(99));
     assert!(gate.has_fault(), "who acknowledged before it failed has not seen it");
-    gate.acknowledge(ms(101));
+    gate.acknowledge(ms(100));
     assert_eq!((gate.has_fault(), gate.confirm(ms(110))), (false, Some(PartId(1))));
     // A pulse that could not be written: the line goes safe in the same step.
     gate.open(PartId(2), moment(200)).unwrap();
