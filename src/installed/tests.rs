@@ -3,21 +3,13 @@
 use super::*;
 use crate::bundle::{Contract, Fit, Input, Tables, Tag};
 use crate::decide::{Role, TagRule, Task};
-use crate::random::Random;
-
-/// The seed and the number of cases of a random test: `TAGPIN_TEST_SEED`, `TAGPIN_TEST_CASES`.
-fn draws(cases: u64) -> (u64, u64) {
-    let number = |key: &str, or: u64| std::env::var(key).map_or(or, |v| v.parse().expect("it is a number"));
-    let (seed, cases) = (number("TAGPIN_TEST_SEED", 11), number("TAGPIN_TEST_CASES", cases));
-    eprintln!("TAGPIN_TEST_SEED={seed} TAGPIN_TEST_CASES={cases}");
-    (seed, cases)
-}
+use crate::random::{Random, drawn_cases};
 
 /// A name may hold the comment's own words: the last version is the version.
 #[test]
 fn a_comment_is_read_back_whatever_the_models_name_and_nothing_else_is_read() {
     let words = ["parts", " ", "version=", " version=3", "tagpin model=", "é", "=", "-7"];
-    let (seed, cases) = draws(500);
+    let (seed, cases) = drawn_cases(500);
     for case in 0..cases {
         let mut random = Random::new(seed, case);
         let model: String = (0..random.range(1, 5)).map(|_| words[random.range(0, 7) as usize]).collect();
