@@ -1,8 +1,8 @@
 //! What becomes of a command whose output cannot be written: its pipe is closed, as by `| head`, or
 //! its disk is full.
 //!
-//! Where the reader left, commands end quietly; else they say why. `run` writes its events through sinks of its own and puts its outputs into
-//! their safe state first: it asks [`reader_left`].
+//! Where the reader left, commands end quietly; else they say why. `run` writes its events through
+//! sinks of its own and puts its outputs into their safe state first: it asks [`reader_left`].
 
 use std::io::Write;
 
@@ -13,7 +13,8 @@ pub const OUTPUT_PIPE_CLOSED: i32 = 141;
 pub const OUTPUT_NOT_WRITTEN: i32 = 2;
 
 /// From here on, a `println!` to a closed pipe ends the program with [`OUTPUT_PIPE_CLOSED`] instead
-/// of a panic's message and code, and one to a full disk with [`OUTPUT_NOT_WRITTEN`] and the reason.
+/// of a panic's message and code, and one to a full disk with [`OUTPUT_NOT_WRITTEN`] and the
+/// reason.
 ///
 /// The standard library panics there, since Rust programs ignore SIGPIPE; so its panic is told from
 /// others by what it says.

@@ -7,13 +7,14 @@
 //! *supervisor* keeps all that honest; the *bundle* is what they agreed on.
 //!
 //! Tier 0 (`time`, `fault`, `random`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `distance`,
-//! `category`, `decide`, `line`, `station`, `scene`, `kernels::{blend, elementwise, epilogue, generic}`) is
-//! core only: no heap, no OS, no clock, no libm. CI proves it by linking `tests/tier0` without a
-//! standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`, `outputs`, `settings`,
-//! `events`; `board`, `gpio`, `rotating`, `ring`, `installed`, `keys`, `regular`, `terminal`, `version` and
-//! `broken_pipe` below them) are siblings over it; tier 2 is the `supervisor`, which carries the
-//! station's inputs and effects on a board, `simulate`, which does so on a simulated belt,
-//! `classify`, one image by itself, and `site`, what other machines see; tier 3 the command line.
+//! `category`, `decide`, `line`, `station`, `scene`, `kernels::{blend, elementwise, epilogue,
+//! generic}`) is core only: no heap, no OS, no clock, no libm. CI proves it by linking
+//! `tests/tier0` without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`,
+//! `outputs`, `settings`, `events`; `board`, `gpio`, `rotating`, `ring`, `installed`, `keys`,
+//! `regular`, `terminal`, `version` and `broken_pipe` below them) are siblings over it; tier 2 is
+//! the `supervisor`, which carries the station's inputs and effects on a board, `simulate`, which
+//! does so on a simulated belt, `classify`, one image by itself, and `site`, what other machines
+//! see; tier 3 the command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;

@@ -262,7 +262,8 @@ fn open(mut settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn 
     let clock = Arc::new(SystemClock) as _;
     let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
     let source = source.map_err(|e| keep(e.into())).ok();
-    // Of a source that tells its frames' size only with the first, each that does not fit is a fault.
+    // Of a source that tells its frames' size only with the first, each that does not fit is a
+    // fault.
     if let Some(layout) = source.as_ref().and_then(|source| source.layout())
         && let Err(e) = Plan::taps_len(layout, Target::of(&bundle.contract.input, settings.roi))
     {

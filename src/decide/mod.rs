@@ -27,7 +27,8 @@
 //! tags' ([`crate::category`]): it has a threshold, a band and an action, and a rank as a tag has.
 //! It excludes nothing, so it calls for its outputs whenever it holds and the verdict is present.
 //! Unless the site's preference says otherwise a tag names the verdict before a category does, and
-//! of categories the one with the fewest tags: what is called by name is the narrowest that is sure.
+//! of categories the one with the fewest tags: what is called by name is the narrowest that is
+//! sure.
 //!
 //! Time is an argument and tags are numbers. No heap: a [`Decider`] holds [`MAX_TAGS`] tags and
 //! [`MAX_FRAMES`] frames.

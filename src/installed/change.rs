@@ -309,7 +309,8 @@ impl Old {
         let file = target.as_ref().map(|target| folder.join(target));
         let bytes = file.as_ref().and_then(|file| regular::read(file, regular::BUNDLE).ok()).unwrap_or_default();
         let bundle = Bundle::read(&bytes).ok();
-        // Whether a key that is installed today made it is not asked: its version counts all the same.
+        // Whether a key that is installed today made it is not asked: its version counts all the
+        // same.
         let stated = |b: &Bundle<'_>| Keys::default().check(file.as_ref()?, &bytes, &b.contract).ok().flatten();
         let signed = bundle.as_ref().and_then(stated);
         let hash = bundle.map(|b| Hex(&b.sha256).to_string());
@@ -366,8 +367,8 @@ impl Staged {
         Ok(staged)
     }
 
-    /// Gives both their name, the signature first: a bundle is never without it. Returns the bundle's
-    /// path from the folder.
+    /// Gives both their name, the signature first: a bundle is never without it. Returns the
+    /// bundle's path from the folder.
     fn keep(mut self, name: &str) -> Result<PathBuf, InstallError> {
         let bundles = self.path.parent().expect("it lies in the folder of bundles");
         let file = bundles.join(name);

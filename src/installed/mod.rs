@@ -1,5 +1,5 @@
-//! Installed bundles: a folder from which a line runs, and in which an update takes the place of the
-//! bundle before it in one step.
+//! Installed bundles: a folder from which a line runs, and in which an update takes the place of
+//! the bundle before it in one step.
 //!
 //! `UPDATES.md` beside the bundle's format says what a site does. In the folder lie `bundles/`,
 //! with each bundle under its hash and its signature beside it, and the links `current` and
@@ -29,7 +29,8 @@ pub const PREVIOUS: &str = "previous";
 pub fn bundle_file(path: &Path) -> PathBuf {
     let link = path.join(CURRENT);
     match link.is_symlink() {
-        // Signatures lie beside the file itself, and it stays the same where the link moves meanwhile.
+        // Signatures lie beside the file itself, and it stays the same where the link moves
+        // meanwhile.
         true => std::fs::canonicalize(&link).unwrap_or(link),
         false => path.into(),
     }

@@ -247,7 +247,8 @@ fn what_somebody_removes_by_hand_does_no_harm_and_room_comes_back() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// An image that a person moved to its true tag's folder was in nobody's count, and stayed for ever.
+/// An image that a person moved to its true tag's folder was in nobody's count, and stayed for
+/// ever.
 #[test]
 fn an_image_that_was_moved_to_another_tag_is_found_there_and_goes_when_it_is_old() {
     let folder = scratch("moved");

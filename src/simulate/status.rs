@@ -260,8 +260,8 @@ fn faults(ledger: &Ledger, called: &[BTreeSet<usize>], not_rejected: &[(u64, u64
     all.into_iter().map(|(at, _, active)| (at, active)).collect()
 }
 
-/// Moments at which several parts have passed a level line's gate since the program last looked, and
-/// one that wanted another state than there was came before one that wanted just that: the line
+/// Moments at which several parts have passed a level line's gate since the program last looked,
+/// and one that wanted another state than there was came before one that wanted just that: the line
 /// never moved for it.
 fn skipped(ledger: &Ledger, i: usize, called: &[BTreeSet<usize>], safe: bool) -> Vec<u64> {
     let mut at: Vec<(u64, usize, bool)> = ledger.at_gate(i).map(|(n, _, done)| (done, n, called[n].contains(&i))).collect();

@@ -81,8 +81,8 @@ pub struct Gallery {
 }
 
 impl Gallery {
-    /// No frame was seen. `input`: the model's; `tags`: how many are decided on; `places`: frames that it
-    /// holds, at least 2.
+    /// No frame was seen. `input`: the model's; `tags`: how many are decided on; `places`: frames
+    /// that it holds, at least 2.
     pub fn new(input: Input<'_>, tags: usize, places: usize) -> Self {
         let size = [u32::from(input.width), u32::from(input.height)];
         let place = || {

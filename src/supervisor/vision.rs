@@ -198,8 +198,8 @@ impl Vision {
         self.limit.zip(self.classifier.distance()).is_some_and(|(limit, distance)| distance > limit)
     }
 
-    /// The model's input image of the last preprocessed frame, its logits and the scores of its tags
-    /// and of the categories that settings name.
+    /// The model's input image of the last preprocessed frame, its logits and the scores of its
+    /// tags and of the categories that settings name.
     pub fn last(&self) -> (&[u8], &[i32], &[Score]) {
         (self.preprocessor.last(), &self.logits, &self.scores)
     }

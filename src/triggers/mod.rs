@@ -177,8 +177,8 @@ pub fn probe(spec: &TriggerSpec) -> Result<String, TriggerError> {
 mod tests {
     use super::*;
 
-    /// An acknowledgement that was sent before a fault and read after it put the lamp out: nobody had
-    /// seen the fault.
+    /// An acknowledgement that was sent before a fault and read after it put the lamp out: nobody
+    /// had seen the fault.
     #[test]
     fn of_words_that_may_have_waited_parts_are_lost_and_none_acknowledges_or_confirms() {
         let at = Instant::from_micros(5);

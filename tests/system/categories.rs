@@ -168,7 +168,8 @@ on = [\"reject\"]
     }
     let edges = of(&events, "edge").into_iter().filter(|e| e["output"] == "lamp" && e["state"] == "active");
     let edges: Vec<Value> = edges.map(|e| e["part"].clone()).collect();
-    // Images come as fast as they are classified, so the lamp may pass one over, but never the last.
+    // Images come as fast as they are classified, so the lamp may pass one over, but never the
+    // last.
     assert_eq!((edges.last(), lit.len()), (lit.last(), 3), "the lamp follows category:threaded: {edges:?}, {lit:?}");
     assert!(edges.iter().all(|part| lit.contains(part)), "{edges:?}, {lit:?}");
     // The same settings on the model without categories, and on a name that is none.

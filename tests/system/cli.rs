@@ -307,8 +307,9 @@ fn too_little_memory_is_refused_with_words() {
         finish(shell)
     };
     let mut refused = 0;
-    // With less than the first the system cannot load the program, or has no room for its first stack:
-    // with a few hundred KiB more than loading takes, a run ends in SIGSEGV before its first line.
+    // With less than the first the system cannot load the program, or has no room for its first
+    // stack: with a few hundred KiB more than loading takes, a run ends in SIGSEGV before its first
+    // line.
     let loads = |kib: &u32| limited(*kib - 1000, &["--version"]).status.success();
     for kib in (20_000..200_000).step_by(2500).skip_while(|kib| !loads(kib)) {
         let out = limited(kib, &["run", "--parts", "1"]);

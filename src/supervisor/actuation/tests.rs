@@ -132,8 +132,8 @@ fn an_edge_is_told_as_late_beyond_late_ms_and_as_missed_beyond_its_window() {
     }
 }
 
-/// A program that was stopped within a pulse held the line for 1.3 s: the next part, a good one, was
-/// thrown out too, and nothing said so.
+/// A program that was stopped within a pulse held the line for 1.3 s: the next part, a good one,
+/// was thrown out too, and nothing said so.
 #[test]
 fn a_line_that_goes_to_rest_late_is_told() {
     for (late_us, told_as) in [
@@ -156,8 +156,8 @@ fn a_line_that_goes_to_rest_late_is_told() {
     }
 }
 
-/// Three parts passed a level line's gate while the program was stopped. The line never moved for the
-/// second, a defect, and `late_edge` said that it was done in full.
+/// Three parts passed a level line's gate while the program was stopped. The line never moved for
+/// the second, a defect, and `late_edge` said that it was done in full.
 #[test]
 fn a_level_that_the_next_parts_took_the_place_of_is_told_as_missed_and_one_that_stood_so_already_is_not_told() {
     let level = "[outputs.a]\nmode = \"level\"\ndelay_ms = 100\non = [\"reject\"]\n";

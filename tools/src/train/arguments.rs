@@ -62,7 +62,8 @@ pub struct Train {
     /// Deviation of each channel, one or three, in the same unit as the mean.
     #[arg(long, value_delimiter = ',', requires = "mean")]
     pub std: Vec<f32>,
-    /// How images and frames are brought to the network's square. Else as --domain says, or stretch.
+    /// How images and frames are brought to the network's square. Else as --domain says, or
+    /// stretch.
     #[arg(long, value_enum)]
     pub fit: Option<FitName>,
     /// Seed of split, weights, order and changes.
