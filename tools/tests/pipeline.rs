@@ -306,6 +306,10 @@ fn a_domain_sets_what_no_flag_does_and_without_a_way_the_better_model_is_taken_w
     let short = train("short", &[from.as_slice(), &["--budget", "0.001"]].concat());
     assert!(short.contains("not fine-tuned: that takes 1 min or more, --budget allows 0.001"), "{short}");
     assert_eq!(json(at.join("short/run.json"))["kind"], "quick");
+    // A node that is named and is not there is no reason to leave it out.
+    let how = ["train", "--only", "--split", "split.json", "--backbone", "others-run/float.onnx", "--out", "none"];
+    let text = refused(&[how.as_slice(), &["--from", "block99"]].concat(), &at);
+    assert!(text.contains("--from") && text.contains("block99"), "{text}");
     let other = train("other", &[]);
     assert!(other.contains("name with --from where it is to begin"), "{other}");
 }

@@ -304,12 +304,13 @@ fn of_quick(args: &Train, quick: quick::Quick) -> Trained {
 
 /// The quick model fine-tuned within --budget, or why it was not.
 fn fine_tuned(args: &Train, split: &Split, quick: &Graph, device: Device) -> Result<Result<Trained, String>> {
-    let Ok(first) = args.first(quick) else {
+    let first = args.first(quick);
+    if args.from.is_none() && first.is_err() {
         return Ok(Err(format!(
             "not fine-tuned: this backbone has no node \"{LAST_BLOCKS}\"; name with --from where it is to begin, as `inspect` lists them"
         )));
-    };
-    let trained = tune(args, split, quick.clone(), first, false, device)?;
+    }
+    let trained = tune(args, split, quick.clone(), first?, false, device)?;
     Ok(trained.map_err(|minutes| {
         format!(
             "not fine-tuned: that takes {minutes:.0} min or more, --budget allows {}; a larger one tries it",
