@@ -432,6 +432,20 @@ fn a_doubtful_part_gets_the_late_action_even_if_it_was_decided() {
     assert_eq!(gate.late(), 0, "it was not late");
 }
 
+/// A part has passed once it was at any gate that its verdict moves, whichever number that has among
+/// the outputs; a flash says nothing of it. No test had more gates behind a flash.
+#[test]
+fn a_part_has_passed_once_it_was_at_the_first_of_its_gates_behind_a_flash() {
+    let flash = GateLine { by: CalledBy::Trigger, ..pulse(10, 5).unwrap() };
+    for (until, expected) in [(99, Doubted::Corrected), (100, Doubted::Passed), (199, Doubted::Passed)] {
+        let mut gate = Gate::new(&[Some(flash), pulse(100, 20), pulse(200, 20)], 0b100);
+        gate.open(PartId(1), moment(0)).unwrap();
+        gate.decide(PartId(1), 0b010);
+        moves(&mut gate, until);
+        assert_eq!(gate.doubt(PartId(1)), expected, "after {until} ms");
+    }
+}
+
 /// What the outputs tell of a part that cannot be told from another: it has the late action, or it
 /// is through.
 #[test]

@@ -154,6 +154,16 @@ mod tests {
     }
 
     #[test]
+    fn what_became_of_the_file_is_said_with_its_place() {
+        let file = std::path::PathBuf::from("/var/x/overrides.toml");
+        assert_eq!(Overridden::No.to_string(), "no overrides");
+        let other = Overridden::OtherBundle(file.clone()).to_string();
+        assert!(other.starts_with("/var/x/overrides.toml is for another bundle and is ignored; "), "{other}");
+        let told = Overridden::Tags(file, 2).to_string();
+        assert_eq!(told, "/var/x/overrides.toml sets thresholds on top of device.toml, tags: 2");
+    }
+
+    #[test]
     fn every_score_comes_back_and_another_bundle_is_left_alone() {
         let folder = std::env::temp_dir().join(format!("tagpin-overrides-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();

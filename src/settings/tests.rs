@@ -673,6 +673,37 @@ fn an_input_takes_the_edge_and_the_level_that_it_states() {
     }
 }
 
+/// The kernel keeps the edges of lines in their order only where one request holds them: what is on
+/// one chip is one input, and each other chip has its own.
+#[test]
+fn inputs_on_one_chip_are_one_and_those_on_another_are_not() {
+    let inputs = |acknowledge: &str| {
+        let text = format!(
+            "[trigger]\nkind = \"gpio\"\nchip = \"rp1\"\nline = 17\n\
+             [encoder]\nchip = \"rp1\"\na = 22\nb = 23\n[acknowledge]\nchip = \"{acknowledge}\"\nline = 5\n"
+        );
+        let lines = |spec: &TriggerSpec| match spec {
+            TriggerSpec::Gpio(gpio) => (gpio.chip.clone(), gpio.lines.len()),
+            other => panic!("{other:?}"),
+        };
+        parse(&text).unwrap().inputs.iter().map(lines).collect::<Vec<_>>()
+    };
+    let of = |chip: &str, lines| (chip.to_string(), lines);
+    assert_eq!(inputs("rp1"), [of("rp1", 4)]);
+    assert_eq!(inputs("gpio0"), [of("rp1", 3), of("gpio0", 1)]);
+}
+
+/// Without its pin the output would have been GPIO 1.
+#[test]
+fn an_output_of_rppal_without_its_pin_is_refused() {
+    let output = "[outputs.a]\nbackend = \"rppal\"\non = [\"accept\"]\n";
+    let problems = parse(output).unwrap_err();
+    assert!(problems.len() == 1 && problems[0].contains("outputs.a.pin"), "{problems:?}");
+    for pin in [0, 57] {
+        assert_eq!(parse(&format!("{output}pin = {pin}\n")).unwrap().outputs[0].backend, Backend::Rppal { pin });
+    }
+}
+
 /// A reject pulse of 1.5 s behind parts 100 ms apart: good parts stood in the open gate, and
 /// `check` had said that all was well.
 #[test]

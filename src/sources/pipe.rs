@@ -245,6 +245,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     /// A writer that had to wait while the program started sends two seconds of old frames at once.
     #[test]
@@ -308,6 +309,34 @@ mod tests {
                 arrivals.read(pipe.now);
             }
             assert_eq!(arrivals.first_byte(&mut pipe, Micros(100_000)).unwrap_err(), NoFrame::Timeout);
+        }
+    }
+
+    /// A writer that sends a byte each 20 ms never stalls for long, and never ends a frame either: its
+    /// time-out was counted anew from each byte.
+    #[test]
+    fn a_frame_and_a_line_have_their_time_in_all_however_steadily_their_bytes_come() {
+        let limit = Duration::from_millis(150);
+        let dripping = |read: fn(&mut Pipe<std::io::PipeReader>, Duration) -> NoFrame| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            std::thread::scope(|scope| {
+                // The other end leaves when its time is over, and the writer with it.
+                scope.spawn(move || {
+                    while writer.write_all(b"x").is_ok() {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                });
+                let (mut pipe, begin) = (Pipe::new(reader), std::time::Instant::now());
+                let why = read(&mut pipe, limit);
+                (why, begin.elapsed())
+            })
+        };
+        for (why, took) in [
+            dripping(|pipe, limit| pipe.fill(&mut [0; 500], limit).unwrap_err()),
+            dripping(|pipe, limit| pipe.line(&mut [0; 500], limit).unwrap_err()),
+        ] {
+            assert!(matches!(why, NoFrame::Truncated { found: 1..100, .. }), "{why:?}");
+            assert!(took >= limit && took < Duration::from_secs(3), "{took:?}");
         }
     }
 

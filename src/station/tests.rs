@@ -275,6 +275,66 @@ fn in_state_mode_every_frame_moves_the_lines_and_no_part_resets_the_memory() {
     assert_eq!(scores(&mut s, 120, ticket, &GOOD), ["Now { part: PartId(2), calls: 2 }"]);
 }
 
+/// A part that nobody saw is a gap in what the last n frames say, wherever votes go over more than
+/// one part.
+#[test]
+fn a_part_without_a_frame_ends_the_votes_of_the_parts_before_where_votes_go_over_parts() {
+    for (late, every_frame) in [(Some(Action::Reject), true), (None, false), (None, true)] {
+        for unseen in [false, true] {
+            let mut s = station(1, late, |r| {
+                (r.policy.n, r.policy.k, r.every_frame) = (3, 2, every_frame);
+                r.policy.unknown = Action::Review;
+            });
+            let begin = |s: &mut Station, ms: u64| {
+                if !every_frame {
+                    told(s, ms, Input::Trigger(at(ms)));
+                }
+                frame(s, ms).unwrap()
+            };
+            let first = begin(&mut s, 0);
+            if unseen {
+                // The next comes while the model is at work, and its frame is not taken.
+                if every_frame {
+                    frame(&mut s, 100);
+                } else {
+                    told(&mut s, 100, Input::Trigger(at(100)));
+                }
+            }
+            assert!(scores(&mut s, 110, first, &BAD)[0].starts_with("1 unknown"), "one vote of two");
+            if unseen {
+                assert!(told(&mut s, 450, Input::Tick).0[0].starts_with("2 safe"));
+            }
+            let ticket = begin(&mut s, 500);
+            let decided = scores(&mut s, 510, ticket, &BAD).remove(0);
+            let expected = if unseen { "3 unknown" } else { "2 present reject" };
+            assert!(decided.starts_with(expected), "{late:?}, every frame {every_frame}: {decided}");
+        }
+    }
+}
+
+/// Only a tag that is there counts as seen, alone among several classes and each by itself where
+/// tags are independent.
+#[test]
+fn tags_count_as_seen_on_a_part_where_one_is_present() {
+    let seen = |given: &[Score; 2], beyond: bool| {
+        let mut s = gate(1);
+        told(&mut s, 0, Input::Trigger(at(0)));
+        let ticket = frame(&mut s, 10).unwrap();
+        let mut seen = None;
+        s.step(at(20), Input::Scores { ticket, scores: given, beyond }, &mut |effect| {
+            if let Effect::Decided(done) = effect {
+                let tags = |task| [TagId(0), TagId(1)].map(|tag| done.seen(task).contains(tag));
+                seen = Some([tags(Task::Multiclass), tags(Task::Multilabel)]);
+            }
+        });
+        seen.expect("the part has its end")
+    };
+    assert_eq!(seen(&GOOD, false), [[true, false]; 2]);
+    assert_eq!(seen(&[Score(50_000), Score(60_000)], false), [[false, true], [true, true]]);
+    assert_eq!(seen(&GOOD, true), [[false, false]; 2], "foreign");
+    assert_eq!(seen(&[Score(30_000), Score(30_000)], false), [[false, false]; 2], "unknown");
+}
+
 #[test]
 fn repeated_engine_errors_hold_the_line_and_one_answer_begins_the_count_again() {
     let mut s = gate(1);
@@ -290,6 +350,17 @@ fn repeated_engine_errors_hold_the_line_and_one_answer_begins_the_count_again() 
         over.push(words.iter().any(|w| w == "Over(Held)"));
     }
     assert_eq!(over, [false, false, false, false, false, true]);
+}
+
+#[test]
+fn without_a_number_no_engine_error_holds_the_line() {
+    let mut s = station(1, Some(Action::Reject), |r| r.max_faults = 0);
+    for ms in (0..20).map(|i| i * 1000) {
+        told(&mut s, ms, Input::Trigger(at(ms)));
+        let ticket = frame(&mut s, ms + 10).unwrap();
+        let words = told(&mut s, ms + 20, Input::NotClassified { ticket, reason: Reason::Engine }).0;
+        assert!(!words.iter().any(|w| w.starts_with("Over")), "{words:?}");
+    }
 }
 
 #[test]

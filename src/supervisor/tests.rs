@@ -15,8 +15,8 @@ use crate::simulate::SimulatedClock;
 use crate::station::Station;
 use crate::supervisor::SystemClock;
 use crate::time::{Clock, Instant, Micros, Millis};
-use crate::triggers::{Input, Trigger, TriggerError};
-use std::sync::atomic::Ordering;
+use crate::triggers::{Input, Odd, Trigger, TriggerError};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 /// What a pin did, and when.
@@ -43,20 +43,28 @@ fn gate() -> (Shared, Commands, Actuator, Timeline) {
 
 /// The same with what `gate` says of the way to it, and another patience than its settings ask for.
 fn gate_behind(gate: &str, patient: fn(Patience) -> Patience) -> (Shared, Commands, Actuator, Timeline) {
-    let text = &format!(
-        "[line]\nmode = \"gate\"\nlate_ms = 60000\n[trigger]\nkind = \"stdin\"\n{gate}\
-         mode = \"pulse\"\nwidth_ms = 50\nwindow_ms = 60000\non = [\"accept\"]\n"
-    );
-    let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good], categories: None };
-    let settings = Settings::parse(text, "test", tags).unwrap();
+    let settings = gate_settings(gate);
     let station = Station::new(settings.station(Task::Multiclass, 0)).unwrap();
     let events = Arc::new(Events::kept(Arc::new(SystemClock)));
     let (late, _) = settings.routing(Task::Multiclass).late();
     let (shared, commands) = Shared::new(station, events, late, patient(Patience::of(&settings)), Observer::default());
     let timeline = Timeline::default();
-    let pin = |_: &_| Ok(Box::new(Pin(timeline.clone())) as Box<dyn Output>);
-    let actuator = Actuator::open(&settings.outputs, 0, late, EdgeRules::of(&settings), pin).unwrap();
+    let actuator = actuator(&settings, &|| Box::new(Pin(timeline.clone())));
     (shared, commands, actuator, timeline)
+}
+
+fn gate_settings(gate: &str) -> Settings {
+    let text = &format!(
+        "[line]\nmode = \"gate\"\nlate_ms = 60000\n[trigger]\nkind = \"stdin\"\n{gate}\
+         mode = \"pulse\"\nwidth_ms = 50\nwindow_ms = 60000\non = [\"accept\"]\n"
+    );
+    let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good], categories: None };
+    Settings::parse(text, "test", tags).unwrap()
+}
+
+fn actuator(settings: &Settings, pin: &dyn Fn() -> Box<dyn Output>) -> Actuator {
+    let (late, _) = settings.routing(Task::Multiclass).late();
+    Actuator::open(&settings.outputs, 0, late, EdgeRules::of(settings), |_: &_| Ok(pin())).unwrap()
 }
 
 /// One condition variable and its lock stood between the outputs and everybody who had something
@@ -178,6 +186,59 @@ fn the_run_is_alive_only_while_line_and_outputs_both_beat() {
         stops.store(before, Ordering::Relaxed);
     }
     assert!(shared.is_alive(now, watchdog));
+}
+
+/// A pin that refuses a number of writes, then takes all.
+struct Refuses(Arc<AtomicU32>);
+
+impl Output for Refuses {
+    fn apply(&mut self, _: State) -> Result<(), WriteError> {
+        let refused = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        refused.map_or(Ok(()), |_| Err(WriteError::Drill))
+    }
+
+    fn second(&self) -> Box<dyn Output> {
+        Box::new(Self(self.0.clone()))
+    }
+}
+
+/// `max_faults_in_a_row` is how many there may be: with the last of them the line is held.
+#[test]
+fn as_many_faults_in_a_row_as_are_stated_hold_the_line_and_one_fewer_do_not() {
+    for (faults, ended) in [(6, Some(Ended::Held)), (5, None)] {
+        let (shared, commands, ..) = gate();
+        let left = Arc::new(AtomicU32::new(0));
+        let outputs = actuator(&gate_settings("[outputs.gate]\ndelay_ms = 0\n"), &|| Box::new(Refuses(left.clone())));
+        left.store(faults, Ordering::Relaxed);
+        let trigger = Moment::at(shared.clock.now());
+        shared.commands.push(Command::Open { part: PartId(1), trigger, touching: false });
+        shared.commands.push(Command::Verdict { part: PartId(1), calls: 1 });
+        let watch = Watch { watchdog: Micros(60_000_000), max_faults: 6, gated: false };
+        std::thread::scope(|scope| {
+            scope.spawn(|| own_outputs(outputs, commands, &shared, watch));
+            let begin = std::time::Instant::now();
+            while left.load(Ordering::Relaxed) > 0 && begin.elapsed().as_secs() < 20 {
+                std::thread::sleep(Millis(1).micros().duration());
+            }
+            // The next looks write what was refused, and see that nothing fails any more.
+            std::thread::sleep(Millis(100).micros().duration());
+            shared.drain.store(true, Ordering::Release);
+        });
+        assert_eq!((left.load(Ordering::Relaxed), shared.ended.why()), (0, ended), "{faults} faults");
+    }
+}
+
+/// What a run waits for at its end: the longest way of all, and the sensor behind the gate.
+#[test]
+fn parts_on_their_way_at_the_end_have_the_longest_delay_width_and_confirmation_and_half_a_second() {
+    let by_time = |rest: &str| {
+        let gate = format!("{rest}[outputs.far]\ndelay_ms = 900\non = [\"accept\"]\n[outputs.gate]\ndelay_ms = 870\n");
+        let patience = Patience::of(&gate_settings(&gate));
+        assert_eq!(patience.stands, None);
+        patience.by_time
+    };
+    assert_eq!(by_time(""), Micros(1_420_000), "870 and a pulse of 50");
+    assert_eq!(by_time("[confirm]\noutput = \"gate\"\nwithin_ms = 300\n"), Micros(1_720_000));
 }
 
 /// What was told of each edge: part, output, state, when it was done in ms, outcome.
@@ -340,6 +401,46 @@ impl Trigger for Ends {
         std::thread::sleep(timeout);
         Ok((!std::mem::replace(&mut self.0, true)).then_some(Input::Ended))
     }
+}
+
+/// Gives what is planned, one input a call.
+struct Planned(std::vec::IntoIter<Input>);
+
+impl Trigger for Planned {
+    fn next(&mut self, timeout: std::time::Duration) -> Result<Option<Input>, TriggerError> {
+        let next = self.0.next();
+        if next.is_none() {
+            std::thread::sleep(timeout);
+        }
+        Ok(next)
+    }
+}
+
+/// Nonsense is told at most once a second: what waited for that when the input ended was never
+/// told.
+#[test]
+fn what_was_passed_over_is_told_at_once_then_once_a_second_and_before_the_inputs_end() {
+    let (shared, ..) = gate();
+    let nonsense = || Input::PassedOver(Odd::UnknownWord);
+    let planned = vec![nonsense(), nonsense(), nonsense(), Input::Ended];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while shared.ended.why().is_none() {
+                std::thread::sleep(Millis(5).micros().duration());
+            }
+            shared.over.store(true, Ordering::Relaxed);
+        });
+        super::inputs::watch(Box::new(Planned(planned.into_iter())), &shared);
+    });
+    let mut told = Vec::new();
+    shared.events.take_all(&mut told);
+    let faults = told.iter().filter_map(|e| if let What::Fault(f) = &e.what { Some(f.why.as_str()) } else { None });
+    let faults: Vec<&str> = faults.collect();
+    let [first, rest, end] = faults[..] else { panic!("{faults:?}") };
+    assert!(first.starts_with("passed over at the trigger: an unknown word"), "{first}");
+    assert!(rest.starts_with("passed over at the trigger, 2 times since this was told; last: an unknown"), "{rest}");
+    assert!(end.starts_with("the trigger's input has ended"), "{end}");
+    assert_eq!(shared.events.counters().figures().passed_over, 3);
 }
 
 /// A part whose deadline goes by the belt has no end while that stands still: the run waited for it

@@ -16,7 +16,7 @@ use crate::fault::Reason;
 use crate::outputs::{Backend, Output, State};
 use crate::supervisor::Ended;
 use crate::supervisor::shared::Shared;
-use crate::time::{Clock, Micros};
+use crate::time::{Clock, Instant, Micros};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -44,6 +44,30 @@ fn may_share_a_lock(one: &Backend, other: &Backend) -> bool {
     }
 }
 
+/// For how long one write has been under way, as far as looks at it can tell.
+#[derive(Default)]
+struct Hang {
+    /// The write that the last look found.
+    seen: Option<(u64, usize)>,
+    /// For how long.
+    hung: Micros,
+    /// When the last look was.
+    before: Instant,
+}
+
+impl Hang {
+    /// A look at `now`, `look` after the one before or later; the line whose write is under way, and
+    /// for how long. Where looks did not come in time the whole process stood still, and the write
+    /// with it: that counts as two looks at most.
+    fn look(&mut self, now: Instant, under_way: Option<(u64, usize)>, look: Micros) -> Option<(usize, Micros)> {
+        let passed = now.since(self.before).min(Micros(2 * look.0));
+        let is_same = under_way.is_some() && under_way == self.seen;
+        let hung = if is_same { Micros(self.hung.0 + passed.0) } else { Micros(0) };
+        *self = Self { seen: under_way, hung, before: now };
+        under_way.map(|(_, line)| (line, hung))
+    }
+}
+
 impl Rescue {
     /// Watches until the outputs have ended, or one of them hung. `watchdog`: the time within which
     /// the others must be safe.
@@ -56,17 +80,11 @@ impl Rescue {
             // What is missing is told by the outputs' thread.
             _ = realtime::schedule();
         }
-        let (mut seen, mut hung) = (None, Micros(0));
-        let mut before = shared.clock.now();
+        let mut hang = Hang { before: shared.clock.now(), ..Hang::default() };
         while !shared.over.load(Ordering::Relaxed) {
             std::thread::sleep(look.duration());
-            let now = shared.clock.now();
-            let passed = now.since(before).min(Micros(2 * look.0));
-            before = now;
-            let under_way = self.stand.under_way();
-            hung = if under_way.is_some() && under_way == seen { Micros(hung.0 + passed.0) } else { Micros(0) };
-            seen = under_way;
-            if let Some((_, line)) = under_way.filter(|_| hung >= patience) {
+            let hung = hang.look(shared.clock.now(), self.stand.under_way(), look);
+            if let Some((line, hung)) = hung.filter(|(_, hung)| *hung >= patience) {
                 return self.make_safe(line, hung, shared);
             }
         }
@@ -232,6 +250,26 @@ mod tests {
         let [(kind, remedy, why)] = &faults[..] else { panic!("{faults:?}") };
         assert_eq!((*kind, *remedy), (FaultKind::Line(Reason::Output), Remedy::Safe));
         assert!(why.starts_with("output \"stuck\": a write has not come back for "), "{why}");
+    }
+
+    /// A process that was stopped for a while found its own write hanging when it went on, and gave a
+    /// good output up.
+    #[test]
+    fn time_in_which_nobody_looked_is_no_hang_of_a_write() {
+        const LOOK: Micros = Micros(20_000);
+        let at = |ms: u64| Instant::from_micros(ms * 1000);
+        let look = |looks: &[(u64, Option<(u64, usize)>)]| {
+            let mut hang = Hang { before: at(0), ..Hang::default() };
+            looks.iter().fold(None, |_, (ms, under_way)| hang.look(at(*ms), *under_way, LOOK))
+        };
+        let write = Some((7, 2));
+        assert_eq!(look(&[(20, write)]), Some((2, Micros(0))), "it may have begun this moment");
+        assert_eq!(look(&[(20, write), (40, write), (65, write)]), Some((2, Micros(45_000))));
+        assert_eq!(look(&[(20, write), (40, write), (9_000, write)]), Some((2, Micros(60_000))), "stopped for 9 s");
+        assert_eq!(look(&[(20, write), (9_000, write), (9_020, write)]), Some((2, Micros(60_000))), "and it goes on");
+        assert_eq!(look(&[(20, write), (40, Some((8, 2)))]), Some((2, Micros(0))), "the next write of this line");
+        assert_eq!(look(&[(20, write), (40, None), (60, write)]), Some((2, Micros(0))));
+        assert_eq!(look(&[(20, write), (40, None)]), None);
     }
 
     #[test]
