@@ -197,6 +197,11 @@ pub(super) fn outputs(
     let mut tables = root.table("outputs");
     for name in tables.names() {
         let mut t = tables.table(&name);
+        if name.trim().is_empty() || name.contains(char::is_control) {
+            let why =
+                "an output's name is told wherever it moves: give it letters, and no line breaks or control characters";
+            t.problem("", why.into());
+        }
         let SafeLine { backend, polarity, safe, log, .. } = safe_line(name.clone(), &mut t);
         // A place that is not stated is a problem already, and nobody else's.
         let is_stated = !["chip", "line", "pin"].iter().any(|key| t.is_wrong(key));

@@ -638,6 +638,12 @@ fn as_many_outputs_as_there_are_lines_and_as_many_tags_as_one_can_read_are_named
     assert_eq!(parse(&outputs(MAX_OUTPUTS)).unwrap().outputs.len(), MAX_OUTPUTS);
     let problems = parse(&outputs(MAX_OUTPUTS + 1)).unwrap_err();
     assert!(problems[0].contains(&format!("{} outputs, at most {MAX_OUTPUTS}", MAX_OUTPUTS + 1)), "{problems:?}");
+    // A gate that stands last of too many was not seen: "no output has a gate".
+    let many: String = (0..MAX_OUTPUTS).map(|i| format!("[outputs.a{i:02}]\non = [\"busy\"]\n")).collect();
+    let gate = "[line]\nmode = \"gate\"\n[trigger]\nkind = \"every_frame\"\n";
+    let problems = parse(&format!("{gate}{many}[outputs.z]\ndelay_ms = 9\non = [\"reject\"]\n")).unwrap_err();
+    assert!(problems.len() == 1 && problems[0].contains("outputs, at most"), "{problems:?}");
+    assert!(parse(&format!("{gate}{many}")).unwrap_err()[0].contains("no output has a gate"));
     let named = |n: usize| {
         let names: Vec<String> = (0..n).map(|i| format!("t{i}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -691,6 +697,18 @@ fn inputs_on_one_chip_are_one_and_those_on_another_are_not() {
     let of = |chip: &str, lines| (chip.to_string(), lines);
     assert_eq!(inputs("rp1"), [of("rp1", 4)]);
     assert_eq!(inputs("gpio0"), [of("rp1", 3), of("gpio0", 1)]);
+}
+
+/// A name of blanks left a gap where each edge is told, and one with a line break broke the table.
+#[test]
+fn an_outputs_name_can_be_seen_and_stands_on_one_line() {
+    for (name, is_fine) in
+        [("reject", true), ("Ausschuss links", true), ("é", true), (" ", false), ("", false), ("a\\nb", false)]
+    {
+        let found = parse(&format!("[outputs.\"{name}\"]\non = [\"accept\"]\n"));
+        assert_eq!(found.is_ok(), is_fine, "{name:?}: {found:?}");
+        assert!(is_fine || found.unwrap_err()[0].contains("output's name"), "{name:?}");
+    }
 }
 
 /// Without its pin the output would have been GPIO 1.

@@ -218,6 +218,7 @@ impl Actuator {
     /// from now on.
     fn overflow(&mut self, part: u64, clock: &dyn Clock, events: &Events) {
         events.fault(Reason::Overflow, Some(part), Remedy::Safe, Why::NONE);
+        events.counters().given_up.fetch_add(1, Ordering::Relaxed);
         // Those that the gate followed are counted with it.
         self.go_safe(Reason::Overflow, clock, events);
     }
