@@ -13,7 +13,7 @@ use tagpin::board::Board;
 use tagpin::bundle::Bundle;
 use tagpin::decide::{Decision, Role, TagRule, TagSet};
 use tagpin::engine::Engine;
-use tagpin::events::record::Opening;
+use tagpin::events::run::Opening;
 use tagpin::events::sinks::Sink;
 use tagpin::events::{
     EdgeEvent, Event, Events, Image, Latency, Outcome, PartEvent, Remedy, Sinking, TriggerEvent, What, Why,

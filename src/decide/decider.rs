@@ -1,14 +1,11 @@
 //! The memory of the last n frames, and the rule over it.
 
-use super::{Action, Combine, Decision, Policy, PolicyError, TagPolicy, TagRule, TagSet, Task, Verdict};
+use super::{Action, Combine, Decision, MAX_FRAMES, Policy, PolicyError, TagPolicy, TagRule, TagSet, Task, Verdict};
 use crate::MAX_TAGS;
 use crate::fault::Reason;
 use crate::head::{Score, TagId};
 use crate::time::{Instant, Micros};
 use heapless::Vec;
-
-/// Most frames that one verdict looks back on.
-pub const MAX_FRAMES: usize = 16;
 
 /// What the line saw.
 #[derive(Clone, Copy, Debug)]

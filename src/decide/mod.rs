@@ -42,9 +42,9 @@ mod rules;
 #[cfg(feature = "std")]
 pub mod table;
 
-pub use decider::{Decider, MAX_FRAMES, Observation};
+pub use decider::{Decider, Observation};
 pub use decision::{Decision, Verdict};
-pub use rules::{Combine, Policy, PolicyError, Preference, TagPolicy, TagRule};
+pub use rules::{Combine, MAX_FRAMES, Policy, PolicyError, Preference, TagPolicy, TagRule};
 
 use crate::MAX_TAGS;
 use crate::head::{Score, TagId, Temperature, sigmoid, softmax};

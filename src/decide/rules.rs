@@ -1,10 +1,13 @@
 //! What a verdict is reached by: per tag a threshold, a review band, an action and a preference,
 //! and the policy over frames.
 
+use super::Action;
 use crate::MAX_TAGS;
-use crate::decide::{Action, MAX_FRAMES};
 use crate::head::{Score, TagId};
 use crate::time::Millis;
+
+/// Most frames that one verdict looks back on.
+pub const MAX_FRAMES: usize = 16;
 
 /// The scores at which a tag counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

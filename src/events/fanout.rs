@@ -5,8 +5,7 @@
 //! events, counted, and the others go on. A sink that panicked is made again after a pause that
 //! doubles each time, up to half a minute.
 
-use super::record::{Closing, Opening, SinkRecord};
-use super::sinks::{Sink, Told};
+use super::run::{Closing, Opening, SinkRecord};
 use super::{Counters, Event, FaultEvent, FaultKind, PartEvent, Remedy, Snapshot, What, Why, wall};
 use crate::head::Score;
 use crate::time::{Clock, Instant};
@@ -31,6 +30,31 @@ const NAP: Duration = Duration::from_millis(10);
 const NEWS: Duration = Duration::from_secs(1);
 /// The first pause after a panic, and the longest.
 pub(super) const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
+
+/// Where events are written.
+pub trait Sink: Send {
+    /// Writes one event; `events` knows names and figures. After an error the event is lost.
+    fn write(&mut self, events: &Events, event: &Event) -> std::io::Result<()>;
+}
+
+/// The error of a sink whose event is lost, and which has told by itself why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told;
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("lost, and told")
+    }
+}
+
+impl std::error::Error for Told {}
+
+impl Told {
+    /// Whether an error is one.
+    fn is(e: &std::io::Error) -> bool {
+        e.get_ref().is_some_and(|e| e.is::<Self>())
+    }
+}
 
 /// What a panic said.
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

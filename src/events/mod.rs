@@ -18,6 +18,7 @@ mod fanout;
 mod kinds;
 mod percentiles;
 pub mod record;
+pub mod run;
 pub mod sinks;
 mod snapshot;
 mod wall;

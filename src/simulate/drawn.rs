@@ -3,7 +3,10 @@
 //! Each number is drawn from one of three thirds of its range, each word from its list, so that
 //! [`VALUES`] says what there is to try and a long run can say that it tried all of it.
 
-use super::{ModelTag, Moves, Quantile, Script, Spread};
+use super::motion::Moves;
+use super::random::{Quantile, Spread};
+use super::script::Script;
+use super::site::ModelTag;
 use crate::random::Random;
 use crate::time::Micros;
 use std::collections::BTreeMap;
@@ -197,7 +200,7 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
         fps: fps as u32,
         arrival: Spread { lo: ms(2), hi: ms(h.within(3, 30)) },
         inference: Quantile::heavy(ms(slow), ms(slow * 2), ms(slow * 10), ms(slow * 40)),
-        faults: super::Fault::rates(),
+        faults: super::fault::Fault::rates(),
         counts_per_second: belt.counts_per_second as u32,
         moves: moves.unwrap_or_default(),
         loses: None,

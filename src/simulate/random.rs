@@ -2,9 +2,17 @@
 //!
 //! Only integers and linear steps, so that a seed means the same line on every CPU.
 
-use super::Spread;
 use crate::random::Random;
 use crate::time::Micros;
+
+/// A range that numbers are drawn from, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// The smallest.
+    pub lo: Micros,
+    /// The largest.
+    pub hi: Micros,
+}
 
 /// A distribution of durations, by quantiles; linear in between.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,9 +5,9 @@
 //!
 //! Threads: *capture* fills frames, the newest wins; *inputs* wait for triggers; *line* classifies
 //! the frames that are wanted ([`vision`]); both only carry inputs to the [station](crate::station)
-//! and its effects out ([`shared`]); *actuation* owns the outputs, runs no model code and goes safe
-//! after one missed beat; *rescue* makes the other outputs safe where a write to one does not come
-//! back ([`actuation`]). What happens is told to [`crate::events`], and nobody waits for its sinks.
+//! and its effects out ([`shared`]); *actuation* owns the outputs ([`outputs_thread`]), runs no
+//! model code and goes safe after one missed beat; *rescue* makes the other outputs safe where a
+//! write to one does not come back. What happens is told to [`crate::events`], and nobody waits for its sinks.
 //! [`run`] wires them and is the only part that reads a clock.
 
 pub mod actuation;
@@ -19,10 +19,12 @@ mod ended;
 mod inputs;
 mod line_thread;
 mod notify;
+mod outputs_thread;
 mod panics;
 #[cfg(feature = "site")]
 mod priority;
 mod record;
+mod rescue;
 mod run;
 mod shared;
 #[cfg(test)]

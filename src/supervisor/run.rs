@@ -3,7 +3,7 @@
 //! Knows no concrete source, trigger or output. This and `main.rs` are the only places that read
 //! the system's clock.
 
-use super::actuation::{self, Actuator, Command, Commands, Patience, Stand, Watch};
+use super::actuation::{Actuator, Command, Commands, Patience, Stand};
 use super::beside::Beside;
 use super::capture;
 use super::clock::SystemClock;
@@ -11,12 +11,13 @@ use super::ended::Ended;
 use super::inputs;
 use super::line_thread::LineThread;
 use super::notify::Notify;
+use super::outputs_thread::{Watch, actuate};
 use super::record::{Recorder, Recording};
 use super::shared::{OutputsEnd, Shared};
 use super::truth::Observer;
 use super::vision::Vision;
 use crate::board::{self, Board};
-use crate::events::record::{Closing, Opening};
+use crate::events::run::{Closing, Opening};
 use crate::events::{Client, ClientThreads, Events, FaultKind, Remedy, Sinking, Why};
 use crate::fault::Reason;
 use crate::settings::{LineMode, Settings};
@@ -254,7 +255,7 @@ fn outputs_answer(
 
 /// The actuation thread's life; whatever happens in it, the last word is the safe state.
 pub(super) fn own_outputs(mut actuator: Actuator, mut commands: Commands, shared: &Shared, watch: Watch) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| actuation::actuate(&mut actuator, &mut commands, shared, watch)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| actuate(&mut actuator, &mut commands, shared, watch)));
     actuator.go_safe(Reason::Stopped, &shared.clock, &shared.events);
     let jitter = actuator.jitter();
     let [a, b, c] = jitter.at([500, 990, 999]);

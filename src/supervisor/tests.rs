@@ -1,7 +1,8 @@
 //! The outputs' thread beside threads that stand still, and what it tells of pulses.
 
-use super::actuation::{Actuator, Command, Commands, EdgeRules, Patience, Watch};
+use super::actuation::{Actuator, Command, Commands, EdgeRules, Patience};
 use super::ended::Ended;
+use super::outputs_thread::Watch;
 use super::run::own_outputs;
 use super::shared::Shared;
 use super::truth::Observer;

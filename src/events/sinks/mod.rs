@@ -18,35 +18,11 @@ pub(crate) use json::line as json_line;
 pub use log::{Allowance, Log};
 pub use table::Table;
 
+pub use super::fanout::{Sink, Told};
 use super::{Event, Events};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Where events are written.
-pub trait Sink: Send {
-    /// Writes one event; `events` knows names and figures. After an error the event is lost.
-    fn write(&mut self, events: &Events, event: &Event) -> std::io::Result<()>;
-}
-
-/// The error of a sink whose event is lost, and which has told by itself why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told;
-
-impl std::fmt::Display for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("lost, and told")
-    }
-}
-
-impl std::error::Error for Told {}
-
-impl Told {
-    /// Whether an error is one.
-    pub(super) fn is(e: &std::io::Error) -> bool {
-        e.get_ref().is_some_and(|e| e.is::<Self>())
-    }
-}
 
 /// A drill: the sink panics once, at the event of this number.
 pub struct Drilled {

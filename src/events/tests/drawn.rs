@@ -3,7 +3,8 @@
 use super::schema;
 use super::*;
 use crate::decide::{TagRule, TagSet, Verdict};
-use crate::events::record::{BundleRecord, Closing, Opening, OutputRecord, Record, TagRecord};
+use crate::events::record::Record;
+use crate::events::run::{BundleRecord, Closing, Opening, OutputRecord, TagRecord};
 use crate::frame::TimedBy;
 use crate::random::{Random, drawn_cases};
 use serde_json::Value;

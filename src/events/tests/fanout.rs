@@ -1,7 +1,7 @@
 //! Sinks that are slow, fail or panic cost their own events only.
 
 use super::*;
-use crate::events::record::Closing;
+use crate::events::run::Closing;
 use crate::events::sinks::Sink;
 use std::io::Error;
 use std::sync::Mutex;
@@ -46,8 +46,8 @@ fn trigger(part: u64) -> What {
     What::Trigger(TriggerEvent { part, trigger: Instant::from_micros(part), position: 0, touching: false })
 }
 
-fn opening() -> record::Opening {
-    record::Opening::default()
+fn opening() -> run::Opening {
+    run::Opening::default()
 }
 
 #[test]
@@ -105,8 +105,8 @@ fn what_a_sink_has_not_written_by_the_end_is_lost_and_the_others_summary_says_so
         }
         Ok(())
     });
-    let at_summary = Arc::<Mutex<std::vec::Vec<record::SinkRecord>>>::default();
-    struct Last(Arc<Mutex<std::vec::Vec<record::SinkRecord>>>);
+    let at_summary = Arc::<Mutex<std::vec::Vec<run::SinkRecord>>>::default();
+    struct Last(Arc<Mutex<std::vec::Vec<run::SinkRecord>>>);
     impl Sink for Last {
         fn write(&mut self, events: &Events, event: &Event) -> std::io::Result<()> {
             if event.what == What::Summary {

@@ -4,7 +4,7 @@
 use super::super::*;
 use super::{decided, still};
 use crate::decide::Decision;
-use crate::events::record::Opening;
+use crate::events::run::Opening;
 use crate::events::{EdgeEvent, LAST_PARTS, Outcome};
 use crate::fault::Reason;
 use crate::head::Score;

@@ -12,13 +12,14 @@ mod camera;
 mod pins;
 mod world;
 
+use super::clock::SimulatedClock;
 use super::fault::Fault;
 use super::ledger::{Edge, Ledger, Noted};
 use super::motion::Motion;
 use super::random::strikes;
+use super::script::{Outcome, Plan, Script};
 use super::site::Site;
 use super::view::Row;
-use super::{Outcome, Plan, Script, SimulatedClock};
 use crate::events::{Event, Events, Percentiles};
 use crate::fault::Reason;
 use crate::gpio::{InputLine, Slope};

@@ -1,23 +1,21 @@
 //! Owns the outputs: moves lines when parts are at their gates, ends pulses, shows that it lives,
 //! goes safe.
 //!
-//! Runs no model code and reads no clock; [`Actuator`] is told the time, `thread` gives it one.
+//! Runs no model code and reads no clock; [`Actuator`] is told the time, and the outputs' thread gives it one.
 
 mod patience;
 mod queue;
-mod realtime;
-mod rescue;
+pub(super) mod realtime;
+mod second;
 mod stand;
 #[cfg(test)]
 mod tests;
-mod thread;
 
 pub(super) use patience::Patience;
 pub use queue::{CAPACITY, Command, CommandQueue, Commands, Dropped};
-pub use rescue::Rescue;
-use rescue::Second;
+pub use second::Rescue;
+pub(super) use second::Second;
 pub use stand::Stand;
-pub(super) use thread::{Watch, actuate};
 
 use crate::decide::Action;
 use crate::events::{EdgeEvent, Events, FaultKind, Outcome, Percentiles, Remedy, What, Why};
@@ -148,6 +146,11 @@ impl Actuator {
     /// The second ways to the lines, for a thread of its own; `None` the second time.
     pub fn take_rescue(&mut self) -> Option<Rescue> {
         self.rescue.take()
+    }
+
+    /// Whether another thread has made the lines safe.
+    pub fn is_rescued(&self) -> bool {
+        self.stand.is_rescued()
     }
 
     /// Where this actuator stands, for other threads.

@@ -11,11 +11,11 @@ use thread_priority::unix::{
 };
 
 /// What the system permits.
-pub(super) struct Realtime {
+pub(in crate::supervisor) struct Realtime {
     /// For tables.
-    pub(super) got: String,
+    pub(in crate::supervisor) got: String,
     /// What is missing and how to allow it; empty if nothing is.
-    pub(super) missing: String,
+    pub(in crate::supervisor) missing: String,
 }
 
 /// SCHED_FIFO at this priority: above all that is not real-time, below the kernel's own interrupt
@@ -23,7 +23,7 @@ pub(super) struct Realtime {
 const PRIORITY: u8 = 40;
 
 /// Asks for the priority alone.
-pub(super) fn schedule() -> Result<(), String> {
+pub(in crate::supervisor) fn schedule() -> Result<(), String> {
     let priority = PRIORITY.try_into().map_err(|e| format!("{e:?}"))?;
     let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
     let asked = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(priority), fifo);
@@ -31,7 +31,7 @@ pub(super) fn schedule() -> Result<(), String> {
 }
 
 /// Asks for both; says what was given, and what is missing with the way to allow it.
-pub(super) fn take() -> Realtime {
+pub(in crate::supervisor) fn take() -> Realtime {
     let (mut got, mut missing) = (Vec::new(), Vec::new());
     match schedule() {
         Ok(()) => got.push(format!("SCHED_FIFO {PRIORITY}")),
@@ -63,7 +63,7 @@ pub(super) fn take() -> Realtime {
 /// Writes to the stack that the calling thread will use, so that none of its pages is met for the
 /// first time at an edge.
 #[inline(never)]
-pub(super) fn touch_stack() {
+pub(in crate::supervisor) fn touch_stack() {
     // The deepest that was seen is a seventh of it.
     let mut stack = [0u8; 64 * 1024];
     std::hint::black_box(&mut stack);

@@ -36,36 +36,36 @@ impl Default for Stand {
 
 impl Stand {
     /// A write to `line` begins.
-    pub(super) fn begin(&self, line: usize) {
+    pub(in crate::supervisor) fn begin(&self, line: usize) {
         let number = self.begun.load(Ordering::Relaxed) / MAX_LINES as u64 + 1;
         self.begun.store(number * MAX_LINES as u64 + line as u64, Ordering::Release);
     }
 
     /// It came back.
-    pub(super) fn end(&self) {
+    pub(in crate::supervisor) fn end(&self) {
         self.back.store(self.begun.load(Ordering::Relaxed), Ordering::Release);
     }
 
     /// A line is in this state now. `part`: which made it active.
-    pub(super) fn set(&self, line: usize, state: State, part: u64) {
+    pub(in crate::supervisor) fn set(&self, line: usize, state: State, part: u64) {
         self.lines[line].store(part << 1 | (state == State::Active) as u64, Ordering::Release);
     }
 
     /// A line's last known state, and the part that made it active.
-    pub(super) fn line(&self, line: usize) -> (State, u64) {
+    pub(in crate::supervisor) fn line(&self, line: usize) -> (State, u64) {
         let seen = self.lines[line].load(Ordering::Acquire);
         (if seen & 1 == 1 { State::Active } else { State::Inactive }, seen >> 1)
     }
 
     /// The write under way: a number of its own, and its line.
-    pub(super) fn under_way(&self) -> Option<(u64, usize)> {
+    pub(in crate::supervisor) fn under_way(&self) -> Option<(u64, usize)> {
         let back = self.back.load(Ordering::Acquire);
         let begun = self.begun.load(Ordering::Acquire);
         (begun != back).then_some((begun, (begun % MAX_LINES as u64) as usize))
     }
 
     /// From now on the thread may bring lines to their safe state only.
-    pub(super) fn rescue(&self) {
+    pub(in crate::supervisor) fn rescue(&self) {
         self.rescued.store(true, Ordering::SeqCst);
     }
 
@@ -75,7 +75,7 @@ impl Stand {
     }
 
     /// The other thread brought a line to its safe state.
-    pub(super) fn confirm(&self, line: usize) {
+    pub(in crate::supervisor) fn confirm(&self, line: usize) {
         self.confirmed.fetch_or(1 << line, Ordering::Release);
     }
 

@@ -4,28 +4,28 @@
 //! After its start it allocates nothing and takes no lock: what it shares with other threads are
 //! atomics, the ring of commands and the queues of events.
 
-use super::{Actuator, Commands, Health, realtime};
+use super::Ended;
+use super::actuation::{Actuator, Commands, Health, realtime};
+use super::shared::Shared;
 use crate::events::Remedy;
 use crate::fault::Reason;
-use crate::supervisor::Ended;
-use crate::supervisor::shared::Shared;
 use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::Ordering;
 
 /// What the thread needs to know of the site.
 #[derive(Clone, Copy)]
-pub(in crate::supervisor) struct Watch {
+pub(super) struct Watch {
     /// Longest time without a beat of the line.
-    pub(in crate::supervisor) watchdog: Micros,
+    pub(super) watchdog: Micros,
     /// Writes in a row that may fail.
-    pub(in crate::supervisor) max_faults: u32,
+    pub(super) max_faults: u32,
     /// Whether parts are timed, so that priority matters.
-    pub(in crate::supervisor) gated: bool,
+    pub(super) gated: bool,
 }
 
 /// Runs until the run ends and nothing is in flight, a thread panicked, or the line missed its
 /// beat.
-pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: &Shared, watch: Watch) {
+pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: &Shared, watch: Watch) {
     /// Longest sleep: retries and the watch over the beat.
     const NAP: Micros = Micros(20_000);
     /// A sleeping thread wakes this much before an edge and waits for it awake.
@@ -71,7 +71,7 @@ pub(in crate::supervisor) fn actuate(actuator: &mut Actuator, commands: &mut Com
         let alive = clock.now().since(beat) <= watch.watchdog;
         actuator.set_health(Health { alive: draining || alive && !stopped, camera: shared.camera.load(Ordering::Relaxed) });
         actuator.tick(shared.belt.take_peak(), clock, events);
-        if actuator.stand.is_rescued() {
+        if actuator.is_rescued() {
             // A write came back that was given up.
             return;
         }

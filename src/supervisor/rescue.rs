@@ -10,31 +10,14 @@
 //! machine that was, hangs in no write. Half of the watchdog's time is given to it, so that the
 //! lines are safe within the whole.
 
-use super::{Stand, realtime};
+use super::Ended;
+use super::actuation::{Rescue, Second, realtime};
+use super::shared::Shared;
 use crate::events::{EdgeEvent, Outcome, Remedy, What, Why};
 use crate::fault::Reason;
-use crate::outputs::{Backend, Output, State};
-use crate::supervisor::Ended;
-use crate::supervisor::shared::Shared;
+use crate::outputs::{Backend, State};
 use crate::time::{Clock, Instant, Micros};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// The second way to one line.
-pub(super) struct Second {
-    pub(super) name: String,
-    pub(super) output: Box<dyn Output>,
-    pub(super) backend: Backend,
-    pub(super) safe: State,
-    /// Whether it moves in pulses.
-    pub(super) is_pulse: bool,
-}
-
-/// The second ways to all lines, and what the outputs' thread is at.
-pub struct Rescue {
-    pub(super) lines: Vec<Second>,
-    pub(super) stand: Arc<Stand>,
-}
 
 /// Whether a hung write to `one` may hold up a write to `other`.
 fn may_share_a_lock(one: &Backend, other: &Backend) -> bool {
@@ -71,7 +54,7 @@ impl Hang {
 impl Rescue {
     /// Watches until the outputs have ended, or one of them hung. `watchdog`: the time within which
     /// the others must be safe.
-    pub(in crate::supervisor) fn watch(mut self, shared: &Shared, watchdog: Micros, gated: bool) {
+    pub(super) fn watch(mut self, shared: &Shared, watchdog: Micros, gated: bool) {
         /// Longest time between two looks.
         const LOOK: Micros = Micros(20_000);
         let patience = Micros(watchdog.0 / 2);
@@ -141,14 +124,15 @@ mod tests {
     use super::*;
     use crate::decide::{Role, TagRule, Task};
     use crate::events::{Events, FaultKind};
+    use crate::outputs::Output;
     use crate::outputs::WriteError;
     use crate::settings::{ModelTags, Settings};
     use crate::station::Station;
     use crate::supervisor::SystemClock;
-    use crate::supervisor::actuation::Patience;
+    use crate::supervisor::actuation::{Patience, Stand};
     use crate::supervisor::truth::Observer;
     use State::{Active, Inactive};
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     /// What was written, in its order.
