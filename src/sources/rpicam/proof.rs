@@ -354,10 +354,10 @@ fn whatever_the_camera_program_does_parts_get_their_own_frames_and_it_is_back_in
                 last_heard = now;
             }
             // While it runs, a silence is told after the time-out or three of its frames, and one
-            // inside a frame after as much again. The process that reads is held up besides.
+            // inside a frame after two intervals more. The process that reads is held up besides.
             let allowed = match was {
-                Phase::Running => 2 * steady.max(3 * longest) + 4 * camera.interval,
-                Phase::Starting => 2 * patience + 4 * camera.interval,
+                Phase::Running => steady.max(3 * longest) + 7 * camera.interval,
+                Phase::Starting => patience + 7 * camera.interval,
                 Phase::Stalled | Phase::Broken => BACK_OFF.0 + 2 * MS,
             };
             assert!(quiet <= allowed, "case {case}: nothing told for {quiet}, {was:?}, at {now}");

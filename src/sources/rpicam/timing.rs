@@ -45,11 +45,14 @@ impl Timing {
         self.pairing.as_ref().map_or(self.interval, Pairing::interval)
     }
 
-    /// Reads the next frame, waiting at most `timeout` for it; when it was exposed.
-    /// [`NoFrame::Gone`]: the program must be started again.
+    /// Reads the next frame, waiting at most `timeout` for the whole of it, or two intervals once it
+    /// has begun, where these are longer; when it was exposed. [`NoFrame::Gone`]: the program must
+    /// be started again.
     pub(super) fn next(&mut self, pipes: &mut impl Pipes, timeout: Micros) -> Result<CapturedAt, NoFrame> {
+        let end = pipes.now().plus(timeout);
         let first = self.arrivals.first_byte(pipes, timeout)?;
-        pipes.read(timeout)?;
+        let interval = self.interval();
+        pipes.read(end.since(pipes.now()).max(Micros(2 * interval.0)))?;
         self.arrivals.read(pipes.now());
         let arrival = self.pace.captured(first, self.limits.latency);
         let Some(pairing) = &mut self.pairing else { return Ok(arrival) };
