@@ -138,7 +138,7 @@ fn the_thread_of_the_outputs_allocates_nothing_while_edges_move() {
         station: Station::new(settings.station(bundle.contract.task, 0)).unwrap(),
         tags: names.iter().map(ToString::to_string).collect(),
         source,
-        inputs: settings.inputs.iter().map(|i| triggers::open(i, &clock).unwrap()).collect(),
+        inputs: settings.inputs.iter().map(|i| triggers::open(i, &clock, &Default::default()).unwrap()).collect(),
         actuator: Actuator::open(&settings.outputs, late_calls, late, EdgeRules::of(&settings), |_| Ok(Box::new(Looking)))
             .unwrap(),
         settings,

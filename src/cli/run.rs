@@ -22,7 +22,7 @@ use crate::supervisor::drill::{Drill, Drilled};
 use crate::supervisor::vision::{Classifier, Vision};
 use crate::supervisor::{self, SystemClock};
 use crate::terminal::{self, escaped};
-use crate::triggers::{self, Trigger};
+use crate::triggers::{self, Posts, Trigger};
 use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -138,16 +138,17 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     if !problems.is_empty() {
         return Err(Refused(problems));
     }
-    let Some(Opened { settings, source: Some(source), inputs, actuator: Some(actuator), logs, lock }) = opened else {
+    let Some(Opened { settings, source: Some(source), inputs, posts, actuator: Some(actuator), logs, lock }) = opened else {
         return Err(Refused(problems));
     };
     let Some(engine) = engine else { return Err(Refused(problems)) };
     // Before the engine gets its threads, which are the line's alone.
     #[cfg(feature = "site")]
     let crate::site::line::Opened { sinks: site_sinks, clients, beside } =
-        crate::site::line::open(&settings, &bundle, &engine).map_err(Refused)?;
+        crate::site::line::open(&settings, &bundle, &engine, &posts).map_err(Refused)?;
     #[cfg(not(feature = "site"))]
     let (site_sinks, clients, beside) = (Vec::new(), Vec::new(), supervisor::Beside::default());
+    drop(posts);
     // Last of all, so that a start that is refused leaves no folder of a run behind.
     let cap = args.record_mb as u64 * 1_000_000;
     let record = |folder: PathBuf| {
@@ -249,6 +250,8 @@ struct Opened {
     settings: Settings,
     source: Option<Box<dyn Source>>,
     inputs: Vec<Box<dyn Trigger>>,
+    /// Where a PLC's triggers are posted.
+    posts: Posts,
     actuator: Option<Actuator>,
     logs: Vec<OpenLog>,
     /// Of the settings file, held as long as the run lasts.
@@ -274,7 +277,9 @@ fn open(mut settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn 
     if let Some(Err(why)) = source.as_ref().map(|s| settings.check_source(s.has_barrier(), s.timed_by())) {
         keep(why.into());
     }
-    let inputs = settings.inputs.iter().filter_map(|i| triggers::open(i, &clock).map_err(|e| keep(e.into())).ok()).collect();
+    let posts = Posts::default();
+    let mut input = |i| triggers::open(i, &clock, &posts).map_err(|e| keep(e.into())).ok();
+    let inputs = settings.inputs.iter().filter_map(&mut input).collect();
     let (late, late_calls) = settings.routing(bundle.contract.task).late();
     let open = |o: &OutputSettings| {
         let output = outputs::open(&o.name, &o.backend, o.polarity, o.safe)?;
@@ -297,7 +302,7 @@ fn open(mut settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn 
             }
         }
     }
-    Opened { settings, source, inputs, actuator, logs, lock }
+    Opened { settings, source, inputs, posts, actuator, logs, lock }
 }
 
 /// Two lines on one settings file would move the same outputs and write the same files.

@@ -285,11 +285,7 @@ fn not_simulated(settings: &Settings) -> Vec<String> {
         _ => "kind",
     };
     all.push(format!("[trigger] {by}: parts come as --spacing-ms says, and are in view for --view-ms"));
-    let jitter = |i: &TriggerSpec| {
-        matches!(i, TriggerSpec::Stdin { max_jitter: Some(_) })
-            || matches!(i, TriggerSpec::Socket(socket) if socket.max_jitter.is_some())
-    };
-    if settings.inputs.iter().any(jitter) {
+    if settings.inputs.iter().any(|i| i.max_jitter().is_some()) {
         all.push("[trigger] max_jitter_ms: each word is there at its part's moment".into());
     }
     let has = |wanted: Role| {

@@ -72,7 +72,7 @@ pub(super) fn trigger(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_e
             area: (t.real("area", 0.05, 0.001..=1.0) * 1000.0) as u16,
         })
     }
-    const KINDS: [(&str, Kind); 8] = [
+    const KINDS: [(&str, Kind); 9] = [
         ("every_frame", |_, _| TriggerKind::EveryFrame),
         ("barrier", |_, _| TriggerKind::Barrier),
         ("gpio", |t, inputs| {
@@ -104,6 +104,10 @@ pub(super) fn trigger(root: &mut Table<'_>, inputs: &mut Vec<TriggerSpec>, has_e
                 t.problem("path", why);
             }
             inputs.push(TriggerSpec::Socket(socket));
+            TriggerKind::Input
+        }),
+        ("modbus", |t, inputs| {
+            inputs.push(TriggerSpec::Modbus { max_jitter: max_jitter(t) });
             TriggerKind::Input
         }),
     ];

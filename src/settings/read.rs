@@ -48,6 +48,15 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
     });
     #[cfg(feature = "site")]
     let site = super::site::site(root, mode);
+    #[cfg(feature = "site")]
+    if inputs.iter().any(|i| matches!(i, TriggerSpec::Modbus { .. }))
+        && site.modbus.as_ref().is_none_or(|m| m.writers.is_empty())
+    {
+        let why = "\"modbus\", but no PLC may write: state [modbus] listen, write = \"yes\" and allow = [\"ADDRESS\"]";
+        let mut t = root.table("trigger");
+        t.allow_all();
+        t.problem("kind", why.into());
+    }
     #[cfg(not(feature = "site"))]
     for table in ["page", "state", "predict", "metrics", "modbus", "mqtt", "keep"]
         .into_iter()

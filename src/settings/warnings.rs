@@ -43,6 +43,15 @@ pub enum Warning {
     },
     /// A part is waited for beyond its first gate.
     DeadlineBehindGate,
+    /// A part's moment may be farther from the truth than a pulse may be late.
+    JitterBeyondWindow {
+        /// The stated jitter.
+        max_jitter: Micros,
+        /// The output whose window is the smallest.
+        output: String,
+        /// That window.
+        window: Micros,
+    },
     /// A key of `[decide]` that the highest scores do not use.
     NoMeaning {
         /// The key.
@@ -90,6 +99,13 @@ impl std::fmt::Display for Warning {
             Self::DeadlineBehindGate => f.write_str(
                 "trigger.deadline_ms lies behind the first gate, where a part without a verdict gets the late action: leave it \
                  out, or make the delay longer",
+            ),
+            Self::JitterBeyondWindow { max_jitter, output, window } => write!(
+                f,
+                "trigger.max_jitter_ms is {}, more than the {} ms that a pulse of output {output} may be late (window_ms): a \
+                 pulse may meet the part beside its own; make the jitter smaller, or trigger by gpio",
+                max_jitter.0 / 1000,
+                window.0 as f64 / 1000.0
             ),
             Self::NoMeaning { key } => {
                 write!(f, "decide.{key} has no effect with combine = \"best\": remove it, or choose \"consensus\"")
@@ -220,12 +236,21 @@ impl Settings {
         {
             warnings.push(Warning::DeadlineBehindGate);
         }
+        warnings.extend(self.jitter_beyond_window());
         let Policy { combine, hysteresis, dwell, .. } = self.policy;
         let unused = [("hysteresis", hysteresis != Score(0)), ("dwell_ms", dwell != Millis(0))];
         if combine == Combine::Best {
             warnings.extend(unused.iter().filter(|(_, stated)| *stated).map(|&(key, _)| Warning::NoMeaning { key }));
         }
         warnings
+    }
+
+    /// The stated jitter of the trigger, where a pulse must be nearer to its part than that.
+    fn jitter_beyond_window(&self) -> Option<Warning> {
+        let max_jitter = self.inputs.iter().find_map(|i| i.max_jitter())?;
+        let pulses = self.outputs.iter().filter(|o| o.gate_line().is_some_and(|g| matches!(g.shape, Shape::Pulse(_))));
+        let smallest = pulses.min_by_key(|o| o.window).filter(|o| self.mode != LineMode::State && max_jitter > o.window)?;
+        Some(Warning::JitterBeyondWindow { max_jitter, output: smallest.name.clone(), window: smallest.window })
     }
 
     /// What may be meant otherwise beside the source. `interval`: from one frame to the next, 0

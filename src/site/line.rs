@@ -6,7 +6,7 @@ use super::gallery::{self, Gallery};
 use super::http::{Handler, Limits, Server};
 use super::keep::{self, Keeper, Votes};
 use super::metrics::{self, Collector, Histograms, Metrics};
-use super::modbus::{self, Filler, Modbus, Registers, Writers};
+use super::modbus::{self, Filler, Modbus, Registers, Triggering, Writers};
 use super::mqtt::{self, Mqtt, Publisher};
 use super::page::{self, Page};
 use super::predict::{Endpoint, Rules, Served};
@@ -18,6 +18,7 @@ use crate::events::{Client, Events, Sinking};
 use crate::ring::Ring;
 use crate::settings::{Listening, Settings};
 use crate::supervisor::{Beside, Onlooker, Tuning, lowest_priority};
+use crate::triggers::{Posts, TriggerSpec};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -34,7 +35,8 @@ pub struct Opened {
 }
 
 /// Opens everything that device.toml states, or tells every problem. `engine`: the bundle's.
-pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine) -> Result<Opened, Vec<String>> {
+/// `posts`: where a PLC's triggers go.
+pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &Posts) -> Result<Opened, Vec<String>> {
     let (mut opened, mut problems) = (Opened::default(), Vec::new());
     let site = &settings.site;
     // A board has few clients, and each connection takes memory.
@@ -90,13 +92,17 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine) -> Result
         opened.clients.push(client("page server", server, serve));
     }
     if let Some(p) = &site.modbus {
-        let registers = Registers::new(p.results);
-        match Modbus::bind(p.at, registers.clone(), Writers(p.writers.clone())) {
+        let of = |input: &TriggerSpec| match input {
+            TriggerSpec::Modbus { max_jitter } => Some(Triggering { posts: posts.clone(), max_jitter: *max_jitter }),
+            _ => None,
+        };
+        let triggering = settings.inputs.iter().find_map(of);
+        let registers = Registers::new(p.results, triggering.is_some());
+        match Modbus::bind(p.at, registers.clone(), Writers(p.writers.clone()), triggering) {
             Ok(server) => {
                 let make = move || Box::new(Filler(registers.clone())) as Box<dyn Sink>;
                 opened.sinks.push(Sinking { name: "modbus", wants: Box::new(modbus::wants), make: Box::new(make) });
                 let serve = move |events: &Arc<Events>, stop: &Arc<AtomicBool>| {
-                    lowest_priority();
                     server.serve(events, stop);
                 };
                 opened.clients.push(Client { name: "modbus server", run: Box::new(serve) });

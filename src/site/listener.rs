@@ -20,7 +20,14 @@ pub struct Listener {
 }
 
 /// Counts a connection as long as it lives.
-struct Counted(Arc<AtomicUsize>);
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    /// One more of `open`, and how many there were before.
+    pub(super) fn new(open: &Arc<AtomicUsize>) -> (Self, usize) {
+        (Self(open.clone()), open.fetch_add(1, Ordering::AcqRel))
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -61,8 +68,8 @@ impl Listener {
                     continue;
                 }
             };
-            let counted = Counted(open.clone());
-            if open.fetch_add(1, Ordering::AcqRel) >= self.most {
+            let (counted, others) = Counted::new(&open);
+            if others >= self.most {
                 full(stream);
                 continue;
             }

@@ -2,10 +2,11 @@
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// Bytes asked of the system at once.
-const CHUNK: usize = 64 * 1024;
+pub(super) const CHUNK: usize = 64 * 1024;
 
 /// A connection and what it sent that nobody took yet.
 pub(super) struct Wire {
@@ -13,7 +14,8 @@ pub(super) struct Wire {
     waiting: Vec<u8>,
 }
 
-fn left(deadline: Instant) -> Result<Duration> {
+/// Time until `deadline`; an error once it has passed.
+pub(super) fn left(deadline: Instant) -> Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
@@ -26,6 +28,11 @@ fn timed_out(e: Error) -> Error {
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self { stream, waiting: Vec::new() }
+    }
+
+    /// What can be asked whether something came.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     /// What has come and was not taken.

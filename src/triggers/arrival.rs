@@ -13,15 +13,15 @@ use std::time::Duration;
 
 /// Something can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Arrival {
+pub struct Arrival {
     /// Since when, at the latest.
-    pub(super) at: Instant,
+    pub at: Instant,
     /// Whether it came at most the stated jitter before that.
-    pub(super) is_known: bool,
+    pub is_known: bool,
 }
 
 /// Watches one input.
-pub(super) struct Arrivals {
+pub struct Arrivals {
     clock: Arc<dyn Clock>,
     max_jitter: Option<Micros>,
     /// Nothing waited then.
@@ -30,14 +30,14 @@ pub(super) struct Arrivals {
 
 impl Arrivals {
     /// Nothing waits now. `max_jitter`: `None` where a word's moment does not matter.
-    pub(super) fn new(clock: Arc<dyn Clock>, max_jitter: Option<Micros>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, max_jitter: Option<Micros>) -> Self {
         let empty_at = clock.now();
         Self { clock, max_jitter, empty_at }
     }
 
     /// Waits until something can be read, at most `timeout`; less where a stall would not be
     /// noticed otherwise.
-    pub(super) fn wait(&mut self, fd: BorrowedFd<'_>, timeout: Duration) -> std::io::Result<Option<Arrival>> {
+    pub fn wait(&mut self, fd: BorrowedFd<'_>, timeout: Duration) -> std::io::Result<Option<Arrival>> {
         let begin = self.clock.now();
         if !is_readable(fd, Duration::ZERO)? {
             self.empty_at = begin;
@@ -52,7 +52,7 @@ impl Arrivals {
     }
 
     /// All that could be read at `at` was read.
-    pub(super) fn emptied(&mut self, at: Instant) {
+    pub fn emptied(&mut self, at: Instant) {
         self.empty_at = at;
     }
 }

@@ -1,17 +1,20 @@
-//! What says that a part is there: input lines, a fixed period, standard input, a socket; and, in
-//! frames, motion.
+//! What says that a part is there: input lines, a fixed period, standard input, a socket, a PLC's
+//! writes; and, in frames, motion.
 //!
 //! Knows no model, source or output; each trigger stays private behind [`Trigger`].
 
 mod arrival;
 mod gpio;
 mod period;
+mod posted;
 mod presence;
 mod socket;
 mod stdin;
 mod words;
 
+pub use arrival::{Arrival, Arrivals};
 pub use gpio::{GpioInputs, Role};
+pub use posted::Posts;
 pub use presence::{Presence, PresenceRules, Reference};
 pub use socket::SocketSpec;
 
@@ -60,6 +63,12 @@ pub enum Odd {
     Waited,
     /// A confirmation while too many others wait for the outputs.
     Crowded,
+    /// A write over Modbus by a peer that may not write.
+    RefusedWrite,
+    /// A write of 1 to a trigger that was 1.
+    StillSet,
+    /// A PLC that wrote the trigger is gone.
+    Disconnected,
 }
 
 impl std::fmt::Display for Odd {
@@ -75,6 +84,9 @@ impl std::fmt::Display for Odd {
                 "an \"ack\" or \"confirm\" that may have waited longer than max_jitter_ms; it may be of another moment"
             }
             Self::Crowded => "a confirmation that the outputs had no room for; is the input behind the gate bouncing?",
+            Self::RefusedWrite => "a Modbus write by a peer that may not write; name its address in [modbus] allow",
+            Self::StillSet => "Trigger was written 1 while it was 1, which opens no part; write 0 between two triggers",
+            Self::Disconnected => "the PLC that wrote Trigger has disconnected; no part comes until it connects again",
         })
     }
 }
@@ -124,15 +136,33 @@ pub enum TriggerSpec {
     },
     /// The same words as datagrams to a Unix socket.
     Socket(SocketSpec),
+    /// A coil that a PLC writes over Modbus.
+    Modbus {
+        /// Longest time from the sensor's signal to the write's arrival; `None` where nobody states
+        /// it.
+        max_jitter: Option<Micros>,
+    },
 }
 
 impl TriggerSpec {
     /// Whether a part's moment is its word's arrival, and nobody states how far that may be from
     /// the sensor's signal.
-    pub const fn lacks_jitter(&self) -> bool {
+    pub fn lacks_jitter(&self) -> bool {
+        self.jitter() == Some(None)
+    }
+
+    /// How far a part's moment may be from the sensor's signal, where that is stated.
+    pub fn max_jitter(&self) -> Option<Micros> {
+        self.jitter().flatten()
+    }
+
+    /// `None` where a part's moment is no word's arrival.
+    const fn jitter(&self) -> Option<Option<Micros>> {
         match self {
-            Self::Stdin { max_jitter } | Self::Socket(SocketSpec { max_jitter, .. }) => max_jitter.is_none(),
-            Self::Gpio(_) | Self::Period(_) => false,
+            Self::Stdin { max_jitter } | Self::Socket(SocketSpec { max_jitter, .. }) | Self::Modbus { max_jitter } => {
+                Some(*max_jitter)
+            }
+            Self::Gpio(_) | Self::Period(_) => None,
         }
     }
 }
@@ -144,6 +174,7 @@ impl std::fmt::Display for TriggerSpec {
             Self::Period(p) => write!(f, "every {} ms", p.0),
             Self::Stdin { .. } => f.write_str("lines on standard input"),
             Self::Socket(socket) => write!(f, "datagrams to {}", socket.path.display()),
+            Self::Modbus { .. } => f.write_str("coil 3 of [modbus]"),
         }
     }
 }
@@ -154,13 +185,14 @@ pub trait Trigger: Send {
     fn next(&mut self, timeout: Duration) -> Result<Option<Input>, TriggerError>;
 }
 
-/// Opens the input that `spec` names.
-pub fn open(spec: &TriggerSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Trigger>, TriggerError> {
+/// Opens the input that `spec` names. `posts`: where a PLC's triggers will be posted.
+pub fn open(spec: &TriggerSpec, clock: &Arc<dyn Clock>, posts: &Posts) -> Result<Box<dyn Trigger>, TriggerError> {
     Ok(match spec {
         TriggerSpec::Gpio(inputs) => Box::new(gpio::GpioTrigger::open(inputs)?),
         TriggerSpec::Period(period) => Box::new(period::Period::new(*period, clock.clone())),
         TriggerSpec::Stdin { max_jitter } => Box::new(stdin::Stdin::new(*max_jitter, clock.clone())),
         TriggerSpec::Socket(spec) => Box::new(socket::Socket::open(spec, clock.clone())?),
+        TriggerSpec::Modbus { .. } => Box::new(posted::Posted(posts.clone())),
     })
 }
 

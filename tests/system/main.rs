@@ -16,6 +16,8 @@ mod keep;
 mod line;
 #[cfg(feature = "site")]
 mod page;
+#[cfg(feature = "site")]
+mod plc;
 mod program;
 mod readme;
 mod record;

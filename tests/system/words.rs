@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
 /// A gate 300 ms behind the trigger that every part fires.
-fn gate(trigger: &str) -> String {
+pub fn gate(trigger: &str) -> String {
     format!(
         "[source]\nopen = \"conveyor?seed=21&fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\n{trigger}\n[decide]\nunknown = \"accept\"\n\
          [outputs.any]\nmode = \"pulse\"\nwidth_ms = 10\ndelay_ms = 300\non = [\"accept\", \"reject\"]\n"
@@ -20,14 +20,14 @@ fn gate(trigger: &str) -> String {
 }
 
 /// A run that is under way; its events are read by a thread.
-struct Line {
+pub struct Line {
     child: Child,
     stdin: Option<ChildStdin>,
     events: std::thread::JoinHandle<Vec<Value>>,
 }
 
 impl Line {
-    fn start(name: &str, trigger: &str, args: &[&str]) -> Self {
+    pub fn start(name: &str, trigger: &str, args: &[&str]) -> Self {
         let file = settings(name, &gate(trigger));
         let mut command = tagpin(&[&["run", "--json", "--bundle", PARTS, "--settings", &file], args].concat());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -57,7 +57,7 @@ impl Line {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
@@ -68,7 +68,7 @@ impl Line {
     }
 
     /// Its exit code, events and standard error.
-    fn end(self) -> (Option<i32>, Vec<Value>, String) {
+    pub fn end(self) -> (Option<i32>, Vec<Value>, String) {
         let out = wait(self.child, Duration::from_secs(60));
         drop(self.stdin);
         (out.status.code(), self.events.join().unwrap(), stderr(&out))
@@ -76,7 +76,7 @@ impl Line {
 }
 
 /// Parts whose gate fired.
-fn sorted(all: &[Value]) -> usize {
+pub fn sorted(all: &[Value]) -> usize {
     of(all, "edge").iter().filter(|e| e["line"] == "any" && e["state"] == "active").count()
 }
 

@@ -21,7 +21,9 @@ const NAMES: (u16, usize) = (1000, 16);
 const ACK: usize = 0;
 const BUFFER: usize = 1;
 const CLEAR: usize = 2;
-const COILS: usize = 3;
+/// Only where a PLC triggers parts.
+const TRIGGER: usize = 3;
+const COILS: usize = 4;
 
 /// Status bits, as discrete inputs and as bits of register 3.
 const ONLINE: usize = 0;
@@ -155,11 +157,24 @@ pub(super) struct Map {
     /// The last fault's kind, counted from 1; 0 for none.
     fault: u16,
     coils: [bool; COILS],
+    /// How many of them there are.
+    offered: usize,
+    /// What the last write of 1 to the trigger's coil asked for, until it is taken.
+    asked: Option<Asked>,
     status: Block,
     counters: Block,
     result: Block,
     names: Arc<[u16]>,
     bits: [bool; 16],
+}
+
+/// What a write of 1 to the trigger's coil means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// It was 0: a part is there.
+    Part,
+    /// It was 1: nobody can say whether another part is there.
+    Again,
 }
 
 fn halves(value: u32) -> [u16; 2] {
@@ -180,8 +195,9 @@ fn names<'n>(tags: impl Iterator<Item = &'n str>) -> Arc<[u16]> {
 }
 
 impl Map {
-    /// A map of a run that has just begun. `capacity`: results that wait at most.
-    pub(super) fn new(capacity: usize) -> Self {
+    /// A map of a run that has just begun. `capacity`: results that wait at most. `triggers`:
+    /// whether a PLC triggers parts.
+    pub(super) fn new(capacity: usize, triggers: bool) -> Self {
         let block = |(_, length): (u16, usize)| Block::new(length);
         Self {
             capacity,
@@ -194,6 +210,8 @@ impl Map {
             error: false,
             fault: 0,
             coils: [false; COILS],
+            offered: if triggers { COILS } else { TRIGGER },
+            asked: None,
             status: block(STATUS),
             counters: block(COUNTERS),
             result: block(RESULT),
@@ -246,9 +264,20 @@ impl Map {
             ACK if to && !was => self.valid = false,
             BUFFER if !to => self.waiting.clear(),
             CLEAR if to => (self.error, self.overrun, self.fault) = (false, false, 0),
+            TRIGGER if to => self.asked = Some(if was { Asked::Again } else { Asked::Part }),
             _ => {}
         }
         self.present_next();
+    }
+
+    /// What a write asked of the trigger since this was last called.
+    pub(super) fn take_asked(&mut self) -> Option<Asked> {
+        self.asked.take()
+    }
+
+    /// The trigger's coil back to 0: its part was not taken, or whoever set it is gone.
+    pub(super) fn reset_trigger(&mut self) {
+        self.coils[TRIGGER] = false;
     }
 
     /// Brings the blocks up to date. `seconds`: since the run began.
@@ -297,7 +326,7 @@ impl Map {
 
 impl Registers for Map {
     fn bits(&self, coils: bool, at: u16, count: u16) -> Option<Vec<bool>> {
-        let bits: &[bool] = if coils { &self.coils } else { &self.bits };
+        let bits: &[bool] = if coils { &self.coils[..self.offered] } else { &self.bits };
         bits.get(at as usize..at as usize + count as usize).map(<[bool]>::to_vec)
     }
 
@@ -315,7 +344,7 @@ impl Registers for Map {
 
     fn write(&mut self, at: u16, bits: &[bool]) -> Result<(), Exception> {
         let end = at as usize + bits.len();
-        if end > COILS {
+        if end > self.offered {
             return Err(Exception::Address);
         }
         (at as usize..end).zip(bits).for_each(|(coil, bit)| self.set(coil, *bit));
@@ -358,7 +387,7 @@ mod tests {
 
     #[test]
     fn buffered_results_come_once_each_in_order_and_what_has_no_room_is_counted() {
-        let mut map = Map::new(4);
+        let mut map = Map::new(4, false);
         map.set(BUFFER, true);
         assert!(!shown(&mut map).1);
         (1..=6).for_each(|n| map.part(&part(n)));
@@ -381,7 +410,7 @@ mod tests {
 
     #[test]
     fn without_buffering_the_newest_result_is_shown_and_none_counts_as_lost() {
-        let mut map = Map::new(4);
+        let mut map = Map::new(4, false);
         (1..=9).for_each(|n| map.part(&part(n)));
         assert_eq!(shown(&mut map).0, 9);
         assert_eq!((map.lost, map.overrun), (0, false));
@@ -401,7 +430,7 @@ mod tests {
         let kinds = KINDS.iter().enumerate().map(|(i, kind)| format!("{} {kind}", i + 1));
         let stated: Vec<String> = stated.split(',').map(|k| k.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(stated, kinds.collect::<Vec<_>>());
-        let mut map = Map::new(4);
+        let mut map = Map::new(4, false);
         let fault =
             |kind| FaultEvent { kind, part: None, count: 1, remedy: crate::events::Remedy::Told, why: Default::default() };
         map.fault(&fault(crate::events::FaultKind::Sink));
@@ -414,7 +443,7 @@ mod tests {
 
     #[test]
     fn every_register_of_the_map_is_there_and_none_beside_it() {
-        let mut map = Map::new(4);
+        let mut map = Map::new(4, false);
         map.names = names(["bolt", "é".repeat(20).as_str()].into_iter());
         for (at, count, there) in [(0, 64, true), (0, 65, false), (63, 1, true), (64, 1, false), (999, 2, false)] {
             assert_eq!(map.words(at, count).is_some(), there, "{at} {count}");

@@ -2,23 +2,30 @@
 //!
 //! [`map`] is what the registers mean and the handshake of results, [`pdu`] the protocol. A sink
 //! puts parts and faults into the map; each connection answers from it. Who polls, who stops
-//! polling and who sends garbage reach nothing but the map.
+//! polling and who sends garbage reach nothing but the map. Where parts are triggered here
+//! ([`Triggering`]), a write is stamped when its last byte can be read, by a thread of ordinary
+//! priority, and posted to the line's input; every other connection has the lowest priority.
 
 mod map;
 mod pdu;
 
-use super::listener::Listener;
-use super::wire::Wire;
+use super::listener::{Counted, Listener};
+use super::wire::{CHUNK, Wire, left};
 use crate::events::sinks::Sink;
 use crate::events::{Event, Events, What};
-use map::Map;
+use crate::supervisor::{SystemClock, lowest_priority};
+use crate::time::Micros;
+use crate::triggers::{Arrival, Arrivals, Odd, Posts};
+use map::{Asked, Map};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Connections at a time; one more is closed.
 const CONNECTIONS: usize = 16;
+/// Of these, places that only peers in `allow` get, so that others cannot keep a PLC out.
+const RESERVED: usize = 4;
 /// Longest silence of a PLC.
 const IDLE: Duration = Duration::from_secs(120);
 /// From a request's first byte to its last, and the same for its answer.
@@ -30,14 +37,24 @@ const HEADER: usize = 6;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writers(pub Vec<IpAddr>);
 
+/// Where parts go that a PLC triggers.
+#[derive(Clone, Debug)]
+pub struct Triggering {
+    /// The line's input.
+    pub posts: Posts,
+    /// Longest time from the sensor's signal to a write's arrival, where that is stated.
+    pub max_jitter: Option<Micros>,
+}
+
 /// The map that sink and connections share.
 #[derive(Clone, Debug)]
 pub struct Registers(Arc<Mutex<Map>>);
 
 impl Registers {
-    /// `results`: that wait at most, where a PLC buffers them.
-    pub fn new(results: usize) -> Self {
-        Self(Arc::new(Mutex::new(Map::new(results))))
+    /// `results`: that wait at most, where a PLC buffers them. `triggers`: whether a PLC triggers
+    /// parts.
+    pub fn new(results: usize, triggers: bool) -> Self {
+        Self(Arc::new(Mutex::new(Map::new(results, triggers))))
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {
@@ -68,59 +85,181 @@ impl Sink for Filler {
 #[derive(Debug)]
 pub struct Modbus {
     listener: Listener,
+    served: Served,
+}
+
+/// What every connection has.
+#[derive(Clone, Debug)]
+struct Served {
     registers: Registers,
     writers: Writers,
+    triggering: Option<Triggering>,
+    /// Connections of peers that may not write.
+    readers: Arc<AtomicUsize>,
 }
 
 impl Modbus {
-    /// Listens at `address`.
-    pub fn bind(address: SocketAddr, registers: Registers, writers: Writers) -> std::io::Result<Self> {
-        Ok(Self { listener: Listener::bind(address, CONNECTIONS)?, registers, writers })
+    /// Listens at `address`. `triggering`: where a PLC triggers parts.
+    pub fn bind(
+        address: SocketAddr,
+        registers: Registers,
+        writers: Writers,
+        triggering: Option<Triggering>,
+    ) -> std::io::Result<Self> {
+        let served = Served { registers, writers, triggering, readers: Arc::default() };
+        Ok(Self { listener: Listener::bind(address, CONNECTIONS)?, served })
     }
 
     /// Answers until `stop` is set.
     pub fn serve(&self, events: &Arc<Events>, stop: &AtomicBool) {
-        let (registers, writers, events, begin) =
-            (self.registers.clone(), self.writers.clone(), events.clone(), Instant::now());
+        if self.served.triggering.is_none() {
+            lowest_priority();
+        }
+        let (served, events, begin) = (self.served.clone(), events.clone(), Instant::now());
         let serve = move |stream: TcpStream| {
-            let may_write = stream.peer_addr().is_ok_and(|peer| writers.0.contains(&peer.ip().to_canonical()));
-            // Whatever ends a connection, the PLC opens another.
-            let _ = connection(stream, &mut |request: &[u8]| {
-                if !may_write && matches!(request[0], 5 | 6 | 15 | 16) {
-                    return vec![request[0] | 0x80, pdu::Exception::Function as u8];
-                }
-                let mut map = registers.map();
-                map.refresh(&events, begin.elapsed().as_secs());
-                pdu::answer(request, &mut *map)
-            });
+            if served.writers.are(&stream) {
+                served.writer(stream, &events, begin);
+            } else {
+                served.reader(stream, &events, begin);
+            }
         };
         self.listener.serve("modbus", &(Arc::new(serve) as _), drop, stop);
     }
 }
 
-/// Requests and answers over one connection, until it ends or is no Modbus.
-fn connection(stream: TcpStream, answer: &mut dyn FnMut(&[u8]) -> Vec<u8>) -> std::io::Result<()> {
+impl Writers {
+    fn are(&self, stream: &TcpStream) -> bool {
+        stream.peer_addr().is_ok_and(|peer| self.0.contains(&peer.ip().to_canonical()))
+    }
+}
+
+impl Served {
+    /// A peer that may only read.
+    fn reader(&self, stream: TcpStream, events: &Events, begin: Instant) {
+        lowest_priority();
+        let most = if self.writers.0.is_empty() { CONNECTIONS } else { CONNECTIONS - RESERVED };
+        let (_counted, others) = Counted::new(&self.readers);
+        if others >= most {
+            return;
+        }
+        // Whatever ends a connection, the peer opens another.
+        let _ = connection(stream, None, &mut |request, _| {
+            if !matches!(request[0], 5 | 6 | 15 | 16) {
+                return answer(&mut self.registers.map(), request, events, begin);
+            }
+            if let Some(triggering) = &self.triggering {
+                triggering.posts.pass_over(Odd::RefusedWrite);
+            }
+            refused(request, pdu::Exception::Function)
+        });
+    }
+
+    /// A peer that may write.
+    fn writer(&self, stream: TcpStream, events: &Events, begin: Instant) {
+        let Some(Triggering { posts, max_jitter }) = &self.triggering else {
+            lowest_priority();
+            let _ = connection(stream, None, &mut |request, _| answer(&mut self.registers.map(), request, events, begin));
+            return;
+        };
+        let mut has_triggered = false;
+        let arrivals = Arrivals::new(Arc::new(SystemClock), *max_jitter);
+        let _ = connection(stream, Some(arrivals), &mut |request, arrival| {
+            // Held from the write to the post: of two PLCs each has its own answer.
+            let mut map = self.registers.map();
+            let reply = answer(&mut map, request, events, begin);
+            match map.take_asked().zip(arrival) {
+                None => reply,
+                Some((Asked::Again, _)) => {
+                    posts.pass_over(Odd::StillSet);
+                    reply
+                }
+                Some((Asked::Part, arrival)) => {
+                    has_triggered = true;
+                    if posts.trigger(arrival) {
+                        return reply;
+                    }
+                    map.reset_trigger();
+                    refused(request, pdu::Exception::Failure)
+                }
+            }
+        });
+        if has_triggered {
+            self.registers.map().reset_trigger();
+            posts.pass_over(Odd::Disconnected);
+        }
+    }
+}
+
+fn answer(map: &mut Map, request: &[u8], events: &Events, begin: Instant) -> Vec<u8> {
+    map.refresh(events, begin.elapsed().as_secs());
+    pdu::answer(request, map)
+}
+
+fn refused(request: &[u8], why: pdu::Exception) -> Vec<u8> {
+    vec![request[0] | 0x80, why as u8]
+}
+
+/// A connection's bytes, and when the last of them came where that matters.
+struct Stamped {
+    wire: Wire,
+    arrivals: Option<Arrivals>,
+    last: Option<Arrival>,
+}
+
+impl Stamped {
+    /// Waits for more bytes; gives their number, 0 at the end of the stream.
+    fn fill(&mut self, deadline: Instant) -> std::io::Result<usize> {
+        let Some(arrivals) = &mut self.arrivals else { return self.wire.fill(deadline) };
+        let arrival = loop {
+            if let Some(arrival) = arrivals.wait(self.wire.fd(), left(deadline)?)? {
+                break arrival;
+            }
+        };
+        let n = self.wire.fill(deadline)?;
+        if n < CHUNK {
+            arrivals.emptied(arrival.at);
+        }
+        self.last = Some(arrival);
+        Ok(n)
+    }
+
+    /// Takes exactly `n` bytes.
+    fn take(&mut self, n: usize, deadline: Instant) -> std::io::Result<Vec<u8>> {
+        while self.wire.waiting().len() < n {
+            if self.fill(deadline)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(self.wire.take(n))
+    }
+}
+
+/// Requests and answers over one connection, until it ends or is no Modbus. `arrivals`: where a
+/// request's moment matters; `answer` gets the moment at which its last byte could be read.
+fn connection(
+    stream: TcpStream,
+    arrivals: Option<Arrivals>,
+    answer: &mut dyn FnMut(&[u8], Option<Arrival>) -> Vec<u8>,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut wire = Wire::new(stream);
+    let mut line = Stamped { wire: Wire::new(stream), arrivals, last: None };
     loop {
-        if wire.waiting().is_empty() && wire.fill(Instant::now() + IDLE)? == 0 {
+        if line.wire.waiting().is_empty() && line.fill(Instant::now() + IDLE)? == 0 {
             return Ok(());
         }
         let deadline = Instant::now() + WHOLE;
-        let mut header = Vec::new();
-        wire.take_exact(HEADER, &mut header, deadline)?;
+        let mut header = line.take(HEADER, deadline)?;
         let [_, _, protocol @ .., high, low] = header.as_slice() else { unreachable!("six bytes were taken") };
         let length = u16::from_be_bytes([*high, *low]) as usize;
         // What follows is no request: nobody knows where the next one begins.
         if protocol != [0, 0] || !(2..=254).contains(&length) {
             return Ok(());
         }
-        let mut unit_and_request = Vec::new();
-        wire.take_exact(length, &mut unit_and_request, deadline)?;
-        let reply = answer(&unit_and_request[1..]);
+        let unit_and_request = line.take(length, deadline)?;
+        let reply = answer(&unit_and_request[1..], line.last);
         header[4..].copy_from_slice(&(reply.len() as u16 + 1).to_be_bytes());
         header.push(unit_and_request[0]);
         header.extend(reply);
-        wire.send(&header, Instant::now() + WHOLE)?;
+        line.wire.send(&header, Instant::now() + WHOLE)?;
     }
 }

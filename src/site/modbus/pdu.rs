@@ -12,6 +12,8 @@ pub(super) enum Exception {
     Address = 2,
     /// A count or value that is not allowed, or a request of another length than it states.
     Value = 3,
+    /// It could not be done: the trigger came too late, or too many wait.
+    Failure = 4,
 }
 
 /// What a request reads and writes.

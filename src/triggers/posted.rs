@@ -1,0 +1,131 @@
+//! Triggers that another thread takes in and posts: a PLC's writes.
+//!
+//! Who takes one in stamps it by [`Arrivals`](super::Arrivals). At most [`WAITING`] wait for the
+//! input's thread; one more is lost, which the line is told. What opens no part is only counted, so
+//! no sender of nonsense takes a trigger's place or fills the memory.
+
+use super::arrival::Arrival;
+use super::{Input, Odd, Trigger, TriggerError};
+use crate::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Triggers that wait, at most: as many as parts may be on the way.
+const WAITING: usize = 64;
+/// What may be passed over here.
+const ODDS: [Odd; 3] = [Odd::RefusedWrite, Odd::StillSet, Odd::Disconnected];
+
+#[derive(Debug, Default)]
+struct Waiting {
+    parts: heapless::Deque<Instant, WAITING>,
+    lost: u32,
+    passed_over: [u32; ODDS.len()],
+}
+
+/// Where triggers are posted; clones are one place.
+#[derive(Clone, Debug, Default)]
+pub struct Posts(Arc<(Mutex<Waiting>, Condvar)>);
+
+impl Posts {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Posts a trigger. `false`: its moment is not known, or too many wait; it opens no part, and
+    /// the line is told that it was lost.
+    pub fn trigger(&self, arrival: Arrival) -> bool {
+        let mut waiting = self.waiting();
+        let is_posted = arrival.is_known && waiting.parts.push_back(arrival.at).is_ok();
+        waiting.lost = waiting.lost.saturating_add(!is_posted as u32);
+        self.0.1.notify_one();
+        is_posted
+    }
+
+    /// Posts that something was passed over: a refused write, a trigger that was still set, or a
+    /// connection that ended.
+    pub fn pass_over(&self, odd: Odd) {
+        let mut waiting = self.waiting();
+        if let Some(i) = ODDS.iter().position(|known| *known == odd) {
+            waiting.passed_over[i] = waiting.passed_over[i].saturating_add(1);
+            self.0.1.notify_one();
+        }
+    }
+}
+
+/// Takes what was posted: losses first, then triggers in their order, then what was passed over.
+pub(super) struct Posted(pub(super) Posts);
+
+fn next(waiting: &mut Waiting) -> Option<Input> {
+    if waiting.lost > 0 {
+        return Some(Input::Lost(std::mem::take(&mut waiting.lost)));
+    }
+    if let Some(at) = waiting.parts.pop_front() {
+        return Some(Input::Trigger { at, position: None });
+    }
+    let i = waiting.passed_over.iter().position(|n| *n > 0)?;
+    waiting.passed_over[i] -= 1;
+    Some(Input::PassedOver(ODDS[i]))
+}
+
+impl Trigger for Posted {
+    fn next(&mut self, timeout: Duration) -> Result<Option<Input>, TriggerError> {
+        let mut waiting = self.0.waiting();
+        if let Some(input) = next(&mut waiting) {
+            return Ok(Some(input));
+        }
+        let woken = self.0.0.1.wait_timeout(waiting, timeout).unwrap_or_else(PoisonError::into_inner);
+        let (mut waiting, _) = woken;
+        Ok(next(&mut waiting))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(us: u64) -> Arrival {
+        Arrival { at: Instant::from_micros(us), is_known: true }
+    }
+
+    fn all(posted: &mut Posted) -> Vec<Input> {
+        std::iter::from_fn(|| posted.next(Duration::ZERO).unwrap()).collect()
+    }
+
+    #[test]
+    fn each_trigger_comes_once_in_order_whatever_nonsense_is_posted_between() {
+        let posts = Posts::default();
+        let mut posted = Posted(posts.clone());
+        for us in 1..=10 {
+            (0..1000).for_each(|_| posts.pass_over(Odd::RefusedWrite));
+            assert!(posts.trigger(known(us)));
+        }
+        let found = all(&mut posted);
+        let at = |us| Input::Trigger { at: Instant::from_micros(us), position: None };
+        assert_eq!(found[..10], (1..=10).map(at).collect::<Vec<_>>());
+        assert!(found[10..].iter().all(|i| *i == Input::PassedOver(Odd::RefusedWrite)) && found.len() == 10_010);
+    }
+
+    #[test]
+    fn what_has_no_room_or_no_moment_is_lost_and_told_before_anything_else() {
+        let posts = Posts::default();
+        let mut posted = Posted(posts.clone());
+        let taken = (0..100).filter(|us| posts.trigger(known(*us))).count();
+        assert_eq!(taken, WAITING);
+        assert!(!posts.trigger(Arrival { is_known: false, ..known(7) }));
+        let found = all(&mut posted);
+        assert_eq!((found[0], found.len()), (Input::Lost(100 - WAITING as u32 + 1), 1 + WAITING));
+        assert!(posts.trigger(known(8)), "there is room again");
+    }
+
+    #[test]
+    fn a_trigger_wakes_who_waits_for_it() {
+        let posts = Posts::default();
+        let mut posted = Posted(posts.clone());
+        let begin = std::time::Instant::now();
+        let waits = std::thread::spawn(move || posted.next(Duration::from_secs(60)).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        posts.trigger(known(3));
+        assert!(matches!(waits.join().unwrap(), Some(Input::Trigger { .. })));
+        assert!(begin.elapsed() < Duration::from_secs(30), "it slept on");
+    }
+}
