@@ -33,7 +33,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, or stopped by a signal with outputs safe; 1 ran and refused; \
-2 could not start; 3 stopped on a held fault, outputs safe; 101 panic, outputs safe; 141 output pipe closed.";
+2 could not start; 3 stopped on a held fault, or outputs are not known to be safe; 101 panic; \
+141 output pipe closed. The summary names outputs that are not known to be safe.";
 
 #[derive(Parser)]
 #[command(name = "tagpin", version, about = "Camera frames in, GPIO outputs out, an int8 classifier in between", after_help = EXIT_CODES)]

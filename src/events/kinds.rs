@@ -22,6 +22,8 @@ pub enum FaultKind {
     NotRejected,
     /// Something was seen behind the gate, and no pulse had thrown it out.
     UnexpectedConfirmation,
+    /// Parts on their way were given up because the lines went safe.
+    GivenUp,
     /// The board is in trouble.
     Board(Trouble),
     /// Something that opens no part came at a trigger and was passed over.
@@ -34,7 +36,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Line(Reason::NoFrame),
         Self::Line(Reason::Frozen),
         Self::Line(Reason::Stale),
@@ -62,6 +64,7 @@ impl FaultKind {
         Self::Input,
         Self::Record,
         Self::Sink,
+        Self::GivenUp,
     ];
 
     /// The name used in events and tables.
@@ -75,6 +78,7 @@ impl FaultKind {
             Self::MissedEdge => "missed_edge",
             Self::NotRejected => "not_rejected",
             Self::UnexpectedConfirmation => "unexpected_confirmation",
+            Self::GivenUp => "given_up",
             Self::Board(trouble) => trouble.name(),
             Self::Input => "input",
             Self::Record => "record",

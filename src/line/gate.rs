@@ -124,8 +124,9 @@ pub struct Gate {
     late_calls: LineMask,
     parts: Deque<InFlight, MAX_PARTS>,
     ends: [Option<(Instant, PartId)>; MAX_LINES],
-    /// The first and the last part of those that were given up last.
-    given_up: Option<(PartId, PartId)>,
+    /// Parts that were given up before they were at a gate, by the last digits of their numbers: of
+    /// the last [`REMEMBERED`] parts.
+    given_up: [u64; REMEMBERED / 64],
     late: u64,
     confirmations: Confirmations,
     /// The last step.
@@ -146,7 +147,7 @@ impl Gate {
             late_calls,
             parts: Deque::new(),
             ends: [None; MAX_LINES],
-            given_up: None,
+            given_up: [0; REMEMBERED / 64],
             late: 0,
             confirmations: Confirmations::new(None),
             stepped: Instant::default(),
@@ -198,6 +199,7 @@ impl Gate {
 
     /// A part's trigger; parts come in the order of their triggers.
     pub fn open(&mut self, id: PartId, trigger: Moment) -> Result<(), Full> {
+        self.remember(id, false);
         let part = InFlight { id, trigger, calls: None, settled: false, passed: 0 };
         self.parts.push_back(part).map_err(|_| Full)
     }
@@ -219,7 +221,7 @@ impl Gate {
     pub fn doubt(&mut self, id: PartId) -> Doubted {
         let by_verdict = self.by_verdict();
         match self.parts.iter_mut().find(|p| p.id == id) {
-            None if self.given_up.is_some_and(|(first, last)| first <= id && id <= last) => Doubted::Late,
+            None if self.given_up[place(id).0] >> place(id).1 & 1 == 1 => Doubted::Late,
             None => Doubted::Passed,
             Some(part) if part.settled => Doubted::Late,
             Some(part) if part.passed & by_verdict != 0 => Doubted::Passed,
@@ -363,7 +365,8 @@ impl Gate {
     /// What was thrown out by then may still be seen.
     pub fn clear(&mut self, now: Instant) -> usize {
         let parts = self.parts.len();
-        self.given_up = self.ends().or(self.given_up);
+        let waiting: Vec<PartId, MAX_PARTS> = self.waiting().collect();
+        waiting.into_iter().for_each(|id| self.remember(id, true));
         self.parts.clear();
         self.ends = [None; MAX_LINES];
         self.fail(now);
@@ -395,6 +398,17 @@ impl Gate {
         Some((self.parts.front()?.id, self.parts.back()?.id))
     }
 
+    /// Parts in flight that have not been at a gate which verdicts move, in their order.
+    pub fn waiting(&self) -> impl Iterator<Item = PartId> + '_ {
+        let by_verdict = self.by_verdict();
+        self.parts.iter().filter(move |p| p.passed & by_verdict == 0).map(|p| p.id)
+    }
+
+    fn remember(&mut self, id: PartId, given_up: bool) {
+        let (word, bit) = place(id);
+        self.given_up[word] = self.given_up[word] & !(1 << bit) | (given_up as u64) << bit;
+    }
+
     /// Parts in flight that have no verdict yet.
     pub fn undecided(&self) -> usize {
         self.parts.iter().filter(|p| p.calls.is_none()).count()
@@ -409,6 +423,16 @@ impl Gate {
     pub const fn late(&self) -> u64 {
         self.late
     }
+}
+
+/// How many of the newest parts it is remembered of whether they were given up: more than can be in
+/// flight.
+const REMEMBERED: usize = 256;
+
+/// Where that is remembered of a part: the word, and the bit in it.
+const fn place(id: PartId) -> (usize, u32) {
+    let at = id.0 as usize % REMEMBERED;
+    (at / 64, (at % 64) as u32)
 }
 
 /// The end of what is latched.

@@ -605,6 +605,14 @@ fn each_warning_says_what_waits_and_what_to_do() {
         (Warning::EdgesInFile { output: output() }, ["gate has backend = \"events\"", "remove the output"]),
         (Warning::DeadlineBehindGate, ["trigger.deadline_ms lies behind the first gate", "make the delay longer"]),
         (Warning::NoMeaning { key: "dwell_ms" }, ["decide.dwell_ms has no effect", "consensus"]),
+        (
+            Warning::DeadlineBeforeCamera { deadline: Travel::Counts(9), to_camera: Travel::Counts(10) },
+            ["before the camera 10 encoder counts after its trigger", "deadline is 9 encoder counts"],
+        ),
+        (
+            Warning::PeriodBelowSpacing { period: Micros(100_000), min_spacing: Micros(250_000) },
+            ["trigger.period_ms is 100, less than min_spacing_ms 250", "make the period longer"],
+        ),
     ] {
         let text = of(warning);
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
@@ -708,6 +716,32 @@ fn an_outputs_name_can_be_seen_and_stands_on_one_line() {
         let found = parse(&format!("[outputs.\"{name}\"]\non = [\"accept\"]\n"));
         assert_eq!(found.is_ok(), is_fine, "{name:?}: {found:?}");
         assert!(is_fine || found.unwrap_err()[0].contains("output's name"), "{name:?}");
+    }
+}
+
+/// `check` found no problem where no part could ever get a frame: 30 of 30 without one.
+#[test]
+fn a_deadline_before_the_camera_and_a_period_below_the_spacing_are_warned_of() {
+    let warned = |trigger: &str| {
+        let gate =
+            "[line]\nmode = \"gate\"\n[encoder]\nchip = \"c\"\na = 1\n[outputs.a]\ndelay_ms = 900\non = [\"accept\"]\n";
+        let settings = parse(&format!("{gate}[trigger]\n{trigger}")).unwrap();
+        let all = settings.warnings(true);
+        all.into_iter()
+            .filter(|w| matches!(w, Warning::DeadlineBeforeCamera { .. } | Warning::PeriodBelowSpacing { .. }))
+            .count()
+    };
+    for (trigger, expected) in [
+        ("kind = \"stdin\"\nto_camera_ms = 200\ndeadline_ms = 200\n", 1),
+        ("kind = \"stdin\"\nto_camera_ms = 200\ndeadline_ms = 201\n", 0),
+        ("kind = \"stdin\"\nto_camera_counts = 20\ndeadline_counts = 10\n", 1),
+        ("kind = \"stdin\"\nto_camera_counts = 20\ndeadline_counts = 21\n", 0),
+        ("kind = \"stdin\"\nto_camera_counts = 20\ndeadline_ms = 10\n", 0),
+        ("kind = \"stdin\"\n", 0),
+        ("kind = \"period\"\nperiod_ms = 100\nmin_spacing_ms = 101\n", 1),
+        ("kind = \"period\"\nperiod_ms = 100\nmin_spacing_ms = 100\n", 0),
+    ] {
+        assert_eq!(warned(trigger), expected, "{trigger}");
     }
 }
 

@@ -8,6 +8,7 @@ use crate::line::{Shape, Travel};
 use crate::outputs::{Backend, State};
 use crate::station::Calls;
 use crate::time::{Micros, Millis};
+use crate::triggers::TriggerSpec;
 
 /// Something to think over; it forbids nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,20 @@ pub enum Warning {
     },
     /// A part is waited for beyond its first gate.
     DeadlineBehindGate,
+    /// A part is given up before it has come before the camera.
+    DeadlineBeforeCamera {
+        /// The part's deadline.
+        deadline: Travel,
+        /// Its way to the camera.
+        to_camera: Travel,
+    },
+    /// Parts come faster than they may follow one another.
+    PeriodBelowSpacing {
+        /// From one part to the next.
+        period: Micros,
+        /// The least distance.
+        min_spacing: Micros,
+    },
     /// A part's moment may be farther from the truth than a pulse may be late.
     JitterBeyondWindow {
         /// The stated jitter.
@@ -99,6 +114,20 @@ impl std::fmt::Display for Warning {
             Self::DeadlineBehindGate => f.write_str(
                 "trigger.deadline_ms lies behind the first gate, where a part without a verdict gets the late action: leave it \
                  out, or make the delay longer",
+            ),
+            Self::DeadlineBeforeCamera { deadline, to_camera } => write!(
+                f,
+                "a part is before the camera {} after its trigger, but its deadline is {}, so no frame ever counts for it: make \
+                 trigger.deadline_ms or deadline_counts longer than to_camera",
+                shown(*to_camera),
+                shown(*deadline)
+            ),
+            Self::PeriodBelowSpacing { period, min_spacing } => write!(
+                f,
+                "trigger.period_ms is {}, less than min_spacing_ms {}, so parts are too close to each other: make the period \
+                 longer, or the spacing shorter",
+                period.0 / 1000,
+                min_spacing.0 as f64 / 1000.0
             ),
             Self::JitterBeyondWindow { max_jitter, output, window } => write!(
                 f,
@@ -235,6 +264,20 @@ impl Settings {
             && deadline > gate
         {
             warnings.push(Warning::DeadlineBehindGate);
+        }
+        let (deadline, to_camera) = (self.part.deadline, self.part.to_camera);
+        let is_before = match (deadline, to_camera) {
+            (Travel::Time(deadline), Travel::Time(way)) => way > Micros(0) && deadline <= way,
+            (Travel::Counts(deadline), Travel::Counts(way)) => way > 0 && deadline <= way,
+            _ => false,
+        };
+        if is_before {
+            warnings.push(Warning::DeadlineBeforeCamera { deadline, to_camera });
+        }
+        if let Travel::Time(min_spacing) = self.spacing.min {
+            let period = |i: &TriggerSpec| if let TriggerSpec::Period(period) = i { Some(period.micros()) } else { None };
+            let period = self.inputs.iter().find_map(period).filter(|period| *period < min_spacing);
+            warnings.extend(period.map(|period| Warning::PeriodBelowSpacing { period, min_spacing }));
         }
         warnings.extend(self.jitter_beyond_window());
         let Policy { combine, hysteresis, dwell, .. } = self.policy;

@@ -261,16 +261,15 @@ fn faults(ledger: &Ledger, called: &[BTreeSet<usize>], not_rejected: &[(u64, u64
 }
 
 /// Moments at which several parts have passed a level line's gate since the program last looked,
-/// and one that wanted another state than there was came before one that wanted just that: the line
-/// never moved for it.
+/// and one of them but the newest wanted another state than there was: the line was never right for
+/// it.
 fn skipped(ledger: &Ledger, i: usize, called: &[BTreeSet<usize>], safe: bool) -> Vec<u64> {
     let mut at: Vec<(u64, usize, bool)> = ledger.at_gate(i).map(|(n, _, done)| (done, n, called[n].contains(&i))).collect();
     at.sort_unstable();
     let states = ledger.states(i, called);
     let is_skip = |calls: &&[(u64, usize, bool)]| {
         let before = states[..states.partition_point(|s| s.0 < calls[0].0)].last().map_or(safe, |s| s.1);
-        let other = calls.iter().position(|c| c.2 != before);
-        other.is_some_and(|other| calls[other..].iter().any(|c| c.2 == before))
+        calls[..calls.len() - 1].iter().any(|c| c.2 != before)
     };
     at.chunk_by(|a, b| a.0 == b.0).filter(is_skip).map(|calls| calls[0].0).collect()
 }

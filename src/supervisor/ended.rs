@@ -45,10 +45,12 @@ pub enum Ended {
     Stuck,
     /// A thread panicked.
     Panic,
+    /// However it ended: an output is not known to be in its safe state.
+    NotSafe,
 }
 
 impl Ended {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Done,
         Self::SourceEnded,
         Self::TriggerEnded,
@@ -58,13 +60,15 @@ impl Ended {
         Self::Hung,
         Self::Stuck,
         Self::Panic,
+        Self::NotSafe,
     ];
 
-    /// The process's exit code: 0 done or stopped, 3 held, 101 panic, 141 output pipe closed.
+    /// The process's exit code: 0 done or stopped, 3 held or not safe, 101 panic, 141
+    /// output pipe closed.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Done | Self::Signal => 0,
-            Self::SourceEnded | Self::TriggerEnded | Self::Held | Self::Hung | Self::Stuck => 3,
+            Self::SourceEnded | Self::TriggerEnded | Self::Held | Self::Hung | Self::Stuck | Self::NotSafe => 3,
             Self::Panic => 101,
             Self::ReaderLeft => crate::broken_pipe::OUTPUT_PIPE_CLOSED as u8,
         }
@@ -82,7 +86,7 @@ impl Ended {
             Self::SourceEnded => Reason::SourceGone,
             Self::TriggerEnded => Reason::Trigger,
             Self::Hung => Reason::MissedBeat,
-            Self::Stuck => Reason::Output,
+            Self::Stuck | Self::NotSafe => Reason::Output,
             Self::Panic => Reason::Panic,
         }
     }
@@ -98,6 +102,7 @@ impl Ended {
             Self::Hung => "the line missed its beat",
             Self::Stuck => "an output hung",
             Self::Panic => "panic",
+            Self::NotSafe => "outputs are not known to be safe",
         }
     }
 }

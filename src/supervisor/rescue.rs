@@ -11,7 +11,7 @@
 //! lines are safe within the whole.
 
 use super::Ended;
-use super::actuation::{Rescue, Second, realtime};
+use super::actuation::{REMEMBERED, Rescue, Second, realtime, tell_given_up};
 use super::shared::Shared;
 use crate::events::{EdgeEvent, Outcome, Remedy, What, Why};
 use crate::fault::Reason;
@@ -85,6 +85,12 @@ impl Rescue {
         // Nobody else sets it.
         let _ = shared.stuck.set(what);
         shared.events.fault(Reason::Output, None, Remedy::Safe, why);
+        let (first, last) = (self.stand.waiting(), shared.opened.load(Ordering::Acquire));
+        if first <= last {
+            (first..=last).rev().take(REMEMBERED).for_each(|part| self.stand.give_up(part));
+            shared.events.counters().given_up.fetch_add(last + 1 - first, Ordering::Relaxed);
+            tell_given_up(first, last, &shared.events);
+        }
         shared.end(Ended::Stuck);
         for last in [false, true] {
             for i in (0..self.lines.len()).filter(|i| *i != hung_line) {
@@ -156,12 +162,12 @@ mod tests {
         }
     }
 
-    fn shared() -> Shared {
+    fn shared(stand: Arc<Stand>) -> Shared {
         let tags = ModelTags { names: &["bolt"], rules: &[TagRule::default()], roles: &[Role::Good], categories: None };
         let settings = Settings::parse("", "test", tags).unwrap();
         let station = Station::new(settings.station(Task::Multiclass, 0)).unwrap();
         let events = Arc::new(Events::kept(Arc::new(SystemClock)));
-        Shared::new(station, events, None, Patience::of(&settings), Observer::default()).0
+        Shared::new(station, events, None, Patience::of(&settings), Observer::default(), stand).0
     }
 
     fn chip(chip: &str) -> Backend {
@@ -192,7 +198,8 @@ mod tests {
             ("held", chip("b"), Active, true, Inactive, 12),
         ];
         let (rescue, written) = rescue(&lines);
-        let (shared, stand) = (shared(), rescue.stand.clone());
+        let stand = rescue.stand.clone();
+        let shared = shared(stand.clone());
         let begin = shared.clock.now();
         stand.begin(0);
         std::thread::scope(|scope| {
@@ -259,7 +266,8 @@ mod tests {
     #[test]
     fn writes_that_come_back_are_no_hang_however_many_there_are() {
         let (rescue, written) = rescue(&[("slow", chip("a"), Inactive, true, Active, 1)]);
-        let (shared, stand) = (shared(), rescue.stand.clone());
+        let stand = rescue.stand.clone();
+        let shared = shared(stand.clone());
         std::thread::scope(|scope| {
             let watch = scope.spawn(|| rescue.watch(&shared, Micros(2_000_000), false));
             for _ in 0..6 {

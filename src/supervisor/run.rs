@@ -94,12 +94,13 @@ pub fn run(run: Run) -> Result<Ended, String> {
     let (events, sinking) = Events::start(Arc::new(clock), opening, sinks).map_err(|e| no_thread(&e))?;
     let clients = ClientThreads::start(&events, clients).map_err(|e| no_thread(&e))?;
     let truth = Observer::new(tags.iter().map(String::as_str));
-    let (shared, commands) = Shared::new(station, events, late, Patience::of(&settings), truth);
+    let stand = actuator.stand();
+    let (shared, commands) = Shared::new(station, events, late, Patience::of(&settings), truth, stand.clone());
     let shared = Arc::new(shared);
 
     let watchdog = settings.watchdog.micros();
     let watch = Watch { watchdog, max_faults: settings.max_faults, gated };
-    let (rescue, stand) = (actuator.take_rescue(), actuator.stand());
+    let rescue = actuator.take_rescue();
     let source_watch = capture::Watch {
         steady: settings.frame_timeout.micros(),
         first: settings.first_frame_timeout.micros(),
@@ -207,12 +208,14 @@ pub fn run(run: Run) -> Result<Ended, String> {
             realtime: shared.realtime.get().cloned(),
         }
     };
+    let is_safe = closing.outputs_unknown.is_empty();
     shared.events.close(closing);
     // A reader that does not read may not keep a stopped line alive.
     sinking.settle(&shared.events, Duration::from_secs(4));
     // Long enough for a broker near by to get the last messages.
     clients.stop(Duration::from_secs(1));
     sinking.join(Duration::from_secs(1));
+    let ended = if is_safe || ended == Ended::Panic { ended } else { Ended::NotSafe };
     failed.map_or(Ok(ended), Err)
 }
 

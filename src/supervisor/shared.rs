@@ -1,7 +1,7 @@
 //! What the threads of a run share: the station, and where its effects go: outputs, events,
 //! figures, the run's end.
 
-use super::actuation::{Command, CommandQueue, Commands, Patience};
+use super::actuation::{Command, CommandQueue, Commands, Patience, Stand};
 use super::capture::Exchange;
 use super::clock::SystemClock;
 use super::ended::{End, Ended};
@@ -106,6 +106,10 @@ pub(super) struct Shared {
     pub(super) late: Option<Action>,
     /// How long parts in flight are waited for at the end.
     pub(super) patience: Patience,
+    /// Where the outputs stand.
+    pub(super) stand: Arc<Stand>,
+    /// The newest part that was given a number.
+    pub(super) opened: AtomicU64,
     /// When the line's thread last beat.
     pub(super) beat: AtomicU64,
     /// When the outputs' thread last beat.
@@ -143,6 +147,7 @@ impl Shared {
         late: Option<Action>,
         patience: Patience,
         truth: Observer,
+        stand: Arc<Stand>,
     ) -> (Self, Commands) {
         let clock = SystemClock;
         let (commands, taken) = CommandQueue::new();
@@ -159,6 +164,8 @@ impl Shared {
             shown: Mutex::new(Shown::new(truth)),
             late,
             patience,
+            stand,
+            opened: AtomicU64::new(0),
             beat: beat(),
             outputs_beat: beat(),
             camera: AtomicBool::new(false),
@@ -260,6 +267,7 @@ impl Shared {
             Effect::Opened { part, trigger, touching } => {
                 let Moment { at, position } = trigger;
                 self.events.tell(What::Trigger(TriggerEvent { part: part.0, trigger: at, position, touching }));
+                self.opened.store(part.0, Ordering::Release);
                 if self.late.is_some() {
                     self.commands.push(Command::Open { part, trigger, touching });
                 }
@@ -324,7 +332,8 @@ impl Shared {
                 done.best.into_iter().collect()
             },
             decision: done.decision,
-            action: done.action,
+            // Its gates do not move any more, whatever is decided of it.
+            action: done.action.filter(|_| self.late.is_none() || !self.stand.is_given_up(done.part.id.0)),
             late: done.late,
             counted: done.seen(self.task),
             age: now.since(done.captured_at),

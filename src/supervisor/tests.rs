@@ -48,9 +48,10 @@ fn gate_behind(gate: &str, patient: fn(Patience) -> Patience) -> (Shared, Comman
     let station = Station::new(settings.station(Task::Multiclass, 0)).unwrap();
     let events = Arc::new(Events::kept(Arc::new(SystemClock)));
     let (late, _) = settings.routing(Task::Multiclass).late();
-    let (shared, commands) = Shared::new(station, events, late, patient(Patience::of(&settings)), Observer::default());
     let timeline = Timeline::default();
     let actuator = actuator(&settings, &|| Box::new(Pin(timeline.clone())));
+    let patience = patient(Patience::of(&settings));
+    let (shared, commands) = Shared::new(station, events, late, patience, Observer::default(), actuator.stand());
     (shared, commands, actuator, timeline)
 }
 

@@ -174,9 +174,11 @@ impl Ledger {
                 (Happens::Acknowledged, Moves::Latched) if latched.take().is_some() => states.push((at, false, None, false)),
                 (Happens::Acknowledged, _) => {}
                 (Happens::At { part, called, .. }, Moves::Level) => {
-                    let as_before = |s: &(u64, bool, Option<u64>, bool)| s.1 == called && !s.3;
-                    if !states.last().is_some_and(as_before) {
-                        states.push((at, called, Some(part), false));
+                    match states.last_mut().filter(|s| s.1 == called && !s.3) {
+                        // Set this moment for a part that has passed: it is the newest one's.
+                        Some(state) if state.0 == at => state.2 = Some(part),
+                        Some(_) => {}
+                        None => states.push((at, called, Some(part), false)),
                     }
                 }
                 (Happens::At { part, called, .. }, Moves::Latched) => {

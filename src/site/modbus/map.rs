@@ -36,7 +36,7 @@ const BEAT: usize = 6;
 
 /// Kinds of faults by their numbers, from 1. A new kind goes to the end: a PLC's program knows the
 /// others.
-const KINDS: [&str; 27] = [
+const KINDS: [&str; 28] = [
     "no_frame",
     "frozen",
     "stale",
@@ -64,6 +64,7 @@ const KINDS: [&str; 27] = [
     "unexpected_confirmation",
     "input",
     "touched_passed",
+    "given_up",
 ];
 
 /// A part's end, as registers show it.

@@ -15,7 +15,7 @@ pub(super) use patience::Patience;
 pub use queue::{CAPACITY, Command, CommandQueue, Commands, Dropped};
 pub use second::Rescue;
 pub(super) use second::Second;
-pub use stand::Stand;
+pub use stand::{REMEMBERED, Stand};
 
 use crate::decide::Action;
 use crate::events::{EdgeEvent, Events, FaultKind, Outcome, Percentiles, Remedy, What, Why};
@@ -62,6 +62,10 @@ pub struct Actuator {
     /// What a part gets that is at its gate without a verdict.
     late_action: Option<Action>,
     edges: EdgeRules,
+    /// The number of the part that comes next.
+    next_part: u64,
+    /// Whether it was told that nothing is confirmed here.
+    told_of_no_confirm: bool,
     stand: Arc<Stand>,
     /// The second ways to the lines, until the rescue takes them.
     rescue: Option<Rescue>,
@@ -83,6 +87,16 @@ impl EdgeRules {
     pub fn of(settings: &Settings) -> Self {
         Self { late: settings.late_edge, missed: settings.missed_edge, confirm: settings.confirm }
     }
+}
+
+/// Tells which parts pass unsorted because the lines went safe before they were at a gate.
+pub(in crate::supervisor) fn tell_given_up(first: u64, last: u64, events: &Events) {
+    let what = "on the way when the lines went safe: no gate moves for";
+    let why = match first == last {
+        true => Why::of(&format_args!("part {first} was {what} it")),
+        false => Why::of(&format_args!("parts {first} to {last} were {what} them")),
+    };
+    events.fault(FaultKind::GivenUp, Some(first), Remedy::Told, why);
 }
 
 fn state(active: bool) -> State {
@@ -138,6 +152,8 @@ impl Actuator {
             stopped: false,
             late_action,
             edges,
+            next_part: 1,
+            told_of_no_confirm: false,
             rescue: Some(Rescue { lines: seconds, stand: stand.clone() }),
             stand,
         })
@@ -167,6 +183,7 @@ impl Actuator {
                 if self.gate.open(part, trigger).is_err() {
                     return self.overflow(part.0, clock, events);
                 }
+                self.opened(part.0);
                 if touching {
                     // Of the part before, which may be decided, the station tells.
                     self.gate.doubt(part);
@@ -182,9 +199,17 @@ impl Actuator {
                 if self.gate.open(part, Moment::at(at)).is_err() {
                     return self.overflow(part.0, clock, events);
                 }
+                self.opened(part.0);
                 self.gate.decide(part, calls);
             }
             Command::Acknowledge(at) => self.gate.acknowledge(at),
+            Command::Confirm(_) if self.edges.confirm.is_none() => {
+                events.counters().passed_over.fetch_add(1, Ordering::Relaxed);
+                if !std::mem::replace(&mut self.told_of_no_confirm, true) {
+                    let why = Why::of(&"a confirmation was passed over, and more may be: device.toml has no [confirm]");
+                    events.fault(FaultKind::Input, None, Remedy::Told, why);
+                }
+            }
             Command::Confirm(at) => {
                 if self.gate.confirm(at).is_none() {
                     let why = Why::of(&"something was seen behind the gate, but no part was thrown out there just before");
@@ -192,6 +217,12 @@ impl Actuator {
                 }
             }
         }
+    }
+
+    /// A part is on its way to its gates.
+    fn opened(&mut self, part: u64) {
+        self.stand.open(part);
+        self.next_part = part + 1;
     }
 
     /// What was told of a part that was decided does not hold, or comes too late.
@@ -221,6 +252,8 @@ impl Actuator {
     /// from now on.
     fn overflow(&mut self, part: u64, clock: &dyn Clock, events: &Events) {
         events.fault(Reason::Overflow, Some(part), Remedy::Safe, Why::NONE);
+        self.stand.give_up(part);
+        self.next_part = part + 1;
         events.counters().given_up.fetch_add(1, Ordering::Relaxed);
         // Those that the gate followed are counted with it.
         self.go_safe(Reason::Overflow, clock, events);
@@ -239,6 +272,10 @@ impl Actuator {
         };
         events.fault(Reason::Overflow, None, Remedy::Safe, why);
         events.counters().given_up.fetch_add(dropped.parts, Ordering::Relaxed);
+        if let Some((first, last)) = dropped.ends {
+            (first.0..=last.0).rev().take(REMEMBERED).for_each(|part| self.stand.give_up(part));
+            self.next_part = last.0 + 1;
+        }
         self.go_safe(Reason::Overflow, clock, events);
     }
 
@@ -262,7 +299,8 @@ impl Actuator {
             // The part that an edge names is the one that changed the state.
             let newest = &mut newest[due.line as usize];
             match *newest {
-                Some(before) if before.active == due.active => {}
+                // A level that was not set yet was in the other state for the part before.
+                Some(before) if before.active == due.active && !self.lines[due.line as usize].is_level => {}
                 Some(before) => {
                     *newest = Some(due);
                     self.note_skipped(&before, now.at, events);
@@ -291,6 +329,7 @@ impl Actuator {
         if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
             self.settle(0, now.at, false, clock, events);
         }
+        self.stand.set_waiting(self.gate.waiting().next().map_or(self.next_part, |part| part.0));
     }
 
     /// Tells of a move that is done now, but later than is in time. One that finds its line as it
@@ -403,8 +442,16 @@ impl Actuator {
     /// All lines to their safe state; parts in flight are given up.
     pub fn go_safe(&mut self, reason: Reason, clock: &dyn Clock, events: &Events) {
         self.stopped |= reason == Reason::Stopped;
-        let given_up = if self.stopped { self.gate.stop() } else { self.gate.clear(clock.now()) };
-        events.counters().given_up.fetch_add(given_up as u64, Ordering::Relaxed);
+        // Where another thread made the lines safe, it has told of the parts too.
+        if !self.stand.is_rescued() {
+            let mut waiting = self.gate.waiting().inspect(|part| self.stand.give_up(part.0));
+            if let Some(first) = waiting.next() {
+                let last = waiting.last().unwrap_or(first);
+                tell_given_up(first.0, last.0, events);
+            }
+            events.counters().given_up.fetch_add(self.gate.in_flight() as u64, Ordering::Relaxed);
+        }
+        let _ = if self.stopped { self.gate.stop() } else { self.gate.clear(clock.now()) };
         for line in &mut self.lines {
             line.wanted = match line.drive {
                 Drive::Fault if !self.stopped => State::Active,

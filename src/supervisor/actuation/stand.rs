@@ -18,8 +18,23 @@ pub struct Stand {
     lines: [AtomicU64; MAX_LINES],
     /// Another thread has made the lines safe, because a write did not come back.
     rescued: AtomicBool,
+    /// The first part that has not been at a gate yet, or the number of the next one.
+    waiting: AtomicU64,
+    /// Parts that were given up before they were at a gate, by the last digits of their numbers: of
+    /// the last [`REMEMBERED`] parts.
+    given_up: [AtomicU64; REMEMBERED / 64],
     /// Lines that this thread brought to their safe state.
     confirmed: AtomicU32,
+}
+
+/// How many of the newest parts it is remembered of whether they were given up: as many as the queue
+/// of commands holds.
+pub const REMEMBERED: usize = super::queue::CAPACITY;
+
+/// Where that is remembered of a part: the word, and its bit.
+const fn place(part: u64) -> (usize, u64) {
+    let at = part as usize % REMEMBERED;
+    (at / 64, 1 << (at % 64))
 }
 
 impl Default for Stand {
@@ -29,6 +44,8 @@ impl Default for Stand {
             back: AtomicU64::new(0),
             lines: std::array::from_fn(|_| AtomicU64::new(0)),
             rescued: AtomicBool::new(false),
+            waiting: AtomicU64::new(1),
+            given_up: std::array::from_fn(|_| AtomicU64::new(0)),
             confirmed: AtomicU32::new(0),
         }
     }
@@ -62,6 +79,34 @@ impl Stand {
         let back = self.back.load(Ordering::Acquire);
         let begun = self.begun.load(Ordering::Acquire);
         (begun != back).then_some((begun, (begun % MAX_LINES as u64) as usize))
+    }
+
+    /// A part is on its way.
+    pub(in crate::supervisor) fn open(&self, part: u64) {
+        let (word, bit) = place(part);
+        self.given_up[word].fetch_and(!bit, Ordering::Release);
+    }
+
+    /// A part passes unsorted: the line went safe before it was at a gate.
+    pub(in crate::supervisor) fn give_up(&self, part: u64) {
+        let (word, bit) = place(part);
+        self.given_up[word].fetch_or(bit, Ordering::Release);
+    }
+
+    /// Whether one of the last [`REMEMBERED`] parts was given up before it was at a gate.
+    pub fn is_given_up(&self, part: u64) -> bool {
+        let (word, bit) = place(part);
+        self.given_up[word].load(Ordering::Acquire) & bit != 0
+    }
+
+    /// The first part that has not been at a gate yet, or the number of the next one.
+    pub(in crate::supervisor) fn set_waiting(&self, part: u64) {
+        self.waiting.store(part, Ordering::Release);
+    }
+
+    /// The same, as it was when the outputs last looked.
+    pub(in crate::supervisor) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Acquire)
     }
 
     /// From now on the thread may bring lines to their safe state only.

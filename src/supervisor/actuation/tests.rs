@@ -301,6 +301,8 @@ fn a_part_that_is_touched_after_its_verdict_is_told_by_number_and_counted() {
         (1000..=ms).for_each(|ms| drop(bench.at(ms * 1000)));
         if safe {
             bench.command(Command::Safe(Reason::Engine));
+            // What that gives up is told by itself.
+            bench.at(ms * 1000);
         }
         let doubt = Command::Doubt { part: PartId(1), reason: Reason::TooClose };
         (0..2).for_each(|_| bench.command(doubt));
@@ -330,7 +332,10 @@ fn commands_that_were_dropped_are_told_as_a_fault_that_names_the_parts_given_up(
         bench.command(Command::Dropped(dropped));
         let told = bench.at(1_000_000);
         let found: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part, f.remedy, f.why.as_str().to_owned())).collect();
-        let [(kind, None, Remedy::Safe, why)] = &found[..] else { panic!("{found:?}") };
+        let [(kind, None, Remedy::Safe, why), rest @ ..] = &found[..] else { panic!("{found:?}") };
+        // Those that were at the outputs already are told as of any way to safety.
+        let rest: Vec<_> = rest.iter().map(|(kind, part, ..)| (*kind, *part)).collect();
+        assert_eq!(rest, (in_flight > 0).then_some((FaultKind::GivenUp, Some(1))).into_iter().collect::<Vec<_>>());
         assert_eq!(*kind, FaultKind::Line(Reason::Overflow));
         assert!(
             why.starts_with("the outputs were held up until 256 commands waited for them") && why.ends_with(named),
@@ -344,6 +349,71 @@ fn commands_that_were_dropped_are_told_as_a_fault_that_names_the_parts_given_up(
         bench.at(2_100_000);
         assert_eq!(bench.states("a"), [Active]);
     }
+}
+
+/// Parts on their way as the line went safe were told and counted as sorted, and nothing named them.
+#[test]
+fn parts_that_the_lines_going_safe_gives_up_are_named_and_remembered_until_their_number_comes_again() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
+    for (part, trigger) in [(7, 1000), (8, 1050), (9, 1090)] {
+        bench.part(part, trigger);
+    }
+    bench.verdict(7, 0b01);
+    bench.at(1_100_000);
+    let stand = bench.actuator.stand();
+    assert_eq!(stand.waiting(), 8, "the first has been at a gate");
+    bench.command(Command::Safe(Reason::TooClose));
+    let told = bench.at(1_100_500);
+    let [fault] = faults(&told)[..] else { panic!("{told:?}") };
+    assert_eq!((fault.kind, fault.part, fault.remedy), (FaultKind::GivenUp, Some(8), Remedy::Told));
+    assert!(fault.why.as_str().starts_with("parts 8 to 9 were on the way"), "{}", fault.why.as_str());
+    assert_eq!([6, 7, 8, 9, 10].map(|part| stand.is_given_up(part)), [false, false, true, true, false]);
+    assert_eq!(bench.events.counters().figures().given_up, 3, "the first had a gate before it still");
+    // What comes next is sorted, and a number that was given up long ago is not remembered for it.
+    bench.part(8 + REMEMBERED as u64, 2000);
+    assert!(!stand.is_given_up(8 + REMEMBERED as u64));
+    bench.command(Command::Safe(Reason::TooClose));
+    assert!(faults(&bench.at(2_000_000))[0].why.as_str().starts_with("part 264 was on the way"));
+    // Nobody waits: nothing is told.
+    bench.command(Command::Safe(Reason::TooClose));
+    assert!(faults(&bench.at(2_000_500)).is_empty());
+}
+
+/// One late edge of a level stood for three parts: two had passed with the line in the other state,
+/// and nothing named them.
+#[test]
+fn each_part_that_a_level_came_too_late_for_is_told_and_the_edge_is_the_newest_ones() {
+    const LEVEL: &str = "[outputs.a]\ndelay_ms = 100\non = [\"reject\"]\n";
+    let mut bench = Bench::new(&format!("{GATE}{LEVEL}"));
+    for (part, trigger) in [(10, 1000), (11, 1070), (12, 1140)] {
+        bench.part(part, trigger);
+        bench.verdict(part, 0b01);
+    }
+    let told = bench.at(1_258_000);
+    let found: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part)).collect();
+    let expected = [(FaultKind::MissedEdge, 10), (FaultKind::MissedEdge, 11), (FaultKind::LateEdge, 12)];
+    assert_eq!(found, expected.map(|(kind, part)| (kind, Some(part))));
+    let edges: Vec<_> =
+        told.iter().filter_map(|w| if let What::Edge(e) = w { Some((e.part, e.state)) } else { None }).collect();
+    assert_eq!((edges, bench.states("a")), (vec![(12, Active)], vec![Active]));
+    // A level that stands so already was right for all of them.
+    for (part, trigger) in [(13, 1300), (14, 1320)] {
+        bench.part(part, trigger);
+        bench.verdict(part, 0b01);
+    }
+    assert!(bench.at(1_600_000).is_empty());
+}
+
+/// The word lit the fault lamp and was told as a part that nobody threw out.
+#[test]
+fn a_confirmation_where_none_is_stated_is_passed_over_told_once_and_no_fault() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}[outputs.lamp]\non = [\"fault\"]\n"));
+    (0..5).for_each(|ms| bench.command(Command::Confirm(Instant::from_micros(ms * 1000))));
+    let told = bench.at(10_000);
+    let [fault] = faults(&told)[..] else { panic!("{told:?}") };
+    assert_eq!((fault.kind, fault.remedy), (FaultKind::Input, Remedy::Told));
+    assert!(fault.why.as_str().contains("has no [confirm]"));
+    assert_eq!((bench.events.counters().figures().passed_over, bench.states("lamp")), (5, vec![]));
 }
 
 #[test]
@@ -366,7 +436,8 @@ fn one_part_more_than_can_be_followed_makes_the_line_safe_in_both_modes_of_openi
         assert_eq!((bench.actuator.in_flight(), bench.actuator.not_safe()), (0, 0));
         let told = bench.at(1_000_000);
         let found: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part, f.remedy)).collect();
-        assert_eq!(found, [(FaultKind::Line(Reason::Overflow), Some(999), Remedy::Safe)]);
+        let given_up = (FaultKind::GivenUp, Some(1), Remedy::Told);
+        assert_eq!(found, [(FaultKind::Line(Reason::Overflow), Some(999), Remedy::Safe), given_up]);
         assert_eq!(bench.events.counters().given_up.load(Ordering::Relaxed), MAX_PARTS as u64 + 1);
         assert_eq!(bench.states("r"), [Active], "there is room again");
     }
