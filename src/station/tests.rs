@@ -262,6 +262,60 @@ fn a_camera_fault_costs_parts_their_verdict_at_a_gate_and_makes_a_state_line_saf
     assert_eq!(told(&mut s, 20, Input::NoFrame(Reason::Corrupt)).0, ["1 safe - 0b0", "corrupt Line"]);
 }
 
+/// Where outputs follow tags nothing is corrected at a gate: what is in doubt makes the line safe.
+#[test]
+fn in_state_mode_a_part_in_doubt_makes_the_line_safe_and_one_that_is_touched_does_not() {
+    let mut s = station(1, None, |_| {});
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = frame(&mut s, 110).unwrap();
+    assert_eq!(scores(&mut s, 115, ticket, &GOOD), ["1 present accept 0b10"]);
+    let (words, _) = told(&mut s, 120, Input::Trigger(at(100)));
+    assert_eq!(words, ["open 2 false", "Doubt { part: PartId(1), reason: TooClose }", "too_close Line"]);
+    // One that waits for more frames ends with its own verdict.
+    let mut s = station(2, None, |r| r.policy.k = 1);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = frame(&mut s, 60).unwrap();
+    scores(&mut s, 65, ticket, &GOOD);
+    let ticket = frame(&mut s, 110).unwrap();
+    told(&mut s, 120, Input::Trigger(at(100)));
+    assert_eq!(scores(&mut s, 125, ticket, &GOOD), ["1 present accept 0b10"]);
+    // Its lines have moved when the next one touches it.
+    let mut s = station(1, None, |_| {});
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = frame(&mut s, 10).unwrap();
+    scores(&mut s, 15, ticket, &GOOD);
+    let (words, _) = told(&mut s, 20, Input::Trigger(at(20)));
+    assert_eq!(words, ["open 2 true", "2 safe - 0b0", "too_close Line"]);
+}
+
+/// Votes from before a gap decided together with those after it.
+#[test]
+fn in_state_mode_votes_end_where_no_frame_comes_and_where_parts_are_too_many() {
+    let unsure = |s: &mut Station, ms: u64| {
+        told(s, ms, Input::Trigger(at(ms)));
+        let ticket = frame(s, ms + 10).unwrap();
+        scores(s, ms + 20, ticket, &BAD).remove(0)
+    };
+    let two_of_three = || {
+        station(1, None, |r| {
+            (r.policy.n, r.policy.k, r.spacing.min) = (3, 2, Travel::Time(Micros(0)));
+            r.part.deadline = Travel::Time(Micros(9_000_000));
+        })
+    };
+    let mut s = two_of_three();
+    assert!(unsure(&mut s, 0).starts_with("1 unknown"));
+    assert!(unsure(&mut s, 100).starts_with("2 present reject"));
+    let mut s = two_of_three();
+    unsure(&mut s, 0);
+    assert_eq!(told(&mut s, 50, Input::NoFrame(Reason::Corrupt)).0, ["corrupt Line"]);
+    assert!(unsure(&mut s, 100).starts_with("2 unknown"), "nobody saw what was between them");
+    let mut s = two_of_three();
+    unsure(&mut s, 0);
+    (0..64).for_each(|i| drop(told(&mut s, 100 + i, Input::Trigger(at(100 + i)))));
+    assert_eq!(told(&mut s, 200, Input::Trigger(at(200))).0[1], "overflow Line");
+    assert!(unsure(&mut s, 300).starts_with("67 unknown"), "65 parts were seen by nobody");
+}
+
 #[test]
 fn in_state_mode_every_frame_moves_the_lines_and_no_part_resets_the_memory() {
     let mut s = station(2, None, |r| r.policy.k = 1);

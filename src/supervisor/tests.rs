@@ -240,6 +240,13 @@ fn parts_on_their_way_at_the_end_have_the_longest_delay_width_and_confirmation_a
         patience.by_time
     };
     assert_eq!(by_time(""), Micros(1_420_000), "870 and a pulse of 50");
+    let stands = |way: &str| {
+        let gate = format!("{way}[encoder]\nchip = \"header\"\na = 22\n[outputs.gate]\ndelay_ms = 870\n");
+        Patience::of(&gate_settings(&gate)).stands
+    };
+    assert_eq!(stands(""), None, "nothing goes by the belt");
+    assert_eq!(stands("deadline_counts = 40\n"), Some(Patience::STANDS));
+    assert_eq!(stands("to_camera_counts = 4\n"), Some(Patience::STANDS));
     assert_eq!(by_time("[confirm]\noutput = \"gate\"\nwithin_ms = 300\n"), Micros(1_720_000));
 }
 
@@ -355,6 +362,61 @@ fn drive(shared: &Shared, counts: i64) {
         shared.commands.wake();
         shared.step(crate::station::Input::Belt(moment));
     }
+}
+
+/// The belt ran back before the outputs looked: a part that had been at the gate was never thrown
+/// out.
+#[test]
+fn a_part_that_was_at_the_gate_before_the_belt_ran_back_has_its_pulse() {
+    let (shared, commands, actuator, timeline) = gate_by_belt();
+    let now = shared.clock.now();
+    shared.commands.push(Command::Open { part: PartId(1), trigger: Moment::at(now), touching: false });
+    shared.commands.push(Command::Verdict { part: PartId(1), calls: 1 });
+    for position in [6, 3] {
+        shared.belt.set(Moment { at: now, position });
+    }
+    shared.end(Ended::TriggerEnded);
+    own_outputs(actuator, commands, &shared, Watch { watchdog: Micros(60_000_000), max_faults: 10, gated: false });
+    let fired = timeline.lock().unwrap().iter().filter(|(_, state)| *state == State::Active).count();
+    assert_eq!((fired, shared.events.counters().figures().given_up), (1, 0));
+}
+
+/// Without that gates in counts are as late as the outputs' thread may sleep, and nothing shows it:
+/// they are due when the count is seen.
+#[test]
+fn the_outputs_are_woken_when_the_belt_moves() {
+    let (shared, ..) = gate_by_belt();
+    shared.commands.taken_by(std::thread::current());
+    let moved = Input::Position(Moment { at: shared.clock.now(), position: 1 });
+    let begin = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Millis(50).micros().duration());
+            super::inputs::watch(Box::new(Planned(vec![moved].into_iter())), &shared);
+        });
+        std::thread::park_timeout(std::time::Duration::from_secs(20));
+        shared.over.store(true, Ordering::Relaxed);
+    });
+    assert!(begin.elapsed().as_secs() < 10 && shared.belt.position() == 1, "{:?}", begin.elapsed());
+}
+
+/// The last part was counted, and the run ended before its verdict was with the outputs.
+#[test]
+fn an_input_that_ends_waits_for_who_carries_out_what_the_last_part_leads_to() {
+    let (shared, ..) = gate();
+    std::thread::scope(|scope| {
+        let station = shared.station.lock().unwrap();
+        scope.spawn(|| super::inputs::watch(Box::new(Ends(false)), &shared));
+        std::thread::sleep(Millis(200).micros().duration());
+        assert_eq!(shared.ended.why(), None);
+        drop(station);
+        let begin = std::time::Instant::now();
+        while shared.ended.why().is_none() && begin.elapsed().as_secs() < 20 {
+            std::thread::sleep(Millis(1).micros().duration());
+        }
+        shared.over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(shared.ended.why(), Some(Ended::TriggerEnded));
 }
 
 /// Words, periods and light barriers in the image tell no count.

@@ -51,9 +51,12 @@ impl Arrivals {
         Ok(Some(Arrival { at, is_known }))
     }
 
-    /// All that could be read at `at` was read.
-    pub fn emptied(&mut self, at: Instant) {
-        self.empty_at = at;
+    /// `found` bytes were read at `at`, where there was room for so many: unless they fill that,
+    /// all that could be read was.
+    pub fn read(&mut self, found: usize, room: usize, at: Instant) {
+        if found < room {
+            self.empty_at = at;
+        }
     }
 }
 
@@ -83,6 +86,55 @@ mod tests {
 
         fn wait_until(&self, at: Instant) {
             std::thread::sleep(at.since(self.now()).duration());
+        }
+    }
+
+    /// A clock that is late by so much from its second look on: the process stood still between the
+    /// look at the input and the stamp.
+    struct Stalls(std::sync::atomic::AtomicU64, u64);
+
+    impl Clock for Stalls {
+        fn now(&self) -> Instant {
+            let looks = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Instant::from_micros(if looks > 1 { self.1 } else { 0 })
+        }
+
+        fn wait_until(&self, _: Instant) {}
+    }
+
+    #[test]
+    fn a_word_is_known_only_as_well_as_the_time_since_the_input_was_seen_empty_says() {
+        for (stall, is_known) in [(20_000, true), (20_001, false)] {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            let mut arrivals = Arrivals::new(Arc::new(Stalls(Default::default(), stall)), Some(Micros(20_000)));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(5));
+                    writer.write_all(b"a").unwrap();
+                });
+                let begin = std::time::Instant::now();
+                let came = loop {
+                    // The first look finds the input empty, and so do those until the writer has come.
+                    if let Some(arrival) = arrivals.wait(reader.as_fd(), Duration::from_secs(9)).unwrap() {
+                        break arrival;
+                    }
+                    assert!(begin.elapsed().as_secs() < 9);
+                    arrivals.clock = Arc::new(Stalls(1.into(), stall));
+                };
+                assert_eq!((came.at.as_micros(), came.is_known), (stall, is_known));
+            });
+        }
+    }
+
+    /// Words behind the first chunk had waited as long as those in it.
+    #[test]
+    fn an_input_counts_as_empty_only_where_less_was_read_than_there_was_room_for() {
+        let at = Instant::from_micros(7);
+        for (found, empty_at) in [(63, 7), (64, 0)] {
+            let clock = Arc::new(Stalls(Default::default(), 0));
+            let mut arrivals = Arrivals::new(clock, None);
+            arrivals.read(found, 64, at);
+            assert_eq!(arrivals.empty_at.as_micros(), empty_at, "{found} of 64");
         }
     }
 

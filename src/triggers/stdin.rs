@@ -103,9 +103,7 @@ impl Trigger for Stdin {
             }
             Ok(n) => {
                 self.left = 0..n;
-                if n < CHUNK {
-                    self.arrivals.emptied(self.at);
-                }
+                self.arrivals.read(n, CHUNK, self.at);
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(e) => return Err(error(e.into())),

@@ -93,6 +93,20 @@ fn a_line_that_goes_safe_ends_its_pulse_and_gives_up_what_is_on_its_way() {
     assert!(!judged(&RIGHT, Some(2050)).is_clean());
 }
 
+/// A line that is left active at the run's end stays so until somebody looks.
+#[test]
+fn a_line_that_is_not_in_its_safe_state_at_the_end_is_found() {
+    for (left_active, not_safe) in [(None, 0), (Some("gate"), 1), (Some("lamp"), 1)] {
+        let mut ledger = ledger(&format!("{SETTINGS}[outputs.lamp]\non = [\"busy\"]\n"));
+        ledger.judge_end(|name| Some(name) == left_active);
+        assert_eq!(ledger.verdict, verdict(0, 0, 0, not_safe), "{left_active:?}");
+    }
+    let mut ledger =
+        ledger(&SETTINGS.replace("width_ms = 20\ndelay_ms = 100", "width_ms = 20\nsafe = \"active\"\ndelay_ms = 100"));
+    ledger.judge_end(|_| false);
+    assert_eq!(ledger.verdict, verdict(0, 0, 0, 1), "its safe state is active");
+}
+
 #[test]
 fn a_frame_taken_for_another_part_or_for_none_is_found() {
     let mut ledger = ledger(SETTINGS);

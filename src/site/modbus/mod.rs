@@ -216,9 +216,7 @@ impl Stamped {
             }
         };
         let n = self.wire.fill(deadline)?;
-        if n < CHUNK {
-            arrivals.emptied(arrival.at);
-        }
+        arrivals.read(n, CHUNK, arrival.at);
         self.last = Some(arrival);
         Ok(n)
     }
