@@ -4,11 +4,12 @@
 //! image needs, so that a copy of it works on a thread of its own. `tagpin classify` and the
 //! prediction endpoint write what it finds as [`ImageRecord`].
 
+mod heat;
 mod tree;
 
 use crate::bundle::Bundle;
 use crate::category::add_up;
-use crate::decide::{Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagSet, Task};
+use crate::decide::{Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagSet, Task, Verdict};
 use crate::distance::Distance;
 use crate::engine::{Engine, EngineError};
 use crate::frame::{FrameError, FrameView};
@@ -17,6 +18,7 @@ use crate::pictures::Picture;
 use crate::preprocess::{PlanError, Preprocessor, Target, quantise};
 use crate::settings::Settings;
 use crate::time::Instant;
+pub use heat::{Finding, Heat, HeatRecord};
 use serde::Serialize;
 use std::sync::Arc;
 pub use tree::{Branch, CategoryRecord, SHOWN, Tree, What};
@@ -119,6 +121,45 @@ impl ImageClassifier {
 
     /// Scores and decision of one image.
     pub fn classify(&mut self, image: &Picture) -> Result<Classified<'_>, ClassifyError> {
+        let (decision, reach) = self.look(image)?;
+        Ok(self.found(decision, reach))
+    }
+
+    /// The same, and where in the image it comes from. `of_distance`: whether that is of the
+    /// distance or of a tag; by default it is of the distance where the image is foreign. Takes
+    /// about two hundred inferences.
+    pub fn classify_with_heat(
+        &mut self,
+        image: &Picture,
+        of_distance: Option<bool>,
+    ) -> Result<(Classified<'_>, Heat), ClassifyError> {
+        let (decision, reach) = self.look(image)?;
+        let finding = match decision.tag.filter(|tag| (tag.0 as usize) < self.logits.len()) {
+            _ if of_distance.unwrap_or(decision.verdict == Verdict::Foreign) => Finding::Distance,
+            Some(tag) => Finding::Tag(tag),
+            None => {
+                let mut best = [(TagId(0), Score(0))];
+                top_k(&self.scores[..self.logits.len()], &mut best);
+                Finding::Tag(best[0].0)
+            }
+        };
+        let (engine, table, tensor, logits) = (&mut self.engine, &self.table, &mut self.tensor, &mut self.logits);
+        let mut measure = |rgb: &[u8]| {
+            quantise(rgb, table, tensor);
+            engine.infer(tensor, logits).map_err(ClassifyError::Engine)?;
+            Ok(match finding {
+                Finding::Distance => engine.distance().map_or(0.0, Distance::real),
+                Finding::Tag(id) => f64::from(logits[id.0 as usize]),
+            })
+        };
+        let rgb = self.preprocessor.last();
+        let whole = measure(rgb)?;
+        let heat = Heat::of(finding, (rgb, self.preprocessor.width()), whole, measure)?;
+        Ok((self.found(decision, reach), heat))
+    }
+
+    /// Runs the model on an image; its scores stay here.
+    fn look(&mut self, image: &Picture) -> Result<(Decision, Option<Reach>), ClassifyError> {
         let view = FrameView::new(image.layout(), &image.rgb).map_err(ClassifyError::Frame)?;
         let rgb = self.preprocessor.picture(&view).map_err(ClassifyError::Plan)?;
         quantise(rgb, &self.table, &mut self.tensor);
@@ -126,11 +167,24 @@ impl ImageClassifier {
         self.task.score(&self.logits, self.temperature, &mut self.scores[..self.logits.len()]);
         add_up(&self.categories, &mut self.scores);
         let beyond = self.engine.distance().zip(self.engine.spread()).is_some_and(|(d, spread)| d > spread.limit());
-        let decision = self.rule.decide(&self.scores, beyond);
+        Ok((self.rule.decide(&self.scores, beyond), Reach::of(&self.engine)))
+    }
+
+    fn found(&self, decision: Decision, reach: Option<Reach>) -> Classified<'_> {
         let (names, tree) = (&self.names, self.tree.as_deref());
         let (scores, categories) = self.scores.split_at(self.logits.len());
-        Ok(Classified { names, scores, categories, tree, decision, reach: Reach::of(&self.engine) })
+        let seen = Seen { rgb: self.preprocessor.last(), width: self.preprocessor.width() };
+        Classified { names, scores, categories, tree, decision, reach, seen }
     }
+}
+
+/// An image as the model sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// `[height, width, 3]`.
+    pub rgb: &'a [u8],
+    /// Its columns.
+    pub width: usize,
 }
 
 /// What was found in one image.
@@ -147,6 +201,8 @@ pub struct Classified<'a> {
     pub decision: Decision,
     /// How far the image lies from the training images; `None` where the bundle has no distance.
     pub reach: Option<Reach>,
+    /// What the model saw of it.
+    pub seen: Seen<'a>,
 }
 
 /// How far an image lies from the training images, and how far it may.
@@ -221,6 +277,7 @@ impl<'a> Classified<'a> {
             tag: self.decision.tag.map(|id| self.name(id)),
             held: self.decision.held.iter().map(|id| self.name(id)).collect(),
             reach: self.reach,
+            heat: None,
             tags: self.best(top).into_iter().map(tag).collect(),
             categories: self.tree.map(|tree| tree.records(self.scores)),
         }
@@ -251,12 +308,22 @@ pub struct ImageRecord<'a> {
     /// Distance from the training images, and the bundle's limit; absent where the bundle has none.
     #[serde(flatten)]
     reach: Option<Reach>,
+    /// Where the finding comes from, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heat: Option<HeatRecord>,
     /// The best tags.
     tags: Vec<TagRecord<'a>>,
     /// Categories from [`SHOWN`] up, and those of the best tag, outer before inner; absent where
     /// the bundle has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     categories: Option<Vec<CategoryRecord<'a>>>,
+}
+
+impl ImageRecord<'_> {
+    /// With where its finding comes from; `file`: the painted image.
+    pub fn with_heat(self, heat: &Heat, found: &Classified<'_>, file: String) -> Self {
+        Self { heat: Some(heat.record(|tag| found.name(tag).to_string(), file)), ..self }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! site's by `--settings`.
 
 use super::{Model, Refused};
-use crate::classify::{Branch, Classified, ClassifyError, ImageClassifier, What};
+use crate::classify::{Branch, Classified, ClassifyError, Heat, ImageClassifier, What};
 use crate::decide::{Action, TagRule, Verdict};
 use crate::engine::Engine;
 use crate::events::sinks::shown;
@@ -45,9 +45,25 @@ pub(super) struct Classify {
     /// of its best tag
     #[arg(long, conflicts_with_all = ["json", "top"])]
     tree: bool,
+    /// Write each image as the model sees it to this folder, red where its finding comes from: the
+    /// distance of a foreign image, else its tag. Coarse, and a hundred times the work
+    #[arg(long, value_name = "FOLDER")]
+    heat: Option<PathBuf>,
+    /// Show where the distance, or the tag, comes from, whatever was decided
+    #[arg(long, value_name = "WHAT", requires = "heat")]
+    heat_of: Option<HeatOf>,
     /// Print JSON lines instead of a table
     #[arg(long)]
     json: bool,
+}
+
+/// What `--heat` shows the places of.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum HeatOf {
+    /// The distance from the training images.
+    Distance,
+    /// The tag that names the verdict, or the best one.
+    Tag,
 }
 
 /// One of several shares; both are counted from 1.
@@ -96,17 +112,31 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
         let why = "--tree: it has no categories; `cargo tools general` makes a bundle that has some";
         return Err(format!("bundle {}: {why}", model.path.display()).into());
     }
+    let of_distance = args.heat_of.map(|of| matches!(of, HeatOf::Distance));
+    if of_distance == Some(true) && bundle.section(crate::bundle::Section::Distance).is_none() {
+        let why = "--heat-of distance: it has no distance limit; `cargo tools distance` fits one";
+        return Err(format!("bundle {}: {why}", model.path.display()).into());
+    }
     let files = files(args)?;
+    if let Some(folder) = &args.heat {
+        std::fs::create_dir_all(folder).map_err(|e| format!("--heat {}: cannot be made: {e}", folder.display()))?;
+    }
     let mut unreadable = 0;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for path in &files {
+    for (number, path) in files.iter().enumerate() {
         let image = Picture::open(path, Budget::megabytes(args.picture_mb)).map_err(|e| e.to_string());
-        let found = image.and_then(|image| match classifier.classify(&image) {
-            Ok(found) => Ok(Ok(found)),
-            Err(e @ ClassifyError::Engine(_)) => Ok(Err(e)),
-            Err(e) => Err(e.to_string()),
+        let found = image.and_then(|image| {
+            let found = match args.heat {
+                Some(_) => classifier.classify_with_heat(&image, of_distance).map(|(found, heat)| (found, Some(heat))),
+                None => classifier.classify(&image).map(|found| (found, None)),
+            };
+            match found {
+                Ok(found) => Ok(Ok(found)),
+                Err(e @ ClassifyError::Engine(_)) => Ok(Err(e)),
+                Err(e) => Err(e.to_string()),
+            }
         });
-        let found = match found {
+        let (found, heat) = match found {
             Ok(found) => found?,
             Err(why) => {
                 unreadable += 1;
@@ -115,8 +145,12 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
                 continue;
             }
         };
+        let heat = match (&args.heat, &heat) {
+            (Some(folder), Some(heat)) => Some((heat, paint(folder, number, path, heat, &found)?)),
+            _ => None,
+        };
         // A pipe that is closed (by `head`, say) ends the work without noise.
-        if write_image(&mut out, args, path, &found).is_err() {
+        if write_image(&mut out, args, path, &found, heat).is_err() {
             return Ok(0);
         }
     }
@@ -127,11 +161,34 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
     Ok((unreadable > 0) as u8)
 }
 
-/// One JSON line, or a line of the table for each tag that is shown.
-fn write_image(out: &mut impl Write, args: &Classify, path: &Path, found: &Classified<'_>) -> std::io::Result<()> {
+/// Writes the image with its heat, and names it. `number`: the image's in the list, since files of
+/// several folders may share a name.
+fn paint(folder: &Path, number: usize, path: &Path, heat: &Heat, found: &Classified<'_>) -> Result<String, String> {
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let file = folder.join(format!("{number:05}-{stem}.png"));
+    let (mut rgb, width) = (found.seen.rgb.to_vec(), found.seen.width);
+    heat.paint(&mut rgb, width);
+    Picture::write_png(&file, width as u32, (rgb.len() / 3 / width) as u32, &rgb)?;
+    Ok(file.display().to_string())
+}
+
+/// One JSON line, or a line of the table for each tag that is shown. `heat`: with the painted
+/// image's name.
+fn write_image(
+    out: &mut impl Write,
+    args: &Classify,
+    path: &Path,
+    found: &Classified<'_>,
+    heat: Option<(&Heat, String)>,
+) -> std::io::Result<()> {
     let path = path.display().to_string();
     if args.json {
-        return writeln!(out, "{}", serde_json::to_string(&found.record(path, args.top.into()))?);
+        let record = found.record(path, args.top.into());
+        let record = match heat {
+            Some((heat, file)) => record.with_heat(heat, found, file),
+            None => record,
+        };
+        return writeln!(out, "{}", serde_json::to_string(&record)?);
     }
     let (path, decision) = (escaped(&path), &found.decision);
     for (i, (id, score)) in found.best(args.top.into()).into_iter().enumerate() {

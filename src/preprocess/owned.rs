@@ -43,6 +43,11 @@ impl Preprocessor {
         Ok(&self.rgb)
     }
 
+    /// Columns of the model's image.
+    pub fn width(&self) -> usize {
+        self.target.width as usize
+    }
+
     /// The last image made; black before the first.
     pub fn last(&self) -> &[u8] {
         &self.rgb

@@ -10,6 +10,7 @@ mod events;
 mod faults;
 mod files;
 mod gate;
+mod heat;
 mod installed;
 #[cfg(feature = "site")]
 mod keep;
