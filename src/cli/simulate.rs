@@ -519,7 +519,10 @@ fn report(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) {
     print!("{}", view::draw(&o.shown, &names, width));
     let ms = |us: u32| f64::from(us) / 1000.0;
     let [p50, p99, p999, max] = o.to_verdict.map(ms);
-    let gate = settings.first_gate().map_or(0.0, |g| g.0 as f64 / 1000.0);
+    let gate = settings.first_gate().map_or("by encoder counts".into(), |gate| {
+        let ms = gate.0 as f64 / 1000.0;
+        format!("{ms:.1} ms behind the trigger")
+    });
     let v = o.verdict;
     let faults: Vec<String> = o.faults.iter().filter(|(_, n)| *n > 0).map(|(k, n)| format!("{k} {n}")).collect();
     println!();
@@ -541,7 +544,7 @@ fn report(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) {
         ("model works", format!("{:.1} % of the time", utilisation(o))),
         ("its times", timed.into()),
         ("to the verdict", format!("p50 {p50:.1} ms, p99 {p99:.1} ms, p99.9 {p999:.1} ms, largest {max:.1} ms")),
-        ("first gate", format!("{gate:.1} ms behind the trigger")),
+        ("first gate", gate),
         (
             "against the belt",
             format!("{} lost, {} swapped, {} doubled, {} unsafe", v.lost, v.swapped, v.doubled, v.not_safe),

@@ -161,6 +161,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
     shared.drain.store(true, Ordering::Release);
     let answered = actuation.is_some_and(|thread| outputs_answer(&thread, &shared, &stand, &signalled, watchdog));
     shared.over.store(true, Ordering::Relaxed);
+    // A signal gave up the parts that still were on their way.
+    let ended = if ended == Ended::Done && signalled.load(Ordering::Relaxed) { Ended::Signal } else { ended };
     let ended = if stand.is_rescued() { Ended::Stuck } else { ended };
     let ended = if shared.alarm.is_raised() { Ended::Panic } else { ended };
     let failed = match started {

@@ -2,7 +2,7 @@
 
 use crate::program::*;
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -175,6 +175,74 @@ fn an_output_that_cannot_be_written_makes_the_others_safe_and_exits_3() {
         let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--drill", drill]));
         assert!(out.status.code() == Some(2) && stderr(&out).contains(told), "{drill}: {}", stderr(&out));
     }
+}
+
+/// A gate that stays active because nobody can write it is no success, whatever ended the run: with
+/// its last parts decided it said so in words and exited 0.
+#[test]
+fn a_run_that_cannot_bring_its_outputs_to_their_safe_state_exits_3_whatever_ended_it() {
+    let text = "[source]\nopen = \"conveyor?seed=7&fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 200\n\
+         [outputs.gate]\nmode = \"pulse\"\nwidth_ms = 50\ndelay_ms = 400\non = [\"accept\", \"reject\", \"review\"]\n";
+    let file = settings("left-active", text);
+    let run = |drill: &[&str]| {
+        let out =
+            finish(tagpin(&[&["run", "--json", "--bundle", PARTS, "--settings", &file, "--parts", "3"], drill].concat()));
+        let all = events(&out);
+        (out.status.code(), summary(&all)["outputs_safe"].clone(), summary(&all)["ended"].clone())
+    };
+    // Its sixth write is the end of the third pulse, which every part has.
+    let left = run(&["--drill", "unwritable:gate@6"]);
+    assert_eq!(left, (Some(3), false.into(), "done".into()));
+    assert_eq!(run(&[]), (Some(0), true.into(), "done".into()));
+}
+
+/// Parts that were on their way as the lines went safe were told and counted as accepted or
+/// rejected, though no pulse ever came, and nothing named them.
+#[test]
+fn parts_on_their_way_when_the_line_goes_safe_are_named_and_not_told_as_sorted() {
+    let text = "[source]\nopen = \"conveyor?seed=7&fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"stdin\"\n\
+         max_jitter_ms = 2000\nmin_spacing_ms = 50\ntoo_close = \"safe\"\ndeadline_ms = 1500\n[decide]\nunknown = \"accept\"\n\
+         [outputs.gate]\nmode = \"pulse\"\nwidth_ms = 50\ndelay_ms = 2000\non = [\"accept\", \"reject\", \"review\"]\n";
+    let file = settings("named", text);
+    let mut child = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut words = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(1500));
+        // Three parts apart, then two that touch; a part long after, which is sorted.
+        for pause in [300, 300, 1, 300, 600] {
+            words.write_all(b"trigger\n").unwrap();
+            std::thread::sleep(Duration::from_millis(pause));
+        }
+        words.write_all(b"trigger\n").unwrap();
+        std::thread::sleep(Duration::from_millis(2500));
+    });
+    let out = wait(child, Duration::from_secs(60));
+    writer.join().unwrap();
+    let all = events(&out);
+    let given_up: Vec<u64> =
+        of(&all, "fault").iter().filter(|f| f["kind"] == "given_up").filter_map(|f| f["part"].as_u64()).collect();
+    assert!(!given_up.is_empty(), "{}", stderr(&out));
+    let pulses: Vec<u64> = of(&all, "edge")
+        .iter()
+        .filter(|e| e["state"] == "active" && e["outcome"] == "done")
+        .filter_map(|e| e["part"].as_u64())
+        .collect();
+    let safe_at = all.iter().position(|e| e["event"] == "fault" && e["kind"] == "given_up").unwrap();
+    let mut sorted = 0;
+    for (at, part) in all.iter().enumerate().filter(|(_, e)| e["event"] == "part") {
+        let number = part["part"].as_u64().unwrap();
+        let has_pulse = pulses.contains(&number);
+        // Told before the line went safe, or not told as sorted; each with a pulse is.
+        assert!(at < safe_at || has_pulse == (part["action"] != "safe"), "part {number}: {part}, pulses {pulses:?}");
+        sorted += usize::from(has_pulse);
+    }
+    assert!(sorted >= 1, "the parts after it are sorted: {pulses:?}");
+    assert_eq!(out.status.code(), Some(3), "the input ended: {}", stderr(&out));
 }
 
 /// A gate whose pulse is under way when the output beside it hangs, and a line whose safe state is
