@@ -11,7 +11,7 @@
 //! generic}`) is core only: no heap, no OS, no clock, no libm. CI proves it by linking
 //! `tests/tier0` without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`,
 //! `outputs`, `settings`, `events`; `board`, `gpio`, `rotating`, `ring`, `installed`, `keys`,
-//! `calendar`, `regular`, `terminal`, `version` and `broken_pipe` below them) are siblings over it; tier 2 is
+//! `audit`, `calendar`, `regular`, `terminal`, `version` and `broken_pipe` below them) are siblings over it; tier 2 is
 //! the `supervisor`, which carries the station's inputs and effects on a board, `simulate`, which
 //! does so on a simulated belt, `classify`, one image by itself, and `site`, what other machines
 //! see; tier 3 the command line.
@@ -47,6 +47,8 @@ pub mod engine;
 #[cfg(feature = "pictures")]
 pub mod pictures;
 
+#[cfg(feature = "line")]
+pub mod audit;
 #[cfg(feature = "line")]
 pub mod board;
 #[cfg(feature = "line")]

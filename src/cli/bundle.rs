@@ -3,7 +3,7 @@
 //!
 //! Runs at the lowest priority, beside a line that sorts, unless it is told that there is none.
 
-use super::{Refused, keys};
+use super::{Refused, audit, keys};
 use crate::bundle::Bundle;
 use crate::engine::{Engine, SelfTested};
 use crate::installed::{self, CURRENT, Changed, InstallError, Keys, Options, PREVIOUS, Seen, Signed};
@@ -115,14 +115,18 @@ pub(super) fn run(args: &BundleArgs) -> Result<u8, Refused> {
                 Some(folder) => folder.clone(),
                 None => default_folder(bundle)?,
             };
+            let log = audit::log_of(settings.as_deref(), &folder);
+            audit::must_record(log.as_ref())?;
             let options = Options { downgrade: *downgrade, restart: *force_restart };
             let changed = installed::install(&folder, bundle, &keys, options, |b| trial(b, settings.as_deref()));
-            tell(common.json, &folder, changed)
+            tell(common.json, &folder, changed, |old, new| audit::record(log.as_ref(), "bundle installed", old, new))
         }
         What::Rollback { folder, force_restart, common } => {
+            let log = audit::log_of(None, folder);
+            audit::must_record(log.as_ref())?;
             let options = Options { downgrade: true, restart: *force_restart };
             let changed = installed::roll_back(folder, &keys(&common.keys)?, options, |b| trial(b, None));
-            tell(common.json, folder, changed)
+            tell(common.json, folder, changed, |old, new| audit::record(log.as_ref(), "bundle rolled back", old, new))
         }
         What::Status { folder, common } => status(folder, &keys(&common.keys)?, common.json),
     }
@@ -219,8 +223,15 @@ fn room_ms(settings: &Settings) -> Option<f64> {
     settings.first_gate().map(|gate| gate.0.saturating_sub(before) as f64 / 1e3)
 }
 
-fn tell(json: bool, folder: &Path, changed: Result<Changed<Trial>, InstallError>) -> Result<u8, Refused> {
+/// Records and prints what was done.
+fn tell(
+    json: bool,
+    folder: &Path,
+    changed: Result<Changed<Trial>, InstallError>,
+    record: impl FnOnce(String, String) -> Result<(), Refused>,
+) -> Result<u8, Refused> {
     let Some(Changed { current, signed, before, restart, trial }) = accepted(changed)? else { return Ok(1) };
+    record(before.clone().unwrap_or_default(), current.clone())?;
     let Trial { tested, time } = trial;
     let mut text = vec![
         format!("current   {current} in {}", folder.display()),

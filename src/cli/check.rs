@@ -223,9 +223,10 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
     #[cfg(feature = "site")]
     if let Some(folder) = settings.site.state.as_ref().filter(|_| draft.is_right("state")) {
         // A line sorts without it: boards are run with read-only disks.
-        let warnings = Vec::from_iter(crate::site::probe_state(folder).err());
+        let mut warnings = Vec::from_iter(crate::site::probe_state(folder).err());
         let can = if warnings.is_empty() { "can be written" } else { "cannot be written" };
         let outcome = Ok(format!("{}, {can}", folder.display()));
+        warnings.extend(crate::audit::Log::of_state(folder).misfit());
         all.push(Found { what: "state".into(), outcome, warnings });
     }
     let mut add = |what: String, outcome| all.push(Found { what, outcome, warnings: Vec::new() });

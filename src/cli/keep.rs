@@ -1,6 +1,6 @@
 //! `tagpin keep purge`: removes the images that lines have kept.
 
-use super::Refused;
+use super::{Refused, audit};
 use crate::ring::{self, Purged};
 use crate::settings::{ModelTags, Settings};
 use crate::terminal::escaped;
@@ -37,8 +37,11 @@ pub(super) fn run(Keep { what: What::Purge(args) }: &Keep) -> Result<u8, Refused
         (None, Some(file)) => folder_of(file)?,
         (None, None) => return Err("name --settings FILE or --folder FOLDER".into()),
     };
+    let log = audit::log_of(args.settings.as_deref(), &folder);
+    audit::must_record(log.as_ref())?;
     let shown = escaped(&folder.display().to_string());
     let Purged { images, files, bytes, left, refused, in_use } = ring::purge(&folder)?;
+    audit::record(log.as_ref(), "keep purged", String::new(), format!("{}: images: {images}", folder.display()))?;
     let mb = bytes as f64 / 1e6;
     println!("{shown}: {images} images removed, {files} files of {mb:.1} MB");
     let path = |path: &Path| escaped(&path.display().to_string());

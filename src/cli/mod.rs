@@ -3,6 +3,7 @@
 //! Each command opens what it needs and reports every problem at once; none decides anything that
 //! the library does not.
 
+mod audit;
 mod bench;
 mod bundle;
 mod cameras;
@@ -70,6 +71,9 @@ enum Command {
     /// Remove the images of parts that lines have kept ([keep] in device.toml)
     #[cfg(feature = "site")]
     Keep(keep::Keep),
+    /// Check and show the record of changes: who changed thresholds, bundles and keys, who
+    /// acknowledged
+    Audit(audit::Audit),
     /// List the cameras of this machine: formats, sizes, controls, and the source string to use
     Cameras(cameras::Cameras),
     /// Take images to tag from a source, full size, as JPEG
@@ -215,6 +219,7 @@ pub fn main(commit: &str) -> ExitCode {
         Command::Key(args) => key::run(&args),
         #[cfg(feature = "site")]
         Command::Keep(args) => keep::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Cameras(args) => cameras::run(&args),
         Command::Capture(args) => capture::run(&args),
         Command::Safe(args) => check::safe(&args),

@@ -2,6 +2,7 @@
 //! going.
 
 use super::access::Access;
+use super::changes::Recorder;
 use super::gallery::{self, Gallery};
 use super::http::{Handler, Limits, Server};
 use super::keep::{self, Keeper, Votes};
@@ -47,6 +48,10 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
     let metrics = site.metrics.as_ref().and_then(|l| Some((l, bind(l)?)));
     let page = site.page.as_ref().and_then(|l| Some((l, bind(l)?)));
     let predict = site.predict.as_ref().and_then(|p| Some((p, bind(&p.listening)?)));
+    if let Some(recorder) = Recorder::of(settings, bundle) {
+        opened.beside.acknowledges = Some(recorder.acknowledges());
+        opened.clients.push(recorder.client());
+    }
     let kept = site.keep.as_ref().map(|_| Arc::new(keep::Figures::default()));
     if let Some((l, server)) = metrics {
         let kept = kept.clone();
@@ -98,7 +103,9 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
         };
         let triggering = settings.inputs.iter().find_map(of);
         let registers = Registers::new(p.results, triggering.is_some());
-        match Modbus::bind(p.at, registers.clone(), Writers(p.writers.clone()), triggering) {
+        let acknowledges = opened.beside.acknowledges.clone().map(|counted| (counted, settings.inputs.len()));
+        let writers = Writers { peers: p.writers.clone(), triggering, acknowledges };
+        match Modbus::bind(p.at, registers.clone(), writers) {
             Ok(server) => {
                 let make = move || Box::new(Filler(registers.clone())) as Box<dyn Sink>;
                 opened.sinks.push(Sinking { name: "modbus", wants: Box::new(modbus::wants), make: Box::new(make) });

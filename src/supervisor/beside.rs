@@ -5,6 +5,7 @@
 //! is shown at once or misses it, and rules that are being written at that moment are taken a beat
 //! later.
 
+use crate::audit::Acknowledges;
 use crate::decide::TagRule;
 use crate::head::Score;
 use crate::sources::FrameBuffer;
@@ -70,4 +71,6 @@ pub struct Beside {
     pub onlooker: Option<Arc<dyn Onlooker>>,
     /// New rules.
     pub tuning: Option<Arc<Tuning>>,
+    /// Who counts acknowledgements: those of each input by its number among the run's.
+    pub acknowledges: Option<Arc<Acknowledges>>,
 }

@@ -68,8 +68,9 @@ fn end(shared: &Shared) {
 }
 
 /// Takes what an input does until the outputs have had their last part: the belt is counted to the
-/// end. An input that fails cannot tell where parts are: the line is held safe.
-pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
+/// end. An input that fails cannot tell where parts are: the line is held safe. `acknowledged`: is
+/// told of each acknowledgement.
+pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared, acknowledged: &dyn Fn()) {
     let mut passed_over = PassedOver::default();
     while !shared.over.load(Ordering::Relaxed) {
         passed_over.tell(shared, false);
@@ -83,7 +84,10 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared) {
                     shared.step(station::Input::Belt(moment));
                 }
             }
-            Ok(Some(Input::Acknowledge(at))) => shared.commands.push(Command::Acknowledge(at)),
+            Ok(Some(Input::Acknowledge(at))) => {
+                shared.commands.push(Command::Acknowledge(at));
+                acknowledged();
+            }
             Ok(Some(Input::Confirm(at))) => {
                 if !shared.commands.confirm(at) {
                     passed_over.add(Odd::Crowded, shared);

@@ -122,8 +122,10 @@ pub fn run(run: Run) -> Result<Ended, String> {
         if let Some(recording) = recording.clone() {
             helpers.push(spawn_recorder(&shared, recording)?);
         }
-        for input in inputs {
-            helpers.push(spawn(&shared, "input", move |shared| inputs::watch(input, shared))?);
+        for (number, input) in inputs.into_iter().enumerate() {
+            let counted = beside.acknowledges.clone();
+            let acknowledged = move || counted.iter().for_each(|counted| counted.add(number));
+            helpers.push(spawn(&shared, "input", move |shared| inputs::watch(input, shared, &acknowledged))?);
         }
         let board = spawn(&shared, "board", move |shared| {
             board::watch(&board, &|| shared.exchange.stop.load(Ordering::Relaxed), &|trouble| shared.board_fault(trouble));

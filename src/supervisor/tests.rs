@@ -494,7 +494,7 @@ fn what_was_passed_over_is_told_at_once_then_once_a_second_and_before_the_inputs
             }
             shared.over.store(true, Ordering::Relaxed);
         });
-        super::inputs::watch(Box::new(Planned(planned.into_iter())), &shared);
+        super::inputs::watch(Box::new(Planned(planned.into_iter())), &shared, &|| {});
     });
     let mut told = Vec::new();
     shared.events.take_all(&mut told);
@@ -524,7 +524,7 @@ fn a_trigger_that_ends_ends_the_run_also_while_the_belt_stands_still() {
                 }
                 shared.over.store(true, Ordering::Relaxed);
             });
-            super::inputs::watch(Box::new(Ends(false)), &shared);
+            super::inputs::watch(Box::new(Ends(false)), &shared, &|| {});
         });
         let (took, figures) = (shared.clock.now().since(begin), shared.events.counters().figures());
         assert_eq!((shared.ended.why(), figures.triggers, figures.parts), (Some(Ended::TriggerEnded), 1, ended));

@@ -115,6 +115,8 @@ mod tests {
         let found = all(&mut posted);
         assert_eq!((found[0], found.len()), (Input::Lost(100 - WAITING as u32 + 1), 1 + WAITING));
         assert!(posts.trigger(known(8)), "there is room again");
+        assert!(!posts.trigger(Arrival { is_known: false, ..known(9) }), "whatever room there is");
+        assert_eq!(all(&mut posted).len(), 2);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! One binary for all system tests, so that it is linked once.
 
+#[cfg(feature = "site")]
+mod audit;
 mod bundle;
 mod categories;
 mod cli;

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const KEY: &str = "00112233445566778899aabbccddeeff";
+pub const KEY: &str = "00112233445566778899aabbccddeeff";
 
 /// device.toml with a page; `state`: its folder.
-fn device(state: &Path, log: &Path) -> String {
+pub fn device(state: &Path, log: &Path) -> String {
     let key = sha256(KEY);
     format!(
         "[trigger]\nkind = \"barrier\"\n[outputs.lamp]\nmode = \"level\"\non = [\"accept\"]\n[page]\nlisten = \"127.0.0.1:PORT\"\n\
@@ -24,7 +24,7 @@ fn device(state: &Path, log: &Path) -> String {
 
 /// The hash that the program itself prints for nobody's eyes: of a key, as `tagpin key new` writes
 /// it.
-fn sha256(key: &str) -> String {
+pub fn sha256(key: &str) -> String {
     tagpin::keys::KeyHash::of(key).to_string()
 }
 
@@ -33,17 +33,17 @@ fn parts_of(file: &str, source: &str, count: &str) -> Command {
     tagpin(&["run", "--bundle", PARTS, "--settings", file, "--source", source, "--parts", count, "--json"])
 }
 
-fn get(line: &Line, path: &str) -> String {
+pub fn get(line: &Line, path: &str) -> String {
     line.ask(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
 }
 
-fn post(line: &Line, path: &str, headers: &str, body: &Value) -> String {
+pub fn post(line: &Line, path: &str, headers: &str, body: &Value) -> String {
     let body = body.to_string();
     let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}");
     line.ask(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
 }
 
-fn body(answer: &str) -> Value {
+pub fn body(answer: &str) -> Value {
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap_or_else(|e| panic!("{e}: {answer}"))
 }
 

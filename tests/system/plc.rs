@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use tagpin::random::Random;
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -23,10 +23,10 @@ fn modbus(port: u16, jitter: &str, allow: &str) -> String {
 }
 
 /// The simplest client: one request, one answer.
-struct Plc(TcpStream);
+pub struct Plc(TcpStream);
 
 impl Plc {
-    fn connect(port: u16) -> Self {
+    pub fn connect(port: u16) -> Self {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
             match TcpStream::connect(("127.0.0.1", port)) {
@@ -54,7 +54,7 @@ impl Plc {
         self.receive()
     }
 
-    fn coil(&mut self, coil: u8, to: bool) -> Vec<u8> {
+    pub fn coil(&mut self, coil: u8, to: bool) -> Vec<u8> {
         self.ask(&[5, 0, coil, if to { 0xff } else { 0 }, 0])
     }
 
@@ -193,8 +193,8 @@ fn a_peer_that_is_not_allowed_triggers_nothing_and_its_writes_are_told_and_count
         let sent = plc.0.write_all(&[0, 1, 0, 0, 0, 6, 1, 4, 0, 1, 0, 1]);
         sent.is_ok() && plc.0.read(&mut [0; 64]).is_ok_and(|n| n > 0)
     };
-    let served = strangers.iter_mut().filter_map(|plc| answers(plc).then_some(())).count();
-    assert_eq!(served, 12);
+    strangers.retain_mut(answers);
+    assert_eq!(strangers.len(), 12);
     let refused: Vec<Vec<u8>> = (0..5).map(|_| strangers[0].coil(3, true)).collect();
     assert!(refused.iter().all(|reply| *reply == [0x85, 1]), "{refused:?}");
     std::thread::sleep(Duration::from_millis(600));

@@ -1,6 +1,7 @@
 //! What a running line shows to other machines, and that it shows nothing unless it is asked to.
 
 use crate::program::*;
+use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -37,6 +38,11 @@ impl Line {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     fn figures(&self) -> BTreeMap<String, f64> {

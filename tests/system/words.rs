@@ -44,7 +44,7 @@ impl Line {
         Self { child, stdin, events: std::thread::spawn(read) }
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    pub fn write(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
         stdin.write_all(bytes).unwrap();
         stdin.flush().unwrap();
@@ -55,6 +55,11 @@ impl Line {
             self.write(b"trigger\n");
             std::thread::sleep(Duration::from_millis(60));
         }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     pub fn signal(&self, signal: Signal) {

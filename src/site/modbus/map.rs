@@ -162,6 +162,8 @@ pub(super) struct Map {
     offered: usize,
     /// What the last write of 1 to the trigger's coil asked for, until it is taken.
     asked: Option<Asked>,
+    /// Somebody cleared what was told, which nobody took yet.
+    cleared: bool,
     status: Block,
     counters: Block,
     result: Block,
@@ -213,6 +215,7 @@ impl Map {
             coils: [false; COILS],
             offered: if triggers { COILS } else { TRIGGER },
             asked: None,
+            cleared: false,
             status: block(STATUS),
             counters: block(COUNTERS),
             result: block(RESULT),
@@ -264,7 +267,10 @@ impl Map {
         match coil {
             ACK if to && !was => self.valid = false,
             BUFFER if !to => self.waiting.clear(),
-            CLEAR if to => (self.error, self.overrun, self.fault) = (false, false, 0),
+            CLEAR if to => {
+                self.cleared |= self.error || self.overrun;
+                (self.error, self.overrun, self.fault) = (false, false, 0);
+            }
             TRIGGER if to => self.asked = Some(if was { Asked::Again } else { Asked::Part }),
             _ => {}
         }
@@ -274,6 +280,11 @@ impl Map {
     /// What a write asked of the trigger since this was last called.
     pub(super) fn take_asked(&mut self) -> Option<Asked> {
         self.asked.take()
+    }
+
+    /// Whether a write cleared something since this was last called.
+    pub(super) fn take_cleared(&mut self) -> bool {
+        std::mem::take(&mut self.cleared)
     }
 
     /// The trigger's coil back to 0: its part was not taken, or whoever set it is gone.
@@ -405,8 +416,12 @@ mod tests {
         assert_eq!((map.lost, map.overrun), (2, true));
         map.part(&part(70_007));
         assert_eq!(shown(&mut map).0, 70_007);
+        assert!(!map.take_cleared());
         map.set(CLEAR, true);
         assert!(!map.overrun && map.lost == 2);
+        assert!(map.take_cleared());
+        map.set(CLEAR, true);
+        assert!(!map.take_cleared(), "there was nothing left to clear");
     }
 
     #[test]

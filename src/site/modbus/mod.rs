@@ -11,6 +11,7 @@ mod pdu;
 
 use super::listener::{Counted, Listener};
 use super::wire::{CHUNK, Wire, left};
+use crate::audit::Acknowledges;
 use crate::events::sinks::Sink;
 use crate::events::{Event, Events, What};
 use crate::supervisor::{SystemClock, lowest_priority};
@@ -33,9 +34,16 @@ const WHOLE: Duration = Duration::from_secs(5);
 /// Transaction, protocol and length before each request.
 const HEADER: usize = 6;
 
-/// Who may set coils.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Writers(pub Vec<IpAddr>);
+/// Who may set coils, and what comes of it.
+#[derive(Clone, Debug, Default)]
+pub struct Writers {
+    /// Their addresses.
+    pub peers: Vec<IpAddr>,
+    /// Where parts go that they trigger.
+    pub triggering: Option<Triggering>,
+    /// Who counts what they clear, and the first peer's number there.
+    pub acknowledges: Option<(Arc<Acknowledges>, usize)>,
+}
 
 /// Where parts go that a PLC triggers.
 #[derive(Clone, Debug)]
@@ -93,43 +101,36 @@ pub struct Modbus {
 struct Served {
     registers: Registers,
     writers: Writers,
-    triggering: Option<Triggering>,
     /// Connections of peers that may not write.
     readers: Arc<AtomicUsize>,
 }
 
 impl Modbus {
-    /// Listens at `address`. `triggering`: where a PLC triggers parts.
-    pub fn bind(
-        address: SocketAddr,
-        registers: Registers,
-        writers: Writers,
-        triggering: Option<Triggering>,
-    ) -> std::io::Result<Self> {
-        let served = Served { registers, writers, triggering, readers: Arc::default() };
+    /// Listens at `address`.
+    pub fn bind(address: SocketAddr, registers: Registers, writers: Writers) -> std::io::Result<Self> {
+        let served = Served { registers, writers, readers: Arc::default() };
         Ok(Self { listener: Listener::bind(address, CONNECTIONS)?, served })
     }
 
     /// Answers until `stop` is set.
     pub fn serve(&self, events: &Arc<Events>, stop: &AtomicBool) {
-        if self.served.triggering.is_none() {
+        if self.served.writers.triggering.is_none() {
             lowest_priority();
         }
         let (served, events, begin) = (self.served.clone(), events.clone(), Instant::now());
-        let serve = move |stream: TcpStream| {
-            if served.writers.are(&stream) {
-                served.writer(stream, &events, begin);
-            } else {
-                served.reader(stream, &events, begin);
-            }
+        let serve = move |stream: TcpStream| match served.writers.number(&stream) {
+            Some(number) => served.writer(stream, number, &events, begin),
+            None => served.reader(stream, &events, begin),
         };
         self.listener.serve("modbus", &(Arc::new(serve) as _), drop, stop);
     }
 }
 
 impl Writers {
-    fn are(&self, stream: &TcpStream) -> bool {
-        stream.peer_addr().is_ok_and(|peer| self.0.contains(&peer.ip().to_canonical()))
+    /// Which of them a connection's peer is.
+    fn number(&self, stream: &TcpStream) -> Option<usize> {
+        let peer = stream.peer_addr().ok()?.ip().to_canonical();
+        self.peers.iter().position(|known| *known == peer)
     }
 }
 
@@ -137,7 +138,7 @@ impl Served {
     /// A peer that may only read.
     fn reader(&self, stream: TcpStream, events: &Events, begin: Instant) {
         lowest_priority();
-        let most = if self.writers.0.is_empty() { CONNECTIONS } else { CONNECTIONS - RESERVED };
+        let most = if self.writers.peers.is_empty() { CONNECTIONS } else { CONNECTIONS - RESERVED };
         let (_counted, others) = Counted::new(&self.readers);
         if others >= most {
             return;
@@ -147,18 +148,25 @@ impl Served {
             if !matches!(request[0], 5 | 6 | 15 | 16) {
                 return answer(&mut self.registers.map(), request, events, begin);
             }
-            if let Some(triggering) = &self.triggering {
+            if let Some(triggering) = &self.writers.triggering {
                 triggering.posts.pass_over(Odd::RefusedWrite);
             }
             refused(request, pdu::Exception::Function)
         });
     }
 
-    /// A peer that may write.
-    fn writer(&self, stream: TcpStream, events: &Events, begin: Instant) {
-        let Some(Triggering { posts, max_jitter }) = &self.triggering else {
+    /// A peer that may write, by its number among those.
+    fn writer(&self, stream: TcpStream, number: usize, events: &Events, begin: Instant) {
+        let answer = |map: &mut Map, request: &[u8]| {
+            let reply = answer(map, request, events, begin);
+            if let (true, Some((acknowledges, first))) = (map.take_cleared(), &self.writers.acknowledges) {
+                acknowledges.add(first + number);
+            }
+            reply
+        };
+        let Some(Triggering { posts, max_jitter }) = &self.writers.triggering else {
             lowest_priority();
-            let _ = connection(stream, None, &mut |request, _| answer(&mut self.registers.map(), request, events, begin));
+            let _ = connection(stream, None, &mut |request, _| answer(&mut self.registers.map(), request));
             return;
         };
         let mut has_triggered = false;
@@ -166,7 +174,7 @@ impl Served {
         let _ = connection(stream, Some(arrivals), &mut |request, arrival| {
             // Held from the write to the post: of two PLCs each has its own answer.
             let mut map = self.registers.map();
-            let reply = answer(&mut map, request, events, begin);
+            let reply = answer(&mut map, request);
             match map.take_asked().zip(arrival) {
                 None => reply,
                 Some((Asked::Again, _)) => {

@@ -1,6 +1,7 @@
 //! What the page's server answers.
 
 use super::{Page, Passed, held};
+use crate::audit::{Change, Log};
 use crate::decide::{TagRule, Verdict};
 use crate::events::record::probability;
 use crate::events::{Events, RuleEvent, What, Why};
@@ -268,7 +269,29 @@ impl Server {
         // What nobody touched goes on following device.toml.
         let all = kept.rules.iter_mut().zip(tags.iter()).zip(&rules);
         all.filter(|((_, tag), new)| tag.rule != **new).for_each(|((kept, _), new)| *kept = Some(*new));
+        let from = request.peer.map_or(String::new(), |peer| format!("{peer}, "));
+        let who = format!("page, {from}key {key}");
+        let digits = |r: TagRule| {
+            let [threshold, low] = [r.threshold, r.review_low].map(|s| f64::from(s.0) / 65535.0);
+            format!("{threshold:.6}, review from {low:.6}")
+        };
+        let differ = || tags.iter().zip(&rules).zip(&names).filter(|((tag, new), _)| tag.rule != **new);
+        let change = |who: &str, name: &str, old, new| {
+            let [old, new] = [old, new].map(digits);
+            Change { who: who.into(), what: format!("threshold {name}"), old, new }
+        };
+        let changes: Vec<Change> = differ().map(|((tag, new), name)| change(&who, name, tag.rule, *new)).collect();
+        let log = Log::of_state(folder);
+        if !changes.is_empty()
+            && let Err(e) = log.append(changes)
+        {
+            let why = format!("not saved, because it cannot be recorded who did: {e}; nothing was changed");
+            return Response::text(409, &why);
+        }
         if let Err(e) = kept.write(folder, &names, &opening.bundle_sha256) {
+            // The record says that it was done.
+            let back = differ().map(|((tag, new), name)| change("tagpin, not saved", name, *new, tag.rule));
+            let _ = log.append(back.collect());
             let why = format!(
                 "not saved: {}: {e}; nothing was changed. Give tagpin a folder that it may write to",
                 folder.display()
@@ -277,10 +300,9 @@ impl Server {
         }
         *overrides = kept;
         page.tuning.set(rules.clone());
-        let from = request.peer.map_or(String::new(), |peer| format!("{peer}, "));
         let mut changed = 0;
         for (i, (tag, new)) in tags.iter_mut().zip(rules).enumerate().filter(|(_, (tag, new))| tag.rule != *new) {
-            let who = Why::of(&format_args!("page, {from}key {key}"));
+            let who = Why::of(&who);
             self.events.tell(What::Rule(RuleEvent { tag: TagId(i as u16), old: tag.rule, new, who }));
             tag.rule = new;
             changed += 1;
