@@ -133,7 +133,7 @@ fn cells(from: isize, all: usize) -> Span {
     from.max(0) as usize..((from + PATCH as isize) as usize).min(all)
 }
 
-/// The pixels of so many of `all` cells, `size` pixels in all.
+/// The pixels of some of `all` cells, which have `size` pixels together.
 fn pixels(cells: &Span, all: usize, size: usize) -> Span {
     cells.start * size / all..cells.end * size / all
 }

@@ -51,8 +51,8 @@ impl Arrivals {
         Ok(Some(Arrival { at, is_known }))
     }
 
-    /// `found` bytes were read at `at`, where there was room for so many: unless they fill that,
-    /// all that could be read was.
+    /// `found` bytes were read at `at`, of at most `room`: unless they fill that, all that could be
+    /// read was.
     pub fn read(&mut self, found: usize, room: usize, at: Instant) {
         if found < room {
             self.empty_at = at;
