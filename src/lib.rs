@@ -11,10 +11,10 @@
 //! generic}`) is core only: no heap, no OS, no clock, no libm. CI proves it by linking
 //! `tests/tier0` without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`,
 //! `outputs`, `settings`, `events`; `board`, `gpio`, `rotating`, `ring`, `installed`, `keys`,
-//! `audit`, `calendar`, `regular`, `terminal`, `version` and `broken_pipe` below them) are siblings over it; tier 2 is
-//! the `supervisor`, which carries the station's inputs and effects on a board, `simulate`, which
-//! does so on a simulated belt, `classify`, one image by itself, and `site`, what other machines
-//! see; tier 3 the command line.
+//! `audit`, `calendar`, `regular`, `terminal`, `version` and `broken_pipe` below them) are siblings
+//! over it; tier 2 is the `supervisor`, which carries the station's inputs and effects on a board,
+//! `update`, which hands it an installed bundle, `simulate`, which carries them on a simulated belt,
+//! `classify`, one image by itself, and `site`, what other machines see; tier 3 the command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;
@@ -83,6 +83,8 @@ pub mod sources;
 pub mod supervisor;
 #[cfg(feature = "line")]
 pub mod triggers;
+#[cfg(feature = "line")]
+pub mod update;
 
 /// Most tags a model may have: every per-tag table has this capacity.
 pub const MAX_TAGS: usize = 1024;

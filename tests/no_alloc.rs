@@ -265,6 +265,7 @@ fn telling_what_happens_allocates_nothing() {
         counted: TagSet::EMPTY,
         age: Micros(6),
         latency: Latency::default(),
+        bundle: [0; 32],
         truth: None,
         right: None,
     };

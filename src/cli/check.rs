@@ -10,6 +10,7 @@ use crate::board::{AfterDeath, Board, Power};
 use crate::bundle::{Bundle, Input, Section};
 use crate::engine::Engine;
 use crate::frame::{CapturedAt, TimedBy};
+use crate::installed::{self, Seen};
 use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
@@ -117,6 +118,17 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             Ok(Some(signed)) => say("ok", "signature", &signed),
             Ok(None) => {}
             Err(Refused(why)) => why.into_iter().for_each(|why| line(&mut problems, "signature", Err(why))),
+        }
+    }
+    if let Some(folder) = args.bundle.as_deref().filter(|path| path.join(installed::CURRENT).is_symlink()) {
+        for link in [installed::CURRENT, installed::PREVIOUS] {
+            match super::keys(&args.keys).map(|keys| Seen::behind(folder, link, &keys)) {
+                Ok(Ok(Some(seen))) => say("ok", link, &format_args!("{} {}", seen.name, seen.sha256)),
+                Ok(Ok(None)) => say("ok", link, &"none"),
+                // The line runs without it, and the current one is told above.
+                Ok(Err(e)) if link == installed::PREVIOUS => say("warning", link, &e),
+                Ok(Err(_)) | Err(_) => {}
+            }
         }
     }
     if let Some(islands) = engine.as_ref().ok().map(|e| e.spec().islands).filter(|n| *n > 0) {

@@ -21,6 +21,7 @@ mod run;
 #[cfg(feature = "site")]
 mod serve;
 mod simulate;
+mod update;
 mod waiting;
 
 use crate::bundle::{Bundle, Hex};

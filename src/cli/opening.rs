@@ -5,7 +5,7 @@ use crate::board::Board;
 use crate::bundle::Bundle;
 use crate::decide::Role;
 use crate::events::record::probability;
-use crate::events::run::{BundleRecord, Device, Opening, OutputRecord, TagRecord, task_name};
+use crate::events::run::{Device, Opening, OutputRecord, TagRecord};
 use crate::line::Travel;
 use crate::settings::{Drive, Mode, OutputSettings, Settings};
 use crate::sources::{Automatic, Source};
@@ -30,7 +30,6 @@ pub(super) fn of(
         threshold: probability(policy.rule.threshold),
         review_low: probability(policy.rule.review_low),
     });
-    let sha256 = hex(&bundle.sha256);
     Opening {
         version: VERSION,
         device: Device { board: board.model(), kernels, version: VERSION },
@@ -38,8 +37,8 @@ pub(super) fn of(
         time: source.timed_by().name(),
         automatic: source.automatics().into_iter().map(Automatic::name).collect(),
         kernel: kernels,
-        bundle_sha256: sha256.clone(),
-        bundle: BundleRecord { name: contract.name.into(), sha256, format: bundle.format, task: task_name(contract.task) },
+        bundle_sha256: hex(&bundle.sha256),
+        bundle: crate::update::record(bundle),
         tags: tags.collect(),
         outputs: settings.outputs.iter().map(output).collect(),
         files: source.files(),

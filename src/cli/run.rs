@@ -3,7 +3,7 @@
 //! Decides nothing itself.
 
 use super::conflicts::Conflict;
-use super::{Model, PARTS, Refused, check, hex, opening};
+use super::{Model, PARTS, Refused, check, hex, opening, update};
 use crate::board::{AfterDeath, Board};
 use crate::broken_pipe;
 use crate::bundle::Bundle;
@@ -11,6 +11,7 @@ use crate::distance::Distance;
 use crate::engine::Engine;
 use crate::events::sinks::{Drilled as DrilledSink, Explanations, JsonLines, Log, Sink, Table};
 use crate::events::{Sinking, What, Why};
+use crate::installed::CURRENT;
 use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
 use crate::rotating::RotatingFile;
@@ -20,7 +21,7 @@ use crate::station::Station;
 use crate::supervisor::actuation::{Actuator, EdgeRules};
 use crate::supervisor::drill::{Drill, Drilled};
 use crate::supervisor::vision::{Classifier, Vision};
-use crate::supervisor::{self, SystemClock};
+use crate::supervisor::{self, SystemClock, Tuning};
 use crate::terminal::{self, escaped};
 use crate::triggers::{self, Posts, Trigger};
 use std::fs::{File, TryLockError};
@@ -144,10 +145,10 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     let Some(engine) = engine else { return Err(Refused(problems)) };
     // Before the engine gets its threads, which are the line's alone.
     #[cfg(feature = "site")]
-    let crate::site::line::Opened { sinks: site_sinks, clients, beside } =
+    let crate::site::line::Opened { sinks: site_sinks, mut clients, mut beside } =
         crate::site::line::open(&settings, &bundle, &engine, &posts).map_err(Refused)?;
     #[cfg(not(feature = "site"))]
-    let (site_sinks, clients, beside) = (Vec::new(), Vec::new(), supervisor::Beside::default());
+    let (site_sinks, mut clients, mut beside) = (Vec::new(), Vec::new(), supervisor::Beside::default());
     drop(posts);
     // Last of all, so that a start that is refused leaves no folder of a run behind.
     let cap = args.record_mb as u64 * 1_000_000;
@@ -160,6 +161,18 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
 
     let kernels = engine.kernels();
     let sink_event = args.drill.as_ref().and_then(Drill::sink_event);
+    if let Some(folder) = args.bundle.as_deref().filter(|path| path.join(CURRENT).is_symlink()) {
+        let tuning = beside
+            .tuning
+            .get_or_insert_with(|| Arc::new(Tuning::new(bundle.sha256, settings.tags.iter().map(|tag| tag.rule).collect())));
+        let line = update::Line {
+            keys: args.keys.clone(),
+            settings: args.settings.clone(),
+            threads: settings.threads,
+            records: record.is_some(),
+        };
+        clients.push(update::follower(line, folder, &model.path, &bundle, tuning.clone())?.client());
+    }
     let classifier: Box<dyn Classifier> = match args.drill {
         Some(drill) => Box::new(Drilled::new(engine, drill)),
         None => Box::new(engine),

@@ -57,6 +57,12 @@ impl Engine {
     /// fixed pattern must run without an error; then 0 images were compared. The engine is this
     /// bundle's.
     pub fn self_test(&mut self, bundle: &Bundle<'_>) -> Result<SelfTested, SelfTestError> {
+        self.self_test_when(bundle, &|| ())
+    }
+
+    /// The same; `wait` is called before each image, to wait for a moment in which nothing else
+    /// needs the CPU.
+    pub fn self_test_when(&mut self, bundle: &Bundle<'_>, wait: &dyn Fn()) -> Result<SelfTested, SelfTestError> {
         let Some(test) = &bundle.self_test else {
             let pattern: Vec<u8> = (0..self.spec().input.iter().product::<usize>()).map(|i| (i * 89 % 251) as u8).collect();
             self.logits_of(&bundle.contract, &pattern).map_err(SelfTestError::Engine)?;
@@ -66,6 +72,7 @@ impl Engine {
         let mut images = 0;
         for (image, logits) in test.cases() {
             images += 1;
+            wait();
             let found = self.logits_of(&bundle.contract, image).map_err(SelfTestError::Engine)?;
             for ((&found, expected), tag) in found.iter().zip(logits).zip(&bundle.contract.tags) {
                 if found.abs_diff(expected) > tolerance {

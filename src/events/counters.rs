@@ -144,7 +144,13 @@ impl Counters {
             What::Edge(edge) if edge.outcome == Outcome::Failed => add(&self.edges_failed),
             What::Edge(_) => add(&self.edges),
             // A fault's event carries its count, so it is counted where that is made.
-            What::Fault(_) | What::Start | What::Rule(_) | What::Status(_) | What::Summary | What::Note(_) => {}
+            What::Fault(_)
+            | What::Start
+            | What::Rule(_)
+            | What::Update(_)
+            | What::Status(_)
+            | What::Summary
+            | What::Note(_) => {}
         }
     }
 

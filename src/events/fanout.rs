@@ -5,7 +5,7 @@
 //! events, counted, and the others go on. A sink that panicked is made again after a pause that
 //! doubles each time, up to half a minute.
 
-use super::run::{Closing, Opening, SinkRecord};
+use super::run::{BundleRecord, Closing, Opening, SinkRecord};
 use super::{Counters, Event, FaultEvent, FaultKind, PartEvent, Remedy, Snapshot, What, Why, wall};
 use crate::head::Score;
 use crate::time::{Clock, Instant};
@@ -169,6 +169,8 @@ pub struct Events {
     clock: Arc<dyn Clock>,
     run: String,
     opening: Opening,
+    /// The bundle that decides parts now.
+    bundle: Mutex<BundleRecord>,
     counters: Counters,
     snapshot: Snapshot,
     sinks: Vec<SinkState>,
@@ -187,7 +189,8 @@ impl Events {
         let wall_offset = AtomicI64::new(wall::offset(clock.now()));
         let (closing, closed, settled) = (OnceLock::new(), AtomicBool::new(false), AtomicBool::new(false));
         let snapshot = Snapshot::new(opening.image);
-        Self { clock, run, opening, counters, snapshot, sinks, wall_offset, closing, closed, settled }
+        let bundle = Mutex::new(opening.bundle.clone());
+        Self { clock, run, opening, bundle, counters, snapshot, sinks, wall_offset, closing, closed, settled }
     }
 
     /// Starts each sink on a thread of its own and tells them that the run begins.
@@ -267,6 +270,16 @@ impl Events {
     /// What the sinks put to numbers.
     pub fn opening(&self) -> &Opening {
         &self.opening
+    }
+
+    /// The bundle that decides parts now, or will from the next trigger on.
+    pub fn bundle(&self) -> BundleRecord {
+        self.bundle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another bundle decides parts now.
+    pub fn set_bundle(&self, bundle: BundleRecord) {
+        *self.bundle.lock().unwrap_or_else(PoisonError::into_inner) = bundle;
     }
 
     /// This run's number, 16 hexadecimal digits drawn at its start.

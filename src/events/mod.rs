@@ -73,6 +73,8 @@ pub enum What {
     Fault(FaultEvent),
     /// Somebody changed a tag's threshold or band; it holds from the next trigger on.
     Rule(RuleEvent),
+    /// Another bundle was installed where this run's lies.
+    Update(UpdateEvent),
     /// A second has passed: the figures so far.
     Status(Figures),
     /// The run has ended.
@@ -139,6 +141,8 @@ pub struct PartEvent {
     pub age: Micros,
     /// How long its stages took.
     pub latency: Latency,
+    /// Hash of the bundle that decided it.
+    pub bundle: [u8; 32],
     /// What the simulator knows it to be.
     pub truth: Option<Kind>,
     /// Whether the verdict agrees with that; `None` where the model has no such tag.
@@ -228,6 +232,38 @@ pub struct RuleEvent {
     pub new: TagRule,
     /// Who changed it: from where, and by which key.
     pub who: Why,
+}
+
+/// What became of an installed bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// It decides parts from now on.
+    TakenOver,
+    /// It differs in something that a running line cannot change; the one before it goes on.
+    RestartNeeded,
+    /// It must not run; the one before it goes on.
+    Refused,
+}
+
+impl Update {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::TakenOver, Self::RestartNeeded, Self::Refused];
+}
+
+/// Another bundle was installed where this run's lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpdateEvent {
+    /// What became of it.
+    pub outcome: Update,
+    /// Its hash; `None` where it cannot be read.
+    pub bundle: Option<[u8; 32]>,
+    /// The bundle by which parts are decided from the next trigger on.
+    pub running: [u8; 32],
+    /// The first part that it decides, where it was taken over.
+    pub from_part: Option<u64>,
+    /// Why it was not.
+    pub why: Why,
 }
 
 /// Most bytes of an explanation.

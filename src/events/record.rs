@@ -1,7 +1,10 @@
 //! Events as they are written: names in place of numbers, in the words of `EVENTS.md`.
 
 use super::run::{Closing, Opening, SinkRecord};
-use super::{Event, Events, FaultKind, Figures, MAX_IMAGES, Outcome, PartEvent, RuleEvent, SCHEMA, TOP, What};
+use super::{
+    Event, Events, FaultKind, Figures, MAX_IMAGES, Outcome, PartEvent, RuleEvent, SCHEMA, TOP, Update, UpdateEvent, What,
+};
+use crate::bundle::Hex;
 use crate::decide::Verdict;
 use crate::head::{Score, TagId};
 use crate::outputs::State;
@@ -29,6 +32,7 @@ enum Body<'a> {
     Edge(EdgeRecord<'a>),
     Fault(FaultRecord<'a>),
     Rule(RuleRecord<'a>),
+    Update(UpdateRecord<'a>),
     Status(Box<StatusRecord>),
     Summary(Box<SummaryRecord<'a>>),
     Note(NoteRecord<'a>),
@@ -83,7 +87,7 @@ struct PartRecord<'a> {
     action: &'static str,
     reason: Option<&'static str>,
     late: bool,
-    bundle_sha256: &'a str,
+    bundle_sha256: String,
     age: u64,
     latency: LatencyRecord,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +123,15 @@ struct RuleRecord<'a> {
     old_threshold: f64,
     old_review_low: f64,
     who: &'a str,
+}
+
+#[derive(Serialize)]
+struct UpdateRecord<'a> {
+    outcome: Update,
+    bundle_sha256: Option<String>,
+    running_sha256: String,
+    from_part: Option<u64>,
+    why: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -237,6 +250,7 @@ impl<'a> Record<'a> {
                 ("fault", Body::Fault(FaultRecord { kind, part: f.part, count: f.count, action, why }))
             }
             What::Rule(rule) => ("rule", Body::Rule(RuleRecord::new(events.opening(), rule))),
+            What::Update(update) => ("update", Body::Update(UpdateRecord::new(update))),
             What::Status(figures) => {
                 ("status", Body::Status(Box::new(StatusRecord { counts: Counts::new(events, figures) })))
             }
@@ -280,7 +294,7 @@ impl<'a> PartRecord<'a> {
             action: part.action.map_or("safe", crate::decide::Action::name),
             reason: if let Verdict::Safe(reason) = decision.verdict { Some(reason.name()) } else { None },
             late: part.late,
-            bundle_sha256: &opening.bundle_sha256,
+            bundle_sha256: Hex(&part.bundle).to_string(),
             age: part.age.0,
             latency: LatencyRecord {
                 preprocess: part.latency.preprocess.0,
@@ -301,6 +315,18 @@ impl<'a> RuleRecord<'a> {
             old_threshold: probability(rule.old.threshold),
             old_review_low: probability(rule.old.review_low),
             who: rule.who.as_str(),
+        }
+    }
+}
+
+impl<'a> UpdateRecord<'a> {
+    fn new(update: &'a UpdateEvent) -> Self {
+        Self {
+            outcome: update.outcome,
+            bundle_sha256: update.bundle.map(|hash| Hex(&hash).to_string()),
+            running_sha256: Hex(&update.running).to_string(),
+            from_part: update.from_part,
+            why: Some(update.why.as_str()).filter(|why| !why.is_empty()),
         }
     }
 }

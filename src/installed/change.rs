@@ -4,6 +4,7 @@
 use super::signature::{Keys, SignatureError, Signed, beside};
 use super::{CURRENT, PREVIOUS, Seen};
 use crate::bundle::{Bundle, BundleError, Contract, Hex};
+use crate::decide::{Role, Task};
 use crate::regular::{self, Unread};
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -50,18 +51,38 @@ impl Difference {
     }
 }
 
+/// What of a contract a running line cannot change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    task: Task,
+    tags: Vec<(String, Role)>,
+    size: [u16; 2],
+}
+
+impl Shape {
+    /// That of `contract`.
+    pub fn of(contract: &Contract<'_>) -> Self {
+        let tags = contract.tags.iter().map(|t| (t.name.to_string(), t.role)).collect();
+        Self { task: contract.task, tags, size: [contract.input.height, contract.input.width] }
+    }
+
+    /// In what `new` asks for a restart of a line that runs this.
+    pub fn differences(&self, new: &Self) -> Vec<Difference> {
+        let names = |s: &Self| s.tags.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let same_tags = names(self) == names(new);
+        let found = [
+            (Difference::Task, self.task != new.task),
+            (Difference::Tags, !same_tags),
+            (Difference::Roles, same_tags && self.tags != new.tags),
+            (Difference::InputSize, self.size != new.size),
+        ];
+        found.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect()
+    }
+}
+
 /// In what `new` asks for a restart of a line that runs `old`.
 pub fn differences(old: &Contract<'_>, new: &Contract<'_>) -> Vec<Difference> {
-    let same_tags = old.tags.iter().map(|t| t.name).eq(new.tags.iter().map(|t| t.name));
-    let same_roles = !same_tags || old.tags.iter().map(|t| t.role).eq(new.tags.iter().map(|t| t.role));
-    let size = |c: &Contract<'_>| (c.input.height, c.input.width);
-    let found = [
-        (Difference::Task, old.task != new.task),
-        (Difference::Tags, !same_tags),
-        (Difference::Roles, !same_roles),
-        (Difference::InputSize, size(old) != size(new)),
-    ];
-    found.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect()
+    Shape::of(old).differences(&Shape::of(new))
 }
 
 /// What a change did.

@@ -5,7 +5,7 @@
 //! with each bundle under its hash and its signature beside it, and the links `current` and
 //! `previous` into it. A bundle is copied, written through to the disk and tried before a link
 //! moves, and a link moves by rename: whenever the power goes, `current` leads to a whole bundle,
-//! the old one or the new.
+//! the old one or the new. A line that runs takes over what is installed: [`crate::update`].
 //!
 //! Terms: *install*: copy, try, move `current`. *Roll back*: exchange `current` and `previous`.
 //! *Trial*: what must pass before a bundle becomes current: its engine, its self-test, its time.
@@ -14,7 +14,7 @@ mod change;
 mod seen;
 mod signature;
 
-pub use change::{Changed, Difference, InstallError, Options, differences, install, roll_back};
+pub use change::{Changed, Difference, InstallError, Options, Shape, differences, install, roll_back};
 pub use seen::Seen;
 pub use signature::{Comment, KEYS, Keys, SignatureError, Signed, beside};
 

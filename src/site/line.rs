@@ -39,6 +39,8 @@ pub struct Opened {
 /// `posts`: where a PLC's triggers go.
 pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &Posts) -> Result<Opened, Vec<String>> {
     let (mut opened, mut problems) = (Opened::default(), Vec::new());
+    let tuning = Arc::new(Tuning::new(bundle.sha256, settings.tags.iter().map(|tag| tag.rule).collect()));
+    opened.beside.tuning = Some(tuning.clone());
     let site = &settings.site;
     // A board has few clients, and each connection takes memory.
     let limits = Limits { connections: 16, ..Limits::default() };
@@ -87,8 +89,6 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
         }
     }
     if let (Some((l, server)), Some(gallery)) = (page, gallery.clone()) {
-        let tuning = Arc::new(Tuning::default());
-        opened.beside.tuning = Some(tuning.clone());
         let page = Arc::new(Page::new(page::Of { settings, bundle, access: access(l), gallery, tuning }));
         let (told, shown) = (page.clone(), page);
         let make = move || Box::new(page::Listener(told.clone())) as Box<dyn Sink>;

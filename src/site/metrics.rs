@@ -129,7 +129,8 @@ pub fn text(events: &Events, times: &Histograms, kept: Option<&keep::Figures>) -
     let board = label(o.device.board.as_deref().unwrap_or(""));
     line(out, format_args!("tagpin_build_info{{version=\"{}\",kernels=\"{}\",board=\"{board}\"}} 1", o.version, o.kernel));
     head(out, "tagpin_bundle_info", "gauge", "The bundle in use.");
-    let (name, b) = (label(&o.bundle.name), &o.bundle);
+    let b = events.bundle();
+    let name = label(&b.name);
     line(
         out,
         format_args!(

@@ -12,13 +12,19 @@
 //! is out, triggers are taken at once, and no part's deadline is judged: the model is at work on
 //! the oldest frame.
 //!
+//! Two models have a [`Slot`], so that one takes the other's place while parts are on their way:
+//! a part is decided by the model that is current at its trigger. A model is only put into a slot
+//! that no part needs, which a [`Spare`] stands for.
+//!
 //! No heap and no clock.
 //!
 //! Terms: *admit*: give a trigger edge a part number. *Give up*: end a part without a verdict.
 
 mod frozen;
+mod models;
 mod routing;
 
+pub use models::{Slot, Spare};
 pub use routing::{Calls, Routing};
 
 use crate::MAX_TAGS;
@@ -32,6 +38,7 @@ use crate::line::{
 use crate::time::{Instant, Micros};
 use frozen::Frozen;
 use heapless::{Deque, Vec};
+use models::Models;
 
 /// What a site and its model decide of the line.
 #[derive(Clone, Debug)]
@@ -115,6 +122,14 @@ pub enum Input<'a> {
     /// those on their way keep theirs. Another number of rules, or a band above its threshold,
     /// changes nothing.
     Rules(&'a [TagRule]),
+    /// Another model stands in the slot of `spare`, by which parts are decided from the next
+    /// trigger on; those on their way keep theirs. `rules`: as those of [`Input::Rules`].
+    Model {
+        /// The right to it, from [`Station::take_spare`].
+        spare: Spare,
+        /// Threshold and band, one rule a tag.
+        rules: &'a [TagRule],
+    },
     /// Time passes.
     Tick,
 }
@@ -125,6 +140,7 @@ pub struct Ticket {
     part: Part,
     captured_at: Instant,
     last: bool,
+    model: Slot,
 }
 
 impl Ticket {
@@ -136,6 +152,11 @@ impl Ticket {
     /// When the frame was exposed, or arrived.
     pub fn captured_at(&self) -> Instant {
         self.captured_at
+    }
+
+    /// Where the model stands that classifies the frame: the one of the part's trigger.
+    pub fn model(&self) -> Slot {
+        self.model
     }
 }
 
@@ -156,6 +177,8 @@ pub struct PartDone {
     pub late: bool,
     /// Lines it calls for.
     pub calls: LineMask,
+    /// Where the model stands that was current at its trigger.
+    pub model: Slot,
 }
 
 impl PartDone {
@@ -212,6 +235,13 @@ pub enum Effect {
         /// Whom it concerns.
         scope: Scope,
     },
+    /// Parts from this number on are decided by the model in another slot.
+    Model {
+        /// The slot.
+        slot: Slot,
+        /// The first part of the new model.
+        from: PartId,
+    },
     /// Nothing more will be decided.
     Over(Over),
 }
@@ -254,6 +284,7 @@ pub struct Station {
     best: Deque<(PartId, TagId, Score), MAX_PARTS>,
     /// Rules that wait, each with the first part that it is for, in their order.
     waiting_rules: Deque<(PartId, Vec<TagRule, MAX_TAGS>), MAX_CHANGES>,
+    models: Models,
     frozen: Frozen,
     /// Parts that wait and will not be believed.
     doubted: Vec<PartId, MAX_PARTS>,
@@ -282,6 +313,7 @@ impl Station {
             classifying: None,
             best: Deque::new(),
             waiting_rules: Deque::new(),
+            models: Models::default(),
             frozen: Frozen::default(),
             doubted: Vec::new(),
             newest_sorted: PartId(0),
@@ -316,14 +348,34 @@ impl Station {
             }
             Input::Stopped { reason, safe } => self.stop(now.at, reason, safe, effects),
             Input::Rules(rules) => self.take_rules(rules),
+            Input::Model { spare, rules } => {
+                let from = self.next_part();
+                let slot = self.models.change(spare, from);
+                self.take_rules(rules);
+                effects(Effect::Model { slot, from });
+            }
             Input::Tick => {}
         }
         self.end_overdue(now, effects);
+        let undecided = self.line.oldest().map(|part| part.id).into_iter().chain(self.classifying);
+        self.models.leave(undecided.min());
+    }
+
+    /// The slot that no part needs: a model may be put there and made current. `None` while parts
+    /// of the model before are undecided, and once it was taken, until it is current and the next
+    /// slot is free.
+    pub fn take_spare(&mut self) -> Option<Spare> {
+        self.models.take_spare()
+    }
+
+    /// The number that the next trigger gets.
+    fn next_part(&self) -> PartId {
+        PartId(self.intake.count() + 1)
     }
 
     /// Rules for the parts that are triggered from now on.
     fn take_rules(&mut self, rules: &[TagRule]) {
-        let first = PartId(self.intake.count() + 1);
+        let first = self.next_part();
         let Ok(rules) = Vec::from_slice(rules) else { return };
         // Rules that no part was triggered under, or the newest of too many: the last word counts.
         if self.waiting_rules.is_full() || self.waiting_rules.back().is_some_and(|(other, _)| *other == first) {
@@ -465,11 +517,12 @@ impl Station {
             self.decider.forget();
         }
         (self.deciding, self.classifying) = (Some(part.id), Some(part.id));
-        effects(Effect::Classify(Ticket { part, captured_at: captured_at.instant(), last }));
+        let model = self.models.of(part.id);
+        effects(Effect::Classify(Ticket { part, captured_at: captured_at.instant(), last, model }));
     }
 
     fn scores(&mut self, now: Instant, ticket: Ticket, scores: &[Score], beyond: bool, effects: &mut dyn FnMut(Effect)) {
-        let Ticket { part, captured_at, last } = ticket;
+        let Ticket { part, captured_at, last, .. } = ticket;
         self.classifying = None;
         self.failed_in_a_row = 0;
         // Given up while the model was at work: it has had its end.
@@ -550,6 +603,7 @@ impl Station {
             action: None,
             late: false,
             calls: 0,
+            model: self.models.of(part.id),
         }));
         self.count_end(effects);
     }
@@ -562,7 +616,8 @@ impl Station {
             let (decision, captured_at) = (Decision::safe(reason), part.trigger.at);
             let late = self.is_late(now, part);
             let (action, calls) = if late || !safe { self.routing.late() } else { (None, 0) };
-            effects(Effect::Decided(PartDone { part, captured_at, best, decision, action, late, calls }));
+            let model = self.models.of(part.id);
+            effects(Effect::Decided(PartDone { part, captured_at, best, decision, action, late, calls, model }));
         }
     }
 
@@ -595,7 +650,8 @@ impl Station {
             self.frozen.set_decided(part.id, true);
             self.newest_sorted = self.newest_sorted.max(part.id);
         }
-        effects(Effect::Decided(PartDone { part, captured_at, best, decision, action, late, calls }));
+        let model = self.models.of(part.id);
+        effects(Effect::Decided(PartDone { part, captured_at, best, decision, action, late, calls, model }));
         if let Verdict::Safe(reason) = decision.verdict {
             self.part_fault(reason, Some(part.id), effects);
         }

@@ -1,17 +1,18 @@
-//! What a run has beside its line: who looks at each classified frame, and new rules for the parts
-//! to come.
+//! What a run has beside its line: who looks at each classified frame, and new rules and models for
+//! the parts to come.
 //!
-//! The line's thread hands both over in passing. It waits for nobody: whoever looks takes what it
-//! is shown at once or misses it, and rules that are being written at that moment are taken a beat
-//! later.
+//! The line's thread hands all over in passing. It waits for nobody: whoever looks takes what it is
+//! shown at once or misses it, and rules or a model that are being handed over at that moment are
+//! taken a beat later.
 
+use super::vision::Model;
 use crate::audit::Acknowledges;
 use crate::decide::TagRule;
 use crate::head::Score;
 use crate::sources::FrameBuffer;
 use crate::time::Instant;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A frame that was classified.
 #[derive(Clone, Copy, Debug)]
@@ -35,33 +36,106 @@ pub trait Onlooker: Send + Sync {
     fn saw(&self, seen: &Seen<'_>, frame: &mut FrameBuffer);
 }
 
-/// New thresholds and bands on their way to the line.
-#[derive(Debug, Default)]
-pub struct Tuning {
-    waits: AtomicBool,
-    rules: Mutex<Option<Vec<TagRule>>>,
+/// A bundle's hash.
+type Sha256 = [u8; 32];
+
+/// What waits for the line, and what it has given back.
+struct Orders {
+    /// The newest bundle that was handed over.
+    newest: Sha256,
+    /// Its rules, before anybody changed them.
+    base: Vec<TagRule>,
+    model: Option<(Box<Model>, Vec<TagRule>)>,
+    rules: Option<Vec<TagRule>>,
+    left: Vec<Box<Model>>,
 }
 
+/// New thresholds, bands and models on their way to the line.
+pub struct Tuning {
+    waits: AtomicBool,
+    orders: Mutex<Orders>,
+}
+
+/// Rules were made for a bundle that another one has taken the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherBundle;
+
 impl Tuning {
-    /// Hands rules, one a tag in the bundle's order, to the line. Of several that wait the last
-    /// counts.
-    pub fn set(&self, rules: Vec<TagRule>) {
-        *self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(rules);
-        self.waits.store(true, Ordering::Release);
+    /// Nothing waits. The line runs the bundle `sha256` with `base`, one rule a tag.
+    pub fn new(sha256: Sha256, base: Vec<TagRule>) -> Self {
+        let orders = Orders { newest: sha256, base, model: None, rules: None, left: Vec::with_capacity(2) };
+        Self { waits: AtomicBool::new(false), orders: Mutex::new(orders) }
     }
 
-    /// Rules that wait; `None` also while somebody writes them.
-    pub(super) fn take(&self) -> Option<Vec<TagRule>> {
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        // Whoever panicked left whole values: each is replaced at once.
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands rules for the bundle `sha256`, one a tag in its order, to the line. Of several that
+    /// wait the last counts. Refuses them where another bundle was handed over meanwhile.
+    pub fn set(&self, sha256: Sha256, rules: Vec<TagRule>) -> Result<(), OtherBundle> {
+        let mut orders = self.orders();
+        if orders.newest != sha256 {
+            return Err(OtherBundle);
+        }
+        orders.rules = Some(rules);
+        self.waits.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The newest bundle that was handed over, and its rules before anybody changed them.
+    pub fn newest(&self) -> (Sha256, Vec<TagRule>) {
+        let orders = self.orders();
+        (orders.newest, orders.base.clone())
+    }
+
+    /// Hands a model with its rules to the line; rules that wait are of the bundle before and go.
+    /// One that waits still is given back: the line has not seen it.
+    pub fn hand_over(&self, model: Box<Model>, rules: Vec<TagRule>) -> Option<Box<Model>> {
+        let mut orders = self.orders();
+        (orders.newest, orders.base, orders.rules) = (model.sha256(), rules.clone(), None);
+        let unseen = orders.model.replace((model, rules));
+        self.waits.store(true, Ordering::Release);
+        unseen.map(|(model, _)| model)
+    }
+
+    /// Models that the line needs no more, to be dropped by who is not the line.
+    pub fn left(&self) -> Vec<Box<Model>> {
+        std::mem::replace(&mut self.orders().left, Vec::with_capacity(2))
+    }
+
+    /// What waits, as far as the line can take it: a model only if it has a slot for it. `None`
+    /// also while somebody else holds the orders.
+    pub(super) fn take(&self, has_slot: bool) -> Option<Taken> {
         if !self.waits.swap(false, Ordering::AcqRel) {
             return None;
         }
-        // Taken back before the look, so that rules that come meanwhile are not forgotten.
-        let Ok(mut rules) = self.rules.try_lock() else {
+        // Taken back before the look, so that what comes meanwhile is not forgotten.
+        let Ok(mut orders) = self.orders.try_lock() else {
             self.waits.store(true, Ordering::Release);
             return None;
         };
-        rules.take()
+        if orders.model.is_some() && !has_slot {
+            self.waits.store(true, Ordering::Release);
+            return None;
+        }
+        Some(Taken { model: orders.model.take(), rules: orders.rules.take() })
     }
+
+    /// Gives a model back; gives it to the caller where somebody else holds the orders.
+    pub(super) fn give_back(&self, model: Box<Model>) -> Option<Box<Model>> {
+        let Ok(mut orders) = self.orders.try_lock() else { return Some(model) };
+        orders.left.push(model);
+        None
+    }
+}
+
+/// What the line takes at once: first the model, then rules.
+pub(super) struct Taken {
+    /// With its rules.
+    pub(super) model: Option<(Box<Model>, Vec<TagRule>)>,
+    pub(super) rules: Option<Vec<TagRule>>,
 }
 
 /// What a run has beside its line.
@@ -69,8 +143,59 @@ impl Tuning {
 pub struct Beside {
     /// Who looks at classified frames.
     pub onlooker: Option<Arc<dyn Onlooker>>,
-    /// New rules.
+    /// New rules and models.
     pub tuning: Option<Arc<Tuning>>,
     /// Who counts acknowledgements: those of each input by its number among the run's.
     pub acknowledges: Option<Arc<Acknowledges>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::Score;
+
+    const OLD: Sha256 = [1; 32];
+    const NEW: Sha256 = [2; 32];
+
+    fn rules(threshold: u16) -> Vec<TagRule> {
+        vec![TagRule { threshold: Score(threshold), review_low: Score(threshold) }]
+    }
+
+    /// Rules of people on top of a bundle that is not theirs would judge its parts for ever.
+    #[test]
+    fn rules_go_with_the_bundle_that_they_were_made_for_whichever_comes_first() {
+        let tuning = Tuning::new(OLD, rules(1));
+        assert!(tuning.take(true).is_none(), "nothing waits");
+        // Made for the old bundle, and the line has not looked since: they go.
+        assert_eq!(tuning.set(OLD, rules(2)), Ok(()));
+        assert!(tuning.hand_over(Model::drawn(NEW), rules(3)).is_none());
+        assert_eq!(tuning.set(OLD, rules(4)), Err(OtherBundle));
+        assert_eq!(tuning.newest(), (NEW, rules(3)));
+        let taken = tuning.take(true).unwrap();
+        assert_eq!(taken.model.map(|(model, rules)| (model.sha256(), rules)), Some((NEW, rules(3))));
+        assert_eq!(taken.rules, None);
+        assert!(tuning.take(true).is_none(), "it is taken once");
+        // Made for the new one, before the line has it: both come, in this order.
+        assert!(tuning.hand_over(Model::drawn(OLD), rules(5)).is_none());
+        assert_eq!(tuning.set(OLD, rules(6)), Ok(()));
+        assert!(tuning.take(false).is_none(), "the line has no slot yet");
+        let taken = tuning.take(true).unwrap();
+        assert_eq!((taken.model.map(|(_, rules)| rules), taken.rules), (Some(rules(5)), Some(rules(6))));
+    }
+
+    #[test]
+    fn of_two_models_before_the_line_looks_the_last_counts_and_what_is_given_back_is_dropped_elsewhere() {
+        let tuning = Tuning::new(OLD, rules(1));
+        assert!(tuning.hand_over(Model::drawn(NEW), rules(2)).is_none());
+        let unseen = tuning.hand_over(Model::drawn([3; 32]), rules(3));
+        assert_eq!(unseen.map(|model| model.sha256()), Some(NEW));
+        let held = tuning.orders();
+        assert!(tuning.take(true).is_none(), "the line waits for nobody");
+        let model = tuning.give_back(Model::drawn(OLD)).expect("nor here");
+        drop(held);
+        assert!(tuning.give_back(model).is_none());
+        assert_eq!(tuning.take(true).and_then(|taken| taken.model).map(|(model, _)| model.sha256()), Some([3; 32]));
+        assert_eq!(tuning.left().iter().map(|model| model.sha256()).collect::<Vec<_>>(), [OLD]);
+        assert!(tuning.left().is_empty());
+    }
 }

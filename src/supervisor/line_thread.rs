@@ -5,11 +5,11 @@ use super::beside::{Beside, Seen};
 use super::capture::News;
 use super::record::Recording;
 use super::shared::{About, Shared};
-use super::vision::{Shows, Vision};
+use super::vision::{Model, Shows, Vision};
 use crate::events::{Image, Latency, Why};
 use crate::fault::Reason;
 use crate::sources::FrameBuffer;
-use crate::station::{Input, Ticket};
+use crate::station::{Input, Spare, Ticket};
 use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::Ordering;
 
@@ -18,6 +18,10 @@ pub(super) struct LineThread<'s> {
     pub(super) shared: &'s Shared,
     pub(super) record: Option<&'s Recording>,
     pub(super) beside: Beside,
+    /// The right to make another model current.
+    pub(super) spare: Option<Spare>,
+    /// A model that no part needs, on its way back.
+    pub(super) left: Option<Box<Model>>,
 }
 
 impl LineThread<'_> {
@@ -54,10 +58,31 @@ impl LineThread<'_> {
                 last_frame = now;
                 self.no_frame(Reason::NoFrame, Why::NONE);
             }
-            if let Some(rules) = self.beside.tuning.as_ref().and_then(|tuning| tuning.take()) {
-                shared.step(Input::Rules(&rules));
-            }
+            self.take_orders();
             shared.step(Input::Tick);
+        }
+    }
+
+    /// Takes a model and rules that wait; gives a model back that no part needs any more.
+    fn take_orders(&mut self) {
+        let Some(tuning) = &self.beside.tuning else { return };
+        if self.spare.is_none()
+            && let Some(spare) = self.shared.take_spare()
+        {
+            self.left = self.vision.put(spare.slot(), None);
+            self.spare = Some(spare);
+        }
+        self.left = self.left.take().and_then(|model| tuning.give_back(model));
+        let Some(taken) = tuning.take(self.spare.is_some() && self.left.is_none()) else { return };
+        if let Some((model, rules)) = taken.model
+            && let Some(spare) = self.spare.take()
+        {
+            self.shared.runs(spare.slot(), model.sha256());
+            self.vision.put(spare.slot(), Some(model));
+            self.shared.step(Input::Model { spare, rules: &rules });
+        }
+        if let Some(rules) = taken.rules {
+            self.shared.step(Input::Rules(&rules));
         }
     }
 
@@ -95,6 +120,7 @@ impl LineThread<'_> {
         let shared = self.shared;
         let counters = shared.events.counters();
         counters.inferences.fetch_add(1, Ordering::Relaxed);
+        self.vision.choose(ticket.model());
         let preprocessed = self.vision.preprocess(frame);
         let middle = shared.clock.now();
         let unusable = |reason| (reason, self.vision.why_unusable(frame).map_or(Why::NONE, |why| Why::of(&why)));

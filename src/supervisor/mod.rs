@@ -21,7 +21,6 @@ mod line_thread;
 mod notify;
 mod outputs_thread;
 mod panics;
-#[cfg(feature = "site")]
 mod priority;
 mod record;
 mod rescue;
@@ -32,11 +31,10 @@ mod tests;
 mod truth;
 pub mod vision;
 
-pub use beside::{Beside, Onlooker, Seen, Tuning};
+pub use beside::{Beside, Onlooker, OtherBundle, Seen, Tuning};
 pub use clock::SystemClock;
 pub use ended::Ended;
 pub use panics::raise_alarm_at_panics;
-#[cfg(feature = "site")]
 pub use priority::lowest_priority;
 pub use record::Recorder;
 pub use run::{Run, run};

@@ -22,7 +22,7 @@ use crate::events::{Client, ClientThreads, Events, FaultKind, Remedy, Sinking, W
 use crate::fault::Reason;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
-use crate::station::Station;
+use crate::station::{Slot, Station};
 use crate::time::{Clock, Instant, Micros};
 use crate::triggers::Trigger;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,6 +96,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
     let truth = Observer::new(tags.iter().map(String::as_str));
     let stand = actuator.stand();
     let (shared, commands) = Shared::new(station, events, late, Patience::of(&settings), truth, stand.clone());
+    shared.runs(Slot::First, vision.sha256());
     let shared = Arc::new(shared);
 
     let watchdog = settings.watchdog.micros();
@@ -135,7 +136,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
             shared.exchange.capture(source, &shared.clock, source_watch);
         })?;
         let line = spawn(&shared, "line", move |shared| {
-            LineThread { vision, shared, record: recording.as_deref(), beside }.run(frame_timeout);
+            LineThread { vision, shared, record: recording.as_deref(), beside, spare: None, left: None }.run(frame_timeout);
             // What it was at has had its verdict.
             shared.stop_parts(shared.ended.why().unwrap_or(Ended::Signal));
         })?;

@@ -10,13 +10,14 @@ use super::truth::{Observer, Truth};
 use crate::board::Trouble;
 use crate::decide::{Action, Task, Verdict};
 use crate::events::{
-    Events, FaultKind, Image, Images, Latency, PartEvent, Percentiles, Remedy, TOP, TriggerEvent, What, Why,
+    Events, FaultKind, Image, Images, Latency, PartEvent, Percentiles, Remedy, TOP, TriggerEvent, Update, UpdateEvent, What,
+    Why,
 };
 use crate::fault::Reason;
 use crate::head::{Score, TagId, top_k};
 use crate::line::{LineMask, Moment, PartId};
 use crate::scene::Crossing;
-use crate::station::{Effect, Input, PartDone, Scope, Station, Ticket};
+use crate::station::{Effect, Input, PartDone, Scope, Slot, Spare, Station, Ticket};
 use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -72,11 +73,13 @@ pub(super) struct Shown {
     images: Images,
     /// What the built-in conveyor's parts are; of any other source nothing.
     truth: Observer,
+    /// The bundles whose models stand in the two slots.
+    bundles: [[u8; 32]; 2],
 }
 
 impl Shown {
     pub(super) fn new(truth: Observer) -> Self {
-        Self { images: Images::default(), truth }
+        Self { images: Images::default(), truth, bundles: [[0; 32]; 2] }
     }
 }
 
@@ -261,6 +264,16 @@ impl Shared {
         self.station.lock().expect("no thread panics while it holds this").time_left(now)
     }
 
+    /// The slot that no part needs, if there is one.
+    pub(super) fn take_spare(&self) -> Option<Spare> {
+        self.station.lock().expect("no thread panics while it holds this").take_spare()
+    }
+
+    /// The model in `slot`, which no undecided part needs, is of this bundle.
+    pub(super) fn runs(&self, slot: Slot, sha256: [u8; 32]) {
+        self.shown.lock().expect("no thread panics while it holds this").bundles[slot as usize] = sha256;
+    }
+
     fn carry_out(&self, now: Instant, about: &About<'_>, effect: Effect) {
         match effect {
             Effect::Classify(_) => unreachable!("taken by who steps"),
@@ -281,6 +294,17 @@ impl Shared {
             }
             Effect::Fault { reason, part, scope } => self.fault(reason, part, scope, about.why.clone()),
             Effect::Decided(done) => self.decided(now, about, &done),
+            Effect::Model { slot, from } => {
+                let bundles = self.shown.lock().expect("no thread panics while it holds this").bundles;
+                let running = bundles[slot as usize];
+                self.events.tell(What::Update(UpdateEvent {
+                    outcome: Update::TakenOver,
+                    bundle: Some(running),
+                    running,
+                    from_part: Some(from.0),
+                    why: Why::NONE,
+                }));
+            }
             Effect::Over(over) => self.end(over.into()),
         }
     }
@@ -321,6 +345,7 @@ impl Shared {
         let found = top_k(scores, &mut best);
         let mut shown = self.shown.lock().expect("no thread panics while it holds this");
         let truth = shown.truth.of(done);
+        let bundle = shown.bundles[done.model as usize];
         PartEvent {
             part: done.part.id.0,
             trigger: done.part.trigger.at,
@@ -338,6 +363,7 @@ impl Shared {
             counted: done.seen(self.task),
             age: now.since(done.captured_at),
             latency,
+            bundle,
             truth: truth.map(|t: Truth| t.kind),
             right: truth.and_then(|t| t.right),
         }

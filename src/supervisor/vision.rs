@@ -16,6 +16,7 @@ use crate::preprocess::{Plan, PlanError, Preprocessor, Target, quantise};
 use crate::scene::Crossing;
 use crate::settings::{Settings, TriggerKind};
 use crate::sources::{FrameBuffer, Pacing};
+use crate::station::Slot;
 use crate::triggers::Presence;
 
 /// What turns an image into logits.
@@ -39,20 +40,61 @@ pub enum Shows {
     Crossing(Crossing),
 }
 
-/// The model and what is between it and a frame.
-pub struct Vision {
+/// A bundle's model: what turns a frame at the model's size into scores.
+pub struct Model {
     classifier: Box<dyn Classifier>,
+    table: Vec<u8>,
+    temperature: Temperature,
+    limit: Option<Distance>,
+    sha256: [u8; 32],
+}
+
+impl Model {
+    /// Makes the bundle's, without the bundle, of its engine or a drill around that.
+    pub fn maker(bundle: &Bundle<'_>) -> impl FnOnce(Box<dyn Classifier>) -> Self + Send + use<> {
+        let contract = &bundle.contract;
+        debug_assert_eq!(contract.input.tables.int8.len(), Tables::LEN);
+        let (table, temperature) = (contract.input.tables.int8.to_vec(), contract.temperature());
+        let (limit, sha256) = (bundle.spread.as_ref().map(Spread::limit), bundle.sha256);
+        move |classifier| Self { classifier, table, temperature, limit, sha256 }
+    }
+
+    /// A model of this bundle that gives no logits, for tests of its way.
+    #[cfg(test)]
+    pub(super) fn drawn(sha256: [u8; 32]) -> Box<Self> {
+        struct Mute;
+        impl Classifier for Mute {
+            fn infer(&mut self, _: &[i8], _: &mut [i32]) -> Result<(), Why> {
+                Err(Why::NONE)
+            }
+
+            fn distance(&self) -> Option<Distance> {
+                None
+            }
+        }
+        let temperature = Temperature::ONE;
+        Box::new(Self { classifier: Box::new(Mute), table: Vec::new(), temperature, limit: None, sha256 })
+    }
+
+    /// The bundle's hash.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.sha256
+    }
+}
+
+/// The model and what is between it and a frame. While another model takes its place it holds both.
+pub struct Vision {
+    models: [Option<Box<Model>>; 2],
+    /// Where the model stands that classifies the frame at hand.
+    slot: Slot,
     preprocessor: Preprocessor,
     target: Target,
-    table: Vec<u8>,
     tensor: Vec<i8>,
     logits: Vec<i32>,
     /// One a tag, then one a category that settings name.
     scores: Vec<Score>,
     categories: Vec<TagSet>,
     task: Task,
-    temperature: Temperature,
-    limit: Option<Distance>,
     barrier: bool,
     presence: Option<Presence>,
     frozen_after: u32,
@@ -72,19 +114,16 @@ impl Vision {
         let input = contract.input;
         let target = Target::of(&input, settings.roi);
         let tags = contract.tags.len();
-        debug_assert_eq!(input.tables.int8.len(), Tables::LEN);
         Self {
-            classifier,
+            models: [Some(Box::new(Model::maker(bundle)(classifier))), None],
+            slot: Slot::First,
             preprocessor: Preprocessor::new(target),
             target,
-            table: input.tables.int8.to_vec(),
             tensor: vec![0; input.width as usize * input.height as usize * 3],
             logits: vec![0; tags],
             scores: vec![Score(0); tags + settings.categories.len()],
             categories: settings.leaves(),
             task: contract.task,
-            temperature: contract.temperature(),
-            limit: bundle.spread.as_ref().map(Spread::limit),
             barrier: settings.trigger == TriggerKind::Barrier,
             presence: match settings.trigger {
                 TriggerKind::Presence(rules) => Some(Presence::new(rules)),
@@ -98,6 +137,31 @@ impl Vision {
             crossing: None,
             missed_triggers: 0,
         }
+    }
+
+    /// Hash of the bundle whose model classifies.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.model().sha256
+    }
+
+    /// Where a slot's model stands.
+    fn place(&mut self, slot: Slot) -> &mut Option<Box<Model>> {
+        &mut self.models[slot as usize]
+    }
+
+    /// Puts a model of the same tags, task and input into a slot; gives back what stood there.
+    pub fn put(&mut self, slot: Slot, model: Option<Box<Model>>) -> Option<Box<Model>> {
+        std::mem::replace(self.place(slot), model)
+    }
+
+    /// The model in `slot` classifies from now on. Panics where none stands there.
+    pub fn choose(&mut self, slot: Slot) {
+        assert!(self.place(slot).is_some(), "the station gives tickets for slots that hold a model");
+        self.slot = slot;
+    }
+
+    fn model(&self) -> &Model {
+        self.models[self.slot as usize].as_ref().expect("the chosen slot holds a model")
     }
 
     /// Forgets what the source looked like: it was opened again.
@@ -159,7 +223,8 @@ impl Vision {
     pub fn preprocess(&mut self, frame: &FrameBuffer) -> Result<(), Reason> {
         let view = frame.view().map_err(|_| Reason::Truncated)?;
         let rgb = self.preprocessor.picture(&view).map_err(|_| Reason::FormatChanged)?;
-        quantise(rgb, &self.table, &mut self.tensor);
+        let model = self.models[self.slot as usize].as_ref().expect("the chosen slot holds a model");
+        quantise(rgb, &model.table, &mut self.tensor);
         Ok(())
     }
 
@@ -172,12 +237,13 @@ impl Vision {
     /// all at one rail are no answer.
     #[expect(clippy::result_large_err, reason = "the words stand in the error itself: nothing is allocated")]
     pub fn infer(&mut self) -> Result<(), (Reason, Why)> {
-        self.classifier.infer(&self.tensor, &mut self.logits).map_err(|why| (Reason::Engine, why))?;
+        let model = self.models[self.slot as usize].as_mut().expect("the chosen slot holds a model");
+        model.classifier.infer(&self.tensor, &mut self.logits).map_err(|why| (Reason::Engine, why))?;
         let rails = self.logits.iter().all(|&l| l == i32::MAX) || self.logits.iter().all(|&l| l == i32::MIN);
         if rails {
             return Err((Reason::Engine, Why::of(&"all logits are at one end of their range")));
         }
-        self.task.score(&self.logits, self.temperature, &mut self.scores[..self.logits.len()]);
+        self.task.score(&self.logits, model.temperature, &mut self.scores[..self.logits.len()]);
         add_up(&self.categories, &mut self.scores);
         Ok(())
     }
@@ -195,7 +261,8 @@ impl Vision {
     /// Whether the last frame lies beyond the bundle's distance limit; never where the bundle has
     /// none.
     pub fn beyond(&self) -> bool {
-        self.limit.zip(self.classifier.distance()).is_some_and(|(limit, distance)| distance > limit)
+        let model = self.model();
+        model.limit.zip(model.classifier.distance()).is_some_and(|(limit, distance)| distance > limit)
     }
 
     /// The model's input image of the last preprocessed frame, its logits and the scores of its

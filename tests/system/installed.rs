@@ -1,13 +1,19 @@
-//! Signed bundles: installed, rolled back, and refused in words with the current one undisturbed.
+//! Signed bundles: installed, rolled back, refused in words with the current one undisturbed, and
+//! taken over by a line that runs, between two triggers.
 
 use crate::program::*;
 use minisign::KeyPair;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, ChildStdin, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tagpin::bundle::{Bundle, Contract, Section, write};
-use tagpin::decide::Role;
+use tagpin::decide::{Role, TagRule};
 use tagpin::engine::Engine;
+use tagpin::head::Score;
 use tagpin::installed::{Comment, beside};
 
 /// A device with one key, and the folder of a line.
@@ -336,4 +342,204 @@ fn a_bundle_too_slow_for_the_first_gate_is_refused() {
     let out = device.install(&bundle, &["--settings", &far]);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     assert!(json(&out)["part_ms"].as_f64().unwrap() > 0.0 && json(&out)["gate_ms"] == 60_000.0, "{}", json(&out));
+}
+
+/// A gate 300 ms behind a trigger by word; every part fires its pulse.
+const GATE: &str = "[source]\nopen = \"conveyor?seed=21&fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"stdin\"\n\
+                    max_jitter_ms = 5000\n[decide]\nunknown = \"accept\"\n[outputs.any]\nmode = \"pulse\"\nwidth_ms = 10\n\
+                    delay_ms = 300\non = [\"accept\", \"reject\"]\n";
+
+/// A line that runs from a device's folder, and what it has told so far.
+struct Running {
+    child: Child,
+    stdin: ChildStdin,
+    told: Arc<Mutex<Vec<Value>>>,
+    reader: std::thread::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(device: &Device, text: &str) -> Self {
+        let file = settings("update", text);
+        let [line, keys] = ["line", "keys.d"].map(|name| device.path(name).display().to_string());
+        let mut command = tagpin(&["run", "--json", "--bundle", &line, "--keys", &keys, "--settings", &file]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (told, stdin) = (Arc::<Mutex<Vec<Value>>>::default(), child.stdin.take().unwrap());
+        let into = told.clone();
+        let read = move || lines.for_each(|l| into.lock().unwrap().push(serde_json::from_str(&l.unwrap()).unwrap()));
+        let running = Self { child, stdin, told, reader: std::thread::spawn(read) };
+        running.until("the start", |all| !all.is_empty());
+        // Frames must flow first.
+        std::thread::sleep(Duration::from_millis(if emulated() { 3000 } else { 400 }));
+        running
+    }
+
+    /// Waits until what was told is as `wanted`.
+    fn until(&self, what: &str, wanted: impl Fn(&[Value]) -> bool) {
+        let begin = Instant::now();
+        while !wanted(&self.told.lock().unwrap()) {
+            let told = || self.told.lock().unwrap().iter().rev().take(5).map(ToString::to_string).collect::<Vec<_>>();
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}: {:?}", told());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Parts 60 ms apart.
+    fn triggers(&mut self, parts: usize) {
+        for _ in 0..parts {
+            self.stdin.write_all(b"trigger\n").unwrap();
+            self.stdin.flush().unwrap();
+            std::thread::sleep(Duration::from_millis(60));
+        }
+    }
+
+    /// Parts 60 ms apart until this number of updates was told, and some behind them. A trial runs
+    /// only where no other thread of the machine wants to.
+    fn triggers_until_updates(&mut self, updates: usize) {
+        let begin = Instant::now();
+        while of(&self.told.lock().unwrap(), "update").len() < updates {
+            assert!(begin.elapsed() < Duration::from_secs(300), "no update was told");
+            self.triggers(1);
+        }
+        self.triggers(8);
+    }
+
+    /// Everything that it told, after every part has had its gate.
+    fn end(self) -> Vec<Value> {
+        std::thread::sleep(Duration::from_millis(1000));
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        let out = wait(self.child, Duration::from_secs(60));
+        self.reader.join().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        Arc::try_unwrap(self.told).unwrap().into_inner().unwrap()
+    }
+}
+
+/// Each trigger has one end and one pulse. On a busy machine a word may be read so late that its
+/// pulse meets the one before, and a pulse may be too late for its window, which is told; and a part
+/// that got no frame has its end behind the next one's.
+fn assert_none_lost(all: &[Value]) {
+    let numbers = |events: Vec<&Value>| events.iter().map(|e| e["part"].as_u64().unwrap()).collect::<Vec<_>>();
+    let parts = numbers(of(all, "trigger"));
+    assert_eq!(parts, (1..=parts.len() as u64).collect::<Vec<_>>());
+    let mut ends = numbers(of(all, "part"));
+    ends.sort();
+    assert_eq!(ends, parts);
+    let pulses = of(all, "edge").into_iter().filter(|e| e["state"] == "active").collect();
+    let missed = numbers(of(all, "fault").into_iter().filter(|f| f["kind"] == "missed_edge").collect());
+    let pulses = numbers(pulses);
+    assert!(pulses.is_sorted_by(|a, b| a < b), "a part has two pulses: {pulses:?}");
+    let passed: Vec<u64> = of(all, "trigger").iter().map(|t| t["trigger"].as_u64().unwrap()).collect();
+    for part in parts.into_iter().filter(|part| !pulses.contains(part) && !missed.contains(part)) {
+        let meets = part > 1 && passed[part as usize - 1] - passed[part as usize - 2] < 20_000;
+        assert!(meets, "part {part} has no pulse: {}", summary(all));
+    }
+    assert_eq!(summary(all)["given_up"], 0);
+}
+
+/// Parts that were triggered before the change are the old bundle's, those after it the new one's:
+/// its hash, its temperature and its thresholds.
+#[test]
+fn an_installed_bundle_decides_parts_from_one_trigger_on_and_none_is_lost() {
+    let device = Device::new("update-taken");
+    assert_eq!(device.install(&device.signed("one.tagpin", &numbered(1), 1), &[]).status.code(), Some(0));
+    let old = device.current();
+    let mut line = Running::start(&device, GATE);
+    line.triggers(8);
+    // All eight tags have a score of 0.125 by it, and that is enough.
+    let flat = bundle_with(|contract| {
+        contract.temperature_q16 = 1000 << 16;
+        contract.tags.iter_mut().for_each(|tag| tag.rule = TagRule { threshold: Score(1), review_low: Score(1) });
+    });
+    assert_eq!(device.install(&device.signed("two.tagpin", &flat, 2), &[]).status.code(), Some(0));
+    let new = device.current();
+    line.triggers_until_updates(1);
+    line.triggers(30);
+    let all = line.end();
+    assert_none_lost(&all);
+    let updates = of(&all, "update");
+    assert_eq!(updates.len(), 1, "{updates:?}");
+    let update = updates[0];
+    assert_eq!((&update["outcome"], &update["why"]), (&"taken_over".into(), &Value::Null));
+    assert_eq!((&update["bundle_sha256"], &update["running_sha256"]), (&new.clone().into(), &new.clone().into()));
+    // The document's example has the same fields.
+    let example = include_str!("../../src/events/EVENTS.md").lines().find(|l| l.contains("\"event\":\"update\""));
+    let example: Value = serde_json::from_str(example.unwrap()).unwrap();
+    let fields = |v: &Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(update), fields(&example));
+    let from = update["from_part"].as_u64().unwrap();
+    let parts = of(&all, "part");
+    assert!(from > 8 && parts.len() as u64 >= from + 7, "from {from} of {}", parts.len());
+    let mut decided = [0; 2];
+    for part in &parts {
+        let is_new = part["part"].as_u64().unwrap() >= from;
+        assert_eq!(part["bundle_sha256"], *if is_new { &new } else { &old }, "{part}");
+        let Some(score) = part["score_raw"].as_u64() else { continue };
+        assert_eq!(score < 10_000, is_new, "another model's score: {part}");
+        assert!(!is_new || part["verdict"] != "unknown", "by other thresholds: {part}");
+        decided[is_new as usize] += (part["verdict"] == "present") as u32;
+    }
+    assert!(decided.iter().all(|n| *n >= 2), "{decided:?} parts that are not foreign");
+    let [folder, keys] = ["line", "keys.d"].map(|name| device.path(name).display().to_string());
+    let out =
+        finish(tagpin(&["check", "--bundle", &folder, "--keys", &keys, "--settings", &settings("update-check", GATE)]));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    for (link, hash) in [("current", &new), ("previous", &old)] {
+        assert!(text.contains(&format!("ok       {link}: parts {hash}")), "{text}");
+    }
+    // What was told stands in the order of its causes.
+    let place = |event: &str, part: u64| all.iter().position(|e| e["event"] == event && e["part"] == part).unwrap();
+    let told = all.iter().position(|e| e["event"] == "update").unwrap();
+    assert!(place("trigger", from - 1) < told && told < place("trigger", from), "the update stands between two triggers");
+}
+
+/// Lets `current` lead to a file as another program might, past what `install` refuses.
+fn lead_to(device: &Device, file: &Path) {
+    let (new, line) = (device.path("line/by-hand"), device.path("line"));
+    std::os::unix::fs::symlink(file, &new).unwrap();
+    std::fs::rename(&new, line.join("current")).unwrap();
+}
+
+/// The line goes on with the bundle that it has, says why, and takes the next good one.
+#[test]
+fn what_a_running_line_must_not_take_is_told_and_the_old_bundle_goes_on() {
+    let device = Device::new("update-refused");
+    assert_eq!(device.install(&device.signed("one.tagpin", &numbered(1), 1), &[]).status.code(), Some(0));
+    let (old, first) = (device.current(), std::fs::canonicalize(device.path("line/current")).unwrap());
+    let mut line = Running::start(&device, GATE);
+    let roles = device.signed("roles.tagpin", &bundle_with(|c| c.tags[0].role = Role::Defect), 2);
+    assert_eq!(device.install(&roles, &["--force-restart"]).status.code(), Some(0));
+    let restart = device.current();
+    line.triggers_until_updates(1);
+    let lying = with_self_test(|c| c.temperature_q16 += 6, |section| *section.last_mut().unwrap() ^= 1);
+    lead_to(&device, &device.signed("lying.tagpin", &lying, 3));
+    line.triggers_until_updates(2);
+    let damaged = device.path("damaged.tagpin");
+    std::fs::write(&damaged, &numbered(5)[1..]).unwrap();
+    lead_to(&device, &damaged);
+    line.triggers_until_updates(3);
+    // Back to what it runs is no update.
+    lead_to(&device, &first);
+    line.triggers(10);
+    assert_eq!(device.install(&device.signed("six.tagpin", &numbered(6), 6), &[]).status.code(), Some(0));
+    let new = device.current();
+    line.triggers_until_updates(4);
+    let all = line.end();
+    assert_none_lost(&all);
+    let updates = of(&all, "update");
+    assert_eq!(updates.len(), 4, "{updates:?}");
+    let expected =
+        [("restart_needed", "other roles"), ("refused", "self-test: image 1 gives tag"), ("refused", "damaged.tagpin")];
+    for (update, (outcome, why)) in updates.iter().zip(expected) {
+        assert_eq!((&update["outcome"], &update["running_sha256"]), (&outcome.into(), &old.clone().into()), "{update}");
+        assert!(update["why"].as_str().unwrap().contains(why) && update["from_part"].is_null(), "{update}");
+    }
+    assert_eq!(updates[0]["bundle_sha256"], restart);
+    assert_eq!(updates[2]["bundle_sha256"], Value::Null);
+    let from = updates[3]["from_part"].as_u64().expect("the good one is taken over");
+    for part in of(&all, "part") {
+        let of = if part["part"].as_u64().unwrap() >= from { &new } else { &old };
+        assert_eq!(part["bundle_sha256"], *of, "{part}");
+    }
 }

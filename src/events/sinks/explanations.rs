@@ -3,11 +3,12 @@
 
 use super::Sink;
 use super::text::shown;
-use crate::events::{Event, Events, What};
+use crate::bundle::Hex;
+use crate::events::{Event, Events, Update, UpdateEvent, What};
 use crate::terminal::fitted;
 use std::io::Write;
 
-/// Explanations of faults, and notes.
+/// Explanations of faults, what became of an update, and notes.
 pub struct Explanations;
 
 impl Explanations {
@@ -15,21 +16,35 @@ impl Explanations {
     pub fn wants(what: &What) -> bool {
         match what {
             What::Fault(fault) => !fault.why.as_str().is_empty(),
-            What::Note(_) => true,
+            What::Note(_) | What::Update(_) => true,
             _ => false,
         }
     }
 }
 
+/// What became of an update, in words.
+fn updated(update: &UpdateEvent) -> String {
+    // Enough to tell two bundles apart.
+    let short = |hash: &[u8; 32]| Hex(hash).to_string()[..12].to_string();
+    let bundle = update.bundle.as_ref().map_or("an installed bundle".into(), |hash| format!("bundle {}...", short(hash)));
+    let (running, why) = (short(&update.running), update.why.as_str());
+    match update.outcome {
+        Update::TakenOver => format!("{bundle} decides parts from {} on", update.from_part.unwrap_or(1)),
+        Update::RestartNeeded => format!("{bundle} needs a restart of the line, {running}... goes on until then: {why}"),
+        Update::Refused => format!("{bundle} is refused, {running}... goes on: {why}"),
+    }
+}
+
 impl Sink for Explanations {
     fn write(&mut self, _: &Events, event: &Event) -> std::io::Result<()> {
-        let why = match &event.what {
-            What::Fault(fault) => &fault.why,
-            What::Note(text) => text,
+        let text = match &event.what {
+            What::Fault(fault) => fault.why.as_str().into(),
+            What::Note(text) => text.as_str().into(),
+            What::Update(update) => updated(update),
             _ => return Ok(()),
         };
         let mut stderr = std::io::stderr().lock();
-        let told = fitted(&stderr, &format!("tagpin: {}", shown(why.as_str(), usize::MAX)), 8);
+        let told = fitted(&stderr, &format!("tagpin: {}", shown(&text, usize::MAX)), 8);
         writeln!(stderr, "{told}")
     }
 }

@@ -141,13 +141,14 @@ impl Draw {
             counted: self.tags(),
             age: Micros(self.number()),
             latency: Latency { preprocess: Micros(self.number()), infer: Micros(7), total: Micros(self.number()) },
+            bundle: [self.below(256) as u8; 32],
             truth: self.maybe(|d| d.of(&Kind::ALL)),
             right: self.maybe(|d| d.below(2) == 0),
         }
     }
 
     fn what(&mut self, events: &Events) -> What {
-        match self.below(9) {
+        match self.below(10) {
             0 => What::Start,
             1 => {
                 let (position, touching) = (self.number() as i64, self.below(2) == 0);
@@ -176,6 +177,13 @@ impl Draw {
                 let tag = TagId(self.below(4) as u16);
                 What::Rule(RuleEvent { tag, old: rule(65535, 0), new: rule(self.below(65536) as u16, 7), who: self.why() })
             }
+            8 => What::Update(UpdateEvent {
+                outcome: self.of(&Update::ALL),
+                bundle: self.maybe(|d| [d.below(256) as u8; 32]),
+                running: [self.below(256) as u8; 32],
+                from_part: self.maybe(Self::number),
+                why: self.why(),
+            }),
             _ => What::Note(self.why()),
         }
     }
@@ -233,5 +241,5 @@ fn drawn_events_are_what_the_schema_states() {
             assert_eq!(value["output"].as_str(), Some(name), "a name comes out as it went in");
         }
     }
-    assert!(cases < 1000 || names.len() == 9, "{names:?}");
+    assert!(cases < 1000 || names.len() == 10, "{names:?}");
 }

@@ -36,6 +36,7 @@ fn decided(part: u64, decision: Decision) -> PartEvent {
         counted: crate::decide::TagSet::EMPTY,
         age: Micros(3),
         latency: Latency::default(),
+        bundle: [7; 32],
         truth: None,
         right: None,
     }

@@ -13,7 +13,7 @@ mod votes;
 pub use votes::{Said, Votes};
 
 use super::gallery::{Whole, rgb_of};
-use crate::bundle::Fit;
+use crate::bundle::{Fit, Hex};
 use crate::decide::{Action, Decision, Verdict};
 use crate::events::sinks::{Allowance, Sink, Told};
 use crate::events::{Event, Events, FaultKind, PartEvent, Remedy, What, Why};
@@ -111,7 +111,7 @@ struct Record<'a> {
     late: bool,
     scores: Vec<ScoreRecord<'a>>,
     beyond: bool,
-    bundle_sha256: &'a str,
+    bundle_sha256: String,
     frame: FrameRecord,
 }
 
@@ -343,7 +343,7 @@ impl Keeper {
             late: part.late,
             scores: scores.collect(),
             beyond: image.beyond,
-            bundle_sha256: &opening.bundle_sha256,
+            bundle_sha256: Hex(&part.bundle).to_string(),
             frame: FrameRecord {
                 sequence: image.frame.sequence,
                 captured_at: image.frame.captured_at.instant().as_micros(),

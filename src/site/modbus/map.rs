@@ -307,7 +307,7 @@ impl Map {
         let f = events.counters().figures();
         let packed = bits.iter().rev().fold(0, |word, bit| word << 1 | *bit as u16);
         let [lost, faults] = [self.lost, f.faults.iter().sum::<u64>() as u32].map(halves);
-        let hash = u32::from_str_radix(opening.bundle_sha256.get(..8).unwrap_or("0"), 16).map_or([0; 2], halves);
+        let hash = u32::from_str_radix(events.bundle().sha256.get(..8).unwrap_or("0"), 16).map_or([0; 2], halves);
         let waiting = (self.waiting.len() + self.valid as usize) as u16;
         let inner = [VERSION, seconds as u16, packed, waiting, lost[0], lost[1], opening.tags.len() as u16, self.fault];
         self.status.show(&[inner.as_slice(), &faults, &hash].concat());
@@ -384,6 +384,7 @@ mod tests {
             counted: crate::decide::TagSet::EMPTY,
             age: Default::default(),
             latency: Default::default(),
+            bundle: Default::default(),
             truth: None,
             right: None,
         }

@@ -2,6 +2,7 @@
 
 use super::{Page, Passed, held};
 use crate::audit::{Change, Log};
+use crate::bundle::Hex;
 use crate::decide::{TagRule, Verdict};
 use crate::events::record::probability;
 use crate::events::{Events, RuleEvent, What, Why};
@@ -129,7 +130,7 @@ impl Server {
         let (figures, now) = (self.events.counters().figures(), crate::supervisor::SystemClock.now());
         let ago_ms = |at: Instant| now.since(at).0 / 1000;
         let last_frame = self.events.snapshot().image(|shown| (shown.part > 0).then_some(shown.captured_at));
-        let tags = held(&page.tags);
+        let (tags, bundle) = (page.ruling().tags.clone(), self.events.bundle());
         let part = |p: &Passed| self.part(p, &tags, now);
         let edges = memory.edges.iter().map(|e| {
             let late = e.done.since(e.scheduled);
@@ -144,7 +145,7 @@ impl Server {
         json!({
             "run": self.events.run(), "version": opening.version, "board": opening.device.board, "kernels": opening.kernel,
             "source": opening.source, "time": opening.time, "automatic": opening.automatic,
-            "model": opening.bundle.name, "bundle_sha256": opening.bundle_sha256, "task": opening.bundle.task,
+            "model": bundle.name, "bundle_sha256": bundle.sha256, "task": opening.bundle.task,
             "image": image, "frame_ago_ms": last_frame.map(ago_ms), "frame_timeout_ms": page.frame_timeout.0 / 1000,
             "model_size": page.gallery.size(), "roi": page.roi,
             "parts": memory.parts.iter().rev().map(part).collect::<Vec<_>>(),
@@ -209,7 +210,7 @@ impl Server {
             BodyError::Malformed | BodyError::Gone => Response::text(400, "the body was cut off"),
         })?;
         let wanted: Wanted = serde_json::from_slice(&bytes).map_err(|e| Response::text(400, &format!("no rules: {e}")))?;
-        let mut rules: Vec<TagRule> = held(&self.page.tags).iter().map(|t| t.rule).collect();
+        let mut rules: Vec<TagRule> = self.page.ruling().tags.iter().map(|t| t.rule).collect();
         for WantedTag { tag, threshold, review_low } in wanted.tags {
             let at = self.events.opening().tags.iter().position(|t| t.tag == tag);
             let rule = at.and_then(|at| rules.get_mut(at));
@@ -235,7 +236,7 @@ impl Server {
             Err(refusal) => return refusal,
         };
         let page = &*self.page;
-        let now = held(&page.tags).clone();
+        let now = page.ruling().tags.clone();
         let mut then = now.clone();
         then.iter_mut().zip(rules).for_each(|(tag, rule)| tag.rule = rule);
         let memory = held(&page.memory);
@@ -262,9 +263,8 @@ impl Server {
         };
         let opening = self.events.opening();
         let names: Vec<&str> = opening.tags.iter().map(|t| t.tag.as_str()).collect();
-        let mut tags = held(&page.tags);
-        let mut overrides = held(&page.overrides);
-        let mut kept = overrides.clone();
+        let mut ruling = page.ruling();
+        let (mut kept, tags) = (ruling.overrides.clone(), ruling.tags.clone());
         kept.rules.resize(rules.len(), None);
         // What nobody touched goes on following device.toml.
         let all = kept.rules.iter_mut().zip(tags.iter()).zip(&rules);
@@ -281,6 +281,8 @@ impl Server {
             Change { who: who.into(), what: format!("threshold {name}"), old, new }
         };
         let changes: Vec<Change> = differ().map(|((tag, new), name)| change(&who, name, tag.rule, *new)).collect();
+        // Where the record says that it was done.
+        let undone = || differ().map(|((tag, new), name)| change("tagpin, not saved", name, *new, tag.rule)).collect();
         let log = Log::of_state(folder);
         if !changes.is_empty()
             && let Err(e) = log.append(changes)
@@ -288,20 +290,22 @@ impl Server {
             let why = format!("not saved, because it cannot be recorded who did: {e}; nothing was changed");
             return Response::text(409, &why);
         }
-        if let Err(e) = kept.write(folder, &names, &opening.bundle_sha256) {
-            // The record says that it was done.
-            let back = differ().map(|((tag, new), name)| change("tagpin, not saved", name, *new, tag.rule));
-            let _ = log.append(back.collect());
+        if let Err(e) = kept.write(folder, &names, &Hex(&ruling.bundle).to_string()) {
+            let _ = log.append(undone());
             let why = format!(
                 "not saved: {}: {e}; nothing was changed. Give tagpin a folder that it may write to",
                 folder.display()
             );
             return Response::text(409, &why);
         }
-        *overrides = kept;
-        page.tuning.set(rules.clone());
+        if page.tuning.set(ruling.bundle, rules.clone()).is_err() {
+            let _ = log.append(undone());
+            let why = "not changed: another bundle was taken over meanwhile; look at its thresholds first";
+            return Response::text(409, why);
+        }
+        ruling.overrides = kept;
         let mut changed = 0;
-        for (i, (tag, new)) in tags.iter_mut().zip(rules).enumerate().filter(|(_, (tag, new))| tag.rule != *new) {
+        for (i, (tag, new)) in ruling.tags.iter_mut().zip(rules).enumerate().filter(|(_, (tag, new))| tag.rule != *new) {
             let who = Why::of(&who);
             self.events.tell(What::Rule(RuleEvent { tag: TagId(i as u16), old: tag.rule, new, who }));
             tag.rule = new;

@@ -140,6 +140,16 @@ pub struct Of<'a> {
     pub tuning: Arc<Tuning>,
 }
 
+/// What parts are judged by.
+struct Ruling {
+    /// Hash of the bundle that it is for.
+    bundle: [u8; 32],
+    /// What holds now.
+    tags: Vec<TagPolicy>,
+    /// Rules of them that people set.
+    overrides: Overrides,
+}
+
 /// The page's memory, and what it is for.
 pub struct Page {
     access: Access,
@@ -152,10 +162,7 @@ pub struct Page {
     task: Task,
     policy: Policy,
     every_frame: bool,
-    /// What holds now.
-    tags: Mutex<Vec<TagPolicy>>,
-    /// Those of them that people set.
-    overrides: Mutex<Overrides>,
+    ruling: Mutex<Ruling>,
     memory: Mutex<Memory>,
     /// Newest frames as they were shown, oldest first.
     shown: Mutex<VecDeque<Arc<Shown>>>,
@@ -181,8 +188,11 @@ impl Page {
             task: bundle.contract.task,
             policy: settings.policy,
             every_frame: settings.trigger == crate::settings::TriggerKind::EveryFrame,
-            tags: Mutex::new(settings.tags.clone()),
-            overrides: Mutex::new(settings.site.overrides.clone().unwrap_or_default()),
+            ruling: Mutex::new(Ruling {
+                bundle: bundle.sha256,
+                tags: settings.tags.clone(),
+                overrides: settings.site.overrides.clone().unwrap_or_default(),
+            }),
             memory: Mutex::default(),
             shown: Mutex::default(),
         }
@@ -190,6 +200,18 @@ impl Page {
 }
 
 impl Page {
+    /// What parts are judged by now. What people set is of a bundle: with another one its own rules
+    /// hold.
+    fn ruling(&self) -> MutexGuard<'_, Ruling> {
+        let mut ruling = held(&self.ruling);
+        let (bundle, rules) = self.tuning.newest();
+        if bundle != ruling.bundle {
+            (ruling.bundle, ruling.overrides) = (bundle, Overrides::default());
+            ruling.tags.iter_mut().zip(rules).for_each(|(tag, rule)| tag.rule = rule);
+        }
+        ruling
+    }
+
     /// The newest classified frame; one image is made of it, however many look. Without one: before
     /// the first, or why it cannot be shown.
     fn newest(&self) -> Result<Arc<Shown>, Option<String>> {

@@ -1,0 +1,96 @@
+//! How a running line loads and tries a bundle that was installed meanwhile.
+
+use super::{Model, Refused, hex, keys, model_tags};
+use crate::bundle::Bundle;
+use crate::engine::Engine;
+use crate::events::Update;
+use crate::settings::{Overrides, Settings, SettingsError};
+use crate::supervisor::{Tuning, vision};
+use crate::update::{Fixed, Follower, Loaded, NotLoaded, record};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What of a run decides whether it takes a bundle.
+pub(super) struct Line {
+    /// Folder of the keys that are trusted.
+    pub(super) keys: PathBuf,
+    /// Its device.toml.
+    pub(super) settings: Option<PathBuf>,
+    /// Threads of its engine.
+    pub(super) threads: usize,
+    /// It records frames.
+    pub(super) records: bool,
+}
+
+/// Settings as they were when the run began, whatever became of the file since.
+struct Stated(Option<(String, String)>);
+
+impl Stated {
+    fn read(file: Option<&Path>) -> Result<Self, Refused> {
+        let read = |file: &Path| {
+            let text = crate::regular::read_text(file, crate::regular::TEXT);
+            let name = file.display().to_string();
+            text.map(|text| (text, name.clone())).map_err(|e| format!("{name}: cannot be read: {e}"))
+        };
+        Ok(Self(file.map(read).transpose()?))
+    }
+
+    /// What they say with a bundle.
+    fn with(&self, bundle: &Bundle<'_>) -> Result<Settings, SettingsError> {
+        model_tags(bundle, |model| match &self.0 {
+            Some((text, name)) => Settings::parse(text, name, model),
+            None => Ok(Settings::plain(model)),
+        })
+    }
+}
+
+/// Follows `folder`, from which the line runs the bundle of `file`.
+pub(super) fn follower(
+    line: Line,
+    folder: &Path,
+    file: &Path,
+    bundle: &Bundle<'_>,
+    tuning: Arc<Tuning>,
+) -> Result<Follower, Refused> {
+    let stated = Stated::read(line.settings.as_deref())?;
+    let fixed = Fixed::of(bundle, stated.with(bundle).map_err(|e| Refused(e.0))?);
+    let load = move |file: &Path, wait: &dyn Fn()| load(&line, &stated, &fixed, file, wait);
+    Ok(Follower::new(folder.into(), file.into(), bundle.sha256, tuning, Box::new(load)))
+}
+
+/// Loads and tries the bundle at `file`; `wait` is called before what takes long.
+fn load(line: &Line, stated: &Stated, fixed: &Fixed, file: &Path, wait: &dyn Fn()) -> Result<Loaded, NotLoaded> {
+    let unread = |e: Refused| NotLoaded { sha256: None, outcome: Update::Refused, why: e.0.join("; ") };
+    wait();
+    let model = Model::read(Some(file)).map_err(unread)?;
+    let bundle = model.bundle().map_err(unread)?;
+    let sha256 = Some(bundle.sha256);
+    let refused = |why: String| NotLoaded { sha256, outcome: Update::Refused, why };
+    let restart = |why: String| NotLoaded { sha256, outcome: Update::RestartNeeded, why };
+    let signed = keys(&line.keys).and_then(|_| model.signed(&bundle, &line.keys));
+    signed.map_err(|e| refused(e.0.join("; ")))?;
+    let mut settings = stated.with(&bundle).map_err(|e| restart(e.0.join("; ")))?;
+    let differs = fixed.differences(&Fixed::of(&bundle, settings.clone()));
+    if !differs.is_empty() {
+        return Err(restart(format!("other {}", differs.join(", "))));
+    }
+    if line.records {
+        return Err(restart("--record keeps frames of one bundle".into()));
+    }
+    let overridden = model_tags(&bundle, |tags| Overrides::apply(&mut settings, tags, &hex(&bundle.sha256)));
+    overridden.map_err(|e| refused(e.0.join("; ")))?;
+    wait();
+    let mut engine = Engine::from_bundle(&bundle).map_err(|e| refused(e.to_string()))?;
+    engine.self_test_when(&bundle, wait).map_err(|e| refused(e.to_string()))?;
+    let (made, threads) = (vision::Model::maker(&bundle), line.threads);
+    let finish = move || {
+        let engine = engine.with_threads(threads).map_err(|e| format!("[engine] threads: {e}"))?;
+        Ok(Box::new(made(Box::new(engine))))
+    };
+    Ok(Loaded {
+        sha256: bundle.sha256,
+        finish: Box::new(finish),
+        rules: settings.tags.iter().map(|tag| tag.rule).collect(),
+        record: record(&bundle),
+    })
+}
