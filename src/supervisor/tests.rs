@@ -392,7 +392,7 @@ fn the_outputs_are_woken_when_the_belt_moves() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Millis(50).micros().duration());
-            super::inputs::watch(Box::new(Planned(vec![moved].into_iter())), &shared);
+            super::inputs::watch(Box::new(Planned(vec![moved].into_iter())), &shared, &|| {});
         });
         std::thread::park_timeout(std::time::Duration::from_secs(20));
         shared.over.store(true, Ordering::Relaxed);
@@ -406,7 +406,7 @@ fn an_input_that_ends_waits_for_who_carries_out_what_the_last_part_leads_to() {
     let (shared, ..) = gate();
     std::thread::scope(|scope| {
         let station = shared.station.lock().unwrap();
-        scope.spawn(|| super::inputs::watch(Box::new(Ends(false)), &shared));
+        scope.spawn(|| super::inputs::watch(Box::new(Ends(false)), &shared, &|| {}));
         std::thread::sleep(Millis(200).micros().duration());
         assert_eq!(shared.ended.why(), None);
         drop(station);
