@@ -161,7 +161,7 @@ impl ImageClassifier {
     /// Runs the model on an image; its scores stay here.
     fn look(&mut self, image: &Picture) -> Result<(Decision, Option<Reach>), ClassifyError> {
         let view = FrameView::new(image.layout(), &image.rgb).map_err(ClassifyError::Frame)?;
-        let rgb = self.preprocessor.picture(&view).map_err(ClassifyError::Plan)?;
+        let rgb = self.preprocessor.image(&view).map_err(ClassifyError::Plan)?;
         quantise(rgb, &self.table, &mut self.tensor);
         self.engine.infer(&self.tensor, &mut self.logits).map_err(ClassifyError::Engine)?;
         self.task.score(&self.logits, self.temperature, &mut self.scores[..self.logits.len()]);

@@ -183,7 +183,7 @@ impl Camera {
 
     fn preprocess(&mut self) -> Result<u64, Refused> {
         let begin = Instant::now();
-        let rgb = self.preprocessor.picture(&FrameView::new(self.layout, &self.bytes)?)?;
+        let rgb = self.preprocessor.image(&FrameView::new(self.layout, &self.bytes)?)?;
         quantise(rgb, &self.table, &mut self.tensor);
         Ok(begin.elapsed().as_nanos() as u64)
     }

@@ -93,7 +93,7 @@ impl Album<'_> {
             self.preprocessor = Some((width, height, Preprocessor::new(target)));
         }
         let (_, _, preprocessor) = self.preprocessor.as_mut().ok_or("no conversion")?;
-        let rgb = preprocessor.picture(&view).map_err(|e| e.to_string())?;
+        let rgb = preprocessor.image(&view).map_err(|e| e.to_string())?;
         Picture::to_jpeg(width, height, rgb, self.args.quality)
     }
 
@@ -191,7 +191,7 @@ pub(super) fn run(args: &Capture) -> Result<u8, Refused> {
     if entered.is_some() {
         let choices: Vec<String> = args.tags.iter().enumerate().map(|(i, t)| format!("{} {t}", i + 1)).collect();
         println!(
-            "Enter keeps a picture{}",
+            "Enter keeps an image{}",
             if choices.is_empty() { String::new() } else { format!("; {}", choices.join(", ")) }
         );
     }

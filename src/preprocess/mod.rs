@@ -78,7 +78,7 @@ impl core::fmt::Display for PlanError {
                 "region of interest x={} y={} {}x{} does not fit into frames of {w}x{h}; change [source.roi]",
                 r.x, r.y, r.width, r.height
             ),
-            Self::Target => f.write_str("model picture: expected 1..=2048 pixels a side"),
+            Self::Target => f.write_str("model image: expected 1..=2048 pixels a side"),
             Self::Taps { needed } => write!(f, "table of taps: {needed} entries needed"),
         }
     }
@@ -191,7 +191,7 @@ impl Plan {
     pub fn run(&self, frame: &FrameView<'_>, taps: &[u16], scratch: &mut [u16], rgb: &mut [u8]) {
         assert_eq!(frame.layout(), self.layout, "the plan was made for another layout");
         let (out_w, out_h) = (self.target.width as usize, self.target.height as usize);
-        assert_eq!(rgb.len(), out_w * out_h * 3, "the picture has another size");
+        assert_eq!(rgb.len(), out_w * out_h * 3, "the image has another size");
         if self.target.fit == Fit::Pad {
             rgb.fill(PAD_GREY);
         }
@@ -293,7 +293,7 @@ fn split_yuyv<'a>(line: &[u16], split: &'a mut [u16]) -> [&'a [u16]; 3] {
 /// `rgb`, `tensor`: `[height, width, 3]`. `tables`: `[3][256]`, i8 in two's complement. Panics if a
 /// length is off.
 pub fn quantise(rgb: &[u8], tables: &[u8], tensor: &mut [i8]) {
-    assert_eq!(rgb.len(), tensor.len(), "picture and tensor differ in size");
+    assert_eq!(rgb.len(), tensor.len(), "image and tensor differ in size");
     let (r, rest) = tables.split_at(256);
     let (g, b) = rest.split_at(256);
     for (p, t) in rgb.chunks_exact(3).zip(tensor.chunks_exact_mut(3)) {

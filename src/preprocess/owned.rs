@@ -36,7 +36,7 @@ impl Preprocessor {
     }
 
     /// The model's image of `frame`, `[height, width, 3]` RGB8.
-    pub fn picture(&mut self, frame: &FrameView<'_>) -> Result<&[u8], PlanError> {
+    pub fn image(&mut self, frame: &FrameView<'_>) -> Result<&[u8], PlanError> {
         self.prepare(frame.layout())?;
         let plan = self.plan.as_ref().expect("prepare made it");
         plan.run(frame, &self.taps, &mut self.scratch, &mut self.rgb);

@@ -12,8 +12,8 @@ fn noise(len: usize, mut seed: u64) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-fn picture(layout: Layout, target: Target, bytes: &[u8]) -> Vec<u8> {
-    Preprocessor::new(target).picture(&FrameView::new(layout, bytes).unwrap()).unwrap().to_vec()
+fn image(layout: Layout, target: Target, bytes: &[u8]) -> Vec<u8> {
+    Preprocessor::new(target).image(&FrameView::new(layout, bytes).unwrap()).unwrap().to_vec()
 }
 
 fn target(width: u16, height: u16, fit: Fit) -> Target {
@@ -48,7 +48,7 @@ fn the_resize_is_a_triangle_filter_to_within_one_grey_level() {
     {
         let src = noise(w * h, (w * h) as u64);
         let layout = Layout::packed(Grey8, Colour::default(), w as u32, h as u32);
-        let got = picture(layout, target(ow as u16, oh as u16, Fit::Stretch), &src);
+        let got = image(layout, target(ow as u16, oh as u16, Fit::Stretch), &src);
         for (i, want) in reference(&src, (w, h), (ow, oh)).iter().enumerate() {
             assert!((got[3 * i] as f64 - want).abs() < 0.75, "{w}x{h}->{ow}x{oh} at {i}: {} for {want}", got[3 * i]);
         }
@@ -61,7 +61,7 @@ fn flat_colour_stays_flat_in_every_format_and_fit() {
         let layout = Layout::packed(format, Colour::default(), 62, 41);
         let bytes = vec![128; layout.byte_len().unwrap()];
         for fit in [Fit::Stretch, Fit::Crop, Fit::Pad] {
-            assert!(picture(layout, target(33, 57, fit), &bytes).iter().all(|&p| p == 128), "{format:?} {fit:?}");
+            assert!(image(layout, target(33, 57, fit), &bytes).iter().all(|&p| p == 128), "{format:?} {fit:?}");
         }
     }
 }
@@ -70,17 +70,17 @@ fn flat_colour_stays_flat_in_every_format_and_fit() {
 fn an_unscaled_rgb_frame_is_copied() {
     let layout = Layout::packed(Rgb8, Colour::default(), 17, 9);
     let bytes = noise(17 * 9 * 3, 5);
-    assert_eq!(picture(layout, target(17, 9, Fit::Stretch), &bytes), bytes);
+    assert_eq!(image(layout, target(17, 9, Fit::Stretch), &bytes), bytes);
     let bgr = Layout { format: Bgr8, ..layout };
     let swapped: Vec<u8> = bytes.chunks(3).flat_map(|p| [p[2], p[1], p[0]]).collect();
-    assert_eq!(picture(bgr, target(17, 9, Fit::Stretch), &bytes), swapped);
+    assert_eq!(image(bgr, target(17, 9, Fit::Stretch), &bytes), swapped);
 }
 
 #[test]
 fn crop_takes_the_middle_and_roi_moves_it() {
     let bytes: Vec<u8> = (0..8 * 4).map(|i| (i % 8 * 10) as u8).collect();
     let layout = Layout::packed(Grey8, Colour::default(), 8, 4);
-    let columns = |t: Target| picture(layout, t, &bytes).chunks(3).take(4).map(|p| p[0]).collect::<Vec<_>>();
+    let columns = |t: Target| image(layout, t, &bytes).chunks(3).take(4).map(|p| p[0]).collect::<Vec<_>>();
     assert_eq!(columns(target(4, 4, Fit::Crop)), [20, 30, 40, 50]);
     let roi = Some(Roi { x: 4, y: 0, width: 4, height: 4 });
     assert_eq!(columns(Target { roi, ..target(4, 4, Fit::Crop) }), [40, 50, 60, 70]);
@@ -95,7 +95,7 @@ fn known_colours_come_out_of_yuv() {
     // (63,102,240).
     let case = |matrix, range, yuv: [u8; 3], rgb: [u8; 3]| {
         let layout = Layout::packed(I422, Colour { matrix, range }, 2, 1);
-        let got = picture(layout, target(1, 1, Fit::Stretch), &[yuv[0], yuv[0], yuv[1], yuv[2]]);
+        let got = image(layout, target(1, 1, Fit::Stretch), &[yuv[0], yuv[0], yuv[1], yuv[2]]);
         assert!(got.iter().zip(rgb).all(|(a, b)| a.abs_diff(b) <= 2), "{yuv:?}: {got:?} for {rgb:?}");
     };
     case(Matrix::Bt601, Range::Limited, [235, 128, 128], [255, 255, 255]);
@@ -119,7 +119,7 @@ fn padding_between_rows_is_not_read() {
         padded[320 + y * 16..][..10].copy_from_slice(&bytes[200 + y * 10..][..10]);
     }
     let t = target(13, 7, Fit::Crop);
-    assert_eq!(picture(tight, t, &bytes), picture(wide, t, &padded));
+    assert_eq!(image(tight, t, &bytes), image(wide, t, &padded));
 }
 
 /// The same on x86-64, aarch64 and armv7: CI runs this test on all three.
@@ -131,8 +131,8 @@ fn golden_hashes() {
         let layout = Layout::packed(format, colour, 126, 75);
         let bytes = noise(layout.byte_len().unwrap(), i as u64);
         for fit in [Fit::Stretch, Fit::Crop, Fit::Pad] {
-            all.extend(picture(layout, target(96, 64, fit), &bytes));
-            all.extend(picture(layout, target(150, 200, fit), &bytes));
+            all.extend(image(layout, target(96, 64, fit), &bytes));
+            all.extend(image(layout, target(150, 200, fit), &bytes));
         }
     }
     assert_eq!(Hex(&sha256(&all)).to_string(), "537adf2fa3153070b1ae4d9bae9031d1876692547152f9cc52c7794c6b70f1ff");

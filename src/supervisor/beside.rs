@@ -47,6 +47,7 @@ struct Orders {
     base: Vec<TagRule>,
     model: Option<(Box<Model>, Vec<TagRule>)>,
     rules: Option<Vec<TagRule>>,
+    #[expect(clippy::vec_box, reason = "the line hands its box on: it neither moves nor frees a model")]
     left: Vec<Box<Model>>,
 }
 

@@ -222,7 +222,7 @@ impl Vision {
     /// Stage A and B of preprocessing.
     pub fn preprocess(&mut self, frame: &FrameBuffer) -> Result<(), Reason> {
         let view = frame.view().map_err(|_| Reason::Truncated)?;
-        let rgb = self.preprocessor.picture(&view).map_err(|_| Reason::FormatChanged)?;
+        let rgb = self.preprocessor.image(&view).map_err(|_| Reason::FormatChanged)?;
         let model = self.models[self.slot as usize].as_ref().expect("the chosen slot holds a model");
         quantise(rgb, &model.table, &mut self.tensor);
         Ok(())

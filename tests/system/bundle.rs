@@ -46,7 +46,7 @@ fn a_format_1_bundle_gives_the_scores_that_it_always_gave() {
     }
     let mut got = Vec::new();
     for (layout, rgb) in &images {
-        let rgb = preprocessor.picture(&FrameView::new(*layout, rgb).unwrap()).unwrap();
+        let rgb = preprocessor.image(&FrameView::new(*layout, rgb).unwrap()).unwrap();
         let (mut tensor, mut logits, mut scores) = (vec![0; rgb.len()], [0; 4], [Score(0); 4]);
         quantise(rgb, input.tables.int8, &mut tensor);
         engine.infer(&tensor, &mut logits).unwrap();

@@ -32,7 +32,7 @@ fn parts(at: &Path, seed: u64, cases: u64, mut change: impl FnMut(&mut [u8], &mu
         let mut frame = vec![0; WIDTH * HEIGHT * 3];
         render(&Shot::draw(kind, &Conditions::TRAINING, seed, case), case * 1000, &mut frame);
         let layout = Layout::packed(PixelFormat::Rgb8, Colour::default(), WIDTH as u32, HEIGHT as u32);
-        let mut rgb = preprocessor.picture(&FrameView::new(layout, &frame).unwrap()).unwrap().to_vec();
+        let mut rgb = preprocessor.image(&FrameView::new(layout, &frame).unwrap()).unwrap().to_vec();
         change(&mut rgb, &mut random);
         Picture::write_png(&at.join(format!("{case:03}.png")), SIDE as u32, SIDE as u32, &rgb).unwrap();
     }

@@ -240,13 +240,12 @@ impl Stamped {
     }
 }
 
+/// What answers a request: its bytes, and the moment at which the last of them could be read.
+type Answer<'a> = dyn FnMut(&[u8], Option<Arrival>) -> Vec<u8> + 'a;
+
 /// Requests and answers over one connection, until it ends or is no Modbus. `arrivals`: where a
-/// request's moment matters; `answer` gets the moment at which its last byte could be read.
-fn connection(
-    stream: TcpStream,
-    arrivals: Option<Arrivals>,
-    answer: &mut dyn FnMut(&[u8], Option<Arrival>) -> Vec<u8>,
-) -> std::io::Result<()> {
+/// request's moment matters.
+fn connection(stream: TcpStream, arrivals: Option<Arrivals>, answer: &mut Answer<'_>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut line = Stamped { wire: Wire::new(stream), arrivals, last: None };
     loop {

@@ -150,7 +150,7 @@ fn judge(set: String, seed: u64, shots: &[Shot]) -> Result<Row> {
         .enumerate()
         .map_init(Looker::new, |looker, (i, shot)| {
             let file = shot.rgb.jpeg()?;
-            let look = looker.picture(&Picture::decode(&file, tagpin::pictures::Budget::HOST)?)?;
+            let look = looker.image(&Picture::decode(&file, tagpin::pictures::Budget::HOST)?)?;
             let entry = Entry {
                 path: format!("{i}").into(),
                 tags: vec![shot.tag],

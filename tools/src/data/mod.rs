@@ -153,7 +153,7 @@ pub fn rgb_of(bytes: &[u8], preprocessor: &mut Preprocessor) -> Result<Vec<u8>> 
 
 /// A frame at model size: `[side, side, 3]`.
 pub fn at_size(frame: &FrameView<'_>, preprocessor: &mut Preprocessor) -> Result<Vec<u8>> {
-    Ok(preprocessor.picture(frame)?.to_vec())
+    Ok(preprocessor.image(frame)?.to_vec())
 }
 
 /// Decodes and resizes all `entries`, on all cores: `[entries]`, each `[side, side, 3]`. A file

@@ -147,16 +147,16 @@ impl Looker {
 
     /// Looks at a file's bytes.
     pub fn look(&mut self, bytes: &[u8]) -> Result<Look> {
-        Ok(Look { taken: taken::taken(bytes), ..self.picture(&Picture::decode(bytes, Budget::HOST)?)? })
+        Ok(Look { taken: taken::taken(bytes), ..self.image(&Picture::decode(bytes, Budget::HOST)?)? })
     }
 
     /// Looks at a decoded image.
-    pub fn picture(&mut self, picture: &Picture) -> Result<Look> {
+    pub fn image(&mut self, picture: &Picture) -> Result<Look> {
         let frame = FrameView::new(picture.layout(), &picture.rgb)?;
-        let thumb = self.thumb.picture(&frame)?.to_vec();
+        let thumb = self.thumb.image(&frame)?.to_vec();
         let grey = |p: &[u8]| ((u16::from(p[0]) + u16::from(p[1]) + u16::from(p[2])) / 3) as u8;
-        let grey = self.grey.picture(&frame)?.chunks_exact(3).map(grey).collect();
-        let rgb = self.measured.picture(&frame)?;
+        let grey = self.grey.image(&frame)?.chunks_exact(3).map(grey).collect();
+        let rgb = self.measured.image(&frame)?;
         let brightest = rgb.iter().copied().max().unwrap_or(0);
         let (brightness, sharpness) = light(rgb, MEASURED as usize);
         let (width, height) = (picture.width, picture.height);
