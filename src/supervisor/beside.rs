@@ -45,6 +45,8 @@ struct Orders {
     newest: Sha256,
     /// Its rules, before anybody changed them.
     base: Vec<TagRule>,
+    /// The newest rules that were handed over.
+    now: Vec<TagRule>,
     model: Option<(Box<Model>, Vec<TagRule>)>,
     rules: Option<Vec<TagRule>>,
     #[expect(clippy::vec_box, reason = "the line hands its box on: it neither moves nor frees a model")]
@@ -64,7 +66,8 @@ pub struct OtherBundle;
 impl Tuning {
     /// Nothing waits. The line runs the bundle `sha256` with `base`, one rule a tag.
     pub fn new(sha256: Sha256, base: Vec<TagRule>) -> Self {
-        let orders = Orders { newest: sha256, base, model: None, rules: None, left: Vec::with_capacity(2) };
+        let orders =
+            Orders { newest: sha256, now: base.clone(), base, model: None, rules: None, left: Vec::with_capacity(2) };
         Self { waits: AtomicBool::new(false), orders: Mutex::new(orders) }
     }
 
@@ -80,6 +83,7 @@ impl Tuning {
         if orders.newest != sha256 {
             return Err(OtherBundle);
         }
+        orders.now.clone_from(&rules);
         orders.rules = Some(rules);
         self.waits.store(true, Ordering::Release);
         Ok(())
@@ -91,11 +95,17 @@ impl Tuning {
         (orders.newest, orders.base.clone())
     }
 
+    /// The rules that hold from the next trigger on.
+    pub fn now(&self) -> Vec<TagRule> {
+        self.orders().now.clone()
+    }
+
     /// Hands a model with its rules to the line; rules that wait are of the bundle before and go.
     /// One that waits still is given back: the line has not seen it.
     pub fn hand_over(&self, model: Box<Model>, rules: Vec<TagRule>) -> Option<Box<Model>> {
         let mut orders = self.orders();
         (orders.newest, orders.base, orders.rules) = (model.sha256(), rules.clone(), None);
+        orders.now.clone_from(&rules);
         let unseen = orders.model.replace((model, rules));
         self.waits.store(true, Ordering::Release);
         unseen.map(|(model, _)| model)
@@ -171,7 +181,7 @@ mod tests {
         assert_eq!(tuning.set(OLD, rules(2)), Ok(()));
         assert!(tuning.hand_over(Model::drawn(NEW), rules(3)).is_none());
         assert_eq!(tuning.set(OLD, rules(4)), Err(OtherBundle));
-        assert_eq!(tuning.newest(), (NEW, rules(3)));
+        assert_eq!((tuning.newest(), tuning.now()), ((NEW, rules(3)), rules(3)));
         let taken = tuning.take(true).unwrap();
         assert_eq!(taken.model.map(|(model, rules)| (model.sha256(), rules)), Some((NEW, rules(3))));
         assert_eq!(taken.rules, None);
@@ -179,6 +189,7 @@ mod tests {
         // Made for the new one, before the line has it: both come, in this order.
         assert!(tuning.hand_over(Model::drawn(OLD), rules(5)).is_none());
         assert_eq!(tuning.set(OLD, rules(6)), Ok(()));
+        assert_eq!((tuning.newest().1, tuning.now()), (rules(5), rules(6)));
         assert!(tuning.take(false).is_none(), "the line has no slot yet");
         let taken = tuning.take(true).unwrap();
         assert_eq!((taken.model.map(|(_, rules)| rules), taken.rules), (Some(rules(5)), Some(rules(6))));

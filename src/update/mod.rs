@@ -10,7 +10,8 @@
 use crate::bundle::{Bundle, Fit, Hex};
 use crate::decide::TagRule;
 use crate::events::run::{BundleRecord, task_name};
-use crate::events::{Client, Events, Update, UpdateEvent, What, Why};
+use crate::events::{Client, Events, RuleEvent, Update, UpdateEvent, What, Why};
+use crate::head::TagId;
 use crate::installed::{self, Shape};
 use crate::settings::Settings;
 use crate::supervisor::vision::Model;
@@ -144,8 +145,14 @@ impl Follower {
         match self.tried(&file, events, stop).and_then(finish) {
             Ok((model, rules, record)) => {
                 seen.running = (file, model.sha256());
+                let before = self.tuning.now();
+                let who = Why::of(&format_args!("bundle {}", record.sha256));
+                let changed = before.into_iter().zip(rules.clone()).enumerate().filter(|(_, (old, new))| old != new);
                 // A model that the line has not seen yet goes.
                 drop(self.tuning.hand_over(model, rules));
+                for (i, (old, new)) in changed {
+                    events.tell(What::Rule(RuleEvent { tag: TagId(i as u16), old, new, who: who.clone() }));
+                }
                 events.set_bundle(record);
             }
             Err(NotLoaded { sha256: bundle, outcome, why }) => {

@@ -463,6 +463,13 @@ fn an_installed_bundle_decides_parts_from_one_trigger_on_and_none_is_lost() {
     let update = updates[0];
     assert_eq!((&update["outcome"], &update["why"]), (&"taken_over".into(), &Value::Null));
     assert_eq!((&update["bundle_sha256"], &update["running_sha256"]), (&new.clone().into(), &new.clone().into()));
+    // Whoever follows thresholds is told the new ones: of eight tags.
+    let rules = of(&all, "rule");
+    assert_eq!(rules.len(), 8, "{rules:?}");
+    for rule in rules {
+        assert_eq!((&rule["threshold"], &rule["old_threshold"]), (&0.0.into(), &0.5.into()), "{rule}");
+        assert_eq!(rule["who"], format!("bundle {new}"));
+    }
     // The document's example has the same fields.
     let example = include_str!("../../src/events/EVENTS.md").lines().find(|l| l.contains("\"event\":\"update\""));
     let example: Value = serde_json::from_str(example.unwrap()).unwrap();
