@@ -153,13 +153,15 @@ fn the_table_fits_80_columns_and_names_the_part_of_each_edge() {
 #[test]
 fn names_of_every_kind_are_right_in_every_sink() {
     const HOSTILE: &str = "a\"b\\c\n\u{1b}[2J\u{7}d";
+    // An output's name has no control characters.
+    const OUTPUT: &str = "a\"b\\c {e} 歯車";
     let folder = folder("names");
     let bytes = std::fs::read(PARTS).unwrap();
     let bundle = tagpin::bundle::Bundle::read(&bytes).unwrap();
     let mut contract = bundle.contract.clone();
     let tag = contract.tags.iter().position(|t| t.name == "bolt").unwrap();
     contract.tags[tag].name = HOSTILE;
-    // A name that a bundle may not hold is refused when it is made; outputs and files may hold it.
+    // A name that a bundle may not hold is refused when it is made; files may hold it.
     let renamed = tagpin::bundle::write(&contract, bundle.graph, &[]);
     let hostile_tag = renamed.is_ok();
     std::fs::write(folder.join("names.tagpin"), renamed.unwrap_or_else(|_| bytes.clone())).unwrap();
@@ -169,7 +171,7 @@ fn names_of_every_kind_are_right_in_every_sink() {
     draw(&images.join(&image), Kind::Bolt);
     // Before the good one: a fault right behind it may make the line safe before its edge is done.
     std::fs::write(images.join(format!("0{HOSTILE}.jpg")), b"broken").unwrap();
-    let name = "a\\\"b\\\\c\\n\\u001b[2J\\u0007d";
+    let name = OUTPUT.replace('\\', "\\\\").replace('"', "\\\"");
     let text = format!(
         "[source]\nopen = \"dir:images\"\n[outputs.\"{name}\"]\non = [\"accept\"]\n[events]\npath = \"log.jsonl\"\n"
     );
@@ -185,7 +187,7 @@ fn names_of_every_kind_are_right_in_every_sink() {
     let log = std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
     let log: Vec<Value> = log.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
     for all in [&printed, &log] {
-        assert!(of(all, "edge").iter().any(|e| e["output"] == HOSTILE && e["state"] == "active"), "{all:?}");
+        assert!(of(all, "edge").iter().any(|e| e["output"] == OUTPUT && e["state"] == "active"), "{all:?}");
         assert_eq!(of(all, "part")[0]["images"][0]["file"], format!("images/{image}").as_str());
         assert!(of(all, "fault").iter().any(|f| f["why"].as_str().is_some_and(|w| w.contains(HOSTILE))), "{all:?}");
         assert!(!hostile_tag || of(all, "part")[0]["tag"] == HOSTILE, "{all:?}");
@@ -196,7 +198,7 @@ fn names_of_every_kind_are_right_in_every_sink() {
         assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     }
     let text = String::from_utf8_lossy(&table.stdout).into_owned();
-    assert!(text.lines().any(|l| l.contains("part 1: a\"b\\c\\n\\u{1b}[2J\\u{7}d active")), "{text}");
+    assert!(text.lines().any(|l| l.contains(&format!("part 1: {OUTPUT} active"))), "{text}");
     assert!(stderr(&table).lines().any(|l| l.contains("0a\"b\\c\\n\\u{1b}[2J")), "{}", stderr(&table));
     eprintln!("tags with such names are {}", if hostile_tag { "shown" } else { "refused by the bundle" });
 }

@@ -447,7 +447,10 @@ impl Actuator {
             let mut waiting = self.gate.waiting().inspect(|part| self.stand.give_up(part.0));
             if let Some(first) = waiting.next() {
                 let last = waiting.last().unwrap_or(first);
-                tell_given_up(first.0, last.0, events);
+                // Where lines follow frames no part is on its way.
+                if self.late_action.is_some() {
+                    tell_given_up(first.0, last.0, events);
+                }
             }
             events.counters().given_up.fetch_add(self.gate.in_flight() as u64, Ordering::Relaxed);
         }
