@@ -13,8 +13,9 @@
 //! `outputs`, `settings`, `events`; `board`, `gpio`, `rotating`, `ring`, `installed`, `keys`,
 //! `audit`, `calendar`, `regular`, `terminal`, `version` and `broken_pipe` below them) are siblings
 //! over it; tier 2 is the `supervisor`, which carries the station's inputs and effects on a board,
-//! `update`, which hands it an installed bundle, `simulate`, which carries them on a simulated belt,
-//! `classify`, one image by itself, and `site`, what other machines see; tier 3 the command line.
+//! `update`, which hands it an installed bundle, `simulate`, which carries them on a simulated
+//! belt, `classify`, one image by itself, and `site`, what other machines see; tier 3 the command
+//! line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;

@@ -7,7 +7,7 @@
 //! tag.
 //!
 //! Coarse: it tells no smaller place than a cell, and what is as large as the image it cannot
-//! tell at all. It needs no more of a network than that it runs, and takes about a hundred
+//! tell at all. It needs no more of a network than that it runs, and takes about two hundred
 //! inferences. For people; no decision uses it.
 
 use crate::head::TagId;

@@ -46,7 +46,7 @@ pub(super) struct Classify {
     #[arg(long, conflicts_with_all = ["json", "top"])]
     tree: bool,
     /// Write each image as the model sees it to this folder, red where its finding comes from: the
-    /// distance of a foreign image, else its tag. Coarse, and a hundred times the work
+    /// distance of a foreign image, else its tag. Coarse, and two hundred times the work
     #[arg(long, value_name = "FOLDER")]
     heat: Option<PathBuf>,
     /// Show where the distance, or the tag, comes from, whatever was decided

@@ -432,8 +432,8 @@ fn a_doubtful_part_gets_the_late_action_even_if_it_was_decided() {
     assert_eq!(gate.late(), 0, "it was not late");
 }
 
-/// A part has passed once it was at any gate that its verdict moves, whichever number that has among
-/// the outputs; a flash says nothing of it. No test had more gates behind a flash.
+/// A part has passed once it was at any gate that its verdict moves, whichever number that has
+/// among the outputs; a flash says nothing of it. No test had more gates behind a flash.
 #[test]
 fn a_part_has_passed_once_it_was_at_the_first_of_its_gates_behind_a_flash() {
     let flash = GateLine { by: CalledBy::Trigger, ..pulse(10, 5).unwrap() };

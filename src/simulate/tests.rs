@@ -106,8 +106,8 @@ fn more_parts_than_can_be_followed_are_given_up_once_and_no_belt_is_called_fast_
         ..Script::soak(seed, 300)
     };
     for to_camera in [0, 6000] {
-        // 6.5 s at 82 ms are 80 parts: with each 65th it and the 64 before it are given up, and 40 are
-        // left at the end.
+        // 6.5 s at 82 ms are 80 parts: with each 65th it and the 64 before it are given up, and 40
+        // are left at the end.
         let o = outcome(Task::Multiclass, &text(to_camera, 6500), &script(ms(82)));
         assert!(o.verdict.is_clean(), "{to_camera}: {:?}, {:?}", o.verdict, o.first);
         assert_eq!((o.given_up, o.most_in_flight), (4 * 65, 64), "to_camera_ms {to_camera}");

@@ -5,9 +5,8 @@
 //! threads of its own that the line never waits for. Nothing listens unless it is asked to. Rooms:
 //! [`http`] the server below all that speaks HTTP; [`access`] who may ask; [`predict`] the
 //! prediction endpoint; [`metrics`] figures for Prometheus; [`modbus`] a PLC's registers; [`mqtt`]
-//! a broker; [`page`] a page for people; [`keep`] images of parts on disk; `changes` what a run adds to the
-//! record of changes; [`line`] which of them a
-//! run has.
+//! a broker; [`page`] a page for people; [`keep`] images of parts on disk; `changes` what a run
+//! adds to the record of changes; [`line`] which of them a run has.
 
 pub mod access;
 mod changes;

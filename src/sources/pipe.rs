@@ -230,8 +230,8 @@ impl Pace {
         Self { in_step: now, given: now }
     }
 
-    /// The time of a frame. `latency`: longest time from exposure to a pipe that is read at once, if
-    /// it is stated.
+    /// The time of a frame. `latency`: longest time from exposure to a pipe that is read at once,
+    /// if it is stated.
     pub(super) fn captured(&mut self, first: FirstByte, latency: Option<Micros>) -> CapturedAt {
         if first.in_step {
             self.in_step = first.since;
@@ -312,8 +312,8 @@ mod tests {
         }
     }
 
-    /// A writer that sends a byte each 20 ms never stalls for long, and never ends a frame either: its
-    /// time-out was counted anew from each byte.
+    /// A writer that sends a byte each 20 ms never stalls for long, and never ends a frame either:
+    /// its time-out was counted anew from each byte.
     #[test]
     fn a_frame_and_a_line_have_their_time_in_all_however_steadily_their_bytes_come() {
         let limit = Duration::from_millis(150);

@@ -7,8 +7,8 @@
 //! the frames that are wanted ([`vision`]); both only carry inputs to the [station](crate::station)
 //! and its effects out ([`shared`]); *actuation* owns the outputs ([`outputs_thread`]), runs no
 //! model code and goes safe after one missed beat; *rescue* makes the other outputs safe where a
-//! write to one does not come back. What happens is told to [`crate::events`], and nobody waits for its sinks.
-//! [`run`] wires them and is the only part that reads a clock.
+//! write to one does not come back. What happens is told to [`crate::events`], and nobody waits for
+//! its sinks. [`run`] wires them and is the only part that reads a clock.
 
 pub mod actuation;
 mod beside;

@@ -39,9 +39,9 @@ struct Hang {
 }
 
 impl Hang {
-    /// A look at `now`, `look` after the one before or later; the line whose write is under way, and
-    /// for how long. Where looks did not come in time the whole process stood still, and the write
-    /// with it: that counts as two looks at most.
+    /// A look at `now`, `look` after the one before or later; the line whose write is under way,
+    /// and for how long. Where looks did not come in time the whole process stood still, and the
+    /// write with it: that counts as two looks at most.
     fn look(&mut self, now: Instant, under_way: Option<(u64, usize)>, look: Micros) -> Option<(usize, Micros)> {
         let passed = now.since(self.before).min(Micros(2 * look.0));
         let is_same = under_way.is_some() && under_way == self.seen;
@@ -243,8 +243,8 @@ mod tests {
         assert!(why.starts_with("output \"stuck\": a write has not come back for "), "{why}");
     }
 
-    /// A process that was stopped for a while found its own write hanging when it went on, and gave a
-    /// good output up.
+    /// A process that was stopped for a while found its own write hanging when it went on, and gave
+    /// a good output up.
     #[test]
     fn time_in_which_nobody_looked_is_no_hang_of_a_write() {
         const LOOK: Micros = Micros(20_000);

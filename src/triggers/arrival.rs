@@ -114,7 +114,8 @@ mod tests {
                 });
                 let begin = std::time::Instant::now();
                 let came = loop {
-                    // The first look finds the input empty, and so do those until the writer has come.
+                    // The first look finds the input empty, and so do those until the writer has
+                    // come.
                     if let Some(arrival) = arrivals.wait(reader.as_fd(), Duration::from_secs(9)).unwrap() {
                         break arrival;
                     }

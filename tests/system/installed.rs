@@ -417,8 +417,8 @@ impl Running {
 }
 
 /// Each trigger has one end and one pulse. On a busy machine a word may be read so late that its
-/// pulse meets the one before, and a pulse may be too late for its window, which is told; and a part
-/// that got no frame has its end behind the next one's.
+/// pulse meets the one before, and a pulse may be too late for its window, which is told; and a
+/// part that got no frame has its end behind the next one's.
 fn assert_none_lost(all: &[Value]) {
     let numbers = |events: Vec<&Value>| events.iter().map(|e| e["part"].as_u64().unwrap()).collect::<Vec<_>>();
     let parts = numbers(of(all, "trigger"));

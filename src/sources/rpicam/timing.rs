@@ -45,9 +45,9 @@ impl Timing {
         self.pairing.as_ref().map_or(self.interval, Pairing::interval)
     }
 
-    /// Reads the next frame, waiting at most `timeout` for the whole of it, or two intervals once it
-    /// has begun, where these are longer; when it was exposed. [`NoFrame::Gone`]: the program must
-    /// be started again.
+    /// Reads the next frame, waiting at most `timeout` for the whole of it, or two intervals once
+    /// it has begun, where these are longer; when it was exposed. [`NoFrame::Gone`]: the program
+    /// must be started again.
     pub(super) fn next(&mut self, pipes: &mut impl Pipes, timeout: Micros) -> Result<CapturedAt, NoFrame> {
         let end = pipes.now().plus(timeout);
         let first = self.arrivals.first_byte(pipes, timeout)?;

@@ -1,7 +1,8 @@
 //! Owns the outputs: moves lines when parts are at their gates, ends pulses, shows that it lives,
 //! goes safe.
 //!
-//! Runs no model code and reads no clock; [`Actuator`] is told the time, and the outputs' thread gives it one.
+//! Runs no model code and reads no clock; [`Actuator`] is told the time, and the outputs' thread
+//! gives it one.
 
 mod patience;
 mod queue;

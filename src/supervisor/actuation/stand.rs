@@ -27,8 +27,8 @@ pub struct Stand {
     confirmed: AtomicU32,
 }
 
-/// How many of the newest parts it is remembered of whether they were given up: as many as the queue
-/// of commands holds.
+/// How many of the newest parts it is remembered of whether they were given up: as many as the
+/// queue of commands holds.
 pub const REMEMBERED: usize = super::queue::CAPACITY;
 
 /// Where that is remembered of a part: the word, and its bit.

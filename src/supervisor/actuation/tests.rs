@@ -351,7 +351,8 @@ fn commands_that_were_dropped_are_told_as_a_fault_that_names_the_parts_given_up(
     }
 }
 
-/// Parts on their way as the line went safe were told and counted as sorted, and nothing named them.
+/// Parts on their way as the line went safe were told and counted as sorted, and nothing named
+/// them.
 #[test]
 fn parts_that_the_lines_going_safe_gives_up_are_named_and_remembered_until_their_number_comes_again() {
     let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
