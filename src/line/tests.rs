@@ -458,6 +458,19 @@ fn a_doubtful_part_that_is_not_at_its_gate_any_more_has_passed_or_was_given_up()
     assert_eq!(of(&mut gate, [2, 3, 4, 5, 6]), [Passed, Late, Late, Late, Passed]);
 }
 
+/// What was given up long ago says nothing of a part whose number ends the same way.
+#[test]
+fn a_part_is_not_taken_for_one_that_was_given_up_256_parts_before() {
+    let mut gate = Gate::new(&[pulse(100, 20)], 1);
+    gate.open(PartId(3), moment(0)).unwrap();
+    gate.clear(ms(1));
+    assert_eq!(gate.doubt(PartId(3)), Doubted::Late);
+    gate.open(PartId(3 + 256), moment(1000)).unwrap();
+    gate.decide(PartId(3 + 256), 1);
+    moves(&mut gate, 1200);
+    assert_eq!(gate.doubt(PartId(3 + 256)), Doubted::Passed);
+}
+
 #[test]
 fn parts_beyond_the_capacity_are_refused_and_none_is_lost() {
     let mut gate = Gate::new(&[pulse(1000, 1)], 1);
