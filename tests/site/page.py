@@ -56,7 +56,7 @@ try:
                 page = context.new_page()
                 asked, errors = [], []
                 page.on("request", lambda r: asked.append(r.url))
-                page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+                page.on("console", lambda m: errors.append(f"{m.text} {m.location['url']}") if m.type == "error" else None)
                 page.on("pageerror", lambda e: errors.append(str(e)))
                 page.goto(origin + "/")
                 until(page, "document.getElementById('status').textContent === 'Running'", 60)
