@@ -1,6 +1,6 @@
 //! What the page's server answers.
 
-use super::{Page, Passed, held};
+use super::{Page, Passed, SHOWN_PARTS, held};
 use crate::audit::{Change, Log};
 use crate::bundle::Hex;
 use crate::decide::{TagRule, Verdict};
@@ -148,8 +148,8 @@ impl Server {
             "model": bundle.name, "bundle_sha256": bundle.sha256, "task": opening.bundle.task,
             "image": image, "frame_ago_ms": last_frame.map(ago_ms), "frame_timeout_ms": page.frame_timeout.0 / 1000,
             "model_size": page.gallery.size(), "roi": page.roi,
-            "parts": memory.parts.iter().rev().map(part).collect::<Vec<_>>(),
-            "not_accepted": memory.not_accepted.iter().rev().map(part).collect::<Vec<_>>(),
+            "parts": memory.parts.iter().rev().take(SHOWN_PARTS).map(part).collect::<Vec<_>>(),
+            "not_accepted": memory.not_accepted.iter().rev().take(SHOWN_PARTS).map(part).collect::<Vec<_>>(),
             "edges": edges.collect::<Vec<_>>(), "outputs": outputs.collect::<Vec<_>>(),
             "faults": memory.faults.iter().rev().map(|(at, f)| json!({
                 "kind": f.kind.name(), "part": f.part, "count": f.count, "why": f.why.as_str(), "ago_ms": ago_ms(*at),

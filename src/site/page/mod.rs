@@ -29,6 +29,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Parts that are shown, and beside them parts that were not accepted.
 const SHOWN_PARTS: usize = 24;
+/// Parts of each that are kept: the oldest that was shown may leave before its image is asked for.
+const KEPT_PARTS: usize = SHOWN_PARTS + 8;
 /// Edges and faults that are shown.
 const SHOWN_EDGES: usize = 64;
 const SHOWN_FAULTS: usize = 8;
@@ -114,9 +116,9 @@ impl Memory {
         let own = at.and_then(|at| self.waiting.remove(at));
         let image = own.as_ref().map(|own| own.image.clone());
         if event.action != Some(Action::Accept) {
-            push(&mut self.not_accepted, SHOWN_PARTS, Passed { event: event.clone(), image: image.clone() });
+            push(&mut self.not_accepted, KEPT_PARTS, Passed { event: event.clone(), image: image.clone() });
         }
-        push(&mut self.parts, SHOWN_PARTS, Passed { event: event.clone(), image });
+        push(&mut self.parts, KEPT_PARTS, Passed { event: event.clone(), image });
         let decided = !matches!(event.decision.verdict, Verdict::Safe(_));
         // Only of a part whose every frame was seen can be said what other rules would have made of
         // it.
