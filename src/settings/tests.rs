@@ -745,6 +745,17 @@ fn a_deadline_before_the_camera_and_a_period_below_the_spacing_are_warned_of() {
     }
 }
 
+/// A delay of either kind is refused where no gate follows it.
+#[test]
+fn a_delay_without_a_gate_is_refused_in_time_and_in_counts() {
+    let encoder = "[encoder]\nchip = \"c\"\na = 1\n";
+    for delay in ["delay_ms = 5\n", "delay_counts = 5\n", "delay_ms = 5\ndelay_counts = 5\n"] {
+        let problems = parse(&format!("{encoder}[outputs.a]\non = [\"accept\"]\n{delay}")).unwrap_err();
+        assert!(problems[0].contains("a delay belongs to a gate"), "{delay}: {problems:?}");
+    }
+    assert!(parse(&format!("{encoder}[outputs.a]\non = [\"accept\"]\n")).is_ok());
+}
+
 /// Without its pin the output would have been GPIO 1.
 #[test]
 fn an_output_of_rppal_without_its_pin_is_refused() {
