@@ -144,16 +144,18 @@ impl ImageClassifier {
             }
         };
         let (engine, table, tensor, logits) = (&mut self.engine, &self.table, &mut self.tensor, &mut self.logits);
-        let mut measure = |rgb: &[u8]| {
+        let found = |engine: &Engine, logits: &[i32]| match finding {
+            Finding::Distance => engine.distance().map_or(0.0, Distance::real),
+            Finding::Tag(id) => f64::from(logits[id.0 as usize]),
+        };
+        // The whole image has just been run.
+        let whole = found(engine, logits);
+        let measure = |rgb: &[u8]| {
             quantise(rgb, table, tensor);
             engine.infer(tensor, logits).map_err(ClassifyError::Engine)?;
-            Ok(match finding {
-                Finding::Distance => engine.distance().map_or(0.0, Distance::real),
-                Finding::Tag(id) => f64::from(logits[id.0 as usize]),
-            })
+            Ok(found(engine, logits))
         };
         let rgb = self.preprocessor.last();
-        let whole = measure(rgb)?;
         let heat = Heat::of(finding, (rgb, self.preprocessor.width()), whole, measure)?;
         Ok((self.found(decision, reach), heat))
     }
