@@ -194,7 +194,15 @@ impl RotatingFile {
             return Err(Error::new(std::io::ErrorKind::ResourceBusy, format!("another run writes {}", taken.display())));
         }
         let fresh = self.beside(FRESH);
-        let _ = std::fs::remove_file(&fresh);
+        // A rotation that was cut off leaves an empty file; anything else is somebody's.
+        match std::fs::symlink_metadata(&fresh) {
+            Ok(about) if about.is_file() && about.len() == 0 => std::fs::remove_file(&fresh)?,
+            Ok(_) => {
+                let why = format!("{} is not this log's and is in its way; give it another name", fresh.display());
+                return Err(Error::new(std::io::ErrorKind::AlreadyExists, why));
+            }
+            Err(_) => {}
+        }
         // Opened before anything moves: without a free descriptor everything stays as it is.
         let file = OpenOptions::new().create_new(true).append(true).open(&fresh)?;
         let about = file.metadata()?;
@@ -419,6 +427,28 @@ mod tests {
         drop(own);
         file.append(b"{\"line\":123}\n").unwrap();
         assert!(!read(&folder.join("log.2")).contains("own"), "what nobody writes is the log's own");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// A rotation removed whatever was called `log.new`, also what somebody had written there.
+    #[test]
+    fn a_file_with_the_name_of_a_rotations_new_file_is_removed_only_where_it_is_empty() {
+        let folder = folder("new");
+        let mut file = RotatingFile::open(&folder.join("log"), 30, 2).unwrap();
+        let fresh = folder.join("log.new");
+        std::fs::write(&fresh, "notes").unwrap();
+        let mut failed = None;
+        for i in 0..6 {
+            failed = file.append(format!("line number {i}\n").as_bytes()).err().or(failed);
+        }
+        let why = failed.expect("it is put off until twice the cap").to_string();
+        assert!(why.contains("log.new is not this log's and is in its way"), "{why}");
+        assert_eq!(read(&fresh), "notes");
+        // What a rotation that was cut off leaves behind.
+        std::fs::write(&fresh, "").unwrap();
+        file.append(b"line number 6\n").unwrap();
+        assert_eq!(read(&folder.join("log")), "line number 6\n");
+        assert!(!fresh.exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
