@@ -156,6 +156,7 @@ fn all_tags_and_all_frames_fit() {
 #[test]
 fn the_rule_gives_what_the_table_states() {
     let rows = table::tests::rows();
+    assert!(!rows.is_empty(), "no row, nothing shown");
     for row in &rows {
         let policy = row.policy().unwrap();
         let mut d = Decider::new(row.task, &row.tag_policies().unwrap(), policy).unwrap();
