@@ -59,8 +59,8 @@ type Span = std::ops::Range<usize>;
 
 impl Heat {
     /// Of an image `rgb`, `[height, width, 3]`. `measure` gives the finding of an image of the same
-    /// size; `whole` is that of `rgb` itself.
-    pub(super) fn of<E>(
+    /// size; `whole` is that of `rgb` itself. The error is `measure`'s.
+    pub fn of<E>(
         finding: Finding,
         (rgb, width): (&[u8], usize),
         whole: f64,

@@ -66,6 +66,11 @@ impl Int8 {
         self.engine.distance().zip(self.engine.spread()).is_some_and(|(d, spread)| d > spread.limit())
     }
 
+    /// The last image's distance from the training images; 0 where no distance is measured.
+    pub fn distance(&self) -> f64 {
+        self.engine.distance().map_or(0.0, tagpin::distance::Distance::real)
+    }
+
     /// Features of an image at the stages that are looked at.
     pub fn features(&mut self, rgb: &[u8]) -> Result<Vec<i32>> {
         self.logits(rgb)?;

@@ -114,6 +114,12 @@ fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     for part in ["Data contract", "reject gate", "Confusion", "<svg", "data:image/jpeg", "Provenance", "looked at 6 times"] {
         assert!(page.contains(part), "the report has no \"{part}\"");
     }
+    // The worst mistakes come with a map of where in the image they were made.
+    let evaluation = json(at.join("runs/one/evaluation.json"));
+    let mistakes = evaluation["sets"][0]["mistakes"].as_array().unwrap();
+    let heated = mistakes.iter().filter(|m| m["heat"]["cells"].as_array().is_some_and(|cells| cells.len() == 144)).count();
+    assert!(heated > 0 && heated == mistakes.len().min(6), "{heated} of {}", mistakes.len());
+    assert_eq!(page.matches("class=\"heat\"").count(), heated);
     for outside in ["<script", "<link", "src=\"http", "url("] {
         assert!(!page.contains(outside), "the page is self-contained: {outside}");
     }

@@ -120,6 +120,7 @@ fn shown(judge: &Judge<'_>, test: &Judged, i: usize, d: &decide::Decision, score
         score: highest(if predicted.is_empty() { &all } else { &predicted }),
         predicted: judge.names(&predicted),
         score_of_tag: highest(&entry.tags),
+        heat: None,
     }
 }
 

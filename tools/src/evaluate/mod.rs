@@ -3,10 +3,13 @@
 //!
 //! Does not change the model or its thresholds.
 
+mod heat;
 pub mod line;
 mod scores;
 pub mod shifts;
 pub mod slices;
+
+pub use heat::HeatMap;
 
 use crate::baseline::{self, Tagged};
 use crate::data::{self, TaskName, check, split::Side};
@@ -119,6 +122,9 @@ pub struct Mistake {
     pub score: f32,
     /// The score of what it is tagged.
     pub score_of_tag: f32,
+    /// Where in the image what was wrongly said comes from, for the worst mistakes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heat: Option<HeatMap>,
 }
 
 /// A changed copy of test images.
@@ -321,6 +327,7 @@ impl<'a> Judge<'a> {
                     predicted: self.names(&predictions[i]),
                     score: predictions[i].iter().map(|&t| s[t]).fold(0.0, f32::max),
                     score_of_tag: of.iter().map(|&t| s[t]).fold(1.0, f32::min),
+                    heat: None,
                 };
                 (wrong.max(missed), mistake)
             })
@@ -582,6 +589,7 @@ pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options
         of.map(|(_, c)| *c).collect()
     };
     let mut sets = vec![figures(&c, "test", test, &clusters, &train, ignore)?];
+    heat::add(&c, test, &mut sets[0].mistakes)?;
     let mut further = Vec::new();
     for also in &options.also {
         let (name, folder) = also.split_once('=').with_context(|| format!("--also {also}: expected NAME=FOLDER"))?;

@@ -9,7 +9,7 @@ mod trade;
 use crate::data::check::Contract;
 use crate::decision::Decision;
 use crate::distance;
-use crate::evaluate::{Decided, Evaluation, Mistake, SetFigures};
+use crate::evaluate::{Decided, Evaluation, HeatMap, Mistake, SetFigures};
 use crate::latency::Latency;
 use crate::metrics::{self, Interval};
 use crate::parity;
@@ -331,14 +331,27 @@ impl Page<'_> {
             div.thumbs { @for m in mistakes.iter().take(most) {
                 figure {
                     @if let Some(url) = thumbnail(&m.path) { a href=(file_url(&m.path)) { img src=(url) alt=(m.path.display()) width="128" height="128"; } }
+                    @if let Some((heat, url)) = self.heated(m) {
+                        img.heat src=(url) alt=(format!("where {} was seen: the redder the more", heat.of)) width="128" height="128";
+                    }
                     figcaption {
                         b { (words(&m.predicted)) } (format!(" {:.2}", m.score)) br;
                         "tagged " (words(&m.tagged)) (format!(" {:.2}", m.score_of_tag)) br;
+                        @if let Some(heat) = &m.heat { "red: where " i { (heat.of) } " was seen" br; }
                         span.dim { (m.path.file_name().unwrap_or_default().to_string_lossy()) }
                     }
                 }
             } }
         }
+    }
+
+    /// A mistake's image as the model has it, with its heat map, as a data URL; nothing if it has none
+    /// or the file is gone.
+    fn heated<'m>(&self, mistake: &'m Mistake) -> Option<(&'m HeatMap, String)> {
+        let (heat, target) = (mistake.heat.as_ref()?, self.run.target().ok()?);
+        let mut rgb = scaled(&mistake.path, target)?;
+        heat.paint(&mut rgb, target.width.into());
+        Some((heat, data_url(&rgb, target.width, target.height)?))
     }
 
     fn slices(&self) -> Markup {
@@ -507,12 +520,20 @@ fn file_url(path: &Path) -> String {
 
 /// A small JPEG as a data URL; nothing if the file is gone.
 pub fn thumbnail(path: &Path) -> Option<String> {
+    data_url(&scaled(path, Target { width: 128, height: 128, fit: Fit::Pad, roi: None })?, 128, 128)
+}
+
+/// An image file as RGB8 of the target's size; nothing if it is gone.
+fn scaled(path: &Path, target: Target) -> Option<Vec<u8>> {
     let bytes = tagpin::regular::read(path, tagpin::regular::LARGE).ok()?;
-    let mut preprocessor = Preprocessor::new(Target { width: 128, height: 128, fit: Fit::Pad, roi: None });
-    let rgb = crate::data::rgb_of(&bytes, &mut preprocessor).ok()?;
+    crate::data::rgb_of(&bytes, &mut Preprocessor::new(target)).ok()
+}
+
+/// RGB8 `[height, width, 3]` as a JPEG in a data URL.
+fn data_url(rgb: &[u8], width: u16, height: u16) -> Option<String> {
     let mut jpeg = Vec::new();
     let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 72);
-    encoder.encode(&rgb, 128, 128, image::ExtendedColorType::Rgb8).ok()?;
+    encoder.encode(rgb, width.into(), height.into(), image::ExtendedColorType::Rgb8).ok()?;
     Some(format!("data:image/jpeg;base64,{}", base64::engine::general_purpose::STANDARD.encode(jpeg)))
 }
 
