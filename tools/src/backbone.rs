@@ -205,7 +205,7 @@ impl Variant {
         let (.., side) = self.scale();
         let normalise = Normalise { mean: [127.0 / 255.0; 3], std: [128.0 / 255.0; 3] };
         let mut i = Importer { weights, graph: Graph { side, normalise, nodes: Vec::new() }, side };
-        let mut x = i.conv("stem", ["_conv_stem", "_bn0"], [STEM, 3, 3, 3], 2, Clamp::RELU6, Edge::Picture)?;
+        let mut x = i.conv("stem", ["_conv_stem", "_bn0"], [STEM, 3, 3, 3], 2, Clamp::RELU6, Edge::Image)?;
         let mut channels = STEM;
         for (b, (k, stride, out)) in self.blocks().into_iter().enumerate() {
             let name = |part: &str| format!("block{b}_{part}");

@@ -1,8 +1,8 @@
 //! What a model must beat: the most frequent tag, nearest mean colour, and logistic regression on
 //! small grey images.
 //!
-//! Knows no network; a baseline that comes near the network says that the task is easier than it
-//! looks.
+//! A network that hardly beats them is not needed, or was not trained well: compare it with these
+//! before trusting its figures.
 
 use crate::data::TaskName;
 use crate::head::{self, Examples};
@@ -12,9 +12,9 @@ use rayon::prelude::*;
 
 /// A baseline's share of right answers.
 pub struct Baseline {
-    /// What it does.
+    /// What it does, for people.
     pub name: &'static str,
-    /// `[test pictures]`: whether it is right.
+    /// `[test images]`: whether it is right.
     pub rights: Vec<bool>,
 }
 
@@ -26,7 +26,7 @@ pub struct Tagged<'a> {
     pub truth: &'a [Vec<usize>],
 }
 
-/// All baselines learnt on `train`, judged on `test`.
+/// Fits every baseline on `train` and judges it on `test`.
 pub fn all(train: &Tagged<'_>, test: &Tagged<'_>, tags: usize, task: TaskName, side: usize) -> Result<Vec<Baseline>> {
     let right = |scores: &[Vec<f32>], half| metrics::rights(scores, test.truth, task, half);
     let shares: Vec<f32> = (0..tags)
@@ -69,11 +69,11 @@ fn mean_colour(train: &Tagged<'_>, test: &Tagged<'_>, tags: usize) -> Vec<Vec<f3
 const GREY: usize = 24;
 
 fn grey(rgb: &[u8], side: usize) -> Vec<f32> {
-    let mut sums = vec![(0u32, 0u32); GREY * GREY];
+    let mut cells = vec![(0u32, 0u32); GREY * GREY];
     for (i, p) in rgb.chunks_exact(3).enumerate() {
-        let (sum, n) = &mut sums[i / side * GREY / side * GREY + i % side * GREY / side];
+        let (sum, n) = &mut cells[i / side * GREY / side * GREY + i % side * GREY / side];
         *sum += p.iter().map(|&v| v as u32).sum::<u32>();
         *n += 3;
     }
-    sums.into_iter().map(|(sum, n)| sum as f32 / n.max(1) as f32 / 255.0).collect()
+    cells.into_iter().map(|(sum, n)| sum as f32 / n.max(1) as f32 / 255.0).collect()
 }

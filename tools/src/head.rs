@@ -1,7 +1,5 @@
-//! The last layer, learnt on a frozen backbone's features: logistic regression, its regularisation
-//! chosen on validation.
-//!
-//! Does not know images or int8.
+//! The last layer: a logistic regression trained on a frozen backbone's features, with the penalty
+//! (L2) that has the least log loss on validation.
 
 use crate::data::TaskName;
 pub use crate::graph::Linear;
@@ -22,7 +20,7 @@ pub struct Examples<'a> {
 
 /// A fitted head and how it was chosen.
 pub struct Fitted {
-    /// In terms of the raw features.
+    /// For raw (not standardised) features.
     pub linear: Linear,
     /// The penalty on squared weights that was chosen.
     pub penalty: f32,
@@ -37,7 +35,7 @@ const STEPS: u64 = 200;
 /// Length of the loss's gradient, summed over all images, at which it counts as flat.
 pub const FLAT: f64 = 0.1;
 
-/// A penalty and what came of it.
+/// A penalty and its fit.
 struct Tried {
     penalty: f32,
     /// Log loss on validation, as [`ChosenBy`] says.
@@ -47,18 +45,17 @@ struct Tried {
     linear: Linear,
 }
 
-/// By what a penalty is chosen.
+/// The loss by which a penalty is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChosenBy {
     /// Mean log loss over the images.
     Images,
-    /// Mean log loss over the tags, a rare one like a frequent one.
+    /// Mean log loss over the tags, rare and frequent ones alike.
     Tags,
 }
 
-/// Learns from `train`, chooses the penalty with the least log loss on `validation`: from the
-/// strongest on, two at a time, until weaker ones do no better. The weakest take the longest to
-/// fit.
+/// Trains on `train` and chooses the penalty with the least log loss on `validation`. Penalties are
+/// tried two at a time, strongest first, until weaker ones are no better: the weakest take longest.
 pub fn fit(train: &Examples<'_>, validation: &Examples<'_>, tags: usize, task: TaskName, by: ChosenBy) -> Result<Fitted> {
     let standard = Standard::of(train.features)?;
     let x = standard.apply(train.features);
@@ -94,7 +91,7 @@ pub fn fit(train: &Examples<'_>, validation: &Examples<'_>, tags: usize, task: T
     Ok(Fitted { linear, penalty, tried: list })
 }
 
-/// Learns from `train` with a given penalty, until the gradient is as short as `flat`.
+/// Trains on `train` with a given penalty, until the gradient is no longer than `flat`.
 pub fn fit_one(train: &Examples<'_>, tags: usize, task: TaskName, penalty: f32, flat: f64) -> Result<Linear> {
     let standard = Standard::of(train.features)?;
     let fitted = one(&standard.apply(train.features), train.tags, tags, task, Search { penalty, flat, start: None })?;
@@ -125,7 +122,7 @@ impl Standard {
         let variance = over(&|r, i| (r[i] as f64 - mean[i]).powi(2));
         Ok(Self {
             mean: mean.iter().map(|&m| m as f32).collect(),
-            // A feature that never changes tells nothing; its weight stays near 0.
+            // A constant feature carries no information; its weight stays near 0.
             deviation: variance.iter().map(|v| (v.sqrt() as f32).max(1e-6)).collect(),
         })
     }
@@ -157,13 +154,14 @@ struct Search<'a> {
     penalty: f32,
     /// Length of the gradient at which it ends.
     flat: f64,
-    /// What another penalty gave: the way from there is shorter.
+    /// The fit of another penalty: starting there saves steps.
     start: Option<&'a Array2<f64>>,
 }
 
 /// `[features + 1, tags]`, the last row the bias.
 ///
-/// In f64: the line search of L-BFGS compares sums over all images, which in f32 end it early.
+/// In f64: the line search of L-BFGS compares losses totalled over all images, and in f32 their
+/// rounding ends it early.
 fn one(x: &Array2<f64>, truth: &[Vec<usize>], tags: usize, task: TaskName, search: Search<'_>) -> Result<Array2<f64>> {
     let Search { penalty, flat, start } = search;
     let n = x.ncols();

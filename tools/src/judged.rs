@@ -1,6 +1,4 @@
-//! Images with what a run's networks say of them: read once, used by every figure.
-//!
-//! Does not judge.
+//! Images with the logits of a run's networks: computed once and used by every figure.
 
 use crate::data::{self, Entry, split::Side};
 use crate::distance;
@@ -39,14 +37,14 @@ impl Judged {
     /// Any images.
     pub fn of(run: &Run, root: std::path::PathBuf, entries: Vec<Entry>, float: bool) -> Result<Self> {
         let rgb: Vec<Vec<u8>> = data::load(&root, &entries, run.target()?)?;
-        let pictures: Vec<&[u8]> = rgb.iter().map(Vec::as_slice).collect();
-        let seen = predict::see(&distance::network(run)?, &pictures)?;
+        let images: Vec<&[u8]> = rgb.iter().map(Vec::as_slice).collect();
+        let seen = predict::see(&distance::network(run)?, &images)?;
         let float = if !float {
             Vec::new()
         } else if let Some(known) = features::logits(&entries, &run.graph, run.record.fit.into())? {
             known
         } else {
-            predict::float(&run.graph, &pictures)?
+            predict::float(&run.graph, &images)?
         };
         Ok(Self { entries, root, rgb, int8: seen.logits, beyond: seen.beyond, float })
     }
@@ -57,7 +55,7 @@ impl Judged {
     }
 
     /// The images.
-    pub fn pictures(&self) -> Vec<&[u8]> {
+    pub fn images(&self) -> Vec<&[u8]> {
         self.rgb.iter().map(Vec::as_slice).collect()
     }
 }

@@ -1,8 +1,7 @@
 //! Figures of scores against truth: accuracy, precision, recall, average precision, calibration,
 //! intervals.
 //!
-//! Pure: knows no files, images or networks. Scores are `[pictures][tags]`, truth `[pictures]`
-//! lists of tags.
+//! Pure functions of numbers. Scores are `[images][tags]`; truth is `[images]`, the tags of each.
 
 use crate::data::TaskName;
 use serde::{Deserialize, Serialize};
@@ -44,11 +43,11 @@ pub fn log_loss(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName, tempe
     logits.iter().zip(truth).map(one).sum::<f64>() / logits.len().max(1) as f64
 }
 
-/// [`log_loss`] in which each tag counts alike, however rare: the mean over the tags that there
-/// are; of a tag in multilabel, of its images and of those without it alike.
+/// [`log_loss`] in which each tag counts the same, however rare: the mean over tags that have
+/// images. In multilabel, a tag's images and the images without it count the same too.
 pub fn balanced_log_loss(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> f64 {
     let tags = logits.first().map_or(0, Vec::len);
-    // Sum and number over the images that have the tag, and over those that have not.
+    // Total and number over the images with the tag, and over those without it.
     let mut of = vec![[(0.0f64, 0usize); 2]; tags];
     for (l, t) in logits.iter().zip(truth) {
         let p = scores(l, task, 1.0);
@@ -85,8 +84,7 @@ pub fn right(logits: &[Vec<f32>], truth: &[Vec<usize>], task: TaskName) -> f64 {
     all.iter().filter(|r| **r).count() as f64 / all.len().max(1) as f64
 }
 
-/// Least and largest temperature that is searched; one on a bound is no fit but what the bound
-/// allows.
+/// Bounds of the search for a temperature. A result on a bound is not a fit.
 pub const TEMPERATURES: [f64; 2] = [0.125, 8.0];
 
 /// The temperature that makes scores on validation fit best: golden-section search of the log loss
@@ -132,7 +130,7 @@ pub fn curve(scores: &[Vec<f32>], truth: &[Vec<usize>], tag: usize) -> Vec<Curve
 }
 
 /// Average precision: the sum over the curve of each step in recall times the precision there.
-/// Nothing without positives.
+/// `None` without positives.
 pub fn average_precision(curve: &[CurvePoint]) -> Option<f64> {
     let steps = curve.iter().scan(0.0, |recall, p| {
         let step = p.recall as f64 - *recall;
@@ -268,8 +266,8 @@ impl std::fmt::Display for Interval {
 /// Draws of [`bootstrap`].
 const DRAWS: usize = 1000;
 
-/// A figure's percentile bootstrap interval over clusters of images that show the same (Efron
-/// 1979). `clusters`: `[n]`, a number each; `figure` gets indices of images. Seeded.
+/// A figure's percentile bootstrap interval, drawn over clusters of images of the same part (Efron
+/// 1979). `clusters`: `[n]`, each image's cluster; `figure` gets indices of images. Seeded.
 pub fn bootstrap(clusters: &[usize], seed: u64, figure: impl Fn(&[usize]) -> f64 + Sync) -> Interval {
     use rayon::prelude::*;
     let mut members: std::collections::BTreeMap<usize, Vec<usize>> = std::collections::BTreeMap::new();
@@ -304,7 +302,7 @@ pub fn wilson(right: usize, n: usize) -> Interval {
     wilson_at(right, n, Z95)
 }
 
-/// The same at another normal quantile.
+/// [`wilson`] at another normal quantile.
 fn wilson_at(right: usize, n: usize, z: f64) -> Interval {
     if n == 0 {
         return Interval { value: 0.0, low: 0.0, high: 1.0 };

@@ -1,6 +1,6 @@
-//! Packs a run, or anyone's int8 ONNX file, into a bundle with its card.
+//! Packs a run, or an int8 ONNX file made elsewhere, into a bundle with its card.
 //!
-//! Does not train or quantise; the engine that will run the model is asked whether it can.
+//! The bundle is loaded by the runtime's engine and compared with tract before it is written.
 
 use crate::bundle::with_self_test;
 use crate::data::{
@@ -111,8 +111,8 @@ pub fn bundle_of(name: &str, onnx: &[u8], i: &Ingredients) -> Result<Vec<u8>> {
         bail!("the graph ends in {:?}, the task is {:?}; change --task", spec.absorbed, i.task);
     }
     let real = i.normalise.table();
-    // An input in f32 is given as codes: the byte less 128, which the engine looks up in the real
-    // table.
+    // A real input is passed as codes, each byte minus 128, which the engine looks up in its table
+    // of reals.
     let code = |(i, &x): (usize, &f32)| match spec.real_input {
         true => (i % 256) as u8 ^ 128,
         false => quant::quantise(x, spec.scale, spec.zero_point) as u8,
@@ -338,7 +338,7 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>, abou
         s,
         "| int8 against float | {:.2} % agreement on {} images, {} |",
         100.0 * parity.agreement,
-        parity.pictures,
+        parity.images,
         if parity.harmed().next().is_none() { "no harm shown" } else { "HARM shown" }
     )?;
     for w in &r.warnings {
@@ -377,7 +377,7 @@ fn card(name: &str, bytes: &[u8], i: &Ingredients, made: Option<&Made<'_>>, abou
                 s,
                 "| {} | {} | {} | {recall} | {} | {:.3} | {} | {} |",
                 t.tag,
-                t.pictures,
+                t.images,
                 metrics::show(t.precision),
                 metrics::show(t.ap),
                 t.threshold,

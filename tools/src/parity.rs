@@ -1,7 +1,7 @@
-//! `parity`: proof that the int8 model on the device agrees with the float one that was trained, or
-//! where it does not.
+//! `parity`: shows how far the int8 model on the device agrees with the float model that was
+//! trained, and where it does not.
 //!
-//! Does not judge the model itself, only that both say the same.
+//! Compared are decisions, scores, and the error of each layer; ONNX Runtime is a second opinion.
 
 use crate::data::{self, TaskName, split::Side};
 use crate::decision::{self, Decision};
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use tagpin::bundle::Bundle;
 use tagpin::engine::Engine;
 
-/// Compare int8 and float on held-out images; exit 1 if int8 is worse and that is no chance.
+/// Compare int8 and float on held-out images; exit 1 if int8 is significantly worse.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Parity {
     /// Run folder; `parity.json` is written into it.
@@ -40,8 +40,8 @@ pub struct Parity {
 /// How much int8 may cost.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct Limits {
-    /// Share of decisions that int8 may lose. It is refused where it loses more and an interval
-    /// says that this is no chance.
+    /// Share of decisions that int8 may lose. It is refused if it loses more and the interval shows
+    /// that this is not chance.
     #[arg(long, default_value_t = 0.005)]
     pub loss: f64,
 }
@@ -55,18 +55,18 @@ impl Default for Limits {
 /// Decisions that int8 gets wrong and float right, against those the other way round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Harm {
-    /// Of images of this tag; of all, for none.
+    /// The tag whose images these are; `None` for all images.
     pub tag: Option<String>,
-    /// Decisions: one an image, or one a tag of each image where tags do not exclude one another.
+    /// Decisions: one per image (multiclass), or one per tag and image (multilabel).
     pub decisions: usize,
     /// Right in float only.
     pub worse: usize,
     /// Right in int8 only.
     pub better: usize,
-    /// int8 minus float, share of decisions that are right; its interval is that of all comparisons
-    /// together.
+    /// int8 minus float, share of decisions that are right. The interval holds for all comparisons
+    /// at once.
     pub change: Interval,
-    /// Whether the loss is more than it may be, and no chance.
+    /// Whether the loss exceeds the limit and is significant.
     pub shown: bool,
 }
 
@@ -120,7 +120,8 @@ pub struct TagChange {
     /// The tag.
     pub tag: String,
     /// Images of it.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// Recall in float.
     pub float: f64,
     /// Recall in int8.
@@ -147,9 +148,9 @@ pub struct Flip {
 pub struct LayerError {
     /// The node.
     pub node: String,
-    /// Root mean square of the difference over that of the value: what int8 costs up to here.
+    /// RMS of the difference divided by RMS of the value: the error of int8 up to here.
     pub error: f64,
-    /// By how much it grew over its inputs' worst.
+    /// How much larger it is than the worst of its inputs.
     pub added: f64,
 }
 
@@ -159,7 +160,8 @@ pub struct Onnxruntime {
     /// Its version.
     pub version: String,
     /// Images compared.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// Share with the same top logit.
     pub agreement: f64,
     /// Largest difference of a logit.
@@ -172,7 +174,8 @@ pub struct Figures {
     /// Hash of the int8 network and the decision that they are of.
     pub state: String,
     /// Images.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// Share with the same top tag (multilabel: the same tags at one half).
     pub agreement: f64,
     /// Share of sure images.
@@ -189,9 +192,9 @@ pub struct Figures {
     pub flips: Vec<Flip>,
     /// Layers in order.
     pub layers: Vec<LayerError>,
-    /// Beside ONNX Runtime, or why not.
+    /// The comparison with ONNX Runtime, or why there is none.
     pub onnxruntime: Result<Onnxruntime, String>,
-    /// Of all decisions, then of each tag's images.
+    /// For all decisions, then for each tag's images.
     pub harm: Vec<Harm>,
 }
 
@@ -204,7 +207,7 @@ impl Figures {
         Ok(figures)
     }
 
-    /// Where int8 is worse than float, and that is no chance.
+    /// Comparisons in which int8 is significantly worse than float.
     pub fn harmed(&self) -> impl Iterator<Item = &Harm> {
         self.harm.iter().filter(|h| h.shown)
     }
@@ -233,8 +236,8 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
             let second = s.iter().enumerate().filter(|(t, _)| *t != top).map(|(_, p)| *p).fold(0.0, f32::max);
             s[top] - second
         }
-        // Each tag is decided by itself at one half; a margin between two scores is twice the
-        // distance to it.
+        // Each tag is decided on its own at 0.5. Twice the distance to 0.5 is its margin, as
+        // between two scores.
         TaskName::Multilabel => s.iter().map(|p| (p - 0.5).abs() * 2.0).fold(1.0, f32::min),
     };
     let sure: Vec<usize> = (0..n).filter(|&i| margin(&float[i]) > SURE).collect();
@@ -251,12 +254,12 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
             at.iter().map(delta).sum::<f64>() / at.len().max(1) as f64
         };
         let change = metrics::bootstrap(&each[..of.len()], 0x9a7, paired);
-        TagChange { tag: tags[t].clone(), pictures: of.len(), float: recall(&cf), int8: recall(&ci), change }
+        TagChange { tag: tags[t].clone(), images: of.len(), float: recall(&cf), int8: recall(&ci), change }
     };
     let tag_changes: Vec<TagChange> = (0..tags.len()).map(change).collect();
     let names = |of: Vec<usize>| -> Vec<String> { of.into_iter().map(|t| tags[t].clone()).collect() };
     let roles = run.roles();
-    // The distance is the int8 network's in both: only what the scores change is compared.
+    // Both use the int8 network's distance, so that only scores make a difference.
     let decide = |scores: &[Vec<tagpin::head::Score>]| decision.decide(task, &roles, scores, &test.beyond);
     let (vf, vi) = (decide(&fs)?, decide(&is)?);
     let flips = (0..n).filter(|&i| vf[i] != vi[i]).map(|i| Flip {
@@ -271,7 +274,7 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
     let (layers, onnxruntime) = rayon::join(|| layers(run, test), || onnxruntime(run, test));
     let figures = Figures {
         state: run.state()?,
-        pictures: n,
+        images: n,
         agreement: share(agrees.iter().filter(|a| **a).count(), n),
         sure: share(sure.len(), n),
         agreement_sure,
@@ -287,15 +290,15 @@ pub fn parity(run: &Run, test: &Judged, limits: &Limits) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Images on which layers are compared: each needs all inner values twice.
-const LAYER_PICTURES: usize = 8;
+/// Number of images on which layers are compared; each needs all inner values twice.
+const LAYER_IMAGES: usize = 8;
 
 fn layers(run: &Run, test: &Judged) -> Result<Vec<LayerError>> {
     let graph = &run.graph;
     let taps: Vec<usize> = (0..graph.nodes.len()).filter(|&n| !matches!(graph.nodes[n].op, Op::MaxPool(_))).collect();
     let float = Runner::new(graph, &taps)?;
     let int8 = Runner::quantised(&run.int8()?, graph, &taps)?;
-    let chosen: Vec<&Vec<u8>> = data::spread(test.rgb.len(), LAYER_PICTURES).map(|i| &test.rgb[i]).collect();
+    let chosen: Vec<&Vec<u8>> = data::spread(test.rgb.len(), LAYER_IMAGES).map(|i| &test.rgb[i]).collect();
     let one = |rgb: &&Vec<u8>| -> Result<Vec<(f64, f64)>> {
         let (a, b) = (float.run(rgb)?, int8.run(rgb)?);
         let squares = |(a, b): (&Vec<f32>, &Vec<f32>)| {
@@ -304,15 +307,15 @@ fn layers(run: &Run, test: &Judged) -> Result<Vec<LayerError>> {
         };
         Ok(a.iter().zip(&b).map(squares).collect())
     };
-    let mut sums = vec![(0.0f64, 0.0f64); taps.len()];
+    let mut squares = vec![(0.0f64, 0.0f64); taps.len()];
     for of_one in chosen.par_iter().map(one).collect::<Vec<_>>() {
-        sums.iter_mut().zip(of_one?).for_each(|(sum, s)| *sum = (sum.0 + s.0, sum.1 + s.1));
+        squares.iter_mut().zip(of_one?).for_each(|(sum, s)| *sum = (sum.0 + s.0, sum.1 + s.1));
     }
-    let error: Vec<f64> = sums.iter().map(|(d, v)| (d / v.max(1e-30)).sqrt()).collect();
+    let error: Vec<f64> = squares.iter().map(|(d, v)| (d / v.max(1e-30)).sqrt()).collect();
     let layer = |(k, &n): (usize, &usize)| {
         let inputs = graph.nodes[n].inputs.iter().filter_map(|e| match e {
             crate::graph::Edge::Node(i) => taps.iter().position(|t| t == i).map(|at| error[at]),
-            crate::graph::Edge::Picture => Some(0.0),
+            crate::graph::Edge::Image => Some(0.0),
         });
         let before = inputs.fold(0.0, f64::max);
         LayerError { node: graph.nodes[n].name.clone(), error: error[k], added: error[k] - before }
@@ -372,7 +375,7 @@ fn compare(run: &Run, test: &Judged, model: &Path, source: &Path, target: &Path)
     let difference = |(a, b): (&Vec<f32>, &&[f32])| a.iter().zip(*b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
     Ok(Onnxruntime {
         version: String::from_utf8_lossy(&out.stdout).trim().to_string(),
-        pictures: rows.len(),
+        images: rows.len(),
         agreement: same as f64 / rows.len().max(1) as f64,
         largest: ours.iter().zip(&rows).map(difference).fold(0.0, f32::max),
     })
@@ -381,7 +384,7 @@ fn compare(run: &Run, test: &Judged, model: &Path, source: &Path, target: &Path)
 /// Figures as tables.
 pub fn text(f: &Figures) -> String {
     let mut s = String::new();
-    tell!(s, "\nint8 against float on {} images", f.pictures);
+    tell!(s, "\nint8 against float on {} images", f.images);
     tell!(
         s,
         "  agreement {:.2} %   mean |dp| {:.4}   largest |dp| {:.3}   {} decisions differ",
@@ -390,9 +393,9 @@ pub fn text(f: &Figures) -> String {
         f.largest_dp,
         f.flips.len()
     );
-    tell!(s, "  {:<18}{:>9}{:>8}{:>8}   change of recall", "tag", "pictures", "float", "int8");
+    tell!(s, "  {:<18}{:>9}{:>8}{:>8}   change of recall", "tag", "images", "float", "int8");
     for t in &f.tags {
-        tell!(s, "  {:<18}{:>9}{:>8.3}{:>8.3}   {}", t.tag, t.pictures, t.float, t.int8, t.change);
+        tell!(s, "  {:<18}{:>9}{:>8.3}{:>8.3}   {}", t.tag, t.images, t.float, t.int8, t.change);
     }
     for flip in f.flips.iter().take(10) {
         let of = |t: &[String]| if t.is_empty() { "nothing".into() } else { t.join(";") };
@@ -451,8 +454,8 @@ mod tests {
     use super::*;
     use tagpin::random::Random;
 
-    /// Five good runs of five were refused for two or three of some forty images that flipped,
-    /// though int8 was right in one of them. Drawn flips that go either way are not harm; the same
+    /// Once five good runs of five were refused, because two or three of some forty images flipped,
+    /// though in one of them int8 was the right one. Random flips either way are not harm; the same
     /// number in one direction is.
     #[test]
     fn flips_either_way_are_no_harm_and_flips_one_way_are() {

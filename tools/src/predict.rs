@@ -1,7 +1,5 @@
-//! What a model says of images: logits by the runtime's engine and by tract, scores by the
+//! Runs models on images: logits by the runtime's engine (int8) or by tract (float), scores by the
 //! runtime's head.
-//!
-//! Does not judge them.
 
 use crate::data::TaskName;
 use crate::graph::{Graph, Normalise, Runner};
@@ -41,7 +39,7 @@ impl Int8 {
         Ok(Self { engine: Engine::load(bundle.graph)?, onnx: bundle.graph.into(), tables })
     }
 
-    /// What runs it.
+    /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -87,21 +85,21 @@ impl Int8 {
     }
 }
 
-/// Logits in Q16.16 of each image by the int8 engine. Images are `[side, side, 3]` of the
-/// model's side.
-pub fn int8(onnx: &[u8], normalise: Normalise, pictures: &[&[u8]]) -> Result<Vec<Vec<i32>>> {
+/// Logits in Q16.16 of each image by the int8 engine. Images: `[side, side, 3]` at the model's
+/// side.
+pub fn int8(onnx: &[u8], normalise: Normalise, images: &[&[u8]]) -> Result<Vec<Vec<i32>>> {
     let int8 = Int8::load(onnx, normalise)?;
-    let bar = crate::progress::bar("int8", pictures.len() as u64);
+    let bar = crate::progress::bar("int8", images.len() as u64);
     let one = |int8: &mut Int8, rgb: &&[u8]| {
         bar.inc(1);
         int8.logits(rgb)
     };
-    let logits = pictures.par_iter().map_init(|| int8.clone(), one).collect();
+    let logits = images.par_iter().map_init(|| int8.clone(), one).collect();
     bar.finish_and_clear();
     logits
 }
 
-/// What the device has of images before it decides.
+/// What the device computes of images before it decides.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// `[images][tags]`, Q16.16.
@@ -110,8 +108,8 @@ pub struct Seen {
     pub beyond: Vec<bool>,
 }
 
-/// Logits of each image, and whether it is beyond. Images are `[side, side, 3]` of the model's
-/// side.
+/// Logits of each image, and whether it lies beyond the distance limit. Images: `[side, side, 3]`
+/// at the model's side.
 pub fn see<T: AsRef<[u8]> + Sync>(int8: &Int8, images: &[T]) -> Result<Seen> {
     let bar = crate::progress::bar("int8", images.len() as u64);
     let one = |int8: &mut Int8, rgb: &T| {
@@ -125,8 +123,8 @@ pub fn see<T: AsRef<[u8]> + Sync>(int8: &Int8, images: &[T]) -> Result<Seen> {
 }
 
 /// Logits of each image in f32.
-pub fn float(graph: &Graph, pictures: &[&[u8]]) -> Result<Vec<Vec<f32>>> {
-    Runner::whole(graph)?.run_all("float", pictures)
+pub fn float(graph: &Graph, images: &[&[u8]]) -> Result<Vec<Vec<f32>>> {
+    Runner::whole(graph)?.run_all("float", images)
 }
 
 /// Q16.16 as f32.
@@ -139,8 +137,8 @@ pub fn real_one(logits: &[i32]) -> Vec<f32> {
     logits.iter().map(|&v| v as f32 / 65536.0).collect()
 }
 
-/// f32 as Q16.16, as the engine would give it. An error, if one is none of Q16.16: beyond 32768, or
-/// no number.
+/// f32 as Q16.16, as the engine would give it. Fails on a value that Q16.16 cannot hold: beyond
+/// 32768, or NaN.
 pub fn fixed(logits: &[Vec<f32>]) -> Result<Vec<Vec<i32>>> {
     let one = |&v: &f32| logit_q16(1, v).with_context(|| format!("a float logit is {v}, expected -32768 to 32768"));
     logits.iter().map(|l| l.iter().map(one).collect()).collect()

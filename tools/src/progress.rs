@@ -1,6 +1,4 @@
-//! Progress with time left, and Ctrl-C as a flag that long work looks at.
-//!
-//! Knows nothing of the work.
+//! Progress bars with the time left, and Ctrl-C as a flag that long work polls.
 
 /// Adds a line to a text.
 macro_rules! tell {
@@ -26,18 +24,18 @@ pub fn bar(what: &'static str, len: u64) -> ProgressBar {
 #[derive(Debug)]
 pub struct Interrupt(&'static Signals);
 
-/// What the signals' handlers know.
+/// State shared with the signal handlers.
 #[derive(Debug)]
 struct Signals {
     stop: Arc<AtomicBool>,
-    /// Whether the next signal ends the process: one came already, or nobody listens.
+    /// Whether the next signal ends the process: one came already, or no work polls the flag.
     at_once: Arc<AtomicBool>,
     listeners: AtomicUsize,
 }
 
 impl Interrupt {
-    /// Listens for SIGINT, SIGTERM and SIGHUP until it is dropped; a second one ends the process at
-    /// once, as does the first where nobody listens: there nothing is lost by it.
+    /// Listens for SIGINT, SIGTERM and SIGHUP until it is dropped. The first sets the flag, the
+    /// second ends the process. While nothing listens, the first ends it: there is no work to save.
     pub fn listen() -> anyhow::Result<Self> {
         static SIGNALS: OnceLock<Signals> = OnceLock::new();
         let first = SIGNALS.get().is_none();

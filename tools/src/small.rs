@@ -1,7 +1,5 @@
-//! The built-in network: a small stack of depthwise blocks for 96x96 images, to be trained from
-//! nothing.
-//!
-//! Does not know how it is trained.
+//! The built-in network: a small stack of depthwise blocks for 96x96 images, trained from random
+//! weights.
 
 use crate::graph::{Clamp, Conv, Edge, Graph, Linear, Normalise, Op, Window};
 use tagpin::random::Random;
@@ -36,10 +34,10 @@ const BLOCKS: [Block; 10] = [
     Block { stride: 2, channels: 320, residual: false },
 ];
 
-/// The network with weights drawn by `seed` (He et al. 2015), for so many tags.
+/// The network for `tags` tags, with random weights drawn by `seed` (He et al. 2015).
 pub fn network(tags: usize, seed: u64) -> Graph {
     let mut random = Random::new(seed, 0x11e7);
-    // A sum of twelve uniform numbers is normal enough.
+    // Twelve uniform numbers added up are close enough to a normal one.
     let mut normal = |n: usize, deviation: f32| -> Vec<f32> {
         let mut one = || (0..12).map(|_| random.range(0, 1 << 16) as f32 / 65536.0).sum::<f32>() - 6.0;
         (0..n).map(|_| one() * deviation).collect()
@@ -59,7 +57,7 @@ pub fn network(tags: usize, seed: u64) -> Graph {
             clamp: Clamp::RELU6,
         })
     };
-    let mut x = graph.push("stem", conv(3, 2, 3, STEM, 1), vec![Edge::Picture]);
+    let mut x = graph.push("stem", conv(3, 2, 3, STEM, 1), vec![Edge::Image]);
     let mut channels = STEM;
     for (i, b) in BLOCKS.iter().enumerate() {
         let before = x;

@@ -1,7 +1,8 @@
-//! Ship, do not ship, or too few images to say; with every reason, and what to do about each.
+//! The verdict on a run: ship, do not ship, or too few images to say; with every reason, and what
+//! to do about each.
 //!
-//! Computes no figure itself but intervals of counts. Reasons are values: a sentence is made of
-//! each once, where it is shown.
+//! Figures come from `evaluate`, `parity` and `demand`. Reasons are values; each becomes a sentence
+//! only where it is shown.
 
 use crate::decision::{Decision, StatedAim};
 use crate::demand::{self, Finding, Standing};
@@ -75,7 +76,7 @@ pub enum Objection {
         /// Images of both.
         images: usize,
     },
-    /// One that an older history states in its own way; read for one release.
+    /// An objection in the form of an older history; still read for one release.
     #[serde(untagged)]
     Old(serde_json::Value),
 }
@@ -107,7 +108,7 @@ pub enum Caution {
     Int8Loss(Harm),
     /// Test images were looked at before.
     Looks {
-        /// So often.
+        /// How often.
         times: u32,
     },
     /// A slice is clearly worse.
@@ -261,7 +262,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// In words.
+    /// Its words, as printed.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Ship => "ship",
@@ -338,7 +339,7 @@ impl Verdict {
         v.against.extend(e.invalid.iter().filter(|i| i.passes > 0).map(|i| Objection::NothingPasses {
             kind: i.name.clone(),
             passes: i.passes,
-            of: i.pictures,
+            of: i.images,
             tag: i.tag.clone(),
         }));
         let worse = e.shifted.iter().filter(|s| s.within && s.change.high < -SHIFT_LOSS);
@@ -384,8 +385,7 @@ impl Verdict {
         let (Some(deadline_ms), latency_ms) = (about.deadline_ms, e.latency.median_ms) else { return };
         let board = about.board.clone();
         let estimated = board.as_deref().and_then(Board::named).map(|b| b.estimated_ms(e.latency.macs));
-        // Even by the quicker estimate it comes too late there; a board without an estimate is
-        // judged by this machine.
+        // Too late even by the lower estimate; without an estimate, this machine's latency counts.
         let least_ms = estimated.map_or(latency_ms, |[least, _]| least);
         if least_ms > f64::from(deadline_ms) {
             self.against.push(Objection::Deadline { deadline_ms, latency_ms: least_ms, board });
@@ -394,7 +394,7 @@ impl Verdict {
         }
     }
 
-    /// With what else stands against it.
+    /// Adds further objections.
     pub fn and(mut self, more: impl IntoIterator<Item = Objection>) -> Self {
         self.against.extend(more);
         self.answered()

@@ -1,4 +1,5 @@
-//! `bar leak`: real images with planted twins, split with and without care.
+//! `bar leak`: how much planted twins inflate test figures, when the split keeps them together and
+//! when it does not.
 
 use super::Seeds;
 use super::worlds::{Change, Rgb};
@@ -14,7 +15,7 @@ use tagpin::bundle::Fit;
 use tagpin::pictures::Picture;
 use tagpin::random::Random;
 
-/// What planted twins do to the figures of a split that does not keep them together.
+/// Measure how much planted twins inflate the figures of a split that does not keep them together.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// A folder of tagged images.
@@ -26,7 +27,7 @@ pub struct Args {
     /// Seeds of the planted twins, as in 1..3; each is judged on ten splits of each kind.
     #[arg(long, default_value = "1")]
     seeds: Seeds,
-    /// Images that are taken again, of all.
+    /// Share of the images that get a planted twin.
     #[arg(long, default_value_t = 0.2)]
     planted: f64,
     /// Print the figures as JSON, and nothing else.
@@ -71,7 +72,7 @@ fn of_seed(args: &Args, seed: u64, folder: &Path) -> Result<leak::Leak> {
     leak::measure(&split, &backbone, fit, fitted.penalty, seed)
 }
 
-/// Copies the images, and takes some of them again.
+/// Copies the images into `folder` and adds a changed twin of some of them.
 fn plant(args: &Args, seed: u64, folder: &Path) -> Result<()> {
     ensure!((0.0..=1.0).contains(&args.planted), "--planted {}: expected a share between 0 and 1", args.planted);
     let data = sources::open(&args.data, None)?.dataset;
@@ -88,10 +89,10 @@ fn plant(args: &Args, seed: u64, folder: &Path) -> Result<()> {
         let ending = from.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
         std::fs::copy(&from, name(&ending)).with_context(|| format!("{} cannot be copied", from.display()))?;
         if k < again
-            && let Ok(picture) = Picture::open(&from, tagpin::pictures::Budget::HOST)
+            && let Ok(image) = Picture::open(&from, tagpin::pictures::Budget::HOST)
         {
             let change = Change::ALL[k % Change::ALL.len()];
-            let twin = Rgb::of(&picture).again(change, &mut random);
+            let twin = Rgb::of(&image).again(change, &mut random);
             run_folder::write_file(&name("_again.jpg"), &twin.jpeg()?)?;
         }
     }

@@ -1,5 +1,6 @@
-//! `bar twins`: parts taken again, and different parts before a fixed camera: which the search
-//! keeps together, and which it takes for one part wrongly.
+//! `bar twins`: recall and false positives of the search for twins. Two kinds of sets: parts
+//! photographed twice (they must be joined) and different parts before a fixed camera (they must
+//! not).
 
 use super::Seeds;
 use super::worlds::{Change, Fixed, Rgb, real};
@@ -14,11 +15,11 @@ use std::path::PathBuf;
 use tagpin::pictures::Picture;
 use tagpin::random::Random;
 
-/// Recall and false positives of the search for twins, on real parts of --data and on drawn ones
-/// before a fixed camera.
+/// Measure recall and false positives of the search for twins, on real parts of --data and on drawn
+/// parts before a fixed camera.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// A folder of images of different parts: real ones.
+    /// A folder of real images, each of a different part.
     #[arg(long)]
     data: PathBuf,
     /// Seeds, as in 1..3.
@@ -32,21 +33,24 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
-/// What came of one set.
+/// Figures of one set.
 #[derive(Debug, Serialize)]
 struct Row {
     set: String,
     seed: u64,
-    pictures: usize,
-    /// Twins in one cluster, of all parts taken again; absent where no part was.
+    #[serde(rename = "pictures")]
+    images: usize,
+    /// Share of the parts photographed twice whose two images are in one cluster; absent where
+    /// there are none.
     together: Option<f64>,
-    /// Pairs of different parts that were taken for one, of all such pairs.
+    /// Share of the pairs of different parts that were joined.
     false_pairs: f64,
-    /// Images in a cluster with another part, of all.
-    false_pictures: f64,
+    /// Share of the images that are in a cluster with another part.
+    #[serde(rename = "false_pictures")]
+    false_images: f64,
     /// Largest cluster.
     largest: usize,
-    /// Pairs that are told as doubtful.
+    /// Pairs reported as doubtful.
     doubtful: usize,
     bounds: Vec<f32>,
     seconds: f64,
@@ -79,10 +83,10 @@ pub fn run(args: &Args) -> Result<()> {
                     "{:<38}{:>5}{:>10}{:>10}{:>13.5}{:>13.4}{:>9}{:>10}  {:.2?}  {:.1} s",
                     row.set,
                     row.seed,
-                    row.pictures,
+                    row.images,
                     together,
                     row.false_pairs,
-                    row.false_pictures,
+                    row.false_images,
                     row.largest,
                     row.doubtful,
                     row.bounds,
@@ -100,7 +104,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A set by its name.
+/// A set and its name.
 type Named = (String, Vec<Shot>);
 
 fn sets(args: &Args, seed: u64) -> Result<Vec<Named>> {
@@ -131,7 +135,7 @@ fn sets(args: &Args, seed: u64) -> Result<Vec<Named>> {
         let shots: Vec<Rgb> = (0..fixed.len()).map(|i| fixed.shot(i, &mut random)).collect();
         sets.push((format!("fixed camera, {what}"), once(&shots)));
         if grain > 0.0 {
-            // Taken again by the camera, not changed as a file: with other noise.
+            // Photographed again, not an edited copy of the file: the noise differs.
             let mut all = once(&shots);
             for part in 0..fixed.len() {
                 let rgb = fixed.shot(part, &mut random).again(Change::Light, &mut random);
@@ -187,10 +191,10 @@ fn judge(set: String, seed: u64, shots: &[Shot]) -> Result<Row> {
     Ok(Row {
         set,
         seed,
-        pictures: n,
+        images: n,
         together: (again > 0).then(|| kept as f64 / again as f64),
         false_pairs: wrong as f64 / others.max(1) as f64,
-        false_pictures: mixed.iter().filter(|m| **m).count() as f64 / n as f64,
+        false_images: mixed.iter().filter(|m| **m).count() as f64 / n as f64,
         largest: sizes.into_iter().max().unwrap_or(0),
         doubtful: found.doubtful.len(),
         bounds: found.bounds,
@@ -218,8 +222,8 @@ mod tests {
         all
     }
 
-    /// Before a fixed camera 80 different parts once were one cluster of 1600 conflicts; under
-    /// another exposure twins were not found.
+    /// 80 different parts before a fixed camera were once joined to one cluster with 1600
+    /// conflicts, and twins were missed when the exposure differed.
     #[test]
     fn parts_before_a_fixed_camera_stay_apart_and_twins_together() {
         let first = number("TAGPIN_TEST_SEED", 1);
@@ -227,13 +231,13 @@ mod tests {
             println!("TAGPIN_TEST_SEED={seed}");
             let mut random = Random::new(seed, 0x7e57);
             let plain = Fixed::new(60, 0.0, &mut random);
-            let pictures: Vec<Rgb> = (0..plain.len()).map(|i| plain.shot(i, &mut random)).collect();
-            let row = judge("plain".into(), seed, &shots(&pictures, None, &mut random)).unwrap();
+            let images: Vec<Rgb> = (0..plain.len()).map(|i| plain.shot(i, &mut random)).collect();
+            let row = judge("plain".into(), seed, &shots(&images, None, &mut random)).unwrap();
             assert!(row.false_pairs <= 0.002 && row.largest <= 2, "{row:?}");
             let grained = Fixed::new(60, 12.0, &mut random);
-            let pictures: Vec<Rgb> = (0..grained.len()).map(|i| grained.shot(i, &mut random)).collect();
+            let images: Vec<Rgb> = (0..grained.len()).map(|i| grained.shot(i, &mut random)).collect();
             for change in [Change::Light, Change::Turn] {
-                let row = judge("grained".into(), seed, &shots(&pictures, Some(change), &mut random)).unwrap();
+                let row = judge("grained".into(), seed, &shots(&images, Some(change), &mut random)).unwrap();
                 assert!(row.together.unwrap() >= 0.95 && row.false_pairs <= 0.002, "{change:?}: {row:?}");
             }
         }

@@ -153,7 +153,7 @@ impl Duplicate {
     }
 }
 
-/// What the data is, what it is for and what is wrong with it.
+/// The data contract: what the data is, what it is for and what is wrong with it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Contract {
     /// Format of this file.
@@ -166,37 +166,39 @@ pub struct Contract {
     pub root: PathBuf,
     /// Whether tags exclude one another.
     pub task: TaskName,
-    /// Whether tags with too few images were let pass.
+    /// Whether --allow-few accepted tags with too few images.
     #[serde(default)]
     pub few_allowed: bool,
     /// Readable images.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// Images of each tag.
     pub tags: BTreeMap<String, usize>,
-    /// Most images of a tag over the fewest.
+    /// Images of the most frequent tag over those of the rarest.
     pub imbalance: f64,
     /// Smallest, middle and largest width and height.
     pub sizes: [[u32; 2]; 3],
     /// Images without a tag.
     pub untagged: usize,
-    /// Of each further column, images without a value.
+    /// By further column: images without a value in it.
     pub missing: BTreeMap<String, usize>,
     /// Pairs that show the same part.
     pub duplicates: Vec<Duplicate>,
     /// Pairs that may show the same part and were not joined, most alike first: for a person to
     /// judge.
     pub doubtful: Vec<Duplicate>,
-    /// How near is near.
+    /// How alike images must be to count as twins.
     pub alike: Bound,
-    /// Likeness from which on images were joined: outside scenes, then within each scene.
+    /// Least likeness at which images were joined: outside scenes, then within each scene.
     pub bounds: Vec<f32>,
-    /// Images of each scene that many parts share, as before a fixed camera.
+    /// Number of images in each scene (a background that many parts share, as before a fixed
+    /// camera).
     pub scenes: Vec<usize>,
     /// Files that look like data and cannot be used.
     pub skipped: Vec<LeftOut>,
-    /// Numbers of files that are no data, by kind.
+    /// Number of files that are not data, by kind.
     pub ignored: BTreeMap<String, usize>,
-    /// How the data was read, where that is not in the form's rules.
+    /// Remarks on how the data was read, where the format leaves a choice.
     pub notes: Vec<String>,
     /// What a reader of any later figure must know.
     pub warnings: Vec<String>,
@@ -215,7 +217,7 @@ pub struct Checked {
     pub dataset: Dataset,
     /// `[entries]`.
     pub looks: Vec<Look>,
-    /// Which show the same.
+    /// Which entries show the same part.
     pub twins: Twins,
     /// The contract.
     pub contract: Contract,
@@ -226,7 +228,7 @@ pub fn check(data: &Path, task: Option<TaskName>, about: Option<&Path>, allow_fe
     check_alike(data, task, about, allow_few, Bound::default())
 }
 
-/// The same, with the user's word on how near is near.
+/// [`check`], with the user's bound on how alike twins are.
 pub fn check_alike(
     data: &Path,
     task: Option<TaskName>,
@@ -244,7 +246,7 @@ pub fn check_alike(
     left_out::tell(&skipped);
     dataset.entries = survey.entries;
     let looks = survey.looks;
-    let mut warnings = without_pictures(&empty, allow_few)?;
+    let mut warnings = without_images(&empty, allow_few)?;
     warnings.extend(dataset.enough(allow_few)?);
     let twins = twins::of(&dataset, &looks, alike);
     let names = |i: usize| dataset.entries[i].tags.iter().map(|&t| dataset.tags[t].clone()).collect();
@@ -286,7 +288,7 @@ pub fn check_alike(
         data: std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned()),
         root: dataset.root.clone(),
         task: dataset.task,
-        pictures: dataset.entries.len(),
+        images: dataset.entries.len(),
         tags: dataset.tags.iter().cloned().zip(counts).collect(),
         imbalance,
         sizes: [areas.first().copied().unwrap_or_default(), middle, areas.last().copied().unwrap_or_default()],
@@ -308,9 +310,9 @@ pub fn check_alike(
     Ok(Checked { dataset, looks, twins, contract })
 }
 
-/// Tags that somebody meant and that have no image do not vanish: they stop the work, or are
-/// told.
-fn without_pictures(empty: &BTreeMap<String, String>, allow_few: bool) -> Result<Vec<String>> {
+/// Refuses tags without a usable image, which would otherwise vanish silently; with `allow_few`,
+/// returns a warning for each instead.
+fn without_images(empty: &BTreeMap<String, String>, allow_few: bool) -> Result<Vec<String>> {
     let told: Vec<String> =
         empty.iter().map(|(tag, found)| format!("tag \"{tag}\" has no image that can be used: found {found}")).collect();
     if !told.is_empty() && !allow_few {
@@ -319,10 +321,10 @@ fn without_pictures(empty: &BTreeMap<String, String>, allow_few: bool) -> Result
     Ok(told)
 }
 
-/// Brightest value of images that hold next to nothing.
+/// An image counts as black if no value is above this.
 const DARK: u8 = 24;
 
-/// Images that are all but black, as 12-bit values in 16-bit files are.
+/// Warns of nearly black images, as 12-bit values in 16-bit files are.
 fn dark(looks: &[Look]) -> Option<String> {
     let n = looks.iter().filter(|l| l.brightest <= DARK).count();
     (n > 0).then(|| {
@@ -342,7 +344,7 @@ pub fn print(c: &Contract) {
         println!("{question:>16}  {}", answer.as_deref().unwrap_or("not stated"));
     }
     println!("{:>16}  {}", "roles", c.about.roles());
-    println!("{:>16}  {:?}, {} images, {} tags", "data", c.task, c.pictures, c.tags.len());
+    println!("{:>16}  {:?}, {} images, {} tags", "data", c.task, c.images, c.tags.len());
     let [small, middle, large] = c.sizes;
     let side = |s: [u32; 2]| format!("{}x{}", s[0], s[1]);
     println!("{:>16}  {} smallest, {} middle, {} largest", "sizes", side(small), side(middle), side(large));

@@ -1,6 +1,6 @@
-//! Files below a folder, sorted into images, images that cannot be used, and what is no data.
+//! Lists the files below a folder: images, images that cannot be used, and files that are not data.
 //!
-//! Follows symbolic links, but not in circles. Looks at names only, never into files.
+//! Goes by names and endings and opens no file. Symbolic links are followed, loops are not.
 
 use super::left_out::{Kind, LeftOut};
 use anyhow::{Context, Result};
@@ -11,18 +11,18 @@ use tagpin::pictures::ENDINGS;
 /// What lies below a folder.
 #[derive(Default)]
 pub struct Found {
-    /// Files with the ending of an image that is decoded, sorted.
-    pub pictures: Vec<PathBuf>,
-    /// Files that look like data and cannot be used. Paths as they were reached.
+    /// Files whose ending is that of a format we decode, sorted.
+    pub images: Vec<PathBuf>,
+    /// Files that look like data and cannot be used. Paths start with the folder given.
     pub skipped: Vec<LeftOut>,
-    /// Numbers of files that are no data, by kind.
+    /// Number of files that are not data, by kind.
     pub ignored: BTreeMap<String, usize>,
 }
 
 /// Endings of JPEG files beside the usual ones.
 const MORE_ENDINGS: [&str; 2] = ["jfif", "jpe"];
 
-/// Images and films that are not decoded, by ending.
+/// Formats of images and films that we do not decode, by ending.
 const FORMATS: [(&str, &[&str]); 9] = [
     ("HEIC", &["heic", "heif", "hif"]),
     ("TIFF", &["tif", "tiff"]),
@@ -35,27 +35,28 @@ const FORMATS: [(&str, &[&str]); 9] = [
     ("film", &["mp4", "mov", "avi", "mkv", "webm", "m4v"]),
 ];
 
-/// Folders and files that systems and programs leave behind, beside those whose names begin with a
-/// dot.
+/// Folders and files that operating systems and programs leave behind. Names that begin with a dot
+/// are skipped too.
 const SYSTEM: [&str; 7] =
     ["__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini"];
 
-/// Whether a name is one of a hidden file, or one that systems leave behind.
+/// Whether a file or folder of this name is skipped: hidden, or in [`SYSTEM`].
 pub fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || SYSTEM.iter().any(|s| s.eq_ignore_ascii_case(name))
 }
 
-/// Lists what lies in `folder`: below it too if `deep`. Fails if the folder cannot be read.
+/// Lists the files in `folder`, and in its subfolders if `deep`. Fails if the folder cannot be
+/// read.
 pub fn below(folder: &Path, deep: bool) -> Result<Found> {
     let mut found = Found::default();
     walk(folder, deep, &mut Vec::new(), &mut found)?;
-    found.pictures.sort();
+    found.images.sort();
     leave_out_masks(&mut found);
     found.skipped.sort();
     Ok(found)
 }
 
-/// `above`: real paths of the folders that the walk is in.
+/// `above`: canonical paths of the folders from the start down to `folder`'s parent.
 fn walk(folder: &Path, deep: bool, above: &mut Vec<PathBuf>, found: &mut Found) -> Result<()> {
     let unreadable = || format!("{}: cannot be read", folder.display());
     above.push(std::fs::canonicalize(folder).with_context(unreadable)?);
@@ -101,7 +102,7 @@ fn sort_in(path: PathBuf, found: &mut Found) {
     let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     let format = |e: &str| FORMATS.iter().find(|(_, endings)| endings.contains(&e)).map(|(name, _)| *name);
     match ending.as_deref() {
-        Some(e) if ENDINGS.contains(&e) || MORE_ENDINGS.contains(&e) => found.pictures.push(path),
+        Some(e) if ENDINGS.contains(&e) || MORE_ENDINGS.contains(&e) => found.images.push(path),
         Some(e) => match format(e) {
             Some(name) => found.skipped.push(LeftOut::new(path, Kind::Format(name.into()), undecoded(name))),
             None => *found.ignored.entry(format!(".{e}")).or_default() += 1,
@@ -124,15 +125,15 @@ const MASKS: [&str; 6] = ["_mask", "_seg", "_gt", "_label", "-mask", ".mask"];
 /// `001_mask.png` beside `001.jpg` is a mask; by itself it is an image.
 fn leave_out_masks(found: &mut Found) {
     let stem = |p: &Path| p.with_extension("");
-    let stems: std::collections::HashSet<PathBuf> = found.pictures.iter().map(|p| stem(p)).collect();
+    let stems: std::collections::HashSet<PathBuf> = found.images.iter().map(|p| stem(p)).collect();
     let of = |p: &PathBuf| -> Option<PathBuf> {
         let own = stem(p);
         let name = own.file_name()?.to_str()?;
         let base = MASKS.iter().find_map(|m| name.strip_suffix(m))?;
         Some(own.with_file_name(base)).filter(|base| stems.contains(base))
     };
-    let (masks, pictures): (Vec<PathBuf>, Vec<PathBuf>) = found.pictures.drain(..).partition(|p| of(p).is_some());
-    found.pictures = pictures;
+    let (masks, images): (Vec<PathBuf>, Vec<PathBuf>) = found.images.drain(..).partition(|p| of(p).is_some());
+    found.images = images;
     for mask in masks {
         found.skipped.push(LeftOut::new(mask, Kind::Mask, "a mask beside its image"));
     }

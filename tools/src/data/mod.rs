@@ -1,6 +1,7 @@
-//! Tagged images: which there are, what they show, and their model-size RGB8.
+//! Tagged images: their files, their tags, and their pixels at model size.
 //!
-//! Reads pixels only through the runtime's decoder and preprocessing. Does not know models.
+//! Pixels are read through the runtime's decoder and preprocessing, so that training sees what the
+//! device sees.
 
 pub mod check;
 pub mod convert;
@@ -27,9 +28,9 @@ use tagpin::frame::FrameView;
 use tagpin::pictures::{Budget, Picture};
 use tagpin::preprocess::{Preprocessor, Target};
 
-/// Fewest images of a tag that anything can be learnt from.
+/// Fewest images a tag needs to be trained at all.
 pub const FEWEST: usize = 5;
-/// Images of a tag that are advised.
+/// Images advised per tag.
 pub const ADVISED: usize = 50;
 
 /// A file and its tags.
@@ -147,8 +148,8 @@ pub fn target(side: usize, fit: Fit) -> Result<Target> {
 
 /// Decodes and resizes one file's bytes by the runtime's preprocessing: `[side, side, 3]`.
 pub fn rgb_of(bytes: &[u8], preprocessor: &mut Preprocessor) -> Result<Vec<u8>> {
-    let picture = Picture::decode(bytes, Budget::HOST)?;
-    at_size(&FrameView::new(picture.layout(), &picture.rgb)?, preprocessor)
+    let image = Picture::decode(bytes, Budget::HOST)?;
+    at_size(&FrameView::new(image.layout(), &image.rgb)?, preprocessor)
 }
 
 /// A frame at model size: `[side, side, 3]`.
@@ -162,7 +163,7 @@ pub fn at_size(frame: &FrameView<'_>, preprocessor: &mut Preprocessor) -> Result
 pub fn load(root: &Path, entries: &[Entry], target: Target) -> Result<Vec<Vec<u8>>> {
     let bar = crate::progress::bar("reading", entries.len() as u64);
     let failed = Mutex::new(None);
-    let pictures: Vec<Vec<u8>> = entries
+    let images: Vec<Vec<u8>> = entries
         .par_iter()
         .map_init(
             || Preprocessor::new(target),
@@ -183,7 +184,7 @@ pub fn load(root: &Path, entries: &[Entry], target: Target) -> Result<Vec<Vec<u8
     bar.finish_and_clear();
     match failed.into_inner().expect("no reader panics while it holds this") {
         Some(e) => Err(e),
-        None => Ok(pictures),
+        None => Ok(images),
     }
 }
 

@@ -1,7 +1,8 @@
-//! `dataset split`: who is trained on, who chooses, who judges; a file that every later command
-//! uses.
+//! `dataset split`: assigns each image to training, validation or test, in a file that every later
+//! command reads.
 //!
-//! Does not know models. What shows the same thing never lies on two sides.
+//! Images of the same part (twins) or the same group form a *cluster*, and a cluster is never
+//! divided between sides: otherwise the test figures would be too good.
 
 use super::check::{self, Checked, Contract};
 use super::groups::{self, Wanted};
@@ -69,11 +70,11 @@ pub struct SplitArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// To learn from.
+    /// Trained on.
     Train,
-    /// To choose settings, thresholds and steps by.
+    /// Settings, thresholds and scales are chosen on it.
     Validation,
-    /// To judge by, once.
+    /// Judged on, once.
     Test,
 }
 
@@ -143,8 +144,8 @@ impl Split {
         Ok(split)
     }
 
-    /// What lies in the data's folder now and is in no side, if anything does. A list says by
-    /// itself what belongs to it.
+    /// Reports images in the data's folder that the split does not have yet. `None` for a list,
+    /// which names its files itself.
     pub fn news(&self) -> Option<String> {
         let data = &self.contract.data;
         if !data.is_dir() {
@@ -159,7 +160,7 @@ impl Split {
             .chain(self.contract.skipped.iter().map(|s| &s.path))
             .map(|p| data.join(p))
             .collect();
-        let n = found.pictures.iter().filter(|p| !known.contains(*p)).count();
+        let n = found.images.iter().filter(|p| !known.contains(*p)).count();
         (n > 0).then(|| {
             format!(
                 "{n} images in {} are not in this split; `dataset split {} --keep SPLIT` adds them, and the others keep their side",
@@ -175,8 +176,8 @@ impl Split {
         of.map(|(e, _)| e.clone()).collect()
     }
 
-    /// Refuses a split in which two sides show the same: by hash, by look, by group. Looks again at
-    /// the files, so that a hand-edited split or a changed file does not pass.
+    /// Refuses a split in which two sides share a part, by hash, by likeness or by group. Reads the
+    /// files again, so that a hand-edited split or a changed file does not pass.
     pub fn refuse_leaks(&self) -> Result<()> {
         let survey = survey::survey(&self.dataset)?;
         if let Some(file) = survey.skipped.first() {
@@ -212,7 +213,7 @@ impl Split {
     }
 }
 
-/// Images that show the same or belong to one group get one number.
+/// Numbers the clusters: images that are twins or share a group get the same number.
 fn clusters(entries: &[Entry], twins: &[usize], groups: &[String]) -> Vec<usize> {
     let mut parent: Vec<usize> = twins.to_vec();
     fn root(parent: &mut [usize], mut i: usize) -> usize {
@@ -295,24 +296,23 @@ fn stratify(
     (sides, moved)
 }
 
-/// Shares of the sides where nobody says otherwise.
+/// Default shares of the sides.
 pub const SHARES: [f64; 3] = [70.0, 15.0, 15.0];
 
-/// Sides for the same images as if no two showed the same: what a careless split does, for
-/// comparison only.
+/// Splits image by image, ignoring clusters, as a careless split would: for comparison only.
 pub fn regardless(split: &Split, seed: u64) -> Vec<Side> {
     let each: Vec<usize> = (0..split.sides.len()).collect();
     stratify(&split.dataset.entries, split.dataset.tags.len(), &each, SHARES, seed, &vec![None; each.len()]).0
 }
 
-/// Sides by the split's own clusters, drawn again.
+/// Splits the split's own clusters again, with another seed.
 pub fn again(split: &Split, seed: u64) -> Vec<Side> {
     let free = vec![None; split.sides.len()];
     stratify(&split.dataset.entries, split.dataset.tags.len(), &split.clusters, SHARES, seed, &free).0
 }
 
-/// Sides that somebody chose before, by a column; a part of training becomes the validation or test
-/// side if there is none.
+/// Sides as a column states them; if it names no validation or test image, a part of training
+/// becomes that side.
 fn chosen(
     entries: &[Entry],
     tags: usize,
@@ -374,7 +374,7 @@ pub fn split(checked: Checked, group: Option<&str>, shares: [f64; 3], seed: u64)
     split_so(checked, &How { wanted: Wanted { group, gap: None }, keep: None, sides: None, shares, seed })
 }
 
-/// Splits a checked dataset, with all that a user may say about it, and tells what that came to.
+/// Splits a checked dataset with the user's options; what they led to is in the contract's notes.
 pub fn split_so(checked: Checked, how: &How<'_>) -> Result<Split> {
     let Checked { mut dataset, looks, twins, mut contract } = checked;
     let (noted, warned) = (contract.notes.len(), contract.warnings.len());
@@ -404,7 +404,7 @@ pub fn split_so(checked: Checked, how: &How<'_>) -> Result<Split> {
     Ok(split)
 }
 
-/// The sides of images in an earlier split: by their bytes, or by their path.
+/// The side that each image had in an earlier split, found by its bytes, else by its path.
 fn fixed(entries: &[Entry], keep: Option<&Split>, notes: &mut Vec<String>) -> Vec<Option<Side>> {
     let Some(old) = keep else { return vec![None; entries.len()] };
     let (mut by_hash, mut by_path) = (HashMap::new(), HashMap::new());
@@ -420,7 +420,8 @@ fn fixed(entries: &[Entry], keep: Option<&Split>, notes: &mut Vec<String>) -> Ve
 }
 
 impl Split {
-    /// Refuses a split from which nothing can be learnt or judged; warns where that is so of a tag.
+    /// Refuses a split with an empty side or with a tag that has no training image; warns of a tag
+    /// that has none elsewhere.
     fn with_warnings(mut self) -> Result<Self> {
         let n = Side::ALL.map(|s| self.entries(s).len());
         if let Some(empty) = (0..3).find(|&s| n[s] == 0) {
@@ -439,7 +440,7 @@ impl Split {
             let all: usize = of_sides.iter().map(|s| s[t]).sum();
             ensure!(
                 of_sides[0][t] > 0 || all == 0,
-                "tag \"{tag}\" has no training image, {all} elsewhere: it cannot be learnt. Put some into training, take the tag out, or \
+                "tag \"{tag}\" has no training image, {all} elsewhere: it cannot be trained. Put some into training, take the tag out, or \
                  split anew with --sides none"
             );
             for (_, side) in of_sides.iter().zip(Side::ALL).skip(1).filter(|(counts, _)| counts[t] == 0) {
@@ -477,7 +478,7 @@ pub fn run(args: &SplitArgs) -> Result<()> {
     let wanted = Wanted { group: args.group.as_deref(), gap: args.group_gap };
     let how = How { wanted, keep: old.as_ref(), sides: args.sides.as_deref(), shares, seed: args.seed };
     let split = split_so(checked, &how)?;
-    println!("\n{:>16}{:>8}{:>12}{:>8}", "pictures", "train", "validation", "test");
+    println!("\n{:>16}{:>8}{:>12}{:>8}", "images", "train", "validation", "test");
     let of = |side: Side| super::counts(split.dataset.tags.len(), &split.entries(side));
     let sides = Side::ALL.map(of);
     for (t, tag) in split.dataset.tags.iter().enumerate() {

@@ -1,8 +1,7 @@
-//! What can be told of an image without a model: size, light, sharpness, when it was taken, and
-//! the small images by which twins are found.
+//! Facts about each image that need no model: size, light, sharpness, when it was taken, and the
+//! small copies by which twins are found.
 //!
-//! Does not know tags. Results are kept by file hash, so that a second command need not decode
-//! again.
+//! Results are cached by file hash, so that the next command need not decode the images again.
 
 use super::left_out::{Kind, LeftOut};
 use super::twins::plane::{self, Plane};
@@ -17,7 +16,7 @@ use tagpin::frame::FrameView;
 use tagpin::pictures::{Budget, Picture};
 use tagpin::preprocess::{Preprocessor, Target};
 
-/// Side of the thumbnail that colours are taken of.
+/// Side of the thumbnail that colours are measured on.
 const THUMB: u16 = 16;
 /// Side of the image that light and sharpness are measured on.
 const MEASURED: u16 = 128;
@@ -58,23 +57,23 @@ impl Look {
         self.width as f32 / self.height.max(1) as f32
     }
 
-    /// Shares of the channels in each of 4x4 cells; nothing where it is too dark to tell.
+    /// Each channel's share of the light, in 4x4 cells; `None` where a cell is too dark to tell.
     pub fn colours(&self) -> [Option<[f32; 3]>; 16] {
         let side = THUMB as usize;
         std::array::from_fn(|cell| {
-            let mut sums = [0.0f32; 3];
+            let mut channels = [0.0f32; 3];
             for i in 0..side * side / 16 {
                 let (x, y) = (cell % 4 * 4 + i % 4, cell / 4 * 4 + i / 4);
-                (0..3).for_each(|c| sums[c] += f32::from(self.thumb[(y * side + x) * 3 + c]));
+                (0..3).for_each(|c| channels[c] += f32::from(self.thumb[(y * side + x) * 3 + c]));
             }
-            let all: f32 = sums.iter().sum();
+            let all: f32 = channels.iter().sum();
             // 16 pixels of three channels.
-            (all > 48.0 * 24.0).then(|| sums.map(|s| s / all))
+            (all > 48.0 * 24.0).then(|| channels.map(|s| s / all))
         })
     }
 }
 
-/// What of each entry; files that are no readable images are left out and listed.
+/// What was seen of a dataset's images; files that cannot be read as images are listed apart.
 pub struct Survey {
     /// Readable entries.
     pub entries: Vec<Entry>,
@@ -84,7 +83,7 @@ pub struct Survey {
     pub skipped: Vec<LeftOut>,
 }
 
-/// Format of the cache; changed with the meaning of [`Look`].
+/// Name of the cache file. Change it whenever the meaning of [`Look`] changes.
 const CACHE: &str = "survey-2.bin";
 
 /// Looks at all images of a dataset.
@@ -122,7 +121,7 @@ pub fn survey(dataset: &Dataset) -> Result<Survey> {
         }
     }
     if grown.len() > before {
-        // Only a cache: a folder that cannot be written costs time, not results.
+        // It is only a cache: if it cannot be written, the next command takes longer.
         let sorted: BTreeMap<_, _> = grown.into_iter().collect();
         let _ = std::fs::create_dir_all(run_folder::cache())
             .map_err(anyhow::Error::from)
@@ -151,15 +150,15 @@ impl Looker {
     }
 
     /// Looks at a decoded image.
-    pub fn image(&mut self, picture: &Picture) -> Result<Look> {
-        let frame = FrameView::new(picture.layout(), &picture.rgb)?;
+    pub fn image(&mut self, image: &Picture) -> Result<Look> {
+        let frame = FrameView::new(image.layout(), &image.rgb)?;
         let thumb = self.thumb.image(&frame)?.to_vec();
         let grey = |p: &[u8]| ((u16::from(p[0]) + u16::from(p[1]) + u16::from(p[2])) / 3) as u8;
         let grey = self.grey.image(&frame)?.chunks_exact(3).map(grey).collect();
         let rgb = self.measured.image(&frame)?;
         let brightest = rgb.iter().copied().max().unwrap_or(0);
         let (brightness, sharpness) = light(rgb, MEASURED as usize);
-        let (width, height) = (picture.width, picture.height);
+        let (width, height) = (image.width, image.height);
         Ok(Look { width, height, brightness, brightest, sharpness, taken: None, thumb, grey })
     }
 }

@@ -1,7 +1,7 @@
-//! How good a run is on images it never saw: int8 by the runtime's own engine, float beside it,
-//! baselines below.
+//! Measures a run on images it never saw: int8 by the runtime's own engine, with float and the
+//! baselines for comparison.
 //!
-//! Does not change the model or its thresholds.
+//! The model and its thresholds stay as they are; figures go to `evaluation.json`.
 
 mod heat;
 pub mod line;
@@ -43,13 +43,13 @@ pub struct Evaluate {
 /// What to evaluate.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize)]
 pub struct Options {
-    /// A further held-out set: a name and a folder of tagged folders; may stand several times.
+    /// A further held-out set: a name and a folder of tagged folders; may be repeated.
     #[arg(long = "also", value_name = "NAME=FOLDER")]
     pub also: Vec<String>,
     /// A tag whose images are not counted in top-1.
     #[arg(long)]
     pub ignore: Option<String>,
-    /// Images of none of the tags: how many does the model take for one?
+    /// Folder of images of none of the tags: how many does the model take for one?
     #[arg(long, value_name = "FOLDER")]
     pub unseen: Option<PathBuf>,
     /// Test images that are changed in six ways and three strengths; 0 for none.
@@ -71,20 +71,21 @@ pub struct TagFigures {
     /// Images of it that were trained on.
     pub train: usize,
     /// Images of it here.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// Precision, TP / (TP + FP), of the top tag; `None` if nothing was predicted as this tag.
     pub precision: Option<f64>,
     /// Recall, TP / (TP + FN), with its interval; `None` if no image is of this tag.
     pub recall: Option<Interval>,
-    /// Average precision; nothing if there are none.
+    /// Average precision; `None` if no image is of this tag.
     pub ap: Option<f64>,
-    /// The threshold that the device has.
+    /// The threshold on the device.
     pub threshold: f32,
     /// Precision of what passes the threshold.
     pub precision_at: Option<f64>,
     /// Recall of what passes the threshold.
     pub recall_at: Option<f64>,
-    /// What both are made of.
+    /// The counts behind both.
     pub at: Counts,
     /// Precision against recall, at most 100 points.
     pub curve: Vec<CurvePoint>,
@@ -94,7 +95,8 @@ pub struct TagFigures {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Decided {
     /// Images.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// A tag holds, and it is the right one (multilabel: exactly the right ones).
     pub right: usize,
     /// A tag holds that is wrong.
@@ -150,11 +152,12 @@ pub struct Invalid {
     /// What they are.
     pub name: String,
     /// How many.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// For how many a tag holds: what the thresholds let through.
     pub accepted: usize,
-    /// How many the device would pass as a good part: its action is accept. An image out of focus
-    /// passes only as what it is not.
+    /// How many the device would accept as a good part. An image out of focus counts only if it is
+    /// accepted as a tag that it is not of.
     pub passes: usize,
     /// Highest score of any tag.
     pub highest: f32,
@@ -195,7 +198,7 @@ pub struct SetFigures {
     pub decided: Decided,
     /// Judged wrongly, surest first; at most 60.
     pub mistakes: Vec<Mistake>,
-    /// `[pictures]`: file, whether int8 is right. For comparing runs image by image.
+    /// `[images]`: file, and whether int8 is right. For comparing runs image by image.
     pub rights: Vec<(PathBuf, bool)>,
 }
 
@@ -259,7 +262,7 @@ impl Evaluation {
     }
 }
 
-/// Draws of intervals begin here.
+/// Seed of the bootstrap intervals.
 const SEED: u64 = 0x7a9;
 
 /// What all figures of a run are computed with.
@@ -287,11 +290,11 @@ impl<'a> Judge<'a> {
         self.decision.decide(self.task, &self.run.roles(), scores, beyond)
     }
 
-    /// How often it decides what.
+    /// Counts the device's decisions by outcome.
     fn tally(&self, int8: &[Vec<i32>], beyond: &[bool], truth: &[Vec<usize>]) -> Result<Decided> {
         let scores = predict::scores(self.task, int8, self.decision.temperature());
         let decisions = self.decided(&scores, beyond)?;
-        let mut d = Decided { pictures: truth.len(), ..Decided::default() };
+        let mut d = Decided { images: truth.len(), ..Decided::default() };
         for (decision, t) in decisions.iter().zip(truth) {
             match decision.verdict {
                 Verdict::Present if decision::predicted(self.task, decision) == *t => d.right += 1,
@@ -359,7 +362,7 @@ fn figures(
     let share =
         |right: &[bool], at: &[usize]| at.iter().filter(|&&k| right[counted[k]]).count() as f64 / at.len().max(1) as f64;
     let predictions = metrics::predictions(&scores, task);
-    let test = Tagged { rgb: &judged.pictures(), truth: &truth };
+    let test = Tagged { rgb: &judged.images(), truth: &truth };
     let baselines = baseline::all(train, &test, n, task, c.run.graph.side)?;
     let decisions = c.decided(&predict::scores(task, &judged.int8, c.decision.temperature()), &judged.beyond)?;
     let passed: Vec<Vec<usize>> = decisions.iter().map(|d| decision::predicted(task, d)).collect();
@@ -369,7 +372,7 @@ fn figures(
         TagFigures {
             tag: c.tags[t].clone(),
             train: train.truth.iter().filter(|of| of.contains(&t)).count(),
-            pictures: whole.positives(),
+            images: whole.positives(),
             precision: whole.precision(),
             recall: whole.recall().map(|_| metrics::wilson(whole.true_positives, whole.positives())),
             ap: metrics::average_precision(&curve),
@@ -412,7 +415,7 @@ fn figures(
     })
 }
 
-/// What `all` holds of the counted images that were drawn.
+/// The entries of `all` for the counted images that were drawn.
 fn pick<T: Clone>(all: &[T], counted: &[usize], drawn: &[usize]) -> Vec<T> {
     drawn.iter().map(|&k| all[counted[k]].clone()).collect()
 }
@@ -455,7 +458,7 @@ fn shifted(c: &Judge<'_>, judged: &Judged, most: usize) -> Result<Vec<Shifted>> 
     Ok(all)
 }
 
-/// Test images that are put out of focus.
+/// Number of test images that are blurred.
 const DEFOCUSED: usize = 40;
 
 /// Whether the device would pass it as a good part: a tag holds whose action is accept.
@@ -463,7 +466,7 @@ fn passes(d: &decide::Decision) -> bool {
     d.verdict == Verdict::Present && d.action == Some(Action::Accept)
 }
 
-/// Test images out of focus: they show no shape. One that still passes as its own good tag is not
+/// Test images blurred until no shape is left. One that still passes as its own good tag is not
 /// held against the model.
 fn defocused(c: &Judge<'_>, test: &Judged) -> Result<Invalid> {
     let chosen: Vec<usize> = data::spread(test.rgb.len(), DEFOCUSED).collect();
@@ -472,8 +475,8 @@ fn defocused(c: &Judge<'_>, test: &Judged) -> Result<Invalid> {
     nothing(c, "out of focus", &images, own)
 }
 
-/// What the device makes of images that show none of the tags. `own`: whether a decision on one of
-/// them is right all the same.
+/// Counts what the device accepts of images that show none of the tags. `own(k, decision)`: whether
+/// the decision on image `k` is right after all.
 fn nothing(
     c: &Judge<'_>,
     name: &str,
@@ -483,7 +486,7 @@ fn nothing(
     let seen = predict::see(&c.network, images)?;
     let scores = predict::scores(c.task, &seen.logits, c.decision.temperature());
     let decisions = c.decided(&scores, &seen.beyond)?;
-    // The tag that lets one of them pass; where none passes, the highest score.
+    // Names the surest tag that passes; if none passes, the tag with the highest score.
     let passing = decisions.iter().enumerate().filter(|(k, d)| passes(d) && !own(*k, d));
     let named = passing.filter_map(|(k, d)| d.tag.map(|tag| (tag.0 as usize, scores[k][tag.0 as usize])));
     let flat = scores.iter().flat_map(|s| s.iter().copied().enumerate());
@@ -491,7 +494,7 @@ fn nothing(
     let (tag, highest) = surest.map_or((0, 0.0), |(t, s)| (t, s.probability()));
     Ok(Invalid {
         name: name.into(),
-        pictures: images.len(),
+        images: images.len(),
         accepted: decisions.iter().filter(|d| d.verdict == Verdict::Present).count(),
         passes: decisions.iter().enumerate().filter(|(k, d)| passes(d) && !own(*k, d)).count(),
         highest,
@@ -506,18 +509,18 @@ fn invalid(c: &Judge<'_>, test: &Judged, unseen: Option<&Path>) -> Result<Vec<In
         let listing = tagpin::pictures::list(folder).with_context(|| format!("{} cannot be listed", folder.display()))?;
         listing.remarks().for_each(|remark| eprintln!("{remark}"));
         let mut preprocessor = tagpin::preprocess::Preprocessor::new(c.run.target()?);
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         for file in listing.files {
             match tagpin::regular::read(&file, tagpin::pictures::Budget::HOST.0)
                 .map_err(anyhow::Error::from)
                 .and_then(|b| data::rgb_of(&b, &mut preprocessor))
             {
-                Ok(rgb) => pictures.push(rgb),
+                Ok(rgb) => images.push(rgb),
                 Err(e) => eprintln!("skipped {}: {e}", file.display()),
             }
         }
-        ensure!(!pictures.is_empty(), "--unseen {}: no readable images", folder.display());
-        sets.push(("unseen tag".into(), pictures));
+        ensure!(!images.is_empty(), "--unseen {}: no readable images", folder.display());
+        sets.push(("unseen tag".into(), images));
     }
     let mut found: Vec<Invalid> =
         sets.iter().map(|(name, images)| nothing(c, name, images, |_, _| false)).collect::<Result<_>>()?;
@@ -525,7 +528,7 @@ fn invalid(c: &Judge<'_>, test: &Judged, unseen: Option<&Path>) -> Result<Vec<In
     Ok(found)
 }
 
-/// What the folds that `train` kept come to, of images that chose no threshold.
+/// Figures over the folds that `train` kept, on images that chose no threshold.
 struct Folded {
     figures: Pooled,
     decisions: Vec<decide::Decision>,
@@ -552,7 +555,7 @@ fn pooled(c: &Judge<'_>, validation: &Judged, test: &Judged) -> Result<Option<Fo
     Ok(Some(Folded { figures, decisions, truth }))
 }
 
-/// Further images that somebody names.
+/// Reads and judges a held-out set given with --also.
 fn further_set(run: &Run, name: &str, folder: &Path) -> Result<Judged> {
     let checked = check::check(folder, Some(run.split.dataset.task), None, true)?;
     let own = &run.split.dataset.tags;
@@ -657,7 +660,7 @@ pub fn text(e: &Evaluation, run: &Run) -> String {
                 "  {:<18}{:>8}{:>8}{:>11}{recall:>24}{:>8}{:>11.3}{:>12}{:>10}",
                 t.tag,
                 t.train,
-                t.pictures,
+                t.images,
                 metrics::show(t.precision),
                 metrics::show(t.ap),
                 t.threshold,
@@ -665,7 +668,7 @@ pub fn text(e: &Evaluation, run: &Run) -> String {
                 metrics::show(t.recall_at)
             );
         }
-        for t in f.tags.iter().filter(|t| t.pictures == 0) {
+        for t in f.tags.iter().filter(|t| t.images == 0) {
             tell!(s, "  {}: no image here, so nothing is known of it", t.tag);
         }
         let d = f.decided;
@@ -681,13 +684,13 @@ pub fn text(e: &Evaluation, run: &Run) -> String {
     }
     tell!(s, "\nslices of the test images, worst first");
     for part in e.slices.iter().take(8) {
-        tell!(s, "  {:<40}{:>6}   {}", part.name, part.pictures, part.right);
+        tell!(s, "  {:<40}{:>6}   {}", part.name, part.images, part.right);
     }
     if e.shifted.len() > 1 {
-        tell!(s, "\nchanged images ({})", e.shifted[0].decided.pictures);
+        tell!(s, "\nchanged images ({})", e.shifted[0].decided.images);
         for shift in &e.shifted {
             let d = shift.decided;
-            let share = |n: usize| 100.0 * n as f64 / d.pictures.max(1) as f64;
+            let share = |n: usize| 100.0 * n as f64 / d.images.max(1) as f64;
             tell!(
                 s,
                 "  {:<26} right {:>5.1} %   passed and wrong {:>5.1} %   unknown {:>5.1} %   foreign {:>5.1} %",
@@ -706,7 +709,7 @@ pub fn text(e: &Evaluation, run: &Run) -> String {
             "  {:<12}{:>3} of {:<3} pass a threshold, {:>3} as a good part   highest {:.3} ({})",
             i.name,
             i.accepted,
-            i.pictures,
+            i.images,
             i.passes,
             i.highest,
             i.tag

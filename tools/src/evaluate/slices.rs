@@ -1,7 +1,5 @@
-//! Parts of a test set by light, sharpness, size, folder and the user's columns: an average hides
-//! where a model fails.
-//!
-//! Does not know networks: it is given which images are right.
+//! Splits a test set into slices by light, sharpness, file size, folder and the user's columns, and
+//! gives the share right in each: an average hides where a model fails.
 
 use crate::data::survey::light;
 use crate::judged::Judged;
@@ -10,21 +8,22 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A part of a set.
+/// A slice of a test set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Slice {
     /// What its images have in common.
     pub name: String,
-    /// How many there are.
-    pub pictures: usize,
+    /// Number of images.
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// Share right.
     pub right: Interval,
 }
 
-/// Fewest images of a part that is shown.
+/// Slices of fewer images are left out.
 const FEWEST: usize = 5;
 
-/// All parts, worst first. `rights`: `[pictures]`.
+/// All slices, worst first. `rights`: `[images]`.
 pub fn slices(judged: &Judged, rights: &[bool], side: usize) -> Vec<Slice> {
     let looks: Vec<(f32, f32)> = judged.rgb.par_iter().map(|rgb| light(rgb, side)).collect();
     let mut parts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -47,7 +46,7 @@ pub fn slices(judged: &Judged, rights: &[bool], side: usize) -> Vec<Slice> {
     }
     let slice = |(name, of): (String, Vec<usize>)| {
         let right = of.iter().filter(|&&i| rights[i]).count();
-        Slice { name, pictures: of.len(), right: metrics::wilson(right, of.len()) }
+        Slice { name, images: of.len(), right: metrics::wilson(right, of.len()) }
     };
     let mut all: Vec<Slice> = parts.into_iter().filter(|(_, of)| of.len() >= FEWEST).map(slice).collect();
     all.sort_by(|a, b| a.right.value.total_cmp(&b.right.value).then(a.name.cmp(&b.name)));

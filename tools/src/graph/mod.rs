@@ -17,7 +17,7 @@ use anyhow::{Result, bail, ensure};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Edge {
     /// The normalised image.
-    Picture,
+    Image,
     /// The value of the node with this index.
     Node(usize),
 }
@@ -204,7 +204,7 @@ impl Graph {
         for (i, node) in self.nodes.iter().enumerate() {
             let input = |k: usize| -> Result<[usize; 3]> {
                 match node.inputs.get(k) {
-                    Some(Edge::Picture) => Ok([self.side, self.side, 3]),
+                    Some(Edge::Image) => Ok([self.side, self.side, 3]),
                     Some(Edge::Node(n)) if *n < i => Ok(shapes[*n]),
                     _ => bail!("node \"{}\": input {k} is missing or not an earlier value", node.name),
                 }

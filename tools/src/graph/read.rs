@@ -31,7 +31,7 @@ pub fn read(bytes: &[u8], normalise: Option<Normalise>) -> Result<Graph> {
     let mut reader = Reader {
         file: &file,
         uses,
-        values: HashMap::from([(file.input.clone(), Edge::Picture)]),
+        values: HashMap::from([(file.input.clone(), Edge::Image)]),
         graph: Graph { side, normalise, nodes: Vec::new() },
     };
     for node in &file.nodes {
@@ -127,7 +127,7 @@ impl Reader<'_> {
 
     fn shape(&self, edge: Edge) -> Result<[usize; 3]> {
         match edge {
-            Edge::Picture => Ok([self.graph.side, self.graph.side, 3]),
+            Edge::Image => Ok([self.graph.side, self.graph.side, 3]),
             Edge::Node(n) => Ok(self.graph.shapes()?[n]),
         }
     }
@@ -313,7 +313,7 @@ mod tests {
         };
         let normalise = Normalise { mean: [0.5, 0.4, 0.3], std: [0.2, 0.25, 0.3] };
         let mut g = Graph { side: 8, normalise, nodes: Vec::new() };
-        let a = g.push("stem", conv(3, 2, [0, 0, 1, 1], 3, 6, 1, Clamp::RELU6), vec![Edge::Picture]);
+        let a = g.push("stem", conv(3, 2, [0, 0, 1, 1], 3, 6, 1, Clamp::RELU6), vec![Edge::Image]);
         let b = g.push("deep", conv(3, 1, [1; 4], 6, 6, 6, Clamp { low: 0.0, high: f32::INFINITY }), vec![a]);
         let c = g.push("sum", Op::Add(Clamp::NONE), vec![a, b]);
         let d = g.push("most", Op::MaxPool(Window { kernel: [2; 2], stride: [2; 2], pads: [0; 4] }), vec![c]);

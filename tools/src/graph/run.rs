@@ -1,7 +1,6 @@
-//! Runs a graph in f32 through tract, with any of its inner values as results.
+//! Runs a graph in f32 and gives any of its inner values.
 //!
-//! Does not compute anything itself: it writes the graph as ONNX and lets the runtime's oracle run
-//! it.
+//! The graph is written as ONNX and run by the runtime's oracle (tract).
 
 use super::write::{value_name, with_outputs, write};
 use super::{Graph, Normalise};
@@ -44,9 +43,9 @@ impl Runner {
     }
 
     /// The first value for each image, on all cores.
-    pub fn run_all(&self, what: &'static str, pictures: &[&[u8]]) -> Result<Vec<Vec<f32>>> {
-        let bar = crate::progress::bar(what, pictures.len() as u64);
-        let all = pictures
+    pub fn run_all(&self, what: &'static str, images: &[&[u8]]) -> Result<Vec<Vec<f32>>> {
+        let bar = crate::progress::bar(what, images.len() as u64);
+        let all = images
             .par_iter()
             .map(|rgb| {
                 bar.inc(1);

@@ -1,6 +1,4 @@
-//! Writes a graph as ONNX: in f32, or quantised as QDQ.
-//!
-//! Does not decide steps or zero points; it lays out what it is given.
+//! Writes a graph as ONNX: in f32, or quantised as QDQ with the scales and zero points it is given.
 
 use super::{Clamp, Conv, Edge, Graph, Node, Op, Window};
 use anyhow::{Context, Result};
@@ -8,10 +6,10 @@ use prost::Message;
 use std::collections::BTreeMap;
 use tract_onnx::pb;
 
-/// Step and zero point of an activation.
+/// Scale and zero point of an activation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quant {
-    /// Real size of one step.
+    /// The real number that one step stands for.
     pub scale: f32,
     /// The int8 value that stands for 0.
     pub zero_point: i8,
@@ -31,18 +29,18 @@ impl Quant {
 pub struct QuantWeights {
     /// In the node's order.
     pub weights: Vec<i8>,
-    /// One step an output.
+    /// One scale per output.
     pub scales: Vec<f32>,
-    /// In steps of the accumulator.
+    /// In units of the accumulator.
     pub bias: Vec<i32>,
 }
 
 /// Everything that a quantised graph adds to a float one.
 #[derive(Clone, Debug)]
 pub struct Quantised {
-    /// Each value's step, the image's included; a matrix at the end stays unquantised.
+    /// Scale and zero point of each value, the image included; logits stay unquantised.
     pub activations: BTreeMap<Edge, Quant>,
-    /// Of each node with weights, by its index.
+    /// By node index: the int8 weights of each node that has any.
     pub weights: BTreeMap<usize, QuantWeights>,
 }
 
@@ -57,8 +55,8 @@ pub fn write(graph: &Graph, quantised: Option<&Quantised>) -> Result<Vec<u8>> {
     Builder { quantised, ..Builder::default() }.graph(graph)
 }
 
-/// The name of a node's value in what [`write`] makes; in a quantised graph of what comes back from
-/// int8.
+/// The name of a node's value in the ONNX file of [`write`]; in a quantised file, the name of the
+/// dequantised value.
 pub fn value_name(graph: &Graph, node: usize, quantised: bool) -> String {
     let name = &graph.nodes[node].name;
     match (&graph.nodes[node].op, quantised) {
@@ -93,7 +91,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn graph(mut self, graph: &Graph) -> Result<Vec<u8>> {
         let shapes = graph.shapes()?;
-        let mut names = BTreeMap::from([(Edge::Picture, self.settle("picture".into(), Edge::Picture)?)]);
+        let mut names = BTreeMap::from([(Edge::Image, self.settle("picture".into(), Edge::Image)?)]);
         let last = graph.nodes.len() - 1;
         for (i, node) in graph.nodes.iter().enumerate() {
             let inputs: Vec<&str> = node.inputs.iter().map(|e| names[e].as_str()).collect();
@@ -238,12 +236,12 @@ impl Builder<'_> {
         self.constant(name, dims, pb::tensor_proto::DataType::Int32, raw)
     }
 
-    /// Names the last node after the graph's, which may make further ones of it.
+    /// Renames the node just added to the graph's own name for it.
     fn name_last(&mut self, name: &str) {
         self.nodes.last_mut().expect("a node was just added").name = name.into();
     }
 
-    /// Adds a node called by what it makes.
+    /// Adds a node, named after its output.
     fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: Vec<pb::AttributeProto>) -> String {
         self.nodes.push(pb::NodeProto {
             name: format!("{output}:{op}"),

@@ -1,9 +1,8 @@
-//! Quantisation-aware fine-tuning: the last part of a network learns, rounded as int8 rounds it, to
-//! say what the float network says.
+//! Quantisation-aware fine-tuning: trains the last part of a network, rounded as int8 rounds it, to
+//! reproduce the float network's scores.
 //!
-//! Knows no tags: scores of the float network are what is learnt, on training images and changed
-//! copies of them, so that int8 comes nearer to the network that was trained, not to its training
-//! images.
+//! The targets are the float network's scores (not the tags) on training images and changed copies
+//! of them, so that int8 comes closer to the float network and is not fitted further to the images.
 
 use crate::data::TaskName;
 use crate::graph::{Edge, Graph, Op, Quantised, Runner};
@@ -19,16 +18,16 @@ use half::f16;
 use rayon::prelude::*;
 use tagpin::random::Random;
 
-/// Most training images.
-pub const PICTURES: usize = 1024;
+/// Most training images used.
+pub const IMAGES: usize = 1024;
 /// Copies of each, the first unchanged.
 const VIEWS: usize = 2;
-/// Fewest steps: with few images, these are seen more often.
+/// Fewest training steps; a small set is repeated to reach it.
 const STEPS: usize = 192;
-/// Copies in one step.
+/// Copies in one training step.
 const BATCH: usize = 32;
-/// Largest rate of Adam in steps of the weights, lowered along a cosine: no weight goes further
-/// than one step in all, and does that only if most images ask for it.
+/// Largest learning rate of Adam, in units of the weights' scale, decaying along a cosine. In total
+/// no weight moves by more than one unit, and by that much only if most images agree.
 const RATE: f64 = 0.004;
 
 /// A quantised network and where its last part begins.
@@ -37,15 +36,15 @@ pub struct Network<'a> {
     pub base: &'a Graph,
     /// Its int8 form.
     pub onnx: &'a [u8],
-    /// The same as numbers.
+    /// Its scales, zero points and int8 weights.
     pub quantised: &'a Quantised,
-    /// First node that learns.
+    /// First node that is trained.
     pub first: usize,
 }
 
 impl Network<'_> {
-    /// In float, with the weights that its int8 form has: learning begins at what rounding them
-    /// made, and a weight leaves its step only if many images in a row ask for it.
+    /// In float, with the weights as int8 rounded them: training starts there, and a weight changes
+    /// its rounded value only if many images in a row agree.
     fn rounded(&self) -> Graph {
         let mut graph = self.base.clone();
         for (i, node) in graph.nodes.iter_mut().enumerate().skip(self.first) {
@@ -63,31 +62,31 @@ impl Network<'_> {
         graph
     }
 
-    /// The mean step of all weights that learn.
+    /// The mean scale of all weights that are trained.
     fn mean_step(&self) -> f64 {
         let scales = || self.quantised.weights.range(self.first..).flat_map(|(_, q)| &q.scales);
         scales().map(|s| *s as f64).sum::<f64>() / scales().count().max(1) as f64
     }
 }
 
-/// A copy of an image: what the int8 network has at the entry of the last part, and what the float
-/// network says of it.
+/// One copy of an image: the int8 network's values where the trained part begins, and the float
+/// network's scores.
 struct Lesson {
     planes: Vec<f16>,
     scores: Vec<f32>,
 }
 
-/// Whether the nodes of `graph` from `first` on can learn; says why not.
+/// Checks that the nodes of `graph` from `first` on can be trained; the error says why not.
 pub fn can_learn(graph: &Graph, first: usize, task: TaskName) -> Result<()> {
     Tuner::new(graph, first, false, task, OptimiserName::Adam, Device::flex()).map(drop)
 }
 
-/// `network`'s float form with its nodes from `first` on tuned. `pictures`: at model size.
-pub fn tune(network: &Network<'_>, float: &Graph, task: TaskName, pictures: &[&[u8]], seed: u64) -> Result<Graph> {
+/// `network`'s float form with its nodes from `first` on tuned. `images`: at model size.
+pub fn tune(network: &Network<'_>, float: &Graph, task: TaskName, images: &[&[u8]], seed: u64) -> Result<Graph> {
     let interrupt = Interrupt::listen()?;
     let tuner = Tuner::new(&network.rounded(), network.first, false, task, OptimiserName::Adam, Device::flex())?;
     let mut tuner = tuner.in_int8(network.quantised.activations.clone());
-    let lessons = lessons(network, tuner.entry(), float, task, pictures, seed, &interrupt)?;
+    let lessons = lessons(network, tuner.entry(), float, task, images, seed, &interrupt)?;
     let batch = BATCH.min(lessons.len());
     let steps = lessons.len() / batch;
     let epochs = STEPS.div_ceil(steps);
@@ -116,32 +115,32 @@ pub fn tune(network: &Network<'_>, float: &Graph, task: TaskName, pictures: &[&[
 }
 
 fn stopped() -> anyhow::Error {
-    Interrupted("interrupted while it learnt in int8; the run's int8 model is as it was".into()).into()
+    Interrupted("interrupted while training in int8; the run's int8 model is as it was".into()).into()
 }
 
-/// Every copy of every image, run through both networks once.
+/// Runs every copy of every image through both networks once.
 fn lessons(
     network: &Network<'_>,
     entry: Edge,
     float: &Graph,
     task: TaskName,
-    pictures: &[&[u8]],
+    images: &[&[u8]],
     seed: u64,
     interrupt: &Interrupt,
 ) -> Result<Vec<Lesson>> {
     let trunk = match entry {
-        Edge::Picture => None,
+        Edge::Image => None,
         Edge::Node(n) => Some(Runner::quantised(network.onnx, network.base, &[n])?),
     };
     let (teacher, augment, side) = (Runner::whole(float)?, Domain::General.augment(), float.side);
-    let progress = bar("lessons", (VIEWS * pictures.len()) as u64);
+    let progress = bar("lessons", (VIEWS * images.len()) as u64);
     let one = |i: usize| {
         if interrupt.stopped() {
             return Err(stopped());
         }
         let rgb = match i % VIEWS {
-            0 => pictures[i / VIEWS].to_vec(),
-            _ => augment.apply(pictures[i / VIEWS], side, &mut Random::new(seed ^ 0x1e5, i as u64)),
+            0 => images[i / VIEWS].to_vec(),
+            _ => augment.apply(images[i / VIEWS], side, &mut Random::new(seed ^ 0x1e5, i as u64)),
         };
         let planes = match &trunk {
             None => float.normalise.planes(&rgb),
@@ -155,7 +154,7 @@ fn lessons(
             scores: predict::probabilities(&scores).swap_remove(0),
         })
     };
-    let all = (0..VIEWS * pictures.len()).into_par_iter().map(one).collect();
+    let all = (0..VIEWS * images.len()).into_par_iter().map(one).collect();
     progress.finish_and_clear();
     all
 }
@@ -168,7 +167,7 @@ mod tests {
     use crate::quantise::{Refinement, observe, quantise};
     use crate::small;
 
-    fn pictures(n: usize) -> Vec<Vec<u8>> {
+    fn images(n: usize) -> Vec<Vec<u8>> {
         let mut r = Random::new(4, 4);
         let one = |_| {
             let (a, b) = (r.range(1, 9), r.range(1, 9));
@@ -198,13 +197,12 @@ mod tests {
         pairs().map(|(x, y)| (x - y).abs()).sum::<f32>() / pairs().count() as f32
     }
 
-    /// What it learns in is what runs on the board: the engine's logits, up to the rounding of
-    /// sums.
+    /// The rounded network that is trained gives the engine's logits, up to the order of additions.
     #[test]
     fn the_rounded_network_says_what_the_engine_says() {
         let graph = small::network(3, 12);
-        let pictures = pictures(12);
-        let refs: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
+        let images = images(12);
+        let refs: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
         let q = quantise(&graph, &observe(&graph, &refs).unwrap(), Calibrator::MinMax, Refinement::default());
         let engine = predict::real(&predict::int8(&write(&graph, Some(&q)).unwrap(), graph.normalise, &refs).unwrap());
         let float = predict::float(&graph, &refs).unwrap();
@@ -218,10 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn what_learnt_in_int8_is_nearer_to_the_float_network() {
+    fn what_was_trained_in_int8_is_nearer_to_the_float_network() {
         let (graph, first) = hard_to_round();
-        let pictures = pictures(160);
-        let refs: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
+        let images = images(160);
+        let refs: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
         let observed = observe(&graph, &refs[..16]).unwrap();
         let int8 = |g: &Graph, refine| {
             let q = quantise(g, &observed, Calibrator::MinMax, refine);
@@ -230,13 +228,13 @@ mod tests {
         let (plain, quantised) = int8(&graph, Refinement::default());
         let network = Network { base: &graph, onnx: &plain, quantised: &quantised, first };
         let tuned = tune(&network, &graph, TaskName::Multiclass, &refs[..128], 1).unwrap();
-        let (learnt, _) = int8(&tuned, Refinement { learnt_from: Some(first), ..Refinement::default() });
+        let (trained, _) = int8(&tuned, Refinement { trained_from: Some(first), ..Refinement::default() });
         let held = &refs[128..];
         let scores =
             |logits: &[Vec<i32>]| predict::probabilities(&predict::scores(TaskName::Multiclass, logits, predict::q16(1.0)));
         let float = scores(&predict::fixed(&predict::float(&graph, held).unwrap()).unwrap());
         let of = |onnx: &[u8]| difference(&scores(&predict::int8(onnx, graph.normalise, held).unwrap()), &float);
-        let (before, after) = (of(&plain), of(&learnt));
+        let (before, after) = (of(&plain), of(&trained));
         assert!(after < 0.8 * before, "scores differ by {before} without and {after} with it");
     }
 }

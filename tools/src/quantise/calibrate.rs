@@ -1,7 +1,5 @@
-//! Ranges of activations from calibration images: what was seen, and four ways to choose a step
-//! from it.
-//!
-//! Does not know weights or graphs beyond where values lie.
+//! Scales and zero points of activations from calibration images: what is recorded of them, and
+//! four ways to choose a range from it.
 
 use crate::graph::Quant;
 use serde::{Deserialize, Serialize};
@@ -36,7 +34,7 @@ impl Calibrator {
     }
 }
 
-/// Most values of one image that are kept for a histogram; ends, means and channels are of all.
+/// Most values kept per image for the histogram; least, greatest and mean count every value.
 const SAMPLE: usize = 1 << 12;
 /// Bins of a histogram; half of them below 0.
 const BINS: usize = 4096;
@@ -91,8 +89,8 @@ impl ChannelSeen {
     }
 }
 
-/// Which of one image's `n` values are kept: one of each of so many equal parts, at another place
-/// in each, so that no row or column of a feature map is met again and again.
+/// Indices of the values kept from one image's `n`: one in each of [`SAMPLE`] equal parts, at a
+/// varying place, so that not always the same row or column of a feature map is sampled.
 fn places(n: usize) -> impl Iterator<Item = usize> {
     let kept = n.min(SAMPLE);
     // Multiples of the golden ratio fill the unit interval evenly (Weyl).
@@ -104,7 +102,7 @@ fn places(n: usize) -> impl Iterator<Item = usize> {
 }
 
 impl Seen {
-    /// Nothing seen yet, of so many channels.
+    /// Nothing seen yet, in `channels` channels.
     pub fn new(channels: usize) -> Self {
         let channels = vec![ChannelSeen::NONE; channels];
         Self { samples: Vec::new(), channels, per_channel: 0, pixels: 0 }
@@ -148,14 +146,14 @@ impl Seen {
         let pixels = self.pixels;
         let n = pixels * factors.len();
         if n > 0 {
-            for picture in self.samples.chunks_exact_mut(n.min(SAMPLE)) {
-                picture.iter_mut().zip(places(n)).for_each(|(v, i)| *v /= factors[i / pixels]);
+            for image in self.samples.chunks_exact_mut(n.min(SAMPLE)) {
+                image.iter_mut().zip(places(n)).for_each(|(v, i)| *v /= factors[i / pixels]);
             }
         }
         self
     }
 
-    /// Step and zero point as `calibrator` chooses them.
+    /// Scale and zero point as `calibrator` chooses them.
     pub fn quant(&self, calibrator: Calibrator) -> Quant {
         let (low, high) = (self.low().min(0.0), self.high().max(0.0));
         let (low, high) = match calibrator {
@@ -177,7 +175,7 @@ impl Seen {
     }
 }
 
-/// The range, shrunk at either end by itself, whose step has the least cost.
+/// The range with the least cost, each end shrunk on its own.
 fn least(low: f32, high: f32, cost: impl Fn(Quant) -> f64) -> (f32, f32) {
     let shrunk = |x: f32| (0..=24).map(move |i| x * (1.0 - i as f32 / 32.0));
     let mut best = ((low, high), cost(Quant::of_range(low, high)));
@@ -201,7 +199,7 @@ fn least(low: f32, high: f32, cost: impl Fn(Quant) -> f64) -> (f32, f32) {
 struct Histogram {
     /// Bin `i` counts values of `i - BINS/2` times the width and up.
     bins: Vec<u64>,
-    /// log2 of a bin's width: the least that all values fit in.
+    /// log2 of a bin's width: the smallest with which all values fit.
     width: i32,
 }
 

@@ -9,8 +9,7 @@ use super::calibrate::Seen;
 use crate::graph::{Clamp, Edge, Graph, Op, QuantWeights};
 use std::collections::BTreeMap;
 
-/// How far beyond what calibration saw a scaled channel may still go before it is clipped with the
-/// tensor.
+/// How far a scaled channel may exceed what calibration saw before it is clipped.
 const HEADROOM: f32 = 2.0;
 /// Largest factor by which a channel is scaled.
 const MOST: f32 = 8.0;
@@ -66,14 +65,14 @@ fn groups(graph: &Graph) -> Vec<Vec<usize>> {
         Op::Conv(_) => true,
         // A clamped sum would have to be clamped elsewhere for each channel; an image cannot be
         // scaled.
-        Op::Add(clamp) => *clamp == Clamp::NONE && !graph.nodes[*n].inputs.contains(&Edge::Picture),
+        Op::Add(clamp) => *clamp == Clamp::NONE && !graph.nodes[*n].inputs.contains(&Edge::Image),
         _ => false,
     };
     groups.into_values().filter(|g| g.iter().all(made)).collect()
 }
 
-/// The convolutions that take a group's values; nothing if something else takes one, or nothing
-/// does.
+/// The convolutions that take a group's values; `None` if nothing takes one, or something other
+/// than a convolution.
 fn takers(graph: &Graph, group: &[usize]) -> Option<Vec<usize>> {
     let takes = |n: &usize| graph.nodes[*n].inputs.iter().any(|e| matches!(e, Edge::Node(m) if group.contains(m)));
     let takers: Vec<usize> = (0..graph.nodes.len()).filter(|n| takes(n) && !group.contains(n)).collect();
@@ -81,7 +80,7 @@ fn takers(graph: &Graph, group: &[usize]) -> Option<Vec<usize>> {
     (!takers.is_empty() && takers.iter().all(fits)).then_some(takers)
 }
 
-/// What each channel of a group is divided by; nothing if a clamp allows none.
+/// What each channel of a group is divided by; `None` if a clamp forbids it.
 fn factors(graph: &Graph, group: &[usize], takers: &[usize], seen: &BTreeMap<Edge, Seen>) -> Option<Vec<f32>> {
     let mut top = f32::INFINITY;
     for &n in group {
@@ -151,11 +150,11 @@ mod tests {
     fn an_equalised_network_gives_the_same_logits_and_more_even_channels() {
         let graph = small::network(4, 3);
         let mut r = tagpin::random::Random::new(2, 2);
-        let picture: Vec<u8> = (0..small::SIDE * small::SIDE * 3).map(|_| r.range(0, 255) as u8).collect();
-        let observed = observe(&graph, &[&picture]).unwrap();
+        let image: Vec<u8> = (0..small::SIDE * small::SIDE * 3).map(|_| r.range(0, 255) as u8).collect();
+        let observed = observe(&graph, &[&image]).unwrap();
         let (level, factors) = equalise(&graph, &observed.seen);
         assert_ne!(graph, level);
-        let (foretold, seen) = (observed.divided(&factors).seen, observe(&level, &[&picture]).unwrap().seen);
+        let (foretold, seen) = (observed.divided(&factors).seen, observe(&level, &[&image]).unwrap().seen);
         for (edge, s) in &seen {
             let (near, f) = (|a: f32, b: f32| (a - b).abs() <= 1e-3 * (1.0 + b.abs()), &foretold[edge]);
             let ends = |s: &Seen| (s.low(), s.high());
@@ -166,12 +165,12 @@ mod tests {
                 assert!((a.scale / b.scale - 1.0).abs() < 0.05, "{edge:?} {}: {a:?} {b:?}", c.name());
             }
         }
-        let logits = |g: &Graph| Runner::whole(g).unwrap().run(&picture).unwrap().swap_remove(0);
+        let logits = |g: &Graph| Runner::whole(g).unwrap().run(&image).unwrap().swap_remove(0);
         for (a, b) in logits(&graph).iter().zip(logits(&level)) {
             assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} {b}");
         }
         let spread = |g: &Graph| {
-            let seen = observe(g, &[&picture]).unwrap().seen;
+            let seen = observe(g, &[&image]).unwrap().seen;
             let one = |s: &Seen| {
                 let reach: Vec<f32> = s.channels.iter().map(|c| c.high.max(1e-3)).collect();
                 reach.iter().map(|r| (r / s.high().max(1e-3)).ln()).sum::<f32>() / reach.len() as f32

@@ -1,8 +1,9 @@
 //! Post-training quantisation: per-channel int8 weights, int8 activations calibrated on training
 //! images only.
 //!
-//! Does not train. What it chooses between, it chooses by how well our int8 engine agrees with the
-//! float graph on validation images.
+//! Several ways are tried (calibrators, equalised channels, corrected biases, cancelling rounding);
+//! the one with which our int8 engine agrees best with the float graph on validation images is
+//! kept.
 
 mod aware;
 pub mod calibrate;
@@ -50,11 +51,11 @@ pub struct Options {
     /// Use this calibrator instead of the best of the four.
     #[arg(long, value_enum)]
     pub calibrator: Option<Calibrator>,
-    /// Whether the last part learns in int8 to say what the float network says: a few minutes.
+    /// Whether the last part is fine-tuned in int8 to reproduce the float network: a few minutes.
     #[arg(long, value_enum, default_value = "auto")]
     pub aware: Aware,
-    /// First node that learns so; the whole network if it was trained from nothing, else its last
-    /// blocks.
+    /// First node that is fine-tuned so. Default: the whole network if it was trained from nothing,
+    /// else its last blocks.
     #[arg(long, value_name = "NODE")]
     pub from: Option<String>,
 }
@@ -90,9 +91,9 @@ pub struct Candidate {
     pub corrected: bool,
     /// Whether weights were rounded so that their errors cancel.
     pub cancelling: bool,
-    /// Whether the head was learnt anew on what the int8 network says.
+    /// Whether the head was trained again on the int8 network's features.
     pub refitted: bool,
-    /// Whether the last part learnt in int8 to say what the float network says.
+    /// Whether the last part was fine-tuned in int8 to reproduce the float network.
     #[serde(default)]
     pub aware: bool,
     /// Share of images with the same top tag, or the same tags, as in float.
@@ -102,13 +103,13 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// By the mean difference of scores: on so few images the share that agrees is a matter of
-    /// one or two of them.
+    /// By the mean difference of scores: with this few images the share that agrees hangs on one or
+    /// two of them.
     fn better_than(&self, other: &Self) -> bool {
         (-self.mean_dp, self.agreement) > (-other.mean_dp, other.agreement)
     }
 
-    /// Its parts in words.
+    /// Its options in words.
     pub fn name(&self) -> String {
         let with = |on: bool, what: &str| if on { format!(" + {what}") } else { String::new() };
         format!(
@@ -138,8 +139,7 @@ pub struct Quantisation {
     pub graph_sha256: String,
 }
 
-/// The step and zero point of what the image's table holds: the whole range of 0..=255 in all
-/// channels.
+/// Scale and zero point of the image: the range of 0..=255 after normalisation, over all channels.
 fn input_quant(graph: &Graph) -> Quant {
     let ends: Vec<f32> = (0..3).flat_map(|c| [0, 255].map(|v| graph.normalise.value(c, v))).collect();
     let edge = |f: fn(f32, f32) -> f32| ends.iter().copied().reduce(f).unwrap_or(0.0);
@@ -153,15 +153,15 @@ pub struct Refinement {
     pub corrected: bool,
     /// Round weights so that their errors cancel.
     pub cancelling: bool,
-    /// Nodes from here on learnt as they are rounded, to the nearest: neither is done to them.
-    pub learnt_from: Option<usize>,
+    /// First node that was trained while rounded to the nearest; neither is done from there on.
+    pub trained_from: Option<usize>,
 }
 
-/// Quantises by steps chosen from what was seen.
+/// Quantises `graph` with the scales that `calibrator` chooses.
 pub fn quantise(graph: &Graph, observed: &Observed, calibrator: Calibrator, refine: Refinement) -> Quantised {
     let seen = &observed.seen;
     let mut activations: BTreeMap<Edge, Quant> = seen.par_iter().map(|(edge, s)| (*edge, s.quant(calibrator))).collect();
-    activations.insert(Edge::Picture, input_quant(graph));
+    activations.insert(Edge::Image, input_quant(graph));
     for (i, node) in graph.nodes.iter().enumerate() {
         // A maximum of int8 values is one of them.
         if let Op::MaxPool(_) = node.op {
@@ -175,7 +175,7 @@ pub fn quantise(graph: &Graph, observed: &Observed, calibrator: Calibrator, refi
     Quantised { activations, weights: weights.into_iter().flatten().collect() }
 }
 
-/// Node `i`'s weights and biases in int8; nothing if it has none.
+/// Node `i`'s weights in int8 and biases in int32; `None` if it has none.
 fn node_weights(
     graph: &Graph,
     i: usize,
@@ -192,7 +192,7 @@ fn node_weights(
     let from = node.inputs[0];
     let step = activations[&from].scale;
     let mut q = int8_weights(w, b, step);
-    if refine.learnt_from.is_some_and(|first| i >= first) {
+    if refine.trained_from.is_some_and(|first| i >= first) {
         return Some(q);
     }
     let point = !matches!(&node.op, Op::Conv(c) if c.window != graph::Window::POINT || c.groups != 1);
@@ -207,15 +207,15 @@ fn node_weights(
     Some(q)
 }
 
-/// Symmetric int8 weights, one step an output. `weights`: `[outputs, taps]`; `input`: the input's
-/// step.
+/// Symmetric int8 weights, one scale per output. `weights`: `[outputs, taps]`; `input`: the input's
+/// scale.
 fn int8_weights(weights: &[f32], bias: &[f32], input: f32) -> QuantWeights {
     let taps = weights.len() / bias.len();
     let rows = || weights.chunks_exact(taps);
     let scale = |(row, b): (&[f32], &f32)| {
         let largest = row.iter().fold(0f32, |m, w| m.max(w.abs()));
-        // A channel of zeros, or one so small that its bias would not fit an i32, gets a larger
-        // step.
+        // A channel of zeros, or one so small that its bias would overflow i32, gets a larger
+        // scale.
         (largest / 127.0).max(b.abs() / input / 1e9).max(1e-9)
     };
     let scales: Vec<f32> = rows().zip(bias).map(scale).collect();
@@ -225,7 +225,7 @@ fn int8_weights(weights: &[f32], bias: &[f32], input: f32) -> QuantWeights {
     QuantWeights { weights: rows().zip(&scales).flat_map(row).collect(), bias: int8_bias(bias, &scales, input), scales }
 }
 
-/// Biases in steps of the accumulator.
+/// Biases in units of the accumulator.
 fn int8_bias(bias: &[f32], scales: &[f32], input: f32) -> Vec<i32> {
     bias.iter().zip(scales).map(|(b, s)| (b / (input * s)).round_ties_even() as i32).collect()
 }
@@ -233,21 +233,21 @@ fn int8_bias(bias: &[f32], scales: &[f32], input: f32) -> Vec<i32> {
 /// Validation images that choose.
 pub struct Choice<'a> {
     /// At model size.
-    pub pictures: Vec<&'a [u8]>,
-    /// `[pictures]`: logits of the float graph.
+    pub images: Vec<&'a [u8]>,
+    /// `[images]`: logits of the float graph.
     pub float: Vec<Vec<f32>>,
 }
 
 impl<'a> Choice<'a> {
     /// Of images at model size and the float graph's logits for each.
     pub fn new(images: Vec<&'a [u8]>, float: Vec<Vec<f32>>) -> Self {
-        Self { pictures: images, float }
+        Self { images, float }
     }
 }
 
 /// How an int8 graph agrees with what the float graph says.
 fn judge(onnx: &[u8], graph: &Graph, task: TaskName, choice: &Choice<'_>) -> Result<(f64, f64)> {
-    let int8 = predict::int8(onnx, graph.normalise, &choice.pictures)?;
+    let int8 = predict::int8(onnx, graph.normalise, &choice.images)?;
     let score = |l: &[Vec<i32>]| predict::probabilities(&predict::scores(task, l, predict::q16(1.0)));
     let (a, b) = (score(&predict::fixed(&choice.float)?), score(&int8));
     let (ca, cb) = (metrics::predictions(&a, task), metrics::predictions(&b, task));
@@ -257,7 +257,7 @@ fn judge(onnx: &[u8], graph: &Graph, task: TaskName, choice: &Choice<'_>) -> Res
     Ok((agree, differences.sum::<f64>() / n as f64))
 }
 
-/// The best int8 form of a graph that was found.
+/// The best int8 form of a graph among those tried.
 pub struct Chosen {
     /// The int8 graph.
     pub onnx: Vec<u8>,
@@ -275,20 +275,20 @@ impl Chosen {
         self.tried.last().expect("one was taken")
     }
 
-    /// The same, its nodes from `first` on fine-tuned in int8 on `pictures` to say what `float`
-    /// says; as it was, if `choice` says that this is no better.
+    /// Fine-tunes the nodes from `first` on in int8 on `images` to reproduce `float`; keeps the
+    /// result only if it is better on `choice`.
     fn aware(
         mut self,
         first: usize,
         float: &Graph,
         task: TaskName,
-        pictures: &[&[u8]],
+        images: &[&[u8]],
         choice: &Choice<'_>,
         seed: u64,
     ) -> Result<Self> {
         let from = aware::Network { base: &self.base, onnx: &self.onnx, quantised: &self.quantised, first };
-        let tuned = aware::tune(&from, float, task, pictures, seed)?;
-        let refine = Refinement { learnt_from: Some(first), ..self.refine };
+        let tuned = aware::tune(&from, float, task, images, seed)?;
+        let refine = Refinement { trained_from: Some(first), ..self.refine };
         let quantised = quantise(&tuned, &self.observed, self.taken().calibrator, refine);
         let onnx = graph::write(&tuned, Some(&quantised))?;
         let (agreement, mean_dp) = judge(&onnx, float, task, choice)?;
@@ -306,7 +306,7 @@ impl Chosen {
         graph::write(&self.base.clone().headless(), Some(&self.quantised))
     }
 
-    /// The int8 graph with another head. `choice`: with what the float graph says with that head.
+    /// The int8 graph with another head. `choice`: the float graph's logits with that head.
     pub fn with_head(mut self, head: &graph::Linear, task: TaskName, choice: &Choice<'_>) -> Result<Self> {
         self.base = self.base.headless().with_head(head.clone());
         let last = self.base.nodes.len() - 1;
@@ -318,7 +318,7 @@ impl Chosen {
         Ok(self)
     }
 
-    /// What is kept of it.
+    /// The record that is written to the run folder.
     pub fn summary(&self, calibration: usize, choice: usize) -> Quantisation {
         Quantisation {
             calibration,
@@ -330,8 +330,8 @@ impl Chosen {
     }
 }
 
-/// The best int8 form of `graph`: a calibrator first, then what helps of corrected biases,
-/// cancelling rounding and equalised channels.
+/// Finds the best int8 form of `graph`: the calibrator first, then corrected biases, cancelling
+/// rounding and equalised channels, each kept if it helps.
 pub fn choose(
     graph: &Graph,
     task: TaskName,
@@ -339,11 +339,11 @@ pub fn choose(
     choice: &Choice<'_>,
     only: Option<Calibrator>,
 ) -> Result<Chosen> {
-    ensure!(!calibration.is_empty() && !choice.pictures.is_empty(), "there are no images to calibrate on or to choose by");
+    ensure!(!calibration.is_empty() && !choice.images.is_empty(), "there are no images to calibrate on or to choose by");
     let observed = observe(graph, calibration)?;
     let mut tried: Vec<Candidate> = Vec::new();
     let mut best: Option<(usize, Vec<u8>, Quantised, Refinement)> = None;
-    // Says whether this one is the best so far.
+    // Returns whether this one is the best so far.
     let mut consider = |g: &Graph, seen: &Observed, calibrator, equalised, refine: Refinement| -> Result<bool> {
         let quantised = quantise(g, seen, calibrator, refine);
         let onnx = graph::write(g, Some(&quantised))?;
@@ -382,15 +382,15 @@ pub fn choose(
 }
 
 /// Images to calibrate on and images to choose by, at model size.
-pub struct Pictures {
+pub struct Images {
     /// Training images.
     pub calibration: Vec<Vec<u8>>,
     /// Validation images.
     pub choice: Vec<Vec<u8>>,
 }
 
-impl Pictures {
-    /// As many of a split as the options say, spread over all.
+impl Images {
+    /// Loads as many images as the options say, spread over the split.
     pub fn of(split: &Split, target: Target, options: &Options) -> Result<Self> {
         Ok(Self {
             calibration: Self::spread(split, Side::Train, options.calibration, target)?,
@@ -406,8 +406,8 @@ impl Pictures {
     }
 
     /// The images of one kind, borrowed.
-    pub fn refs(pictures: &[Vec<u8>]) -> Vec<&[u8]> {
-        pictures.iter().map(Vec::as_slice).collect()
+    pub fn refs(images: &[Vec<u8>]) -> Vec<&[u8]> {
+        images.iter().map(Vec::as_slice).collect()
     }
 }
 
@@ -421,30 +421,31 @@ pub fn keep(run: &Run, onnx: &[u8], quantisation: &Quantisation) -> Result<()> {
 
 /// Quantises a run as it is and keeps the result.
 pub fn quantise_run(run: &Run, options: &Options) -> Result<()> {
-    let pictures = Pictures::of(&run.split, run.target()?, options)?;
-    let calibration = Pictures::refs(&pictures.calibration);
-    let choice = Pictures::refs(&pictures.choice);
-    let choice = Choice { float: predict::float(&run.graph, &choice)?, pictures: choice };
+    let images = Images::of(&run.split, run.target()?, options)?;
+    let calibration = Images::refs(&images.calibration);
+    let choice = Images::refs(&images.choice);
+    let choice = Choice { float: predict::float(&run.graph, &choice)?, images: choice };
     let task = run.split.dataset.task;
     let mut chosen = choose(&run.graph, task, &calibration, &choice, options.calibrator)?;
     if let Some(first) = learns_from(run, options, &chosen.onnx)? {
-        let pictures = Pictures::spread(&run.split, Side::Train, aware::PICTURES, run.target()?)?;
-        chosen = chosen.aware(first, &run.graph, task, &Pictures::refs(&pictures), &choice, run.record.seed)?;
+        let images = Images::spread(&run.split, Side::Train, aware::IMAGES, run.target()?)?;
+        chosen = chosen.aware(first, &run.graph, task, &Images::refs(&images), &choice, run.record.seed)?;
     }
-    keep(run, &chosen.onnx, &chosen.summary(calibration.len(), choice.pictures.len()))
+    keep(run, &chosen.onnx, &chosen.summary(calibration.len(), choice.images.len()))
 }
 
 /// Share right on validation that int8 loses.
 fn loses(run: &Run, int8: &[u8]) -> Result<f64> {
     let entries = run.split.entries(Side::Validation);
-    let pictures = data::load(&run.split.dataset.root, &entries, run.target()?)?;
-    let (refs, truth) = (Pictures::refs(&pictures), entries.iter().map(|e| e.tags.clone()).collect::<Vec<_>>());
+    let images = data::load(&run.split.dataset.root, &entries, run.target()?)?;
+    let (refs, truth) = (Images::refs(&images), entries.iter().map(|e| e.tags.clone()).collect::<Vec<_>>());
     let right = |logits: &[Vec<f32>]| metrics::right(logits, &truth, run.split.dataset.task);
     let int8 = predict::real(&predict::int8(int8, run.graph.normalise, &refs)?);
     Ok(right(&predict::float(&run.graph, &refs)?) - right(&int8))
 }
 
-/// The first node that learns in int8; nothing if none shall, or, unless it must, if none can.
+/// The first node to fine-tune in int8; `None` if nothing is to be, or if `Auto` finds nothing that
+/// can.
 fn learns_from(run: &Run, options: &Options, int8: &[u8]) -> Result<Option<usize>> {
     let loss = match options.aware {
         Aware::Never => return Ok(None),
@@ -463,11 +464,11 @@ fn learns_from(run: &Run, options: &Options, int8: &[u8]) -> Result<Option<usize
     let loses = format!("int8 loses {:.1} points on validation", 100.0 * loss);
     match able.context("--from") {
         Ok(first) if options.aware == Aware::Auto => {
-            println!("{loses}: it learns to say what float says");
+            println!("{loses}: fine-tuning in int8 to reproduce float");
             Ok(Some(first))
         }
         Err(e) if options.aware == Aware::Auto => {
-            println!("{loses}; it could learn to say what float says, but {e:#}");
+            println!("{loses}; fine-tuning in int8 could help, but {e:#}");
             Ok(None)
         }
         able => able.map(Some),
@@ -494,8 +495,8 @@ pub fn run(args: &Quantise) -> Result<()> {
     quantise_run(&run, &args.options)?;
     let entries = run.split.entries(Side::Validation);
     let images = data::load(&run.split.dataset.root, &entries, run.target()?)?;
-    // Without a distance: that of the network before says nothing of this one.
-    let logits = predict::int8(&run.int8()?, run.graph.normalise, &Pictures::refs(&images))?;
+    // Without a distance: the one measured on the previous network does not fit this one.
+    let logits = predict::int8(&run.int8()?, run.graph.normalise, &Images::refs(&images))?;
     crate::decision::calibrate(&run, &logits, &entries.into_iter().map(|e| e.tags).collect::<Vec<_>>())?;
     if run.file("distance.json").exists() {
         let folder = run.folder().display();

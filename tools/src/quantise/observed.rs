@@ -1,7 +1,7 @@
-//! What calibration images make of every value of a float graph: ranges, histograms, and second
-//! moments of what weights meet.
+//! Records every value of a float graph on the calibration images: ranges, histograms, and second
+//! moments of the inputs to weights.
 //!
-//! Does not choose steps from it.
+//! [`super::calibrate`] chooses scales from the ranges, [`super::rounding`] uses the moments.
 
 use super::calibrate::Seen;
 use super::rounding::Moments;
@@ -20,7 +20,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// What would have been seen with the channels of these values divided by their factors.
+    /// What would have been recorded with the channels of these values divided by their factors.
     pub fn divided(mut self, factors: &BTreeMap<Edge, Vec<f32>>) -> Self {
         for (edge, factors) in factors {
             if let Some(seen) = self.seen.remove(edge) {
@@ -42,7 +42,7 @@ impl Observed {
 }
 
 /// Runs `graph` on the calibration images.
-pub fn observe(graph: &Graph, pictures: &[&[u8]]) -> Result<Observed> {
+pub fn observe(graph: &Graph, images: &[&[u8]]) -> Result<Observed> {
     let shapes = graph.shapes()?;
     let last = graph.nodes.len() - 1;
     let taps: Vec<usize> = (0..=last).filter(|&n| n < last || !matches!(graph.nodes[n].op, Op::Linear(_))).collect();
@@ -55,13 +55,13 @@ pub fn observe(graph: &Graph, pictures: &[&[u8]]) -> Result<Observed> {
     let weighed: BTreeSet<Edge> = graph.nodes.iter().filter(|n| mixed(n)).map(|n| n.inputs[0]).collect();
     let empty = || {
         let nodes = taps.iter().map(|&n| (Edge::Node(n), shapes[n][2]));
-        let all: Vec<(Edge, usize)> = std::iter::once((Edge::Picture, 3)).chain(nodes).collect();
+        let all: Vec<(Edge, usize)> = std::iter::once((Edge::Image, 3)).chain(nodes).collect();
         let moments = all.iter().filter(|(e, _)| weighed.contains(e)).map(|(e, c)| (*e, Moments::new(*c))).collect();
         Observed { seen: all.into_iter().map(|(e, c)| (e, Seen::new(c))).collect(), moments }
     };
-    let bar = crate::progress::bar("calibrating", pictures.len() as u64);
-    // Parts of fixed size joined in order, so that sums do not depend on how many cores there are.
-    let parts: Vec<Result<Observed>> = pictures
+    let bar = crate::progress::bar("calibrating", images.len() as u64);
+    // Parts of fixed size joined in order, so that the totals do not depend on the number of cores.
+    let parts: Vec<Result<Observed>> = images
         .par_chunks(16)
         .map(|chunk| {
             let mut part = empty();
@@ -69,7 +69,7 @@ pub fn observe(graph: &Graph, pictures: &[&[u8]]) -> Result<Observed> {
                 let values = runner.run(rgb)?;
                 let planes = graph.normalise.planes(rgb);
                 let edges = taps.iter().map(|&n| Edge::Node(n)).zip(&values);
-                for (edge, v) in std::iter::once((Edge::Picture, &planes)).chain(edges) {
+                for (edge, v) in std::iter::once((Edge::Image, &planes)).chain(edges) {
                     part.seen.get_mut(&edge).expect("empty() has every edge").add(v);
                     // Second moments settle with fewer images than ranges do, and cost most.
                     if let Some(m) = part.moments.get_mut(&edge).filter(|_| k % 2 == 0) {

@@ -1,59 +1,59 @@
-//! Rounds weights so that errors cancel: each weight's error is made up for by the ones rounded
-//! after it, as the inputs' second moments tell.
+//! Rounds weights so that their errors cancel: the weights rounded later make up for each weight's
+//! error, by the second moments of the inputs.
 //!
 //! The rounding of GPTQ (Frantar et al. 2022) in the form of LDLQ (Chee et al., "QuIP", 2023),
 //! which needs one decomposition and no inverse: with `H = U D U'`, U unit upper triangular, weight
-//! k is rounded after adding `sum over j < k of (w[j] - q[j]) U[j, k]`. Knows no graph.
+//! k is rounded after adding `sum over j < k of (w[j] - q[j]) U[j, k]`.
 
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
-/// Sums of products of a value's channels over pixels: `[channels, channels]`.
+/// Second moments of a value's channels, not divided by the number of pixels: `[channels,
+/// channels]`.
 #[derive(Clone, Debug)]
 pub struct Moments {
-    sums: Array2<f32>,
+    products: Array2<f32>,
 }
 
-/// Pixels of one image that are summed; more say little new.
+/// Most pixels of one image that are counted; more add little.
 const PIXELS: usize = 64;
 
 impl Moments {
     /// Nothing seen yet.
     pub fn new(channels: usize) -> Self {
-        Self { sums: Array2::zeros((channels, channels)) }
+        Self { products: Array2::zeros((channels, channels)) }
     }
 
     /// Adds one image's values, `[channels, pixels]`.
     pub fn add(&mut self, values: &[f32]) {
-        let channels = self.sums.nrows();
+        let channels = self.products.nrows();
         let pixels = values.len() / channels;
         let every = pixels.div_ceil(PIXELS);
         let all = ArrayView2::from_shape((channels, pixels), values).expect("the length was divided so");
         let some = all.slice(ndarray::s![.., ..;every]).to_owned();
-        self.sums += &some.dot(&some.t());
+        self.products += &some.dot(&some.t());
     }
 
     /// Joins what another saw.
     pub fn join(mut self, other: &Self) -> Self {
-        self.sums += &other.sums;
+        self.products += &other.products;
         self
     }
 
-    /// What would have been summed with each channel divided by its factor, `[channels]`.
+    /// The moments with each channel divided by its factor, `[channels]`.
     pub fn divided(mut self, factors: &[f32]) -> Self {
-        for ((i, j), sum) in self.sums.indexed_iter_mut() {
+        for ((i, j), sum) in self.products.indexed_iter_mut() {
             *sum /= factors[i] * factors[j];
         }
         self
     }
 
-    /// In which order weights are rounded, those of strong inputs first, and how errors are passed
-    /// on.
+    /// The order of rounding, strongest inputs first, and how each error is passed on.
     fn feedback(&self) -> Feedback {
-        let n = self.sums.nrows();
+        let n = self.products.nrows();
         let mut order: Vec<usize> = (0..n).collect();
-        order.sort_by(|&a, &b| self.sums[[b, b]].total_cmp(&self.sums[[a, a]]).then(a.cmp(&b)));
-        let mean = (0..n).map(|i| self.sums[[i, i]]).sum::<f32>() / n as f32;
+        order.sort_by(|&a, &b| self.products[[b, b]].total_cmp(&self.products[[a, a]]).then(a.cmp(&b)));
+        let mean = (0..n).map(|i| self.products[[i, i]]).sum::<f32>() / n as f32;
         // One percent of the mean keeps the decomposition well conditioned, as GPTQ does.
         let damp = (mean * 0.01).max(1e-12);
         // Decomposed in reverse, so that lower triangular rows become columns of U.
@@ -63,7 +63,7 @@ impl Moments {
             let mut row = vec![0.0; i + 1];
             for j in 0..=i {
                 let (a, b) = (order[n - 1 - i], order[n - 1 - j]);
-                let own = self.sums[[a, b]] + if i == j { damp } else { 0.0 };
+                let own = self.products[[a, b]] + if i == j { damp } else { 0.0 };
                 let done = if j < i { dot(&row[..j], &rows[j][..j]) } else { dot(&row[..j], &row[..j]) };
                 row[j] = if j < i { (own - done) / pivots[j] } else { (own - done).max(damp * 1e-3).sqrt() };
             }
@@ -81,7 +81,7 @@ impl Moments {
     /// Rounds weights to `[-127, 127]` steps. `weights`: `[outputs, channels]`; `scales`:
     /// `[outputs]`.
     pub fn round(&self, weights: &[f32], scales: &[f32]) -> Vec<i8> {
-        let n = self.sums.nrows();
+        let n = self.products.nrows();
         let feedback = self.feedback();
         let mut rounded = vec![0; weights.len()];
         rounded.par_chunks_mut(n).zip(weights.par_chunks(n).zip(scales)).for_each(|(q, (w, scale))| {
@@ -101,17 +101,17 @@ struct Feedback {
     columns: Vec<Vec<f32>>,
 }
 
-/// In sixteen partial sums, which the compiler makes vectors of.
+/// Dot product in sixteen lanes, which the compiler vectorises.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0; 16];
+    let mut lanes = [0.0; 16];
     let (x, y) = (a.chunks_exact(16), b.chunks_exact(16));
     let rest: f32 = x.remainder().iter().zip(y.remainder()).map(|(a, b)| a * b).sum();
     for (x, y) in x.zip(y) {
         for l in 0..16 {
-            sums[l] += x[l] * y[l];
+            lanes[l] += x[l] * y[l];
         }
     }
-    sums.iter().sum::<f32>() + rest
+    lanes.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ impl Page<'_> {
             (tile("macro-F1", format!("{:.3}", f.macro_f1.value), range(f.macro_f1)))
             (tile("best baseline", format!("{best:.3}"), "top-1".into()))
             (tile("int8 minus float", format!("{:+.1} points", 100.0 * f.difference.value), format!("95 %: {:+.1} to {:+.1}", 100.0 * f.difference.low, 100.0 * f.difference.high)))
-            (tile("int8 agrees", percent(self.parity.agreement), format!("{} images", self.parity.pictures)))
+            (tile("int8 agrees", percent(self.parity.agreement), format!("{} images", self.parity.images)))
             (tile("model", format!("{:.1} M", self.latency.macs as f64 / 1e6), format!("multiply-adds, {} KB", self.quantisation.bytes / 1024)))
         } }
     }
@@ -206,7 +206,7 @@ impl Page<'_> {
             dl {
                 @for (question, answer) in c.about.answers() { dt { (question) } dd { (answer.unwrap_or_else(|| "not stated".into())) } }
                 dt { "roles" } dd { (self.run.record.roles) }
-                dt { "task" } dd { (format!("{:?}", c.task)) ", " (c.pictures) " images, " (c.tags.len()) " tags" }
+                dt { "task" } dd { (format!("{:?}", c.task)) ", " (c.images) " images, " (c.tags.len()) " tags" }
                 dt { "sizes" } dd { (side(c.sizes[0])) " to " (side(c.sizes[2])) ", middle " (side(c.sizes[1])) }
                 dt { "imbalance" } dd { (format!("{:.1} to 1", c.imbalance)) }
                 dt { "duplicates" } dd { (exact) " exact pairs, " (c.duplicates.len() - exact) " near pairs; pairs lie on one side of the split" }
@@ -214,7 +214,7 @@ impl Page<'_> {
                 @if c.untagged > 0 { dt { "without a tag" } dd { (c.untagged) } }
                 @for (column, n) in &c.missing { dt { "missing" } dd { "column " (column) " is empty for " (n) } }
             }
-            (table(&["tag", "pictures", ""], &rows))
+            (table(&["tag", "images", ""], &rows))
             @if !conflicts.is_empty() {
                 h3 { "Duplicates with different tags" }
                 ul { @for d in conflicts { li {
@@ -253,7 +253,7 @@ impl Page<'_> {
                 vec![
                     text(&t.tag),
                     text(t.train),
-                    text(t.pictures),
+                    text(t.images),
                     text(metrics::show(t.precision)),
                     t.recall.map_or(text("-"), with_interval),
                     text(metrics::show(t.ap)),
@@ -264,7 +264,7 @@ impl Page<'_> {
             })
             .collect();
         let d = f.decided;
-        let without: Vec<&str> = f.tags.iter().filter(|t| t.pictures == 0).map(|t| t.tag.as_str()).collect();
+        let without: Vec<&str> = f.tags.iter().filter(|t| t.images == 0).map(|t| t.tag.as_str()).collect();
         let mut rarest: Vec<_> = f.tags.iter().collect();
         rarest.sort_by_key(|t| t.train);
         Ok(html! {
@@ -360,13 +360,13 @@ impl Page<'_> {
             .slices
             .iter()
             .take(30)
-            .map(|s| vec![text(&s.name), text(s.pictures), with_interval(s.right), bar(s.right.value)])
+            .map(|s| vec![text(&s.name), text(s.images), with_interval(s.right), bar(s.right.value)])
             .collect();
-        html! { p.dim { "Parts of the test images, worst first." } (table(&["part", "pictures", "right", ""], &rows)) }
+        html! { p.dim { "Parts of the test images, worst first." } (table(&["part", "images", "right", ""], &rows)) }
     }
 
     fn shift(&self) -> Markup {
-        let share = |n: usize, d: Decided| percent(n as f64 / d.pictures.max(1) as f64);
+        let share = |n: usize, d: Decided| percent(n as f64 / d.images.max(1) as f64);
         let rows: Vec<Vec<Markup>> = self
             .evaluation
             .shifted
@@ -388,17 +388,15 @@ impl Page<'_> {
             .evaluation
             .invalid
             .iter()
-            .map(|i| {
-                vec![text(&i.name), text(i.pictures), text(i.accepted), text(format!("{:.3}", i.highest)), text(&i.tag)]
-            })
+            .map(|i| vec![text(&i.name), text(i.images), text(i.accepted), text(format!("{:.3}", i.highest)), text(&i.tag)])
             .collect();
         html! {
             @if let Some(first) = self.evaluation.shifted.first() {
-                p.dim { (first.decided.pictures) " test images, changed; what the thresholds make of them." }
+                p.dim { (first.decided.images) " test images, changed; what the thresholds make of them." }
                 (table(&["change", "", "right", "passed and wrong", "review", "unknown", "foreign"], &rows))
             }
             h3 { "Images of nothing" }
-            (table(&["picture", "pictures", "pass a threshold", "highest score", "of tag"], &invalid))
+            (table(&["image", "images", "pass a threshold", "highest score", "of tag"], &invalid))
             p.dim { "Files that cannot be decoded never reach the model: the source reports them and the outputs go to their safe state." }
         }
     }
@@ -411,7 +409,7 @@ impl Page<'_> {
             .map(|t| {
                 vec![
                     text(&t.tag),
-                    text(t.pictures),
+                    text(t.images),
                     text(format!("{:.3}", t.float)),
                     text(format!("{:.3}", t.int8)),
                     with_interval(t.change),
@@ -451,16 +449,16 @@ impl Page<'_> {
                 @if p.harmed().next().is_none() { li.met { "no harm that can be told from chance; " (p.harm[0]) } }
             }
             dl {
-                dt { "agreement" } dd { (percent(p.agreement)) " of " (p.pictures) " images" }
+                dt { "agreement" } dd { (percent(p.agreement)) " of " (p.images) " images" }
                 dt { "difference of a score" } dd { "mean " (format!("{:.4}", p.mean_dp)) ", largest " (format!("{:.3}", p.largest_dp)) }
                 dt { "ONNX Runtime" } dd { @match &p.onnxruntime {
                     Ok(o) => { "version " (o.version) " on the same file: " (percent(o.agreement)) " the same top tag, largest difference of a logit " (format!("{:.5}", o.largest)) }
                     Err(why) => { "not compared: " (why) }
                 } }
             }
-            (table(&["tag", "pictures", "recall, float", "recall, int8", "change"], &tags))
+            (table(&["tag", "images", "recall, float", "recall, int8", "change"], &tags))
             h3 { "Decisions that differ" }
-            @if flips.is_empty() { p { "None." } } @else { (table(&["picture", "float", "int8", "|dp|"], &flips)) }
+            @if flips.is_empty() { p { "None." } } @else { (table(&["image", "float", "int8", "|dp|"], &flips)) }
             h3 { "What was tried" }
             p.dim { "On " (self.quantisation.choice) " validation images; calibrated on " (self.quantisation.calibration) " training images. The last was taken." }
             (table(&["way", "agreement", "mean |dp|"], &tried))
@@ -505,7 +503,7 @@ fn words(tags: &[String]) -> String {
 
 fn decided(d: Decided) -> String {
     let Decided { right, wrong, review, unknown, foreign, .. } = d;
-    format!("{right} right, {wrong} wrong, {review} for review, {unknown} unknown, {foreign} foreign, of {}", d.pictures)
+    format!("{right} right, {wrong} wrong, {review} for review, {unknown} unknown, {foreign} foreign, of {}", d.images)
 }
 
 /// Where the image itself lies, for a click: it opens on the machine that has it.

@@ -1,7 +1,6 @@
-//! Changes to images that do not change their tag, by domain. On the runtime's RGB8, before it
-//! becomes a tensor.
-//!
-//! Knows no network and no tag.
+//! Augmentation: random changes to images that do not change their tag (flips, rotation, light,
+//! blur, noise, cutout). Applied to the runtime's RGB8, before normalisation; each domain sets how
+//! far.
 
 use serde::{Deserialize, Serialize};
 use tagpin::random::Random;
@@ -15,21 +14,21 @@ pub struct Augment {
     pub flip_y: bool,
     /// Turned by quarters.
     pub turns: bool,
-    /// Turned by up to so many degrees.
+    /// Largest rotation, in degrees, either way.
     pub rotation: f32,
     /// Least share of the side that a crop keeps.
     pub crop: f32,
     /// Brightness times up to 1 plus this, or divided by it.
     pub brightness: f32,
-    /// Contrast around mid grey, in the same way.
+    /// Contrast around mid grey, by the same rule.
     pub contrast: f32,
-    /// Each channel by itself, in the same way.
+    /// Each channel on its own, by the same rule.
     pub colour: f32,
     /// Share of images that are blurred.
     pub blur: f32,
     /// Largest noise in steps of 255.
     pub noise: i32,
-    /// Share of images of which a square of up to a third of the side is greyed.
+    /// Share of images in which a square of up to a third of the side is greyed out.
     pub cutout: f32,
 }
 

@@ -33,7 +33,7 @@ impl Pace {
         let some: Vec<&Vec<u8>> = training.iter().cycle().take(TIMED).collect();
         let begin = Instant::now();
         let entries: Vec<Vec<f32>> = match tuner.entry() {
-            Edge::Picture => some.iter().map(|rgb| tuner.prepare(&graph.normalise.planes(rgb))).collect(),
+            Edge::Image => some.iter().map(|rgb| tuner.prepare(&graph.normalise.planes(rgb))).collect(),
             Edge::Node(node) => {
                 let runner = Runner::whole(&Graph { nodes: graph.nodes[..=node].to_vec(), ..graph.clone() })?;
                 let of = |rgb: &&Vec<u8>| Ok(tuner.prepare(&runner.run(rgb)?.swap_remove(0)));

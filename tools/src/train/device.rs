@@ -1,6 +1,4 @@
-//! Where a network learns: the CPU, or a GPU if the tools were built for one.
-//!
-//! Knows no network.
+//! The device that trains a network: the CPU, or a GPU if the tools were built for one.
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
@@ -33,7 +31,7 @@ impl DeviceName {
         let device = self.built().with_context(|| {
             format!("--device {name}: these tools were built without it; build them with `cargo build --release --features tagpin-tools/{name}`")
         })?;
-        // The framework says that there is none by a panic.
+        // The framework panics if there is no GPU.
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
         let tried = std::panic::catch_unwind(|| Tensor::<1>::ones([1], &device).into_data());

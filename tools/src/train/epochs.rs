@@ -1,6 +1,5 @@
-//! Training in epochs: order, changed images, learning rate, early stopping, checkpoints.
-//!
-//! Does not know where the network comes from; it is given one whose last part learns.
+//! Training in epochs: the order of images, their augmentation, the learning rate, early stopping
+//! and checkpoints. [`Tuner`] does the steps; only the nodes from `plan.first` on change.
 
 use super::balance::{self, Balance};
 use super::budget::Pace;
@@ -28,7 +27,7 @@ use tagpin::random::Random;
 pub enum Outcome {
     /// A network.
     Trained(Trained),
-    /// Not even few epochs fit into the budget; they would take this number of seconds.
+    /// Not even the fewest epochs fit the budget; they would take this many seconds.
     TooSlow(f64),
 }
 
@@ -36,9 +35,9 @@ pub enum Outcome {
 pub struct Trained {
     /// The best network.
     pub graph: Graph,
-    /// Most epochs, as planned or as fitted into the budget.
+    /// Most epochs: as planned, or as the budget allows.
     pub epochs: usize,
-    /// Views of each image, in the same way.
+    /// Views (changed copies) of each image, likewise.
     pub views: usize,
     /// Its share right on validation.
     pub validation: f64,
@@ -54,7 +53,7 @@ struct Checkpoint {
     best: Option<(f64, f64, Snapshot)>,
     curve: Vec<Epoch>,
     since_best: usize,
-    /// Epochs and views that a budget left.
+    /// Epochs and views that the budget allows.
     epochs: usize,
     views: usize,
 }
@@ -62,7 +61,7 @@ struct Checkpoint {
 /// Where training batches come from.
 enum Source {
     /// Images at model size, changed anew each epoch.
-    Pictures(Vec<Vec<u8>>),
+    Images(Vec<Vec<u8>>),
     /// Trunk values of changed copies, `[images][views]`, in half precision.
     Views(Vec<Vec<Vec<f16>>>),
 }
@@ -75,7 +74,7 @@ pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Resul
     let root = &split.dataset.root;
     let (train, validation) = (split.entries(Side::Train), split.entries(Side::Validation));
     let mut tuner = Tuner::new(graph, plan.first, plan.from_nothing, task, plan.optimiser, plan.device.clone())?;
-    let pictures: Vec<Vec<u8>> = data::load(root, &train, target)?;
+    let images: Vec<Vec<u8>> = data::load(root, &train, target)?;
     let held = data::load(root, &validation, target)?;
     let held: Vec<&[u8]> = held.iter().map(Vec::as_slice).collect();
     let truth: Vec<Vec<usize>> = train.iter().map(|e| e.tags.clone()).collect();
@@ -101,16 +100,16 @@ pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Resul
         (plan.epochs, plan.views) = (kept.epochs, kept.views);
         println!("going on after epoch {}", curve.len());
     } else if let Some(budget) = plan.budget {
-        let pace = Pace::of(graph, &plan, task, &pictures, &held)?;
+        let pace = Pace::of(graph, &plan, task, &images, &held)?;
         let Some((views, epochs)) = pace.fitting(&plan, budget.saturating_sub(begin.elapsed())) else {
             return Ok(Outcome::TooSlow(pace.least(&plan)));
         };
         (plan.epochs, plan.views) = (epochs, views);
     }
     let plan = &plan;
-    // What was measured is no promise: a machine may become busy.
+    // The estimate may be too low, since the machine may become busy: stop at 125 % of the budget.
     let late = plan.budget.map(|budget| begin + budget.mul_f64(1.25));
-    let source = source(graph, tuner.entry(), pictures, plan, &interrupt)?;
+    let source = source(graph, tuner.entry(), images, plan, &interrupt)?;
     let begin = Instant::now();
     let done_before = curve.len();
     for epoch in curve.len()..plan.epochs {
@@ -163,7 +162,7 @@ pub fn train(graph: &Graph, split: &Split, target: Target, plan: &Plan) -> Resul
     Ok(Outcome::Trained(Trained { graph: tuner.graph(), epochs: plan.epochs, views: plan.views, validation, curve }))
 }
 
-/// Loss and share right of one epoch; nothing if it was interrupted.
+/// Runs one epoch. Returns its loss and share right, or `None` if it was interrupted.
 #[allow(clippy::too_many_arguments)]
 fn one_epoch(
     tuner: &mut Tuner,
@@ -188,9 +187,9 @@ fn one_epoch(
             .par_iter()
             .enumerate()
             .map(|(place, &i)| match source {
-                Source::Pictures(pictures) => {
+                Source::Images(images) => {
                     let stream = (epoch * order.len() + step * batch + place) as u64;
-                    let changed = plan.augment.apply(&pictures[i], graph.side, &mut Random::new(plan.seed ^ 0xa06, stream));
+                    let changed = plan.augment.apply(&images[i], graph.side, &mut Random::new(plan.seed ^ 0xa06, stream));
                     tuner.prepare(&graph.normalise.planes(&changed))
                 }
                 Source::Views(views) => {
@@ -215,7 +214,7 @@ fn one_epoch(
     Ok(Some((loss, right)))
 }
 
-/// Images in the order of this epoch.
+/// The order of images in this epoch; with oversampling, images of rare tags appear several times.
 fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<usize> {
     let mut random = Random::new(plan.seed, 1000 + epoch as u64);
     let mut order: Vec<usize> = (0..truth.len()).collect();
@@ -223,8 +222,8 @@ fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<us
         let counts = balance::counts(truth, tags);
         let most = counts.iter().copied().max().unwrap_or(1);
         for (i, t) in truth.iter().enumerate() {
-            // The rarest of its tags says how often an image is seen: whole times, and once more
-            // by chance.
+            // The rarest of an image's tags sets how often it is seen. The fraction left over is
+            // one more time with that probability.
             let Some(rarest) = t.iter().map(|&t| counts[t]).min().filter(|n| *n > 0) else { continue };
             let more = most - rarest;
             let times = more / rarest + usize::from((random.range(0, rarest as i32 - 1) as usize) < more % rarest);
@@ -235,15 +234,15 @@ fn order(truth: &[Vec<usize>], tags: usize, plan: &Plan, epoch: usize) -> Vec<us
     order
 }
 
-fn source(graph: &Graph, entry: Edge, pictures: Vec<Vec<u8>>, plan: &Plan, interrupt: &Interrupt) -> Result<Source> {
+fn source(graph: &Graph, entry: Edge, images: Vec<Vec<u8>>, plan: &Plan, interrupt: &Interrupt) -> Result<Source> {
     let (Edge::Node(node), true) = (entry, plan.views > 0) else {
-        ensure!(entry == Edge::Picture, "training from inside a network needs --views of at least 1");
-        return Ok(Source::Pictures(pictures));
+        ensure!(entry == Edge::Image, "training from inside a network needs --views of at least 1");
+        return Ok(Source::Images(images));
     };
     let trunk = Graph { nodes: graph.nodes[..=node].to_vec(), ..graph.clone() };
     let runner = Runner::whole(&trunk)?;
-    let progress = bar("trunk", (pictures.len() * plan.views) as u64);
-    let views: Vec<Result<Vec<Vec<f16>>>> = pictures
+    let progress = bar("trunk", (images.len() * plan.views) as u64);
+    let views: Vec<Result<Vec<Vec<f16>>>> = images
         .par_iter()
         .enumerate()
         .map(|(i, rgb)| {

@@ -1,8 +1,8 @@
-//! What a leak does to a figure: the same images split with and without care, over several seeds.
+//! Measures how much a leak inflates test figures, over several seeds.
 //!
-//! Each seed shares the images out twice: whole clusters (twins and groups), and one by one, so
-//! that a twin of a test image may be trained on. A head is learnt on both and judged on its own
-//! test images. All else is equal.
+//! Each seed splits the images twice: by whole clusters (twins and groups), and image by image, so
+//! that a twin of a test image may be trained on. A head is trained on each split and judged on
+//! that split's test images. All else is equal.
 
 use super::quick;
 use crate::data::split::{self, Side, Split};
@@ -34,7 +34,7 @@ pub struct Leak {
     pub honest: Vec<f64>,
     /// `[seeds]`, images split one by one.
     pub leaky: Vec<f64>,
-    /// Mean of the honest ones, with 95 % of such means (Student).
+    /// Mean of the honest ones, with its 95 % interval (Student).
     pub honest_mean: Interval,
     /// Mean of the leaky ones.
     pub leaky_mean: Interval,
@@ -42,7 +42,7 @@ pub struct Leak {
     pub difference: Interval,
 }
 
-/// Measures it: features of `backbone`, a head with this penalty.
+/// Measures the leak with features of `backbone` and heads of this penalty.
 pub fn measure(split: &Split, backbone: &Graph, fit: Fit, penalty: f32, first_seed: u64) -> Result<Leak> {
     let n = split.sides.len();
     let mut all = split.clone();

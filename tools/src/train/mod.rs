@@ -1,7 +1,7 @@
-//! `train`: from a split to a run folder; then, unless told not to, through quantisation, figures
-//! and proof to the report.
+//! `train`: from a split to a run folder; then, unless --only is given, on through quantisation,
+//! evaluation and parity to the report.
 //!
-//! Decides which way of training serves; how each is done is its own module's.
+//! Chooses between the ways of training (small, quick, advanced); each is a module of its own.
 
 mod arguments;
 pub mod augment;
@@ -59,9 +59,9 @@ struct Trained {
     curve: Vec<Epoch>,
     penalties: Vec<(f32, f64, f64)>,
     settings: Vec<(String, String)>,
-    /// Quantised on the way, if the head was learnt on int8 features.
+    /// The int8 form, if the head was trained on int8 features.
     int8: Option<(Vec<u8>, Quantisation)>,
-    /// What a leak would do, if that was asked for.
+    /// How much a leak would inflate the figures, if that was asked for.
     leak: Option<Leak>,
     /// All images judged by heads that were not fitted to them.
     folds: Option<folds::Folds>,
@@ -274,12 +274,12 @@ fn trained(args: &Train, split: &Split, roles: &Roles, device: Device) -> Result
     Ok((Trained { penalties, settings, leak, ..trained }, computed))
 }
 
-/// What was trained without a budget.
+/// Unwraps the result of training without a budget.
 fn whole(trained: Result<Trained, f64>) -> Result<Trained> {
     trained.map_err(|minutes| anyhow::anyhow!("training would take {minutes:.0} minutes, and nothing bounds it"))
 }
 
-/// The quick model as what was trained.
+/// The quick model as a [`Trained`].
 fn of_quick(args: &Train, quick: quick::Quick) -> Trained {
     let domain = match args.head_views() {
         1 => "judged on images changed within it, trained on unchanged ones".to_string(),

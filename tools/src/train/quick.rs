@@ -1,7 +1,5 @@
-//! `train --quick`: a frozen backbone's features and a logistic regression on them, joined to one
-//! graph in f32 and in int8.
-//!
-//! Does not change the backbone.
+//! `train --quick`: a logistic regression on the features of a frozen backbone, joined with it to
+//! one graph, in f32 and in int8.
 
 use super::augment::Augment;
 use super::balance::Balance;
@@ -15,24 +13,24 @@ use crate::data::{
 use crate::features::{self, Network};
 use crate::graph::{Graph, Linear};
 use crate::head::{self, ChosenBy, Examples, Fitted};
-use crate::quantise::{self, Choice, Pictures, Quantisation};
+use crate::quantise::{self, Choice, Images, Quantisation};
 use anyhow::Result;
 use tagpin::bundle::Fit;
 use tagpin::decide::Role;
 
-/// A backbone with a head learnt on it.
+/// A backbone with a head trained on its features.
 pub struct Quick {
-    /// All of it.
+    /// Backbone and head.
     pub graph: Graph,
     /// How the head was chosen.
     pub fitted: Fitted,
-    /// It in int8.
+    /// The same in int8.
     pub int8: Vec<u8>,
-    /// How that was chosen.
+    /// How the int8 form was chosen.
     pub quantisation: Quantisation,
     /// Share right on validation, int8.
     pub validation: f64,
-    /// Images whose features were not known yet.
+    /// Images whose features had to be computed (the others were cached).
     pub computed: usize,
     /// All images judged by heads that were not fitted to them, where that was wanted.
     pub folds: Option<Folds>,
@@ -54,8 +52,8 @@ impl SideFeatures {
         Examples { features: &self.features, tags: &self.tags }
     }
 
-    /// As a head learns from them: each image and its copies, those of rare tags as often as
-    /// `balance` says.
+    /// The examples that a head is trained on: each image and its copies, with rare tags repeated
+    /// as `balance` says.
     pub fn trained_on(&self, tags: usize, balance: Balance) -> Self {
         let (mut features, mut of) = (Vec::new(), Vec::new());
         for (i, times) in balance.times(&self.tags, tags).into_iter().enumerate() {
@@ -86,29 +84,29 @@ pub fn sides<const N: usize>(
     Ok((of_sides.map(of_side), computed))
 }
 
-/// Penalty of the head by which the network is quantised: of the right size for features of a
-/// backbone.
+/// Penalty of the provisional head with which the network is quantised; typical for a backbone's
+/// features.
 const PROVISIONAL: f32 = 100.0;
-/// How flat its loss must be: it only serves to compare int8 with float.
+/// Gradient at which its fit ends. Coarse, since that head only serves to compare int8 with float.
 const ROUGHLY: f64 = 100.0 * head::FLAT;
 
-/// How a head learns.
+/// How a head is trained.
 #[derive(Clone, Copy, Debug)]
 pub struct Learn {
-    /// Parts that the data is cut into to judge all of it; 0 for none.
+    /// Folds of the cross-validation; 0 for none.
     pub folds: usize,
     /// Changed copies of each training image.
     pub copies: usize,
     /// How they are changed.
     pub augment: Augment,
-    /// Of rare tags.
+    /// How rare tags are weighed.
     pub balance: Balance,
-    /// Of who lies in which part, and of the changes.
+    /// Seed of the folds and of the augmentation.
     pub seed: u64,
 }
 
 impl Learn {
-    /// From the images as they are.
+    /// Training without augmentation or balancing.
     pub fn plain(seed: u64) -> Self {
         Self { folds: 0, copies: 0, augment: Domain::General.augment(), balance: Balance::None, seed }
     }
@@ -146,19 +144,19 @@ impl Learn {
     }
 }
 
-/// Learns a head for `backbone`: first on float features, by which the network is quantised; then
-/// on the features that the int8 network gives, which are the ones that the device will see.
+/// Trains a head for `backbone`. A first head on float features serves to quantise the network; the
+/// final one is trained on the int8 network's features, which are what the device will see.
 pub fn train(split: &Split, backbone: Graph, fit: Fit, roles: &[Role], learn: &Learn) -> Result<Quick> {
     let ([train, validation, _], computed) = sides(split, &Network::Float(&backbone), fit, Side::ALL)?;
     let (tags, task) = (split.dataset.tags.len(), split.dataset.task);
     let first = head::fit_one(&train.examples(), tags, task, PROVISIONAL, ROUGHLY)?;
     let target = data::target(backbone.side, fit)?;
     let options = quantise::Options::default();
-    let pictures = Pictures::of(split, target, &options)?;
-    let calibration = Pictures::refs(&pictures.calibration);
-    // The backbone has said already what it makes of these images.
+    let images = Images::of(split, target, &options)?;
+    let calibration = Images::refs(&images.calibration);
+    // Features of the validation images are there already, so only the head has to run.
     let choice = |head: &Linear| Choice {
-        pictures: Pictures::refs(&pictures.choice),
+        images: Images::refs(&images.choice),
         float: data::spread(validation.features.len(), options.choice)
             .map(|i| head::apply(head, &validation.features[i]))
             .collect(),
@@ -176,7 +174,7 @@ pub fn train(split: &Split, backbone: Graph, fit: Fit, roles: &[Role], learn: &L
     let graph = backbone.with_head(fitted.linear.clone());
     let chosen = chosen.with_head(&fitted.linear, task, &choice(&fitted.linear))?;
     Ok(Quick {
-        quantisation: chosen.summary(calibration.len(), pictures.choice.len()),
+        quantisation: chosen.summary(calibration.len(), images.choice.len()),
         validation: fitted.tried.iter().find(|t| t.0 == fitted.penalty).map_or(0.0, |t| t.2),
         int8: chosen.onnx,
         graph,

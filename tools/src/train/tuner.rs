@@ -1,7 +1,5 @@
-//! The last part of a graph as something that learns: its forward pass in burn, one step, and back
-//! to a graph.
-//!
-//! Does not know images, files or epochs. All values are NHWC, `[batch * pixels, channels]`.
+//! Trains the last part of a graph: its forward pass in burn, one training step, and the way back
+//! to a graph. [`super::epochs`] calls it. All values are NHWC, `[batch * pixels, channels]`.
 
 use super::ops::{self, EPSILON, Geometry, Running, values};
 use super::optimiser::{Kept, Optimiser, OptimiserName, State};
@@ -12,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What a node is while it learns.
+/// A node while it is trained.
 enum Unit {
     Conv(ConvUnit),
     Add(Clamp),
@@ -27,7 +25,7 @@ struct ConvUnit {
     /// Index of its weights; then come gamma and beta, or the bias.
     at: usize,
     clamp: Clamp,
-    /// Normalised over each batch, if it learns from nothing.
+    /// Batch normalisation, if it is trained from random weights.
     norm: Option<Running>,
 }
 
@@ -47,65 +45,65 @@ pub struct Snapshot {
     running: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
-/// The nodes of a graph from one on, learning.
+/// The nodes of a graph from `first` on, in training.
 pub struct Tuner {
     graph: Graph,
     shapes: Vec<[usize; 3]>,
-    /// First node that learns.
+    /// First node that is trained.
     first: usize,
-    /// The one value that goes in.
+    /// The one value that enters them.
     entry: Edge,
     units: Vec<Unit>,
     parameters: Vec<Tensor<2>>,
     states: Vec<Option<State>>,
     optimiser: Optimiser,
-    /// Without derivatives.
+    /// The plain device; [`Self::learning`] adds derivatives.
     device: Device,
     task: TaskName,
-    /// Steps that values are rounded to while it learns; empty in float.
+    /// Scales that values are rounded to in training; empty in float.
     steps: BTreeMap<Edge, Quant>,
 }
 
-/// What a batch should say.
+/// The targets of a batch.
 pub enum Wanted<'a> {
     /// Tags of each image, and what each tag weighs in the loss.
     Tags(&'a [&'a [usize]], &'a [f32]),
-    /// Scores of each image, `[pictures][tags]`, as another network gave them (Hinton et al.
+    /// Scores of each image, `[images][tags]`, as another network gave them (Hinton et al.
     /// 2015).
     Scores(&'a [&'a [f32]]),
 }
 
 impl Wanted<'_> {
-    fn pictures(&self) -> usize {
+    fn images(&self) -> usize {
         match self {
             Self::Tags(truth, _) => truth.len(),
             Self::Scores(scores) => scores.len(),
         }
     }
 
-    /// What each logit should be, and what it weighs in the loss, `[pictures, tags]`.
+    /// Target and weight in the loss of each logit, `[images, tags]`.
     fn targets(&self, task: TaskName) -> (Vec<f32>, Vec<f32>) {
-        // Label smoothing of 0.05 keeps logits, and so the steps of an int8 head, small.
+        // Label smoothing of 0.05 keeps logits small, and with them the scales of an int8 head.
         const SMOOTH: f32 = 0.05;
-        let pictures = self.pictures();
+        let images = self.images();
         match (self, task) {
             (Self::Tags(truth, weights), TaskName::Multiclass) => {
                 let (tags, all) = (weights.len(), truth.iter().map(|t| weights[t[0]]).sum::<f32>());
                 let target =
                     |i: usize| if truth[i / tags][0] == i % tags { 1.0 - SMOOTH } else { 0.0 } + SMOOTH / tags as f32;
                 let share = |i: usize| weights[truth[i / tags][0]] / all;
-                ((0..pictures * tags).map(target).collect(), (0..pictures * tags).map(share).collect())
+                ((0..images * tags).map(target).collect(), (0..images * tags).map(share).collect())
             }
             (Self::Tags(truth, weights), TaskName::Multilabel) => {
                 let tags = weights.len();
                 let has = |i: usize| truth[i / tags].contains(&(i % tags));
                 let target = |i: usize| if has(i) { 1.0 - SMOOTH / 2.0 } else { SMOOTH / 2.0 };
-                let share = |i: usize| if has(i) { weights[i % tags] } else { 1.0 } / (pictures * tags) as f32;
-                ((0..pictures * tags).map(target).collect(), (0..pictures * tags).map(share).collect())
+                let share = |i: usize| if has(i) { weights[i % tags] } else { 1.0 } / (images * tags) as f32;
+                ((0..images * tags).map(target).collect(), (0..images * tags).map(share).collect())
             }
             (Self::Scores(scores), _) => {
                 let targets = scores.concat();
-                let parts = if task == TaskName::Multiclass { pictures } else { targets.len() };
+                let parts = if task == TaskName::Multiclass { images } else { targets.len() };
                 let share = vec![1.0 / parts as f32; targets.len()];
                 (targets, share)
             }
@@ -114,9 +112,9 @@ impl Wanted<'_> {
 }
 
 impl Tuner {
-    /// Makes the nodes of `graph` from `first` on learn. `normalise`: with batch normalisation
-    /// after each convolution, for weights that were drawn; without, for weights that were trained
-    /// and have theirs folded in.
+    /// Prepares the nodes of `graph` from `first` on for training. `normalise`: adds batch
+    /// normalisation after each convolution, for random weights; trained weights have theirs folded
+    /// in.
     pub fn new(
         graph: &Graph,
         first: usize,
@@ -147,8 +145,8 @@ impl Tuner {
         Ok(tuner)
     }
 
-    /// Rounds values to `steps` and weights to 8 bits while it learns, as the int8 network does;
-    /// what is learnt stays float.
+    /// Rounds values to `steps` and weights to 8 bits in training, as the int8 network does;
+    /// the weights themselves stay float.
     pub fn in_int8(mut self, steps: BTreeMap<Edge, Quant>) -> Self {
         self.steps = steps;
         self
@@ -199,7 +197,7 @@ impl Tuner {
         self.parameters.push(Tensor::<2>::from_data(TensorData::new(values, shape), &self.learning()).require_grad());
     }
 
-    /// The value that goes in.
+    /// The value that enters the trained nodes.
     pub fn entry(&self) -> Edge {
         self.entry
     }
@@ -212,7 +210,7 @@ impl Tuner {
     /// Rows, columns and channels of a value.
     fn shape(&self, edge: Edge) -> [usize; 3] {
         match edge {
-            Edge::Picture => [self.graph.side, self.graph.side, 3],
+            Edge::Image => [self.graph.side, self.graph.side, 3],
             Edge::Node(n) => self.shapes[n],
         }
     }
@@ -221,7 +219,7 @@ impl Tuner {
     /// and it is a matrix on them.
     fn patches(&self) -> Option<Window> {
         match &self.graph.nodes[self.first].op {
-            Op::Conv(Conv { window, groups: 1, .. }) if *window != Window::POINT && self.entry == Edge::Picture => {
+            Op::Conv(Conv { window, groups: 1, .. }) if *window != Window::POINT && self.entry == Edge::Image => {
                 Some(*window)
             }
             _ => None,
@@ -307,7 +305,7 @@ impl Tuner {
     /// One step at `rate` on a batch of prepared entries. Returns the mean loss and the logits
     /// before the step.
     pub fn step(&mut self, input: Vec<f32>, wanted: &Wanted<'_>, rate: f64) -> (f32, Vec<Vec<f32>>) {
-        let batch = wanted.pictures();
+        let batch = wanted.images();
         let logits = self.forward(input, batch);
         let tags = logits.dims()[1];
         let seen = values(logits.clone().inner()).chunks_exact(tags).map(<[f32]>::to_vec).collect();
@@ -332,7 +330,7 @@ impl Tuner {
         (loss.into_scalar::<f32>(), seen)
     }
 
-    /// The graph with what was learnt, running statistics folded in.
+    /// The graph with the trained weights, running statistics folded in.
     pub fn graph(&self) -> Graph {
         let mut graph = self.graph.clone();
         let of = |i: usize| values(self.parameters[i].clone().inner());
@@ -366,7 +364,7 @@ impl Tuner {
         })
     }
 
-    /// All that changes while it learns.
+    /// All state that training changes.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             parameters: self.parameters.iter().map(|p| values(p.clone().inner())).collect(),
@@ -375,7 +373,7 @@ impl Tuner {
         }
     }
 
-    /// Goes on from a snapshot of the same network. Fails if it does not fit.
+    /// Restores a snapshot of the same network. Fails if it does not fit.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         let lengths = |t: &Tensor<2>| t.dims()[0] * t.dims()[1];
         ensure!(
@@ -431,7 +429,7 @@ mod tests {
     use crate::small;
     use tagpin::random::Random;
 
-    fn picture(seed: u64) -> Vec<u8> {
+    fn image(seed: u64) -> Vec<u8> {
         let mut r = Random::new(seed, 0);
         (0..small::SIDE * small::SIDE * 3).map(|_| r.range(0, 255) as u8).collect()
     }
@@ -444,12 +442,12 @@ mod tests {
     fn a_folded_network_computes_what_was_trained() {
         let graph = small::network(3, 5);
         let tuner = Tuner::new(&graph, 0, true, TaskName::Multiclass, OptimiserName::Adamw, Device::flex()).unwrap();
-        let planes = graph.normalise.planes(&picture(9));
-        // One image's statistics, repeated until the running ones have arrived there.
+        let planes = graph.normalise.planes(&image(9));
+        // The same image again and again, until the running statistics have converged to its own.
         for _ in 0..100 {
             logits(&tuner, &planes);
         }
-        let folded = Runner::whole(&tuner.graph()).unwrap().run(&picture(9)).unwrap().swap_remove(0);
+        let folded = Runner::whole(&tuner.graph()).unwrap().run(&image(9)).unwrap().swap_remove(0);
         for (a, b) in logits(&tuner, &planes).iter().zip(folded) {
             assert!((a - b).abs() < 2e-3 * (1.0 + b.abs()), "{a} {b}");
         }
@@ -461,8 +459,8 @@ mod tests {
         let first = graph.find("block3_depthwise").unwrap();
         let tuner = Tuner::new(&graph, first, false, TaskName::Multilabel, OptimiserName::Sgd, Device::flex()).unwrap();
         let Edge::Node(trunk) = tuner.entry() else { panic!("its entry is a node") };
-        let inner = Runner::new(&graph, &[trunk]).unwrap().run(&picture(3)).unwrap().swap_remove(0);
-        let whole = Runner::whole(&graph).unwrap().run(&picture(3)).unwrap().swap_remove(0);
+        let inner = Runner::new(&graph, &[trunk]).unwrap().run(&image(3)).unwrap().swap_remove(0);
+        let whole = Runner::whole(&graph).unwrap().run(&image(3)).unwrap().swap_remove(0);
         for (a, b) in logits(&tuner, &inner).iter().zip(whole) {
             assert!((a - b).abs() < 1e-3 * (1.0 + b.abs()), "{a} {b}");
         }
@@ -488,7 +486,7 @@ mod tests {
         };
         let relu = Clamp { low: 0.0, high: f32::INFINITY };
         let mut graph = Graph { side: 32, normalise: small::network(2, 1).normalise, nodes: Vec::new() };
-        let stem = graph.push("stem", conv(3, 2, 3, 8, relu), vec![Edge::Picture]);
+        let stem = graph.push("stem", conv(3, 2, 3, 8, relu), vec![Edge::Image]);
         let most = Op::MaxPool(Window { kernel: [3; 2], stride: [2; 2], pads: [1; 4] });
         let most = graph.push("most", most, vec![stem]);
         let one = graph.push("one", conv(3, 1, 8, 8, relu), vec![most]);
@@ -503,7 +501,7 @@ mod tests {
     fn a_residual_network_learns_whole_and_from_a_block() {
         let graph = residual_network();
         let mut r = Random::new(3, 3);
-        let pictures: Vec<Vec<u8>> = (0..9)
+        let images: Vec<Vec<u8>> = (0..9)
             .map(|i| {
                 (0..32 * 32 * 3).map(|v| if v % 3 == i % 3 { r.range(150, 255) } else { r.range(0, 100) } as u8).collect()
             })
@@ -515,11 +513,11 @@ mod tests {
             let mut tuner =
                 Tuner::new(&graph, first, false, TaskName::Multiclass, OptimiserName::Adam, Device::flex()).unwrap();
             let entry = |rgb: &[u8]| match tuner.entry() {
-                Edge::Picture => graph.normalise.planes(rgb),
+                Edge::Image => graph.normalise.planes(rgb),
                 Edge::Node(n) => Runner::new(&graph, &[n]).unwrap().run(rgb).unwrap().swap_remove(0),
             };
-            let entries: Vec<Vec<f32>> = pictures.iter().map(|rgb| tuner.prepare(&entry(rgb))).collect();
-            let whole = Runner::whole(&graph).unwrap().run(&pictures[4]).unwrap().swap_remove(0);
+            let entries: Vec<Vec<f32>> = images.iter().map(|rgb| tuner.prepare(&entry(rgb))).collect();
+            let whole = Runner::whole(&graph).unwrap().run(&images[4]).unwrap().swap_remove(0);
             for (a, b) in values(tuner.forward(entries[4].clone(), 1).inner()).iter().zip(whole) {
                 assert!((a - b).abs() < 1e-3 * (1.0 + b.abs()), "{from}: {a} {b}");
             }
@@ -553,7 +551,7 @@ mod tests {
         }
     }
 
-    /// No test but a figure, which `tools/x86-peers/train-speed` sets beside PyTorch's.
+    /// Not a test but a measurement, which `tools/x86-peers/train-speed` compares with PyTorch.
     #[test]
     #[ignore = "prints a figure for tools/x86-peers/train-speed, which says of what"]
     fn training_speed() {

@@ -1,5 +1,5 @@
-//! A folder a tag; or `train`, `val` and `test` with a folder a tag each, which become the column
-//! `side`.
+//! Datasets in folders: one folder per tag; or `train`, `val` and `test` with one folder per tag in
+//! each, whose names become the column `side`.
 
 use super::{FORMS, Listed, Row};
 use crate::data::files::{self, Found};
@@ -9,10 +9,11 @@ use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Folders beside the sides that hold what other programs need.
+/// Folders that other programs put beside train, val and test; they hold no tags.
 const ANNOTATIONS: [&str; 4] = ["ground_truth", "masks", "annotations", "labels"];
 
-/// Whether a folder is one of a dataset that somebody split already; its tags lie one level deeper.
+/// Whether the folder is a side (train, val, test) of a dataset that is already split; its tags lie
+/// one level deeper.
 fn is_side(name: &str) -> bool {
     Side::named(name).is_some()
 }
@@ -57,7 +58,7 @@ pub fn folders(root: &Path) -> Result<Listed> {
             let mut unused = Listed::default();
             let inner = subfolders(&one.path, &mut unused)?;
             let direct = files::below(&one.path, false)?;
-            if direct.pictures.is_empty() && inner.len() > 1 {
+            if direct.images.is_empty() && inner.len() > 1 {
                 bail!(
                     "{}: its only folder, \"{}\", holds {} folders, {}; if these are the tags, give {} as the data",
                     root.display(),
@@ -104,7 +105,7 @@ fn subfolders(path: &Path, listed: &mut Listed) -> Result<Vec<Folder>> {
         std::fs::read_dir(path).with_context(|| format!("{}: expected a folder of tagged folders", path.display()))?;
     for entry in entries {
         let path = entry?.path();
-        // Links to folders too; a broken one is told where the files are listed.
+        // True for links to folders too; a broken link is reported with the files.
         if !path.is_dir() {
             continue;
         }
@@ -121,7 +122,7 @@ fn subfolders(path: &Path, listed: &mut Listed) -> Result<Vec<Folder>> {
     Ok(found)
 }
 
-/// Three names of many, quoted.
+/// The first five names, quoted, and how many more there are.
 fn quoted<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let n = names.len();
     let mut shown: Vec<String> = names.take(5).map(|n| format!("\"{n}\"")).collect();
@@ -155,8 +156,8 @@ fn refuse_detection(path: &Path, folders: &[Folder]) -> Result<()> {
 fn loose(folder: &Path, listed: &mut Listed) -> Result<()> {
     let found = files::below(folder, false)?;
     let why = "it lies in no tagged folder; move it into one";
-    listed.skipped.extend(found.pictures.iter().map(|p| LeftOut::new(p, Kind::Loose, why)));
-    // Without an ending, beside the folders: lists and notes, if no link that was copied as text.
+    listed.skipped.extend(found.images.iter().map(|p| LeftOut::new(p, Kind::Loose, why)));
+    // Files without an ending beside the folders are lists and notes, not images.
     for skipped in found.skipped {
         match skipped.kind {
             Kind::Unnamed => *listed.ignored.entry("without an ending".into()).or_default() += 1,
@@ -172,10 +173,10 @@ fn loose(folder: &Path, listed: &mut Listed) -> Result<()> {
 }
 
 fn add(folder: &Folder, side: Option<&str>, listed: &mut Listed) -> Result<()> {
-    let Found { pictures, skipped, ignored } = files::below(&folder.path, true)?;
+    let Found { images, skipped, ignored } = files::below(&folder.path, true)?;
     listed.skipped.extend(skipped);
     ignored.into_iter().for_each(|(kind, n)| *listed.ignored.entry(kind).or_default() += n);
-    for file in pictures {
+    for file in images {
         let path = file.strip_prefix(&listed.root).expect("it was listed below the root").to_path_buf();
         let mut columns = BTreeMap::new();
         if let Some(side) = side {
@@ -191,8 +192,7 @@ fn add(folder: &Folder, side: Option<&str>, listed: &mut Listed) -> Result<()> {
     Ok(())
 }
 
-/// Folders of which no image is used do not vanish: they are tags without images, or no tags at
-/// all, and are told.
+/// Notes the tag folders of which no image is used, so that they do not vanish silently.
 fn empty_tags(tags: BTreeSet<String>, listed: &mut Listed) {
     let used: BTreeSet<&str> = listed.rows.iter().flat_map(|r| &r.tags).map(String::as_str).collect();
     for tag in tags.iter().filter(|t| !used.contains(t.as_str())) {

@@ -1,14 +1,14 @@
 //! Twins: images that show the same part again, lighter or darker, turned a little, mirrored,
 //! blurred, moved.
 //!
-//! Candidates are each image's nearest by a coarse plane in ten forms; a candidate is judged by
-//! the likeness of 64x64 planes ([`plane`]). Images of one scene are judged by what they show
-//! beside it ([`scene`]). How alike images of *different* parts are in this very set is measured
-//! on pairs drawn at random, and the bound lies above it. Pairs just below the bound are
-//! *doubtful*: told, and not joined.
+//! Candidates are each image's nearest neighbours by a coarse plane, in ten forms (turned and
+//! mirrored); each candidate is then judged by the likeness of 64x64 planes ([`plane`]). Images
+//! before one background are compared by what differs from it ([`scene`]). The bound is set per
+//! dataset: random pairs, nearly all of different parts, are measured, and the bound lies above
+//! them. Pairs just below it are *doubtful*: reported, but not joined.
 //!
-//! Pairs become *clusters* only where most images of both sides are alike, and none may hold more
-//! than a quarter of all: a chain of pairs is no part.
+//! Pairs are joined to *clusters* only where at least half of the pairs across are alike, and a
+//! cluster may hold at most a quarter of the images: a chain of pairs is not one part.
 
 pub mod plane;
 pub mod scene;
@@ -35,7 +35,7 @@ pub struct Pair {
     pub likeness: f32,
 }
 
-/// How near is near.
+/// How alike two images must be to count as twins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Bound {
     /// By the set: above what pairs of different parts reach.
@@ -65,7 +65,7 @@ impl std::str::FromStr for Bound {
 /// Twins of a set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Twins {
-    /// `[pictures]`: the first image of the cluster that each is in.
+    /// `[images]`: index of the first image in each image's cluster.
     pub clusters: Vec<usize>,
     /// Pairs within clusters.
     pub pairs: Vec<Pair>,
@@ -80,24 +80,24 @@ pub struct Twins {
 /// Share of pixels that are neither black nor white, below which two images are compared as if
 /// clipped alike.
 const MOSTLY_KNOWN: f32 = 0.6;
-/// Likeness from which on one mark is the same one, and no other that lies near.
+/// Least likeness of two marks that are the same mark, not neighbours.
 const SAME_MARK: f32 = 0.85;
-/// Candidates of an image among those after it.
+/// Candidates per image, among the images after it.
 const NEAREST: usize = 12;
 /// Coarse likeness below which no pair is a candidate.
 const LEAST_COARSE: f32 = 0.35;
-/// Least bound outside scenes, where images differ in what they show at all, and within one,
-/// where only what differs is left.
+/// Least bound outside scenes, where whole images are compared; then within a scene, where the
+/// background was taken out.
 const LEAST: f32 = 0.66;
 const LEAST_IN_SCENE: f32 = 0.4;
-/// Largest bound: twins of few images, drawn as different parts, do not raise it above what twins
-/// reach.
+/// Largest bound. In a small set the random pairs may be twins; they must not raise the bound above
+/// the likeness of twins.
 const MOST: f32 = 0.8;
 /// How far below the bound a pair is doubtful.
 const DOUBTFUL: f32 = 0.1;
 /// Pairs drawn at random that say how alike different parts are.
 const DRAWN: usize = 300;
-/// A cluster holds at most one image of so many, but may always hold [`ALWAYS`].
+/// A cluster holds at most 1 / `LARGEST_SHARE` of the images, but may always hold [`ALWAYS`].
 const LARGEST_SHARE: usize = 4;
 const ALWAYS: usize = 8;
 
@@ -110,7 +110,7 @@ pub fn of(dataset: &Dataset, looks: &[Look], bound: Bound) -> Twins {
         return known;
     }
     let found = find(&dataset.entries, looks, bound);
-    // Only a cache: a folder that cannot be written costs time, not results.
+    // It is only a cache: if it cannot be written, the next command takes longer.
     let _ = std::fs::create_dir_all(run_folder::cache())
         .map_err(anyhow::Error::from)
         .and_then(|()| run_folder::write_file(&path, &postcard::to_stdvec(&found)?));
@@ -168,15 +168,15 @@ pub fn find(entries: &[Entry], looks: &[Look], bound: Bound) -> Twins {
 /// Images that are compared with one another.
 struct Set {
     details: Vec<Detail>,
-    /// `[pictures][FORMS]`.
+    /// `[images][FORMS]`.
     coarse: Vec<Vec<Coarse>>,
-    /// Light itself, where images are compared by it.
+    /// The light itself, if images are compared by it.
     light: Vec<Plane>,
-    /// What they show beside a common scene, not normalised: there the strongest mark counts most.
+    /// What differs from the common scene, not normalised, so that the strongest mark counts most.
     in_place: Vec<Plane>,
 }
 
-/// A plane in all forms, coarsely.
+/// The coarse plane in all forms.
 fn forms(plane: &Plane) -> Vec<Coarse> {
     (0..FORMS).map(|f| plane::coarse(plane, form(f), true)).collect()
 }
@@ -186,7 +186,7 @@ struct Judged {
     of: Vec<usize>,
     set: Set,
     at: f32,
-    /// By numbers within the set.
+    /// Indices are within the set.
     pairs: Vec<Pair>,
 }
 
@@ -197,7 +197,7 @@ impl Set {
         Self { details, coarse, light, in_place: Vec::new() }
     }
 
-    /// What images of one scene show beside it.
+    /// Images of one scene, less the scene.
     fn of_residuals(planes: Vec<Plane>) -> Self {
         let (details, coarse) = planes.par_iter().map(|p| (Detail::of(p.normalised()), forms(p))).unzip();
         let in_place = planes.into_par_iter().map(|p| p.without_mean()).collect();
@@ -236,7 +236,7 @@ impl Set {
         }
     }
 
-    /// Above what all but one in a hundred pairs drawn at random reach: these are of different
+    /// The bound: just above what 99 % of random pairs reach. Nearly all of these are of different
     /// parts.
     fn bound(&self, least: f32) -> f32 {
         let n = self.details.len();

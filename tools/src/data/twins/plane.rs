@@ -1,4 +1,5 @@
-//! An image as a small plane in which light does not count, and how alike two planes are at best.
+//! An image as a small plane that does not depend on the light, and the best likeness of two
+//! planes.
 //!
 //! *Light*: the logarithm makes an exposure a constant, which the next step removes; what is
 //! clipped to black or white is unknown, not equal. *Locally normalised*: each pixel less the mean
@@ -16,8 +17,9 @@ const COARSE: usize = 16;
 const REACH: f32 = 4.0;
 /// Local deviation, in units of the logarithm, below which a plane is noise rather than detail.
 const FLAT: f32 = 0.02;
-/// Blocks a side; of so many that hold anything one is left out, the one that adds most.
+/// Blocks per side of a plane.
 const BLOCKS: usize = 8;
+/// Of the filled blocks, one in this many is left out: those that add most to the correlation.
 const LEFT_OUT: usize = 16;
 
 /// How one plane is laid on another: mirrored first, then turned about the middle, then moved.
@@ -76,14 +78,14 @@ impl Plane {
         Self { values, known: vec![1.0; PIXELS], ratio: self.ratio }
     }
 
-    /// Less the mean round each pixel.
+    /// Minus the mean around each pixel.
     pub fn without_mean(&self) -> Self {
         let mean = blurred(&self.values, SIDE, REACH);
         let values = self.values.iter().zip(&mean).map(|(v, m)| v - m).collect();
         Self { values, known: self.known.clone(), ratio: self.ratio }
     }
 
-    /// Less the mean round each pixel, over the deviation round it.
+    /// Minus the mean around each pixel, divided by the deviation around it.
     pub fn normalised(&self) -> Self {
         let mean = blurred(&self.values, SIDE, REACH);
         let detail: Vec<f32> = self.values.iter().zip(&mean).map(|(v, m)| v - m).collect();
@@ -148,8 +150,8 @@ pub fn form(i: usize) -> Lay {
     Lay { mirror: i >= TURNS.len(), turn: TURNS[i % TURNS.len()], shift: [0.0; 2] }
 }
 
-/// A plane of 16x16 pixels without its coarsest part, of length 1, by whose products candidates are
-/// found.
+/// A plane of 16x16 pixels without its coarsest part, of length 1, by whose dot products candidates
+/// are found.
 pub type Coarse = Vec<f32>;
 
 /// The coarse form of a plane that is not yet normalised.
@@ -171,15 +173,15 @@ pub fn coarse(plane: &Plane, lay: Lay, high_pass: bool) -> Coarse {
     small
 }
 
-/// Product of two coarse planes, -1..=1.
+/// Dot product of two coarse planes, -1..=1.
 pub fn product(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 8];
+    let mut lanes = [0.0f32; 8];
     for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
         for k in 0..8 {
-            sums[k] += a[k] * b[k];
+            lanes[k] += a[k] * b[k];
         }
     }
-    sums.iter().sum()
+    lanes.iter().sum()
 }
 
 /// A normalised plane with its half.
@@ -200,7 +202,7 @@ impl Detail {
     }
 }
 
-/// Likeness at half size below which it is not looked closer.
+/// Likeness at half size below which full size is not tried.
 const HOPELESS: f32 = 0.3;
 
 /// How alike two planes are at best, -1..=1, with `b` laid near `from` on `a`; and how it lies
@@ -282,12 +284,11 @@ fn correlation_moved(a: &Plane, b: &Plane, side: usize, x: i32, y: i32) -> f32 {
             s[5] += u * bv[k];
         }
     }
-    of_sums(&s, (side * side) as f32)
+    of_totals(&s, (side * side) as f32)
 }
 
-/// Correlation from counts and sums: n, a, b, aa, bb, ab; -1 if less than an eighth of `all` is
-/// known.
-fn of_sums(s: &[f32; 6], all: f32) -> f32 {
+/// Correlation from the totals n, a, b, aa, bb, ab; -1 if less than an eighth of `all` is known.
+fn of_totals(s: &[f32; 6], all: f32) -> f32 {
     if s[0] < all / 8.0 {
         return -1.0;
     }
@@ -316,7 +317,7 @@ fn spread_correlation(a: &Plane, b: &Plane) -> f32 {
     for block in &blocks[filled.div_ceil(LEFT_OUT)..] {
         s.iter_mut().zip(block).for_each(|(sum, b)| *sum += b);
     }
-    of_sums(&s, PIXELS as f32)
+    of_totals(&s, PIXELS as f32)
 }
 
 /// Gaussian blur, edges repeated. `values`: `[side, side]`.

@@ -1,9 +1,8 @@
 //! The layers' operators for the CPU, each with a gradient of its own.
 //!
-//! Knows no network. burn's grouped convolution computes weight gradients group by group, which
-//! makes a depthwise network several times slower than it need be; these loops go over memory once,
-//! in parallel over images. Sums are taken in a fixed order, so that the same run gives the same
-//! bits.
+//! burn's grouped convolution computes weight gradients group by group, which makes a depthwise
+//! network several times slower than need be. These loops go over memory once, in parallel over
+//! images. Additions have a fixed order, so that the same run gives the same bits.
 
 use super::{EPSILON, Geometry, Rounding, Running};
 use crate::graph::{Clamp, Window};
@@ -62,11 +61,11 @@ fn slice(t: &Flat) -> &[f32] {
     t.as_slice::<f32>().expect("operands were made contiguous")
 }
 
-/// Rows of one partial sum: few enough to spread over cores, many enough to be worth it.
+/// Rows per chunk: few enough to keep all cores busy, many enough to be worth a task.
 const ROWS: usize = 2048;
 
-/// Sums `n` values over all chunks of rows, each chunk in parallel, the chunks in order.
-fn sums(rows: usize, n: usize, chunk: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) -> Vec<f32> {
+/// Totals of `n` values over all rows: chunks are computed in parallel and added in order.
+fn totals(rows: usize, n: usize, chunk: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) -> Vec<f32> {
     let parts: Vec<Vec<f32>> = (0..rows.div_ceil(ROWS))
         .into_par_iter()
         .map(|i| {
@@ -82,8 +81,8 @@ fn sums(rows: usize, n: usize, chunk: impl Fn(std::ops::Range<usize>, &mut [f32]
     total.into_iter().map(|t| t as f32).collect()
 }
 
-/// Calls `f(output pixel's start, input pixel's start, tap's start)` for all that a tap connects in
-/// one image.
+/// Calls `f(output, input, tap)`, the start of each, for every pair of pixels that a tap connects
+/// in one image.
 fn taps(g: Geometry, mut f: impl FnMut(usize, usize, usize)) {
     let ([h, w], [rows, columns], c) = (g.input, g.output, g.channels);
     let Window { kernel: [ky, kx], stride: [sy, sx], pads: [top, left, ..] } = g.window;
@@ -158,13 +157,13 @@ fn norm_forward(x: Flat, gamma: &Flat, beta: &Flat, clamp: Clamp, running: &Runn
     let (values, gamma, beta) = (slice(&x), slice(gamma).to_vec(), slice(beta).to_vec());
     let c = gamma.len();
     let rows = values.len() / c;
-    let mean = sums(rows, c, |range, part| {
+    let mean = totals(rows, c, |range, part| {
         for row in values[range.start * c..range.end * c].chunks_exact(c) {
             part.iter_mut().zip(row).for_each(|(p, v)| *p += v);
         }
     });
     let mean: Vec<f32> = mean.into_iter().map(|m| m / rows as f32).collect();
-    let variance = sums(rows, c, |range, part| {
+    let variance = totals(rows, c, |range, part| {
         for row in values[range.start * c..range.end * c].chunks_exact(c) {
             for l in 0..c {
                 part[l] += (row[l] - mean[l]) * (row[l] - mean[l]);
@@ -194,7 +193,7 @@ fn norm_backward(n: &Normed, dy: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let (x, y, c) = (slice(&n.x), slice(&n.y), n.gamma.len());
     let rows = x.len() / c;
     let open = |y: f32| y > n.clamp.low && y < n.clamp.high;
-    let both = sums(rows, 2 * c, |range, part| {
+    let both = totals(rows, 2 * c, |range, part| {
         let (dgamma, dbeta) = part.split_at_mut(c);
         for r in range {
             let (x, y, dy) = (&x[r * c..][..c], &y[r * c..][..c], &dy[r * c..][..c]);
@@ -241,7 +240,7 @@ fn bias_forward(x: &Flat, bias: &Flat, clamp: Clamp) -> Flat {
 fn bias_backward(y: &[f32], dy: &[f32], c: usize, clamp: Clamp) -> (Vec<f32>, Vec<f32>) {
     let open = |y: f32| y > clamp.low && y < clamp.high;
     let dx: Vec<f32> = y.par_iter().zip(dy).with_min_len(1 << 14).map(|(y, d)| if open(*y) { *d } else { 0.0 }).collect();
-    let db = sums(dx.len() / c, c, |range, part| {
+    let db = totals(dx.len() / c, c, |range, part| {
         for row in dx[range.start * c..range.end * c].chunks_exact(c) {
             part.iter_mut().zip(row).for_each(|(p, v)| *p += v);
         }

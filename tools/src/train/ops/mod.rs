@@ -1,8 +1,8 @@
-//! What the layers of a network compute while they learn, over NHWC: convolutions, batch
-//! normalisation and bias with their clamps, maximum, rounding as int8 rounds.
+//! The layers' operators in training, over NHWC: convolutions, batch normalisation and bias with
+//! their clamps, max pooling, rounding as int8 rounds.
 //!
-//! Knows no network. On the CPU most have loops and gradients of their own, elsewhere they are made
-//! of the framework's operators.
+//! On the CPU most have loops and gradients of their own ([`flex`]); on a GPU they are composed of
+//! the framework's operators ([`portable`]).
 
 mod flex;
 mod portable;
@@ -11,7 +11,7 @@ use crate::graph::{Clamp, Quant, Window};
 use burn::tensor::{Device, Tensor};
 use std::sync::{Arc, Mutex};
 
-/// A window that goes over a batch.
+/// A window that slides over a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Geometry {
     /// Images.
@@ -58,7 +58,7 @@ impl Running {
         self.0.lock().expect("no thread panics while it holds this").clone()
     }
 
-    /// Brings what one batch has in.
+    /// Mixes in the statistics of one batch.
     fn update(&self, mean: &[f32], variance: &[f32]) {
         const KEEP: f32 = 0.9;
         let mut held = self.0.lock().expect("no thread panics while it holds this");
@@ -72,12 +72,12 @@ impl Running {
 /// Added to a variance before its root is taken.
 pub const EPSILON: f32 = 1e-3;
 
-/// What values are rounded to.
+/// How values are rounded.
 #[derive(Clone, Copy, Debug)]
 pub enum Rounding {
-    /// Steps of an activation.
+    /// To the scale and zero point of an activation.
     Values(Quant),
-    /// 127 steps to either side in each column, whose largest value is the last: weights.
+    /// Weights: per column, to 127 steps either side, so that the largest value is step 127.
     Columns,
 }
 

@@ -1,15 +1,13 @@
-//! The layers' operators made of the framework's own, for every device: what a tap of a window
-//! meets is a slice of the padded images.
-//!
-//! Knows no network, and no gradients: the framework derives them.
+//! The layers' operators composed of the framework's own, for every device; the framework derives
+//! the gradients. For each tap of a window, the inputs are a slice of the padded images.
 
 use super::{EPSILON, Geometry, Rounding, Running, clamped, values};
 use crate::graph::Clamp;
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, s};
 
-/// What each tap of the window meets, taps in the order of rows and columns: `[batch * output
-/// pixels, channels]` each.
+/// The inputs of each tap of the window, taps by row, then column: `[batch * output pixels,
+/// channels]` each.
 fn taps(x: Tensor<2>, g: Geometry, outside: f32) -> impl Iterator<Item = Tensor<2>> {
     let ([h, w], [rows, columns], c) = (g.input, g.output, g.channels);
     let ([ky, kx], [sy, sx], [top, left, ..]) = (g.window.kernel, g.window.stride, g.window.pads);
@@ -113,15 +111,15 @@ mod tests {
         a.iter().zip(b).for_each(|(a, b)| assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{a} {b}"));
     }
 
-    /// Results, and gradients of a weighted sum of them, are the same in both ways: the first here
-    /// or on a GPU, the second here.
+    /// Checks that both ways give the same results and the same gradients of a weighted sum of
+    /// them. The first way runs on a GPU if there is one, the second on the CPU.
     fn same<const N: usize>(operands: [Tensor<2>; N], ways: [&dyn Fn([Tensor<2>; N]) -> Tensor<2>; 2]) {
         let run = |way: &dyn Fn([Tensor<2>; N]) -> Tensor<2>, device: Device| {
             let operands = operands.clone().map(|o| on(&device, &o));
             let y = way(operands.clone());
             let loss = (y.clone() * on(&device, &tensor(y.dims(), 99))).sum();
             let gradients = loss.backward();
-            let of = operands.map(|o| values(o.grad(&gradients).expect("it is learnt")));
+            let of = operands.map(|o| values(o.grad(&gradients).expect("it takes part in the loss")));
             (values(y.inner()), of)
         };
         let ((y, dy), (z, dz)) = (run(ways[0], device()), run(ways[1], Device::flex()));
@@ -164,7 +162,7 @@ mod tests {
             let area = g.window.kernel[0] * g.window.kernel[1];
             let (x, w) = (tensor([60, 3], 1), tensor([3 * area, 4], 2));
             let (xs, ws) = (values(x.clone().inner()), values(w.clone().inner()));
-            let (sums, most) = (values(dense(x.clone(), w, g).inner()), values(max_pool(x, g).inner()));
+            let (convolved, most) = (values(dense(x.clone(), w, g).inner()), values(max_pool(x, g).inner()));
             let [rows, columns] = g.output;
             for o in 0..2 * rows * columns {
                 let (b, oy, ox) = (o / (rows * columns), o / columns % rows, o % columns);
@@ -175,7 +173,7 @@ mod tests {
                 };
                 for k in 0..4 {
                     let term = |i: usize| met(i % area, i / area).unwrap_or(0.0) * ws[i * 4 + k];
-                    near(&[sums[o * 4 + k]], &[(0..3 * area).map(term).sum()]);
+                    near(&[convolved[o * 4 + k]], &[(0..3 * area).map(term).sum()]);
                 }
                 for c in 0..3 {
                     let all = (0..area).filter_map(|t| met(t, c));
