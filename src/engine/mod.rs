@@ -1,12 +1,10 @@
 //! The int8 engine: an ONNX graph, lowered to one plan of integer kernels, run on one image at a
 //! time. Nodes that have no int8 kernel run in f32, by tract, in islands of the plan.
 //!
-//! Knows no camera, pin, threshold, nor what a tag means.
-//!
 //! [`proto`] validates what tract's parser read, [`lower`] recognises the quantised graph, [`plan`]
-//! runs it, an [`island`] what is left. What neither can run as ONNX defines it is refused with the
-//! node's name. [`oracle`] runs the same file through tract in f32, and
-//! [`random_graphs`] draws graphs with what they must give, both for tests and tools.
+//! runs it, and an [`island`] runs the rest. A node that neither can run as ONNX defines it is
+//! refused by name. For tests and tools, [`oracle`] runs the same file through tract in f32, and
+//! [`random_graphs`] draws graphs together with their expected results.
 
 mod activations;
 mod caught;
@@ -37,23 +35,23 @@ pub use self_test::{SelfTestError, SelfTested};
 pub struct EngineSpec {
     /// Rows, columns and channels of the input, NHWC.
     pub input: [usize; 3],
-    /// Whether the file's own input has its channels last, where others have them first.
+    /// Whether the file's own input has its channels last (most have them first).
     pub channels_last: bool,
-    /// Whether the graph reads its input in f32. The int8 input is then codes: each stands for the
-    /// value that the bundle's contract has for the image's byte, which is the code plus 128;
-    /// without a contract for that byte over 255.
+    /// Whether the graph reads its input in f32. The int8 input then holds codes: code `c` stands
+    /// for the image's byte `c + 128`, normalised by the bundle's contract, or divided by 255
+    /// without a contract.
     pub real_input: bool,
     /// Islands: groups of nodes that tract runs in f32. With none, inference allocates nothing.
     pub islands: usize,
-    /// Step of the int8 input.
+    /// Scale of the int8 input.
     pub scale: f32,
     /// Zero point of the int8 input.
     pub zero_point: i8,
     /// Number of logits.
     pub logits: usize,
-    /// The function after the logits that was left to the head.
+    /// The function after the logits that the head computes.
     pub absorbed: Option<Absorbed>,
-    /// Step of a quantised output, if the graph quantises it.
+    /// Scale of the output, if the graph quantises it.
     pub output_step: Option<f32>,
 }
 
@@ -79,7 +77,7 @@ pub struct Refusal {
     pub why: String,
 }
 
-/// Text of a file as a terminal may have it: without control characters, and cut.
+/// A file's text made safe for a terminal: without control characters, and shortened.
 fn shown(text: &str) -> String {
     const MOST: usize = 400;
     let escaped = |c: char| if c.is_control() { c.escape_default().collect::<String>() } else { c.to_string() };
@@ -123,14 +121,14 @@ pub enum EngineError {
     Contract(String),
     /// An island failed while it ran.
     Island(String),
-    /// An island gave what is no number, as zero divided by zero is.
+    /// An island gave NaN, as for zero divided by zero.
     NoNumber {
         /// What the island is.
         island: String,
         /// Which of its results.
         index: usize,
     },
-    /// A logit that Q16.16 does not hold, so that no score can be computed of it.
+    /// A logit that Q16.16 cannot hold, so that there is no score.
     Logit {
         /// Which.
         index: usize,

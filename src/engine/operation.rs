@@ -1,6 +1,5 @@
-//! One step of a plan: an operator with all that it needs to run, weights packed.
-//!
-//! Does not know ONNX, nor where tensors lie.
+//! One step of a plan: an operator with its packed weights and parameters. [`super::plan`] decides
+//! where its tensors lie.
 
 use super::island::{Island, real};
 use crate::kernels::elementwise::{self, Addend};
@@ -11,7 +10,7 @@ use crate::quant::{Clamp, quantise, requant_rndne};
 
 /// Most threads of one engine.
 pub const MAX_THREADS: usize = 4;
-/// Fewer multiply-adds are done sooner than threads are called.
+/// With fewer multiply-adds, waking the threads takes longer than the work.
 const LEAST_MACS: u64 = 50_000;
 
 /// A convolution with its weights packed.
@@ -52,7 +51,7 @@ impl Conv {
         self.run_as(&self.shape, kernels, input, output, scratch);
     }
 
-    /// Computes what `shape`, this convolution's or some rows of it, says.
+    /// Computes the rows that `shape` says: this convolution's own shape, or some rows of it.
     fn run_as(&self, shape: &ConvShape, kernels: Kernels, input: &[i8], output: &mut [i8], scratch: &mut [i16]) {
         let Self { bias, scale, clamp, blocks, reach, .. } = self;
         let epilogue = Epilogue { bias, scale, clamp: *clamp, blocks, reach: *reach };
@@ -63,9 +62,9 @@ impl Conv {
         }
     }
 
-    /// Computes it by all threads of a pool, each some of the rows; `scratch` holds one share for
-    /// each. Or does nothing and says so, where it has too few rows or multiply-adds to be worth
-    /// it.
+    /// Computes it on all threads of a pool, each some of the rows; `scratch` holds one share per
+    /// thread. Returns false without doing anything if it has too few rows or multiply-adds for
+    /// that.
     pub(super) fn run_by(
         &self,
         pool: &Pool,
@@ -107,7 +106,7 @@ struct Part<'a> {
     scratch: &'a mut [i16],
 }
 
-/// A matrix product with its weights packed.
+/// A GEMM with its weights packed.
 #[derive(Clone, Debug)]
 pub(super) struct Dense {
     weights: Weights,
@@ -135,7 +134,7 @@ impl Dense {
         self.weights.bytes() + 4 * self.bias.len()
     }
 
-    /// Sums that it gives.
+    /// Number of accumulators that it gives.
     pub(super) fn outputs(&self) -> usize {
         self.bias.len()
     }
@@ -145,7 +144,7 @@ impl Dense {
         kernels.product_scratch_len(self.inputs)
     }
 
-    /// Whether it is computed by the plain loops.
+    /// Whether scalar loops compute it.
     pub(super) fn is_scalar(&self, kernels: Kernels) -> bool {
         kernels.is_scalar(&self.weights)
     }
@@ -155,8 +154,8 @@ impl Dense {
         format!("int8 product {}x{}", self.inputs, self.bias.len())
     }
 
-    pub(super) fn run(&self, kernels: Kernels, input: &[i8], sums: &mut [i32], scratch: &mut [i16]) {
-        kernels.dense(input, self.zero_point, &self.weights, &self.bias, sums, scratch);
+    pub(super) fn run(&self, kernels: Kernels, input: &[i8], accumulators: &mut [i32], scratch: &mut [i16]) {
+        kernels.dense(input, self.zero_point, &self.weights, &self.bias, accumulators, scratch);
     }
 }
 
@@ -164,16 +163,16 @@ impl Dense {
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     Conv(Conv),
-    /// A product, the step of each sum over the output's, and the output's range.
+    /// A GEMM, each accumulator's scale over the output's scale, and the output's range.
     Dense(Dense, Vec<f32>, Clamp),
     Add([Addend; 2], Clamp),
     /// Zero points of both factors, s_a * s_b / s_out.
     Multiply([i8; 2], f32, Clamp),
-    /// Zero point, and of each of so many neighbours s_in / s_out times its factor and its addend
-    /// in output steps.
+    /// Zero point, and a repeating list of lines `[factor * s_in / s_out, addend / s_out]`, one for
+    /// each element in turn.
     Affine(i8, Vec<[f32; 2]>, Clamp),
     GlobalAverage(i8, f32, Clamp),
-    /// Each code's value in units, and a unit over the output's step and the number of pixels.
+    /// Each code's value in a common unit; that unit over (output scale * number of pixels).
     GlobalAverageOf(Box<[i32; 256]>, f32, Clamp),
     MaxPool(ConvShape),
     /// Zero point, s_in / s_out, and whether taps in the padding count.
@@ -210,7 +209,7 @@ pub(super) enum Operation {
 /// Memory that operators use while they run.
 pub(super) struct Scratch<'a> {
     pub(super) values: &'a mut [i16],
-    pub(super) sums: &'a mut [i32],
+    pub(super) accumulators: &'a mut [i32],
 }
 
 impl Operation {
@@ -249,7 +248,7 @@ impl Operation {
         what.into()
     }
 
-    /// Whether its multiply-adds are computed by the plain loops.
+    /// Whether scalar loops compute its multiply-adds.
     pub(super) fn is_scalar(&self, kernels: Kernels) -> bool {
         match self {
             Self::Conv(c) => kernels.is_scalar(&c.weights),
@@ -258,8 +257,8 @@ impl Operation {
         }
     }
 
-    /// Channels of the image that it gives; `sources`: those of its inputs. `None` where values do
-    /// not lie as an image.
+    /// Channels of its output; `sources`: those of its inputs. `None` if the output is not an
+    /// image.
     pub(super) fn channels(&self, sources: &[Option<usize>]) -> Option<usize> {
         let first = sources.first().copied().flatten();
         match self {
@@ -277,7 +276,7 @@ impl Operation {
         }
     }
 
-    /// Whether it filters each channel by itself.
+    /// Whether it is a depthwise convolution.
     pub(super) fn is_depthwise(&self) -> bool {
         matches!(self, Self::Conv(c) if c.shape.is_depthwise())
     }
@@ -303,7 +302,7 @@ impl Operation {
         }
     }
 
-    /// Values and sums of the scratch that it needs.
+    /// Values and accumulators of the scratch that it needs.
     pub(super) fn scratch_len(&self, kernels: Kernels) -> (usize, usize) {
         match self {
             Self::Conv(c) => (kernels.scratch_len(&c.shape), 0),
@@ -318,10 +317,10 @@ impl Operation {
         match self {
             Self::Conv(conv) => conv.run(kernels, a, output, scratch.values),
             Self::Dense(dense, scales, clamp) => {
-                let sums = &mut scratch.sums[..output.len()];
-                dense.run(kernels, a, sums, scratch.values);
-                for ((out, sum), scale) in output.iter_mut().zip(sums).zip(scales) {
-                    *out = requant_rndne(*sum, *scale, *clamp);
+                let accumulators = &mut scratch.accumulators[..output.len()];
+                dense.run(kernels, a, accumulators, scratch.values);
+                for ((out, acc), scale) in output.iter_mut().zip(accumulators).zip(scales) {
+                    *out = requant_rndne(*acc, *scale, *clamp);
                 }
             }
             Self::Add([pa, pb], clamp) => kernels.add(a, *pa, b, *pb, *clamp, output),

@@ -1,7 +1,5 @@
-//! The same ONNX file run by tract in f32: the reference of the tests and the feature extractor of
-//! the tools.
-//!
-//! Knows nothing of the plan; slow and allocating, so never on the line.
+//! Runs an ONNX file by tract in f32: the reference of the tests and the feature extractor of the
+//! tools. It is slow and allocates, so never use it on the line.
 
 use super::EngineError;
 use super::caught::caught;

@@ -1,7 +1,5 @@
-//! The plan: packed weights, one arena, steps run in order. No dispatch on names while it runs, and
-//! no allocation but in [`super::island`].
-//!
-//! Does not know ONNX.
+//! The plan: packed weights, one arena of activations, and steps that run in order. Names are
+//! resolved at load, and nothing is allocated during inference, except in [`super::island`].
 
 use super::activations::{self, Activation};
 use super::island::{real, store};
@@ -23,8 +21,8 @@ pub struct LayerReport {
     pub kernel: String,
     /// Multiply-adds of one run.
     pub macs: u64,
-    /// Whether the plain loops run it, several times slower than this CPU's kernels: weights that
-    /// do not fit int8.
+    /// Whether scalar loops run it, several times slower than this CPU's kernels, because its
+    /// weights do not fit int8.
     pub scalar: bool,
     /// Whether tract runs it in f32.
     pub island: bool,
@@ -43,7 +41,7 @@ pub struct Engine {
     tables: Vec<[f32; 256]>,
     arena: Vec<i8>,
     scratch: Vec<i16>,
-    sums: Vec<i32>,
+    accumulators: Vec<i32>,
     /// Results of the island that ran last.
     results: Vec<f32>,
     reports: Vec<NodeReport>,
@@ -53,12 +51,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Gives every activation its place and takes all memory that inference needs.
+    /// Places every activation in the arena and allocates all memory that inference needs.
     pub(super) fn build(kernels: Kernels, lowered: Lowered) -> Result<Self, EngineError> {
         Self::build_by(kernels, lowered, places)
     }
 
-    /// As [`Self::build`], but with a place of its own for every activation, so that all are there
+    /// As [`Self::build`], but gives every activation a place of its own, so that all can be read
     /// after a run.
     pub(super) fn build_apart(kernels: Kernels, lowered: Lowered) -> Result<Self, EngineError> {
         Self::build_by(kernels, lowered, |tensors, _, _, _| {
@@ -93,8 +91,8 @@ impl Engine {
             Output::Quantised(..) | Output::Table(..) | Output::Reals(..) => (0, logits),
         };
         for step in &lowered.steps {
-            let (values, sums) = step.operation.scratch_len(kernels);
-            needed = (needed.0.max(values), needed.1.max(sums));
+            let (values, accumulators) = step.operation.scratch_len(kernels);
+            needed = (needed.0.max(values), needed.1.max(accumulators));
         }
         let quant = tensors[lowered.input.0].quant;
         let activations = activations::of(&lowered, last);
@@ -122,7 +120,7 @@ impl Engine {
             input: lowered.input,
             arena: vec![0; arena],
             scratch: vec![0; needed.0],
-            sums: vec![0; needed.1],
+            accumulators: vec![0; needed.1],
             results: Vec::new(),
             reports: lowered.reports,
             pool: None,
@@ -131,9 +129,9 @@ impl Engine {
         })
     }
 
-    /// The same engine on `threads` threads, 1 to [`MAX_THREADS`]: the caller's and others that
-    /// wait for it. The logits do not depend on their number. An error, if there are more than that
-    /// or the system gives none.
+    /// The same engine on `threads` threads, 1 to [`MAX_THREADS`]: the caller's and waiting
+    /// workers. The logits do not depend on their number. Fails if there are too many, or if the
+    /// system cannot start them.
     pub fn with_threads(mut self, threads: usize) -> Result<Self, EngineError> {
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(EngineError::Limit(format!("{threads} threads, expected 1 to {MAX_THREADS}")));
@@ -160,13 +158,13 @@ impl Engine {
         self.kernels
     }
 
-    /// What became of each node of the graph.
+    /// How each node of the graph is run.
     pub fn nodes(&self) -> &[NodeReport] {
         &self.reports
     }
 
-    /// The plan's layers in the order in which they run; the last may be the one that gives the
-    /// logits.
+    /// The plan's layers in the order in which they run. The last is the one that computes the
+    /// logits, if they come from a GEMM.
     pub fn layers(&self) -> Vec<LayerReport> {
         let step = |s: &Step| LayerReport {
             kernel: s.operation.describe(),
@@ -204,7 +202,7 @@ impl Engine {
         self.steps.iter().map(|s| self.places[s.dst.0].len()).sum()
     }
 
-    /// Bytes of packed weights, with what follows their sums.
+    /// Bytes of packed weights and of what their epilogues need (biases and scales).
     pub fn weight_bytes(&self) -> usize {
         let last = if let Output::Dense(_, d, steps) = &self.output { d.bytes() + 4 * steps.len() } else { 0 };
         self.steps.iter().map(|s| s.operation.bytes()).sum::<usize>() + last
@@ -223,13 +221,13 @@ impl Engine {
         Ok(())
     }
 
-    /// The features of the last inference, stage by stage as [`crate::distance::features`] gives them; empty if no
-    /// stage is looked at.
+    /// The features of the last inference, stage by stage as [`crate::distance::features`] gives
+    /// them; empty if no stage is looked at.
     pub fn features(&self) -> &[i32] {
         self.meter.as_ref().map_or(&[], Meter::features)
     }
 
-    /// How the training images lie, if that is known.
+    /// The spread of the training images, if the bundle has one.
     pub fn spread(&self) -> Option<&Spread<Vec<u8>>> {
         self.meter.as_ref()?.spread()
     }
@@ -239,8 +237,8 @@ impl Engine {
         self.meter.as_ref()?.distance()
     }
 
-    /// Says what a code of an input in f32 stands for, channel by channel; does nothing where the
-    /// input is int8.
+    /// Sets the real value of each code, per channel, of an input in f32; does nothing if the input
+    /// is int8.
     pub(super) fn read_input_as(&mut self, value: impl Fn(usize, i8) -> f32) {
         for (channel, table) in self.tables.iter_mut().enumerate() {
             *table = std::array::from_fn(|code| value(channel, code as u8 as i8));
@@ -252,8 +250,8 @@ impl Engine {
         &self.arena[self.places[id.0].clone()]
     }
 
-    /// The graph's real input of the last run in the file's order: as it is or, of int8, what its
-    /// codes stand for.
+    /// The graph's input in the last run as reals in the file's order; an int8 input is
+    /// dequantised.
     pub(super) fn reals(&self) -> Vec<f32> {
         let ([h, w, c], values) = (self.spec.input, self.values(self.input));
         let value = |i: usize| match self.spec.real_input {
@@ -269,8 +267,8 @@ impl Engine {
     /// Runs one inference. Allocates nothing where [`EngineSpec::islands`] is 0.
     ///
     /// `input`: NHWC int8, as [`EngineSpec::input`]. `logits`: Q16.16, [`EngineSpec::logits`] of
-    /// them. An error, if lengths differ, if an island fails or gives what is no number, or if a
-    /// logit is beyond Q16.16: nothing saturates on the way to a score.
+    /// them. Fails if lengths differ, if an island fails or gives NaN, or if a logit does not fit
+    /// Q16.16: no logit is saturated.
     pub fn infer(&mut self, input: &[i8], logits: &mut [i32]) -> Result<(), EngineError> {
         self.infer_watched(input, logits, |_| ())
     }
@@ -322,7 +320,7 @@ impl Engine {
         if logits.len() != self.spec.logits {
             return Err(EngineError::Length { what: "logits", found: logits.len(), expected: self.spec.logits });
         }
-        let mut scratch = Scratch { values: &mut self.scratch, sums: &mut self.sums };
+        let mut scratch = Scratch { values: &mut self.scratch, accumulators: &mut self.accumulators };
         for (index, step) in self.steps.iter().enumerate() {
             let dst = self.places[step.dst.0].clone();
             let place = |i: usize| step.sources.get(i).map(|id| self.places[id.0].clone());
@@ -392,11 +390,11 @@ impl Engine {
                     *logit = logit_of(i, 1, real(values, at as usize))?;
                 }
             }
-            Output::Dense(id, dense, steps) => {
-                let sums = &mut self.sums[..logits.len()];
-                dense.run(self.kernels, &self.arena[self.places[id.0].clone()], sums, &mut self.scratch);
-                for (i, ((logit, sum), step)) in logits.iter_mut().zip(sums).zip(steps).enumerate() {
-                    *logit = logit_of(i, *sum, *step)?;
+            Output::Dense(id, dense, scales) => {
+                let accumulators = &mut self.accumulators[..logits.len()];
+                dense.run(self.kernels, &self.arena[self.places[id.0].clone()], accumulators, &mut self.scratch);
+                for (i, ((logit, acc), scale)) in logits.iter_mut().zip(accumulators).zip(scales).enumerate() {
+                    *logit = logit_of(i, *acc, *scale)?;
                 }
                 after(self.steps.len());
             }

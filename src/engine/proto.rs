@@ -200,7 +200,8 @@ pub struct Graph {
     pub output: String,
     /// The type that the file says the output has, if it says one.
     pub output_type: Option<Type>,
-    /// Types and shapes that the file states for values between. Only told, never relied on.
+    /// Types and shapes that the file states for intermediate values. Shown to people, never relied
+    /// on.
     pub stated: HashMap<String, Fact>,
 }
 
@@ -248,7 +249,7 @@ fn output_of<'a>(graph: &'a pb::GraphProto, wanted: Option<&str>) -> Result<&'a 
     let names = || graph.output.iter().map(|o| format!("\"{}\"", o.name)).collect::<Vec<_>>().join(", ");
     let floats: Vec<_> = graph.output.iter().filter(|o| type_of(o) == Some(Type::F32)).collect();
     match (graph.output.as_slice(), wanted) {
-        // Beside scores exporters give the index of the best of them.
+        // Some exporters add an ArgMax output to the scores.
         (_, None) if floats.len() == 1 => Ok(floats[0]),
         (outputs, Some(name)) => {
             outputs.iter().find(|o| o.name == name).ok_or_else(|| limit(format!("no output \"{name}\"; it has {}", names())))
@@ -337,7 +338,7 @@ pub fn from_proto(model: pb::ModelProto, output: Option<&str>) -> Result<Graph, 
     })
 }
 
-/// Leaves out the nodes whose results nobody reads on the way to the output.
+/// Removes the nodes that the output does not depend on.
 pub(super) fn keep_needed(nodes: &mut Vec<Node>, output: &str) {
     let mut needed: HashSet<&str> = HashSet::from([output]);
     let mut keep = vec![false; nodes.len()];

@@ -1,8 +1,8 @@
 //! Operators that treat each value, or each channel, by itself.
 //!
-//! Does not decide when a result is quantised. A function of one int8 tensor is known by its 256
-//! values, whatever it is made of: additions and products of constants, clips, sigmoids. Hard swish
-//! as exporters write it, `x * clip(x + 3, 0, 6) / 6`, is one.
+//! A function of one int8 tensor is a table of 256 values, whatever operators it is made of: adding
+//! or multiplying constants, clips, sigmoids. Hard swish as exporters write it, `x * clip(x + 3, 0,
+//! 6) / 6`, becomes one table.
 
 use super::constants::{by_place, reals};
 use super::{Axes, Function, Kind, Lowering, MAX_MOVED, Pending, Value, View, Why};
@@ -10,7 +10,7 @@ use crate::engine::lowered::TensorId;
 use crate::engine::proto::{Attribute, Node};
 use std::rc::Rc;
 
-/// Longest run of constants that is kept for the places of a tensor.
+/// Most constants (one per element) that are kept for a tensor.
 const MAX_LINES: usize = 1 << 20;
 
 impl<'g> Lowering<'g> {
@@ -30,9 +30,13 @@ impl<'g> Lowering<'g> {
         // A constant may stand on either side of the accumulators of a MatMulInteger.
         if let Some(i) = (0..2).find(|&i| self.constant(node, i).is_ok()) {
             let name = self.name(node, 1 - i)?;
-            if let Some(Value::Sums(_) | Value::RealSums(_)) = self.values.get(name) {
-                let sums = self.take(node, 1 - i)?;
-                return if node.op == "Add" { self.add_to_sums(node, i, sums) } else { self.scale_sums(node, i, sums) };
+            if let Some(Value::Accumulators(_) | Value::RealAccumulators(_)) = self.values.get(name) {
+                let accumulators = self.take(node, 1 - i)?;
+                return if node.op == "Add" {
+                    self.add_to_accumulators(node, i, accumulators)
+                } else {
+                    self.scale_accumulators(node, i, accumulators)
+                };
             }
         }
         match node.inputs.len() {
@@ -124,7 +128,7 @@ impl<'g> Lowering<'g> {
         self.affine(value, &dims, &lines)
     }
 
-    /// A value broadcast to a shape, if that is another one than its own.
+    /// Broadcasts a value to a shape, if that differs from its own.
     fn widened(&mut self, value: Value<'g>, to: &[usize]) -> Result<Value<'g>, Why> {
         match value {
             Value::Real(view) if view.axes.dims() != to => self.spread(&view, Axes::natural(to)).map(Value::Real),
@@ -190,8 +194,8 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// An operand as it is to lie beside one that lies by `axes`: as long as that or, where
-    /// `repeats` allows it, one that repeats.
+    /// Lays an operand out like one that lies by `axes`: to its full length or, if `repeats` allows
+    /// it, to a length that repeats.
     fn placed(&mut self, view: &View, axes: &Axes, repeats: bool) -> Result<TensorId, Why> {
         let (to, from) = (axes.dims(), view.axes.dims());
         if from == to {
@@ -217,7 +221,7 @@ impl<'g> Lowering<'g> {
         self.arrange(&wide, axes.clone())
     }
 
-    /// A slope for negative values; one for all of them.
+    /// PRelu with a single slope for negative values.
     pub(super) fn prelu(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         let slope = self.operand(node, 1)?;
         let (_, slopes) = reals(&slope)?.ok_or("its slope must be a constant")?;

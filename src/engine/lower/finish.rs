@@ -1,4 +1,4 @@
-//! The two ends of a plan: what the graph's input is, and what its output needs.
+//! The two ends of a plan: the graph's input, and the last operators, which the head may compute.
 
 use super::{Axes, Bias, Kind, Lowering, Matrix, Pending, Value, Why};
 use crate::engine::lowered::{Lowered, NodeReport, Output};
@@ -11,7 +11,7 @@ use crate::quant::logit_q16;
 /// The input's rows, columns and channels, and whether the file has the channels last.
 pub(super) type Shape = ([usize; 3], bool);
 
-/// Where the logits come from, and what was left to the head; `None` where a node before was
+/// Where the logits come from and which operator is left to the head; `None` if an earlier node was
 /// refused.
 pub(super) type Ending = Option<(Output, Option<Absorbed>)>;
 
@@ -36,8 +36,8 @@ pub(super) fn input<'g>(graph: &'g Graph) -> Result<(Value<'g>, Shape), Why> {
     Ok((value, (image, last)))
 }
 
-/// Whether the first thing that is done with the input's axes is to bring channels to the front.
-/// Either way the plan is exact: this only says what is called a row, a column and a channel.
+/// Whether the graph first transposes its input from channels-last. The plan is exact either way;
+/// this only decides which axes are called rows, columns and channels.
 fn channels_last(graph: &Graph) -> bool {
     let mut name = graph.input.as_str();
     let reader = |name: &str| graph.nodes.iter().find(|n| n.inputs.iter().any(|i| i == name));
@@ -53,7 +53,7 @@ fn channels_last(graph: &Graph) -> bool {
     false
 }
 
-/// Refuses a value that a code may stand for and that is no logit.
+/// Refuses a value that is not a valid logit, if a code of the output may stand for it.
 fn held(x: f32) -> Result<(), Why> {
     match logit_q16(1, x) {
         Some(_) => Ok(()),
@@ -62,7 +62,7 @@ fn held(x: f32) -> Result<(), Why> {
 }
 
 impl<'g> Lowering<'g> {
-    /// A softmax that the head computes: over all values of the output at once.
+    /// A softmax that the head computes: over all values of the output.
     pub(super) fn softmax(&mut self, node: &'g Node, i: usize) -> Result<Value<'g>, Why> {
         let dims = self.dims(node, i)?;
         let opset = match node.attributes.get("opset") {
@@ -92,8 +92,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// Whether the head computes what a node gives: a softmax or sigmoid that ends the graph, or the
-    /// index of the best.
+    /// Whether the head computes this node: a softmax or sigmoid that ends the graph, or an ArgMax.
     pub(super) fn is_the_heads(&self, node: &'g Node) -> bool {
         match node.op.as_str() {
             "Softmax" | "Sigmoid" => self.ends_the_graph(&node.outputs),
@@ -101,7 +100,8 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// Whether a node ends the graph with the index of the best of all scores, the first of several.
+    /// Whether the node is an ArgMax over all scores that ends the graph (the first of equal
+    /// scores).
     pub(super) fn is_the_best(&self, node: &'g Node) -> bool {
         let int = |name: &str, default| match node.attributes.get(name) {
             Some(Attribute::Int(i)) => *i,
@@ -118,8 +118,8 @@ impl<'g> Lowering<'g> {
             && self.ends_the_graph(&node.outputs)
     }
 
-    /// The scores of whose best the graph gives the index: more than was asked for, and the highest
-    /// is that one's.
+    /// The scores whose ArgMax the graph asks for: the head gives them all, and the best is the
+    /// highest.
     pub(super) fn index_of_the_best(&mut self, node: &'g Node) -> Result<Value<'g>, Why> {
         match self.take(node, 0)? {
             Value::Scores(logits, _) => Ok(Value::Best(logits)),
@@ -132,7 +132,8 @@ impl<'g> Lowering<'g> {
 }
 
 impl Lowering<'_> {
-    /// The plan, without steps that nobody reads; or all that stands in its way.
+    /// The finished plan, without steps whose results are unused; or every reason why there is
+    /// none.
     pub(super) fn finish(
         self,
         shape: Result<Shape, Why>,
@@ -204,7 +205,7 @@ impl Lowering<'_> {
         Ok(Lowered { tensors, steps, input, image, channels_last, real_input, output, absorbed, reports, traces, names })
     }
 
-    /// The node that computes an output that waits for no QuantizeLinear.
+    /// The node that computes an output without a QuantizeLinear after it.
     fn last_maker(&self) -> Option<usize> {
         match self.values.get(self.reading.graph.output.as_str()) {
             Some(Value::Pending(p)) => Some(p.maker),
@@ -216,7 +217,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Where the logits come from, or what has to run in f32 for it.
+    /// Where the logits come from, or which node has to run in f32 first.
     pub(super) fn output_or_wanted(&mut self) -> Result<Ending, Why> {
         self.output().or_else(|why| if self.want_output() { Ok(None) } else { Err(why) })
     }

@@ -1,6 +1,6 @@
-//! Convolutions and GEMMs of either form: their weights, biases and shapes.
+//! Lowers convolutions and GEMMs, in QDQ and in operator form: their weights, biases and shapes.
 //!
-//! Does not decide when a result is quantised: it returns what waits for that.
+//! The result is [`Pending`]: it waits for the QuantizeLinear that says how to round it.
 
 use super::constants::{Weights, centred_weights, integers, reals};
 use super::{Axes, Bias, Kind, Lowering, MAX_MACS, Matrix, Pending, Value, View, Why};
@@ -9,7 +9,7 @@ use crate::engine::proto::{Attribute, Node, Values};
 use crate::kernels::ConvShape;
 use crate::kernels::generic::MAX_TAPS;
 
-/// A GEMM's weights in the order in which its input lies, and the accumulator step of each output.
+/// A GEMM's weights, in the memory order of its input, and the accumulator scale of each output.
 pub(super) struct ProductWeights {
     /// `[outputs][inputs]`.
     values: Vec<i16>,
@@ -23,7 +23,7 @@ impl ProductWeights {
 }
 
 impl View {
-    /// With its two axes exchanged.
+    /// Transposed.
     pub(super) fn turned(&self) -> Self {
         Self { id: self.id, axes: self.axes.transposed(&[1, 0]) }
     }
@@ -41,8 +41,8 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// A bias in accumulator steps: int32 of the accumulator's scale as it is, everything else
-    /// rounded to it.
+    /// A bias in units of the accumulator: an int32 bias of that scale as it is, any other rounded
+    /// to it.
     fn bias(&self, node: &'g Node, i: usize, steps: &[f32], factor: f32) -> Result<Bias, Why> {
         let n = steps.len();
         if self.name(node, i).is_err() {
@@ -96,7 +96,7 @@ impl<'g> Lowering<'g> {
             _ => return Err(format!("weights of shape {dims:?}, expected 3 or 4 axes")),
         };
         let (src, [h, w, c]) = match (axes, src.axes.dims().as_slice()) {
-            // Over one axis: an image of one row.
+            // A 1-D convolution: an image of one row.
             (1, &[n, c, columns]) => {
                 let axes = src.axes.reshaped(&[n, c, 1, columns]).ok_or("its input has no row of its own")?;
                 self.image(&View { id: src.id, axes })?
@@ -251,9 +251,14 @@ impl<'g> Lowering<'g> {
         self.product_of(&src, weights, bias, dims).map(Value::Pending)
     }
 
-    /// An int32 bias of the accumulators of a MatMulInteger.
-    pub(super) fn add_to_sums(&mut self, node: &'g Node, constant: usize, sums: Value<'g>) -> Result<Value<'g>, Why> {
-        let Value::Sums(mut m) = sums else { return Err("a constant is added to a real value".into()) };
+    /// Adds an int32 bias to the accumulators of a MatMulInteger.
+    pub(super) fn add_to_accumulators(
+        &mut self,
+        node: &'g Node,
+        constant: usize,
+        accumulators: Value<'g>,
+    ) -> Result<Value<'g>, Why> {
+        let Value::Accumulators(mut m) = accumulators else { return Err("a constant is added to a real value".into()) };
         let Values::I32(bias) = &self.constant(node, constant)?.values else { return Err("expected an int32 bias".into()) };
         let n = m.bias.values.len();
         if node.op != "Add" || self.made(node)?.1 != m.axes.dims() || (bias.len() != 1 && bias.len() != n) {
@@ -262,12 +267,17 @@ impl<'g> Lowering<'g> {
         for (sum, b) in m.bias.values.iter_mut().zip(bias.iter().cycle()) {
             *sum = sum.checked_add(*b).ok_or("a bias is out of range")?;
         }
-        Ok(Value::Sums(m))
+        Ok(Value::Accumulators(m))
     }
 
-    /// The scale of the accumulators of a MatMulInteger.
-    pub(super) fn scale_sums(&mut self, node: &'g Node, constant: usize, sums: Value<'g>) -> Result<Value<'g>, Why> {
-        let Value::RealSums(m) = sums else { return Err("a constant multiplies int32 accumulators".into()) };
+    /// Multiplies the accumulators of a MatMulInteger by their scale.
+    pub(super) fn scale_accumulators(
+        &mut self,
+        node: &'g Node,
+        constant: usize,
+        accumulators: Value<'g>,
+    ) -> Result<Value<'g>, Why> {
+        let Value::RealAccumulators(m) = accumulators else { return Err("a constant multiplies int32 accumulators".into()) };
         let n = m.bias.values.len();
         let fits = self.made(node)?.1 == m.axes.dims();
         match &self.constant(node, constant)?.values {
@@ -317,11 +327,11 @@ impl<'g> Lowering<'g> {
         if self.get(src.id).len != weights.values.len() / weights.outputs() {
             return Err(format!("a result of shape {dims:?}, expected one row"));
         }
-        Ok(Value::Sums(Matrix { src: src.id, weights: weights.values, bias, axes: Axes::rows(dims) }))
+        Ok(Value::Accumulators(Matrix { src: src.id, weights: weights.values, bias, axes: Axes::rows(dims) }))
     }
 
-    /// What a factor and an addend for each place leave of a convolution or GEMM, or of what such a
-    /// line was made of before.
+    /// Folds a factor and an addend per output (`lines`) into a convolution or GEMM, or into lines
+    /// folded before.
     pub(super) fn folded(&self, pending: &Pending, lines: &[[f32; 2]]) -> Result<Pending, Why> {
         const REST: &str = "it changes a real value that is not yet quantised";
         if !pending.unclamped() {
@@ -353,7 +363,7 @@ impl<'g> Lowering<'g> {
     }
 }
 
-/// Weights, biases and scales of outputs that are multiplied and added to.
+/// Weights, biases and scales after each output is multiplied by a factor and given an addend.
 fn scaled(weights: &[i16], bias: &Bias, scales: &[f32], lines: &[[f32; 2]]) -> Result<(Vec<i16>, Bias, Vec<f32>), Why> {
     let n = scales.len();
     if !n.is_multiple_of(lines.len()) {
@@ -376,15 +386,16 @@ fn scaled(weights: &[i16], bias: &Bias, scales: &[f32], lines: &[[f32; 2]]) -> R
     Ok((weights, Bias { values, rounded: bias.rounded || added.rounded }, scales))
 }
 
-/// Brings outputs whose accumulators could leave i32 to twice the step.
+/// Doubles the scale of outputs whose accumulators could overflow i32, and halves their weights and
+/// bias.
 ///
-/// A quantiser saturates the bias of a channel whose weights are all but dead, and any input then
-/// carries the accumulator over the edge. What such a channel loses is far below a step of its
-/// output: there its bias alone is 2^31 steps.
+/// A quantiser saturates the bias of a channel whose weights are nearly zero; any input then
+/// overflows the accumulator. The loss is far below one step of the output: the bias alone is 2^31
+/// steps of the accumulator.
 fn make_room(weights: &mut [i16], bias: &mut [i32], scales: &mut [f32]) {
     let inputs = (weights.len() / scales.len()).max(1);
     for ((weights, bias), scale) in weights.chunks_exact_mut(inputs).zip(bias).zip(scales) {
-        // An input less its zero point, and the zero point itself, are 255 at most.
+        // An input minus its zero point is at most 255 in magnitude, and so is the zero point.
         let reach: i64 = weights.iter().map(|w| 2 * 255 * w.unsigned_abs() as i64).sum();
         if bias.unsigned_abs() as i64 + reach > i32::MAX as i64 {
             weights.iter_mut().for_each(|w| *w = (*w as f32 / 2.0).round_ties_even() as i16);
@@ -394,7 +405,7 @@ fn make_room(weights: &mut [i16], bias: &mut [i32], scales: &mut [f32]) {
     }
 }
 
-/// Real biases in accumulator steps.
+/// Real biases, rounded to units of the accumulator.
 fn rounded(real: &[f32], steps: &[f32]) -> Result<Bias, Why> {
     let one = |(b, s): (&f32, &f32)| {
         let q = (*b as f64 / *s as f64).round_ties_even();

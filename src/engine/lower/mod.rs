@@ -468,7 +468,7 @@ impl<'g> Lowering<'g> {
         let (to, _) = self.made(node)?;
         let from = self.ty(node, 0)?;
         match (self.take(node, 0)?, to) {
-            (Value::Sums(m), Type::F32) => Ok(Value::RealSums(m)),
+            (Value::Accumulators(m), Type::F32) => Ok(Value::RealAccumulators(m)),
             // The codes themselves are the real values.
             (Value::Codes(axes), Type::F32) => {
                 let zero_point = if from == Type::U8 { -128 } else { 0 };

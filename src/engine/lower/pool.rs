@@ -1,6 +1,4 @@
-//! Averages, maxima and padding.
-//!
-//! Does not decide when an average is quantised.
+//! Lowers average pools, max pools and padding.
 
 use super::{Axes, Kind, Lowering, MAX_MACS, Pending, Value, View, Why};
 use crate::engine::operation::Operation;
@@ -9,7 +7,7 @@ use crate::engine::proto::{Attribute, Node, Type, Values};
 use crate::kernels::ConvShape;
 use crate::quant::quantise;
 
-/// Most pixels of a global average, so that sums of 15-bit values fit i32.
+/// Most pixels of a global average: this many 15-bit values added up fit i32.
 const MAX_PIXELS: usize = 1 << 15;
 
 impl<'g> Lowering<'g> {
@@ -24,7 +22,7 @@ impl<'g> Lowering<'g> {
         self.constant(node, i)?.integers().map(Some).ok_or_else(|| format!("{attribute} must be integers"))
     }
 
-    /// The tensor with these axes before the others, and how many pixels that makes.
+    /// The tensor with these axes moved to the front, and the number of pixels they make.
     fn pixels_first(&mut self, view: &View, over: &[usize]) -> Result<(super::TensorId, usize), Why> {
         let dims = view.axes.dims();
         let kept: Vec<usize> = (0..dims.len()).filter(|a| !over.contains(a)).collect();
@@ -32,7 +30,7 @@ impl<'g> Lowering<'g> {
         if pixels > MAX_PIXELS {
             return Err(format!("a mean of {pixels} values, at most {MAX_PIXELS}"));
         }
-        // Of an image this is the order in which it lies.
+        // For an image this is its order in memory.
         let perm: Vec<usize> = over.iter().copied().chain(kept).collect();
         let turned = View { id: view.id, axes: view.axes.transposed(&perm) };
         let rows = Axes::rows(&turned.axes.dims());
@@ -66,7 +64,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// Where a pool's window goes over its input.
+    /// How a pool's window moves over its input.
     fn pooled(&mut self, node: &'g Node, src: &View) -> Result<(super::TensorId, ConvShape), Why> {
         let (id, [h, w, c]) = self.image(src)?;
         let (kernel, one) = match node.op.as_str() {

@@ -38,9 +38,9 @@ pub(super) enum Value<'g> {
     /// A real result that waits for its QuantizeLinear.
     Pending(Pending),
     /// int32 accumulators of a MatMulInteger.
-    Sums(Matrix),
-    /// The same as real numbers not yet multiplied by their scale.
-    RealSums(Matrix),
+    Accumulators(Matrix),
+    /// The same, cast to float and not yet multiplied by their scale.
+    RealAccumulators(Matrix),
     /// A real value that an island computes under this name, or the graph's input in f32, in ONNX's
     /// order of then; read by `axes`.
     Float { name: &'g str, axes: Axes },
@@ -138,7 +138,7 @@ impl Value<'_> {
             Self::Constant { .. } => "a real constant",
             Self::Function { .. } => "a function of a tensor, not yet quantised",
             Self::Pending(_) => "a real value not yet quantised",
-            Self::Sums(_) | Self::RealSums(_) => "int32 accumulators",
+            Self::Accumulators(_) | Self::RealAccumulators(_) => "int32 accumulators",
             Self::Float { .. } => "computed in f32",
             Self::Scores(..) => "scores",
             Self::Best(..) => "the index of the best tag",

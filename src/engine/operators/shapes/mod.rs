@@ -6,16 +6,16 @@
 
 mod moves;
 mod reals;
-mod sums;
+mod reductions;
 
 use super::{Call, Fact, Why, broadcast, elements};
 use crate::engine::proto::{Type, Values};
 pub(super) use moves::*;
 pub(super) use reals::*;
-pub(super) use sums::*;
+pub(super) use reductions::*;
 pub(in crate::engine) use {
     moves::{Taken, taken},
-    sums::{reduced_axes, spread_pads},
+    reductions::{reduced_axes, spread_pads},
 };
 
 type Facts = Result<Vec<Fact>, Why>;

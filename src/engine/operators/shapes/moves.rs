@@ -1,6 +1,6 @@
 //! Operators that only move values: joins, slices, other axes, other shapes.
 
-use super::sums::axes;
+use super::reductions::axes;
 use super::{Facts, one};
 use crate::engine::operators::{Call, Fact, Why, axis_of, broadcast, elements};
 use crate::engine::proto::{Attribute, Constant, Type};
@@ -56,7 +56,7 @@ pub(in crate::engine::operators) fn split(call: &Call<'_>) -> Facts {
             return Err("neither split nor num_outputs".into());
         }
         None if call.opset < 18 && !all.is_multiple_of(n) => return Err(format!("{all} values in {n} equal parts")),
-        // The last part is smaller where they are not equal.
+        // The last part is smaller if the axis does not divide evenly.
         None => (0..n)
             .map(|i| {
                 let part = all.div_ceil(n);

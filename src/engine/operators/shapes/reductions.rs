@@ -1,5 +1,5 @@
-//! Operators that sum: convolutions, GEMMs, pools and means; and the padding that often stands
-//! before them.
+//! Shape rules of operators that reduce: convolutions, GEMMs, pools and means; and of the padding
+//! that often precedes them.
 
 use super::{Facts, first, one};
 use crate::engine::operators::window::{Window, kernel_shape};
@@ -43,7 +43,7 @@ pub(in crate::engine::operators) fn qlinear_conv(call: &Call<'_>) -> Facts {
     one(call.output_type(7, Type::U8)?, convolution(call, 3, 8)?)
 }
 
-/// Shape of a product of two tensors, as numpy's matmul has it.
+/// Shape of a product of two tensors, by the rules of numpy's matmul.
 fn product(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Why> {
     let refuse = || format!("shapes {a:?} and {b:?} do not multiply");
     let (&inner, &last) = (a.last().ok_or_else(refuse)?, b.last().ok_or_else(refuse)?);
@@ -166,7 +166,7 @@ pub(in crate::engine::operators) fn pool(call: &Call<'_>) -> Facts {
     one(ty, [n, c, oh, ow])
 }
 
-/// Axes as a node says them, counted from the start, each once, in order.
+/// A node's axes, counted from the start, without duplicates, ascending.
 pub(super) fn axes(stated: &[i64], rank: usize) -> Result<Vec<usize>, Why> {
     let mut axes: Vec<usize> = stated.iter().map(|a| axis_of(*a, rank)).collect::<Result<_, _>>()?;
     axes.sort_unstable();
@@ -176,7 +176,7 @@ pub(super) fn axes(stated: &[i64], rank: usize) -> Result<Vec<usize>, Why> {
     }
 }
 
-/// The axes that a mean goes over.
+/// The axes that a mean reduces.
 pub(in crate::engine) fn reduced_axes(
     stated: Option<Vec<i64>>,
     rank: usize,
@@ -217,7 +217,7 @@ pub(in crate::engine::operators) fn pad(call: &Call<'_>) -> Facts {
     one(ty, padded)
 }
 
-/// What is added before and after each axis.
+/// Padding before and after each axis.
 fn padding(call: &Call<'_>) -> Result<Vec<[i64; 2]>, Why> {
     let rank = call.dims(0)?.len();
     let pads = call.numbers(1, "pads")?.ok_or("its pads are missing")?;
@@ -225,7 +225,7 @@ fn padding(call: &Call<'_>) -> Result<Vec<[i64; 2]>, Why> {
     spread_pads(&pads, stated.as_deref(), rank)
 }
 
-/// What is added before and after each axis, from pads that may be of some axes only.
+/// Padding before and after each axis, from `pads` that may list only some of the axes.
 pub(in crate::engine) fn spread_pads(pads: &[i64], stated: Option<&[i64]>, rank: usize) -> Result<Vec<[i64; 2]>, Why> {
     let axes: Vec<usize> = match stated {
         Some(stated) => stated.iter().map(|a| axis_of(*a, rank)).collect::<Result<_, _>>()?,
