@@ -1,6 +1,5 @@
-//! The scalar definition of every int8 number this project computes.
-//!
-//! Knows no tensor, layout or kernel: each kernel must give these bits, whatever the CPU.
+//! The scalar definition of every int8 number this project computes. Each kernel must give these
+//! bits on every CPU.
 //!
 //! Terms: a real value is `scale * (q - zero_point)`. Activations are asymmetric int8 per tensor,
 //! weights symmetric int8 per output channel in -127..=127, accumulators i32. f32 is used for one

@@ -1,8 +1,8 @@
-//! Our convolutions beside tract-linalg's micro-kernels on the same product:
-//! `tools/arm-cycles/measure --tiles` counts both.
+//! Tests only: our convolutions against tract-linalg's micro-kernels on the same GEMM.
+//! `tools/arm-cycles/measure --tiles` counts the cycles of both.
 //!
-//! Tests only. The other side gets its operands packed and leaves its accumulators as they are;
-//! ours reads the image as it lies, and its accumulators become outputs.
+//! tract's kernel gets packed operands and stops at the accumulators; ours reads the image as it
+//! lies and goes on to int8 outputs.
 
 use super::epilogue::{Epilogue, Reach};
 use super::*;
@@ -11,7 +11,7 @@ use crate::random::Random;
 use tract_linalg::mmm::{AsInputValue, FusedSpec, MMMInputValue, MatMatMul};
 use tract_onnx::prelude::{DatumType, Tensor, tract_linalg};
 
-/// One product, ready for both.
+/// One GEMM, prepared for both.
 struct Product {
     shape: ConvShape,
     kernels: Kernels,
@@ -38,7 +38,7 @@ impl Product {
         }
     }
 
-    /// What our kernels make of it, so many times.
+    /// Runs our kernels on it, `times` times; the outputs of the last run.
     fn ours(&self, times: usize) -> Vec<i8> {
         let (s, k) = (&self.shape, self.kernels);
         let reaches: Vec<Reach> = Reach::of_channels(&self.weights, ZERO_POINT, &self.bias, &self.scale).collect();
@@ -90,7 +90,7 @@ impl Product {
 const PRODUCTS: [(usize, usize, usize); 3] = [(3136, 24, 144), (196, 112, 672), (49, 1152, 320)];
 
 #[test]
-fn both_make_the_same_sums() {
+fn both_make_the_same_accumulators() {
     for (pixels, channels, outputs) in PRODUCTS {
         let p = Product::of(pixels, channels, outputs);
         let (_, accumulators) = p.theirs(1);
@@ -103,7 +103,7 @@ fn both_make_the_same_sums() {
     }
 }
 
-/// No test but what `tools/arm-cycles/measure --tiles` counts.
+/// Not a test: `tools/arm-cycles/measure --tiles` counts its cycles.
 #[test]
 #[ignore = "runs one product for tools/arm-cycles/measure --tiles"]
 fn tiles() {

@@ -1,17 +1,16 @@
-//! Weighted accumulators of a image's rows and of a row's pixels, and packed rows split into
-//! channels: preprocessing's inner loops.
+//! The inner loops of preprocessing: weighted averages over rows, then over the pixels of a row,
+//! and packed rows split into channels.
 //!
-//! Core only; on aarch64 with NEON, which every
-//! such CPU has.
+//! Core only. On aarch64 it uses NEON, which every such CPU has.
 
-/// Entries behind a line's last pixel that [`columns`] may read, with weight zero.
+/// Entries after a line's last pixel that [`columns`] may read, with weight zero.
 pub const SLACK: usize = 8;
 
-/// Sums rows: `line[i] = (sum_k rows[k][i] * weights[k] + 2^5) >> 6`, with 8 fractional bits if the
-/// weights add up to 2^14.
+/// Averages rows: `line[i] = (sum_k rows[k][i] * weights[k] + 2^5) >> 6`, with 8 fractional bits if
+/// the weights add up to 2^14.
 ///
-/// `rows`: from the first value wanted of the first row on, `stride` apart; `line`: one entry a
-/// value wanted of a row. Panics if `rows` ends too early.
+/// `rows`: starts at the first value wanted of the first row; rows are `stride` apart. `line`: one
+/// entry per value wanted of a row. Panics if `rows` ends too early.
 pub fn rows(rows: &[u8], stride: usize, weights: &[u16], line: &mut [u16]) {
     const BLOCK: usize = 64;
     let mut at = 0;
@@ -37,12 +36,12 @@ pub fn rows(rows: &[u8], stride: usize, weights: &[u16], line: &mut [u16]) {
     }
 }
 
-/// Sums pixels: `out[i] = (sum_k line[first_i + k] * weight_i[k] + 2^21) >> 22`, 0..=255 if the
+/// Averages pixels: `out[i] = (sum_k line[first_i + k] * weight_i[k] + 2^21) >> 22`, 0..=255 if the
 /// weights add up to 2^14.
 ///
-/// `entries`: for each output first pixel, number of weights, and `weights_len` weights, zeros
-/// behind the last; `weights_len` is 4 or a multiple of [`SLACK`]. `line`: with [`SLACK`] entries
-/// behind the last pixel. Panics if it ends before them.
+/// `entries`: per output its first pixel, the number of its weights, and `weights_len` weights,
+/// padded with zeros; `weights_len` is 4 or a multiple of [`SLACK`]. `line`: ends with [`SLACK`]
+/// entries after the last pixel. Panics if it is too short.
 pub fn columns(line: &[u16], entries: &[u16], weights_len: usize, out: &mut [u16]) {
     match weights_len {
         4 => columns_of::<4>(line, entries, out),
@@ -67,7 +66,7 @@ use neon::columns_of;
 fn columns_of<const N: usize>(line: &[u16], entries: &[u16], out: &mut [u16]) {
     for (out, entry) in out.iter_mut().zip(entries.chunks_exact(2 + N)) {
         let pixels = line[entry[0] as usize..].first_chunk::<N>().expect("the slack");
-        *out = rounded(weighted(pixels, entry[2..].first_chunk::<N>().expect("so many weights")));
+        *out = rounded(weighted(pixels, entry[2..].first_chunk::<N>().expect("an entry has N weights")));
     }
 }
 
@@ -100,11 +99,11 @@ pub fn split_yuyv(line: &[u16], luma: &mut [u16], u: &mut [u16], v: &mut [u16]) 
 mod neon {
     use core::arch::aarch64::*;
 
-    /// The products of an entry's weights with what they weigh, in four partial accumulators.
+    /// An entry's weights times their pixels, in four partial accumulators.
     #[inline(always)]
     fn products<const N: usize>(line: &[u16], weights: &[u16; N], first: u16) -> uint32x4_t {
-        // A first pixel behind the line would be a mistake of the caller's; here it reads the
-        // line's end.
+        // If a caller's mistake puts the first pixel after the line, the line's end is read
+        // instead.
         let first = (first as usize).min(line.len() - N);
         // SAFETY: `first + N <= line.len()`, and `weights` has N entries: 4, or 8 in the second
         // branch.
@@ -123,7 +122,7 @@ mod neon {
     /// in pairs.
     pub(super) fn columns_of<const N: usize>(line: &[u16], entries: &[u16], out: &mut [u16]) {
         assert!((N == 4 || N == 8) && line.len() >= N, "whole vectors, and the slack");
-        let of = |entry: &[u16]| products::<N>(line, entry[2..].first_chunk().expect("so many weights"), entry[0]);
+        let of = |entry: &[u16]| products::<N>(line, entry[2..].first_chunk().expect("an entry has N weights"), entry[0]);
         let (fours, rest) = out.as_chunks_mut::<4>();
         let done = fours.len() * 4;
         for (out, entries) in fours.iter_mut().zip(entries.chunks_exact(4 * (2 + N))) {

@@ -94,7 +94,7 @@ pub fn shuffle_channels(input: &[i8], channels: usize, groups: usize, output: &m
     }
 }
 
-/// Surrounds a image with `value`. `input`: rows, columns, channels of the input; `before`: rows
+/// Surrounds an image with `value`. `input`: rows, columns, channels of the input; `before`: rows
 /// above and columns to the left; `output`: rows and columns of the result. Panics if a length is
 /// off.
 pub fn pad(values: &[i8], input: [usize; 3], before: [usize; 2], output: [usize; 2], value: i8, padded: &mut [i8]) {

@@ -1,13 +1,11 @@
-//! The values under a convolution's kernel, for the tiles: in place where they lie together, else
-//! gathered.
-//!
-//! Knows no weights and no instruction set.
+//! The input values under a convolution's kernel (a *patch*), as the tiles read them: in place
+//! where they are contiguous, else gathered into scratch (im2col, one tile at a time).
 
 use super::ConvShape;
 use core::ops::Range;
 
-/// The taps of `N` pixels, one after the other. Holding one proves that they are all there, and
-/// readable in whole loads of 16, so that no block of channels checks it again.
+/// The taps of `N` pixels, one pixel after the other. Holding one proves that all are readable in
+/// whole loads of 16, so that no block of channels has to check again.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'v, const N: usize> {
     values: &'v [i8],
@@ -52,21 +50,21 @@ impl<'v, const N: usize> Rows<'v, N> {
     }
 }
 
-/// Values that whole loads of 16 read for so many taps: what is read beyond the taps meets weights
-/// of zero.
+/// Values that whole loads of 16 read for `taps` taps. Values beyond the taps are multiplied by
+/// weights of zero.
 fn readable(taps: usize) -> usize {
     taps.next_multiple_of(16)
 }
 
-/// Tiles of `N` output pixels, one after the other. Pointwise convolutions read their input in
-/// place; others, and a tile at the end of the input that is not full or could not be read in whole
-/// loads, gather patches into scratch, with the zero point as padding.
+/// Iterates over tiles of `N` output pixels. Pointwise convolutions read their input in place.
+/// Others gather patches into scratch, padded with the zero point; so does a tile at the end of the
+/// input that is not full or cannot be read in whole loads.
 pub(super) struct Tiles<'v, const N: usize> {
     gather: Gather<'v>,
     patches: &'v mut [i8],
     taps: usize,
-    /// The next tile's first pixel, of so many; those before `in_place` begin a tile that is read
-    /// in place.
+    /// The next tile's first pixel, of `pixels`. Tiles that start before `in_place` are read in
+    /// place.
     next: usize,
     pixels: usize,
     in_place: usize,
@@ -83,8 +81,8 @@ impl<'v, const N: usize> Tiles<'v, N> {
         Self { gather: Gather::new(s, group, input, zero_point), patches: scratch, taps, next: 0, pixels, in_place }
     }
 
-    /// The next tile: its first pixel, how many it has, and their taps. What one that is not full
-    /// has behind its pixels is anything.
+    /// The next tile: its first pixel, the number of its pixels, and their taps. In a tile that is
+    /// not full, the rest is undefined.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<(usize, usize, Rows<'_, N>)> {
         let first = self.next;
@@ -114,7 +112,7 @@ pub(super) fn bytes(scratch: &mut [i16]) -> &mut [i8] {
     unsafe { core::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), 2 * scratch.len()) }
 }
 
-/// Brings together one group's values under a convolution's kernel; padding is the zero point.
+/// Gathers one group's values under a convolution's kernel; padding is the zero point.
 pub(super) struct Gather<'v> {
     s: &'v ConvShape,
     /// From the group's first channel on.
@@ -135,8 +133,8 @@ impl<'v> Gather<'v> {
         Self { s, input: &input[group * channels..], channels, zero_point, inside: [s.inside(0), columns] }
     }
 
-    /// Patches of so many outputs from `first` on, counted through the rows, each `stride` values
-    /// after the other. Kept out of the loops over tiles, most of which need none.
+    /// Gathers the patches of `pixels` outputs from `first` on (row-major), `stride` values apart.
+    /// Not inlined, since most loops over tiles need no gathering.
     #[inline(never)]
     pub(super) fn pixels(&self, first: usize, pixels: usize, patches: &mut [i8], stride: usize) {
         let Self { s, input, inside: [rows, columns], .. } = self;
@@ -169,8 +167,8 @@ impl<'v> Gather<'v> {
         }
     }
 
-    /// The values under the kernel at output (`oy`, `ox`), to the front of `patch`. What lies
-    /// behind them may be overwritten.
+    /// Copies the values under the kernel at output (`oy`, `ox`) to the front of `patch`; values
+    /// after them may be overwritten.
     #[inline(always)]
     fn patch(&self, oy: usize, ox: usize, patch: &mut [i8]) {
         let Self { s, input, zero_point, channels, inside: [rows, columns] } = self;
@@ -200,9 +198,9 @@ impl<'v> Gather<'v> {
     }
 }
 
-/// Copies `rows` of each of so many pixels, 16 values a row, of which what lies behind the row's
-/// own is written again by the next. `from` and `to`: where the first pixel's first row begins, how
-/// far the next pixel's is, and the next row's.
+/// Copies `rows` of each of `pixels` patches, 16 values per row; the values beyond a row's own are
+/// overwritten by the next row. `from` and `to`: start of the first pixel's first row, distance to
+/// the next pixel, distance to the next row.
 ///
 /// # Safety
 /// 16 values of each row of each pixel are readable in `from` and writable in `to`.

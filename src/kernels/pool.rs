@@ -1,14 +1,14 @@
-//! A few threads that work on the parts of one layer and wait for the next one.
+//! A few threads that each compute a part of a layer, then wait for the next layer.
 //!
-//! Between two layers lie microseconds, so a worker looks for its next part for a while before it
-//! sleeps; nothing is allocated for a part.
+//! Layers follow each other within microseconds, so a worker spins for a while before it sleeps.
+//! Nothing is allocated per part.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// Looks for a part before a worker lets others run, and before it sleeps.
+/// How often a worker polls for a part before it yields, and before it sleeps.
 const LOOKS: (u32, u32) = (2_000, 4_000);
 
 /// What the workers run: a function of some items and the number of one of them.
@@ -34,7 +34,7 @@ unsafe impl Send for Shared {}
 // SAFETY: as above; all else is atomic or behind the mutex.
 unsafe impl Sync for Shared {}
 
-/// Threads that help their caller. Dropped, they end.
+/// Worker threads that help their caller; they end when the pool is dropped.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -56,7 +56,8 @@ struct Context<'a, T, F> {
 }
 
 impl Pool {
-    /// A caller and `threads - 1` workers. An error, if the system gives no more threads.
+    /// Starts `threads - 1` workers; the caller is the last thread. Fails if the system cannot
+    /// start them.
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let idle = Job { context: std::ptr::null(), call: nothing };
         let shared = Arc::new(Shared {
@@ -124,7 +125,7 @@ impl Drop for Pool {
 /// None: it does nothing.
 unsafe fn nothing(_: *const (), _: usize) {}
 
-/// Calls the function with one item, if there are so many.
+/// Calls the function with item `number`, if there is one.
 ///
 /// # Safety
 /// `context` points to a [`Context`] of these types that outlives the call, and nobody else has

@@ -154,7 +154,7 @@ pub(super) fn shape(
     })
 }
 
-/// Sums of two tensors, of every length around the lanes.
+/// Adds two tensors of every length around the number of lanes.
 #[test]
 fn every_set_of_kernels_adds_as_defined() {
     use crate::quant::add_rndne;

@@ -1,7 +1,6 @@
-//! What some outputs of a row see of the image, for depthwise kernels that interleave four rows of
-//! a column.
-//!
-//! Knows no weights and no instruction set.
+//! The part of the image under several adjacent outputs of a row, as pointers to its rows, for
+//! depthwise kernels that interleave four rows of a column. Rows outside the image point to
+//! padding.
 
 use super::ConvShape;
 
@@ -10,25 +9,25 @@ pub(super) const ROWS: usize = 4;
 /// Most groups of [`ROWS`] rows.
 pub(super) const GROUPS: usize = 2;
 
-/// A row's first value of a column, and how far the next column's is: 0 for a row outside the
-/// image, which is always the padding.
+/// A row's first value, and the distance to the next column's: 0 for a row outside the image, whose
+/// columns are all the same padding.
 pub(super) type Row = (*const i8, usize);
 
-/// Columns that outputs side by side see, `from` to `to` of them in the image, the others in its
+/// The columns under adjacent outputs; columns `from..to` lie in the image, the others in its
 /// padding.
 pub(super) struct Window {
-    /// Beginning at column `from`.
+    /// Each starts at column `from`.
     rows: [Row; GROUPS * ROWS],
     pub(super) from: usize,
     pub(super) to: usize,
-    /// All columns.
+    /// Number of columns.
     pub(super) columns: usize,
 }
 
 impl Window {
-    /// Of so many outputs from (`oy`, `start`) on, which see `tall` rows; further rows are padding.
-    /// `padding`: as many values as are read of a column. Panics if `input` is not as long as `s`
-    /// says, or `tall` is more than all groups' rows.
+    /// The window of `pixels` outputs from (`oy`, `start`) on, `tall` rows high; further rows are
+    /// padding. `padding`: as many values as are read of a column. Panics if `input` is not as long
+    /// as `s` says, or if `tall` exceeds the rows of all groups.
     pub(super) fn of(
         s: &ConvShape,
         input: &[i8],
@@ -55,8 +54,8 @@ impl Window {
         Self { rows, from, to, columns }
     }
 
-    /// A group's rows, from channel `first` on: readable are the channels behind it of each column
-    /// from `from` to `to`, and of a row of padding all of its values.
+    /// A group's rows, from channel `first` on. Readable are the channels from there on of columns
+    /// `from..to`, and in a row of padding all of its values.
     #[inline(always)]
     pub(super) fn rows(&self, group: usize, first: usize) -> [Row; ROWS] {
         let mut rows = [self.rows[0]; ROWS];

@@ -1,21 +1,20 @@
-//! NEON kernels for aarch64 cores that run instructions in order (Cortex-A53, Cortex-A35): the
-//! arithmetic of `neon`, in another order.
+//! NEON kernels for aarch64 cores that execute in order (Cortex-A53, Cortex-A35): the arithmetic of
+//! `neon`, scheduled differently.
 //!
-//! Such a core stops at an instruction whose operands are not there yet, and a product takes it
-//! several cycles. So eight accumulators are worked on side by side, for each step of four taps x0
-//! x1 x2 x3 and for each four channels a b c d:
+//! Such a core stalls at an instruction whose operands are not ready, and a multiply takes several
+//! cycles. So eight accumulators are interleaved. For each step of four taps x0 x1 x2 x3 and each
+//! four channels a b c d:
 //!
 //! ```text
-//! x   x0 x1  x0 x1  x0 x1  x0 x1   x2 x3  x2 x3  x2 x3  x2 x3     laid out once a tile, for all its panels
-//! w   a0 a1  b0 b1  c0 c1  d0 d1   a2 a3  b2 b3  c2 c3  d2 d3
-//! t[k]  = x * w, lower halves      eight times smull
-//! t[k] += x * w, upper halves      eight times smlal2
-//! acc[k][i] += t[k][2 i] + t[k][2 i + 1]      eight times sadalp, and between them the loads of what comes next
+//! x   x0 x1  x0 x1  x0 x1  x0 x1   x2 x3  x2 x3  x2 x3  x2 x3     laid out once a tile, for all
+//! its panels w   a0 a1  b0 b1  c0 c1  d0 d1   a2 a3  b2 b3  c2 c3  d2 d3 t[k]  = x * w, lower
+//! halves      eight times smull t[k] += x * w, upper halves      eight times smlal2 acc[k][i] +=
+//! t[k][2 i] + t[k][2 i + 1]      eight times sadalp, and between them the loads of what comes next
 //! ```
 //!
-//! Laying the values out costs a sixth of one panel's multiplies and saves turning them in each. It
-//! does not pay on a core that reorders instructions itself, which `neon` is for. Terms: a panel, a
-//! tile: see `tiles`.
+//! Laying the values out costs a sixth of one panel's multiplies and saves rearranging them in
+//! every panel. It does not pay on out-of-order cores, which `neon` is for. Panels and tiles: see
+//! `tiles`.
 
 use super::requant::{Sums, for_reach, load};
 use super::tiles::{Multiply, PIXELS, STEP, convolve, product};
@@ -28,14 +27,13 @@ use crate::quant::Clamp;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// Bytes behind the panels, which the last step of the last of them loads for a step that does not
-/// come.
+/// Bytes after the last panel: its last step loads one step ahead, which is not used.
 const SLACK: usize = STEP;
 /// Bytes of one pixel's four taps as they are laid out.
 const LAID: usize = 16;
 
-/// Whether the core that asks is one of these, by its part number, which Linux lets programs read
-/// (4.11 and later).
+/// Whether this core executes in order, by its part number, which Linux (4.11 and later) lets
+/// programs read.
 pub(super) fn runs_here() -> bool {
     /// The kernel lets programs read the identification registers (Linux, asm/hwcap.h).
     const HWCAP_CPUID: u64 = 1 << 11;
@@ -63,8 +61,8 @@ fn pack(weights: &[i16], shape: WeightShape, zero_point: i8, bias: &mut [i32]) -
     packed
 }
 
-/// Bytes in which a tile of so many taps is laid out: whole loads of 16, and a step that does not
-/// come.
+/// Bytes of a tile of `taps` taps once laid out: whole loads of 16, plus one step that is loaded
+/// ahead and not used.
 const fn room(taps: usize) -> usize {
     (taps.next_multiple_of(16) / 4 + 1) * PIXELS * LAID
 }

@@ -1,4 +1,4 @@
-//! Sums to int8 outputs in NEON registers: bias, scale, rounding and clamp of a block of 16
+//! Accumulators to int8 outputs in NEON registers: bias, scale, rounding and clamp of a block of 16
 //! channels.
 //!
 //! Converting costs two cycles of one pipe for four values, in either direction, adding half of
@@ -15,13 +15,13 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::ops::Range;
 
-/// Sums of 16 channels.
+/// Accumulators of 16 channels.
 pub(super) type Sums = [int32x4_t; 4];
 
 /// What an epilogue allows, as a constant that kernels are compiled for: the sum of what holds of
 /// this and the following. Nothing: accumulators go anywhere, and are converted.
 pub(super) const ANY: u8 = 0;
-/// Sums are floats by themselves: `Reach::Float`, or further only in some blocks.
+/// Accumulators begin as floats: `Reach::Float`, or further only in some blocks.
 pub(super) const FLOAT: u8 = 1;
 /// `Reach::Short` in all blocks. Without it each block says so for itself.
 pub(super) const SHORT: u8 = 2;

@@ -1,7 +1,6 @@
-//! Convolutions and products by tiles of four pixels and 16 channels: what the aarch64 sets share,
-//! whatever multiplies.
-//!
-//! What follows the accumulators is `quant`'s.
+//! Convolutions and GEMMs in tiles of four pixels and 16 channels: what the aarch64 kernel sets
+//! share, whichever instruction multiplies ([`Multiply`]). `requant` turns the accumulators into
+//! outputs.
 //!
 //! Weights lie in panels of 16 channels, `[channels / 16][taps / 4][64]`; how the 64 of a step lie
 //! is the multiplication's. 4 x 16 accumulators take 16 of the 32 registers; they begin at the bias
@@ -36,7 +35,7 @@ pub(super) trait Multiply {
         unsafe { vpadalq_s16(total, vpaddlq_s8(values)) }
     }
 
-    /// Bytes that [`Multiply::arrange`] wants for a tile of so many taps.
+    /// Bytes that [`Multiply::arrange`] needs for a tile of this many taps.
     fn room(_taps: usize) -> usize {
         0
     }
@@ -161,7 +160,7 @@ fn shift<const N: usize>(accumulators: &mut [Sums; N], fit: &Fit, totals: &[i32;
     }
 }
 
-/// A fully connected layer up to its accumulators; `bias` holds the zero point's share.
+/// A fully connected layer, up to its accumulators. `bias` includes the zero point's share.
 pub(super) fn product<M: Multiply>(
     input: &[i8],
     Panels { values: weights, fits }: &Panels,
@@ -284,7 +283,7 @@ impl<'l, const REACH: u8> Group<'l, REACH> {
             panel = panel.wrapping_add(self.panel_len);
         }
         match last.first() {
-            // SAFETY: the block has its panel, and each pixel has so many outputs behind those of
+            // SAFETY: the block has its panel, and each pixel has `rest` outputs after those of
             // the whole blocks.
             Some(block) if rest == 8 && !block.fit.apart => unsafe {
                 self.outputs.store_eight(shifted(M::tile::<PIXELS, 2>(rows, panel, &block.begin), block), block, &to);

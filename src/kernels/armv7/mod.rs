@@ -50,8 +50,8 @@ impl Rounding {
     }
 }
 
-/// Sums in q8 to q11, less their bias, to outputs: r1 points to the block's scales, r2 to
-/// [`Rounding`], r3 to 16 outputs.
+/// Accumulators in q8 to q11, without their bias, to outputs: r1 points to the block's scales, r2
+/// to [`Rounding`], r3 to 16 outputs.
 macro_rules! round_and_store {
     () => {
         "vcvt.f32.s32 q8, q8
@@ -169,7 +169,7 @@ macro_rules! tile {
 }
 
 tile!(
-    /// Sums of two pixels and four channels.
+    /// Accumulators of two pixels and four channels.
     ///
     tile, 16 taps
 );
@@ -295,7 +295,7 @@ impl ArmNeon {
         capabilities().is_some_and(|bits| bits & HWCAP_NEON != 0).then_some(&ARM_NEON)
     }
 
-    /// Sums of up to 16 channels, `[pixel][channel]`. `apart`: weights of -128 may meet.
+    /// Accumulators of up to 16 channels, `[pixel][channel]`. `apart`: weights of -128 may meet.
     fn accumulators<const N: usize>(&self, rows: &Rows<'_, N>, panels: &[i8], apart: bool) -> [[i32; LANES]; PIXELS] {
         const { assert!(N <= PIXELS) };
         let panel_len = rows.taps().div_ceil(16) * 16 * CHANNELS;

@@ -161,7 +161,8 @@ impl Avx512Vnni {
     }
 }
 
-/// Sums of one tile. `rows`: each pixel's first value in `values`; `panels`: `[B][steps][16][4]`.
+/// Accumulators of one tile. `rows`: each pixel's first value in `values`; `panels`:
+/// `[B][steps][16][4]`.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn tile<const N: usize, const B: usize>(

@@ -31,7 +31,7 @@ struct Scan {
     low: u8,
 }
 
-/// A image, as far as its scans have come.
+/// An image, decoded as far as its scans have come.
 pub(super) struct Walk {
     header: Header,
     components: Vec<Component>,
