@@ -1,6 +1,6 @@
 #!/bin/sh
-# In the guest: unbinds and binds the camera's driver so many times; tells each time how long the program took to see a part
-# again, how many descriptors it holds and how much memory.
+# In the guest: `replug.sh CYCLES` unbinds and binds the camera's driver; prints for each cycle how long the program took to see a
+# part again, its memory and its open descriptors.
 pid=$(cat /tmp/pid)
 driver=/sys/bus/platform/drivers/vivid
 now() { cut -d' ' -f1 /proc/uptime; }

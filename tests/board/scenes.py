@@ -579,7 +579,7 @@ def killed(m: Machine, persist: bool) -> str:
 def record(m: Machine, folder) -> str:
     """virt: not a test: writes what the model sees of each pattern as PNG files, to train and evaluate patterns.tagpin on."""
     settings = f'[source]\nopen = "{CAMERA}"\nframe_timeout_ms = 3000\nfrozen_after = 0\n'
-    pictures = 0
+    images = 0
     for tag, number in PATTERNS.items():
         for i, brightness in enumerate((100, 107, 114, 121, 128, 135, 142, 149, 156)):
             place = folder / ("train" if i % 2 == 0 else "held-out") / tag
@@ -593,12 +593,12 @@ def record(m: Machine, folder) -> str:
                 rgb = base64.b64decode("".join(m.sh(f"base64 /tmp/kept/{name}").split()))
                 side = int((len(rgb) // 3) ** 0.5)
                 (place / f"{brightness}-{name[:-4]}.png").write_bytes(png(side, rgb))
-                pictures += 1
-    return f"{pictures} pictures in {folder}"
+                images += 1
+    return f"{images} images in {folder}"
 
 
 def png(side: int, rgb: bytes) -> bytes:
-    """A square RGB8 picture as PNG (ISO/IEC 15948)."""
+    """A square RGB8 image as PNG (ISO/IEC 15948)."""
     rows = b"".join(b"\0" + rgb[y * side * 3 : (y + 1) * side * 3] for y in range(side))
     chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))  # noqa: E731
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)

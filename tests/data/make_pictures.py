@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes pictures/: one small picture in many forms, and what a reference decoder (Pillow) makes of each.
+"""Makes pictures/: one small image in many forms, and what a reference decoder (Pillow) makes of each.
 
 Needs Pillow, cjpeg and jpegtran. Run in tests/data: `python3 make_pictures.py`. Each line of pictures/list.txt is NAME WIDTH HEIGHT; the
 decoded RGB of all follows one another in pictures/reference.rgb. Transparency lies over grey 128, orientation is applied.

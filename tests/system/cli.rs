@@ -95,7 +95,7 @@ fn bench_runs_exactly_so_often_and_dumps_logits() {
 }
 
 /// Draws a part with the library's renderer, as the tools do.
-fn picture(folder: &std::path::Path, kind: tagpin::scene::Kind, index: u64) {
+fn draw_part(folder: &std::path::Path, kind: tagpin::scene::Kind, index: u64) {
     use tagpin::scene::{Conditions, HEIGHT, Shot, WIDTH, render};
     let mut rgb = vec![0; WIDTH * HEIGHT * 3];
     render(&Shot::draw(kind, &Conditions::TRAINING, 99, index), index, &mut rgb);
@@ -107,9 +107,9 @@ fn picture(folder: &std::path::Path, kind: tagpin::scene::Kind, index: u64) {
 fn classify_names_the_parts_and_shards_cover_all_files_once() {
     let folder = folder("classify");
     for (i, kind) in tagpin::scene::Kind::ALL.into_iter().enumerate() {
-        picture(&folder, kind, i as u64);
+        draw_part(&folder, kind, i as u64);
     }
-    std::fs::write(folder.join("broken.jpg"), b"not a picture").unwrap();
+    std::fs::write(folder.join("broken.jpg"), b"not an image").unwrap();
     let path = folder.to_str().unwrap();
     let out = finish(tagpin(&["classify", PARTS, path, "--json", "--top", "2"]));
     assert_eq!(out.status.code(), Some(1), "a skipped file shows in the exit code");
@@ -139,7 +139,7 @@ fn classify_names_the_parts_and_shards_cover_all_files_once() {
 fn scores_are_the_same_bits_on_every_cpu() {
     let folder = folder("bits");
     for (i, kind) in tagpin::scene::Kind::ALL.into_iter().enumerate() {
-        picture(&folder, kind, 50 + i as u64);
+        draw_part(&folder, kind, 50 + i as u64);
     }
     std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/part.jpg"), folder.join("part.jpg")).unwrap();
     let out = finish(tagpin(&["classify", PARTS, folder.to_str().unwrap(), "--json", "--top", "8"]));

@@ -232,7 +232,7 @@ fn a_fixed_period_and_presence_in_the_frame_open_parts() {
     let triggers: Vec<u64> = of(&all, "part").iter().map(|p| at(p, "trigger")).collect();
     assert!(triggers.windows(2).all(|w| w[1] - w[0] == 150_000), "{triggers:?}");
     // Presence: as many parts as the belt carries, no more and no fewer, though the barrier is not
-    // asked. A part reaches the region when its middle is still so many milliseconds from the
+    // asked. A part reaches the region `to_camera` milliseconds before its middle is at the
     // camera's.
     let to_camera = 80 * 1000 / if emulated() { 300 } else { 800 };
     let presence = format!(

@@ -131,16 +131,16 @@ fn recorded(out: Output, record: &Path) -> (Output, Vec<Value>, Vec<Vec<u8>>) {
     (out, all, images)
 }
 
-fn assert_none_is_torn(pictures: &[Vec<u8>]) {
-    for picture in pictures {
-        let (least, most) = (picture.iter().min().unwrap(), picture.iter().max().unwrap());
-        assert!(most - least <= 2, "a picture of grey levels {least} to {most}");
+fn assert_none_is_torn(images: &[Vec<u8>]) {
+    for image in images {
+        let (least, most) = (image.iter().min().unwrap(), image.iter().max().unwrap());
+        assert!(most - least <= 2, "an image of grey levels {least} to {most}");
     }
 }
 
 /// A writer's pause inside a frame ended the run with exit 0, and all later frames were lost.
 #[test]
-fn a_pause_inside_a_frame_costs_that_frame_and_no_picture_is_torn() {
+fn a_pause_inside_a_frame_costs_that_frame_and_no_image_is_torn() {
     let mut pieces = vec![(HEADER.to_vec(), 0)];
     for n in 0..40 {
         let frame = y4m_frame(n);
@@ -151,35 +151,35 @@ fn a_pause_inside_a_frame_costs_that_frame_and_no_picture_is_torn() {
             pieces.push((frame, 50));
         }
     }
-    let (out, all, pictures) = feed("y4m-pause", pieces);
+    let (out, all, images) = feed("y4m-pause", pieces);
     assert_eq!(out.status.code(), Some(3), "a live stream that ends is no success: {}", stderr(&out));
     assert!(faults(&all, "truncated") >= 1, "{}", summary(&all));
-    assert!(pictures.len() >= 15, "{} pictures", pictures.len());
-    assert_none_is_torn(&pictures);
+    assert!(images.len() >= 15, "{} images", images.len());
+    assert_none_is_torn(&images);
     // It went on behind the pause: the last image is one of the last frames.
     let last = (40 + 3 * 39) as f32;
-    let seen = pictures.iter().map(|p| p[0] as f32 / 255.0 * 219.0 + 16.0).fold(0.0, f32::max);
-    assert!(last - seen < 20.0, "the brightest picture is {seen}, the last frame {last}");
+    let seen = images.iter().map(|p| p[0] as f32 / 255.0 * 219.0 + 16.0).fold(0.0, f32::max);
+    assert!(last - seen < 20.0, "the brightest image is {seen}, the last frame {last}");
 }
 
 #[test]
 fn a_stream_that_breaks_off_or_loses_its_framing_is_told() {
     let frames = |from: usize, to: usize| (from..to).map(|n| (y4m_frame(n), 50));
     let start = || vec![(HEADER.to_vec(), 0)].into_iter();
-    let (out, all, pictures) =
+    let (out, all, images) =
         feed("y4m-cut", start().chain(frames(0, 12)).chain([(y4m_frame(12)[..9_000].to_vec(), 0)]).collect());
     assert_eq!(out.status.code(), Some(3));
     assert!(faults(&all, "truncated") + faults(&all, "source_gone") >= 1);
-    assert_none_is_torn(&pictures);
+    assert_none_is_torn(&images);
     // Foreign bytes, then a writer that was started again.
     let junk = (vec![7; 5_000], 50);
     let again = (HEADER.to_vec(), 0);
     let pieces = start().chain(frames(0, 12)).chain([junk]).chain(frames(12, 20)).chain([again]).chain(frames(20, 34));
-    let (out, all, pictures) = feed("y4m-junk", pieces.collect());
+    let (out, all, images) = feed("y4m-junk", pieces.collect());
     assert_eq!(out.status.code(), Some(3));
     assert!(faults(&all, "corrupt") >= 1, "{}", summary(&all));
-    assert!(pictures.len() >= 15, "{} pictures", pictures.len());
-    assert_none_is_torn(&pictures);
+    assert!(images.len() >= 15, "{} images", images.len());
+    assert_none_is_torn(&images);
 }
 
 /// A writer that was killed inside a frame and started again at once, or lost some bytes: the rest

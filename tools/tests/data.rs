@@ -394,10 +394,10 @@ fn parts_are_told_by_file_names_and_by_the_time_between_shots() {
         for shot in 0..4 {
             let tag = ["ok", "bad"][part % 2];
             let from = at.join(format!("photos/{tag}/part{part:02}_{shot}.png"));
-            let picture = tagpin::pictures::Picture::open(&from, tagpin::pictures::Budget::HOST).unwrap();
+            let image = tagpin::pictures::Picture::open(&from, tagpin::pictures::Budget::HOST).unwrap();
             let mut jpeg = Vec::new();
             image::codecs::jpeg::JpegEncoder::new(&mut jpeg)
-                .encode(&picture.rgb, picture.width, picture.height, image::ExtendedColorType::Rgb8)
+                .encode(&image.rgb, image.width, image.height, image::ExtendedColorType::Rgb8)
                 .unwrap();
             let to = at.join(format!("timed/{tag}/{:03}.jpg", part * 4 + shot));
             std::fs::create_dir_all(to.parent().unwrap()).unwrap();

@@ -48,14 +48,14 @@ fn int8_learns_to_say_what_float_says() {
 fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
     let at = folder("quick");
     backbone(&at);
-    run(&["synth", "--out", "pictures", "--per-tag", "14", "--seed", "1"], &at);
+    run(&["synth", "--out", "images", "--per-tag", "14", "--seed", "1"], &at);
     std::fs::write(
         at.join("about.toml"),
         "target = \"kind of part\"\nunit = \"part\"\ndecision_owner = \"line lead\"\nconsumer = \"reject gate\"\ndeadline_ms = 120\n\
          defects = [\"gear_chipped\"]\ngood = [\"gear\", \"nut\"]\n",
     )
     .unwrap();
-    let text = run(&["dataset", "split", "pictures", "--about", "about.toml", "--seed", "3"], &at);
+    let text = run(&["dataset", "split", "images", "--about", "about.toml", "--seed", "3"], &at);
     assert!(text.contains("reject gate") && text.contains("120 ms") && text.contains("validation"), "{text}");
     assert!(text.contains("defect: gear_chipped; good: gear, nut"), "{text}");
 
@@ -236,8 +236,8 @@ fn two_commands_at_once_lose_none_of_each_others_features() {
 fn tags_that_do_not_exclude_one_another_go_the_whole_way_too() {
     let at = folder("multilabel");
     backbone(&at);
-    run(&["synth", "--out", "pictures", "--per-tag", "12", "--seed", "4"], &at);
-    run(&["dataset", "convert", "pictures", "--to", "multilabel", "--out", "one.csv"], &at);
+    run(&["synth", "--out", "images", "--per-tag", "12", "--seed", "4"], &at);
+    run(&["dataset", "convert", "images", "--to", "multilabel", "--out", "one.csv"], &at);
     // Each tag's first word is a tag of its own; an empty belt has none.
     let list = std::fs::read_to_string(at.join("one.csv")).unwrap();
     let mut rows = vec!["path,tags,shift".to_string()];
@@ -324,8 +324,8 @@ fn a_domain_sets_what_no_flag_does_and_without_a_way_the_better_model_is_taken_w
 fn fine_tuning_from_a_block_resumes_to_the_same_model() {
     let at = folder("advanced");
     backbone(&at);
-    run(&["synth", "--out", "pictures", "--per-tag", "8", "--seed", "5"], &at);
-    run(&["dataset", "split", "pictures"], &at);
+    run(&["synth", "--out", "images", "--per-tag", "8", "--seed", "5"], &at);
+    run(&["dataset", "split", "images"], &at);
     let train = |out: &'static str, more: &[&'static str]| -> Vec<&'static str> {
         let mut args = vec!["train", "--advanced", "--only", "--split", "split.json", "--backbone", "others-run/float.onnx"];
         args.extend([
@@ -379,8 +379,8 @@ fn fine_tuning_from_a_block_resumes_to_the_same_model() {
 #[test]
 fn a_run_folder_may_lie_where_no_folder_is_yet() {
     let at = folder("new-folders");
-    run(&["synth", "--out", "pictures", "--per-tag", "6", "--seed", "9"], &at);
-    let small = ["train", "--small", "--only", "--data", "pictures", "--epochs", "1", "--batch", "16"];
+    run(&["synth", "--out", "images", "--per-tag", "6", "--seed", "9"], &at);
+    let small = ["train", "--small", "--only", "--data", "images", "--epochs", "1", "--batch", "16"];
     run(&[small.as_slice(), &["--out", "runs/today/one"]].concat(), &at);
     assert!(at.join("runs/today/one/float.onnx").exists() && !at.join("runs/today/one.checkpoint").exists());
 }
@@ -396,24 +396,24 @@ fn a_gpu_that_the_tools_were_not_built_for_is_refused_before_anything_is_done() 
 #[test]
 fn a_check_finds_what_is_wrong_with_pictures() {
     let at = folder("check");
-    run(&["synth", "--out", "pictures", "--per-tag", "5", "--seed", "1"], &at);
+    run(&["synth", "--out", "images", "--per-tag", "5", "--seed", "1"], &at);
     // The same image under two tags, a file cut short, one that is no image.
-    std::fs::copy(at.join("pictures/nut/00000.png"), at.join("pictures/washer/copy.png")).unwrap();
-    let whole = std::fs::read(at.join("pictures/nut/00001.png")).unwrap();
-    std::fs::write(at.join("pictures/nut/short.png"), &whole[..whole.len() / 2]).unwrap();
-    std::fs::write(at.join("pictures/nut/text.jpg"), "not an image").unwrap();
-    let out = tools(&["dataset", "check", "pictures"], &at);
+    std::fs::copy(at.join("images/nut/00000.png"), at.join("images/washer/copy.png")).unwrap();
+    let whole = std::fs::read(at.join("images/nut/00001.png")).unwrap();
+    std::fs::write(at.join("images/nut/short.png"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(at.join("images/nut/text.jpg"), "not an image").unwrap();
+    let out = tools(&["dataset", "check", "images"], &at);
     let (text, errors) = (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr));
     assert!(text.contains("conflict") && text.contains("(nut)") && text.contains("(washer)"), "{text}");
     assert!(text.contains("2 files"), "{text}");
     assert!(errors.contains("skipped nut/short.png") && errors.contains("skipped nut/text.jpg"), "{errors}");
     let contract = json(at.join("contract.json"));
     assert_eq!(contract["duplicates"].as_array().unwrap().iter().filter(|d| d["exact"] == true).count(), 1);
-    assert!(refused(&["dataset", "check", "pictures"], &at).contains("--force"));
+    assert!(refused(&["dataset", "check", "images"], &at).contains("--force"));
 
     // The twins lie on one side of every split; a split edited by hand is refused.
     for seed in ["1", "2", "3", "4"] {
-        run(&["dataset", "split", "pictures", "--seed", seed, "--force", "--anew"], &at);
+        run(&["dataset", "split", "images", "--seed", seed, "--force", "--anew"], &at);
         let split = json(at.join("split.json"));
         let side = |path: &str| {
             let entries = split["dataset"]["entries"].as_array().unwrap();
@@ -435,8 +435,8 @@ fn a_check_finds_what_is_wrong_with_pictures() {
 #[test]
 fn groups_stay_together_and_coco_and_split_folders_are_read() {
     let at = folder("forms");
-    run(&["synth", "--out", "pictures", "--per-tag", "12", "--seed", "1"], &at);
-    run(&["dataset", "convert", "pictures", "--to", "multiclass", "--out", "list.csv"], &at);
+    run(&["synth", "--out", "images", "--per-tag", "12", "--seed", "1"], &at);
+    run(&["dataset", "convert", "images", "--to", "multiclass", "--out", "list.csv"], &at);
     let list = std::fs::read_to_string(at.join("list.csv")).unwrap();
     let grouped: Vec<String> = list
         .lines()
@@ -458,8 +458,8 @@ fn groups_stay_together_and_coco_and_split_folders_are_read() {
         "annotations": [{"image_id": 1, "category_id": 7}, {"image_id": 1, "category_id": 8}],
         "categories": [{"id": 7, "name": "nut"}, {"id": 8, "name": "steel"}],
     });
-    std::fs::write(at.join("pictures/coco.json"), coco.to_string()).unwrap();
-    let text = run(&["dataset", "check", "pictures/coco.json", "--allow-few", "--out", "coco-contract.json"], &at);
+    std::fs::write(at.join("images/coco.json"), coco.to_string()).unwrap();
+    let text = run(&["dataset", "check", "images/coco.json", "--allow-few", "--out", "coco-contract.json"], &at);
     assert!(text.contains("steel") && text.contains("(no tag)") && text.contains("means anything"), "{text}");
 
     for (side, tag) in [("train", "nut"), ("train", "washer"), ("test", "nut"), ("test", "washer")] {
@@ -467,7 +467,7 @@ fn groups_stay_together_and_coco_and_split_folders_are_read() {
         for i in 0..6 {
             let n = if side == "train" { i } else { i + 6 };
             let name = format!("{n:05}.png");
-            std::fs::copy(at.join("pictures").join(tag).join(&name), at.join("sided").join(side).join(tag).join(&name))
+            std::fs::copy(at.join("images").join(tag).join(&name), at.join("sided").join(side).join(tag).join(&name))
                 .unwrap();
         }
     }

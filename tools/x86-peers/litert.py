@@ -97,9 +97,9 @@ class Network:
         values = arrange(values)
         w = self.tensor(name, values.shape, tfl.TensorType.INT8, scale, numpy.zeros(channels), axis, values)
         made = self.made_by.get(bias)
-        sums = self.values[made.input[0]] if made is not None else numpy.round(self.values[bias] / (scale * scale_in))
-        sums = sums.astype(numpy.int32)
-        b = self.tensor(bias, sums.shape, tfl.TensorType.INT32, scale * scale_in, numpy.zeros(channels), 0, sums)
+        biases = self.values[made.input[0]] if made is not None else numpy.round(self.values[bias] / (scale * scale_in))
+        biases = biases.astype(numpy.int32)
+        b = self.tensor(bias, biases.shape, tfl.TensorType.INT32, scale * scale_in, numpy.zeros(channels), 0, biases)
         return w, b
 
     def operator(self, code: int, inputs: list, output: int, kind: int, options) -> int:

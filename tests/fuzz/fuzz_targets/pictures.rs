@@ -7,7 +7,7 @@ use tagpin::pictures::Picture;
 use tagpin_fuzz::{BUDGET, within_budget};
 
 fuzz_target!(|data: &[u8]| {
-    if let Ok(picture) = within_budget(|| Picture::decode(data, BUDGET)) {
-        assert_eq!(picture.rgb.len(), 3 * picture.width as usize * picture.height as usize);
+    if let Ok(image) = within_budget(|| Picture::decode(data, BUDGET)) {
+        assert_eq!(image.rgb.len(), 3 * image.width as usize * image.height as usize);
     }
 });
