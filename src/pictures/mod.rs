@@ -1,9 +1,9 @@
-//! Decodes images (JPEG, PNG, BMP, WebP) to RGB8: whole ones only, and none that takes more
-//! memory than it may.
+//! Decodes images (JPEG, PNG, BMP, WebP) to RGB8. Incomplete images are refused, and so are images
+//! that need more memory than the budget.
 //!
-//! The same for files, cameras that send JPEG, and the tools. Size and memory are judged from the
-//! header, before anything is allocated; wholeness ([`jpeg`], [`png`], [`webp`]) before an image
-//! is given, because decoders fill what is missing and call it one. EXIF orientation is applied.
+//! Files, cameras that send JPEG, and the tools all use it. Size and memory are checked from the
+//! header before anything is allocated. Completeness is checked by [`jpeg`], [`png`] and [`webp`],
+//! because decoders silently fill what is missing. EXIF orientation is applied.
 //! Nothing is resized, cropped or normalised: that is preprocessing's.
 
 mod files;
@@ -31,7 +31,7 @@ impl Budget {
     /// For the machine that trains.
     pub const HOST: Self = Self::megabytes(1024);
 
-    /// So many times 2^20 bytes.
+    /// `n` times 2^20 bytes.
     pub const fn megabytes(n: u64) -> Self {
         Self(n << 20)
     }
@@ -55,7 +55,7 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-/// Why a file is no image.
+/// Why a file cannot be decoded.
 #[derive(Debug)]
 pub enum PictureError {
     /// It is no regular file, larger than decoding may take, or the system refuses it.
@@ -78,7 +78,7 @@ pub enum PictureError {
         /// What was agreed with the camera.
         expected: [u32; 2],
     },
-    /// Its bytes are no image of a known kind, or one that is not whole.
+    /// The bytes are not an image of a known kind, or the image is incomplete.
     Damaged(String),
 }
 
@@ -155,7 +155,7 @@ impl Picture {
         if orientation == Orientation::NoTransforms {
             return self;
         }
-        let image = image::RgbImage::from_raw(self.width, self.height, self.rgb).expect("a picture has all its bytes");
+        let image = image::RgbImage::from_raw(self.width, self.height, self.rgb).expect("an image has all its bytes");
         let mut image = DynamicImage::ImageRgb8(image);
         image.apply_orientation(orientation);
         Self { width: image.width(), height: image.height(), rgb: image.into_bytes() }

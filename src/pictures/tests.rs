@@ -145,11 +145,11 @@ fn jpegs_with_holes_are_refused() {
                 here += Picture::decode(&holed, Budget::DEVICE).is_ok() as u32;
             }
         }
-        println!("{name}: {here} of {count} holes look like a picture");
+        println!("{name}: {here} of {count} holes look like an image");
         missed += here;
     }
     println!("{missed} of {all}");
-    assert!(missed * 200 <= all, "{missed} of {all} holes look like pictures");
+    assert!(missed * 200 <= all, "{missed} of {all} holes look like images");
 }
 
 /// Two intervals that changed places are as many blocks, each of valid codes: only the numbers of
@@ -195,7 +195,7 @@ fn frames_of_motion_jpeg_may_lack_tables_and_be_padded() {
         ("padding behind", &behind),
     ] {
         let got = frame(bytes, WHOLE).unwrap_or_else(|e| panic!("{what}: {e}"));
-        assert!(got == expected, "{what} is another picture");
+        assert!(got == expected, "{what} is another image");
     }
 }
 
@@ -391,7 +391,7 @@ fn tables_of_prefix_codes_count_as_memory() {
 }
 
 fn scratch(name: &str) -> std::path::PathBuf {
-    let path = std::env::temp_dir().join(format!("tagpin-pictures-{name}-{}", std::process::id()));
+    let path = std::env::temp_dir().join(format!("tagpin-images-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).unwrap();
     path

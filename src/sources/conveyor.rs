@@ -1,6 +1,6 @@
 //! The built-in conveyor as a live camera with a light barrier: no hardware needed.
 //!
-//! Knows no model; what it knows of the truth travels beside the frame for the summary only.
+//! Each frame carries the true part beside its image; only the summary reads that.
 
 use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec};
 use crate::frame::{CapturedAt, Colour, Layout, PixelFormat, TimedBy};
@@ -42,7 +42,7 @@ fn layout() -> Layout {
 impl Source for ConveyorSource {
     fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
         let now = self.clock.now();
-        // A real camera drops what nobody took; so does this one.
+        // Like a real camera, it drops frames that nobody took.
         let due = now.since(self.start).0 / self.interval.0;
         self.frame = self.frame.max(due);
         let elapsed = Micros(self.frame * self.interval.0);

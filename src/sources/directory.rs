@@ -1,6 +1,5 @@
-//! A folder of images as a source: each file is a frame, none is skipped.
-//!
-//! Knows no tag: a folder's name means nothing here.
+//! A folder of images as a source: each file is a frame, and none is skipped. Names of subfolders
+//! are not taken as tags.
 
 use super::{FrameBuffer, NoFrame, Pacing, Source, SourceError, SourceSpec};
 use crate::frame::{CapturedAt, TimedBy};
@@ -15,7 +14,7 @@ pub(super) struct DirectorySource {
     files: Arc<[PathBuf]>,
     clock: Arc<dyn Clock>,
     budget: Budget,
-    /// What was left out of the listing, for people.
+    /// What was left out of the listing, for people to read.
     remarks: Vec<String>,
     next: usize,
 }
@@ -28,7 +27,7 @@ impl DirectorySource {
         if listing.files.is_empty() {
             let left_out = if remarks.is_empty() { String::new() } else { format!("; {}", remarks.join("; ")) };
             return Err(
-                spec.error(format!("holds no .jpg, .jpeg, .png, .bmp or .webp{left_out}; name a folder with pictures"))
+                spec.error(format!("holds no .jpg, .jpeg, .png, .bmp or .webp{left_out}; name a folder with images"))
             );
         }
         Ok(Self { files: listing.files.into(), clock: clock.clone(), budget, remarks, next: 0 })
@@ -39,15 +38,15 @@ impl Source for DirectorySource {
     fn next(&mut self, frame: &mut FrameBuffer, _: Duration) -> Result<(), NoFrame> {
         let Some(path) = self.files.get(self.next) else { return Err(NoFrame::End) };
         frame.sequence = self.next as u64;
-        // An image from a file is shown when it is wanted.
+        // An image from a file counts as exposed now, when it is asked for.
         frame.captured_at = CapturedAt::Exposure { at: self.clock.now(), uncertainty: Micros(0), by: TimedBy::Shown };
         frame.crossing = None;
         self.next += 1;
-        // Let go before decoding, so that two images are never held for one.
+        // Freed before decoding, so that there is never a second image in memory.
         frame.bytes = Vec::new();
-        let picture = Picture::open(path, self.budget).map_err(|e| NoFrame::Corrupt(format!("{}: {e}", path.display())))?;
-        frame.layout = picture.layout();
-        frame.bytes = picture.rgb;
+        let image = Picture::open(path, self.budget).map_err(|e| NoFrame::Corrupt(format!("{}: {e}", path.display())))?;
+        frame.layout = image.layout();
+        frame.bytes = image.rgb;
         Ok(())
     }
 

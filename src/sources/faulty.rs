@@ -1,7 +1,5 @@
-//! Any source with seeded faults: lost, frozen, truncated, damaged, late and reformatted frames,
-//! and a source that dies.
-//!
-//! Knows nothing of the source it wraps. For drills on the real line as much as for tests.
+//! Wraps any source and adds seeded faults: lost, frozen, truncated, damaged, late and reformatted
+//! frames, and a source that dies. For tests, and for drills on the real line.
 
 use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
 use crate::frame::{Layout, TimedBy};
@@ -12,8 +10,8 @@ use std::time::Duration;
 
 /// `faulty(SOURCE)?seed=1&after=0&drop=0.01&freeze=0.01&truncate=0.01&corrupt=0.01&delay=0.01&format=0.01&gone=0.01&delay_ms=2000`.
 ///
-/// Each rate is the share of frames that it strikes, `after` so many frames. A frozen source goes
-/// on showing one frame.
+/// Each rate is the share of frames with that fault; the first `after` frames have none. A frozen
+/// source repeats one frame.
 pub(super) struct FaultySource {
     inner: Box<dyn Source>,
     clock: Arc<dyn Clock>,
@@ -65,7 +63,7 @@ impl Source for FaultySource {
         let [drop, freeze, truncate, corrupt, delay, format, gone] =
             self.rates.map(|rate| ((self.random.next() >> 11) as f64) < rate * (1u64 << 53) as f64);
         if drop {
-            // A lost frame is never seen: the line must notice its absence by itself.
+            // A lost frame is never reported: the line must notice its absence.
             self.clock.wait_until(self.clock.now().plus(Micros(timeout.as_micros() as u64)));
             return Err(NoFrame::Timeout);
         }

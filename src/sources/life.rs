@@ -2,26 +2,26 @@
 //! stalled, when to open it again.
 //!
 //! Pure: it opens nothing and reads no clock. Whoever drives a source asks [`Life::next`] what to
-//! do, does it, and tells what came of it ([`Life::tell`]); what must be told to people comes back
-//! from that.
+//! do, does it, and reports the outcome to [`Life::tell`], which returns whether it is a fault that
+//! people must see.
 //!
-//! *First frame*: a camera needs time to start, so the time-out before its first frame is one of
-//! its own. *Steady time-out*: between frames, never shorter than a few of the source's real frame
-//! intervals. *Back-off*: the first opening after a fault follows at once; one that follows within
-//! ten seconds waits, twice as long each time, at most a second.
+//! *First-frame time-out*: a camera needs time to start, so the first frame has a longer time-out.
+//! *Steady time-out*: between frames; never shorter than a few real frame intervals.
+//! *Back-off*: the first reopening after a fault is immediate; further ones within ten seconds wait,
+//! twice as long each time, up to a second.
 
 use crate::time::{Instant, Micros};
 
 /// The longest wait before a source is opened again.
 const LONGEST_BACK_OFF: Micros = Micros(1_000_000);
 const FIRST_BACK_OFF: Micros = Micros(100_000);
-/// A source that has run for so long is opened again at once.
+/// A source that has run for this long is opened again without delay.
 const SETTLED: Micros = Micros(10_000_000);
-/// Broken frames in a row after which a source is opened again that could go on by itself.
+/// After this many broken frames in a row a source is opened again, even if it could go on.
 const PATIENCE: u32 = 5;
-/// Openings in vain after which every fourth is given the first frame's whole time.
+/// After this many openings without a frame, every fourth one waits as long as the very first.
 const IN_VAIN: u32 = 8;
-/// A source that gives no frame for so many of its intervals has stalled.
+/// After this many of its intervals without a frame, a source has stalled.
 const INTERVALS: u64 = 3;
 
 /// Where a source is in its life.
@@ -31,29 +31,29 @@ pub enum Phase {
     Starting,
     /// It gives frames.
     Running,
-    /// It gave none in time and is to be opened again.
+    /// No frame came in time; it must be opened again.
     Stalled,
-    /// It gave damaged frames, or is gone, and is to be opened again.
+    /// Its frames are damaged, or it is gone; it must be opened again.
     Broken,
 }
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Do {
-    /// Ask for a frame, waiting at most so long.
+    /// Ask for a frame, waiting at most this long.
     Ask(Micros),
-    /// Wait so long: it is too early to open it again.
+    /// Wait this long: it is too early to open it again.
     Rest(Micros),
     /// Open it again.
     Reopen,
 }
 
-/// What came of it.
+/// The outcome of what was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A whole frame.
     Frame,
-    /// None in the time that was given.
+    /// No frame within the time given.
     Nothing,
     /// A damaged one; the next may be whole.
     Damaged,
@@ -68,16 +68,16 @@ pub enum Outcome {
 /// The machine.
 #[derive(Clone, Debug)]
 pub struct Life {
-    /// The time-outs that settings state.
+    /// The time-outs from the settings.
     steady: Micros,
     first: Micros,
     phase: Phase,
     /// When the phase began or the last frame came.
     since: Instant,
-    /// From one frame to the next, as it is seen.
+    /// Measured time from one frame to the next.
     interval: Micros,
     last_frame: Option<Instant>,
-    /// Shortest start that was seen.
+    /// Shortest start so far.
     start_seen: Option<Micros>,
     /// Openings in a row that gave no frame.
     fruitless: u32,
@@ -117,7 +117,7 @@ impl Life {
         self.phase
     }
 
-    /// The longest time that it may take to its next frame now.
+    /// Longest time until its next frame in the present phase.
     pub fn patience(&self) -> Micros {
         let steady = Micros(self.steady.0.max(INTERVALS * self.interval.0));
         match (self.phase, self.start_seen) {
@@ -142,7 +142,7 @@ impl Life {
         }
     }
 
-    /// What came of it; true if it is a fault that must be told.
+    /// Reports an outcome; returns true if it is a fault that must be reported.
     pub fn tell(&mut self, now: Instant, outcome: Outcome) -> bool {
         match outcome {
             Outcome::Frame => {
@@ -189,7 +189,7 @@ impl Life {
         }
     }
 
-    /// It must be opened again, whatever it gave: somebody found its frames useless.
+    /// Forces it to be opened again: its frames turned out to be useless.
     pub fn restart(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Starting | Phase::Running) {
             self.close(now, Phase::Broken);

@@ -1,8 +1,8 @@
 //! Where frames come from: the built-in conveyor, folders, Y4M, the Pi's camera program, V4L2,
-//! nokhwa, and a wrapper of faults.
+//! nokhwa, and a wrapper that adds faults.
 //!
-//! Knows no model, threshold or output; each source stays private behind [`Source`] and is chosen
-//! by one string.
+//! [`open`] parses one string ([`SourceSpec`]) and gives the [`Source`] that it names; the sources
+//! themselves are private.
 
 #[cfg(feature = "camera")]
 mod camera;
@@ -64,9 +64,9 @@ impl FrameBuffer {
 /// Why there is no frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoFrame {
-    /// None came in time.
+    /// No frame came in time.
     Timeout,
-    /// It broke off.
+    /// The frame is incomplete.
     Truncated {
         /// Bytes that came.
         found: usize,
@@ -113,13 +113,13 @@ impl std::fmt::Display for NoFrame {
 /// Whether frames come by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pacing {
-    /// They come when they come, and the newest wins.
+    /// Frames arrive on their own, and the newest wins.
     Live,
-    /// They wait until they are wanted, and none is skipped.
+    /// Frames wait until they are asked for, and none is skipped.
     Pulled,
 }
 
-/// What a camera may decide by itself.
+/// A setting that a camera may choose on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Automatic {
     /// How long it exposes.
@@ -158,7 +158,7 @@ pub trait Source: Send {
     fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame>;
     /// Closes and opens again after a fault.
     fn reopen(&mut self) -> Result<(), SourceError>;
-    /// What a person should know of how it was opened.
+    /// Remarks for people on how it was opened.
     fn remarks(&self) -> Vec<String> {
         Vec::new()
     }
@@ -173,7 +173,7 @@ pub trait Source: Send {
     fn in_view(&self) -> Option<Micros> {
         None
     }
-    /// How it is found when its frames were exposed; a single frame may be worth less.
+    /// How the exposure time of its frames is found; a single frame's may be less certain.
     fn timed_by(&self) -> TimedBy {
         TimedBy::Arrival
     }
@@ -181,7 +181,7 @@ pub trait Source: Send {
     fn start(&self) -> Option<Micros> {
         None
     }
-    /// What the camera decides by itself, because the source string does not.
+    /// Settings that the camera chooses on its own, because the source string does not.
     fn automatics(&self) -> Vec<Automatic> {
         Vec::new()
     }
@@ -202,14 +202,14 @@ pub trait Source: Send {
     fn last_words(&self) -> Option<String> {
         None
     }
-    /// Why there is no frame, with those words where it does not say why by itself.
+    /// The fault in words, with the program's last words if the fault alone does not explain it.
     fn explain(&self, fault: &NoFrame) -> String {
         match self.last_words().filter(|_| matches!(fault, NoFrame::Timeout | NoFrame::Truncated { .. })) {
             Some(words) => format!("{fault}; the last that the camera program said: {words}"),
             None => fault.to_string(),
         }
     }
-    /// The files that frames are read from, by their sequence numbers, where there are some.
+    /// The files that frames are read from, indexed by sequence number, if it reads files.
     fn files(&self) -> Option<Arc<[std::path::PathBuf]>> {
         None
     }
@@ -219,16 +219,16 @@ pub trait Source: Send {
     }
 }
 
-/// What a source must keep to.
+/// Limits that a source must keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most memory that decoding one image may take.
     pub picture: Budget,
     /// Longest time from opening to the first frame.
     pub first_frame: Duration,
-    /// Longest time from exposure to arrival, if somebody states it.
+    /// Longest time from exposure to arrival, if the settings state it.
     pub latency: Option<Micros>,
-    /// Whether a frame of unknown age is of no use.
+    /// Whether frames of unknown age are useless.
     pub needs_time: bool,
 }
 

@@ -1,6 +1,6 @@
-//! Reading whole frames from a file or pipe, with a time-out.
+//! Reads whole frames from a file or pipe with a time-out, and finds when each frame arrived.
 //!
-//! Does not know what the bytes mean.
+//! The bytes are not interpreted; `y4m` and `rpicam` do that.
 
 use super::NoFrame;
 use crate::frame::CapturedAt;
@@ -10,7 +10,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-/// A reader that waits at most so long.
+/// A reader with time-outs.
 pub(super) struct Pipe<R> {
     reader: R,
     /// Bytes read ahead, as far as headers and lines need it.

@@ -1,7 +1,5 @@
 //! The string that chooses a source: `scheme:path?key=value&...`, or
-//! `faulty(SOURCE)?key=value&...`.
-//!
-//! Does not open anything.
+//! `faulty(SOURCE)?key=value&...`. [`super::open`] opens what it names.
 
 use crate::frame::{Colour, Matrix, Range};
 use std::collections::BTreeMap;

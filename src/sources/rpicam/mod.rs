@@ -1,10 +1,10 @@
 //! The Raspberry Pi's camera through its own program, `rpicam-vid`, as a child process: the way
 //! that works on every Pi OS.
 //!
-//! Knows no model. A frame is planar YUV 4:2:0, full range BT.601, no header; rows are padded to
-//! the stride that the board's hardware wants. A frame that breaks off or stalls has lost the
-//! framing for good: the program is started again. Each frame's sensor time comes through
-//! `--metadata`, as text on a second pipe, behind the frame; [`pairing`] says whose it is.
+//! A frame is planar YUV 4:2:0, full range BT.601, no header; rows are padded to the stride that
+//! the board's hardware wants. After an incomplete frame nothing tells where the next one begins,
+//! so the program is started again. Each frame's sensor time comes through `--metadata`, as text on
+//! a second pipe, after the frame; [`pairing`] finds the frame it belongs to.
 
 mod child;
 mod pairing;

@@ -1,7 +1,7 @@
 //! `v4l2:/dev/videoN`: direct V4L2, with driver stamps, sequence numbers, a time-out, and recovery
 //! in this process.
 //!
-//! Knows no model. A camera that was unplugged is found again by its name and its place on the bus.
+//! A camera that was unplugged is found again by its name and its place on the bus.
 //! Queued buffers are drained to the newest before a frame is given; formats are asked for in the
 //! order YUYV, NV12, YU12, MJPG, and the driver's answer is what counts: size, bytes a row, colour.
 
@@ -110,7 +110,7 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // The crate panics if a stream cannot be stopped, which is how a camera that failed ends.
+        // The crate panics if a stream cannot be stopped, as is the case when the camera failed.
         let stream = self.stream.take();
         let _ = catch_unwind(AssertUnwindSafe(move || drop(stream)));
     }
@@ -256,10 +256,9 @@ impl Open {
         }
         if jpeg {
             let agreed = [layout.width, layout.height];
-            let picture =
-                Picture::decode_frame(bytes, agreed, limits.picture).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
-            frame.layout = Layout { colour: layout.colour, ..picture.layout() };
-            frame.bytes = picture.rgb;
+            let image = Picture::decode_frame(bytes, agreed, limits.picture).map_err(|e| NoFrame::Corrupt(e.to_string()))?;
+            frame.layout = Layout { colour: layout.colour, ..image.layout() };
+            frame.bytes = image.rgb;
         } else {
             let needed = layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
             if bytes.len() < needed {
@@ -476,7 +475,8 @@ mod tests {
             assert!(to >= exposed && to <= exposed.plus(Micros(2)), "{age}: {about:?}");
             assert_eq!((known.timed_by(), about.timed_by()), (TimedBy::Driver, TimedBy::Driver));
         }
-        // From the future, from long ago, of another clock: the arrival, if somebody vouches for it.
+        // From the future, from long ago, of another clock: the arrival, if somebody vouches for
+        // it.
         for (flags, stamp) in
             [(start, NOW + 1), (end, NOW + 1), (start, NOW - 2_000_001), (end, 0), (UNKNOWN, NOW - 1), (COPIED, NOW - 1)]
         {
