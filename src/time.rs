@@ -1,7 +1,6 @@
 //! Monotonic time as an argument: `Instant`, `Micros` and `Millis` are plain integers.
 //!
-//! Knows no clock: whoever calls the line says what time it is, so that a test or a simulated line
-//! can say it too.
+//! The caller says what time it is, so that a test or a simulated line can choose it.
 
 /// A moment in microseconds since an origin that does not change while the process runs (on Linux:
 /// `CLOCK_MONOTONIC`).

@@ -1,8 +1,7 @@
-//! What the board under the program is and how it does: its name, low voltage, throttling, and what
-//! its pins do when a process that holds them dies.
+//! Facts about the board: its name, low voltage, throttling, and what its pins do when the process
+//! that drives them dies.
 //!
-//! Knows no output and no camera; everything is read below one root, so that another board can be
-//! shown to it.
+//! All is read from files below one root, so that a test can present another board.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +12,7 @@ pub struct Board {
     root: PathBuf,
 }
 
-/// What troubles a board.
+/// A problem of the board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// The supply is below 4.63 V.
@@ -40,23 +39,23 @@ impl Trouble {
     }
 }
 
-/// What becomes of a GPIO line when the process that drives it is killed.
+/// What happens to a GPIO line when the process that drives it is killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AfterDeath {
     /// The kernel goes on driving its last level.
     Persists,
     /// The line becomes an input: a pull resistor decides.
     Released,
-    /// This board does not tell.
+    /// Unknown on this board, for this reason.
     NotTold(String),
 }
 
-/// Whether the firmware told of troubles.
+/// What the firmware reports about its supply and clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Power {
-    /// It did: these, possibly none.
+    /// Its problems, possibly none.
     Told(Vec<Trouble>),
-    /// It does not, and why that is known.
+    /// It reports nothing, for this reason.
     NotTold(String),
 }
 
@@ -105,7 +104,7 @@ impl Board {
         Power::NotTold("no get_throttled and no rpi_volt in /sys: not a Raspberry Pi's kernel".into())
     }
 
-    /// What becomes of a GPIO line (character device) when the process that drives it is killed.
+    /// What happens to a GPIO line (character device) when the process that drives it is killed.
     pub fn after_death(&self) -> AfterDeath {
         let Some(model) = self.model().filter(|m| m.contains("Raspberry Pi")) else {
             return AfterDeath::NotTold("not a Raspberry Pi: the driver of the GPIO chip decides".into());
@@ -124,7 +123,7 @@ impl Board {
     }
 }
 
-/// Whether config.txt asks for lines to be released. A later line counts over an earlier one.
+/// Whether config.txt asks for lines to be released. The last such line wins.
 fn has_strict_gpiod(config: &str) -> bool {
     let parameters = config.lines().map(str::trim).filter_map(|l| l.strip_prefix("dtparam="));
     let mut values = parameters.flat_map(|p| p.split(',')).filter_map(|p| {
@@ -134,7 +133,7 @@ fn has_strict_gpiod(config: &str) -> bool {
     values.next_back().unwrap_or(false)
 }
 
-/// Looks at the board until `stopped`, and tells each trouble when it begins.
+/// Watches the board until `stopped`, and reports each problem when it begins.
 pub fn watch(board: &Board, stopped: &dyn Fn() -> bool, tell: &dyn Fn(Trouble)) {
     const EVERY: u32 = 50;
     const NAP: Duration = Duration::from_millis(100);

@@ -1,7 +1,5 @@
 //! Input lines of one chip: their edges in the order in which they happened, with the kernel's time
-//! stamps.
-//!
-//! Knows no meaning of a line.
+//! stamps. Their meaning (trigger, encoder, acknowledge) is assigned in `triggers`.
 
 use super::find;
 use crate::time::Instant;
@@ -40,11 +38,11 @@ pub struct InputLine {
     pub line: String,
     /// Whether low is active.
     pub active_low: bool,
-    /// Edges that are told.
+    /// Edges that are reported.
     pub slope: Slope,
     /// The resistor.
     pub pull: Pull,
-    /// Time for which the line must be still before an edge counts; zero for none.
+    /// Debounce time: how long the line must be stable before an edge counts; zero for none.
     pub debounce: Duration,
 }
 
@@ -61,19 +59,18 @@ pub struct Edge {
     pub lost: u32,
 }
 
-/// Lines of one chip, taken together so that the kernel keeps their edges in order.
+/// Lines of one chip, requested together so that the kernel keeps their edges in order.
 pub struct InputLines {
     request: Request,
     offsets: Vec<u32>,
     numbers: Vec<u32>,
 }
 
-/// Edges that the kernel keeps for a reader that is late: enough for an encoder at 10 kHz over 100
-/// ms.
+/// Edges that the kernel buffers for a late reader: enough for an encoder at 10 kHz over 100 ms.
 const KERNEL_BUFFER: u32 = 1024;
 
 impl InputLines {
-    /// Takes the lines of `chip`.
+    /// Requests the lines of `chip`.
     pub fn open(chip: &str, lines: &[InputLine]) -> Result<Self, String> {
         let found = lines.iter().map(|l| find(chip, &l.line)).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = found.first() else { return Err(format!("no input lines of \"{chip}\" were named")) };
@@ -111,7 +108,7 @@ impl InputLines {
         value.map(bool::from).map_err(|e| format!("line {} cannot be read: {e}", self.offsets[line]))
     }
 
-    /// The next edge; nothing if none comes within `timeout`.
+    /// The next edge; `None` if there is none within `timeout`.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Edge>, String> {
         let failed = |e: gpiocdev::Error| format!("edges cannot be read: {e}");
         if !self.request.wait_edge_event(timeout).map_err(failed)? {

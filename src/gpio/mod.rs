@@ -1,8 +1,8 @@
 //! GPIO lines through the character device (uAPI v2): any board, chips found by label because their
 //! numbers change.
 //!
-//! Knows no register, no part and no verdict. The kernel applies polarity, debounces inputs, stamps
-//! their edges, and sets an output's first value in the same call that takes the line.
+//! The kernel applies polarity, debounces inputs, time-stamps their edges, and sets an output's
+//! first value in the same call that requests the line.
 
 mod chips;
 mod inputs;
@@ -15,7 +15,7 @@ use gpiocdev::line::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where a line is, and who holds it.
+/// Where a line is, and which process holds it.
 struct Found {
     chip: Chip,
     offset: u32,
@@ -56,8 +56,8 @@ fn find(chip: &str, line: &str) -> Result<Found, String> {
     Ok(Found { chip, offset: info.offset, used_by })
 }
 
-/// Whether two places, each a chip and a line, are one pin. Chips and lines have several names;
-/// where this machine has both lines it says, and elsewhere what their names say must do.
+/// Whether two places, each a chip and a line, are the same pin. Chips and lines have several
+/// names: they are looked up on this machine if it has both lines, else compared by name.
 pub fn is_same(a: (&str, &str), b: (&str, &str)) -> bool {
     let place = |(chip, line)| find(chip, line).ok().map(|found| (found.chip.path, found.offset));
     let named = |(chip, line)| chips::named(chip, line);
@@ -65,7 +65,7 @@ pub fn is_same(a: (&str, &str), b: (&str, &str)) -> bool {
 }
 
 impl Found {
-    /// Why the line cannot be had while somebody holds it; nothing if nobody does.
+    /// Why the line cannot be requested: another process holds it. `None` if it is free.
     fn held(&self) -> Option<String> {
         let (offset, label) = (self.offset, &self.chip.label);
         let held = |other| format!("line {offset} of \"{label}\" is held by \"{other}\"; free it or choose another");
@@ -77,7 +77,7 @@ impl Found {
     }
 }
 
-/// Says where a line is if it could be taken, without taking it.
+/// Finds a line and checks that it could be requested, without requesting it; returns where it is.
 pub fn probe(chip: &str, line: &str) -> Result<String, String> {
     let found = find(chip, line)?;
     match found.held() {
@@ -86,9 +86,9 @@ pub fn probe(chip: &str, line: &str) -> Result<String, String> {
     }
 }
 
-/// A line that this process drives. Each is a request of its own, which any thread may write: while
-/// it does, the kernel locks that request only, so that a write which does not come back holds up
-/// no other line but by its chip's driver.
+/// A line that this process drives, from any thread. Each is a request of its own, because the
+/// kernel locks a request during a write: a write that hangs then blocks no other line, unless the
+/// chip's driver does.
 #[derive(Clone)]
 pub struct OutputLine {
     request: Arc<Request>,
@@ -100,7 +100,7 @@ fn value(active: bool) -> Value {
 }
 
 impl OutputLine {
-    /// Takes a line and drives it to its first value without a glitch.
+    /// Requests a line and drives it to its first value without a glitch.
     pub fn open(chip: &str, line: &str, active_low: bool, first: bool) -> Result<Self, String> {
         let found = find(chip, line)?;
         let mut builder = Request::builder();
@@ -121,7 +121,7 @@ impl OutputLine {
     /// this process.
     pub fn set(&self, active: bool) -> Result<(), i32> {
         let done = self.request.set_value(self.offset, value(active));
-        // Of a call that failed before it was made the system knows nothing.
+        // There is no system error if the call failed before it was made.
         done.map(drop).map_err(|_| std::io::Error::last_os_error().raw_os_error().unwrap_or_default())
     }
 }

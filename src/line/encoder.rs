@@ -1,6 +1,5 @@
-//! An incremental encoder's edges to a belt position.
-//!
-//! Knows no line or chip: which channel moved, and to which level.
+//! Turns the edges of an incremental encoder into a belt position. An edge is a channel (A or B)
+//! and its new level.
 
 /// Which of the encoder's two signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +10,8 @@ pub enum Channel {
     B,
 }
 
-/// Counts edges: one a rising edge of A alone, four a period with both channels, down when the belt
-/// runs back.
+/// Counts edges: with A alone one per rising edge, with both channels four per period, downwards
+/// when the belt runs back.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoder {
     quadrature: bool,

@@ -1,14 +1,12 @@
-//! From trigger edges to numbered parts: spacing is checked here, before anything else knows of the
-//! part.
-//!
-//! Knows no sensor: an edge is a moment.
+//! From trigger edges to numbered parts. An edge is a moment; one too close after another is
+//! handled here by the spacing rule, before anything else sees it as a part.
 
 use super::{Moment, PartId, Travel};
 
-/// What is done with a trigger that follows another too closely.
+/// What to do with a trigger that follows another too closely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooClose {
-    /// It is the same part again (a bounce, a hole in the part): nothing.
+    /// Ignore it: it is the same part again (a bounce, a hole in the part).
     Ignore,
     /// Two parts touch and cannot be told apart: both get the late action.
     Reject,
@@ -30,7 +28,7 @@ impl Spacing {
     pub const ANY: Self = Self { min: Travel::NONE, rule: TooClose::Ignore };
 }
 
-/// What a trigger edge is.
+/// What a trigger edge means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// A part.
@@ -43,7 +41,7 @@ pub enum Admission {
     Safe,
 }
 
-/// Makes parts of trigger edges.
+/// Turns trigger edges into parts.
 #[derive(Clone, Copy, Debug)]
 pub struct Intake {
     spacing: Spacing,

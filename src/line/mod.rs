@@ -1,8 +1,7 @@
 //! Parts on the line: from a trigger, through the frames that show the part, to the edges that its
 //! verdict causes.
 //!
-//! Knows no camera, score, pin or clock. No heap, fixed capacities; time and belt position are
-//! arguments.
+//! Pure: no heap, fixed capacities; time and belt position are arguments.
 //!
 //! Three machines, one after the other: [`Intake`] makes parts of trigger edges; [`Line`] gives
 //! each part the frames that show it; [`Gate`] moves output lines when the part is there, whatever
@@ -64,7 +63,7 @@ pub enum Travel {
 }
 
 impl Travel {
-    /// No way at all.
+    /// No distance at all.
     pub const NONE: Self = Self::Time(Micros(0));
 
     /// Whether a part that was at `from` has gone this far at `now`.

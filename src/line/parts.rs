@@ -1,7 +1,5 @@
-//! Which part a frame shows: parts wait in the order of their triggers, a frame belongs to one of
-//! them or to none.
-//!
-//! Knows no verdict and no gate.
+//! Finds which part a frame shows. Parts wait in the order of their triggers; a frame belongs to
+//! one of them or to none.
 //!
 //! A part is before the camera from the moment it has travelled from the trigger to the camera
 //! until the next part has. Its first n frames exposed in that time are its own; a frame that may
@@ -95,7 +93,7 @@ pub struct Line {
     entries: Deque<Entry, MAX_PARTS>,
     /// The part that took a frame last, and when that was exposed at the latest.
     last: Option<(PartId, Instant)>,
-    /// So many entries at the front are no longer before the camera.
+    /// Number of entries at the front that are no longer before the camera.
     passed: usize,
 }
 
@@ -180,7 +178,7 @@ impl Line {
         Some(part)
     }
 
-    /// Follows no part any more. Frames that show one of them are nobody's.
+    /// Stops following all parts. Later frames of them belong to none.
     pub fn forget(&mut self) {
         self.entries.clear();
         self.passed = 0;

@@ -1,6 +1,4 @@
-//! A line of a GPIO chip, through the character device.
-//!
-//! Knows no register.
+//! A line of a GPIO chip, through the character device: works on any board.
 
 use super::{Output, Polarity, State, WriteError};
 use crate::gpio::OutputLine;

@@ -1,6 +1,6 @@
-//! What a verdict moves: simulated lines, and GPIO lines by character device or registers.
+//! Output lines that a verdict switches: simulated, or GPIO by character device or registers.
 //!
-//! Knows no model, score or part; active and inactive here, high and low only inside a backend.
+//! A line is [`State::Active`] or [`State::Inactive`]; high and low exist only inside a backend.
 
 mod gpiochip;
 mod rppal;
@@ -38,7 +38,7 @@ pub enum Polarity {
 /// Where a line is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// Nowhere: its edges are only recorded.
+    /// Simulated: its edges are only recorded.
     Simulated,
     /// A GPIO character device, by path or label, and a line, by offset or name.
     Gpiochip {
@@ -80,7 +80,7 @@ impl std::fmt::Display for Backend {
     }
 }
 
-/// Why a line cannot be had or written.
+/// Why a line cannot be requested or written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputError {
     /// The output's name in device.toml.
@@ -97,7 +97,7 @@ impl std::fmt::Display for OutputError {
 
 impl std::error::Error for OutputError {}
 
-/// Why a line could not be written. It is made and shown without the heap.
+/// Why a line could not be written. Creating and showing it allocates nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteError {
     /// The kernel refused.
@@ -130,12 +130,12 @@ pub trait Output: Send {
     /// Brings the line to `state`; on return it is there. Allocates nothing.
     fn apply(&mut self, state: State) -> Result<(), WriteError>;
 
-    /// A second way to the same line, for a thread that makes it safe while a write to another line
-    /// does not come back.
+    /// A second handle to the same line, for a thread that makes it safe while a write to another
+    /// line hangs.
     fn second(&self) -> Box<dyn Output>;
 }
 
-/// Takes the line `name` at `backend` and brings it to `first` without a glitch.
+/// Requests the line `name` at `backend` and brings it to `first` without a glitch.
 pub fn open(name: &str, backend: &Backend, polarity: Polarity, first: State) -> Result<Box<dyn Output>, OutputError> {
     let error = |why: String| OutputError { output: name.into(), why };
     match backend {
@@ -147,8 +147,8 @@ pub fn open(name: &str, backend: &Backend, polarity: Polarity, first: State) -> 
     }
 }
 
-/// Says whether a line could be had, without taking it: `check` asks while another process may hold
-/// it.
+/// Checks whether a line could be requested, without requesting it: `check` asks while another
+/// process may hold it.
 pub fn probe(name: &str, backend: &Backend) -> Result<String, OutputError> {
     let error = |why: String| OutputError { output: name.into(), why };
     match backend {

@@ -1,6 +1,6 @@
 //! A Raspberry Pi's pins through its GPIO registers, by rppal.
 //!
-//! Knows no other board. A pin keeps its last level when the process dies: see the wiring in
+//! A pin keeps its last level when the process dies: see the wiring in
 //! src/line/README.md.
 
 use super::{Output, Polarity, State, WriteError};

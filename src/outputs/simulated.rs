@@ -1,6 +1,4 @@
-//! A line that is nowhere: the supervisor's edge events are its timeline.
-//!
-//! Knows nothing; it cannot fail.
+//! A line without hardware: the supervisor's edge events are its timeline. It cannot fail.
 
 use super::{Output, State, WriteError};
 

@@ -1,8 +1,7 @@
 //! A conveyor with metal parts, drawn in fixed point: the runtime's built-in source and the tools'
 //! first dataset.
 //!
-//! Knows no model, camera or clock: a shot or a moment in, RGB8 out, the same bits on every CPU. No
-//! heap.
+//! Pure: takes a shot or a moment, gives RGB8, the same bits on every CPU, without a heap.
 //!
 //! Terms: *shot*: one part under one light. *Conditions*: the ranges a shot is drawn from.
 //! *Barrier*: the simulated light barrier that a part's middle crosses when it is near the middle

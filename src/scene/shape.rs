@@ -1,6 +1,6 @@
 //! Outlines of the parts as integer predicates.
 //!
-//! Knows no image: a point in the part's own coordinates in, inside or not out.
+//! Takes a point in the part's own coordinates, says whether it lies inside.
 
 /// One part radius in local coordinates.
 pub(super) const ONE: i32 = 4096;

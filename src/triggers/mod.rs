@@ -1,7 +1,7 @@
 //! What says that a part is there: input lines, a fixed period, standard input, a socket, a PLC's
 //! writes; and, in frames, motion.
 //!
-//! Knows no model, source or output; each trigger stays private behind [`Trigger`].
+//! [`open`] gives the [`Trigger`] of a [`TriggerSpec`]; each kind is a private module.
 
 mod arrival;
 mod gpio;
@@ -39,8 +39,8 @@ pub enum Input {
     Acknowledge(Instant),
     /// Something was seen behind the gate.
     Confirm(Instant),
-    /// Signals were lost on their way to this process, or waited so long that their moment is not
-    /// known: so many.
+    /// This many signals were lost on their way to this process, or waited so long that their
+    /// moment is unknown.
     Lost(u32),
     /// Something that opens no part was passed over; the trigger goes on.
     PassedOver(Odd),
@@ -48,7 +48,7 @@ pub enum Input {
     Ended,
 }
 
-/// What is passed over at a trigger by word, and told.
+/// Something on a trigger's input that is ignored, but reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Odd {
     /// A word that means nothing.
@@ -103,7 +103,7 @@ impl Input {
     }
 }
 
-/// Why an input cannot be had or read.
+/// Why an input cannot be opened or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TriggerError {
     /// The input's table in device.toml.
@@ -120,7 +120,7 @@ impl std::fmt::Display for TriggerError {
 
 impl std::error::Error for TriggerError {}
 
-/// Inputs that a thread of their own waits for.
+/// The kind of an input; each has a thread that waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TriggerSpec {
     /// Lines of a GPIO chip: trigger, encoder, acknowledge, confirm.

@@ -1,6 +1,5 @@
-//! A part in every period, counted from the start: the moments do not drift.
-//!
-//! Knows no sensor.
+//! A trigger without a sensor: a part in every period, counted from the start so that it does not
+//! drift.
 
 use super::{Input, Trigger, TriggerError};
 use crate::time::{Clock, Instant, Micros, Millis};

@@ -1,8 +1,7 @@
-//! A part that is seen: motion or presence in a region of the frame, in integers, on a coarse grid
-//! of brightness.
+//! The camera as the sensor: a part is detected by motion or presence in a region of the frame.
 //!
-//! Knows no part's number and no model. It looks at luma (green in RGB) at [`GRID`] cells, each the
-//! mean of 16 points.
+//! The brightness (luma, green in RGB) of [`GRID`] cells, each the mean of 16 points, is compared
+//! with the previous frame or with the empty scene. Integers only.
 
 use crate::frame::{FrameView, Layout, PixelFormat};
 use crate::preprocess::Roi;
@@ -14,13 +13,13 @@ const CELLS: usize = GRID[0] * GRID[1];
 /// What a frame is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// The frame before: something moves.
+    /// The previous frame: finds that something moves.
     LastFrame,
-    /// The empty scene, learnt slowly while nothing is there: something is there.
+    /// The empty scene, averaged slowly while nothing is there: finds that something is there.
     Background,
 }
 
-/// When something is there.
+/// The rules of detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PresenceRules {
     /// What a frame is compared with.
@@ -33,10 +32,10 @@ pub struct PresenceRules {
     pub area: u16,
 }
 
-/// Tells when a part comes into view.
+/// Detects when a part comes into view.
 pub struct Presence {
     rules: PresenceRules,
-    /// Brightness of each cell in 1/64 grey levels; nothing before the first frame.
+    /// Brightness of each cell in 1/64 grey levels; `None` before the first frame.
     reference: Option<[u16; CELLS]>,
     present: bool,
 }
@@ -62,8 +61,8 @@ impl Presence {
         self.present = share >= if was { (self.rules.area / 2).max(1) } else { self.rules.area };
         match self.rules.reference {
             Reference::LastFrame => *reference = cells,
-            // While something is there the scene is learnt 16 times more slowly: a part that stays
-            // becomes part of it at last.
+            // The scene adapts 16 times more slowly while something is there, so that a part that
+            // stays becomes part of it in the end.
             Reference::Background => {
                 let shift = if self.present { 10 } else { 6 };
                 for (known, cell) in reference.iter_mut().zip(&cells) {
