@@ -1,7 +1,5 @@
-//! What lies between convolutions: accumulators, products, averages, tables, and channels that
-//! change their place. No heap, core only.
-//!
-//! The arithmetic is `quant`'s.
+//! Operators between convolutions: additions, multiplications, averages, table lookups, and moving
+//! channels. No heap, core only; the arithmetic is that of `quant`.
 
 use super::ConvShape;
 use super::epilogue::LANES;
@@ -12,7 +10,7 @@ use crate::quant::{Clamp, add_rndne, requant_rndne};
 pub struct Addend {
     /// Zero point of this input.
     pub zero_point: i8,
-    /// Its step over the output's step.
+    /// Its scale over the output's scale.
     pub ratio: f32,
 }
 
@@ -140,8 +138,8 @@ pub fn global_average_of(input: &[i8], table: &[i32; 256], scale: f32, clamp: Cl
     }
 }
 
-/// Calls `f` with where each tap of the window at output (`oy`, `ox`) begins in the input, of those
-/// that lie in the image.
+/// Calls `f` with the offset in the input of each tap of the window at output (`oy`, `ox`) that
+/// lies in the image.
 #[inline(always)]
 fn for_taps(s: &ConvShape, oy: usize, ox: usize, mut f: impl FnMut(usize)) {
     let [h, w, c] = s.input;

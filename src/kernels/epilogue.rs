@@ -1,8 +1,9 @@
-//! What follows the accumulators of a convolution: the bias, the scale and the output's range, and
-//! how far the accumulators can go.
+//! The epilogue of a convolution: bias, scale and range of the output, and how large the
+//! accumulators can get.
 //!
-//! A sum becomes an output by `quant::requant_rndne`. A kernel that has a shorter way to the same
-//! bits asks [`Reach`] whether the layer's accumulators allow it. No heap, core only.
+//! `quant::requant_rndne` turns an accumulator into an output. A kernel that has a faster way to
+//! the same bits asks [`Reach`] whether the layer's accumulators are small enough. No heap, core
+//! only.
 
 use crate::quant::{Clamp, ROUND_MAGIC};
 
@@ -12,26 +13,26 @@ pub const LANES: usize = 16;
 /// What follows the accumulation of a convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct Epilogue<'a> {
-    /// Added to each channel's sum.
+    /// Added to each channel's accumulator.
     pub bias: &'a [i32],
     /// s_in * s_w / s_out of each channel.
     pub scale: &'a [f32],
     /// Range and zero point of the output.
     pub clamp: Clamp,
-    /// The same bias and scale in blocks, for kernels that want them so; empty for the others.
+    /// The same bias and scale in blocks, for kernels that read blocks; else empty.
     pub blocks: &'a [EpilogueBlock],
-    /// How far the accumulators of all channels can go: as far as the one that goes furthest.
+    /// The furthest reach of all channels.
     pub reach: Reach,
 }
 
-/// Bias and scale of [`LANES`] channels. The bias is what a sum begins with, plus what is added
-/// once the sum is a float: see [`Reach`].
+/// Bias and scale of [`LANES`] channels. The bias is split: one part starts the accumulator, the
+/// rest is added once it is a float (see [`Reach`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C)]
 pub struct EpilogueBlock {
-    /// What a channel's sum begins with.
+    /// Start value of each channel's accumulator.
     pub begin: [i32; LANES],
-    /// Added to the sum as a float.
+    /// Added to the accumulator as a float.
     pub rest: [f32; LANES],
     /// s_in * s_w / s_out of each channel.
     pub scale: [f32; LANES],

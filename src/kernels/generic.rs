@@ -1,7 +1,7 @@
 //! The scalar kernels: plain loops over i16 and i32 that any compiler can vectorise. No heap, core
 //! only.
 //!
-//! What every other set falls back on, and what they are all compared with.
+//! Every other set falls back on them and is tested against them.
 //!
 //! Algorithm of [`conv`]: the values under the kernel, less the zero point, are gathered as i16 for
 //! [`PIXELS`] output pixels (padding gathers zero), then multiplied by weights that lie in panels
@@ -274,7 +274,7 @@ fn depthwise_block(layer: Layer<'_, [i16]>, input: &[i8], first: usize, output: 
     }
 }
 
-/// Up to [`LANES`] values, and nought behind them.
+/// Up to [`LANES`] values, then zeros.
 #[inline(always)]
 fn filled<T: Copy + Default>(values: &[T]) -> [T; LANES] {
     if let Some(all) = values.first_chunk() {

@@ -1,7 +1,5 @@
-//! Memory right before a page that nobody may touch, so that whoever reads or writes beyond it ends
-//! the test.
-//!
-//! Tests only. AddressSanitizer does not see what assembly loads and stores; the processor does.
+//! Tests only: a buffer that ends right before an inaccessible page, so that any access beyond it
+//! crashes the test. AddressSanitizer does not see loads and stores of assembly; the MMU does.
 
 use core::ops::{Deref, DerefMut};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};

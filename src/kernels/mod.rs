@@ -1,9 +1,9 @@
-//! Inner loops: on int8 slices convolutions, products and what lies between them; on a frame's rows
-//! the weighted rows of preprocessing.
+//! Inner loops: convolutions, GEMMs and elementwise operators on int8 slices; resizing of a frame's
+//! rows for preprocessing.
 //!
 //! Shapes and slices in, slices out. Every kernel gives the bits that `quant` defines. Each folder
-//! holds the kernel sets of one architecture: a set implements [`KernelSet`] and takes what it does
-//! not do itself from `generic`. The README beside this file tells how to add one.
+//! holds the kernel sets of one architecture: a set implements [`KernelSet`] and inherits the rest
+//! from `generic`. The README beside this file tells how to add one.
 
 pub mod blend;
 pub mod elementwise;
@@ -19,7 +19,7 @@ pub mod select;
 #[cfg(feature = "std")]
 mod set;
 
-// What the sets of architectures share, there for any new one. 64-bit ARM uses all of it.
+// Shared by the sets of all architectures. 64-bit ARM uses all of it, others a part.
 #[cfg(feature = "std")]
 #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "not every architecture uses all of it"))]
 mod capabilities;

@@ -1,5 +1,5 @@
-//! Weights as i8 panels with the input's zero point taken up by the bias: what the kernels for one
-//! CPU share in packing.
+//! Packs weights as i8 panels and folds the input's zero point into the bias; shared by the kernel
+//! sets of all CPUs.
 
 use super::epilogue::{self, Epilogue, EpilogueBlock, Fit, LANES};
 use super::{Layer, Panels, WeightShape};
@@ -23,8 +23,8 @@ pub(super) fn fits_in_parts(weights: &[i16]) -> bool {
     weights.iter().all(|w| w.unsigned_abs() <= 255)
 }
 
-/// What is taken off an output's weights that [`fits`] allows: nothing, if they fit i8 as they are,
-/// else what leaves no -128 where that can be avoided.
+/// The shift subtracted from an output's weights so that they fit i8 (see [`fits`]): 0 if they fit
+/// as they are, else one that avoids -128 if possible.
 fn shift(weights: &[i16]) -> i16 {
     match ends(weights) {
         (-128.., ..=127) => 0,

@@ -1,5 +1,4 @@
-//! Which kernels this CPU runs: asked once at load, overridable, shown by `check` and `bench`.
-//!
+//! Chooses the kernel set for this CPU: once at load, overridable, shown by `check` and `bench`.
 //! Every choice gives the same bits.
 
 use super::{KernelSet, for_this_cpu, generic};

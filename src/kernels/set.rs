@@ -1,8 +1,7 @@
-//! What a set of kernels is: one trait that each set for a CPU implements, and what its layers
-//! share.
+//! The trait of a set of kernels for one CPU, and the packed weights of its layers.
 //!
-//! Every method has a default, the scalar kernel's, so a set says only what it does in a way of its
-//! own. All sets give the bits that `quant` defines.
+//! Every method defaults to the scalar kernel, so a set implements only what it does faster. All
+//! sets give the bits that `quant` defines.
 
 use super::elementwise::{self, Addend};
 use super::epilogue::{EpilogueBlock, Fit, LANES, Reach};
@@ -17,7 +16,7 @@ pub enum Weights {
     /// i16 panels of [`generic::pack`], one group after the other; of a depthwise convolution
     /// [`generic::pack_depthwise`].
     Wide(Vec<i16>),
-    /// i8 panels of the kernels for one CPU; the bias holds the zero point's share.
+    /// i8 panels of the kernels for one CPU; the bias includes the zero point's share.
     Narrow(Panels),
 }
 
@@ -82,8 +81,8 @@ pub trait KernelSet: Debug + Sync {
         false
     }
 
-    /// Bias and scale of a convolution in the blocks that the set reads; none where it reads them
-    /// as they are. `weights` and `bias` as they were packed; `reaches`: each channel's.
+    /// Bias and scale of a convolution in the blocks that the set reads; empty if it reads them
+    /// plain. `weights` and `bias` as they were packed; `reaches`: one per channel.
     fn epilogue_blocks(
         &self,
         s: &ConvShape,
@@ -147,8 +146,7 @@ pub trait KernelSet: Debug + Sync {
         elementwise::add(a, pa, b, pb, clamp, output);
     }
 
-    /// Whether layers with such weights run in plain loops, compiled for no more than the target's
-    /// baseline.
+    /// Whether layers with such weights run in scalar loops, compiled for the target's baseline.
     fn is_scalar(&self, weights: &Weights) -> bool {
         matches!(weights, Weights::Wide(_))
     }

@@ -1,5 +1,5 @@
-//! What a convolution computes: sizes, strides, padding, groups, and with its numbers a [`Layer`].
-//! No heap, core only.
+//! The geometry of a convolution (sizes, strides, padding, groups), and a [`Layer`]: geometry with
+//! weights. No heap, core only.
 
 use super::epilogue::Epilogue;
 
@@ -65,7 +65,7 @@ impl ConvShape {
         pad.div_ceil(stride).min(end)..end
     }
 
-    /// Whether each channel is convolved by itself.
+    /// Whether each channel is convolved on its own.
     pub fn is_depthwise(&self) -> bool {
         self.groups == self.input[2] && self.groups == self.output[2]
     }

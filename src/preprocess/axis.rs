@@ -1,6 +1,5 @@
-//! One axis of the antialiased triangle filter, in exact integers.
-//!
-//! Does not know colour or frames: an axis maps an interval of a plane's pixels to output pixels.
+//! One axis of the antialiased triangle filter, in exact integers: maps an interval of a plane's
+//! pixels to output pixels.
 //!
 //! Positions are integers in units of `1 / (2 * out * f)` plane pixels, where `f` is how many luma
 //! pixels a plane pixel covers. Output i is centred at `2 * out * start + (2i + 1) * len`, plane
@@ -39,13 +38,13 @@ impl Axis {
         2 * self.len.max(self.out * self.factor)
     }
 
-    /// First plane pixel that is read, and the one behind the last.
+    /// The range of plane pixels that are read.
     pub(super) fn span(&self) -> core::ops::Range<usize> {
         self.first as usize..self.end as usize
     }
 
-    /// Weights of an output pixel: the most plane pixels that one reads, filled up with zeros to 4
-    /// or to whole eights.
+    /// Weights stored per output pixel: the most plane pixels that one reads, padded with zeros to
+    /// 4 or to a multiple of 8.
     fn weights_len(&self) -> usize {
         let most = (2 * self.reach()).div_ceil(2 * self.out * self.factor) as usize + 1;
         if most <= 4 { 4 } else { most.next_multiple_of(SLACK) }
@@ -108,14 +107,15 @@ impl<'a> Taps<'a> {
 
 /// Blends the rows that output row `row` reads into `line`, with 8 fractional bits.
 ///
-/// `plane`: from the first byte wanted of its first row on; `line`: one entry a byte wanted of a
-/// row.
+/// `plane`: starts at the first byte wanted of its first row; `line`: one entry per byte wanted of
+/// a row.
 pub(super) fn blend_rows(plane: &[u8], stride: usize, taps: &Taps<'_>, row: usize, line: &mut [u16]) {
     let (first, weights) = taps.get(row);
     blend::rows(&plane[first * stride..], stride, weights, line);
 }
 
-/// Blends a blended line of one channel, with [`SLACK`] behind it, into `out`: 0..=255.
+/// Blends the pixels of one channel's blended line, which ends with [`SLACK`] entries, into `out`:
+/// 0..=255.
 pub(super) fn blend_columns(line: &[u16], taps: &Taps<'_>, out: &mut [u16]) {
     blend::columns(line, taps.entries, taps.entry_len - 2, out);
 }

@@ -1,6 +1,5 @@
-//! A row's channels become RGB pixels: YUV in 14-bit fixed point.
-//!
-//! Does not resize and does not guess: matrix and range are stated by the source.
+//! Converts a row's channels to RGB pixels: YUV in 14-bit fixed point, with the matrix and range
+//! that the source states.
 //!
 //! Coefficients are those of ITU-R BT.601-7 and BT.709-6 (Kr, Kb = 0.299, 0.114 and 0.2126,
 //! 0.0722), times 2^14.

@@ -1,11 +1,9 @@
-//! A frame becomes a model's image and then its int8 tensor: integers only, the same bits
-//! everywhere.
+//! Turns a frame into the model's image and then into its int8 tensor: integers only, the same bits
+//! on every CPU.
 //!
-//! Does not know where frames come from, which engine runs or how a model is trained.
-//!
-//! Stage A: region of interest -> fit -> antialiased triangle resize -> RGB8 at model size. Stage
-//! B: one table a channel. Planes are resized in the source's own colour space and converted
-//! afterwards, at model size.
+//! Stage A: region of interest, fit, antialiased triangle resize, RGB8 at model size. Planes are
+//! resized in the source's own colour space and converted to RGB afterwards, at model size. Stage
+//! B: one lookup table per channel gives int8.
 //!
 //! No heap: [`Plan::new`] fills a caller's table of taps for one geometry, [`Plan::run`] uses it
 //! for each frame.
@@ -31,7 +29,7 @@ pub struct Roi {
     pub height: u32,
 }
 
-/// What is wanted of a frame.
+/// The image that the model needs from a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Columns of the model's image, 1..=2048.
@@ -45,13 +43,13 @@ pub struct Target {
 }
 
 impl Target {
-    /// What a bundle's model wants of region `roi`, or of the whole frame.
+    /// The image that a bundle's model needs, from region `roi` or the whole frame.
     pub fn of(input: &Input<'_>, roi: Option<Roi>) -> Self {
         Self { width: input.width, height: input.height, fit: input.fit, roi }
     }
 }
 
-/// Why a geometry cannot be.
+/// Why a geometry is impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanError {
     /// The region of interest is empty or leaves the frame.
@@ -100,7 +98,7 @@ pub struct Plan {
     taps_len: usize,
 }
 
-/// Luma or colour channels: index into the axes of a plan.
+/// Indices into the axes of a plan: luma, colour channels.
 const LUMA: usize = 0;
 const CHROMA: usize = 2;
 
@@ -112,7 +110,7 @@ impl Plan {
 
     /// Length of the scratch that frames of this plan need.
     pub fn scratch_len(&self) -> usize {
-        // A blended row as it lies in the frame, the same channel by channel, and three rows of the
+        // A blended row as it lies in the frame, the same split by channel, and three rows of the
         // image.
         2 * self.layout.stride as usize + 5 * SLACK + 3 * self.target.width as usize
     }

@@ -1,6 +1,5 @@
-//! A preprocessor that owns its buffers and plans anew when frames change their layout.
-//!
-//! Does not know where frames come from. Allocates only when the layout changes.
+//! A preprocessor that owns its buffers. It makes a new plan, and allocates, only when the layout
+//! of the frames changes.
 
 use super::{Plan, PlanError, Target};
 use crate::frame::{FrameView, Layout};
@@ -22,8 +21,8 @@ impl Preprocessor {
         Self { target, plan: None, taps: Vec::new(), scratch: Vec::new(), rgb }
     }
 
-    /// Plans for frames of `layout`, so that the next frame allocates nothing; says why such frames
-    /// cannot be used.
+    /// Plans for frames of `layout`, so that the next frame allocates nothing. The error says why
+    /// such frames cannot be used.
     pub fn prepare(&mut self, layout: Layout) -> Result<(), PlanError> {
         if self.plan.is_some_and(|p| p.layout() == layout) {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Kernels for 64-bit ARM: NEON for cores that reorder instructions (Cortex-A72), for those that do
-//! not (Cortex-A53), and SDOT (Cortex-A76).
+//! Kernels for 64-bit ARM: NEON for out-of-order cores (Cortex-A72), NEON for in-order cores
+//! (Cortex-A53), and SDOT (Cortex-A76).
 //!
 //! The sets differ in what multiplies a tile (`neon`, `inorder`, `dotprod`); `tiles` walks a layer,
 //! `requant` makes outputs of accumulators. Depthwise convolutions: `depthwise_dotprod` takes 3x3
