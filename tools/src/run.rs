@@ -1,7 +1,5 @@
-//! A run folder: a network in f32, the split it was trained on, and the record of how that was
-//! done.
-//!
-//! Does not know how any file of it is computed.
+//! A run folder: a network in f32, the split it was trained on, and the record of how it was
+//! trained. Later commands add their files to it (`int8.onnx`, `evaluation.json`, ...).
 
 use crate::data::{self, roles::Roles, split::Split};
 use crate::graph::{self, Graph};

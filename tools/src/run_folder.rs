@@ -1,6 +1,5 @@
-//! Files of a run: written whole or not at all, and the record of how each came to be.
-//!
-//! Does not know what is in them.
+//! Reads and writes the files of a run folder. A file, and a new folder, appears only when it is
+//! complete; nothing that is not ours is replaced.
 
 use anyhow::{Context, Result, bail};
 use serde::{Serialize, de::DeserializeOwned};

@@ -1,6 +1,4 @@
-//! The scene's renderer as a dataset: one folder a tag, seeded, PNG.
-//!
-//! Does not know training; the runtime's conveyor draws with the same code.
+//! Draws a dataset with the renderer of the runtime's conveyor: one folder per tag, seeded, PNG.
 
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;

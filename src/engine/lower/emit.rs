@@ -1,6 +1,5 @@
-//! From a real result to int8: what QuantizeLinear says decides the step of the plan.
-//!
-//! Does not read operators' attributes.
+//! From a real result to int8: the QuantizeLinear after an operator turns what is pending into a
+//! step of the plan.
 
 use super::constants::{Weights, integers};
 use super::{Axes, Bias, Kind, Lowering, MAX_SCALES, MAX_WEIGHTS, Pending, Value, View, Why};

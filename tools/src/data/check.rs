@@ -1,7 +1,5 @@
-//! `dataset check`: the data contract, which says what the data is, what it is for, and what is
-//! wrong with it.
-//!
-//! Does not change the data and does not split it.
+//! `dataset check`: writes the data contract, which says what the data is, what it is for, and what
+//! is wrong with it. The data stays as it is.
 
 use super::left_out::{self, LeftOut};
 use super::roles::Roles;

@@ -1,10 +1,9 @@
-//! The spread of features: scaled by their deviations, with a shrunk covariance, along its axes;
-//! and the limit.
+//! Fits the spread of features (centre, deviations, axes of a shrunk covariance) and the limit.
 //!
-//! The covariance of n features cannot be known from few images, so it is shrunk towards one value
-//! for all by the share that Ledoit and Wolf ("A well-conditioned estimator for large-dimensional
-//! covariance matrices", 2004) show to be best. Its eigenvectors are the axes. Directions in which
-//! the images do not vary at all are the rest.
+//! Few images do not determine the covariance of n features, so it is shrunk towards a multiple of
+//! the identity by the share that Ledoit and Wolf ("A well-conditioned estimator for
+//! large-dimensional covariance matrices", 2004) show to be best. Its eigenvectors are the axes.
+//! Directions in which the images do not vary at all are the rest.
 
 use super::eigen::{Eigen, Matrix};
 use super::stages::StageName;
@@ -14,11 +13,11 @@ use tagpin::distance::{Axis, Distance, FEATURE_ONE, Fit, Spread, Stage};
 
 /// Most bytes of a section.
 const MOST_BYTES: usize = 512 << 10;
-/// Multiply-adds of the network for each of the distance: an int8 one takes a quarter of the time
-/// of an int16 one.
+/// Least ratio of the network's multiply-adds to the distance's: an int8 one takes a quarter of the
+/// time of an int16 one.
 const NETWORK_PER_DISTANCE: u64 = 200;
-/// A deviation is at least this share of the median of its kind at its stage: a channel that stood
-/// still has not said how little it moves.
+/// A deviation is at least this share of the median of its kind at its stage: for a channel that
+/// did not vary in the training images, the true deviation is unknown.
 const LEAST_OF_MEDIAN: f64 = 0.1;
 /// A deviation is at least this many codes.
 const LEAST_CODES: f64 = 1.0 / 64.0;
@@ -34,7 +33,7 @@ pub struct Fitted {
     axes: Vec<Axis>,
     rest: u32,
     images: usize,
-    /// Share of the covariance that was replaced by one value for all, 0 to 1.
+    /// Shrinkage: share of the covariance that was replaced by a multiple of the identity, 0 to 1.
     pub shrinkage: f64,
 }
 
@@ -96,7 +95,7 @@ pub fn fit(images: &[&[i32]], stages: &[StageName], most_axes: usize) -> Result<
     })
 }
 
-/// What the limit was set by.
+/// The limit and how it was set.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limit {
     /// What lies farther off is foreign.

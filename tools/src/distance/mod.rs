@@ -1,9 +1,9 @@
 //! The distance of a bundle: fitted on the training images by the int8 network itself, its limit
 //! set by images left out.
 //!
-//! Images are also taken as training changes them (light, blur, and what else the domain allows),
-//! because a limit that refuses another light refuses good parts. How many images of nothing, of
-//! tags left out and of other kinds are caught is told beside how many good ones are refused.
+//! Changed copies of the images (light, blur, and what else the domain allows) are fitted too,
+//! because a limit that refuses another light refuses good parts. The figures say how many images
+//! of nothing, of left-out tags and of other kinds are caught, and how many good ones are refused.
 
 mod eigen;
 pub mod fit;
@@ -135,12 +135,12 @@ pub struct Figures {
     pub foreign: Vec<Caught>,
 }
 
-/// The share of false rejects above which no limit is set without being asked for: too few images
-/// are left out.
+/// Largest default share of false rejects. If too few images are left out to reach it, a limit is
+/// set only on request.
 const MOST_FALSE_REJECTS: f64 = 0.05;
 /// Tags that are left out one at a time, at most.
 const TAGS_LEFT_OUT: usize = 24;
-/// Draws of changes begin here.
+/// Seed of the changes.
 const SEED: u64 = 0xd157;
 
 /// Images of one side with their tags.

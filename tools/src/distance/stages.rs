@@ -1,17 +1,17 @@
-//! At which activations of a network features are taken.
+//! Chooses the activations of a network at which features are taken.
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use tagpin::distance::{MAX_FEATURES, Stage};
 use tagpin::engine::{Activation, Engine};
 
-/// Stages that are taken where there are more.
+/// Most stages that are taken.
 const STAGES: usize = 3;
 
 /// A stage with its own name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageName {
-    /// What the node that makes it gives, by its name in the graph.
+    /// Name of the value in the graph.
     pub name: String,
     /// Its channels.
     pub channels: u16,
@@ -32,11 +32,11 @@ impl StageName {
 
 /// The stages of a network.
 ///
-/// Where everything passes one activation, a network has said all it knows so far. Of such places
-/// the last of each width counts; not the wide inside of an inverted bottleneck, which the next,
-/// narrower one condenses. The middle three of those are taken: early ones see texture, late ones
-/// only what parts the tags. For EfficientNet-Lite0 these are the ends of blocks 4, 7 and 10. A
-/// network without such places is looked at where it is pooled.
+/// Candidates are *cuts*: activations that all information passes through. Of cuts of equal width
+/// the last counts; the wide inside of an inverted bottleneck does not, because the next, narrower
+/// cut condenses it. The middle three are taken: early ones see texture, late ones only what
+/// separates the tags. For EfficientNet-Lite0 these are the ends of blocks 4, 7 and 10. A network
+/// without cuts is measured where it is pooled.
 pub fn choose(engine: &Engine) -> Result<Vec<StageName>> {
     let chosen = of(engine.activations());
     if chosen.is_empty() {

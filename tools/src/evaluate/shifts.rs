@@ -1,7 +1,5 @@
-//! Images as they come when something is wrong: darker, blurred, noisy, recompressed, turned, or
-//! no image of a tag at all.
-//!
-//! Does not judge. On the runtime's RGB8 at model size, `[side, side, 3]`.
+//! Makes images as they come when something is wrong: darker, blurred, noisy, recompressed, turned,
+//! or of none of the tags. All are RGB8 at model size, `[side, side, 3]`.
 
 use crate::train::augment::{Augment, blur, sample};
 use anyhow::Result;

@@ -1,7 +1,5 @@
-//! A float classifier as a list of operators with their weights: what is trained, quantised,
-//! written and run.
-//!
-//! Does not know images, tags or int8. Weights are in ONNX's order, shapes are NHWC.
+//! A float classifier as a list of operators with their weights. It is what training, quantisation
+//! and the ONNX reader and writer work on. Weights are in ONNX's order, shapes are NHWC.
 
 mod read;
 mod run;

@@ -1,8 +1,8 @@
 //! Reads a float ONNX classifier or backbone into a graph: normalisation folded, clamps joined to
 //! their operators.
 //!
-//! Does not parse or validate the file: the engine's proto module does, with its limits. What the
-//! int8 engine cannot run is refused here by the node's name.
+//! The engine's `proto` module parses and validates the file. A node that the int8 engine cannot
+//! run is refused here by name.
 
 use super::write::{MEAN, STD};
 use super::{Clamp, Conv, Edge, Graph, Linear, Node, Normalise, Op, Window};

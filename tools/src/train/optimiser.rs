@@ -1,6 +1,5 @@
-//! burn's optimisers behind one name, and their state as plain numbers for checkpoints.
-//!
-//! Does not know networks: it moves one parameter at a time.
+//! burn's optimisers behind one type that updates one parameter at a time, with their state as
+//! plain numbers for checkpoints.
 
 use anyhow::{Context, Result};
 use burn::optim::{

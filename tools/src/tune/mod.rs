@@ -1,8 +1,8 @@
-//! `tune`: per-tag thresholds and review bands, as a person states them or for an aim; confirmed on
-//! test, and everything made again.
+//! `tune`: sets thresholds and review bands per tag, as stated or to meet an aim; confirms them on
+//! the test images and makes all figures again. The model stays as it is.
 //!
-//! Does not change the model. Every choice is judged through the device's decision rule. An aim
-//! that cannot be met is said, with what can be.
+//! Every choice is judged by the device's decision rule. If an aim cannot be met, the message says
+//! what can be.
 
 mod choose;
 

@@ -1,7 +1,7 @@
-//! The forms in which people keep tagged images: a folder a tag, a list (CSV or TSV), COCO. Other
-//! layouts are refused by what was found, with the mend.
+//! The formats of tagged images that are read: one folder per tag, a list (CSV or TSV), COCO. Other
+//! layouts are refused with what was found and what to do.
 //!
-//! Does not look into images; it only lists and hashes them.
+//! Files are listed and hashed here; [`super::survey`] decodes them.
 
 mod coco;
 mod folders;
