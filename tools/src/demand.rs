@@ -110,8 +110,8 @@ pub fn of(tags: &[String], roles: &[Role], about: &About, tuned: &[StatedAim]) -
     all
 }
 
-/// Images by which a share is told well enough: its interval then reaches 14 points to either side
-/// at most.
+/// With this many images a share is known well enough: its interval is at most 14 points either
+/// way.
 pub const TELLING: usize = 50;
 
 /// Whether images show that a demand is met.

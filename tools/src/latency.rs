@@ -11,7 +11,7 @@ pub struct Latency {
     pub kernels: String,
     /// Multiply-adds of an image.
     pub macs: u64,
-    /// Bytes of values.
+    /// Bytes of activations.
     pub arena: usize,
     /// Middle and worst of 15, in milliseconds.
     pub median_ms: f64,
@@ -42,11 +42,11 @@ impl Latency {
     }
 }
 
-/// A board and what its CPU makes of int8 networks, for estimates.
+/// A board and the speed of its CPU on int8 networks, for estimates.
 pub struct Board {
     /// As people write it.
     pub name: &'static str,
-    /// Cycles a second, in millions.
+    /// Clock in MHz.
     mhz: f64,
     /// Multiply-adds a cycle of a small and of a large network, by the cycles in
     /// src/kernels/README.md.
@@ -62,7 +62,7 @@ impl Board {
         Self { name: "Raspberry Pi Zero 2", mhz: 1000.0, macs_per_cycle: [1.7, 2.8] },
     ];
 
-    /// The board that somebody means: by its name without "Raspberry", in any case.
+    /// Finds a board by name, ignoring case and "Raspberry".
     pub fn named(name: &str) -> Option<&'static Self> {
         let plain = |s: &str| s.to_lowercase().replace("raspberry", "").split_whitespace().collect::<String>();
         Self::ALL.iter().find(|b| plain(name).starts_with(&plain(b.name)))

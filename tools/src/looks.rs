@@ -1,8 +1,8 @@
 //! How often test images were looked at: over all runs that share the test side of a split.
 //!
 //! Each run folder counts its own looks in `looks.json`; a ledger in the cache counts those of a
-//! test side over all runs, removed ones too. Neither is sure to be whole (folders are moved,
-//! caches are emptied), so the larger counts.
+//! test side over all runs, removed ones too. Either may be incomplete (folders are moved, caches
+//! are emptied), so the larger number counts.
 
 use crate::data::{self, split::Side};
 use crate::run::{Record, Run, folders_in};

@@ -1,7 +1,7 @@
-//! What belongs together although no image shows it: parts by their file names, by a column, by
-//! the time between shots.
+//! Groups of images that belong together though they do not look alike: by file name, by a column,
+//! or by the time between shots.
 //!
-//! A group becomes a column of the entries, so that whoever reads the split sees it.
+//! Each group is written as a column of the entries, so that the split shows it.
 
 use super::Entry;
 use super::survey::Look;
@@ -20,7 +20,7 @@ pub struct Wanted<'a> {
 /// The column of groups by time.
 pub const BY_TIME: &str = "shots without a gap";
 
-/// Gives entries their groups; names the columns that hold them, and says what was found.
+/// Assigns entries to groups. Returns the columns that hold them, and notes on what was found.
 pub fn give(entries: &mut [Entry], looks: &[Look], wanted: Wanted<'_>) -> Result<(Vec<String>, Vec<String>)> {
     let (mut columns, mut notes) = (Vec::new(), Vec::new());
     if let Some(group) = wanted.group {

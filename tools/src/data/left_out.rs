@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What keeps a file from being used.
+/// Why a file is not used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -16,7 +16,7 @@ pub enum Kind {
     Format(String),
     /// A file without an ending.
     Unnamed,
-    /// Its bytes are no image, or a broken one.
+    /// Its bytes are not an image, or a damaged one.
     Damaged,
     /// A list names it, and it is not there; or a symbolic link leads nowhere.
     Missing,
@@ -77,8 +77,8 @@ impl LeftOut {
     }
 }
 
-/// Paths as text in a file. Bytes that are no UTF-8 stand there as `\xHH`; in a name that holds such
-/// a byte, or the characters `\x` themselves, each backslash does so too.
+/// Paths as text in a file. Bytes that are no UTF-8 stand there as `\xHH`; in a name that holds
+/// such a byte, or the characters `\x` themselves, each backslash does so too.
 mod written {
     use serde::{Deserialize, Deserializer, Serializer};
     use std::ffi::OsString;
@@ -125,8 +125,7 @@ pub fn counts(files: &[LeftOut]) -> String {
 /// Files of one kind that are shown by name; the rest are counted.
 const SHOWN: usize = 3;
 
-/// Tells on standard error which files are skipped: a few of each kind by name, the others by
-/// number.
+/// Lists the skipped files on standard error: a few of each kind by name, the others as a count.
 pub fn tell(files: &[LeftOut]) {
     let mut kinds: BTreeMap<&Kind, Vec<&LeftOut>> = BTreeMap::new();
     files.iter().for_each(|f| kinds.entry(&f.kind).or_default().push(f));

@@ -1,7 +1,7 @@
 //! Roles of tags: which stand for good parts and which for defects, as a person states them in
 //! about.toml or by flags.
 //!
-//! A tag that nobody names is `other`. Nothing is read out of a tag's name.
+//! A tag without a stated role is `other`. The tag's name is not interpreted.
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -53,13 +53,13 @@ impl Roles {
         }
     }
 
-    /// What two people say together. Fails where one calls good what the other calls a defect.
+    /// Merges two statements. Fails if one calls good what the other calls a defect.
     pub fn and(&self, more: Self, tags: &[String]) -> Result<Self> {
         let all = |a: &[String], b: Vec<String>| a.iter().cloned().chain(b).collect();
         Self { good: all(&self.good, more.good), defects: all(&self.defects, more.defects) }.of(tags)
     }
 
-    /// These roles, but where `over` names a tag, what `over` says of it.
+    /// These roles, replaced by those of `over` for the tags that it names.
     pub fn overridden(mut self, over: Self) -> Self {
         for list in [&mut self.good, &mut self.defects] {
             list.retain(|t| !over.good.contains(t) && !over.defects.contains(t));
@@ -81,7 +81,7 @@ impl Roles {
         tags.iter().map(role).collect()
     }
 
-    /// Whether anybody stated one.
+    /// Whether any role was stated.
     pub fn stated(&self) -> bool {
         !self.good.is_empty() || !self.defects.is_empty()
     }

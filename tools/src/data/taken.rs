@@ -2,8 +2,8 @@
 
 use std::io::Cursor;
 
-/// Seconds of the camera's clock since 1970, whatever its time zone: only differences mean
-/// anything. Nothing if the file does not say; the time of a later edit is not taken for it.
+/// Seconds since 1970 by the camera's clock. The time zone is unknown, so only differences are
+/// meaningful. `None` if the file does not say; the time of a later edit is ignored.
 pub fn taken(bytes: &[u8]) -> Option<i64> {
     let exif = exif::Reader::new().read_from_container(&mut Cursor::new(bytes)).ok()?;
     let field = exif.get_field(exif::Tag::DateTimeOriginal, exif::In::PRIMARY)?;

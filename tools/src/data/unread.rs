@@ -1,10 +1,10 @@
-//! What a file is that no decoder reads as a whole image: by its first bytes, where decoders say
-//! only that it is none.
+//! Identifies a file that no decoder accepts, by its first bytes: a decoder's own message says only
+//! that it is not an image.
 
 use super::files;
 use super::left_out::Kind;
 
-/// What a file that no decoder reads is, by its first bytes, and why it is left out.
+/// The kind of a file that no decoder accepts, and why it is left out.
 pub fn what_it_is(bytes: &[u8], error: &str) -> (Kind, String) {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     let format = match bytes.get(4..12) {

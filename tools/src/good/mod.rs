@@ -32,11 +32,11 @@ use tagpin::preprocess::{Preprocessor, Target};
 pub const FEWEST: usize = 20;
 /// Changed copies of each image.
 const VIEWS: usize = 8;
-/// Fits that each leave some images out.
+/// Folds of the cross-validation.
 const FOLDS: usize = 10;
-/// Images that ranges of activations are taken from.
+/// Images that calibrate the ranges of activations.
 const CALIBRATION: usize = 128;
-/// Draws of changes begin here.
+/// Seed of the changes.
 const SEED: u64 = 0x600d;
 
 /// What to train on and how.
@@ -232,7 +232,7 @@ fn between(good: &[Distance], bad: &[Distance]) -> Distance {
     limits.into_iter().min_by(|a, b| errors(*a).total_cmp(&errors(*b))).unwrap_or_default()
 }
 
-/// Refuses an image that is given as good and as bad: figures of such a set say nothing.
+/// Refuses an image that is given both as good and as bad: it would make the figures meaningless.
 fn refuse_shared(good: &Images, bad: &Images, folder: &Path) -> Result<()> {
     let known: HashMap<&[u8], &PathBuf> = good.rgb.iter().map(Vec::as_slice).zip(&good.files).collect();
     let shared: Vec<_> =

@@ -1,4 +1,4 @@
-//! Arguments of `train`, and what they mean where one is left out.
+//! Arguments of `train`, and the defaults that depend on other arguments.
 
 use super::balance::Balance;
 use super::device::DeviceName;
@@ -80,7 +80,7 @@ pub struct Train {
     /// Minutes that fine-tuning may take where no way is named.
     #[arg(long, default_value_t = 20.0, value_name = "MINUTES", conflicts_with_all = ["quick", "advanced", "small", "good_only"])]
     pub budget: f64,
-    /// Where --advanced and --small learn.
+    /// Device that trains --advanced and --small.
     #[arg(long, value_enum, default_value = "cpu")]
     pub device: DeviceName,
     /// Most times that every image is seen.
@@ -110,7 +110,7 @@ pub struct Train {
     /// Epochs without a better one after which training ends; 0 never does.
     #[arg(long, default_value_t = 8)]
     pub patience: usize,
-    /// Go on from the checkpoint of an interrupted run.
+    /// Continue from the checkpoint of an interrupted run.
     #[arg(long)]
     pub resume: bool,
     /// Column whose values stay together when --data is split.
@@ -127,8 +127,8 @@ pub struct Train {
     /// Go on with tags of fewer than 5 images; every later figure carries a warning.
     #[arg(long)]
     pub allow_few: bool,
-    /// Show what a leak would do to the figures of --quick, beside the honest ones, over 10 splits
-    /// of each kind; leak.json has them.
+    /// Show how much a leak would inflate the figures of --quick, over 10 splits with and 10
+    /// without it; also written to leak.json.
     #[arg(long, requires = "quick")]
     pub leaky_demo: bool,
     #[command(flatten)]
@@ -141,7 +141,7 @@ pub struct Train {
     pub force: bool,
 }
 
-/// A setting's value in small letters.
+/// A setting's value in lower case.
 pub(super) fn name(value: &dyn std::fmt::Debug) -> String {
     format!("{value:?}").to_lowercase()
 }
@@ -159,13 +159,13 @@ impl Train {
         self.balance.unwrap_or_else(|| self.domain().balance())
     }
 
-    /// Views of each image that the head learns from. Changed ones only where a domain or a number
-    /// is stated: each takes as long as the image itself.
+    /// Views of each image that the head is trained on. Changed copies only if a domain or a number
+    /// is given: each takes as long as the image itself.
     pub(super) fn head_views(&self) -> usize {
         self.views.unwrap_or(if self.domain.is_some() { 3 } else { 1 })
     }
 
-    /// Whether training is in epochs only as far as a budget goes.
+    /// Whether fine-tuning is limited by the time budget (no way of training is named).
     pub(super) fn is_auto(&self) -> bool {
         !(self.quick || self.advanced || self.small)
     }
@@ -179,7 +179,7 @@ impl Train {
         }
     }
 
-    /// What --domain decides that no flag does, in words; nothing where no domain is given.
+    /// Settings that --domain chose because no flag did, in words; empty without a domain.
     pub(super) fn chosen_by_domain(&self) -> Vec<(String, String)> {
         let Some(domain) = self.domain else { return Vec::new() };
         let mut chosen = Vec::new();

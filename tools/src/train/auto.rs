@@ -1,7 +1,5 @@
-//! `train` where no way is named: the quick one, then fine-tuning within a time budget; the better
-//! of the two on validation is the run's model.
-//!
-//! Says by an interval whether fine-tuning pays.
+//! `train` with no way named: the quick model, then fine-tuning within a time budget; the better of
+//! the two on validation becomes the run's model. An interval shows whether fine-tuning pays.
 
 use crate::data::{
     self,

@@ -1,4 +1,4 @@
-//! Tags of unlike frequency: what each image of a rare tag weighs, or how often it is seen.
+//! Class imbalance: rare tags weigh more in the loss, or their images are seen more often.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Balance {
-    /// As frequent as they are.
+    /// No balancing.
     None,
     /// A rare tag's images weigh more in the loss, by the square root of how rare it is.
     Weights,
@@ -32,8 +32,8 @@ impl Balance {
         raw.iter().map(|w| w / mean).collect()
     }
 
-    /// How often each image stands among the examples of a head that knows no weights, `[images]`:
-    /// as its rarest tag asks, in whole times; once where it has none.
+    /// How often each image is repeated among a head's examples, `[images]`, since the head has no
+    /// weights: as its rarest tag demands, rounded; once without tags.
     pub fn times(self, truth: &[Vec<usize>], tags: usize) -> Vec<usize> {
         let counts = counts(truth, tags);
         let most = counts.iter().copied().max().unwrap_or(0) as f64;

@@ -1,5 +1,4 @@
-//! How many epochs and views of fine-tuning fit into a time: one of each is measured before it
-//! begins.
+//! How many epochs and views of fine-tuning fit a time budget, estimated from one of each.
 
 use super::plan::Plan;
 use super::tuner::{Tuner, Wanted};
@@ -10,17 +9,17 @@ use anyhow::Result;
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
-/// Images that are timed.
+/// Number of images that are timed.
 const TIMED: usize = 16;
-/// Epochs below which a learning rate that rises and falls is not worth its time.
+/// Fewest epochs worth running with a warm-up and decay of the learning rate.
 const LEAST_EPOCHS: usize = 3;
-/// Epochs for which views are given up.
+/// Views are reduced until this many epochs fit.
 const ENOUGH_EPOCHS: usize = 8;
 
 /// Seconds that the parts of fine-tuning take.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// One view of all training images through what does not learn.
+    /// One view of all training images through the frozen part.
     pub view: f64,
     /// One epoch with its validation.
     pub epoch: f64,
@@ -46,7 +45,7 @@ impl Pace {
         let tags = tuner.graph().shapes()?.last().map_or(1, |s| s.iter().product());
         let (of, weights) = ([0usize], vec![1.0; tags]);
         let wanted: Vec<&[usize]> = vec![&of; batch];
-        // The first step also makes what the others use again.
+        // The first step also allocates what later ones reuse.
         let mut step = 0.0;
         for _ in 0..2 {
             let begin = Instant::now();
@@ -60,8 +59,8 @@ impl Pace {
         Ok(Self { view, epoch: step * (training.len() / batch) as f64 + judging })
     }
 
-    /// Views and epochs that fit into `time`, at most those of `plan`; nothing where too few
-    /// epochs do. Views are given up first.
+    /// Views and epochs that fit `time`, at most those of `plan`; views are reduced first. `None`
+    /// if too few epochs fit.
     pub fn fitting(self, plan: &Plan, time: Duration) -> Option<(usize, usize)> {
         let epochs = |views: usize| {
             let left = time.as_secs_f64() - views as f64 * self.view;

@@ -1,9 +1,9 @@
-//! Every image judged by a head that was not fitted to it: the data is cut into parts, and for each
-//! a head is fitted to others.
+//! Cross-validation: the data is cut into folds, and each image is judged by a head that was not
+//! fitted to its fold.
 //!
-//! Where data is scarce a test side of some dozen images says little; this says it of all. Images
-//! that show the same lie in one part. Each head is fitted to as many images as the run's own, so
-//! that it is as good as that one and no better.
+//! With little data, a test side of a few dozen images says little; this judges all images. Images
+//! of the same part are in one fold. Each head is fitted to as many images as the run's own head,
+//! so that it is as good and no better.
 
 use super::quick::{Learn, SideFeatures};
 use crate::data::split::{Side, Split};
@@ -41,7 +41,7 @@ impl Folds {
     }
 }
 
-/// Test images of the rarest tag from which on the test side alone says enough.
+/// With this many test images of the rarest tag, the test side alone is enough.
 pub const AMPLE: usize = 200;
 
 /// The part of each image, `[images]`, values below `folds`. Clusters are dealt out, those of the
@@ -71,8 +71,8 @@ pub fn parts_of(split: &Split, folds: usize, seed: u64, side: Side) -> Vec<usize
 }
 
 /// Judges all images. `all`: features and tags in the order of the dataset, with their copies;
-/// `more`: what every head is fitted to besides. None where a tag is too rare to be in every part's
-/// training.
+/// `more`: further examples for every head. `None` if a tag is too rare to be in the training
+/// images of every fold.
 pub fn judge(split: &Split, all: &SideFeatures, more: &SideFeatures, penalty: f32, learn: &Learn) -> Result<Option<Folds>> {
     let (folds, seed) = (learn.folds, learn.seed);
     let part = parts(split, folds, seed);

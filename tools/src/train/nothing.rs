@@ -1,10 +1,11 @@
-//! Frames that show nothing, which a head is trained not to be sure of: black, white, grey, ramps,
-//! noise, images out of focus.
+//! Frames that show nothing (black, white, grey, ramps, noise, images out of focus), on which a
+//! head is trained to be unsure.
 //!
-//! A softmax shares out 1 among the tags whatever it sees, and a head that never saw such frames
-//! gives one of them all. Each frame here is an example of every tag alike, so that none reaches
-//! its threshold (outlier exposure, Hendrycks et al. 2019). Where only two tags are and one is a
-//! defect, they are examples of the defect: half of 1 would reach a threshold of 0.5.
+//! Softmax scores add up to 1 whatever the frame shows, and a head that never saw such frames gives
+//! nearly all of it to one tag. Here each frame is an equal example of every tag, so that none
+//! reaches its threshold (outlier exposure, Hendrycks et al. 2019). With only two tags, one a
+//! defect, they are examples of the defect, since a score of one half would reach a threshold of
+//! 0.5.
 
 use super::quick::SideFeatures;
 use crate::data::{
@@ -77,7 +78,7 @@ fn as_tags(task: TaskName, roles: &[Role]) -> Vec<Vec<usize>> {
 }
 
 impl SideFeatures {
-    /// These examples and those.
+    /// Appends further examples.
     pub fn with(&self, more: &Self) -> Self {
         Self {
             features: self.features.iter().chain(&more.features).cloned().collect(),

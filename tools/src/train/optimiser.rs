@@ -31,7 +31,7 @@ pub enum Optimiser {
     AdamW(AdamW),
 }
 
-/// What an optimiser remembers of one parameter.
+/// An optimiser's state for one parameter.
 pub enum State {
     /// Of [`Optimiser::Sgd`].
     Sgd(SgdState<2>),

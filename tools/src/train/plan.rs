@@ -1,4 +1,4 @@
-//! How training in epochs is to be done.
+//! The settings of training in epochs.
 
 use super::augment::Augment;
 use super::balance::Balance;
@@ -10,9 +10,9 @@ use std::time::Duration;
 /// How to train.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// First node that learns.
+    /// First node that is trained.
     pub first: usize,
-    /// Whether weights were drawn, not trained.
+    /// Whether training starts from random weights.
     pub from_nothing: bool,
     /// Most epochs.
     pub epochs: usize,
@@ -20,11 +20,11 @@ pub struct Plan {
     pub batch: usize,
     /// Largest learning rate, reached after the first epoch and lowered along a cosine.
     pub rate: f64,
-    /// Where.
+    /// The device.
     pub device: Device,
     /// Which optimiser.
     pub optimiser: OptimiserName,
-    /// Of rare tags.
+    /// How rare tags are weighed.
     pub balance: Balance,
     /// Changes to images.
     pub augment: Augment,
@@ -43,8 +43,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What a checkpoint must agree with: not where it lies, nor what a budget left of epochs and
-    /// views.
+    /// The part of the plan that a checkpoint must match: without its path, and without the epochs
+    /// and views that a budget changes.
     pub fn identity(&self) -> Self {
         let plan = Self { resume: false, checkpoint: PathBuf::new(), ..self.clone() };
         if plan.budget.is_some() { Self { epochs: 0, views: 0, ..plan } } else { plan }

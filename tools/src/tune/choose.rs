@@ -1,4 +1,4 @@
-//! Chooses thresholds by what the device would decide with them.
+//! Chooses thresholds by trying them in the device's decision rule.
 
 use crate::data::TaskName;
 use crate::decision::{self, Aim, Decision};
@@ -8,9 +8,9 @@ use anyhow::Result;
 use tagpin::decide::Role;
 use tagpin::head::Score;
 
-/// Thresholds tried for a tag: quantiles of its scores.
+/// Most thresholds tried per tag: quantiles of its scores.
 const TRIED: usize = 64;
-/// Rounds over all tags after which the least cost is taken as found.
+/// Most rounds over all tags in the search for the least cost.
 const ROUNDS: usize = 4;
 
 /// Images that choose, and the thresholds so far.
@@ -53,8 +53,8 @@ impl Chooser {
         Ok(decided.iter().map(|d| decision::predicted(self.task, d)).collect())
     }
 
-    /// Thresholds between neighbouring scores of a tag, rising: a score that differs by a rounding
-    /// step is not another decision.
+    /// Candidate thresholds, ascending: halfway between neighbouring scores of a tag, so that a
+    /// rounding error does not change a decision.
     fn candidates(&self, tag: usize) -> Vec<f32> {
         let mut scores: Vec<f32> = self.scores.iter().map(|s| s[tag].probability()).collect();
         scores.sort_by(f32::total_cmp);
@@ -106,9 +106,9 @@ impl Chooser {
         Ok(())
     }
 
-    /// Chooses the threshold of a tag that serves an aim of precision or recall, by the lower end
-    /// of its interval where one does, else by the share itself; or says what can be had, and
-    /// leaves it as it was.
+    /// Chooses a tag's threshold for an aim of precision or recall: by the lower end of the
+    /// interval if that can meet it, else by the share itself. If neither can, leaves the threshold
+    /// and returns what is possible.
     pub fn aim(&mut self, tag: usize, aim: Aim) -> Result<Result<(), String>> {
         let (measure, least) = match aim {
             Aim::Precision(least) => (Measure::Precision, least),

@@ -1,24 +1,24 @@
-//! Images of one scene, as a fixed camera takes them, and what each shows beside it.
+//! Finds images of one scene, as a fixed camera takes them, and removes the background from each.
 //!
-//! Before a fixed camera all images look alike, and still each shows another part. So the scene
-//! is found (images that agree coarsely), its members are laid on one of them, the background is
-//! their median, pixel by pixel, and what a member shows beside it is what no smooth change of
-//! light makes of the background.
+//! Before a fixed camera all images look alike, though each shows another part. So images that
+//! agree coarsely are grouped to a scene and aligned to one of them; the background is their
+//! median, pixel by pixel. What remains of an image is what a change of light, a small shift or
+//! blur of the background cannot explain.
 
 use super::plane::{self, Coarse, Detail, FORMS, Lay, Plane, SIDE, form, likeness, product};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// Product of coarse planes from which on two images show one scene.
+/// Least dot product of coarse planes of two images of one scene.
 const SAME_SCENE: f32 = 0.9;
-/// Images that are tried as the first of a scene.
+/// Most images that are tried as the first of a scene.
 const TRIED: usize = 150;
 /// Fewest images of a scene that come under several tags, at least two under the second: one part
 /// has one tag.
 const FEWEST_OF_TAGS: usize = 16;
-/// Fewest images of a scene with one tag: fewer may be one part, taken again and again.
+/// Fewest images of a scene with one tag: fewer may be the same part, photographed repeatedly.
 const FEWEST: usize = 20;
-/// Images whose median is the background.
+/// Most images whose median is the background.
 const MEDIAN_OF: usize = 101;
 
 /// Groups of images with a common background. `tags`: of each image. Smaller groups are none.
@@ -71,7 +71,7 @@ fn on_leader(first: &Detail, member: &Plane, from: Lay) -> Lay {
     if best < 0.2 || (!lay.mirror && lay.turn.abs() < 0.9 && moved < 0.9) { Lay::STRAIGHT } else { lay }
 }
 
-/// What each member shows beside the background.
+/// Each member without the background.
 pub fn beside_background(members: &[(Plane, Lay)]) -> Vec<Plane> {
     let laid: Vec<Plane> =
         members.par_iter().map(|(p, lay)| if *lay == Lay::STRAIGHT { p.clone() } else { p.laid(*lay) }).collect();
@@ -151,7 +151,7 @@ fn residual(p: &Plane, background: &Plane, terms: &[[f64; TERMS]]) -> Plane {
     Plane { values, known, ratio: p.ratio }
 }
 
-/// Solves a symmetric system by elimination; a term that says nothing new gets weight 0.
+/// Solves a symmetric system by elimination; a linearly dependent term gets weight 0.
 fn solved(mut m: [[f64; TERMS + 1]; TERMS]) -> [f64; TERMS] {
     let before: [f64; TERMS] = std::array::from_fn(|k| m[k][k]);
     let mut empty = [false; TERMS];
