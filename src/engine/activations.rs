@@ -1,5 +1,5 @@
-//! The activations of a plan as somebody who looks at them sees them: name, shape, and what depends
-//! on them alone.
+//! The activations of a plan, for choosing stages to take features at: name, shape, and whether all
+//! that follows depends on that activation alone (a *cut*).
 
 use super::lowered::{Lowered, TensorId};
 use super::operation::Operation;

@@ -1,5 +1,5 @@
-//! What `lower` makes of a graph and `plan` runs: activations, steps over them, and where the logits
-//! come from.
+//! A lowered graph, the result of `lower` and the input of `plan`: activations, steps over them,
+//! and where the logits come from.
 
 use super::Absorbed;
 use super::operation::{Dense, Operation};
@@ -61,7 +61,8 @@ pub(super) enum Output {
     Quantised(TensorId, Quant),
     /// A function of an int8 tensor: the logit of each code, `values[q as u8]`.
     Table(TensorId, Box<[f32; 256]>),
-    /// A product whose accumulators are the logits in these steps: nothing is rounded before the head.
+    /// A product whose accumulators are the logits in these steps: nothing is rounded before the
+    /// head.
     Dense(TensorId, Dense, Vec<f32>),
     /// The f32 at these places of an activation.
     Reals(TensorId, Vec<u32>),

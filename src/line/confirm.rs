@@ -1,9 +1,9 @@
-//! Whether what a pulse should have thrown out was seen behind the gate.
+//! Checks that each part that a pulse threw out is seen by the sensor behind the gate.
 //!
-//! Each part that a pulse is for must be seen within a stated time of the pulse's start, by the
-//! moment at which the sensor saw it. A sighting is the oldest such part's. One that nobody waits
-//! for is unexpected. What was seen in time may be told a little later, also after a stall: a part
-//! counts as not seen only [`PATIENCE`] after its time was found to be over.
+//! The part must be seen within a stated time of the pulse's start. A sighting belongs to the
+//! oldest part that is waited for; without one it is unexpected. A sighting may be reported late,
+//! for example after a stall: a part counts as not seen only [`PATIENCE`] after its time was found
+//! to be over.
 
 use super::{MAX_PARTS, PartId};
 use crate::time::{Instant, Micros};

@@ -112,7 +112,7 @@ impl<R: Read + AsFd> Pipe<R> {
     }
 }
 
-/// A pipe of frames as one looks at it: the program's own, or one that a test plays.
+/// A pipe of frames seen from the reader: a real one, or one that a test plays.
 pub(super) trait Look {
     /// This moment.
     fn now(&self) -> Instant;
@@ -137,8 +137,8 @@ pub(super) struct FirstByte {
     pub(super) found: Instant,
     /// Since when it may have been there: the pipe was empty just before.
     pub(super) since: Instant,
-    /// The pipe had been empty for some time: the frame comes out of nobody's buffer, which would
-    /// have filled the pipe as soon as the frame before was read.
+    /// The pipe had been empty for some time, so the frame was not waiting in the writer's buffer:
+    /// a buffer would have filled the pipe as soon as the previous frame was read.
     pub(super) in_step: bool,
 }
 
@@ -149,8 +149,8 @@ impl FirstByte {
     }
 }
 
-/// When first bytes come. This process may be held up whenever it waits, so a wait is cut into
-/// short ones, each of which shows that the pipe was empty at its end.
+/// Times the first byte of each frame. This process may be held up during a wait, so a wait is cut
+/// into short ones, each of which shows that the pipe was empty at its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrivals {
     empty_at: Instant,
@@ -205,17 +205,17 @@ impl Arrivals {
         Ok(self.found.is_some())
     }
 
-    /// The longest wait after which it is looked again.
+    /// The longest wait before the pipe is looked at again.
     pub(super) fn slice(&self) -> Micros {
         self.slice
     }
 }
 
-/// When the frames of a pipe arrived, so far as that can be known.
+/// Estimates when the frames of a pipe arrived.
 ///
-/// A frame came at any time since the pipe was last seen empty. And one that came right behind the
-/// frame before comes out of somebody's buffer: it may be as old as the last that was waited for,
-/// which came *in step*. That wait is added to the latency that somebody vouches for.
+/// A frame arrived at some time since the pipe was last seen empty. A frame directly behind the
+/// previous one comes out of the writer's buffer: it may be as old as the last frame that was
+/// waited for, which came *in step*. That wait is added to the stated latency.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// The earliest arrival of the last frame that came in step.

@@ -1,5 +1,5 @@
-//! What says that a part is there: input lines, a fixed period, standard input, a socket, a PLC's
-//! writes; and, in frames, motion.
+//! Triggers, the signals that a part is there: input lines, a fixed period, standard input, a
+//! socket, a PLC's writes, or motion in the frames.
 //!
 //! [`open`] gives the [`Trigger`] of a [`TriggerSpec`]; each kind is a private module.
 

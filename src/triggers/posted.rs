@@ -1,8 +1,8 @@
-//! Triggers that another thread takes in and posts: a PLC's writes.
+//! Triggers that another thread receives and posts: a PLC's writes.
 //!
-//! Who takes one in stamps it by [`Arrivals`](super::Arrivals). At most [`WAITING`] wait for the
-//! input's thread; one more is lost, which the line is told. What opens no part is only counted, so
-//! no sender of nonsense takes a trigger's place or fills the memory.
+//! The receiving thread stamps each by [`Arrivals`](super::Arrivals). At most [`WAITING`] wait for
+//! the input's thread; any more are lost, and reported to the line. What is not a trigger is only
+//! counted, so that nonsense neither displaces a trigger nor fills the memory.
 
 use super::arrival::Arrival;
 use super::{Input, Odd, Trigger, TriggerError};

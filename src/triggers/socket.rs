@@ -1,8 +1,8 @@
 //! Words as datagrams to a Unix socket that has a mode, an owner and one listener.
 //!
-//! Who listens holds a lock on a file beside the socket, so no second one takes the path, whatever
-//! becomes of the socket's name. A socket that was removed is made again and told; one that cannot
-//! be made again is an input that failed.
+//! The listener holds a lock on a file beside the socket, so that no second one takes the path,
+//! even if the socket's name is removed. A removed socket is made again and reported; if that
+//! fails, the input has failed.
 
 use super::arrival::Arrivals;
 use super::words::{LONGEST, meaning};

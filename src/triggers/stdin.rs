@@ -1,4 +1,4 @@
-//! Words as lines on standard input. Its end is told: no part will be named any more.
+//! Words as lines on standard input. The end of input is reported, since no more parts will come.
 
 use super::arrival::Arrivals;
 use super::words::Lines;

@@ -1,7 +1,7 @@
-//! Words that open parts or acknowledge: what each means, and what is no word.
+//! Words that open parts, acknowledge or confirm, and what each means.
 //!
-//! Whatever comes has a rule: a word does what it says, anything else is passed over and told
-//! ([`Odd`]). Nothing is kept of a line beyond [`LONGEST`] bytes, so no writer can fill the memory.
+//! Anything that is not a word is ignored and reported ([`Odd`]). At most [`LONGEST`] bytes of a
+//! line are kept, so that no writer can fill the memory.
 
 use super::{Input, Odd};
 use crate::time::Instant;

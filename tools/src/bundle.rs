@@ -1,8 +1,7 @@
-//! What is done to a bundle after it was packed: keys, signatures, a self-test for one that has
-//! none.
+//! Commands on a packed bundle: keys, signatures, adding a self-test.
 //!
-//! Secret keys are handled here alone; a board only verifies. Public keys and signatures are
-//! minisign's, so that Debian's `minisign` checks ours and a board checks its.
+//! Secret keys are handled only here; a board only verifies. Keys and signatures have minisign's
+//! format: Debian's `minisign` verifies ours, and a board verifies `minisign`'s.
 
 use crate::{distance, pack, run_folder};
 use anyhow::{Context, Result, bail, ensure};

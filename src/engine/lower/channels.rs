@@ -1,7 +1,6 @@
-//! Operators that only move values: tensors joined, split and sliced, axes permuted, shapes
-//! changed.
+//! Lowers operators that only move values: concatenate, split, slice, transpose, reshape.
 //!
-//! Most move nothing: they say how the same bytes are to be read.
+//! Most move no bytes: they only change how the same bytes are read (see [`view`](super::view)).
 
 use super::{Axes, Kind, Lowering, Pending, Value, View, Why};
 use crate::engine::operation::Operation;

@@ -1,6 +1,6 @@
-//! Constants as operators read them: integers less their zero points, or real values.
+//! Constants as operators read them: integers minus their zero points, or real values.
 //!
-//! A dequantised constant keeps its integers until its reader says what it wants: a convolution the
+//! A dequantised constant keeps its integers; each reader takes what it needs, a convolution the
 //! integers, an addition the real values.
 
 use super::{Axes, Lowering, MAX_MOVED, Value, Why};

@@ -1,4 +1,4 @@
-//! Operators that treat each value, or each channel, by itself.
+//! Lowers operators that treat each value, or each channel, on its own.
 //!
 //! A function of one int8 tensor is a table of 256 values, whatever operators it is made of: adding
 //! or multiplying constants, clips, sigmoids. Hard swish as exporters write it, `x * clip(x + 3, 0,

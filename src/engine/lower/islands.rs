@@ -1,9 +1,8 @@
-//! Which nodes run in islands, in which order the graph is then lowered, and the model of each
-//! island.
+//! Chooses the nodes that run in islands and the order of lowering, and builds each island's model.
 //!
-//! Lowering begins without islands. Where it meets a node that it has no int8 kernel for, that node
-//! goes to an island, with every node before it whose real result nobody has brought to int8; then
-//! lowering begins anew, until nothing is added. So a graph that lowers whole pays nothing.
+//! Lowering starts without islands. A node without an int8 kernel goes to an island, together with
+//! every node before it whose real result is not quantised; then lowering starts again, until
+//! nothing is added. A graph that lowers completely therefore costs nothing extra.
 //!
 //! A node's *depth* is how many islands lie before it. Connected nodes of islands that have the
 //! same depth make one island: no way between two of them leads through int8, for that would be

@@ -1,8 +1,7 @@
 //! The operators of ONNX Runtime's QOperator form: inputs, their steps and zero points, and those
 //! of the output.
 //!
-//! Computes nothing of its own: each is the real operator between its DequantizeLinear and
-//! QuantizeLinear.
+//! Each is lowered as the real operator between a DequantizeLinear and a QuantizeLinear.
 
 use super::constants::{Weights, centred_weights, integers};
 use super::{Bias, Lowering, Pending, Value, View, Why};

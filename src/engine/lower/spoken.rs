@@ -1,7 +1,7 @@
-//! How an island is said to tract: its nodes, constants and values as ONNX messages.
+//! Writes an island as an ONNX model for tract: its nodes, constants and values.
 //!
-//! Where tract reads an operator in another way than ONNX defines it, the node is written in
-//! operators that both read alike, or refused.
+//! Where tract deviates from ONNX's definition of an operator, the node is written with other
+//! operators that both define alike, or refused.
 
 use super::Why;
 use crate::engine::message;

@@ -1,4 +1,4 @@
-//! What a name of the graph stands for while it is lowered.
+//! What each value of the graph stands for during lowering ([`Value`]).
 
 use super::constants::Weights;
 use super::view::Axes;

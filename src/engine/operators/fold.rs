@@ -1,8 +1,8 @@
-//! Nodes that make a constant of constants: chains of shapes, weights that are quantised in the
-//! graph, tensors turned and joined.
+//! Constant folding: chains of shapes, weights quantised in the graph, tensors transposed and
+//! joined.
 //!
-//! Computed as ONNX defines it, values in row-major order. Dequantised constants stay as they are,
-//! since whoever reads them wants their integers.
+//! Computed as ONNX defines it, in row-major order. A DequantizeLinear of constants is not folded,
+//! since its readers want the integers.
 
 use super::{Call, Fact, Why, elements, shapes};
 use crate::engine::proto::{Attribute, Constant, Type, Values};

@@ -1,5 +1,5 @@
-//! Depthwise convolutions by NEON for cores that reorder instructions: 3x3 and 5x5, any stride,
-//! padding and dilation. `listed` takes the others.
+//! Depthwise convolutions by NEON for out-of-order cores: 3x3 and 5x5, any stride, padding and
+//! dilation. `depthwise_any` takes the other kernels.
 //!
 //! Algorithm: the image is gone over once for each block of 16 channels, whose 9 or 25 weights stay
 //! at hand. Two taps make a sum of products that fits i16 (see `neon`), which is added to

@@ -1,4 +1,4 @@
-//! `bar`: figures that the tools are held to, on data that somebody names, for any seeds.
+//! `bar`: measures the tools' own quality figures on the data and seeds given.
 //!
 //! Each figure is computed from what a user would get; nothing here is used elsewhere.
 

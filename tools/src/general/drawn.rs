@@ -1,9 +1,9 @@
-//! Images drawn for calibration where nobody has photographs: dead leaves.
+//! Draws images for calibration if there are no photographs: the *dead leaves* model.
 //!
-//! Opaque shapes of random colour, whose sizes follow a power law, lie on one another. Such images
-//! have edges, flat parts and contrasts as photographs do (Lee, Mumford and Huang 2001), so a
-//! network's activations reach about as far as on those. They show nothing, and a range that only a
-//! photograph reaches is cut: use photographs if you have some.
+//! Opaque shapes of random colour, with sizes that follow a power law, overlap. Such images have
+//! edges, flat areas and contrasts like photographs (Lee, Mumford and Huang 2001), so activations
+//! have similar ranges. A range that only real photographs reach is clipped: use photographs if you
+//! can.
 
 use tagpin::random::Random;
 

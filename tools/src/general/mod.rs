@@ -1,8 +1,8 @@
 //! `general`: a bundle that names common things, from an ImageNet classifier, names and a hierarchy
 //! that the user downloads.
 //!
-//! Nothing is trained. The network is quantised on photographs of the user's or on drawn images,
-//! and int8 is held against float; the card says where all of it comes from.
+//! Nothing is trained. The network is quantised on the user's photographs or on drawn images, and
+//! int8 is compared with float. The card states the origin of all parts.
 
 mod drawn;
 mod names;

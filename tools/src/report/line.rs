@@ -1,5 +1,5 @@
-//! The page's beginning, for whoever runs the line: what goes wrong of a thousand parts, what it
-//! costs, how fast it is, what to do next.
+//! The top of the page, for the people who run the line: errors per thousand parts, their cost, the
+//! speed, and what to do next.
 
 use super::{Page, table, text};
 use crate::evaluate::line::Rate;

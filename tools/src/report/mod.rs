@@ -1,6 +1,6 @@
 //! `report`: one self-contained page. The verdict first, then everything that it rests on.
 //!
-//! Computes no figure: it shows what the other commands wrote.
+//! It shows the figures that the other commands wrote.
 
 mod line;
 mod plots;

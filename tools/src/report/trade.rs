@@ -1,7 +1,8 @@
-//! What runs beside this one trade: image size and multiply-adds against share right and time,
-//! side by side.
+//! Compares this run with the runs beside it: image size and multiply-adds against share right and
+//! time.
 //!
-//! Computes no figure but time: all runs' in a row, on this machine.
+//! Times of all runs are measured one after the other on this machine; the other figures are
+//! theirs.
 
 use super::{plots, table, text, with_interval};
 use crate::evaluate::Evaluation;
