@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_weighted_sums_for_every_number_of_weights_and_outputs() {
+    fn columns_are_weighted_averages_for_every_number_of_weights_and_outputs() {
         let mut r = Random::new(3, 0);
         for weights_len in [4, 8, 16, 24] {
             for outputs in [0, 1, 3, 4, 5, 7, 8, 9, 17] {

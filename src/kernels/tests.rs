@@ -424,7 +424,7 @@ fn every_remainder_of_two_tiles_gives_the_definition() {
 /// A fully connected layer: every number of inputs and of outputs up to two blocks, biases at their
 /// ends, weights of -128.
 #[test]
-fn every_set_of_kernels_makes_the_sums_of_a_fully_connected_layer() {
+fn every_set_of_kernels_makes_the_accumulators_of_a_fully_connected_layer() {
     let (seed, _) = seed_and_cases(0);
     for kernels in Kernels::available() {
         for n in 1..70 {

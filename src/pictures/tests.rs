@@ -216,7 +216,7 @@ fn components_in_scans_of_their_own_must_all_come() {
 
 /// A camera's frame that broke off kept the thumbnail's end marker, and was taken for a whole one.
 #[test]
-fn the_end_marker_of_a_thumbnail_is_not_the_pictures() {
+fn the_end_marker_of_a_thumbnail_is_not_the_images() {
     let mut app1 = vec![0xff, 0xe1, 0, 0];
     app1.extend(b"Exif\0\0thumbnail:");
     app1.extend(WHOLE);

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_light_is_learnt() {
+    fn the_scene_follows_slow_light() {
         let mut presence = Presence::new(RULES);
         for grey in (60..200).flat_map(|g| [g; 100]) {
             let layout = Layout::packed(PixelFormat::Grey8, Colour::default(), 96, 72);

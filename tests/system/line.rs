@@ -27,7 +27,7 @@ fn the_demonstration_names_every_part_and_pulses_the_right_line() {
 }
 
 #[test]
-fn a_folder_of_pictures_runs_to_its_end_and_none_is_skipped() {
+fn a_folder_of_images_runs_to_its_end_and_none_is_skipped() {
     let folder = folder("dir");
     for i in 0..6u8 {
         tagpin::pictures::Picture::write_png(&folder.join(format!("{i}.png")), 40, 30, &vec![i * 40; 40 * 30 * 3]).unwrap();

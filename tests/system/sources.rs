@@ -26,7 +26,7 @@ fn run_folder(folder: &Path) -> (Output, Vec<Value>) {
 
 /// A JPEG that broke off was decoded with grey for the rest, and sorted.
 #[test]
-fn a_picture_that_breaks_off_decides_nothing_and_the_next_one_does() {
+fn an_image_that_breaks_off_decides_nothing_and_the_next_one_does() {
     let folder = folder("cut-jpeg");
     let whole = std::fs::read(PART).unwrap();
     std::fs::write(folder.join("a.jpg"), &whole[..whole.len() / 2]).unwrap();
@@ -538,7 +538,7 @@ fn no_camera_program_outlives_the_line() {
 /// People must train on what their camera sees: full size, by digit into the tag's folder, never
 /// beyond the limit.
 #[test]
-fn capture_keeps_pictures_in_tag_folders_and_stops_when_the_folder_is_full() {
+fn capture_keeps_images_in_tag_folders_and_stops_when_the_folder_is_full() {
     let out = folder("capture");
     let path = out.to_str().unwrap();
     let common = ["capture", "--source", "conveyor?fps=20", "--out", path];

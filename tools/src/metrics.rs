@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn average_precision_of_four_pictures_by_hand() {
+    fn average_precision_of_four_images_by_hand() {
         let (s, t) = four();
         // Ranked: yes, no, yes, no. 1/2 * 1/1 + 1/2 * 2/3.
         assert!((average_precision(&curve(&s, &t, 0)).unwrap() - 5.0 / 6.0).abs() < 1e-6);
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_hold_the_value_and_narrow_with_more_pictures() {
+    fn intervals_hold_the_value_and_narrow_with_more_images() {
         let (few, many) = (wilson(9, 10), wilson(900, 1000));
         assert!(few.low < 0.9 && 0.9 < few.high && few.high - few.low > 3.0 * (many.high - many.low));
         let clusters: Vec<usize> = (0..200).collect();

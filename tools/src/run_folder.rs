@@ -41,7 +41,7 @@ pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     if path.exists() && !force {
         bail!("{} exists; name another or add --force", path.display());
     }
-    if path.exists() && is_picture(path) {
+    if path.exists() && is_image(path) {
         bail!("{} is an image, which --force does not replace; name another", path.display());
     }
     let part = beside(path, "part");
@@ -69,7 +69,7 @@ fn refuse_other(path: &Path, is_it: impl Fn(&[u8]) -> bool, what: &str) -> Resul
     }
 }
 
-fn is_picture(path: &Path) -> bool {
+fn is_image(path: &Path) -> bool {
     let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     ending.is_some_and(|e| tagpin::pictures::ENDINGS.contains(&e.as_str()))
 }
@@ -101,7 +101,7 @@ fn refuse_replacing(out: &Path, force: bool) -> Result<()> {
     }
     for entry in std::fs::read_dir(out).with_context(|| format!("{name} cannot be read"))? {
         let path = entry.with_context(|| format!("{name} cannot be read"))?.path();
-        if path.is_dir() || is_picture(&path) {
+        if path.is_dir() || is_image(&path) {
             let what = path.display();
             bail!("{name} holds {what}, which this program did not put there; move it, or name another --out");
         }
@@ -195,7 +195,7 @@ impl NewRun {
     fn remove(folder: &Path) -> Result<()> {
         let all = || {
             let files: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|f| f.map(|f| f.path())).collect::<Result<_, _>>()?;
-            if files.iter().any(|f| f.is_dir() || is_picture(f)) {
+            if files.iter().any(|f| f.is_dir() || is_image(f)) {
                 return Err(std::io::Error::other("it holds folders or images"));
             }
             files.iter().try_for_each(std::fs::remove_file)?;

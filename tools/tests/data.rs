@@ -110,7 +110,7 @@ fn a_pipe_and_a_device_are_refused_wherever_a_file_is_named() {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_refused_before_pictures_are_read() {
+fn an_output_that_cannot_be_written_is_refused_before_images_are_read() {
     let at = folder("data-outputs");
     tagged(&at.join("photos"), &["ok", "bad"], 6);
     for args in [
@@ -225,7 +225,7 @@ fn a_jpeg_that_was_cut_off_or_holed_is_damaged() {
 }
 
 #[test]
-fn tags_without_pictures_do_not_vanish() {
+fn tags_without_images_do_not_vanish() {
     let at = folder("data-empty-tags");
     tagged(&at.join("photos"), &["ok", "bad"], 6);
     std::fs::create_dir(at.join("photos/scratch")).unwrap();
@@ -238,7 +238,7 @@ fn tags_without_pictures_do_not_vanish() {
 }
 
 #[test]
-fn dark_pictures_are_told() {
+fn dark_images_are_told() {
     let at = folder("data-dark");
     tagged(&at.join("photos"), &["ok", "bad"], 6);
     assert!(!run(&["dataset", "check", "photos"], &at).contains("nearly black"));
@@ -315,7 +315,7 @@ fn sides_that_are_missing_are_made_and_tags_that_are_not_taught_are_refused() {
 }
 
 #[test]
-fn added_pictures_leave_the_others_on_their_side() {
+fn added_images_leave_the_others_on_their_side() {
     let at = folder("data-keep");
     tagged(&at.join("photos"), &["ok", "bad"], 20);
     run(&["dataset", "split", "photos", "--out", "a.json"], &at);
@@ -414,7 +414,7 @@ fn parts_are_told_by_file_names_and_by_the_time_between_shots() {
 }
 
 #[test]
-fn moved_pictures_are_asked_for_and_found() {
+fn moved_images_are_asked_for_and_found() {
     let at = folder("data-moved");
     tagged(&at.join("photos"), &["ok", "bad"], 20);
     run(&["dataset", "split", "photos"], &at);

@@ -103,7 +103,7 @@ fn device(bundle: &Path) -> impl FnMut(&Path) -> (String, String) + use<> {
 /// The device called frames of noise foreign, and the tools' figures called them good parts that
 /// pass: they left the distance out.
 #[test]
-fn the_tools_decide_every_picture_as_the_device_does_the_foreign_ones_too() {
+fn the_tools_decide_every_image_as_the_device_does_the_foreign_ones_too() {
     let at = folder("distance-decides");
     let seed = std::env::var("TAGPIN_TEST_SEED").unwrap_or_else(|_| "11".into());
     run(&["synth", "--out", "parts", "--per-tag", "24", "--seed", &seed], &at);

@@ -45,7 +45,7 @@ fn int8_learns_to_say_what_float_says() {
 }
 
 #[test]
-fn a_quick_run_goes_from_pictures_to_a_published_bundle() {
+fn a_quick_run_goes_from_images_to_a_published_bundle() {
     let at = folder("quick");
     backbone(&at);
     run(&["synth", "--out", "images", "--per-tag", "14", "--seed", "1"], &at);
@@ -394,7 +394,7 @@ fn a_gpu_that_the_tools_were_not_built_for_is_refused_before_anything_is_done() 
 }
 
 #[test]
-fn a_check_finds_what_is_wrong_with_pictures() {
+fn a_check_finds_what_is_wrong_with_images() {
     let at = folder("check");
     run(&["synth", "--out", "images", "--per-tag", "5", "--seed", "1"], &at);
     // The same image under two tags, a file cut short, one that is no image.

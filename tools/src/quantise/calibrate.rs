@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_pictures_makes_no_difference() {
+    fn the_order_of_images_makes_no_difference() {
         let (a, b) = (bell(1000, 40.0), bell(1000, -3.0));
         let of = |first: &[f32], second: &[f32]| {
             let (mut x, mut y) = (Seen::new(4), Seen::new(4));

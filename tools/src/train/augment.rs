@@ -139,7 +139,7 @@ mod tests {
     use crate::train::domain::Domain;
 
     #[test]
-    fn no_change_leaves_a_picture_alone_and_the_same_stream_changes_it_alike() {
+    fn no_change_leaves_an_image_alone_and_the_same_stream_changes_it_alike() {
         let mut r = Random::new(1, 2);
         let rgb: Vec<u8> = (0..16 * 16 * 3).map(|_| r.range(0, 255) as u8).collect();
         let none = Augment {
