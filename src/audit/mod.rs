@@ -143,10 +143,15 @@ impl Log {
 
     /// What `what` was set to last; `None` if that was never recorded.
     pub fn last(&self, what: &str) -> Option<String> {
+        self.last_of(|record| record.what == what).map(|record| record.new)
+    }
+
+    /// The last record that `fits`.
+    pub fn last_of(&self, fits: impl Fn(&Record) -> bool) -> Option<Record> {
         let mut last = None;
         let mut see = |_: u64, _: &str, record: &Record| {
-            if record.what == what {
-                last = Some(record.new.clone());
+            if fits(record) {
+                last = Some(record.clone());
             }
         };
         // What does not fit is told by who verifies.

@@ -1,12 +1,14 @@
 //! What a run adds to the record of changes: the bundle and the keys that it starts with, where
-//! they are others than before, and who acknowledged.
+//! they are others than before, who acknowledged, and what became of a bundle that was installed
+//! while it runs.
 //!
-//! A client of the run does it, so a disk that hangs or is full delays no part: what cannot be
-//! recorded is told and counted as a fault of the kind `sink`.
+//! A client of the run and a sink of its events do it, so a disk that hangs or is full delays no
+//! part: what cannot be recorded is told and counted as a fault of the kind `sink`.
 
 use crate::audit::{Acknowledges, Change, Log};
 use crate::bundle::{Bundle, Hex};
-use crate::events::{Client, Events, FaultKind, Remedy, Why};
+use crate::events::sinks::{Sink, Told};
+use crate::events::{Client, Event, Events, FaultKind, Remedy, Sinking, Update, UpdateEvent, What, Why};
 use crate::keys::Keys;
 use crate::settings::Settings;
 use crate::supervisor::lowest_priority;
@@ -62,6 +64,13 @@ impl Recorder {
         self.acknowledges.clone()
     }
 
+    /// The sink that records what became of a bundle, at that moment.
+    pub(super) fn sink(&self) -> Sinking {
+        let log = self.log.clone();
+        let make = move || Box::new(Bundles { log: log.clone() }) as Box<dyn Sink>;
+        Sinking { name: "audit", wants: Box::new(|what| matches!(what, What::Update(_))), make: Box::new(make) }
+    }
+
     pub(super) fn client(self) -> Client {
         let run = move |events: &Arc<Events>, stop: &Arc<AtomicBool>| {
             lowest_priority();
@@ -103,12 +112,54 @@ impl Recorder {
         self.acknowledges.take().map(change).collect()
     }
 
-    /// Why something could not be recorded, and what it was.
     fn record(&self, changes: Vec<Change>) -> Result<(), String> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let told: Vec<String> = changes.iter().map(|c| format!("{} by {} {}", c.what, c.who, c.new)).collect();
-        self.log.append(changes).map_err(|e| format!("not recorded: {e}; it was: {}", told.join(", ").trim_end()))
+        record(&self.log, changes)
+    }
+}
+
+/// Why something could not be recorded, and what it was.
+fn record(log: &Log, changes: Vec<Change>) -> Result<(), String> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<String> = changes.iter().map(|c| format!("{} by {} {}", c.what, c.who, c.new)).collect();
+    log.append(changes).map_err(|e| format!("not recorded: {e}; it was: {}", told.join(", ").trim_end()))
+}
+
+/// Records each bundle that a running line takes over or leaves aside.
+struct Bundles {
+    log: Log,
+}
+
+impl Bundles {
+    fn change(&self, update: &UpdateEvent, events: &Events) -> Change {
+        let hash = update.bundle.map_or("one that cannot be read".into(), |hash| Hex(&hash).to_string());
+        let installer = self.log.last_of(|r| r.what.starts_with("bundle ") && r.new == hash).map(|r| r.who);
+        let who = match installer {
+            Some(user) => format!("running line, installed by {user}"),
+            None => "running line, installed by nobody who was recorded".into(),
+        };
+        let running = Hex(&update.running).to_string();
+        let (what, old, new) = match update.outcome {
+            Update::TakenOver => {
+                // As a start records it, so that the next one records nothing new.
+                let name = events.bundle().name;
+                ("bundle", self.log.last("bundle").unwrap_or_default(), format!("{name} {hash}"))
+            }
+            Update::RestartNeeded => ("bundle needs a restart", running, format!("{hash}: {}", update.why.as_str())),
+            Update::Refused => ("bundle refused", running, format!("{hash}: {}", update.why.as_str())),
+        };
+        Change { who, what: what.into(), old, new }
+    }
+}
+
+impl Sink for Bundles {
+    fn write(&mut self, events: &Events, event: &Event) -> std::io::Result<()> {
+        let What::Update(update) = &event.what else { return Ok(()) };
+        lowest_priority();
+        record(&self.log, vec![self.change(update, events)]).map_err(|why| {
+            events.fault(FaultKind::Sink, None, Remedy::Told, Why::of(&why));
+            std::io::Error::other(Told)
+        })
     }
 }

@@ -52,6 +52,7 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
     let predict = site.predict.as_ref().and_then(|p| Some((p, bind(&p.listening)?)));
     if let Some(recorder) = Recorder::of(settings, bundle) {
         opened.beside.acknowledges = Some(recorder.acknowledges());
+        opened.sinks.push(recorder.sink());
         opened.clients.push(recorder.client());
     }
     let kept = site.keep.as_ref().map(|_| Arc::new(keep::Figures::default()));

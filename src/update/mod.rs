@@ -148,12 +148,13 @@ impl Follower {
                 let before = self.tuning.now();
                 let who = Why::of(&format_args!("bundle {}", record.sha256));
                 let changed = before.into_iter().zip(rules.clone()).enumerate().filter(|(_, (old, new))| old != new);
+                // Before the line tells of it: who hears of that may ask for the name.
+                events.set_bundle(record);
                 // A model that the line has not seen yet goes.
                 drop(self.tuning.hand_over(model, rules));
                 for (i, (old, new)) in changed {
                     events.tell(What::Rule(RuleEvent { tag: TagId(i as u16), old, new, who: who.clone() }));
                 }
-                events.set_bundle(record);
             }
             Err(NotLoaded { sha256: bundle, outcome, why }) => {
                 let (running, why) = (seen.running.1, Why::of(&why));

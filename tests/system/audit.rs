@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Records without their hashes, as the file has them.
-fn records(log: &Path) -> Vec<Value> {
+pub fn records(log: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(&line[65..]).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
 }

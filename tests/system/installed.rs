@@ -349,6 +349,22 @@ const GATE: &str = "[source]\nopen = \"conveyor?seed=21&fps=60\"\n[line]\nmode =
                     max_jitter_ms = 5000\n[decide]\nunknown = \"accept\"\n[outputs.any]\nmode = \"pulse\"\nwidth_ms = 10\n\
                     delay_ms = 300\non = [\"accept\", \"reject\"]\n";
 
+impl Device {
+    /// Such a line, with a record of changes where this build has one.
+    fn recorded(&self) -> String {
+        let state = format!("[state]\nfolder = \"{}\"\n", self.folder.display());
+        format!("{GATE}{}", if cfg!(feature = "site") { &state } else { "" })
+    }
+
+    /// That record.
+    fn records(&self) -> Option<Vec<Value>> {
+        #[cfg(feature = "site")]
+        return Some(crate::audit::records(&self.path("audit.log")));
+        #[cfg(not(feature = "site"))]
+        None
+    }
+}
+
 /// A line that runs from a device's folder, and what it has told so far.
 struct Running {
     child: Child,
@@ -447,7 +463,7 @@ fn an_installed_bundle_decides_parts_from_one_trigger_on_and_none_is_lost() {
     let device = Device::new("update-taken");
     assert_eq!(device.install(&device.signed("one.tagpin", &numbered(1), 1), &[]).status.code(), Some(0));
     let old = device.current();
-    let mut line = Running::start(&device, GATE);
+    let mut line = Running::start(&device, &device.recorded());
     line.triggers(8);
     // All eight tags have a score of 0.125 by it, and that is enough.
     let flat = bundle_with(|contract| {
@@ -501,6 +517,12 @@ fn an_installed_bundle_decides_parts_from_one_trigger_on_and_none_is_lost() {
     let place = |event: &str, part: u64| all.iter().position(|e| e["event"] == event && e["part"] == part).unwrap();
     let told = all.iter().position(|e| e["event"] == "update").unwrap();
     assert!(place("trigger", from - 1) < told && told < place("trigger", from), "the update stands between two triggers");
+    // Recorded with who installed it, in the words in which a start records its bundle.
+    let Some(records) = device.records() else { return };
+    let what: Vec<&str> = records.iter().map(|r| r["what"].as_str().unwrap()).collect();
+    assert_eq!(what, ["bundle", "bundle installed", "bundle"]);
+    assert_eq!(records[2]["who"], format!("running line, installed by {}", records[1]["who"].as_str().unwrap()));
+    assert_eq!([&records[2]["old"], &records[2]["new"]], [&format!("parts {old}"), &format!("parts {new}")]);
 }
 
 /// Lets `current` lead to a file as another program might, past what `install` refuses.
@@ -520,7 +542,7 @@ fn what_a_running_line_must_not_take_is_told_and_the_old_bundle_goes_on() {
     let device = Device::new("update-refused");
     assert_eq!(device.install(&device.signed("one.tagpin", &numbered(1), 1), &[]).status.code(), Some(0));
     let (old, first) = (device.current(), std::fs::canonicalize(device.path("line/current")).unwrap());
-    let mut line = Running::start(&device, GATE);
+    let mut line = Running::start(&device, &device.recorded());
     let roles = device.signed("roles.tagpin", &bundle_with(|c| c.tags[0].role = Role::Defect), 2);
     assert_eq!(device.install(&roles, &["--force-restart"]).status.code(), Some(0));
     let restart = device.current();
@@ -555,4 +577,14 @@ fn what_a_running_line_must_not_take_is_told_and_the_old_bundle_goes_on() {
         let of = if part["part"].as_u64().unwrap() >= from { &new } else { &old };
         assert_eq!(part["bundle_sha256"], *of, "{part}");
     }
+    // Each is recorded with what the line runs meanwhile.
+    let Some(records) = device.records() else { return };
+    let of_line = |r: &&Value| r["who"].as_str().unwrap().starts_with("running line, installed by ");
+    let by_line: Vec<&Value> = records.iter().filter(of_line).collect();
+    let what: Vec<&str> = by_line.iter().map(|r| r["what"].as_str().unwrap()).collect();
+    assert_eq!(what, ["bundle needs a restart", "bundle refused", "bundle refused", "bundle"]);
+    assert!(by_line[..3].iter().all(|r| r["old"] == old.as_str()), "{by_line:?}");
+    assert_eq!([&by_line[3]["old"], &by_line[3]["new"]], [&format!("parts {old}"), &format!("parts {new}")]);
+    assert!(by_line[0]["new"].as_str().unwrap().starts_with(&format!("{restart}: other roles")), "{by_line:?}");
+    assert!(by_line[2]["new"].as_str().unwrap().contains("damaged.tagpin"), "{by_line:?}");
 }
