@@ -150,7 +150,7 @@ pub(super) fn log_of(settings: Option<&Path>, folder: &Path) -> Option<Log> {
 fn state(file: &Path) -> Option<PathBuf> {
     use crate::settings::{ModelTags, Settings};
     let none = ModelTags { names: &[], rules: &[], roles: &[], categories: None };
-    Settings::open_draft(file, none).ok()?.settings.site.state
+    Settings::open_draft(file, None, none).ok()?.settings.site.state
 }
 
 #[cfg(not(feature = "site"))]

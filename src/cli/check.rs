@@ -96,7 +96,19 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         return Ok(0);
     }
     let mut problems = 0;
-    let model = Model::read(args.bundle.as_deref()).map_err(|r| r.0.join("; "));
+    #[cfg(feature = "site")]
+    let in_force = match super::recipe::InForce::of(args.settings.as_deref()) {
+        Ok(in_force) => in_force,
+        Err(Refused(why)) => {
+            why.into_iter().for_each(|why| line(&mut problems, "recipe", Err(why)));
+            super::recipe::InForce::default()
+        }
+    };
+    #[cfg(feature = "site")]
+    let (path, recipe) = (in_force.bundle.as_deref().or(args.bundle.as_deref()), in_force.recipe());
+    #[cfg(not(feature = "site"))]
+    let (path, recipe) = (args.bundle.as_deref(), None);
+    let model = Model::read(path).map_err(|r| r.0.join("; "));
     let bundle = model.as_ref().map_err(Clone::clone).and_then(|m| m.bundle().map_err(|r| r.0.join("; ")));
     let engine = bundle.as_ref().map_err(Clone::clone).and_then(|b| Engine::from_bundle(b).map_err(|e| e.to_string()));
     line(
@@ -120,7 +132,7 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             Err(Refused(why)) => why.into_iter().for_each(|why| line(&mut problems, "signature", Err(why))),
         }
     }
-    if let Some(folder) = args.bundle.as_deref().filter(|path| path.join(installed::CURRENT).is_symlink()) {
+    if let Some(folder) = path.filter(|path| path.join(installed::CURRENT).is_symlink()) {
         for link in [installed::CURRENT, installed::PREVIOUS] {
             match super::keys(&args.keys).map(|keys| Seen::behind(folder, link, &keys)) {
                 Ok(Ok(Some(seen))) => say("ok", link, &format_args!("{} {}", seen.name, seen.sha256)),
@@ -150,7 +162,7 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         return Ok(1);
     };
     let demo = args.settings.is_none() && args.bundle.is_none();
-    match super::draft(args.settings.as_deref(), bundle, demo) {
+    match super::draft(args.settings.as_deref(), recipe, bundle, demo) {
         Err(e) => e.0.into_iter().for_each(|why| line(&mut problems, "settings", Err(why))),
         #[cfg_attr(not(feature = "site"), expect(unused_mut, reason = "only `site` lays something on top"))]
         Ok(mut draft) => {
@@ -181,6 +193,8 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
                 line(&mut problems, &what, outcome);
                 warnings.iter().for_each(|w| say("warning", &what, w));
             }
+            #[cfg(feature = "site")]
+            recipes(&mut problems, args, settings, recipe);
             board(&mut problems, &Board::default(), settings);
         }
     }
@@ -190,6 +204,25 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         _ => println!("{problems} problems found"),
     }
     Ok((problems > 0) as u8)
+}
+
+/// Every recipe, each with its bundle; which is the current one.
+#[cfg(feature = "site")]
+fn recipes(problems: &mut usize, args: &Check, settings: &Settings, current: Option<&str>) {
+    let Some(file) = args.settings.clone().filter(|_| !settings.site.recipes.is_empty()) else { return };
+    let (bundle, keys) = (args.bundle.clone(), args.keys.clone());
+    let of = super::recipe::Of { settings: file, bundle, keys, allow_drawn: args.allow_drawn };
+    for recipe in &settings.site.recipes {
+        let what = format!("recipe {}", recipe.name);
+        let mark = if current == Some(&recipe.name) { ", the current one" } else { "" };
+        match of.look(Some(recipe)) {
+            Ok(found) => line(problems, &what, Ok(found + mark)),
+            Err(why) => why.into_iter().for_each(|why| line(problems, &what, Err(why))),
+        }
+    }
+    if current.is_none() {
+        say("ok", "recipe", &"none is chosen: device.toml as it is");
+    }
 }
 
 /// One thing that was looked at.

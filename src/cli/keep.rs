@@ -59,7 +59,7 @@ pub(super) fn run(Keep { what: What::Purge(args) }: &Keep) -> Result<u8, Refused
 /// not run.
 fn folder_of(file: &Path) -> Result<PathBuf, Refused> {
     let none = ModelTags { names: &[], rules: &[], roles: &[], categories: None };
-    let draft = Settings::open_draft(file, none).map_err(|e| Refused(e.0))?;
+    let draft = Settings::open_draft(file, None, none).map_err(|e| Refused(e.0))?;
     match draft.settings.site.keep.as_ref() {
         Some(keep) if draft.is_right("keep") => Ok(keep.folder.clone()),
         Some(_) => Err(Refused(draft.problems.into_iter().filter(|why| why.contains(": keep")).collect())),

@@ -17,6 +17,8 @@ mod keep;
 #[cfg(feature = "site")]
 mod key;
 mod opening;
+#[cfg(feature = "site")]
+mod recipe;
 mod run;
 #[cfg(feature = "site")]
 mod serve;
@@ -72,6 +74,10 @@ enum Command {
     /// Remove the images of parts that lines have kept ([keep] in device.toml)
     #[cfg(feature = "site")]
     Keep(keep::Keep),
+    /// Choose the recipe of device.toml that the line goes by, or list them; a running line changes
+    /// when its parts have passed
+    #[cfg(feature = "site")]
+    Recipe(recipe::RecipeArgs),
     /// Check and show the record of changes: who changed thresholds, bundles and keys, who
     /// acknowledged
     Audit(audit::Audit),
@@ -172,10 +178,11 @@ fn settings(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Sett
     })
 }
 
-/// The same, whatever is wrong with the file; refuses one that cannot be read at all.
-fn draft(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Draft, SettingsError> {
+/// The same with one of the file's recipes, whatever is wrong with the file; refuses one that cannot
+/// be read at all.
+fn draft(file: Option<&Path>, recipe: Option<&str>, bundle: &Bundle<'_>, demo: bool) -> Result<Draft, SettingsError> {
     match file {
-        Some(path) => model_tags(bundle, |model| Settings::open_draft(path, model)),
+        Some(path) => model_tags(bundle, |model| Settings::open_draft(path, recipe, model)),
         None => settings(None, bundle, demo).map(Draft::of),
     }
 }
@@ -220,6 +227,8 @@ pub fn main(commit: &str) -> ExitCode {
         Command::Key(args) => key::run(&args),
         #[cfg(feature = "site")]
         Command::Keep(args) => keep::run(&args),
+        #[cfg(feature = "site")]
+        Command::Recipe(args) => recipe::run(args),
         Command::Audit(args) => audit::run(&args),
         Command::Cameras(args) => cameras::run(&args),
         Command::Capture(args) => capture::run(&args),

@@ -91,8 +91,14 @@ fn tell(what: &dyn std::fmt::Display) {
 pub(super) fn run(args: Run) -> Result<u8, Refused> {
     supervisor::raise_alarm_at_panics();
     let demo = args.settings.is_none() && args.bundle.is_none() && args.source.is_none();
-    check_memory(args.bundle.as_deref())?;
-    let model = Model::read(args.bundle.as_deref())?;
+    #[cfg(feature = "site")]
+    let in_force = super::recipe::InForce::of(args.settings.as_deref())?;
+    #[cfg(feature = "site")]
+    let (path, recipe) = (in_force.bundle.as_deref().or(args.bundle.as_deref()), in_force.recipe());
+    #[cfg(not(feature = "site"))]
+    let (path, recipe) = (args.bundle.as_deref(), None);
+    check_memory(path)?;
+    let model = Model::read(path)?;
     let bundle = model.bundle()?;
     let engine = Engine::from_bundle(&bundle).map_err(|e| format!("bundle {}: {e}", model.path.display()));
 
@@ -102,7 +108,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     model.signed(&bundle, &args.keys).map_err(&mut keep).ok();
     let is_conveyor = |s: &String| s.parse::<SourceSpec>().is_ok_and(|spec| spec.is_conveyor());
     let barrier_demo = args.source.as_ref().is_some_and(is_conveyor) && args.bundle.is_none();
-    let draft = super::draft(args.settings.as_deref(), &bundle, demo || (args.settings.is_none() && barrier_demo));
+    let draft = super::draft(args.settings.as_deref(), recipe, &bundle, demo || (args.settings.is_none() && barrier_demo));
     let draft = draft.map_err(|e| keep(Refused(e.0))).ok();
     let engine = engine.map_err(|e| keep(e.into())).ok();
     let mut opened = None;
@@ -161,13 +167,14 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
 
     let kernels = engine.kernels();
     let sink_event = args.drill.as_ref().and_then(Drill::sink_event);
-    if let Some(folder) = args.bundle.as_deref().filter(|path| path.join(CURRENT).is_symlink()) {
+    if let Some(folder) = path.filter(|path| path.join(CURRENT).is_symlink()) {
         let tuning = beside
             .tuning
             .get_or_insert_with(|| Arc::new(Tuning::new(bundle.sha256, settings.tags.iter().map(|tag| tag.rule).collect())));
         let line = update::Line {
             keys: args.keys.clone(),
             settings: args.settings.clone(),
+            recipe: recipe.map(str::to_string),
             threads: settings.threads,
             records: record.is_some(),
         };

@@ -16,6 +16,8 @@ pub(super) struct Line {
     pub(super) keys: PathBuf,
     /// Its device.toml.
     pub(super) settings: Option<PathBuf>,
+    /// The recipe of it that the run goes by.
+    pub(super) recipe: Option<String>,
     /// Threads of its engine.
     pub(super) threads: usize,
     /// It records frames.
@@ -23,24 +25,27 @@ pub(super) struct Line {
 }
 
 /// Settings as they were when the run began, whatever became of the file since.
-struct Stated(Option<(String, String)>);
+struct Stated {
+    /// Text and name of the file.
+    file: Option<(String, String)>,
+    recipe: Option<String>,
+}
 
 impl Stated {
-    fn read(file: Option<&Path>) -> Result<Self, Refused> {
+    fn read(file: Option<&Path>, recipe: Option<String>) -> Result<Self, Refused> {
         let read = |file: &Path| {
             let text = crate::regular::read_text(file, crate::regular::TEXT);
             let name = file.display().to_string();
             text.map(|text| (text, name.clone())).map_err(|e| format!("{name}: cannot be read: {e}"))
         };
-        Ok(Self(file.map(read).transpose()?))
+        Ok(Self { file: file.map(read).transpose()?, recipe })
     }
 
     /// What they say with a bundle.
     fn with(&self, bundle: &Bundle<'_>) -> Result<Settings, SettingsError> {
-        model_tags(bundle, |model| match &self.0 {
-            Some((text, name)) => Settings::parse(text, name, model),
-            None => Ok(Settings::plain(model)),
-        })
+        let Some((text, name)) = &self.file else { return Ok(model_tags(bundle, |model| Settings::plain(model))) };
+        let draft = model_tags(bundle, |model| Settings::draft_of(text, name, self.recipe.as_deref(), model))?;
+        if draft.problems.is_empty() { Ok(draft.settings) } else { Err(SettingsError(draft.problems)) }
     }
 }
 
@@ -52,7 +57,7 @@ pub(super) fn follower(
     bundle: &Bundle<'_>,
     tuning: Arc<Tuning>,
 ) -> Result<Follower, Refused> {
-    let stated = Stated::read(line.settings.as_deref())?;
+    let stated = Stated::read(line.settings.as_deref(), line.recipe.clone())?;
     let fixed = Fixed::of(bundle, stated.with(bundle).map_err(|e| Refused(e.0))?);
     let load = move |file: &Path, wait: &dyn Fn()| load(&line, &stated, &fixed, file, wait);
     Ok(Follower::new(folder.into(), file.into(), bundle.sha256, tuning, Box::new(load)))

@@ -62,6 +62,12 @@ const STATUS: [(&str, Read<Drive>); 5] = [
     ("heartbeat", |t| Drive::Heartbeat(Millis(t.integer("period_ms", 500, 10..=60_000) as u32))),
 ];
 
+/// Whether a word of `on` stands alone: it shows the line's state, or each trigger.
+#[cfg(feature = "site")]
+pub(super) fn is_status(word: &str) -> bool {
+    STATUS.iter().any(|(status, _)| *status == word)
+}
+
 /// An output as far as its safe state needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SafeLine {

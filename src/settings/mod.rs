@@ -16,6 +16,8 @@ mod overrides;
 mod read;
 mod reader;
 #[cfg(feature = "site")]
+mod recipes;
+#[cfg(feature = "site")]
 mod site;
 mod values;
 mod warnings;
@@ -39,6 +41,8 @@ pub use names::NamedCategory;
 pub use overrides::{OVERRIDES, Overridden, Overrides};
 pub use reader::Rename;
 use reader::Table;
+#[cfg(feature = "site")]
+pub use recipes::{Chosen, MAX_RECIPES, RECIPE, Recipe};
 #[cfg(feature = "site")]
 pub use site::{Listening, Polling, Predicting, Site};
 use std::collections::BTreeSet;
@@ -292,16 +296,23 @@ impl Draft {
 impl Settings {
     /// Reads a file.
     pub fn open(path: &Path, model: ModelTags<'_>) -> Result<Self, SettingsError> {
-        let draft = Self::open_draft(path, model)?;
+        let draft = Self::open_draft(path, None, model)?;
         if draft.problems.is_empty() { Ok(draft.settings) } else { Err(SettingsError(draft.problems)) }
     }
 
-    /// Reads a file that may have problems. Refuses one that cannot be read or is no TOML.
-    pub fn open_draft(path: &Path, model: ModelTags<'_>) -> Result<Draft, SettingsError> {
+    /// Reads a file that may have problems, with one of its recipes. Refuses one that cannot be read
+    /// or is no TOML.
+    pub fn open_draft(path: &Path, recipe: Option<&str>, model: ModelTags<'_>) -> Result<Draft, SettingsError> {
         let text = crate::regular::read_text(path, crate::regular::TEXT).map_err(|e| {
             SettingsError(vec![format!("{}: cannot be read: {e}; start from `tagpin check --example`", path.display())])
         })?;
-        Self::draft(&text, &path.display().to_string(), model)
+        Self::draft_of(&text, &path.display().to_string(), recipe, model)
+    }
+
+    /// Recipes are a part of `site`.
+    #[cfg(not(feature = "site"))]
+    pub fn draft_of(text: &str, name: &str, _: Option<&str>, model: ModelTags<'_>) -> Result<Draft, SettingsError> {
+        Self::draft(text, name, model)
     }
 
     /// Parses the text of a file; `name` stands in messages.
@@ -313,12 +324,16 @@ impl Settings {
     /// The same of a file that may have problems: what it says as far as it can be read, and what
     /// is wrong with it. Refuses text that is no TOML.
     pub fn draft(text: &str, name: &str, model: ModelTags<'_>) -> Result<Draft, SettingsError> {
-        let parsed = reader::parse(text, name)?;
-        let mut root = Table::root(&parsed, text, name);
+        Ok(Self::read_draft(&reader::parse(text, name)?, text, name, model))
+    }
+
+    /// What `parsed` says, the tables of `text`.
+    fn read_draft(parsed: &toml::de::DeTable<'_>, text: &str, name: &str, model: ModelTags<'_>) -> Draft {
+        let mut root = Table::root(parsed, text, name);
         let mut settings = read::read(&mut root, model);
         let reader::Outcome { problems, wrong, renamed } = root.finish();
         settings.renamed = renamed;
-        Ok(Draft { settings, problems, wrong })
+        Draft { settings, problems, wrong }
     }
 
     /// Names of what is decided on: the model's tags, then the categories that the file names.

@@ -29,7 +29,7 @@ pub struct Overrides {
 pub enum Overridden {
     /// There is none, or no state folder.
     No,
-    /// It is for another bundle, and is ignored.
+    /// It is for another bundle or recipe, and is ignored.
     OtherBundle(PathBuf),
     /// So many tags have its rules.
     Tags(PathBuf, usize),
@@ -42,7 +42,7 @@ impl std::fmt::Display for Overridden {
             Self::OtherBundle(file) => {
                 write!(
                     f,
-                    "{} is for another bundle and is ignored; set thresholds anew on the page, or remove it",
+                    "{} is for another bundle or recipe and is ignored; set thresholds anew on the page, or remove it",
                     file.display()
                 )
             }
@@ -51,8 +51,14 @@ impl std::fmt::Display for Overridden {
     }
 }
 
+/// A text as TOML states it.
+pub(super) fn quoted(text: &str) -> String {
+    // JSON's escapes are TOML's, but for one character that JSON leaves as it is.
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
 impl Overrides {
-    /// Reads a file's text. `None`: it is for another bundle. `settings`: whose rules a stated band
+    /// Reads a file's text. `None`: it is for another bundle or recipe. `settings`: whose rules a stated band
     /// or threshold stands beside.
     fn parse(
         text: &str,
@@ -63,7 +69,8 @@ impl Overrides {
     ) -> Result<Option<Self>, SettingsError> {
         let parsed = reader::parse(text, name)?;
         let mut root = Table::root(&parsed, text, name);
-        let is_ours = root.required("bundle_sha256") == sha256;
+        let of_bundle = root.required("bundle_sha256") == sha256;
+        let is_ours = of_bundle && root.text("recipe", "") == settings.site.recipe.as_deref().unwrap_or_default();
         let mut rules = vec![None; settings.tags.len()];
         let mut tags = root.table("tags");
         let names = Names::new(model);
@@ -116,18 +123,20 @@ impl Overrides {
         Ok(Overridden::Tags(file, n))
     }
 
-    /// Writes the file, whole or not at all. `names`: the tags'.
-    pub fn write(&self, folder: &Path, names: &[&str], sha256: &str) -> std::io::Result<()> {
+    /// Writes the file, whole or not at all. `names`: the tags'. `recipe`: that it is for.
+    pub fn write(&self, folder: &Path, names: &[&str], sha256: &str, recipe: Option<&str>) -> std::io::Result<()> {
         // Six digits give every score back: its step is 1/65535.
         let digits = |score: Score| format!("{:.6}", f64::from(score.0) / 65535.0);
         let mut text = format!(
             "# Thresholds that people set while the line ran, on top of device.toml, for one bundle.\n\
              # Remove this file to go back to device.toml.\nbundle_sha256 = \"{sha256}\"\n"
         );
+        if let Some(recipe) = recipe {
+            text += &format!("recipe = {}\n", quoted(recipe));
+        }
         for (name, rule) in names.iter().zip(&self.rules) {
             if let Some(rule) = rule {
-                // JSON's escapes are TOML's, but for one character that JSON leaves as it is.
-                let name = serde_json::Value::from(*name).to_string().replace('\u{7f}', "\\u007f");
+                let name = quoted(name);
                 let [threshold, review_low] = [rule.threshold, rule.review_low].map(digits);
                 text += &format!("\n[tags.{name}]\nthreshold = {threshold}\nreview_low = {review_low}\n");
             }
@@ -158,7 +167,7 @@ mod tests {
         let file = std::path::PathBuf::from("/var/x/overrides.toml");
         assert_eq!(Overridden::No.to_string(), "no overrides");
         let other = Overridden::OtherBundle(file.clone()).to_string();
-        assert!(other.starts_with("/var/x/overrides.toml is for another bundle and is ignored; "), "{other}");
+        assert!(other.starts_with("/var/x/overrides.toml is for another bundle or recipe and is ignored; "), "{other}");
         let told = Overridden::Tags(file, 2).to_string();
         assert_eq!(told, "/var/x/overrides.toml sets thresholds on top of device.toml, tags: 2");
     }
@@ -176,7 +185,7 @@ mod tests {
                 TagRule { threshold: Score(threshold as u16), review_low: Score(review_low as u16) }
             };
             let written = Overrides { rules: vec![Some(rule()), Some(rule()), None] };
-            written.write(&folder, &NAMES, "abc").unwrap();
+            written.write(&folder, &NAMES, "abc", None).unwrap();
             model(|model| {
                 let mut settings = Settings::plain(model);
                 settings.site.state = Some(folder.clone());

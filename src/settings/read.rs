@@ -47,7 +47,7 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         lines::event_file(&mut log, path)
     });
     #[cfg(feature = "site")]
-    let site = super::site::site(root, mode);
+    let site = super::site::site(root, mode, &outputs);
     #[cfg(feature = "site")]
     if inputs.iter().any(|i| matches!(i, TriggerSpec::Modbus { .. }))
         && site.modbus.as_ref().is_none_or(|m| m.writers.is_empty())
@@ -58,7 +58,7 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
         t.problem("kind", why.into());
     }
     #[cfg(not(feature = "site"))]
-    for table in ["page", "state", "predict", "metrics", "modbus", "mqtt", "keep"]
+    for table in ["page", "state", "predict", "metrics", "modbus", "mqtt", "keep", "recipes"]
         .into_iter()
         .filter(|t| root.has(t))
         .collect::<Vec<_>>()

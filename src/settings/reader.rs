@@ -130,6 +130,18 @@ impl<'t> Table<'t> {
         names
     }
 
+    /// The same in the order in which they stand in the file.
+    #[cfg(feature = "site")]
+    pub(super) fn names_in_order(&mut self) -> Vec<String> {
+        let mut names = self.names();
+        let place = |name: &String| {
+            let found = self.table.into_iter().flatten().find(|(key, _)| key.get_ref() == name);
+            found.map_or(usize::MAX, |(key, _)| key.span().start)
+        };
+        names.sort_by_key(place);
+        names
+    }
+
     /// Takes all keys as known: their table is a problem already.
     pub(super) fn allow_all(&mut self) {
         self.open = true;

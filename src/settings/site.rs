@@ -1,9 +1,9 @@
 //! What other machines of a site may see and ask: [page], [predict], [metrics], [modbus]; [state],
-//! the folder that they may write to, and [keep], images of parts on disk. A table without `listen`
+//! the folder that they may write to, [keep], images of parts on disk, and [recipes]. A table without `listen`
 //! listens nowhere.
 
-use super::LineMode;
 use super::reader::Table;
+use super::{LineMode, OutputSettings};
 use crate::keys::{KeyHash, Keys};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -63,6 +63,10 @@ pub struct Site {
     pub state: Option<PathBuf>,
     /// What they changed, where that was put on top.
     pub overrides: Option<super::Overrides>,
+    /// Recipes, in the order of the file.
+    pub recipes: Vec<super::Recipe>,
+    /// The one that these settings are of.
+    pub recipe: Option<String>,
 }
 
 impl Site {
@@ -77,8 +81,8 @@ impl Site {
     }
 }
 
-/// Reads the tables of this file. `mode`: what outputs follow.
-pub(super) fn site(root: &mut Table<'_>, mode: LineMode) -> Site {
+/// Reads the tables of this file. `mode`: what outputs follow; `outputs`: the file's.
+pub(super) fn site(root: &mut Table<'_>, mode: LineMode, outputs: &[OutputSettings]) -> Site {
     let mut t = root.table("predict");
     let in_gate_mode = t.choice("in_gate_mode", &[("no", false), ("yes", true)]);
     let image_bytes = (t.integer("image_mb", 4, 1..=256) as usize) << 20;
@@ -99,7 +103,8 @@ pub(super) fn site(root: &mut Table<'_>, mode: LineMode) -> Site {
     let mut t = root.table("state");
     let state = t.has("folder").then(|| PathBuf::from(t.text("folder", "")));
     drop(t);
-    let site = Site { predict, metrics, modbus, mqtt, keep, page, state, overrides: None };
+    let recipes = super::recipes::recipes(root, outputs, state.is_some());
+    let site = Site { predict, metrics, modbus, mqtt, keep, page, state, overrides: None, recipes, recipe: None };
     let all: Vec<_> = site.listening().collect();
     for (i, (table, at, _)) in all.iter().enumerate() {
         if let Some((other, ..)) = all[..i].iter().find(|(_, taken, _)| taken == at && at.port() != 0) {

@@ -167,7 +167,7 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
     let other = std::fs::read_to_string(&overrides).unwrap().replace("sha256 = \"", "sha256 = \"0");
     std::fs::write(&overrides, other).unwrap();
     let out = run();
-    assert!(!strictly(&out) && stderr(&out).contains("is for another bundle and is ignored"), "{}", stderr(&out));
+    assert!(!strictly(&out) && stderr(&out).contains("is for another bundle or recipe and is ignored"), "{}", stderr(&out));
     assert!(check().contains("warning  overrides: "), "{}", check());
     std::fs::write(&overrides, "spoiled").unwrap();
     let out = run();

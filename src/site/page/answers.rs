@@ -290,7 +290,7 @@ impl Server {
             let why = format!("not saved, because it cannot be recorded who did: {e}; nothing was changed");
             return Response::text(409, &why);
         }
-        if let Err(e) = kept.write(folder, &names, &Hex(&ruling.bundle).to_string()) {
+        if let Err(e) = kept.write(folder, &names, &Hex(&ruling.bundle).to_string(), page.recipe.as_deref()) {
             let _ = log.append(undone());
             let why = format!(
                 "not saved: {}: {e}; nothing was changed. Give tagpin a folder that it may write to",
