@@ -4,11 +4,19 @@
 use super::conflicts::Conflict;
 use super::{Model, Refused, check, hex, model_tags};
 use crate::engine::Engine;
+use crate::events::{Client, Events, RecipeEvent, RecipeName, Switch, What, Why};
 use crate::settings::{Chosen, Recipe, Settings};
 use crate::site::recipes;
 use crate::station::Station;
+use crate::supervisor::{Change, lowest_priority};
 use crate::terminal::{escaped, escaped_lines};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often a running line looks for another choice.
+const EVERY: Duration = Duration::from_millis(250);
 
 /// Arguments of `recipe`.
 #[derive(clap::Args, Debug)]
@@ -151,6 +159,168 @@ impl InForce {
 
     pub(super) fn recipe(&self) -> Option<&str> {
         self.chosen.recipe.as_deref()
+    }
+}
+
+/// The recipes by which one process runs its line, one after the other.
+#[derive(Default)]
+pub(super) struct Line {
+    pub(super) in_force: InForce,
+    /// What the last run went by, where this one is the first since.
+    before: Option<InForce>,
+    /// What the choice was when it was last looked at.
+    known: Option<String>,
+    change: Arc<Change>,
+    news: Vec<RecipeEvent>,
+}
+
+impl Line {
+    /// The recipe that was chosen before the process began.
+    pub(super) fn begin(settings: Option<&Path>) -> Result<Self, Refused> {
+        let in_force = InForce::of(settings)?;
+        let known = in_force.chosen.recipe.clone();
+        Ok(Self { in_force, known, ..Self::default() })
+    }
+
+    /// Parts that the runs so far have had.
+    pub(super) fn parts(&self) -> u64 {
+        self.change.parts()
+    }
+
+    /// Another recipe was chosen, and the run has made place for it.
+    pub(super) fn next(&mut self, settings: Option<&Path>) {
+        let before = self.in_force.clone();
+        match InForce::of(settings) {
+            Ok(next) => {
+                self.news = vec![event(Switch::Running, &before.chosen, &next.chosen, "")];
+                self.known.clone_from(&next.chosen.recipe);
+                (self.in_force, self.before) = (next, Some(before));
+            }
+            Err(refused) => self.leave(before, &refused),
+        }
+    }
+
+    /// The recipe could not start: the line goes back to the one before, once. False where there is
+    /// none, or that does not start either.
+    pub(super) fn back(&mut self, refused: &Refused) -> bool {
+        let before = self.before.take();
+        before.map(|before| self.leave(before, refused)).is_some()
+    }
+
+    fn leave(&mut self, before: InForce, refused: &Refused) {
+        let failed = before.state.as_deref().and_then(|state| Chosen::read(state).ok()).unwrap_or_default();
+        self.news = vec![event(Switch::WentBack, &before.chosen, &failed, &refused.0.join("; "))];
+        self.known.clone_from(&before.chosen.recipe);
+        if let Some(state) = &before.state
+            && let Err(e) = recipes::choose(state, before.recipe(), "line, went back")
+        {
+            // The next run must not try it again.
+            self.known = failed.recipe;
+            crate::terminal::tell(&format!("tagpin: {}", escaped(&e)), 8);
+        }
+        self.in_force = before;
+    }
+
+    /// Who looks for another choice while the line runs; `None` where the file has no recipes.
+    pub(super) fn watcher(&mut self, of: Option<Of>) -> Option<Watcher> {
+        let (current, state) = (self.in_force.chosen.clone(), self.in_force.state.clone()?);
+        let (known, change, news) = (self.known.clone(), self.change.clone(), std::mem::take(&mut self.news));
+        Some(Watcher { of: of?, state, current, known, change, stays: None, news })
+    }
+}
+
+/// What a choice came to, as an event.
+pub(super) fn event(outcome: Switch, old: &Chosen, new: &Chosen, why: &str) -> RecipeEvent {
+    // A name that is chosen is no longer; one in a file that somebody wrote may be.
+    let name = |chosen: &Chosen| {
+        let text = chosen.recipe.as_deref().unwrap_or_default();
+        RecipeName::try_from(text).unwrap_or_else(|_| RecipeName::try_from("a name that is too long").expect("it fits"))
+    };
+    RecipeEvent { outcome, old: name(old), new: name(new), who: Why::of(&new.who), why: Why::of(&why) }
+}
+
+/// Looks for another choice while the line runs.
+pub(super) struct Watcher {
+    of: Of,
+    state: PathBuf,
+    /// What this run goes by.
+    current: Chosen,
+    /// What the choice was when it was last looked at.
+    known: Option<String>,
+    /// Where the next run is asked for.
+    pub(super) change: Arc<Change>,
+    /// Why this run makes place for no other.
+    stays: Option<&'static str>,
+    /// What this run begins with telling.
+    news: Vec<RecipeEvent>,
+}
+
+impl Watcher {
+    /// The same where the run makes place for no other, and why.
+    pub(super) fn staying(self, stays: Option<&'static str>) -> Self {
+        Self { stays, ..self }
+    }
+
+    /// Its thread, as a client of the run's events.
+    pub(super) fn client(mut self) -> Client {
+        let news = Mutex::new(std::mem::take(&mut self.news));
+        let run = move |events: &Arc<Events>, stop: &Arc<AtomicBool>| {
+            lowest_priority();
+            let news = std::mem::take(&mut *news.lock().unwrap_or_else(PoisonError::into_inner));
+            news.into_iter().for_each(|news| events.tell(What::Recipe(news)));
+            self.watch(events, stop);
+        };
+        Client { name: "recipe", run: Box::new(run) }
+    }
+
+    fn watch(&self, events: &Events, stop: &AtomicBool) {
+        let (mut seen, mut is_told) = (self.known.clone(), false);
+        while !stop.load(Ordering::Acquire) {
+            std::thread::sleep(EVERY);
+            let chosen = match Chosen::read(&self.state) {
+                Ok(chosen) => chosen,
+                Err(e) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        events.note(&format_args!("the line goes on by its recipe: {}", e.0.join("; ")));
+                    }
+                    continue;
+                }
+            };
+            is_told = false;
+            if chosen.recipe == seen {
+                continue;
+            }
+            // Before it is tried: one that lets the trial panic is not tried again.
+            seen.clone_from(&chosen.recipe);
+            if chosen.recipe == self.current.recipe {
+                continue;
+            }
+            match self.tried(&chosen) {
+                Ok(()) => {
+                    events.tell(What::Recipe(event(Switch::Chosen, &self.current, &chosen, "")));
+                    self.change.ask();
+                }
+                Err(why) => {
+                    events.tell(What::Recipe(event(Switch::Refused, &self.current, &chosen, &why)));
+                    // A restart goes on with what runs; the choice of somebody else meanwhile stays.
+                    if Chosen::read(&self.state).is_ok_and(|now| now == chosen)
+                        && let Err(e) = recipes::choose(&self.state, self.current.recipe.as_deref(), "line, refused")
+                    {
+                        events.note(&format_args!("the refused recipe is the chosen one still: {e}"));
+                    }
+                    seen.clone_from(&self.current.recipe);
+                }
+            }
+        }
+    }
+
+    fn tried(&self, chosen: &Chosen) -> Result<(), String> {
+        if let Some(why) = self.stays {
+            return Err(why.into());
+        }
+        let listed = self.of.listed().map_err(|e| e.join("; "))?;
+        let recipe = listed.recipe(chosen.recipe.as_deref())?;
+        self.of.look(recipe).map(|_| ()).map_err(|e| e.join("; "))
     }
 }
 

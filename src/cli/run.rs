@@ -3,6 +3,8 @@
 //! Decides nothing itself.
 
 use super::conflicts::Conflict;
+#[cfg(feature = "site")]
+use super::recipe::{self, Line};
 use super::{Model, PARTS, Refused, check, hex, opening, update};
 use crate::board::{AfterDeath, Board};
 use crate::broken_pipe;
@@ -21,14 +23,14 @@ use crate::station::Station;
 use crate::supervisor::actuation::{Actuator, EdgeRules};
 use crate::supervisor::drill::{Drill, Drilled};
 use crate::supervisor::vision::{Classifier, Vision};
-use crate::supervisor::{self, SystemClock, Tuning};
+use crate::supervisor::{self, Ended, SystemClock, Tuning};
 use crate::terminal::{self, escaped};
 use crate::triggers::{self, Posts, Trigger};
 use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Megabytes that `--record` keeps unless another cap is stated.
 const RECORD_MB: u32 = 1000;
@@ -83,16 +85,77 @@ pub(super) struct Run {
     drill: Option<Drill>,
 }
 
+#[cfg(feature = "site")]
+impl Run {
+    /// What decides what a recipe comes to; `None` without settings.
+    fn of(&self) -> Option<recipe::Of> {
+        let (bundle, keys, allow_drawn) = (self.bundle.clone(), self.keys.clone(), self.allow_drawn);
+        Some(recipe::Of { settings: self.settings.clone()?, bundle, keys, allow_drawn })
+    }
+}
+
 /// Tells a person something before the run begins. Names of outputs and files command no terminal.
 fn tell(what: &dyn std::fmt::Display) {
     terminal::tell(&format!("tagpin: {}", escaped(&what.to_string())), 8);
 }
 
+/// What the runs of one process have in common: one run for each recipe that is chosen.
+#[derive(Default)]
+struct Process {
+    /// Set by a signal, once the first run has opened everything.
+    signalled: Option<Arc<AtomicBool>>,
+    /// The recipe to go by, and what there is to tell of it.
+    #[cfg(feature = "site")]
+    line: Line,
+}
+
+impl Process {
+    fn signalled(&mut self) -> std::io::Result<Arc<AtomicBool>> {
+        if let Some(signalled) = &self.signalled {
+            return Ok(signalled.clone());
+        }
+        let signalled = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+            signal_hook::flag::register(signal, signalled.clone())?;
+        }
+        Ok(self.signalled.insert(signalled).clone())
+    }
+
+    #[cfg(feature = "site")]
+    fn is_over(&self, parts: Option<u64>) -> bool {
+        let is_signalled = self.signalled.as_ref().is_some_and(|signalled| signalled.load(Ordering::Relaxed));
+        is_signalled || parts.is_some_and(|wanted| wanted > 0 && self.line.parts() >= wanted)
+    }
+}
+
+#[cfg(not(feature = "site"))]
 pub(super) fn run(args: Run) -> Result<u8, Refused> {
     supervisor::raise_alarm_at_panics();
+    start(&args, &mut Process::default()).map(Ended::exit_code)
+}
+
+/// Runs by the recipe that is chosen, and by the next one once parts have passed. One that cannot
+/// start leaves the line to the one before.
+#[cfg(feature = "site")]
+pub(super) fn run(args: Run) -> Result<u8, Refused> {
+    supervisor::raise_alarm_at_panics();
+    let mut process = Process { line: Line::begin(args.settings.as_deref())?, ..Process::default() };
+    loop {
+        match start(&args, &mut process) {
+            Ok(Ended::Recipe) if process.is_over(args.parts) => return Ok(Ended::Done.exit_code()),
+            Ok(Ended::Recipe) => process.line.next(args.settings.as_deref()),
+            Ok(ended) => return Ok(ended.exit_code()),
+            Err(refused) if !process.line.back(&refused) => return Err(refused),
+            Err(refused) => refused.0.iter().for_each(|why| tell(why)),
+        }
+    }
+}
+
+/// Opens everything and runs. An error: it could not start, and nothing has moved.
+fn start(args: &Run, process: &mut Process) -> Result<Ended, Refused> {
     let demo = args.settings.is_none() && args.bundle.is_none() && args.source.is_none();
     #[cfg(feature = "site")]
-    let in_force = super::recipe::InForce::of(args.settings.as_deref())?;
+    let in_force = process.line.in_force.clone();
     #[cfg(feature = "site")]
     let (path, recipe) = (in_force.bundle.as_deref().or(args.bundle.as_deref()), in_force.recipe());
     #[cfg(not(feature = "site"))]
@@ -133,7 +196,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
             }
         }
         if draft.problems.is_empty() {
-            opened = Some(open(draft.settings, &args, &bundle, &mut keep));
+            opened = Some(open(draft.settings, args, &bundle, &mut keep));
         } else {
             // What else is wrong can be said without taking anything.
             let found = check::look(&draft, &bundle).into_iter().filter_map(|f| f.outcome.err());
@@ -162,7 +225,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         let made = supervisor::Recorder::new(folder.clone(), cap, &hex(&bundle.sha256));
         made.map_err(|e| format!("--record {}: {e}", folder.display()))
     };
-    let record = args.record.map(record).transpose()?;
+    let record = args.record.clone().map(record).transpose()?;
     let engine = engine.with_threads(settings.threads).map_err(|e| format!("[engine] threads: {e}"))?;
 
     let kernels = engine.kernels();
@@ -180,17 +243,23 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
         };
         clients.push(update::follower(line, folder, &model.path, &bundle, tuning.clone())?.client());
     }
-    let classifier: Box<dyn Classifier> = match args.drill {
+    #[cfg(feature = "site")]
+    if let Some(watcher) = process.line.watcher(args.of()) {
+        let stays = "--record keeps the frames of one bundle: the choice is for a run without it";
+        beside.change = Some(watcher.change.clone());
+        let stays = record.is_some().then_some(stays);
+        clients.push(watcher.staying(stays).client());
+    }
+    let classifier: Box<dyn Classifier> = match args.drill.clone() {
         Some(drill) => Box::new(Drilled::new(engine, drill)),
         None => Box::new(engine),
     };
     let parts = args.parts.unwrap_or(if demo { 20 } else { 0 });
+    #[cfg(feature = "site")]
+    let parts = parts.saturating_sub(process.line.parts());
     let vision = Vision::new(&bundle, classifier, &settings, source.pacing());
     let station = Station::new(settings.station(bundle.contract.task, parts))?;
-    let signalled = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, signalled.clone())?;
-    }
+    let signalled = process.signalled()?;
     source.remarks().iter().for_each(|remark| tell(&remark));
     if let Ok(spec) = settings.source.parse() {
         check::source_warnings(&settings, &spec, &*source).iter().for_each(|why| tell(&why));
@@ -233,7 +302,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     };
     let ended = supervisor::run(run)?;
     drop(lock);
-    Ok(ended.exit_code())
+    Ok(ended)
 }
 
 /// Refuses to start where the memory that a run takes cannot be had: later, the first allocation

@@ -148,6 +148,7 @@ impl Counters {
             | What::Start
             | What::Rule(_)
             | What::Update(_)
+            | What::Recipe(_)
             | What::Status(_)
             | What::Summary
             | What::Note(_) => {}

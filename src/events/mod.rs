@@ -75,6 +75,8 @@ pub enum What {
     Rule(RuleEvent),
     /// Another bundle was installed where this run's lies.
     Update(UpdateEvent),
+    /// Another recipe is chosen for the line.
+    Recipe(RecipeEvent),
     /// A second has passed: the figures so far.
     Status(Figures),
     /// The run has ended.
@@ -263,6 +265,43 @@ pub struct UpdateEvent {
     /// The first part that it decides, where it was taken over.
     pub from_part: Option<u64>,
     /// Why it was not.
+    pub why: Why,
+}
+
+/// What became of a choice of a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Switch {
+    /// Parts on their way have their end, then this run makes place for it.
+    Chosen,
+    /// It cannot run, as far as that can be seen; nothing changes.
+    Refused,
+    /// This run is the first by it.
+    Running,
+    /// It could not start; this run goes on by the one before.
+    WentBack,
+}
+
+impl Switch {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Chosen, Self::Refused, Self::Running, Self::WentBack];
+}
+
+/// A recipe's name in memory of fixed size.
+pub type RecipeName = heapless::String<64>;
+
+/// Another recipe is chosen for the line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecipeEvent {
+    /// What became of the choice.
+    pub outcome: Switch,
+    /// The recipe before; empty for device.toml as it is.
+    pub old: RecipeName,
+    /// The one that was chosen.
+    pub new: RecipeName,
+    /// Who chose it.
+    pub who: Why,
+    /// Why it does not run.
     pub why: Why,
 }
 

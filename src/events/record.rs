@@ -2,7 +2,8 @@
 
 use super::run::{Closing, Opening, SinkRecord};
 use super::{
-    Event, Events, FaultKind, Figures, MAX_IMAGES, Outcome, PartEvent, RuleEvent, SCHEMA, TOP, Update, UpdateEvent, What,
+    Event, Events, FaultKind, Figures, MAX_IMAGES, Outcome, PartEvent, RecipeEvent, RuleEvent, SCHEMA, Switch, TOP, Update,
+    UpdateEvent, What,
 };
 use crate::bundle::Hex;
 use crate::decide::Verdict;
@@ -33,6 +34,7 @@ enum Body<'a> {
     Fault(FaultRecord<'a>),
     Rule(RuleRecord<'a>),
     Update(UpdateRecord<'a>),
+    Recipe(RecipeRecord<'a>),
     Status(Box<StatusRecord>),
     Summary(Box<SummaryRecord<'a>>),
     Note(NoteRecord<'a>),
@@ -131,6 +133,15 @@ struct UpdateRecord<'a> {
     bundle_sha256: Option<String>,
     running_sha256: String,
     from_part: Option<u64>,
+    why: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RecipeRecord<'a> {
+    outcome: Switch,
+    old: Option<&'a str>,
+    new: Option<&'a str>,
+    who: &'a str,
     why: Option<&'a str>,
 }
 
@@ -251,6 +262,7 @@ impl<'a> Record<'a> {
             }
             What::Rule(rule) => ("rule", Body::Rule(RuleRecord::new(events.opening(), rule))),
             What::Update(update) => ("update", Body::Update(UpdateRecord::new(update))),
+            What::Recipe(recipe) => ("recipe", Body::Recipe(RecipeRecord::new(recipe))),
             What::Status(figures) => {
                 ("status", Body::Status(Box::new(StatusRecord { counts: Counts::new(events, figures) })))
             }
@@ -327,6 +339,19 @@ impl<'a> UpdateRecord<'a> {
             running_sha256: Hex(&update.running).to_string(),
             from_part: update.from_part,
             why: Some(update.why.as_str()).filter(|why| !why.is_empty()),
+        }
+    }
+}
+
+impl<'a> RecipeRecord<'a> {
+    fn new(recipe: &'a RecipeEvent) -> Self {
+        let some = |text: &'a str| Some(text).filter(|text| !text.is_empty());
+        Self {
+            outcome: recipe.outcome,
+            old: some(&recipe.old),
+            new: some(&recipe.new),
+            who: recipe.who.as_str(),
+            why: some(recipe.why.as_str()),
         }
     }
 }

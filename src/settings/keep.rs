@@ -85,7 +85,7 @@ mod tests {
         let kept: Vec<&str> = Kind::ALL.into_iter().filter(|k| usual.keeps(*k)).map(Kind::name).collect();
         assert_eq!(kept, ["foreign", "disagreeing", "uncertain", "rejected"]);
         // Every key of the example, as it stands there: its default.
-        let table = EXAMPLE.split("# [keep]").nth(1).unwrap().split("\n[engine]").next().unwrap();
+        let table = EXAMPLE.split("# [keep]").nth(1).unwrap().split("\n# [recipes").next().unwrap();
         let lines: Vec<&str> = table.lines().skip(1).filter_map(|l| l.strip_prefix("# ")).collect();
         assert_eq!(lines.len(), 13);
         let example = parse(&format!("[keep]\n{}", lines.join("\n"))).unwrap().unwrap();

@@ -171,8 +171,8 @@ fn keep(table: &mut DeTable<'_>, fits: impl Fn(&str) -> bool) {
     table.extend(all.into_iter().filter(|(key, _)| fits(key.get_ref())));
 }
 
-/// Puts one key over what a table has under its name: tables key by key for so many levels, any
-/// other value as a whole.
+/// Puts one key over what a table has under its name: tables key by key down to `levels` of
+/// them, any other value as a whole.
 fn over<'t>(into: &mut DeTable<'t>, key: Spanned<Cow<'t, str>>, value: Spanned<DeValue<'t>>, levels: u32) {
     let below = into.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut);
     if let (1.., Some(DeValue::Table(below)), DeValue::Table(_)) = (levels, below, value.get_ref()) {

@@ -118,6 +118,9 @@ pub enum Input<'a> {
         /// Whether outputs go safe; if not, parts on their way keep their gates.
         safe: bool,
     },
+    /// No trigger opens a part any more; those that wait go on, and the run is over once each has
+    /// its end.
+    Close,
     /// Thresholds and bands, one rule a tag, by which parts are judged from the next trigger on;
     /// those on their way keep theirs. Another number of rules, or a band above its threshold,
     /// changes nothing.
@@ -206,6 +209,9 @@ pub enum Effect {
         /// Whether it touches the part before: both get the late action.
         touching: bool,
     },
+    /// A part passes the trigger of a line that is closed: it opens none. Not told where each frame
+    /// is a part.
+    Unopened,
     /// This frame is needed: classify it, and give its scores.
     Classify(Ticket),
     /// Outputs follow the tags, and the part goes on: these lines are called for now.
@@ -264,6 +270,8 @@ pub enum Over {
     SourceLost,
     /// Too many inferences failed in a row.
     Held,
+    /// The line was closed, and no part waits any more.
+    Closed,
 }
 
 /// The sorting line.
@@ -296,6 +304,8 @@ pub struct Station {
     ended: u64,
     /// The run ends.
     stopped: bool,
+    /// No trigger opens a part any more.
+    closed: bool,
 }
 
 impl Station {
@@ -322,6 +332,7 @@ impl Station {
             wanted: rules.parts,
             ended: 0,
             stopped: false,
+            closed: false,
         })
     }
 
@@ -347,6 +358,7 @@ impl Station {
                 effects(Effect::Over(if live { Over::SourceLost } else { Over::Done }));
             }
             Input::Stopped { reason, safe } => self.stop(now.at, reason, safe, effects),
+            Input::Close => self.closed = true,
             Input::Rules(rules) => self.take_rules(rules),
             Input::Model { spare, rules } => {
                 let from = self.next_part();
@@ -358,7 +370,12 @@ impl Station {
         }
         self.end_overdue(now, effects);
         let undecided = self.line.oldest().map(|part| part.id).into_iter().chain(self.classifying);
-        self.models.leave(undecided.min());
+        let newest = undecided.min();
+        self.models.leave(newest);
+        if self.closed && !self.stopped && newest.is_none() {
+            self.stopped = true;
+            effects(Effect::Over(Over::Closed));
+        }
     }
 
     /// The slot that no part needs: a model may be put there and made current. `None` while parts
@@ -418,6 +435,12 @@ impl Station {
     /// A trigger edge: a part, the same part again, or a reason to stop.
     fn admit(&mut self, now: Instant, trigger: Moment, effects: &mut dyn FnMut(Effect)) {
         if self.stopped || self.wanted > 0 && self.intake.count() >= self.wanted {
+            return;
+        }
+        if self.closed {
+            if !self.every_frame {
+                effects(Effect::Unopened);
+            }
             return;
         }
         let (part, touching) = match self.intake.edge(trigger) {

@@ -775,9 +775,32 @@ fn whatever_comes_between_each_part_has_one_model_from_its_trigger_to_its_end() 
                     assert_eq!(Some(of), waiting.remove(&done.part.id.0), "seed {seed} case {case}");
                 }
                 Effect::Model { slot, from } => assert_eq!((slot, from), (current, PartId(parts + 1))),
-                Effect::Over(_) | Effect::Fault { .. } | Effect::Doubt { .. } | Effect::Now { .. } => {}
+                Effect::Over(_) | Effect::Unopened | Effect::Fault { .. } | Effect::Doubt { .. } | Effect::Now { .. } => {}
             });
         }
     }
     assert!(changes > cases as i32 && kept > cases as usize, "{changes} changes, {kept} parts on their way at them");
+}
+
+/// A change of recipe waits for the parts on their way, and for none that comes behind them.
+#[test]
+fn a_closed_line_ends_the_parts_that_wait_and_opens_no_other() {
+    let mut s = gate(1);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let first = frame(&mut s, 20).unwrap();
+    told(&mut s, 100, Input::Trigger(at(100)));
+    assert_eq!(told(&mut s, 110, Input::Close).0, [""; 0]);
+    assert_eq!(told(&mut s, 115, Input::Trigger(at(115))).0, ["Unopened"]);
+    assert_eq!(scores(&mut s, 120, first, &GOOD), ["1 present accept 0b10"]);
+    let second = frame(&mut s, 130).unwrap();
+    assert_eq!(told(&mut s, 135, Input::Trigger(at(135))).0, ["Unopened"]);
+    assert_eq!(scores(&mut s, 140, second, &GOOD), ["2 present accept 0b10", "Over(Closed)"]);
+    assert_eq!(told(&mut s, 160, Input::Trigger(at(160))).0, [""; 0], "it is over, and that is told once");
+    // With nothing on it the line is over at once; where each frame is a part no trigger is missed.
+    assert_eq!(told(&mut gate(1), 0, Input::Close).0, ["Over(Closed)"]);
+    let mut s = station(1, None, |rules| rules.every_frame = true);
+    let ticket = frame(&mut s, 0).unwrap();
+    assert_eq!(told(&mut s, 1, Input::Close).0, [""; 0]);
+    assert_eq!(told(&mut s, 2, Input::Trigger(at(2))).0, [""; 0]);
+    assert_eq!(scores(&mut s, 3, ticket, &GOOD).last().map(|word| word.as_str()), Some("Over(Closed)"));
 }

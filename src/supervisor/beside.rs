@@ -5,6 +5,7 @@
 //! shown at once or misses it, and rules or a model that are being handed over at that moment are
 //! taken a beat later.
 
+use super::change::Change;
 use super::vision::Model;
 use crate::audit::Acknowledges;
 use crate::decide::TagRule;
@@ -158,6 +159,8 @@ pub struct Beside {
     pub tuning: Option<Arc<Tuning>>,
     /// Who counts acknowledgements: those of each input by its number among the run's.
     pub acknowledges: Option<Arc<Acknowledges>>,
+    /// Where a run that follows in this process is asked for.
+    pub change: Option<Arc<Change>>,
 }
 
 #[cfg(test)]

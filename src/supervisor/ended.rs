@@ -45,12 +45,14 @@ pub enum Ended {
     Stuck,
     /// A thread panicked.
     Panic,
+    /// The line makes place for another recipe of it, in the same process.
+    Recipe,
     /// However it ended: an output is not known to be in its safe state.
     NotSafe,
 }
 
 impl Ended {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Done,
         Self::SourceEnded,
         Self::TriggerEnded,
@@ -60,6 +62,7 @@ impl Ended {
         Self::Hung,
         Self::Stuck,
         Self::Panic,
+        Self::Recipe,
         Self::NotSafe,
     ];
 
@@ -67,7 +70,7 @@ impl Ended {
     /// output pipe closed.
     pub const fn exit_code(self) -> u8 {
         match self {
-            Self::Done | Self::Signal => 0,
+            Self::Done | Self::Signal | Self::Recipe => 0,
             Self::SourceEnded | Self::TriggerEnded | Self::Held | Self::Hung | Self::Stuck | Self::NotSafe => 3,
             Self::Panic => 101,
             Self::ReaderLeft => crate::broken_pipe::OUTPUT_PIPE_CLOSED as u8,
@@ -76,13 +79,13 @@ impl Ended {
 
     /// Whether parts on their way keep their gates and pulses.
     pub(super) const fn lets_parts_pass(self) -> bool {
-        matches!(self, Self::Done | Self::TriggerEnded)
+        matches!(self, Self::Done | Self::TriggerEnded | Self::Recipe)
     }
 
     /// What a part gave up thereby has no verdict for.
     pub(super) const fn reason(self) -> Reason {
         match self {
-            Self::Done | Self::Signal | Self::ReaderLeft | Self::Held => Reason::Stopped,
+            Self::Done | Self::Signal | Self::ReaderLeft | Self::Held | Self::Recipe => Reason::Stopped,
             Self::SourceEnded => Reason::SourceGone,
             Self::TriggerEnded => Reason::Trigger,
             Self::Hung => Reason::MissedBeat,
@@ -102,6 +105,7 @@ impl Ended {
             Self::Hung => "the line missed its beat",
             Self::Stuck => "an output hung",
             Self::Panic => "panic",
+            Self::Recipe => "another recipe",
             Self::NotSafe => "outputs are not known to be safe",
         }
     }
@@ -113,6 +117,7 @@ impl From<Over> for Ended {
             Over::Done => Self::Done,
             Over::SourceLost => Self::SourceEnded,
             Over::Held => Self::Held,
+            Over::Closed => Self::Recipe,
         }
     }
 }

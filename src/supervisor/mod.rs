@@ -13,6 +13,7 @@
 pub mod actuation;
 mod beside;
 mod capture;
+mod change;
 mod clock;
 pub mod drill;
 mod ended;
@@ -32,6 +33,7 @@ mod truth;
 pub mod vision;
 
 pub use beside::{Beside, Onlooker, OtherBundle, Seen, Tuning};
+pub use change::Change;
 pub use clock::SystemClock;
 pub use ended::Ended;
 pub use panics::raise_alarm_at_panics;

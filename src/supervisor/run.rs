@@ -6,6 +6,7 @@
 use super::actuation::{Actuator, Command, Commands, Patience, Stand};
 use super::beside::Beside;
 use super::capture;
+use super::change::Change;
 use super::clock::SystemClock;
 use super::ended::Ended;
 use super::inputs;
@@ -20,6 +21,7 @@ use crate::board::{self, Board};
 use crate::events::run::{Closing, Opening};
 use crate::events::{Client, ClientThreads, Events, FaultKind, Remedy, Sinking, Why};
 use crate::fault::Reason;
+use crate::line::Travel;
 use crate::settings::{LineMode, Settings};
 use crate::sources::Source;
 use crate::station::{Slot, Station};
@@ -89,6 +91,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
         goes_on_unread,
     } = run;
     let clock = SystemClock;
+    let change = beside.change.clone();
     let gated = settings.mode != LineMode::State;
     let (late, _) = settings.routing(station.task()).late();
     let (events, sinking) = Events::start(Arc::new(clock), opening, sinks).map_err(|e| no_thread(&e))?;
@@ -107,6 +110,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
         first: settings.first_frame_timeout.micros(),
         needs_time: settings.needs_time(),
     };
+    let deadline = if let Travel::Time(span) = settings.part.deadline { span } else { Micros(0) };
     let frame_timeout = settings.frame_timeout.micros();
     let recording = record.map(|recorder| Arc::new(Recording::new(recorder, &vision)));
     let kept = recording.clone();
@@ -148,13 +152,17 @@ pub fn run(run: Run) -> Result<Ended, String> {
     let ended = match &started {
         Ok(_) => {
             notify.ready();
+            change.iter().for_each(|change| change.begun());
             let reader = Reader { left: reader_left, goes_on: goes_on_unread };
-            wait(&shared, &signalled, reader, watchdog, &mut notify)
+            wait(&shared, &signalled, reader, Leave { change: change.as_deref(), deadline }, watchdog, &mut notify)
         }
         Err(_) => Ended::Signal,
     };
     let ended = shared.ended.first(ended);
-    notify.stopping();
+    match change.as_ref().filter(|_| ended == Ended::Recipe) {
+        Some(change) => change.bridge(notify),
+        None => notify.stopping(),
+    }
     shared.exchange.stop.store(true, Ordering::Relaxed);
     if !ended.lets_parts_pass() {
         shared.commands.push(Command::Safe(Reason::Stopped));
@@ -165,7 +173,11 @@ pub fn run(run: Run) -> Result<Ended, String> {
     let answered = actuation.is_some_and(|thread| outputs_answer(&thread, &shared, &stand, &signalled, watchdog));
     shared.over.store(true, Ordering::Relaxed);
     // A signal gave up the parts that still were on their way.
-    let ended = if ended == Ended::Done && signalled.load(Ordering::Relaxed) { Ended::Signal } else { ended };
+    let ended = if matches!(ended, Ended::Done | Ended::Recipe) && signalled.load(Ordering::Relaxed) {
+        Ended::Signal
+    } else {
+        ended
+    };
     let ended = if stand.is_rescued() { Ended::Stuck } else { ended };
     let ended = if shared.alarm.is_raised() { Ended::Panic } else { ended };
     let failed = match started {
@@ -214,6 +226,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
         }
     };
     let is_safe = closing.outputs_unknown.is_empty();
+    change.iter().for_each(|change| change.ended(shared.events.counters().figures().parts));
     shared.events.close(closing);
     // A reader that does not read may not keep a stopped line alive.
     sinking.settle(&shared.events, Duration::from_secs(4));
@@ -320,12 +333,29 @@ struct Reader {
     goes_on: bool,
 }
 
+/// How a run makes place for the next.
+#[derive(Clone, Copy)]
+struct Leave<'c> {
+    /// Where that is asked for.
+    change: Option<&'c Change>,
+    /// Longest time that a part may wait for its verdict, where time decides it.
+    deadline: Micros,
+}
+
 /// Waits for the end; as long as the line and the outputs beat, the service manager hears of it.
-fn wait(shared: &Shared, signalled: &AtomicBool, reader: Reader, watchdog: Micros, notify: &mut Notify) -> Ended {
+fn wait(
+    shared: &Shared,
+    signalled: &AtomicBool,
+    reader: Reader,
+    leave: Leave<'_>,
+    watchdog: Micros,
+    notify: &mut Notify,
+) -> Ended {
     /// How often the figures are told.
     const TICK: Micros = Micros(1_000_000);
     let mut next_tick = shared.clock.now().plus(TICK);
     let mut reads = true;
+    let mut closing_since: Option<Instant> = None;
     loop {
         if shared.alarm.is_raised() {
             return Ended::Panic;
@@ -344,6 +374,17 @@ fn wait(shared: &Shared, signalled: &AtomicBool, reader: Reader, watchdog: Micro
             shared.events.note(&"the output pipe is closed; the line goes on without its reader");
         }
         let now = shared.clock.now();
+        match closing_since {
+            None if leave.change.is_some_and(Change::is_asked) => {
+                closing_since = Some(now);
+                shared.close();
+            }
+            // A belt that stands still brings no part to its end.
+            Some(since) if now >= shared.patience.over(since, shared.belt.moved()).plus(leave.deadline) => {
+                return Ended::Recipe;
+            }
+            None | Some(_) => {}
+        }
         if shared.is_alive(now, watchdog) {
             notify.alive(now);
         }

@@ -119,6 +119,10 @@ pub(super) struct Shared {
     pub(super) outputs_beat: AtomicU64,
     /// Whether the last that came from the camera was a frame.
     pub(super) camera: AtomicBool,
+    /// Set when no trigger opens a part any more: another recipe is to come.
+    pub(super) closing: AtomicBool,
+    /// When a trigger that opened no part for that was last told.
+    unopened_told: AtomicU64,
     /// Set when the outputs may end once what is in flight has passed.
     pub(super) drain: AtomicBool,
     /// Set when they have.
@@ -172,6 +176,8 @@ impl Shared {
             beat: beat(),
             outputs_beat: beat(),
             camera: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            unopened_told: AtomicU64::new(0),
             drain: AtomicBool::new(false),
             over: AtomicBool::new(false),
             ended: End::default(),
@@ -227,6 +233,9 @@ impl Shared {
     pub(super) fn trigger(&self, at: Instant, position: Option<i64>) {
         if !self.exchange.stop.load(Ordering::Relaxed) {
             self.step(Input::Trigger(self.moment(at, position)));
+        } else if self.closing.load(Ordering::Relaxed) {
+            // Parts before it are on their way to their gates still.
+            self.unopened(self.clock.now());
         }
     }
 
@@ -243,6 +252,32 @@ impl Shared {
         if !self.station.is_poisoned() {
             self.step(Input::Stopped { reason: why.reason(), safe: !why.lets_parts_pass() });
         }
+    }
+
+    /// No trigger opens a part any more; the run ends when those on their way have their end.
+    pub(super) fn close(&self) {
+        // First `ready` falls: who asks it sends no part.
+        self.closing.store(true, Ordering::Release);
+        if !self.station.is_poisoned() {
+            self.step(Input::Close);
+        }
+    }
+
+    /// A part passed the trigger meanwhile. It is counted; told at most once a second.
+    fn unopened(&self, now: Instant) {
+        const PAUSE: u64 = 1_000_000;
+        let counters = self.events.counters();
+        let before = counters.passed_over.fetch_add(1, Ordering::Relaxed);
+        let told = self.unopened_told.load(Ordering::Relaxed);
+        if told > 0 && now.as_micros() < told + PAUSE {
+            return;
+        }
+        self.unopened_told.store(now.as_micros(), Ordering::Relaxed);
+        let why = format_args!(
+            "a part passed the trigger while the recipe changes and ready is down: it is not sorted; passed over so far: {}",
+            before + 1
+        );
+        self.events.fault(FaultKind::Input, None, Remedy::Told, Why::of(&why));
     }
 
     /// Something failed that concerns all parts: all outputs to their safe state.
@@ -305,6 +340,7 @@ impl Shared {
                     why: Why::NONE,
                 }));
             }
+            Effect::Unopened => self.unopened(now),
             Effect::Over(over) => self.end(over.into()),
         }
     }

@@ -23,6 +23,8 @@ mod page;
 mod plc;
 mod program;
 mod readme;
+#[cfg(feature = "site")]
+mod recipes;
 mod record;
 #[cfg(feature = "site")]
 mod serve;

@@ -4,7 +4,7 @@
 use super::Sink;
 use super::text::shown;
 use crate::bundle::Hex;
-use crate::events::{Event, Events, Update, UpdateEvent, What};
+use crate::events::{Event, Events, RecipeEvent, Switch, Update, UpdateEvent, What};
 use crate::terminal::fitted;
 use std::io::Write;
 
@@ -16,7 +16,7 @@ impl Explanations {
     pub fn wants(what: &What) -> bool {
         match what {
             What::Fault(fault) => !fault.why.as_str().is_empty(),
-            What::Note(_) | What::Update(_) => true,
+            What::Note(_) | What::Update(_) | What::Recipe(_) => true,
             _ => false,
         }
     }
@@ -35,12 +35,27 @@ fn updated(update: &UpdateEvent) -> String {
     }
 }
 
+/// What became of a choice of a recipe, in words.
+fn switched(recipe: &RecipeEvent) -> String {
+    let told = |name: &str| if name.is_empty() { "none".to_string() } else { format!("\"{name}\"") };
+    let (old, new, why) = (told(&recipe.old), told(&recipe.new), recipe.why.as_str());
+    match recipe.outcome {
+        Switch::Chosen => {
+            format!("recipe {new} is chosen by {}: parts on their way pass, then it begins", recipe.who.as_str())
+        }
+        Switch::Refused => format!("recipe {new} is refused, {old} goes on: {why}"),
+        Switch::Running => format!("the line goes by recipe {new}; it was {old}"),
+        Switch::WentBack => format!("recipe {new} cannot start, the line went back to {old}: {why}"),
+    }
+}
+
 impl Sink for Explanations {
     fn write(&mut self, _: &Events, event: &Event) -> std::io::Result<()> {
         let text = match &event.what {
             What::Fault(fault) => fault.why.as_str().into(),
             What::Note(text) => text.as_str().into(),
             What::Update(update) => updated(update),
+            What::Recipe(recipe) => switched(recipe),
             _ => return Ok(()),
         };
         let mut stderr = std::io::stderr().lock();

@@ -183,7 +183,10 @@ impl Table {
 impl Table {
     /// Whether the table shows an event.
     pub fn wants(what: &What) -> bool {
-        !matches!(what, What::Trigger(_) | What::Rule(_) | What::Update(_) | What::Status(_) | What::Note(_))
+        !matches!(
+            what,
+            What::Trigger(_) | What::Rule(_) | What::Update(_) | What::Recipe(_) | What::Status(_) | What::Note(_)
+        )
     }
 }
 
@@ -195,7 +198,9 @@ impl Sink for Table {
             What::Edge(edge) => self.edge(events, edge),
             What::Fault(fault) => self.fault(fault),
             What::Summary => Self::summary(events),
-            What::Trigger(_) | What::Rule(_) | What::Update(_) | What::Status(_) | What::Note(_) => return Ok(()),
+            What::Trigger(_) | What::Rule(_) | What::Update(_) | What::Recipe(_) | What::Status(_) | What::Note(_) => {
+                return Ok(());
+            }
         };
         print(text.as_bytes())
     }

@@ -148,7 +148,7 @@ impl Draw {
     }
 
     fn what(&mut self, events: &Events) -> What {
-        match self.below(10) {
+        match self.below(11) {
             0 => What::Start,
             1 => {
                 let (position, touching) = (self.number() as i64, self.below(2) == 0);
@@ -182,6 +182,13 @@ impl Draw {
                 bundle: self.maybe(|d| [d.below(256) as u8; 32]),
                 running: [self.below(256) as u8; 32],
                 from_part: self.maybe(Self::number),
+                why: self.why(),
+            }),
+            9 => What::Recipe(RecipeEvent {
+                outcome: self.of(&Switch::ALL),
+                old: RecipeName::try_from(["", "small", "é \"x\""][self.below(3) as usize]).unwrap(),
+                new: RecipeName::try_from(["", "large"][self.below(2) as usize]).unwrap(),
+                who: self.why(),
                 why: self.why(),
             }),
             _ => What::Note(self.why()),
@@ -241,5 +248,5 @@ fn drawn_events_are_what_the_schema_states() {
             assert_eq!(value["output"].as_str(), Some(name), "a name comes out as it went in");
         }
     }
-    assert!(cases < 1000 || names.len() == 10, "{names:?}");
+    assert!(cases < 1000 || names.len() == 11, "{names:?}");
 }

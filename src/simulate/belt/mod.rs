@@ -431,7 +431,7 @@ impl<'s> Simulated<'s> {
                     self.outcome.held += u64::from(!self.ends);
                     self.ends = true;
                 }
-                Effect::Fault { scope: Scope::Part, .. } | Effect::Over(_) | Effect::Model { .. } => {}
+                Effect::Fault { scope: Scope::Part, .. } | Effect::Over(_) | Effect::Model { .. } | Effect::Unopened => {}
                 Effect::Now { .. } | Effect::Classify(_) => debug_assert!(!self.gated, "outputs follow parts here"),
             }
         }

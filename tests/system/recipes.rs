@@ -1,0 +1,254 @@
+//! Recipes through the binary: a running line changes to another one in the same process, no part
+//! is lost between, and what cannot run changes nothing.
+
+use crate::audit::records;
+use crate::program::*;
+use crate::words::{Line, gate};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const OTHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/board/patterns.tagpin");
+
+/// A line whose events are in a file, and its folder of changes.
+struct Site {
+    folder: PathBuf,
+    trigger: String,
+}
+
+impl Site {
+    fn new(name: &str, recipes: &str) -> Self {
+        let folder = folder(name);
+        let shown = folder.display();
+        let trigger = format!(
+            "kind = \"stdin\"\nmax_jitter_ms = 5000\n[state]\nfolder = \"{shown}\"\n[events]\npath = \"{shown}/events.jsonl\"\n\
+             [outputs.ready]\non = [\"ready\"]\n{recipes}"
+        );
+        Self { folder, trigger }
+    }
+
+    /// Its device.toml, as the line has it.
+    fn file(&self, name: &str) -> String {
+        settings(name, &gate(&self.trigger))
+    }
+
+    /// What the line has told so far, whole lines of it.
+    fn told(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.join("events.jsonl")).unwrap_or_default();
+        text.split_inclusive('\n').filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn until(&self, what: &str, wanted: impl Fn(&[Value]) -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !wanted(&self.told()) {
+            assert!(Instant::now() < end, "{what}: {:?}", self.told().last());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The recipes as the record of changes has them: who, old, new.
+    fn recorded(&self) -> Vec<[String; 3]> {
+        let all = records(&self.folder.join("audit.log"));
+        let text = |r: &Value, key: &str| r[key].as_str().unwrap().to_string();
+        let recipes = all.iter().filter(|r| r["what"] == "recipe");
+        recipes.map(|r| ["who", "old", "new"].map(|key| text(r, key))).collect()
+    }
+}
+
+/// `tagpin recipe ARGS` for a settings file: output, standard error, exit code.
+fn recipe(args: &[&str], file: &str) -> (String, String, Option<i32>) {
+    let out = finish(tagpin(&[&["recipe"], args, &["--settings", file, "--bundle", PARTS]].concat()));
+    (String::from_utf8(out.stdout.clone()).unwrap(), stderr(&out), out.status.code())
+}
+
+fn triggers(line: &mut Line, parts: u64) {
+    for _ in 0..parts {
+        line.write(b"trigger\n");
+        std::thread::sleep(Duration::from_millis(60));
+    }
+}
+
+/// The events of each run.
+fn runs(all: &[Value]) -> Vec<Vec<Value>> {
+    let starts: Vec<usize> = (0..all.len()).filter(|i| all[*i]["event"] == "start").collect();
+    let ends = starts.iter().skip(1).copied().chain([all.len()]);
+    starts.iter().zip(ends).map(|(from, to)| all[*from..to].to_vec()).collect()
+}
+
+/// Every trigger has its part and its pulse, or why it has none.
+fn assert_sorted(run: &[Value]) -> u64 {
+    let numbers = |events: Vec<&Value>| events.iter().map(|e| e["part"].as_u64().unwrap()).collect::<Vec<_>>();
+    let parts = numbers(of(run, "trigger"));
+    assert_eq!(parts, (1..=parts.len() as u64).collect::<Vec<_>>());
+    let mut ends = numbers(of(run, "part"));
+    ends.sort();
+    assert_eq!(ends, parts);
+    let pulses = of(run, "edge").into_iter().filter(|e| e["output"] == "any" && e["state"] == "active").collect();
+    assert_eq!(numbers(pulses), parts, "{}", summary(run));
+    assert_eq!((&summary(run)["given_up"], &summary(run)["outputs_safe"]), (&json!(0), &json!(true)));
+    parts.len() as u64
+}
+
+#[test]
+fn a_running_line_changes_its_recipe_and_sorts_every_part_on_its_way() {
+    let site = Site::new("recipe-change", &format!("[recipes.\"other parts\"]\nbundle = \"{OTHER}\"\n[recipes.same]\n"));
+    let file = site.file("recipe-change-settings");
+    let mut line = Line::start("recipe-change-line", &site.trigger, &[]);
+    triggers(&mut line, 5);
+    let (text, err, code) = recipe(&["other parts", "--who", "shift 2"], &file);
+    assert!(code == Some(0) && text.contains("none -> other parts (patterns "), "{text}{err}");
+    let mut written = 5;
+    while of(&site.told(), "recipe").is_empty() {
+        assert!(written < 500, "no change was told");
+        triggers(&mut line, 1);
+        written += 1;
+    }
+    // While parts are on their way to their gates.
+    triggers(&mut line, 2);
+    written += 2;
+    site.until("the run by the other recipe", |all| of(all, "start").len() == 2);
+    std::thread::sleep(Duration::from_millis(if emulated() { 3000 } else { 400 }));
+    // The same one again, and one that there is not.
+    let (text, err, code) = recipe(&["other parts"], &file);
+    assert!(code == Some(0) && text == "other parts is the current recipe already\n", "{text}{err}");
+    let (_, err, code) = recipe(&["others"], &file);
+    assert!(code == Some(1) && err.contains("there is no recipe \"others\"; device.toml has \"other parts\""), "{err}");
+    triggers(&mut line, 5);
+    written += 5;
+    std::thread::sleep(Duration::from_millis(1500));
+    line.signal(Signal::INT);
+    let (code, all, err) = line.end();
+    assert_eq!(code, Some(0), "{err}");
+    let runs = runs(&all);
+    assert_eq!(runs.len(), 2, "{err}");
+    let sorted: u64 = runs.iter().map(|run| assert_sorted(run)).sum();
+    let passed_over: u64 = runs.iter().map(|run| summary(run)["passed_over"].as_u64().unwrap_or(0)).sum();
+    assert!(passed_over >= 1, "{err}");
+    assert_eq!(sorted + passed_over, written, "each word is a part, or is told: {err}");
+    assert!(err.contains("a part passed the trigger while the recipe changes"), "{err}");
+    let [first, second] = [0, 1].map(|i| &runs[i][0]);
+    assert_ne!(first["tags"], second["tags"]);
+    assert_eq!(first["outputs"], second["outputs"]);
+    assert!(of(&runs[1], "part").iter().all(|part| part["bundle_sha256"] == second["bundle"]["sha256"]));
+    assert_eq!(
+        (summary(&runs[0])["ended"].as_str(), summary(&runs[1])["ended"].as_str()),
+        (Some("another recipe"), Some("signal"))
+    );
+    let told: Vec<[&Value; 3]> = of(&all, "recipe").iter().map(|r| ["outcome", "old", "new"].map(|key| &r[key])).collect();
+    let (none, new) = (Value::Null, json!("other parts"));
+    assert_eq!(told, [[&json!("chosen"), &none, &new], [&json!("running"), &none, &new]]);
+    // `ready` falls before the parts on their way have passed, and comes with the next run.
+    let place = |run: &[Value], output: &str, state: &str| {
+        run.iter().rposition(|e| e["event"] == "edge" && e["output"] == output && e["state"] == state)
+    };
+    assert!(place(&runs[0], "ready", "inactive") > place(&runs[0], "ready", "active"), "{err}");
+    assert!(place(&runs[0], "ready", "inactive") < place(&runs[0], "any", "inactive"), "{err}");
+    assert!(place(&runs[1], "ready", "active").is_some(), "{err}");
+    let recorded = site.recorded();
+    assert_eq!(recorded.len(), 1, "{recorded:?}");
+    assert!(recorded[0][0].starts_with("shift 2, user "), "{recorded:?}");
+    assert_eq!(recorded[0][1..], ["none", "other parts"]);
+    // The document's example has the same fields.
+    let example = include_str!("../../src/events/EVENTS.md").lines().find(|l| l.contains("\"event\":\"recipe\""));
+    let example: Value = serde_json::from_str(example.unwrap()).unwrap();
+    let fields = |v: &Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(of(&all, "recipe")[0]), fields(&example));
+    // A start goes by what was chosen; with no word on standard input it ends by itself.
+    let mut command = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file]);
+    command.stdin(std::process::Stdio::null());
+    let out = finish(command);
+    assert_eq!(events(&out)[0]["bundle"], second["bundle"], "{}", stderr(&out));
+}
+
+/// What can only be seen as the camera opens: a region beyond its frames.
+#[test]
+fn a_recipe_that_cannot_start_leaves_the_line_to_the_one_before() {
+    let beyond = "[recipes.beyond.source]\nroi = { x = 8000, width = 100, height = 100 }\n";
+    let site = Site::new("recipe-back", beyond);
+    let file = site.file("recipe-back-settings");
+    let mut line = Line::start("recipe-back-line", &site.trigger, &["--parts", "6"]);
+    triggers(&mut line, 3);
+    let (text, err, code) = recipe(&["beyond"], &file);
+    assert_eq!(code, Some(0), "{text}{err}");
+    site.until("the way back", |all| of(all, "recipe").iter().any(|r| r["outcome"] == "went_back"));
+    std::thread::sleep(Duration::from_millis(if emulated() { 3000 } else { 400 }));
+    triggers(&mut line, 3);
+    // The parts of both runs are those of --parts.
+    let (code, all, err) = line.end();
+    assert_eq!(code, Some(0), "{err}");
+    let runs = runs(&all);
+    assert_eq!(runs.iter().map(|run| assert_sorted(run)).collect::<Vec<_>>(), [3, 3], "{err}");
+    let told = of(&all, "recipe");
+    let outcomes: Vec<&str> = told.iter().map(|r| r["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["chosen", "went_back"], "{err}");
+    assert!(told[1]["why"].as_str().unwrap().contains("region"), "{}", told[1]);
+    assert_eq!((&told[1]["old"], &told[1]["new"]), (&Value::Null, &json!("beyond")));
+    let recorded = site.recorded();
+    assert_eq!([&recorded[0][1..], &recorded[1][..]], [&["none", "beyond"][..], &["line, went back", "beyond", "none"][..]]);
+    assert!(recipe(&[], &file).0.starts_with("* 0  none"), "{:?}", recipe(&[], &file));
+}
+
+/// A recipe that does not fit its bundle, one whose bundle is gone, and a choice that somebody
+/// wrote by hand.
+#[test]
+fn recipes_with_problems_are_told_by_check_and_never_chosen() {
+    let text = format!(
+        "[recipes.good]\nbundle = \"{OTHER}\"\n[recipes.gone]\nbundle = \"/nowhere/x.tagpin\"\n\
+         [recipes.unfit.decide]\nreject = [\"screw\"]\n"
+    );
+    let site = Site::new("recipe-check", &text);
+    let file = site.file("recipe-check-settings");
+    let check = || {
+        let out = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file]));
+        (String::from_utf8(out.stdout.clone()).unwrap(), out.status.code())
+    };
+    let (text, code) = check();
+    assert!(code == Some(1) && text.contains("2 problems found"), "{text}");
+    assert!(text.contains("ok       recipe good: patterns ") && text.contains("recipe: none is chosen"), "{text}");
+    assert!(text.contains("PROBLEM  recipe gone: bundle /nowhere/x.tagpin: cannot be read"), "{text}");
+    assert!(text.contains("PROBLEM  recipe unfit: recipe \"unfit\": ") && text.contains("\"screw\""), "{text}");
+    for name in ["gone", "unfit"] {
+        let (text, err, code) = recipe(&[name], &file);
+        assert!(code == Some(1) && text.is_empty() && err.starts_with("refused: "), "{text}{err}");
+    }
+    let chosen = site.folder.join("recipe.toml");
+    assert!(!chosen.exists() && site.recorded().is_empty());
+    assert_eq!(recipe(&["good"], &file).2, Some(0));
+    let (listed, ..) = recipe(&[], &file);
+    let expected =
+        format!("  0  none (device.toml as it is)\n* 1  good  {OTHER}\n  2  gone  /nowhere/x.tagpin\n  3  unfit\n");
+    assert_eq!(listed, expected);
+    assert!(check().0.contains(", the current one"), "{}", check().0);
+    // By hand: a start refuses it, and nothing runs by other thresholds than somebody meant.
+    for (bad, why) in [("recipe = \"no\"\nwho = \"\"\n", "there is no recipe \"no\""), ("recipe", "recipe.toml:1:")] {
+        std::fs::write(&chosen, bad).unwrap();
+        let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--parts", "1"]));
+        assert!(out.status.code() == Some(2) && stderr(&out).contains(why), "{}", stderr(&out));
+        assert!(check().0.contains(&format!("PROBLEM  recipe: {}", site.folder.display())), "{}", check().0);
+    }
+    assert_eq!(recipe(&["--none"], &file).2, Some(0));
+    assert!(!Path::new(&chosen).exists() || std::fs::read_to_string(&chosen).unwrap().contains("recipe = \"\"\n"));
+    assert_eq!(recipe(&["good", "--none"], &file).2, Some(2));
+}
+
+/// A line that runs refuses by itself what somebody wrote past the command, and takes the file
+/// back.
+#[test]
+fn a_running_line_refuses_a_choice_that_it_cannot_follow_and_goes_on() {
+    let site = Site::new("recipe-refused", "[recipes.unfit.decide]\nreject = [\"screw\"]\n");
+    let mut line = Line::start("recipe-refused-line", &site.trigger, &[]);
+    triggers(&mut line, 2);
+    std::fs::write(site.folder.join("recipe.toml"), "recipe = \"unfit\"\nwho = \"somebody\"\n").unwrap();
+    site.until("the refusal", |all| !of(all, "recipe").is_empty());
+    triggers(&mut line, 3);
+    std::thread::sleep(Duration::from_millis(1000));
+    line.signal(Signal::INT);
+    let (code, all, err) = line.end();
+    assert_eq!((code, of(&all, "start").len()), (Some(0), 1), "{err}");
+    assert_eq!(assert_sorted(&all), 5);
+    let told = of(&all, "recipe");
+    assert_eq!((told.len(), &told[0]["outcome"], &told[0]["who"]), (1, &json!("refused"), &json!("somebody")));
+    assert!(told[0]["why"].as_str().unwrap().contains("screw"), "{}", told[0]);
+    assert_eq!(site.recorded(), [["line, refused", "unfit", "none"].map(str::to_string)]);
+}
