@@ -11,6 +11,7 @@ use super::modbus::{self, Filler, Modbus, Registers, Triggering, Writers};
 use super::mqtt::{self, Mqtt, Publisher};
 use super::page::{self, Page};
 use super::predict::{Endpoint, Rules, Served};
+use super::recipes::Recipes;
 use crate::bundle::Bundle;
 use crate::classify::ImageClassifier;
 use crate::engine::Engine;
@@ -103,9 +104,10 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
             _ => None,
         };
         let triggering = settings.inputs.iter().find_map(of);
-        let registers = Registers::new(p.results, triggering.is_some());
+        let recipes = Recipes::of(settings);
+        let registers = Registers::new(p.results, triggering.is_some(), recipes.as_ref());
         let acknowledges = opened.beside.acknowledges.clone().map(|counted| (counted, settings.inputs.len()));
-        let writers = Writers { peers: p.writers.clone(), triggering, acknowledges };
+        let writers = Writers { peers: p.writers.clone(), triggering, acknowledges, recipes };
         match Modbus::bind(p.at, registers.clone(), writers) {
             Ok(server) => {
                 let make = move || Box::new(Filler(registers.clone())) as Box<dyn Sink>;

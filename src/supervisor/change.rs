@@ -38,7 +38,7 @@ impl Change {
         self.parts.load(Ordering::Relaxed)
     }
 
-    /// A run has ended, with so many parts.
+    /// A run has ended; `parts`: that it had.
     pub(super) fn ended(&self, parts: u64) {
         self.parts.fetch_add(parts, Ordering::Relaxed);
     }

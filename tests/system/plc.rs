@@ -54,6 +54,17 @@ impl Plc {
         self.receive()
     }
 
+    /// One holding register.
+    pub fn register(&mut self, at: u8) -> u16 {
+        let reply = self.ask(&[3, 0, at, 0, 1]);
+        assert_eq!(reply[..2], [3, 2]);
+        u16::from_be_bytes([reply[2], reply[3]])
+    }
+
+    pub fn write_register(&mut self, at: u8, to: u8) -> Vec<u8> {
+        self.ask(&[6, 0, at, 0, to])
+    }
+
     pub fn coil(&mut self, coil: u8, to: bool) -> Vec<u8> {
         self.ask(&[5, 0, coil, if to { 0xff } else { 0 }, 0])
     }

@@ -2,6 +2,7 @@
 //! is lost between, and what cannot run changes nothing.
 
 use crate::audit::records;
+use crate::plc::{Plc, free_port};
 use crate::program::*;
 use crate::words::{Line, gate};
 use rustix::process::Signal;
@@ -251,4 +252,33 @@ fn a_running_line_refuses_a_choice_that_it_cannot_follow_and_goes_on() {
     assert_eq!((told.len(), &told[0]["outcome"], &told[0]["who"]), (1, &json!("refused"), &json!("somebody")));
     assert!(told[0]["why"].as_str().unwrap().contains("screw"), "{}", told[0]);
     assert_eq!(site.recorded(), [["line, refused", "unfit", "none"].map(str::to_string)]);
+}
+
+/// A PLC knows recipes by their places in the file.
+#[test]
+fn a_plc_chooses_a_recipe_by_its_number_and_reads_which_one_the_line_goes_by() {
+    let port = free_port();
+    let recipes = format!(
+        "[modbus]\nlisten = \"127.0.0.1:{port}\"\nwrite = \"yes\"\nallow = [\"127.0.0.1\"]\n[recipes.strict.decide]\n\
+         unknown = \"review\"\n[recipes.\"other parts\"]\nbundle = \"{OTHER}\"\n"
+    );
+    let site = Site::new("recipe-plc", &recipes);
+    let mut line = Line::start("recipe-plc-line", &site.trigger, &[]);
+    triggers(&mut line, 2);
+    let mut plc = Plc::connect(port);
+    assert_eq!((plc.register(100), plc.register(101)), (0, 2));
+    assert_eq!(plc.write_register(100, 0), [6, 0, 100, 0, 0], "it is chosen already");
+    assert_eq!((plc.write_register(100, 3), plc.write_register(101, 1)), (vec![0x86, 3], vec![0x86, 2]));
+    assert_eq!(plc.write_register(100, 2), [6, 0, 100, 0, 2]);
+    site.until("the run by the other recipe", |all| of(all, "start").len() == 2);
+    let mut plc = Plc::connect(port);
+    assert_eq!(plc.register(100), 2);
+    std::thread::sleep(Duration::from_millis(if emulated() { 3000 } else { 400 }));
+    triggers(&mut line, 2);
+    std::thread::sleep(Duration::from_millis(1000));
+    line.signal(Signal::INT);
+    let (code, all, err) = line.end();
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(runs(&all).iter().map(|run| assert_sorted(run)).collect::<Vec<_>>(), [2, 2], "{err}");
+    assert_eq!(site.recorded(), [["modbus 127.0.0.1", "none", "other parts"].map(str::to_string)]);
 }

@@ -17,6 +17,10 @@ const RESULT: (u16, usize) = (48, 16);
 /// First register of the tags' names, and how many each has.
 const NAMES: (u16, usize) = (1000, 16);
 
+/// The recipe that the line goes by, which can be written; behind it how many there are. Only where
+/// device.toml has recipes.
+const RECIPE: u16 = 100;
+
 /// Coils.
 const ACK: usize = 0;
 const BUFFER: usize = 1;
@@ -160,6 +164,10 @@ pub(super) struct Map {
     coils: [bool; COILS],
     /// How many of them there are.
     offered: usize,
+    /// The recipe that the line goes by, and how many there are; none where the file has none.
+    recipes: Option<[u16; 2]>,
+    /// The recipe that a write asked for, until it is taken.
+    wanted: Option<u16>,
     /// What the last write of 1 to the trigger's coil asked for, until it is taken.
     asked: Option<Asked>,
     /// Somebody cleared what was told, which nobody took yet.
@@ -199,8 +207,8 @@ fn names<'n>(tags: impl Iterator<Item = &'n str>) -> Arc<[u16]> {
 
 impl Map {
     /// A map of a run that has just begun. `capacity`: results that wait at most. `triggers`:
-    /// whether a PLC triggers parts.
-    pub(super) fn new(capacity: usize, triggers: bool) -> Self {
+    /// whether a PLC triggers parts. `recipes`: the current one's number, and how many there are.
+    pub(super) fn new(capacity: usize, triggers: bool, recipes: Option<[u16; 2]>) -> Self {
         let block = |(_, length): (u16, usize)| Block::new(length);
         Self {
             capacity,
@@ -214,6 +222,8 @@ impl Map {
             fault: 0,
             coils: [false; COILS],
             offered: if triggers { COILS } else { TRIGGER },
+            recipes,
+            wanted: None,
             asked: None,
             cleared: false,
             status: block(STATUS),
@@ -282,6 +292,11 @@ impl Map {
         self.asked.take()
     }
 
+    /// The number of the recipe that a write asked for since this was last called; 0 for none.
+    pub(super) fn take_wanted(&mut self) -> Option<u16> {
+        self.wanted.take()
+    }
+
     /// Whether a write cleared something since this was last called.
     pub(super) fn take_cleared(&mut self) -> bool {
         std::mem::take(&mut self.cleared)
@@ -344,6 +359,9 @@ impl Registers for Map {
 
     fn words(&self, at: u16, count: u16) -> Option<Vec<u16>> {
         let blocks = [&self.status, &self.counters, &self.result].into_iter().flat_map(|b| b.words.iter().copied());
+        if let (Some(recipes), Some(at)) = (&self.recipes, at.checked_sub(RECIPE).filter(|at| *at < 2)) {
+            return recipes.get(at as usize..at as usize + count as usize).map(<[u16]>::to_vec);
+        }
         let (at, count) = (at as usize, count as usize);
         match at.checked_sub(NAMES.0 as usize) {
             None => {
@@ -360,6 +378,15 @@ impl Registers for Map {
             return Err(Exception::Address);
         }
         (at as usize..end).zip(bits).for_each(|(coil, bit)| self.set(coil, *bit));
+        Ok(())
+    }
+
+    fn write_words(&mut self, at: u16, words: &[u16]) -> Result<(), Exception> {
+        let (Some([_, all]), RECIPE, [number]) = (self.recipes, at, words) else { return Err(Exception::Address) };
+        if *number > all {
+            return Err(Exception::Value);
+        }
+        self.wanted = Some(*number);
         Ok(())
     }
 }
@@ -400,7 +427,7 @@ mod tests {
 
     #[test]
     fn buffered_results_come_once_each_in_order_and_what_has_no_room_is_counted() {
-        let mut map = Map::new(4, false);
+        let mut map = Map::new(4, false, None);
         map.set(BUFFER, true);
         assert!(!shown(&mut map).1);
         (1..=6).for_each(|n| map.part(&part(n)));
@@ -427,7 +454,7 @@ mod tests {
 
     #[test]
     fn without_buffering_the_newest_result_is_shown_and_none_counts_as_lost() {
-        let mut map = Map::new(4, false);
+        let mut map = Map::new(4, false, None);
         (1..=9).for_each(|n| map.part(&part(n)));
         assert_eq!(shown(&mut map).0, 9);
         assert_eq!((map.lost, map.overrun), (0, false));
@@ -439,6 +466,28 @@ mod tests {
     }
 
     #[test]
+    fn the_recipe_can_be_read_and_written_where_there_are_some() {
+        let mut map = Map::new(4, false, None);
+        assert!(map.words(100, 1).is_none() && map.write_words(100, &[0]) == Err(Exception::Address));
+        let mut map = Map::new(4, false, Some([2, 3]));
+        assert_eq!((map.words(100, 2), map.words(101, 1)), (Some(vec![2, 3]), Some(vec![3])));
+        assert!(map.words(100, 3).is_none() && map.words(101, 2).is_none() && map.words(102, 1).is_none());
+        for (at, words, expected) in [
+            (100, [3].as_slice(), Ok(())),
+            (100, &[0], Ok(())),
+            (100, &[4], Err(Exception::Value)),
+            (100, &[1, 3], Err(Exception::Address)),
+            (101, &[3], Err(Exception::Address)),
+            (0, &[0], Err(Exception::Address)),
+        ] {
+            assert_eq!(map.write_words(at, words), expected, "{at} {words:?}");
+            assert_eq!(map.take_wanted(), expected.is_ok().then(|| words[0]));
+            assert_eq!(map.take_wanted(), None);
+        }
+        assert_eq!(map.words(100, 1), Some(vec![2]), "until the line goes by another");
+    }
+
+    #[test]
     fn faults_have_the_numbers_that_the_map_states() {
         let stated =
             include_str!("../MODBUS.md").split("Kinds of faults: ").nth(1).and_then(|t| t.split('.').next()).unwrap();
@@ -447,7 +496,7 @@ mod tests {
         let kinds = KINDS.iter().enumerate().map(|(i, kind)| format!("{} {kind}", i + 1));
         let stated: Vec<String> = stated.split(',').map(|k| k.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(stated, kinds.collect::<Vec<_>>());
-        let mut map = Map::new(4, false);
+        let mut map = Map::new(4, false, None);
         let fault =
             |kind| FaultEvent { kind, part: None, count: 1, remedy: crate::events::Remedy::Told, why: Default::default() };
         map.fault(&fault(crate::events::FaultKind::Sink));
@@ -460,7 +509,7 @@ mod tests {
 
     #[test]
     fn every_register_of_the_map_is_there_and_none_beside_it() {
-        let mut map = Map::new(4, false);
+        let mut map = Map::new(4, false, None);
         map.names = names(["bolt", "é".repeat(20).as_str()].into_iter());
         for (at, count, there) in [(0, 64, true), (0, 65, false), (63, 1, true), (64, 1, false), (999, 2, false)] {
             assert_eq!(map.words(at, count).is_some(), there, "{at} {count}");

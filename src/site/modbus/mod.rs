@@ -10,6 +10,7 @@ mod map;
 mod pdu;
 
 use super::listener::{Counted, Listener};
+use super::recipes::Recipes;
 use super::wire::{CHUNK, Wire, left};
 use crate::audit::Acknowledges;
 use crate::events::sinks::Sink;
@@ -43,6 +44,8 @@ pub struct Writers {
     pub triggering: Option<Triggering>,
     /// Who counts what they clear, and the first peer's number there.
     pub acknowledges: Option<(Arc<Acknowledges>, usize)>,
+    /// What they may choose of.
+    pub recipes: Option<Recipes>,
 }
 
 /// Where parts go that a PLC triggers.
@@ -61,8 +64,9 @@ pub struct Registers(Arc<Mutex<Map>>);
 impl Registers {
     /// `results`: that wait at most, where a PLC buffers them. `triggers`: whether a PLC triggers
     /// parts.
-    pub fn new(results: usize, triggers: bool) -> Self {
-        Self(Arc::new(Mutex::new(Map::new(results, triggers))))
+    pub fn new(results: usize, triggers: bool, recipes: Option<&Recipes>) -> Self {
+        let recipes = recipes.map(|recipes| [recipes.number(), recipes.names.len() as u16]);
+        Self(Arc::new(Mutex::new(Map::new(results, triggers, recipes))))
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {
@@ -155,6 +159,13 @@ impl Served {
         });
     }
 
+    /// The peer of this number has written the number of a recipe.
+    fn choose(&self, recipe: u16, number: usize) -> Result<(), String> {
+        let recipes = self.writers.recipes.as_ref().ok_or("there are none")?;
+        let name = (recipe as usize).checked_sub(1).map(|at| recipes.names[at].as_str());
+        recipes.choose(name, &format!("modbus {}", self.writers.peers[number]))
+    }
+
     /// A peer that may write, by its number among those.
     fn writer(&self, stream: TcpStream, number: usize, events: &Events, begin: Instant) {
         let answer = |map: &mut Map, request: &[u8]| {
@@ -162,11 +173,19 @@ impl Served {
             if let (true, Some((acknowledges, first))) = (map.take_cleared(), &self.writers.acknowledges) {
                 acknowledges.add(first + number);
             }
-            reply
+            (reply, map.take_wanted())
+        };
+        // With the map free: the choice is written to a disk, for which no other PLC waits.
+        let chosen = |request: &[u8], (reply, wanted): (Vec<u8>, Option<u16>)| match wanted {
+            Some(wanted) if self.choose(wanted, number).is_err() => refused(request, pdu::Exception::Failure),
+            _ => reply,
         };
         let Some(Triggering { posts, max_jitter }) = &self.writers.triggering else {
             lowest_priority();
-            let _ = connection(stream, None, &mut |request, _| answer(&mut self.registers.map(), request));
+            let _ = connection(stream, None, &mut |request, _| {
+                let answered = answer(&mut self.registers.map(), request);
+                chosen(request, answered)
+            });
             return;
         };
         let mut has_triggered = false;
@@ -174,7 +193,11 @@ impl Served {
         let _ = connection(stream, Some(arrivals), &mut |request, arrival| {
             // Held from the write to the post: of two PLCs each has its own answer.
             let mut map = self.registers.map();
-            let reply = answer(&mut map, request);
+            let (reply, wanted) = answer(&mut map, request);
+            if wanted.is_some() {
+                drop(map);
+                return chosen(request, (reply, wanted));
+            }
             match map.take_asked().zip(arrival) {
                 None => reply,
                 Some((Asked::Again, _)) => {

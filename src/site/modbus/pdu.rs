@@ -25,6 +25,8 @@ pub(super) trait Registers {
     fn words(&self, at: u16, count: u16) -> Option<Vec<u16>>;
     /// Writes coils from `at` on.
     fn write(&mut self, at: u16, bits: &[bool]) -> Result<(), Exception>;
+    /// Writes registers from `at` on.
+    fn write_words(&mut self, at: u16, words: &[u16]) -> Result<(), Exception>;
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
@@ -80,8 +82,19 @@ fn carry_out(function: u8, data: &[u8], registers: &mut dyn Registers) -> Result
             let bits: Vec<bool> = (0..count as usize).map(|i| data[5 + i / 8] >> (i % 8) & 1 == 1).collect();
             registers.write(at, &bits).map(|()| data[..4].to_vec())
         }
-        // No register can be written: what a PLC sets are coils.
-        _ => Err(Exception::Address),
+        6 => {
+            exactly(4)?;
+            registers.write_words(at, &[second]).map(|()| data.to_vec())
+        }
+        _ => {
+            let bytes = 2 * within(123)? as usize;
+            exactly(5 + bytes)?;
+            if data[4] as usize != bytes {
+                return Err(Exception::Value);
+            }
+            let words: Vec<u16> = data[5..].chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+            registers.write_words(at, &words).map(|()| data[..4].to_vec())
+        }
     }
 }
 
@@ -107,12 +120,21 @@ mod tests {
             coils.copy_from_slice(bits);
             Ok(())
         }
+
+        /// The one at 7 takes what is below 5.
+        fn write_words(&mut self, at: u16, words: &[u16]) -> Result<(), Exception> {
+            match (at, words) {
+                (7, [..5]) => Ok(()),
+                (7, [_]) => Err(Exception::Value),
+                _ => Err(Exception::Address),
+            }
+        }
     }
 
     #[test]
     fn requests_are_answered_byte_by_byte_as_the_specification_says() {
         let mut ten = Ten([false; 4]);
-        let cases: [(&[u8], &[u8]); 22] = [
+        let cases: [(&[u8], &[u8]); 29] = [
             (&[3, 0, 2, 0, 3], &[3, 6, 0, 2, 0, 3, 0, 4]),
             (&[4, 0, 9, 0, 1], &[4, 2, 0, 9]),
             (&[4, 0, 9, 0, 2], &[0x84, 2]),
@@ -133,7 +155,14 @@ mod tests {
             (&[15, 0, 0, 0, 4, 2, 0b1001], &[0x8f, 3]),
             (&[15, 0, 0, 0, 4, 1], &[0x8f, 3]),
             (&[6, 0, 0, 0, 1], &[0x86, 2]),
+            (&[6, 0, 7, 0, 4], &[6, 0, 7, 0, 4]),
+            (&[6, 0, 7, 0, 5], &[0x86, 3]),
+            (&[6, 0, 7, 0], &[0x86, 3]),
             (&[16, 0, 0, 0, 1, 2, 0, 1], &[0x90, 2]),
+            (&[16, 0, 7, 0, 1, 2, 0, 4], &[16, 0, 7, 0, 1]),
+            (&[16, 0, 7, 0, 2, 4, 0, 4, 0, 4], &[0x90, 2]),
+            (&[16, 0, 7, 0, 1, 4, 0, 4], &[0x90, 3]),
+            (&[16, 0, 7, 0, 0, 0], &[0x90, 3]),
             (&[43, 14, 1, 0], &[0xab, 1]),
         ];
         for (request, expected) in cases {
