@@ -2,6 +2,7 @@
 //! is lost between, and what cannot run changes nothing.
 
 use crate::audit::records;
+use crate::page::{KEY, body, device, get, post, sha256};
 use crate::plc::{Plc, free_port};
 use crate::program::*;
 use crate::words::{Line, gate};
@@ -281,4 +282,54 @@ fn a_plc_chooses_a_recipe_by_its_number_and_reads_which_one_the_line_goes_by() {
     assert_eq!(code, Some(0), "{err}");
     assert_eq!(runs(&all).iter().map(|run| assert_sorted(run)).collect::<Vec<_>>(), [2, 2], "{err}");
     assert_eq!(site.recorded(), [["modbus 127.0.0.1", "none", "other parts"].map(str::to_string)]);
+}
+
+/// The page lists recipes, and changes nothing without the key.
+#[test]
+fn the_page_shows_the_recipes_and_chooses_one_with_its_key() {
+    let folder = folder("recipe-page");
+    let text = device(&folder, &folder.join("events.jsonl")) + &format!("[recipes.other]\nbundle = \"{OTHER}\"\n");
+    let line = crate::site::Line::start("recipe-page", &text);
+    let until = |what: &str, wanted: &dyn Fn(&Value) -> bool| {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let state = body(&get(&line, "/state"));
+            if wanted(&state) {
+                return state;
+            }
+            assert!(Instant::now() < end, "{what}: {}", state["recipes"]);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let first = until("parts", &|s| s["figures"]["parts"].as_u64() > Some(3));
+    assert_eq!(first["recipes"], json!({ "names": ["other"], "current": null }));
+    let json = "Content-Type: application/json\r\n";
+    let keyed = format!("{json}Authorization: Bearer {KEY}\r\n");
+    let other = json!({ "recipe": "other" });
+    for (headers, wanted, expected) in [
+        (json.to_string(), &other, "401"),
+        (keyed.replace(KEY, "0011"), &other, "401"),
+        (keyed.replace("application/json", "text/plain"), &other, "415"),
+        (format!("{keyed}Origin: http://other.example\r\n"), &other, "403"),
+        (keyed.clone(), &json!({ "recipe": "none of them" }), "409"),
+        (keyed.clone(), &json!({ "recipe": 1 }), "400"),
+        (keyed.clone(), &json!({ "recipe": null }), "200"),
+    ] {
+        let answer = post(&line, "/recipe", &headers, wanted);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{wanted} {expected}: {answer}");
+    }
+    assert!(!folder.join("recipe.toml").exists());
+    assert!(post(&line, "/recipe", &keyed, &other).starts_with("HTTP/1.1 200"));
+    // The server goes with its run and comes with the next.
+    let end = Instant::now() + Duration::from_secs(60);
+    while !std::fs::read_to_string(folder.join("events.jsonl")).unwrap().contains("\"outcome\":\"running\"") {
+        assert!(Instant::now() < end, "it does not change");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let second = until("the other recipe", &|s| s["recipes"]["current"] == "other");
+    assert!(second["run"] != first["run"] && second["bundle_sha256"] != first["bundle_sha256"]);
+    let recorded = records(&folder.join("audit.log"));
+    let choices: Vec<&Value> = recorded.iter().filter(|r| r["what"] == "recipe").collect();
+    let who = format!("page, 127.0.0.1, key {}", &sha256(KEY)[..15]);
+    assert_eq!((choices.len(), choices[0]["who"].as_str(), &choices[0]["new"]), (1, Some(who.as_str()), &json!("other")));
 }

@@ -16,6 +16,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// Most bytes of a choice of a recipe.
+const MAX_CHOICE: usize = 4096;
 /// Most bytes of rules that are sent: 1024 tags with long names.
 const MAX_RULES: usize = 256 * 1024;
 /// Nothing but what this server sends is loaded, run, framed or sent to.
@@ -43,6 +45,12 @@ struct WantedTag {
     review_low: f32,
 }
 
+/// A recipe as a person chooses it; `null` for device.toml as it is.
+#[derive(Deserialize)]
+struct Choice {
+    recipe: Option<String>,
+}
+
 fn file(kind: &str, bytes: &'static [u8]) -> Response {
     Response::new(200, kind, bytes).with("Cache-Control", "no-cache")
 }
@@ -58,13 +66,14 @@ impl Handler for Server {
     fn answer(&self, request: &Request, body: &mut Body<'_>) -> Response {
         let answer = match (request.method.as_str(), request.segments().as_slice()) {
             ("POST", ["rules"]) => self.change(request, body),
+            ("POST", ["recipe"]) => self.choose(request, body),
             ("POST", ["what-if"]) => {
                 self.page.access.admit_look(request).map_or_else(|b| b.response(), |()| self.what_if(body))
             }
             ("GET" | "HEAD", path) => {
                 self.page.access.admit_look(request).map_or_else(|b| b.response(), |()| self.show(path, request))
             }
-            _ => Response::text(405, "expected GET, or POST at /rules and /what-if").with("Allow", "GET, POST"),
+            _ => Response::text(405, "expected GET, or POST at /rules, /recipe and /what-if").with("Allow", "GET, POST"),
         };
         let answer = answer.with("Content-Security-Policy", POLICY).with("Referrer-Policy", "no-referrer");
         answer.with("Cross-Origin-Resource-Policy", "same-origin").with("X-Frame-Options", "DENY")
@@ -166,6 +175,7 @@ impl Server {
                 "tag": t.tag, "role": t.role, "action": policy.action.name(), "threshold": probability(policy.rule.threshold),
                 "review_low": probability(policy.rule.review_low),
             })).collect::<Vec<_>>(),
+            "recipes": page.recipes.as_ref().map(|r| json!({ "names": r.names, "current": r.current })),
             "can_change": match (&page.state, page.access.keys.is_open()) {
                 (_, true) => Some("device.toml states no keys under [page]; `tagpin key new` draws one"),
                 (None, _) => Some("device.toml states no folder under [state]"),
@@ -243,17 +253,44 @@ impl Server {
         Response::json(200, &memory.history.what_if(page.task, page.policy, page.every_frame, &now, &then))
     }
 
+    /// Who may change something, in words; else an answer that says why nobody does.
+    fn who(&self, request: &Request) -> Result<String, Response> {
+        let key = self.page.access.admit_change(request).map_err(|barred| barred.response())?;
+        // A form of another site can send text, but not this.
+        if request.header("content-type").is_none_or(|kind| !kind.starts_with("application/json")) {
+            return Err(Response::text(415, "expected Content-Type: application/json"));
+        }
+        let from = request.peer.map_or(String::new(), |peer| format!("{peer}, "));
+        Ok(format!("page, {from}key {key}"))
+    }
+
+    /// Another recipe: kept, and the line sees it.
+    fn choose(&self, request: &Request, body: &mut Body<'_>) -> Response {
+        let who = match self.who(request) {
+            Ok(who) => who,
+            Err(refusal) => return refusal,
+        };
+        let Some(recipes) = &self.page.recipes else {
+            return Response::text(409, "device.toml states no [recipes]; nothing was changed");
+        };
+        let Ok(bytes) = body.read(MAX_CHOICE) else { return Response::text(400, "no choice of a recipe came") };
+        let choice: Choice = match serde_json::from_slice(&bytes) {
+            Ok(choice) => choice,
+            Err(e) => return Response::text(400, &format!("no choice of a recipe: {e}")),
+        };
+        match recipes.choose(choice.recipe.as_deref(), &who) {
+            Ok(()) => Response::json(200, &json!({ "recipe": choice.recipe })),
+            Err(why) => Response::text(409, &why),
+        }
+    }
+
     /// New rules: kept first, then the line's, then told.
     fn change(&self, request: &Request, body: &mut Body<'_>) -> Response {
         let page = &*self.page;
-        let key = match page.access.admit_change(request) {
-            Ok(key) => key,
-            Err(barred) => return barred.response(),
+        let who = match self.who(request) {
+            Ok(who) => who,
+            Err(refusal) => return refusal,
         };
-        // A form of another site can send text, but not this.
-        if request.header("content-type").is_none_or(|kind| !kind.starts_with("application/json")) {
-            return Response::text(415, "expected Content-Type: application/json");
-        }
         let Some(folder) = &page.state else {
             return Response::text(409, "not saved: device.toml states no folder under [state]; nothing was changed");
         };
@@ -269,8 +306,6 @@ impl Server {
         // What nobody touched goes on following device.toml.
         let all = kept.rules.iter_mut().zip(tags.iter()).zip(&rules);
         all.filter(|((_, tag), new)| tag.rule != **new).for_each(|((kept, _), new)| *kept = Some(*new));
-        let from = request.peer.map_or(String::new(), |peer| format!("{peer}, "));
-        let who = format!("page, {from}key {key}");
         let digits = |r: TagRule| {
             let [threshold, low] = [r.threshold, r.review_low].map(|s| f64::from(s.0) / 65535.0);
             format!("{threshold:.6}, review from {low:.6}")

@@ -13,6 +13,7 @@ pub use answers::Server;
 
 use super::access::Access;
 use super::gallery::{Gallery, Shown};
+use super::recipes::Recipes;
 use crate::bundle::Bundle;
 use crate::decide::{Action, Policy, TagPolicy, Task, Verdict};
 use crate::events::sinks::Sink;
@@ -159,6 +160,7 @@ pub struct Page {
     tuning: Arc<Tuning>,
     state: Option<PathBuf>,
     recipe: Option<String>,
+    recipes: Option<Recipes>,
     roi: Option<[u32; 4]>,
     frame_timeout: Micros,
     late_edge: Micros,
@@ -186,6 +188,7 @@ impl Page {
             tuning,
             state: settings.site.state.clone(),
             recipe: settings.site.recipe.clone(),
+            recipes: Recipes::of(settings),
             roi: settings.roi.map(|r| [r.x, r.y, r.width, r.height]),
             frame_timeout: settings.frame_timeout.micros(),
             late_edge: settings.late_edge,

@@ -214,6 +214,35 @@ at("rules").addEventListener("submit", async (e) => {
   }
 });
 
+function showRecipes(s) {
+  at("recipes").hidden = !s.recipes;
+  const key = JSON.stringify(s.recipes);
+  if (!s.recipes || at("recipe").dataset.key === key) return;
+  at("recipe").dataset.key = key;
+  const all = [["", "none (device.toml as it is)"], ...s.recipes.names.map((name) => [name, name])];
+  at("recipe").replaceChildren(...all.map(([value, text]) => {
+    const option = make("option", text);
+    option.value = value;
+    option.selected = value === (s.recipes.current ?? "");
+    return option;
+  }));
+  say("chosen", s.recipes.current ? `The line goes by ${s.recipes.current}.` : "The line goes by device.toml as it is.");
+}
+at("choosing").addEventListener("submit", async (e) => {
+  e.preventDefault();
+  say("chosen", "Saving");
+  try {
+    const headers = { "Content-Type": "application/json", Authorization: "Bearer " + at("recipe-key").value };
+    const body = JSON.stringify({ recipe: at("recipe").value || null });
+    const answer = await fetch("/recipe", { method: "POST", headers, body });
+    if (answer.ok) say("chosen", "Chosen: the line changes when its parts have passed. If it does not, the reason stands in its events.");
+    else if (answer.status === 401) say("chosen", "Not changed: this key is not one of the page's. `tagpin key new` draws one.");
+    else say("chosen", (await answer.text()).trim());
+  } catch {
+    say("chosen", "Not changed: no answer.");
+  }
+});
+
 async function look() {
   try {
     const answer = await fetch("/state", { cache: "no-store" });
@@ -228,6 +257,7 @@ async function look() {
     showAxis(state);
     showFaults(state.faults);
     showAbout(state);
+    showRecipes(state);
     showRules(state);
     at("cannot").hidden = !state.can_change;
     say("cannot", state.can_change ? "Nothing can be saved: " + state.can_change + "." : "");
