@@ -1,10 +1,12 @@
 //! How a running line loads and tries a bundle that was installed meanwhile.
 
-use super::{Model, Refused, hex, keys, model_tags};
+use super::{Model, Refused, keys, model_tags};
 use crate::bundle::Bundle;
 use crate::engine::Engine;
 use crate::events::Update;
-use crate::settings::{Overrides, Settings, SettingsError};
+#[cfg(feature = "site")]
+use crate::settings::Overrides;
+use crate::settings::{Settings, SettingsError};
 use crate::supervisor::{Tuning, vision};
 use crate::update::{Fixed, Follower, Loaded, NotLoaded, record};
 use std::path::{Path, PathBuf};
@@ -43,7 +45,7 @@ impl Stated {
 
     /// What they say with a bundle.
     fn with(&self, bundle: &Bundle<'_>) -> Result<Settings, SettingsError> {
-        let Some((text, name)) = &self.file else { return Ok(model_tags(bundle, |model| Settings::plain(model))) };
+        let Some((text, name)) = &self.file else { return Ok(model_tags(bundle, Settings::plain)) };
         let draft = model_tags(bundle, |model| Settings::draft_of(text, name, self.recipe.as_deref(), model))?;
         if draft.problems.is_empty() { Ok(draft.settings) } else { Err(SettingsError(draft.problems)) }
     }
@@ -74,6 +76,7 @@ fn load(line: &Line, stated: &Stated, fixed: &Fixed, file: &Path, wait: &dyn Fn(
     let restart = |why: String| NotLoaded { sha256, outcome: Update::RestartNeeded, why };
     let signed = keys(&line.keys).and_then(|_| model.signed(&bundle, &line.keys));
     signed.map_err(|e| refused(e.0.join("; ")))?;
+    #[cfg_attr(not(feature = "site"), expect(unused_mut, reason = "only `site` lays something on top"))]
     let mut settings = stated.with(&bundle).map_err(|e| restart(e.0.join("; ")))?;
     let differs = fixed.differences(&Fixed::of(&bundle, settings.clone()));
     if !differs.is_empty() {
@@ -82,8 +85,9 @@ fn load(line: &Line, stated: &Stated, fixed: &Fixed, file: &Path, wait: &dyn Fn(
     if line.records {
         return Err(restart("--record keeps frames of one bundle".into()));
     }
-    let overridden = model_tags(&bundle, |tags| Overrides::apply(&mut settings, tags, &hex(&bundle.sha256)));
-    overridden.map_err(|e| refused(e.0.join("; ")))?;
+    #[cfg(feature = "site")]
+    model_tags(&bundle, |tags| Overrides::apply(&mut settings, tags, &super::hex(&bundle.sha256)))
+        .map_err(|e| refused(e.0.join("; ")))?;
     wait();
     let mut engine = Engine::from_bundle(&bundle).map_err(|e| refused(e.to_string()))?;
     engine.self_test_when(&bundle, wait).map_err(|e| refused(e.to_string()))?;

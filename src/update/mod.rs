@@ -40,7 +40,10 @@ impl Fixed {
     pub fn of(bundle: &Bundle<'_>, mut settings: Settings) -> Self {
         // Thresholds and bands are what a bundle may bring.
         settings.tags.iter_mut().for_each(|tag| tag.rule = TagRule::default());
-        settings.site.overrides = None;
+        #[cfg(feature = "site")]
+        {
+            settings.site.overrides = None;
+        }
         let (shape, fit) = (Shape::of(&bundle.contract), bundle.contract.input.fit);
         Self { shape, fit, has_distance: bundle.spread.is_some(), settings }
     }
