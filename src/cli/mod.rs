@@ -178,8 +178,8 @@ fn settings(file: Option<&Path>, bundle: &Bundle<'_>, demo: bool) -> Result<Sett
     })
 }
 
-/// The same with one of the file's recipes, whatever is wrong with the file; refuses one that cannot
-/// be read at all.
+/// The same with one of the file's recipes, whatever is wrong with the file; refuses one that
+/// cannot be read at all.
 fn draft(file: Option<&Path>, recipe: Option<&str>, bundle: &Bundle<'_>, demo: bool) -> Result<Draft, SettingsError> {
     match file {
         Some(path) => model_tags(bundle, |model| Settings::open_draft(path, recipe, model)),

@@ -105,7 +105,7 @@ impl Of {
         engine.map_err(|e| keep(vec![format!("bundle {}: {e}", model.path.display())])).ok();
         let chosen = recipe.map(|recipe| recipe.name.as_str());
         let draft = model_tags(&bundle, |tags| Settings::draft_of(&text, &name, chosen, tags));
-        if let Some(draft) = draft.map_err(|e| keep(e.0)).ok() {
+        if let Ok(draft) = draft.map_err(|e| keep(e.0)) {
             let has_pins = draft.settings.outputs.iter().any(|o| o.backend.is_pin());
             let conflicts = check::conflicts(&draft, &bundle, self.allow_drawn).into_iter();
             let conflicts = conflicts.filter(|conflict| *conflict != Conflict::NoJitter || has_pins);
@@ -302,7 +302,7 @@ impl Watcher {
                 }
                 Err(why) => {
                     events.tell(What::Recipe(event(Switch::Refused, &self.current, &chosen, &why)));
-                    // A restart goes on with what runs; the choice of somebody else meanwhile stays.
+                    // A restart goes on with what runs; a newer choice of somebody else stays.
                     if Chosen::read(&self.state).is_ok_and(|now| now == chosen)
                         && let Err(e) = recipes::choose(&self.state, self.current.recipe.as_deref(), "line, refused")
                     {
@@ -328,12 +328,13 @@ pub(super) fn run(args: RecipeArgs) -> Result<u8, Refused> {
     let of = Of { settings: args.settings, bundle: args.bundle, keys: args.keys, allow_drawn: true };
     let listed = of.listed().map_err(Refused)?;
     let Some(name) = args.name.as_deref().map(Some).or(args.none.then_some(None)) else { return list(&listed) };
-    let current = Chosen::read(&listed.state).unwrap_or_default();
+    // A choice that cannot be read is none: any other takes its place.
+    let current = Chosen::read(&listed.state).ok();
     let recipe = match listed.recipe(name) {
         Ok(recipe) => recipe,
         Err(why) => return Ok(refused(&[why])),
     };
-    if current.recipe.as_deref() == name {
+    if current.is_some_and(|current| current.recipe.as_deref() == name) {
         println!("{} is the current recipe already", escaped(&recipes::name(name)));
         return Ok(0);
     }

@@ -300,8 +300,8 @@ impl Settings {
         if draft.problems.is_empty() { Ok(draft.settings) } else { Err(SettingsError(draft.problems)) }
     }
 
-    /// Reads a file that may have problems, with one of its recipes. Refuses one that cannot be read
-    /// or is no TOML.
+    /// Reads a file that may have problems, with one of its recipes. Refuses one that cannot be
+    /// read or is no TOML.
     pub fn open_draft(path: &Path, recipe: Option<&str>, model: ModelTags<'_>) -> Result<Draft, SettingsError> {
         let text = crate::regular::read_text(path, crate::regular::TEXT).map_err(|e| {
             SettingsError(vec![format!("{}: cannot be read: {e}; start from `tagpin check --example`", path.display())])

@@ -58,8 +58,8 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 impl Overrides {
-    /// Reads a file's text. `None`: it is for another bundle or recipe. `settings`: whose rules a stated band
-    /// or threshold stands beside.
+    /// Reads a file's text. `None`: it is for another bundle or recipe. `settings`: whose rules a
+    /// stated band or threshold stands beside.
     fn parse(
         text: &str,
         name: &str,

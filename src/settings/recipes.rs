@@ -158,8 +158,8 @@ fn lay<'t>(root: &mut DeTable<'t>, name: &str) -> Option<()> {
             }
             (May::All | May::Keys(_) | May::KeysOfEach(_), _) => {}
         }
-        // The keys of [tags] and [outputs] are tables; a value that is one, as a region is, counts as
-        // a whole.
+        // The keys of [tags] and [outputs] are tables; a value that is one, as a region is, counts
+        // as a whole.
         let levels = if matches!(key.get_ref().as_ref(), "tags" | "outputs") { 2 } else { 1 };
         over(root, key, value, levels);
     }

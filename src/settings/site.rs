@@ -1,6 +1,6 @@
 //! What other machines of a site may see and ask: [page], [predict], [metrics], [modbus]; [state],
-//! the folder that they may write to, [keep], images of parts on disk, and [recipes]. A table without `listen`
-//! listens nowhere.
+//! the folder that they may write to, [keep], images of parts on disk, and [recipes]. A table
+//! without `listen` listens nowhere.
 
 use super::reader::Table;
 use super::{LineMode, OutputSettings};

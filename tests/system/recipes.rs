@@ -8,7 +8,7 @@ use crate::program::*;
 use crate::words::{Line, gate};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const OTHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/board/patterns.tagpin");
@@ -230,7 +230,7 @@ fn recipes_with_problems_are_told_by_check_and_never_chosen() {
         assert!(check().0.contains(&format!("PROBLEM  recipe: {}", site.folder.display())), "{}", check().0);
     }
     assert_eq!(recipe(&["--none"], &file).2, Some(0));
-    assert!(!Path::new(&chosen).exists() || std::fs::read_to_string(&chosen).unwrap().contains("recipe = \"\"\n"));
+    assert!(std::fs::read_to_string(&chosen).unwrap().contains("recipe = \"\"\n"));
     assert_eq!(recipe(&["good", "--none"], &file).2, Some(2));
 }
 
@@ -332,4 +332,49 @@ fn the_page_shows_the_recipes_and_chooses_one_with_its_key() {
     let choices: Vec<&Value> = recorded.iter().filter(|r| r["what"] == "recipe").collect();
     let who = format!("page, 127.0.0.1, key {}", &sha256(KEY)[..15]);
     assert_eq!((choices.len(), choices[0]["who"].as_str(), &choices[0]["new"]), (1, Some(who.as_str()), &json!("other")));
+}
+
+/// A word to the service manager, and when it was heard.
+type Heard = (Instant, String);
+
+/// Between two runs the service manager hears of the line as within one: a change is no reason to
+/// start it anew.
+#[test]
+fn the_service_managers_watchdog_is_fed_while_the_recipe_changes() {
+    let folder = folder("recipe-notify");
+    let text = format!(
+        "[trigger]\nkind = \"barrier\"\n[state]\nfolder = \"{0}\"\n[events]\npath = \"{0}/events.jsonl\"\n\
+         [recipes.other]\nbundle = \"{OTHER}\"\n",
+        folder.display()
+    );
+    let file = settings("recipe-notify-settings", &text);
+    let name = folder.join("notify.sock");
+    let manager = std::os::unix::net::UnixDatagram::bind(&name).unwrap();
+    manager.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut command = tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--source", &fast_conveyor(5)]);
+    command.env("NOTIFY_SOCKET", &name).env("WATCHDOG_USEC", "200000");
+    let mut child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut words: Vec<Heard> = Vec::new();
+    let mut hear_until = |what: &str, wanted: &dyn Fn(&[Heard]) -> bool| {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !wanted(&words) {
+            assert!(Instant::now() < end, "{what}: {words:?}");
+            let mut bytes = [0; 64];
+            if let Ok(n) = manager.recv(&mut bytes) {
+                words.push((Instant::now(), String::from_utf8_lossy(&bytes[..n]).into_owned()));
+            }
+        }
+        words.clone()
+    };
+    let count = |words: &[Heard], word: &str| words.iter().filter(|(_, w)| w == word).count();
+    hear_until("the first run", &|words| count(words, "READY=1") == 1 && count(words, "WATCHDOG=1") > 2);
+    assert_eq!(recipe(&["other"], &file).2, Some(0));
+    let heard = hear_until("the second run", &|words| count(words, "READY=1") == 2);
+    assert_eq!(count(&heard, "STOPPING=1"), 0, "{heard:?}");
+    let begun = heard.last().unwrap().0;
+    let alive = heard.iter().rev().find(|(_, word)| word == "WATCHDOG=1").unwrap().0;
+    assert!(begun - alive < Duration::from_millis(if emulated() { 1000 } else { 180 }), "{:?} of silence", begun - alive);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).unwrap();
+    hear_until("the end", &|words| count(words, "STOPPING=1") == 1);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

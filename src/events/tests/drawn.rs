@@ -186,8 +186,8 @@ impl Draw {
             }),
             9 => What::Recipe(RecipeEvent {
                 outcome: self.of(&Switch::ALL),
-                old: RecipeName::try_from(["", "small", "é \"x\""][self.below(3) as usize]).unwrap(),
-                new: RecipeName::try_from(["", "large"][self.below(2) as usize]).unwrap(),
+                old: RecipeName::try_from(["", "small", "é \"x\""][self.below(3)]).unwrap(),
+                new: RecipeName::try_from(["", "large"][self.below(2)]).unwrap(),
                 who: self.why(),
                 why: self.why(),
             }),
