@@ -59,6 +59,10 @@ pub(super) struct Simulate {
     /// several by commas
     #[arg(long, value_delimiter = ',', value_name = "NAME=RATE")]
     faults: Vec<Rate>,
+    /// Milliseconds from one change of the model to the next: one number, or LO..HI [without a
+    /// number: 20..5000, as the long runs have it]; a part must be judged by the model of its trigger
+    #[arg(long, num_args = 0..=1, default_missing_value = "20..5000", value_name = "MS")]
+    swap: Option<Range>,
     /// Encoder counts a second, for delays in counts
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     counts_per_second: u32,
@@ -217,6 +221,7 @@ pub(super) fn run(args: &Simulate) -> Result<u8, Refused> {
         faults: args.faults.iter().map(|r| (r.0, r.1)).collect(),
         counts_per_second: args.counts_per_second,
         moves: Moves::Steadily,
+        model_changes: args.swap.map(spread),
         loses: args.loses(),
     };
     let outcome = simulate::run(&plan, &script)?;
@@ -324,6 +329,7 @@ impl Soaked {
         sum.verdict.doubled += v.doubled;
         sum.verdict.not_safe += v.not_safe;
         sum.line_time.0 += o.line_time.0;
+        sum.model_changes += o.model_changes;
         sum.edges += o.edges;
         sum.late += o.late;
         sum.undecided += o.undecided;
@@ -364,7 +370,7 @@ impl Soaked {
         }
         let kinds: Vec<String> = o.faults.iter().map(|(name, n)| format!("{name} {n}")).collect();
         let about = format!(
-            "seed {seed}, {:.1} h of line time, up to {} parts in flight, {} edges, {} parts late, {} given up, {} without an answer, {} not followed, {} runs ended by themselves; faults: {}",
+            "seed {seed}, {:.1} h of line time, up to {} parts in flight, {} edges, {} parts late, {} given up, {} without an answer, {} not followed, {} runs ended by themselves, {} changes of the model; faults: {}",
             o.line_time.0 as f64 / 3.6e9,
             o.most_in_flight,
             o.edges,
@@ -373,6 +379,7 @@ impl Soaked {
             o.undecided,
             o.unseen,
             o.held + o.hung,
+            o.model_changes,
             kinds.join(", ")
         );
         println!("{}", super::fitted(&about, 4));
@@ -384,7 +391,8 @@ fn soak(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused>
     let tags = simulate::model_tags(bundle);
     let script = Script { counts_per_second: args.counts_per_second, ..Script::soak(args.seed, parts) };
     let arrival = within_latency(script.arrival, &file.settings);
-    let script = Script { arrival, loses: args.loses(), ..script };
+    let model_changes = args.swap.map(spread).or(script.model_changes);
+    let script = Script { arrival, model_changes, loses: args.loses(), ..script };
     let mut soaked = Soaked::default();
     soaked.add(&simulate::run(&file.plan(bundle.contract.task, &tags), &script)?);
     soaked.print(args.seed, None);
@@ -418,7 +426,8 @@ fn drawn(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused
         };
         coverage.add(&drawn.coverage);
         let plan = Plan { task: bundle.contract.task, tags: &tags, settings: &settings, text: &drawn.text };
-        let script = Script { loses: args.loses(), ..drawn.script };
+        let model_changes = args.swap.map(spread).or(drawn.script.model_changes);
+        let script = Script { model_changes, loses: args.loses(), ..drawn.script };
         let outcome = simulate::run(&plan, &script)?;
         if args.only.is_some() || !outcome.verdict.is_clean() && !shown {
             shown = true;
@@ -505,7 +514,7 @@ fn to_json(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) -> 
     json!({
         "schema": 1, "parts": o.parts, "lost": v.lost, "swapped": v.swapped, "doubled": v.doubled, "unsafe": v.not_safe,
         "faults": faults, "late": o.late, "given_up": o.given_up, "undecided": o.undecided, "unseen": o.unseen,
-        "harmed": o.harmed, "held": o.held, "hung": o.hung, "most_in_flight": o.most_in_flight,
+        "harmed": o.harmed, "held": o.held, "hung": o.hung, "model_changes": o.model_changes, "most_in_flight": o.most_in_flight,
         "line_time": o.line_time.0, "utilisation_percent": (utilisation(o) * 100.0).round() / 100.0,
         "model_times": timed, "to_verdict": { "p50": p50, "p99": p99, "p999": p999, "max": max },
         "fastest": spacing.map(|spacing| json!({ "spacing": spacing.0, "parts_per_second": 1e6 / spacing.0 as f64 })),
@@ -540,6 +549,7 @@ fn report(o: &Outcome, fastest: &Fastest, settings: &Settings, timed: &str) {
         ("without answer", format!("{} or with a frame that shows no part", o.undecided)),
         ("met by a pulse", format!("{} at a gate that another part had set", o.harmed)),
         ("run ended", ended),
+        ("model changes", format!("{}, each part by the model of its trigger", o.model_changes)),
         ("faults of script", if faults.is_empty() { "none".into() } else { faults.join(", ") }),
         ("model works", format!("{:.1} % of the time", utilisation(o))),
         ("its times", timed.into()),

@@ -203,6 +203,7 @@ pub fn draw(seed: u64, index: u64, tags: &[ModelTag], parts: u64) -> Drawn {
         faults: super::fault::Fault::rates(),
         counts_per_second: belt.counts_per_second as u32,
         moves: moves.unwrap_or_default(),
+        model_changes: Some(Script::MODEL_CHANGES),
         loses: None,
     };
     Drawn { text, coverage: h.coverage, script }

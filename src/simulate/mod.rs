@@ -84,7 +84,8 @@ pub fn fastest(plan: &Plan<'_>, script: &Script, parts: u64) -> Result<Option<(M
         let spacing = ratio(spacing);
         // A part is in view until the next one is.
         let in_view = script.in_view.min(spacing.lo);
-        let script = Script { spacing, in_view, parts, faults: Vec::new(), loses: None, ..script.clone() };
+        let faults = Vec::new();
+        let script = Script { spacing, in_view, parts, faults, model_changes: None, loses: None, ..script.clone() };
         run(plan, &script)
     };
     let (mut lo, mut hi) = (0u64, 10_000_000u64);

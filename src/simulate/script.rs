@@ -33,12 +33,18 @@ pub struct Script {
     pub counts_per_second: u32,
     /// How the belt moves, where the settings have an encoder.
     pub moves: Moves,
+    /// From one change of the model to the moment at which the next one is wanted; `None` for one
+    /// model all the time.
+    pub model_changes: Option<Spread>,
     /// A part, counted from 1, that the outputs are never told of: a mistake planted in the line,
     /// for the ledger to find.
     pub loses: Option<u64>,
 }
 
 impl Script {
+    /// How often the model changes on the long runs: within a part's way, and between many parts.
+    pub const MODEL_CHANGES: Spread = Spread { lo: Micros(20_000), hi: Micros(5_000_000) };
+
     /// The soak of device.toml's [`SOAK`](crate::settings::SOAK): close parts, slow inferences and
     /// every kind of fault.
     pub fn soak(seed: u64, parts: u64) -> Self {
@@ -54,6 +60,7 @@ impl Script {
             faults: Fault::rates(),
             counts_per_second: 1000,
             moves: Moves::Steadily,
+            model_changes: Some(Self::MODEL_CHANGES),
             loses: None,
         }
     }
@@ -94,6 +101,8 @@ pub struct Outcome {
     pub busy: Micros,
     /// From trigger to verdict: median, 99th and 99.9th percentile, largest; of parts that got one.
     pub to_verdict: [u32; 4],
+    /// How often another model became current.
+    pub model_changes: u64,
     /// Edges of all lines.
     pub edges: u64,
     /// The first parts, to be looked at.

@@ -21,6 +21,14 @@ pub struct ModelTag {
     pub role: Role,
 }
 
+/// The tags as the bundle of a later model has them: every second one's thresholds are a quarter
+/// lower.
+pub(super) fn of_model(first: &[ModelTag], model: u64) -> Vec<ModelTag> {
+    let lower = |score: u16| if model.is_multiple_of(2) { score } else { score - score / 4 };
+    let tag = |t: &ModelTag| ModelTag { threshold: lower(t.threshold), review_low: lower(t.review_low), ..t.clone() };
+    first.iter().map(tag).collect()
+}
+
 /// How an output moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moves {
@@ -101,7 +109,8 @@ pub(super) struct Site {
     pub(super) too_close: String,
     pub(super) stale_us: u64,
     pub(super) rule: Rule,
-    pub(super) tags: Vec<Tag>,
+    /// By the even models and by the odd ones.
+    tags: [Vec<Tag>; 2],
     pub(super) names: Vec<String>,
     pub(super) exclusive: bool,
     pub(super) lines: Vec<Line>,
@@ -223,13 +232,18 @@ impl Site {
                 unknown: decide.action("unknown"),
                 foreign: decide.action("foreign"),
             },
-            tags: model.iter().map(|m| Self::tag(m, &decide, &table("tags"))).collect(),
+            tags: [0, 1].map(|n| of_model(model, n).iter().map(|m| Self::tag(m, &decide, &table("tags"))).collect()),
             names: model.iter().map(|m| m.name.clone()).collect(),
             exclusive,
             lines,
             statuses,
             confirm,
         })
+    }
+
+    /// Its tags as a model's bundle has them.
+    pub(super) fn tags_of(&self, model: u64) -> &[Tag] {
+        &self.tags[model as usize % 2]
     }
 
     /// A tag's threshold: the bundle's, over it the site's default, over that its own table. Its

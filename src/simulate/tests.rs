@@ -151,6 +151,7 @@ fn quick() -> Script {
         faults: Vec::new(),
         counts_per_second: 1000,
         moves: Moves::Steadily,
+        model_changes: None,
         loses: None,
     }
 }
@@ -308,6 +309,50 @@ fn no_belt_is_fast_enough_for_a_model_that_answers_behind_the_gate() {
     assert!(o.verdict.is_clean() && o.late == 60 && o.undecided == 0, "{o:?}");
     assert_eq!(fastest_of(&text, &takes(700)), None);
     assert!(fastest_of(&text, &takes(400)).is_some());
+}
+
+/// Parts 60 ms apart, up to a second of them between trigger and verdict, and a change of the model
+/// as often as the line has room for one: each part is judged by the model of its trigger.
+#[test]
+fn each_part_is_judged_by_the_model_of_its_trigger_while_many_are_on_their_way() {
+    let (seed, cases) = drawn_cases(6);
+    let ms = |n: u64| Micros(n * 1000);
+    for case in 0..cases {
+        // The camera stands up to 900 ms behind the trigger.
+        let to_camera = 300 * (case % 4);
+        let text = format!(
+            "[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\nto_camera_ms = {to_camera}\nframes = {}\n[outputs.gate]\n\
+             mode = \"pulse\"\nwidth_ms = 10\ndelay_ms = {}\non = [\"reject\"]\n[outputs.tags]\nmode = \"pulse\"\n\
+             width_ms = 10\ndelay_ms = {}\non = [\"tag:gear\", \"tag:empty\"]\n",
+            1 + case % 2,
+            to_camera + 400,
+            to_camera + 500
+        );
+        let script = Script {
+            spacing: Spread { lo: ms(60), hi: ms(60) },
+            fps: 60,
+            in_view: ms(60),
+            inference: Quantile::heavy(ms(10), ms(30), ms(100), ms(400)),
+            faults: Fault::rates(),
+            model_changes: Some(Spread { lo: ms(1), hi: ms(if case % 2 == 0 { 1 } else { 300 }) }),
+            ..Script::soak(seed.wrapping_add(case), 3000)
+        };
+        let o = outcome(Task::Multiclass, &text, &script);
+        assert!(o.verdict.is_clean(), "{to_camera}: {:?}, {:?}", o.verdict, o.first);
+        assert!(o.model_changes > 90 && o.most_in_flight >= 6 && o.undecided * 2 < o.parts, "{to_camera}: {o:?}");
+    }
+}
+
+/// Changes of the model are drawn apart from the belt: without its sensor nothing else differs.
+#[test]
+fn a_belt_is_the_same_with_and_without_changes_of_the_model() {
+    let (seed, _) = drawn_cases(1);
+    let text = one_gate(1, "kind = \"stdin\"");
+    let o = |model_changes| outcome(Task::Multiclass, &text, &Script { seed, model_changes, ..quick() });
+    let (with, without) = (o(Some(Script::MODEL_CHANGES)), o(None));
+    assert!(with.model_changes > 5 && without.model_changes == 0);
+    assert_eq!((with.line_time, with.late, with.undecided), (without.line_time, without.late, without.undecided));
+    assert_ne!(with.edges, without.edges, "no model calls all parts by the first one's tags");
 }
 
 /// The ledger finds what the line is made to do wrong, also where the program that runs it would

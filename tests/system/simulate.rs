@@ -25,6 +25,37 @@ fn the_long_run_loses_swaps_and_doubles_nothing_and_is_the_same_again() {
     assert_eq!(simulate(&["--parts", "50", "--spacing-ms", "80", "--faults", "lost=100"]).0, Some(0));
 }
 
+/// Parts 60 ms apart, and another model as often as the line has room for one.
+#[test]
+fn the_model_changes_under_close_parts_and_each_is_judged_by_the_model_of_its_trigger() {
+    let bench = folder("simulate-swap").join("bench.json");
+    std::fs::write(&bench, r#"{"stages":{"infer":{"p50":20.0,"p90":30.0,"p99":60.0,"max":300.0}}}"#).unwrap();
+    let belt = [
+        "--spacing-ms",
+        "60",
+        "--view-ms",
+        "60",
+        "--fps",
+        "60",
+        "--parts",
+        "1000",
+        "--bench",
+        bench.to_str().unwrap(),
+        "--json",
+    ];
+    let run = |more: &[&str]| -> Value {
+        let (code, text) = simulate(&[&belt, more].concat());
+        assert_eq!(code, Some(0), "{text}");
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    };
+    let (swaps, drawn, none) = (run(&["--swap", "1"]), run(&["--swap"]), run(&[]));
+    let changes = |v: &Value| v["model_changes"].as_u64().unwrap();
+    assert!(changes(&swaps) > 5 * changes(&drawn) && changes(&drawn) > 5 && changes(&none) == 0, "{swaps} {drawn}");
+    assert_eq!((&swaps["swapped"], &swaps["lost"], &swaps["unsafe"]), (&0.into(), &0.into(), &0.into()), "{swaps}");
+    let (code, text) = simulate(&["--soak", "5000", "--swap", "1..40"]);
+    assert!(code == Some(0) && text.contains(" changes of the model") && !text.contains(" 0 changes"), "{text}");
+}
+
 /// A simulated start after an end mixed parts of two runs in one row, and the drawing panicked.
 #[test]
 fn a_run_that_ends_and_begins_again_is_drawn() {

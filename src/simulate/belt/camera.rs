@@ -1,7 +1,7 @@
 //! The camera and the model: what each frame shows, when it is there, what is lost, damaged or
 //! frozen, and what scores it gets.
 
-use super::{Frame, Kind, Simulated, Working};
+use super::{Frame, Simulated, Working};
 use crate::fault::Reason;
 use crate::frame::{CapturedAt, Fingerprint, TimedBy};
 use crate::head::Score;
@@ -56,16 +56,7 @@ impl Simulated<'_> {
         };
         let before = self.belt.passed.iter().rev().find_map(|(came, kind)| Some((since(came)?, *kind)));
         let shown = before.filter(|(since, _)| *since < self.script.in_view).map(|(_, kind)| kind);
-        let (scores, beyond) = self.scores(shown);
-        let mut frame = Frame {
-            exposed: now,
-            arrived: arrival,
-            image: self.belt.exposures,
-            shows_part: shown.is_some(),
-            scores,
-            beyond,
-            corrupt,
-        };
+        let mut frame = Frame { exposed: now, arrived: arrival, image: self.belt.exposures, shows: shown, corrupt };
         if self.strikes(Fault::Frozen) {
             self.count(Fault::Frozen);
             let until = now.plus(Micros(self.belt.random.range(1000, 2_000_000) as u64));
@@ -77,13 +68,15 @@ impl Simulated<'_> {
         self.arrivals.push_back((arrival, frame));
     }
 
-    /// What the model will say of a frame: mostly its part's tag for sure, now and then doubtful,
-    /// near a threshold, or wrong.
-    pub(super) fn scores(&self, shown: Option<Kind>) -> (Vec<u16>, bool) {
-        let Some(kind) = shown else { return (vec![900; self.tags as usize], false) };
-        let mut r = Random::new(kind.seed, self.belt.exposures);
+    /// What a model says of a frame: mostly its part's tag for sure, now and then doubtful, near a
+    /// threshold, or wrong. Each model calls a part by another tag than the model before it.
+    fn scores(&self, frame: &Frame, model: u64) -> (Vec<u16>, bool) {
+        let Some(kind) = frame.shows else { return (vec![900; self.tags as usize], false) };
+        let mut r = Random::new(kind.seed ^ model.wrapping_mul(0x9e37_79b9_7f4a_7c15), frame.image);
+        let tags = u64::from(self.tags);
+        let tag = ((u64::from(kind.tag) + model % tags) % tags) as u16;
         let sure = r.range(0, 9) < 8;
-        let score = |r: &mut Random, t: u16| match (sure, t == kind.tag) {
+        let score = |r: &mut Random, t: u16| match (sure, t == tag) {
             (true, true) => r.range(52_000, 65_535) as u16,
             (true, false) => r.range(0, 9000) as u16,
             (false, _) => r.range(0, 65_535) as u16,
@@ -97,7 +90,7 @@ impl Simulated<'_> {
             return self.no_frame(Reason::Corrupt, now);
         }
         self.camera = (true, now);
-        let Frame { exposed, image, shows_part, .. } = frame;
+        let (exposed, image, shows_part) = (frame.exposed, frame.image, frame.shows.is_some());
         let captured_at = match self.latency {
             None => CapturedAt::Exposure { at: exposed, uncertainty: Micros(0), by: TimedBy::Shown },
             Some(latency) => CapturedAt::Arrival { at: frame.arrived, latency, by: TimedBy::Setting },
@@ -128,17 +121,26 @@ impl Simulated<'_> {
             return;
         };
         let stamp = ticket.captured_at();
-        let Frame { exposed, scores, beyond, .. } = frame;
+        let exposed = frame.exposed;
         let part = ticket.part();
+        let used = self.models.at(ticket.model());
+        let own = self.ledger.at_work();
+        if let Some((part, _)) = own {
+            self.ledger.judged_by(part, used, now);
+        }
         self.camera.1 = now;
         if fails {
             self.count(Fault::Engine);
             self.ledger.answered(stamp, now, Answer::Failed);
             self.step_alone(Input::NotClassified { ticket, reason: Reason::Engine });
         } else {
-            let given: Vec<Score> = scores.iter().map(|s| Score(*s)).collect();
+            // What the frame's part must be judged by, and what the line judges it by.
+            let used = used.unwrap_or(u64::MAX);
+            let (scores, beyond) = self.scores(&frame, own.map_or(used, |(_, model)| model));
+            let (given, given_beyond) = self.scores(&frame, used);
+            let given: Vec<Score> = given.iter().map(|s| Score(*s)).collect();
             self.ledger.answered(stamp, now, Answer::Scores { scores, beyond });
-            self.step_alone(Input::Scores { ticket, scores: &given, beyond });
+            self.step_alone(Input::Scores { ticket, scores: &given, beyond: given_beyond });
         }
         self.to_verdict.add(now.since(part.trigger.at).0);
         if let Some(row) = self.row(part.id.0) {

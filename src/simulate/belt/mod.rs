@@ -6,9 +6,10 @@
 //! ledger's business.
 //!
 //! [`world`] is what passes and how the line is told of it, [`camera`] what frames show and what
-//! the model says of them, [`pins`] what the outputs did.
+//! the model says of them, [`models`] which model that is, [`pins`] what the outputs did.
 
 mod camera;
+mod models;
 mod pins;
 mod world;
 
@@ -31,6 +32,7 @@ use crate::station::{Effect, Input, Over, PartDone, Scope, Station, Ticket};
 use crate::supervisor::actuation::{Actuator, Command, Health};
 use crate::time::{Clock, Instant, Micros};
 use crate::triggers::{Role, TriggerSpec};
+use models::Models;
 use pins::{Pins, actuator};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -52,10 +54,8 @@ struct Frame {
     arrived: Instant,
     /// Which image it is: frames of a frozen camera are the same.
     image: u64,
-    /// Whether a part is in view.
-    shows_part: bool,
-    scores: Vec<u16>,
-    beyond: bool,
+    /// The part in view.
+    shows: Option<Kind>,
     corrupt: bool,
 }
 
@@ -148,6 +148,7 @@ pub(super) struct Simulated<'s> {
     arrivals: VecDeque<(Instant, Frame)>,
     slot: Option<Frame>,
     working: Option<Working>,
+    models: Models,
     to_verdict: Percentiles,
     outcome: Outcome,
 }
@@ -243,6 +244,7 @@ impl<'s> Simulated<'s> {
             arrivals: VecDeque::new(),
             slot: None,
             working: None,
+            models: Models::new(plan, script.seed, script.model_changes, start)?,
             to_verdict: Percentiles::default(),
             outcome: Outcome { faults: Fault::ALL.map(|f| (f.name(), 0)).to_vec(), ..Outcome::default() },
         })
@@ -281,6 +283,8 @@ impl<'s> Simulated<'s> {
             self.actuator.next_due(),
             self.station.time_left(now).map(|left| now.plus(left.max(Micros(1)))),
             self.working.is_none().then(|| self.camera.1.plus(self.patience())),
+            // One that is wanted already waits for free room.
+            self.models.next.filter(|at| *at > now),
         ];
         if let Some((_, to)) = self.belt.stall {
             // The world goes on meanwhile.
@@ -333,6 +337,7 @@ impl<'s> Simulated<'s> {
         if self.working.is_none() && now >= self.camera.1.plus(self.patience()) {
             self.no_frame(Reason::NoFrame, now);
         }
+        self.change_model(now);
         self.step(Input::Tick);
         if self.sensor.is_some() && self.strikes(Fault::Stray) {
             self.count(Fault::Stray);
@@ -392,6 +397,7 @@ impl<'s> Simulated<'s> {
         self.actuator = actuator(&self.plan, self.settings, &self.write_fails, &self.pins, &self.clock);
         self.outcome.late += late;
         self.before = self.ledger.parts() as u64;
+        self.start_model();
         self.camera = (true, now);
         self.ledger.note(now, Noted::Started);
     }
@@ -439,6 +445,8 @@ impl<'s> Simulated<'s> {
     }
 
     fn decided(&mut self, done: &PartDone) {
+        let part = self.before + done.part.id.0 - 1;
+        self.ledger.judged_by(part as usize, self.models.at(done.model), self.clock.now());
         self.command(Command::Verdict { part: done.part.id, calls: done.calls });
         let trigger = done.part.trigger.at;
         if self.before == 0

@@ -14,7 +14,7 @@ impl Ledger {
         let verdicts = self.site.lines.iter().filter(|l| !l.by_trigger);
         let in_time = verdicts.filter_map(|l| self.gone(p, l.delay)).all(|(due, _)| p.answered <= due);
         let said = (p.seen.len() >= self.site.frames && !p.failed && !p.in_doubt && in_time)
-            .then(|| naive::decide(&self.site.tags, self.site.rule, &p.seen));
+            .then(|| naive::decide(self.site.tags_of(p.model), self.site.rule, &p.seen));
         let calls = |line: &Line| match &said {
             _ if line.by_trigger => true,
             Some(s) => self.site.is_called(line, s.word, s.action, s.tag, &s.held),

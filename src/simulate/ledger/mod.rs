@@ -2,8 +2,9 @@
 //! part gets, every line's state at every moment.
 //!
 //! The ledger is told of passings, of frames that came up for the line and what the model said of
-//! them, of the belt, the button and the sensor behind the gate, and of faults. Outputs that parts
-//! do not move are judged in [`super::status`]. The rules are [`Site`]'s and [`naive`]'s reading;
+//! them, of the belt, the button and the sensor behind the gate, of changes of the model, and of
+//! faults. A part is judged by the model that was current when the line was told of it. Outputs
+//! that parts do not move are judged in [`super::status`]. The rules are [`Site`]'s and [`naive`]'s reading;
 //! nothing is taken from the line that it judges but the edges of its pins. Parts here are the
 //! belt's own, in its order.
 //!
@@ -64,6 +65,8 @@ pub(super) struct Shot {
 #[derive(Clone, Debug)]
 pub(super) struct Passing {
     trigger: u64,
+    /// The model that was current then: it decides the part.
+    model: u64,
     /// The belt's count then.
     position: i64,
     /// When the line was told of it.
@@ -118,6 +121,8 @@ pub(super) struct Ledger {
     pub(super) noted: Vec<(u64, Noted)>,
     /// Spans in which the line's program did not run.
     stalls: Vec<(u64, u64)>,
+    /// The model that decides parts from the next trigger on.
+    model: u64,
     /// The part whose frame the model has.
     working: Option<usize>,
     /// Since when it has had none.
@@ -169,6 +174,7 @@ impl Ledger {
             heard: Vec::new(),
             noted: Vec::new(),
             stalls: Vec::new(),
+            model: 0,
             working: None,
             idle_since: 0,
             camera_works: true,
@@ -220,6 +226,7 @@ impl Ledger {
         }
         self.parts.push(Passing {
             trigger,
+            model: self.model,
             position,
             told,
             safes_before,
@@ -235,6 +242,27 @@ impl Ledger {
             ended: (too_close || is_one_too_many).then_some(told),
             doubted: too_close.then_some(told),
         });
+    }
+
+    /// Another model is current: parts that the line is told of from now on are its.
+    pub(super) fn model_changes(&mut self, model: u64) {
+        self.model = model;
+    }
+
+    /// The part whose frame the model has, and the model that must decide it.
+    pub(super) fn at_work(&self) -> Option<(usize, u64)> {
+        self.working.map(|part| (part, self.parts[part].model))
+    }
+
+    /// The line had a part judged by this model, or names it as that; `None` for one that it had
+    /// given away.
+    pub(super) fn judged_by(&mut self, part: usize, model: Option<u64>, now: Instant) {
+        let own = self.parts[part].model;
+        if model != Some(own) {
+            self.verdict.swapped += 1;
+            let what = || format!("part {part} at {} us: judged by model {model:?}, its own is {own}", now.as_micros());
+            self.first.get_or_insert_with(what);
+        }
     }
 
     /// Parts from the first that waits for frames, or has not come before the camera, to the newest.

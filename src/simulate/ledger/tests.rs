@@ -315,3 +315,20 @@ fn a_frame_that_may_show_either_of_two_parts_is_needed_by_neither() {
     assert_eq!(offered(49, 90, None), verdict(0, 0, 0, 0));
     assert_eq!(offered(49, 90, Some(1)), verdict(0, 0, 1, 0), "it may show the first one");
 }
+
+#[test]
+fn a_part_that_is_judged_by_another_model_than_that_of_its_trigger_is_swapped() {
+    let judged = |model| {
+        let mut ledger = ledger("");
+        ledger.passes(ms(100), 0, ms(100));
+        ledger.model_changes(1);
+        ledger.passes(ms(200), 0, ms(200));
+        ledger.judged_by(0, Some(0), ms(210));
+        assert_eq!(ledger.verdict, verdict(0, 0, 0, 0));
+        ledger.judged_by(1, model, ms(220));
+        ledger.verdict
+    };
+    assert_eq!(judged(Some(1)), verdict(0, 0, 0, 0));
+    assert_eq!(judged(Some(0)), verdict(0, 1, 0, 0));
+    assert_eq!(judged(None), verdict(0, 1, 0, 0), "the line had given it away");
+}
