@@ -82,7 +82,8 @@ pub(super) struct Run {
     /// Let the program itself fail at inference N, to see that outputs go safe: panic@N, hang@N,
     /// engine@N, rails@N, abort@N; sink@N: the sink on standard output panics at event N, to see
     /// that the line goes on; unwritable:OUTPUT@N, stuck:OUTPUT@N: that output's write N and all
-    /// after it fail, or do not come back
+    /// after it fail, or do not come back; new-engine@N, new-late@N: of a bundle that is taken
+    /// over inference N and all after it fail, or take 400 ms longer
     #[arg(long)]
     drill: Option<Drill>,
 }
@@ -242,6 +243,7 @@ fn start(args: &Run, process: &mut Process) -> Result<Ended, Refused> {
             recipe: recipe.map(str::to_string),
             threads: settings.threads,
             records: record.is_some(),
+            drill: args.drill.as_ref().and_then(Drill::of_new_bundle),
         };
         clients.push(update::follower(line, folder, &model.path, &bundle, tuning.clone())?.client());
     }

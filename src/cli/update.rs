@@ -7,6 +7,8 @@ use crate::events::Update;
 #[cfg(feature = "site")]
 use crate::settings::Overrides;
 use crate::settings::{Settings, SettingsError};
+use crate::supervisor::drill::{Drill, Drilled};
+use crate::supervisor::vision::Classifier;
 use crate::supervisor::{Tuning, vision};
 use crate::update::{Fixed, Follower, Loaded, NotLoaded, record};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ pub(super) struct Line {
     pub(super) threads: usize,
     /// It records frames.
     pub(super) records: bool,
+    /// What fails of a bundle that it takes over.
+    pub(super) drill: Option<Drill>,
 }
 
 /// Settings as they were when the run began, whatever became of the file since.
@@ -62,7 +66,7 @@ pub(super) fn follower(
     let stated = Stated::read(line.settings.as_deref(), line.recipe.clone())?;
     let fixed = Fixed::of(bundle, stated.with(bundle).map_err(|e| Refused(e.0))?);
     let load = move |file: &Path, wait: &dyn Fn()| load(&line, &stated, &fixed, file, wait);
-    Ok(Follower::new(folder.into(), file.into(), bundle.sha256, tuning, Box::new(load)))
+    Ok(Follower::new(folder.into(), file.into(), bundle.sha256, record(bundle), tuning, Box::new(load)))
 }
 
 /// Loads and tries the bundle at `file`; `wait` is called before what takes long.
@@ -91,10 +95,14 @@ fn load(line: &Line, stated: &Stated, fixed: &Fixed, file: &Path, wait: &dyn Fn(
     wait();
     let mut engine = Engine::from_bundle(&bundle).map_err(|e| refused(e.to_string()))?;
     engine.self_test_when(&bundle, wait).map_err(|e| refused(e.to_string()))?;
-    let (made, threads) = (vision::Model::maker(&bundle), line.threads);
+    let (made, threads, drill) = (vision::Model::maker(&bundle), line.threads, line.drill.clone());
     let finish = move || {
         let engine = engine.with_threads(threads).map_err(|e| format!("[engine] threads: {e}"))?;
-        Ok(Box::new(made(Box::new(engine))))
+        let classifier: Box<dyn Classifier> = match drill {
+            Some(drill) => Box::new(Drilled::new(engine, drill)),
+            None => Box::new(engine),
+        };
+        Ok(Box::new(made(classifier)))
     };
     Ok(Loaded {
         sha256: bundle.sha256,

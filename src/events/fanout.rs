@@ -333,7 +333,8 @@ impl Events {
         }
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether the run is closed: what is told now may not be written any more.
+    pub fn is_closed(&self) -> bool {
         self.closed.load(Acquire)
     }
 

@@ -246,11 +246,13 @@ pub enum Update {
     RestartNeeded,
     /// It must not run; the one before it goes on.
     Refused,
+    /// It decided parts and did worse than the one before it, which decides them again.
+    WentBack,
 }
 
 impl Update {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::TakenOver, Self::RestartNeeded, Self::Refused];
+    pub const ALL: [Self; 4] = [Self::TakenOver, Self::RestartNeeded, Self::Refused, Self::WentBack];
 }
 
 /// Another bundle was installed where this run's lies.
@@ -260,11 +262,13 @@ pub struct UpdateEvent {
     pub outcome: Update,
     /// Its hash; `None` where it cannot be read.
     pub bundle: Option<[u8; 32]>,
+    /// The bundle by which parts were decided until now.
+    pub before: [u8; 32],
     /// The bundle by which parts are decided from the next trigger on.
     pub running: [u8; 32],
-    /// The first part that it decides, where it was taken over.
+    /// The first part that the running one decides, where that changed.
     pub from_part: Option<u64>,
-    /// Why it was not.
+    /// Why it was not taken over, or was left.
     pub why: Why,
 }
 

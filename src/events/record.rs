@@ -131,6 +131,7 @@ struct RuleRecord<'a> {
 struct UpdateRecord<'a> {
     outcome: Update,
     bundle_sha256: Option<String>,
+    before_sha256: String,
     running_sha256: String,
     from_part: Option<u64>,
     why: Option<&'a str>,
@@ -336,6 +337,7 @@ impl<'a> UpdateRecord<'a> {
         Self {
             outcome: update.outcome,
             bundle_sha256: update.bundle.map(|hash| Hex(&hash).to_string()),
+            before_sha256: Hex(&update.before).to_string(),
             running_sha256: Hex(&update.running).to_string(),
             from_part: update.from_part,
             why: Some(update.why.as_str()).filter(|why| !why.is_empty()),

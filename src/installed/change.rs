@@ -162,6 +162,11 @@ pub enum InstallError {
         /// Why.
         why: String,
     },
+    /// The links lead elsewhere than to the bundles that a line leaves and goes back to.
+    Moved {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// There is no other bundle to go back to.
     NoPrevious {
         /// The folder.
@@ -173,7 +178,7 @@ impl InstallError {
     /// Whether the bundle was looked at and refused; else the change could not be tried.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::Io { .. } | Self::Unread { .. } => false,
+            Self::Busy { .. } | Self::Io { .. } | Self::Unread { .. } | Self::Moved { .. } => false,
             Self::Link { .. }
             | Self::Bundle { .. }
             | Self::Signature { .. }
@@ -215,6 +220,11 @@ impl std::fmt::Display for InstallError {
                 )
             }
             Self::Trial { path, why } => write!(f, "bundle {}: {why}", path.display()),
+            Self::Moved { folder } => write!(
+                f,
+                "{}: current and previous are not the two bundles that the line has run; `tagpin bundle status` shows them",
+                folder.display()
+            ),
             Self::NoPrevious { folder } => {
                 write!(f, "{}: no previous bundle to go back to; install one", folder.display())
             }
@@ -313,6 +323,21 @@ pub fn roll_back<T>(
     }
     sweep(folder);
     Ok(Changed { current: Hex(&bundle.sha256).to_string(), signed, before: now.hash, restart, trial })
+}
+
+/// Lets `current` lead back to the bundle `to`, which a line runs again, where it still leads to
+/// `from` and `previous` to `to`: hashes. Nothing is tried, because `to` ran until `from` came.
+pub fn go_back(folder: &Path, from: &str, to: &str) -> Result<(), InstallError> {
+    let _lock = lock(folder)?;
+    let [left, back] = [CURRENT, PREVIOUS].map(|link| Old::of(folder, link));
+    let is = |found: &Old, hash: &str| found.hash.as_deref() == Some(hash);
+    let (Some(left), Some(back)) =
+        (left.target.clone().filter(|_| is(&left, from)), back.target.clone().filter(|_| is(&back, to)))
+    else {
+        return Err(InstallError::Moved { folder: folder.into() });
+    };
+    link(folder, CURRENT, &back)?;
+    link(folder, PREVIOUS, &left)
 }
 
 /// A bundle that a link leads to, as far as it can be read.

@@ -7,14 +7,15 @@
 //! moves, and a link moves by rename: whenever the power goes, `current` leads to a whole bundle,
 //! the old one or the new. A line that runs takes over what is installed: [`crate::update`].
 //!
-//! Terms: *install*: copy, try, move `current`. *Roll back*: exchange `current` and `previous`.
+//! Terms: *install*: copy, try, move `current`. *Roll back*: exchange `current` and `previous`, by a
+//! person. *Go back*: the same by a line that leaves the bundle that it took over.
 //! *Trial*: what must pass before a bundle becomes current: its engine, its self-test, its time.
 
 mod change;
 mod seen;
 mod signature;
 
-pub use change::{Changed, Difference, InstallError, Options, Shape, differences, install, roll_back};
+pub use change::{Changed, Difference, InstallError, Options, Shape, differences, go_back, install, roll_back};
 pub use seen::Seen;
 pub use signature::{Comment, KEYS, Keys, SignatureError, Signed, beside};
 

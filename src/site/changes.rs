@@ -135,16 +135,17 @@ impl Bundles {
     fn change(&self, update: &UpdateEvent, events: &Events) -> Change {
         let hash = update.bundle.map_or("one that cannot be read".into(), |hash| Hex(&hash).to_string());
         let installer = self.log.last_of(|r| r.what.starts_with("bundle ") && r.new == hash).map(|r| r.who);
-        let who = match installer {
-            Some(user) => format!("running line, installed by {user}"),
-            None => "running line, installed by nobody who was recorded".into(),
+        let who = match (update.outcome, installer) {
+            (Update::WentBack, _) => format!("running line, by itself: {}", update.why.as_str()),
+            (_, Some(user)) => format!("running line, installed by {user}"),
+            (_, None) => "running line, installed by nobody who was recorded".into(),
         };
         let running = Hex(&update.running).to_string();
         let (what, old, new) = match update.outcome {
-            Update::TakenOver => {
+            Update::TakenOver | Update::WentBack => {
                 // As a start records it, so that the next one records nothing new.
                 let name = events.bundle().name;
-                ("bundle", self.log.last("bundle").unwrap_or_default(), format!("{name} {hash}"))
+                ("bundle", self.log.last("bundle").unwrap_or_default(), format!("{name} {running}"))
             }
             Update::RestartNeeded => ("bundle needs a restart", running, format!("{hash}: {}", update.why.as_str())),
             Update::Refused => ("bundle refused", running, format!("{hash}: {}", update.why.as_str())),

@@ -1,5 +1,5 @@
-//! What a run has beside its line: who looks at each classified frame, and new rules and models for
-//! the parts to come.
+//! What a run has beside its line: who looks at each classified frame, new rules and models for the
+//! parts to come, and how the parts of each model ended.
 //!
 //! The line's thread hands all over in passing. It waits for nobody: whoever looks takes what it is
 //! shown at once or misses it, and rules or a model that are being handed over at that moment are
@@ -9,9 +9,11 @@ use super::change::Change;
 use super::vision::Model;
 use crate::audit::Acknowledges;
 use crate::decide::TagRule;
+use crate::events::Why;
 use crate::head::Score;
 use crate::sources::FrameBuffer;
 use crate::time::Instant;
+use crossbeam_queue::ArrayQueue;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,15 +51,40 @@ struct Orders {
     /// The newest rules that were handed over.
     now: Vec<TagRule>,
     model: Option<(Box<Model>, Vec<TagRule>)>,
+    /// Why the line goes back to that model, where it does.
+    back: Option<Why>,
     rules: Option<Vec<TagRule>>,
     #[expect(clippy::vec_box, reason = "the line hands its box on: it neither moves nor frees a model")]
     left: Vec<Box<Model>>,
 }
 
-/// New thresholds, bands and models on their way to the line.
+/// A part had its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartEnd {
+    /// The bundle that decided it.
+    pub bundle: Sha256,
+    /// Whether it had been at its first gate by then.
+    pub late: bool,
+}
+
+/// A bundle's engine gave no logits, or none that are an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineFailed {
+    /// The bundle.
+    pub bundle: Sha256,
+    /// The part whose frame it had.
+    pub part: u64,
+    /// Why.
+    pub why: Why,
+}
+
+/// New thresholds, bands and models on their way to the line, and what became of its parts on the
+/// way back.
 pub struct Tuning {
     waits: AtomicBool,
     orders: Mutex<Orders>,
+    ends: ArrayQueue<PartEnd>,
+    failures: ArrayQueue<EngineFailed>,
 }
 
 /// Rules were made for a bundle that another one has taken the place of.
@@ -65,11 +92,24 @@ pub struct Tuning {
 pub struct OtherBundle;
 
 impl Tuning {
+    /// Ends of parts that may wait to be looked at: ten seconds of a fast line.
+    const ENDS: usize = 1024;
+    /// Failures that may wait: the first counts.
+    const FAILURES: usize = 4;
+
     /// Nothing waits. The line runs the bundle `sha256` with `base`, one rule a tag.
     pub fn new(sha256: Sha256, base: Vec<TagRule>) -> Self {
-        let orders =
-            Orders { newest: sha256, now: base.clone(), base, model: None, rules: None, left: Vec::with_capacity(2) };
-        Self { waits: AtomicBool::new(false), orders: Mutex::new(orders) }
+        let orders = Orders {
+            newest: sha256,
+            now: base.clone(),
+            base,
+            model: None,
+            back: None,
+            rules: None,
+            left: Vec::with_capacity(2),
+        };
+        let (ends, failures) = (ArrayQueue::new(Self::ENDS), ArrayQueue::new(Self::FAILURES));
+        Self { waits: AtomicBool::new(false), orders: Mutex::new(orders), ends, failures }
     }
 
     fn orders(&self) -> MutexGuard<'_, Orders> {
@@ -105,11 +145,42 @@ impl Tuning {
     /// One that waits still is given back: the line has not seen it.
     pub fn hand_over(&self, model: Box<Model>, rules: Vec<TagRule>) -> Option<Box<Model>> {
         let mut orders = self.orders();
-        (orders.newest, orders.base, orders.rules) = (model.sha256(), rules.clone(), None);
+        (orders.newest, orders.base, orders.rules, orders.back) = (model.sha256(), rules.clone(), None, None);
         orders.now.clone_from(&rules);
         let unseen = orders.model.replace((model, rules));
         self.waits.store(true, Ordering::Release);
         unseen.map(|(model, _)| model)
+    }
+
+    /// Hands the model back that was there before the newest one, with its own rules and those that
+    /// held when it was left. `why` is told as the line takes it.
+    pub fn hand_back(&self, model: Box<Model>, base: Vec<TagRule>, now: Vec<TagRule>, why: Why) -> Option<Box<Model>> {
+        let mut orders = self.orders();
+        (orders.newest, orders.base, orders.rules, orders.back) = (model.sha256(), base, None, Some(why));
+        orders.now.clone_from(&now);
+        let unseen = orders.model.replace((model, now));
+        self.waits.store(true, Ordering::Release);
+        unseen.map(|(model, _)| model)
+    }
+
+    /// A part had its end. Where nobody looks the oldest that waits goes.
+    pub(crate) fn ended(&self, end: PartEnd) {
+        self.ends.force_push(end);
+    }
+
+    /// An engine failed. More than may wait are not needed: the first says enough.
+    pub(crate) fn failed(&self, failed: EngineFailed) {
+        let _ = self.failures.push(failed);
+    }
+
+    /// The oldest part's end that nobody has looked at.
+    pub fn next_end(&self) -> Option<PartEnd> {
+        self.ends.pop()
+    }
+
+    /// The oldest failure that nobody has looked at.
+    pub fn next_failure(&self) -> Option<EngineFailed> {
+        self.failures.pop()
     }
 
     /// Models that the line needs no more, to be dropped by who is not the line.
@@ -119,7 +190,7 @@ impl Tuning {
 
     /// What waits, as far as the line can take it: a model only if it has a slot for it. `None`
     /// also while somebody else holds the orders.
-    pub(super) fn take(&self, has_slot: bool) -> Option<Taken> {
+    pub(crate) fn take(&self, has_slot: bool) -> Option<Taken> {
         if !self.waits.swap(false, Ordering::AcqRel) {
             return None;
         }
@@ -132,11 +203,11 @@ impl Tuning {
             self.waits.store(true, Ordering::Release);
             return None;
         }
-        Some(Taken { model: orders.model.take(), rules: orders.rules.take() })
+        Some(Taken { model: orders.model.take(), back: orders.back.take(), rules: orders.rules.take() })
     }
 
     /// Gives a model back; gives it to the caller where somebody else holds the orders.
-    pub(super) fn give_back(&self, model: Box<Model>) -> Option<Box<Model>> {
+    pub(crate) fn give_back(&self, model: Box<Model>) -> Option<Box<Model>> {
         let Ok(mut orders) = self.orders.try_lock() else { return Some(model) };
         orders.left.push(model);
         None
@@ -144,10 +215,12 @@ impl Tuning {
 }
 
 /// What the line takes at once: first the model, then rules.
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// With its rules.
-    pub(super) model: Option<(Box<Model>, Vec<TagRule>)>,
-    pub(super) rules: Option<Vec<TagRule>>,
+    pub(crate) model: Option<(Box<Model>, Vec<TagRule>)>,
+    /// Why the line goes back to it, where it does.
+    pub(crate) back: Option<Why>,
+    pub(crate) rules: Option<Vec<TagRule>>,
 }
 
 /// What a run has beside its line.
@@ -212,5 +285,35 @@ mod tests {
         assert_eq!(tuning.take(true).and_then(|taken| taken.model).map(|(model, _)| model.sha256()), Some([3; 32]));
         assert_eq!(tuning.left().iter().map(|model| model.sha256()).collect::<Vec<_>>(), [OLD]);
         assert!(tuning.left().is_empty());
+    }
+
+    /// A takeover behind a way back is no way back, and people's rules are back with their bundle.
+    #[test]
+    fn a_model_is_handed_back_with_its_reason_and_with_the_rules_that_held_when_it_was_left() {
+        let tuning = Tuning::new(OLD, rules(1));
+        assert!(tuning.hand_over(Model::drawn(NEW), rules(3)).is_none());
+        assert_eq!(tuning.take(true).and_then(|taken| taken.back), None);
+        let why = Why::of(&"late");
+        assert!(tuning.hand_back(Model::drawn(OLD), rules(1), rules(2), why.clone()).is_none());
+        assert_eq!((tuning.newest(), tuning.now()), ((OLD, rules(1)), rules(2)));
+        let taken = tuning.take(true).unwrap();
+        assert_eq!(taken.model.map(|(model, rules)| (model.sha256(), rules)), Some((OLD, rules(2))));
+        assert_eq!((taken.back, taken.rules), (Some(why.clone()), None));
+        assert!(tuning.hand_back(Model::drawn(OLD), rules(1), rules(2), why).is_none());
+        assert!(tuning.hand_over(Model::drawn(NEW), rules(3)).is_some());
+        assert_eq!(tuning.take(true).and_then(|taken| taken.back), None);
+    }
+
+    #[test]
+    fn of_more_ends_than_may_wait_the_oldest_go_and_of_failures_the_newest() {
+        let tuning = Tuning::new(OLD, rules(1));
+        for n in 0..Tuning::ENDS as u64 + 3 {
+            tuning.ended(PartEnd { bundle: OLD, late: n == 3 });
+            tuning.failed(EngineFailed { bundle: OLD, part: n, why: Why::NONE });
+        }
+        let ends: Vec<bool> = std::iter::from_fn(|| tuning.next_end()).map(|end| end.late).collect();
+        assert_eq!((ends.len(), ends[0], ends.iter().filter(|late| **late).count()), (Tuning::ENDS, true, 1));
+        let failures: Vec<u64> = std::iter::from_fn(|| tuning.next_failure()).map(|failed| failed.part).collect();
+        assert_eq!(failures, [0, 1, 2, 3]);
     }
 }

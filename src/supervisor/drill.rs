@@ -7,6 +7,7 @@ use super::vision::Classifier;
 use crate::distance::Distance;
 use crate::events::Why;
 use crate::outputs::{Output, State, WriteError};
+use std::time::Duration;
 
 /// What goes wrong, and at which inference, event or write (counted from 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +28,15 @@ enum Kind {
     Sink,
     Unwritable,
     Stuck,
+    NewEngine,
+    NewLate,
+    Late,
 }
 
-const KINDS: [(&str, Kind); 8] = [
+/// How much longer an inference takes that makes its part late.
+const LONGER: Duration = Duration::from_millis(400);
+
+const KINDS: [(&str, Kind); 10] = [
     ("panic", Kind::Panic),
     ("hang", Kind::Hang),
     ("engine", Kind::Engine),
@@ -38,12 +45,24 @@ const KINDS: [(&str, Kind); 8] = [
     ("sink", Kind::Sink),
     ("unwritable", Kind::Unwritable),
     ("stuck", Kind::Stuck),
+    ("new-engine", Kind::NewEngine),
+    ("new-late", Kind::NewLate),
 ];
 
 impl Drill {
     /// The event at which the sink on standard output panics; `None` for drills of the classifier.
     pub fn sink_event(&self) -> Option<u64> {
         (self.kind == Kind::Sink).then_some(self.at)
+    }
+
+    /// The drill of a bundle that is taken over, if it is one.
+    pub fn of_new_bundle(&self) -> Option<Self> {
+        let kind = match self.kind {
+            Kind::NewEngine => Kind::Engine,
+            Kind::NewLate => Kind::Late,
+            _ => return None,
+        };
+        Some(Self { kind, ..self.clone() })
     }
 
     /// Whether the output that the drill concerns, if it concerns one, is among `names`; else why
@@ -71,7 +90,8 @@ impl std::str::FromStr for Drill {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = "expected panic@N, hang@N, engine@N, rails@N, abort@N, sink@N, unwritable:OUTPUT@N or stuck:OUTPUT@N";
+        let expected = "expected panic@N, hang@N, engine@N, rails@N, abort@N, sink@N, unwritable:OUTPUT@N, \
+             stuck:OUTPUT@N, new-engine@N or new-late@N";
         let (what, at) = text.rsplit_once('@').ok_or(expected)?;
         let (name, output) = what.split_once(':').map_or((what, None), |(name, output)| (name, Some(output.to_string())));
         let kind = KINDS.iter().find(|(n, _)| *n == name).ok_or(expected)?.1;
@@ -105,7 +125,11 @@ impl<C: Classifier> Classifier for Drilled<C> {
         }
         match self.drill.kind {
             Kind::Panic => panic!("a drill: the classifier panics"),
-            Kind::Sink | Kind::Unwritable | Kind::Stuck => self.inner.infer(input, logits),
+            Kind::Sink | Kind::Unwritable | Kind::Stuck | Kind::NewEngine | Kind::NewLate => self.inner.infer(input, logits),
+            Kind::Late => {
+                std::thread::sleep(LONGER);
+                self.inner.infer(input, logits)
+            }
             Kind::Abort => std::process::abort(),
             Kind::Hang => loop {
                 std::thread::park();

@@ -1,7 +1,7 @@
 //! The line's thread: frames to the station, what it wants classified to the model, the scores
 //! back; a beat all the while.
 
-use super::beside::{Beside, Seen};
+use super::beside::{Beside, EngineFailed, Seen};
 use super::capture::News;
 use super::record::Recording;
 use super::shared::{About, Shared};
@@ -79,7 +79,8 @@ impl LineThread<'_> {
         {
             self.shared.runs(spare.slot(), model.sha256());
             self.vision.put(spare.slot(), Some(model));
-            self.shared.step(Input::Model { spare, rules: &rules });
+            let about = About { back: taken.back.is_some(), why: taken.back.unwrap_or(Why::NONE), ..About::default() };
+            self.shared.step_about(Input::Model { spare, rules: &rules }, &about);
         }
         if let Some(rules) = taken.rules {
             self.shared.step(Input::Rules(&rules));
@@ -141,11 +142,15 @@ impl LineThread<'_> {
                     let (part, captured_at) = (ticket.part().id.0, ticket.captured_at());
                     onlooker.saw(&Seen { part, captured_at, rgb, scores, beyond }, frame);
                 }
-                let about = About { why: Why::NONE, latency, scores };
+                let about = About { latency, scores, ..About::default() };
                 shared.step_about(Input::Scores { ticket, scores, beyond }, &about);
             }
             Err((reason, why)) => {
-                shared.step_about(Input::NotClassified { ticket, reason }, &About { why, latency, scores: &[] });
+                if let Some(tuning) = self.beside.tuning.as_ref().filter(|_| reason == Reason::Engine) {
+                    let (bundle, part) = (self.vision.sha256(), ticket.part().id.0);
+                    tuning.failed(EngineFailed { bundle, part, why: why.clone() });
+                }
+                shared.step_about(Input::NotClassified { ticket, reason }, &About { why, latency, ..About::default() });
             }
         }
     }

@@ -32,7 +32,7 @@ mod tests;
 mod truth;
 pub mod vision;
 
-pub use beside::{Beside, Onlooker, OtherBundle, Seen, Tuning};
+pub use beside::{Beside, EngineFailed, Onlooker, OtherBundle, PartEnd, Seen, Tuning};
 pub use change::Change;
 pub use clock::SystemClock;
 pub use ended::Ended;

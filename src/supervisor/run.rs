@@ -100,7 +100,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
     let stand = actuator.stand();
     let (shared, commands) = Shared::new(station, events, late, Patience::of(&settings), truth, stand.clone());
     shared.runs(Slot::First, vision.sha256());
-    let shared = Arc::new(shared);
+    let shared = Arc::new(Shared { tuning: beside.tuning.clone(), ..shared });
 
     let watchdog = settings.watchdog.micros();
     let watch = Watch { watchdog, max_faults: settings.max_faults, gated };

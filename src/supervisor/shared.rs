@@ -2,6 +2,7 @@
 //! figures, the run's end.
 
 use super::actuation::{Command, CommandQueue, Commands, Patience, Stand};
+use super::beside::{PartEnd, Tuning};
 use super::capture::Exchange;
 use super::clock::SystemClock;
 use super::ended::{End, Ended};
@@ -92,6 +93,8 @@ pub(super) struct About<'a> {
     pub(super) latency: Latency,
     /// Those scores.
     pub(super) scores: &'a [Score],
+    /// Whether the line goes back to a model; `why` is the reason.
+    pub(super) back: bool,
 }
 
 pub(super) struct Shared {
@@ -105,6 +108,8 @@ pub(super) struct Shared {
     /// Whether the station is told each position of the belt.
     pub(super) watches_belt: bool,
     pub(super) shown: Mutex<Shown>,
+    /// Who is told how parts ended, where a bundle may take the line's one's place.
+    pub(super) tuning: Option<Arc<Tuning>>,
     /// What a part without a verdict gets where outputs follow parts.
     pub(super) late: Option<Action>,
     /// How long parts in flight are waited for at the end.
@@ -122,7 +127,7 @@ pub(super) struct Shared {
     /// Set when no trigger opens a part any more: another recipe is to come.
     pub(super) closing: AtomicBool,
     /// When a trigger that opened no part for that was last told.
-    unopened_told: AtomicU64,
+    pub(super) unopened_told: AtomicU64,
     /// Set when the outputs may end once what is in flight has passed.
     pub(super) drain: AtomicBool,
     /// Set when they have.
@@ -169,6 +174,7 @@ impl Shared {
             watches_belt: station.watches_belt(),
             station: Mutex::new(station),
             shown: Mutex::new(Shown::new(truth)),
+            tuning: None,
             late,
             patience,
             stand,
@@ -331,13 +337,14 @@ impl Shared {
             Effect::Decided(done) => self.decided(now, about, &done),
             Effect::Model { slot, from } => {
                 let bundles = self.shown.lock().expect("no thread panics while it holds this").bundles;
-                let running = bundles[slot as usize];
+                let [running, before] = [slot, slot.other()].map(|slot| bundles[slot as usize]);
                 self.events.tell(What::Update(UpdateEvent {
-                    outcome: Update::TakenOver,
-                    bundle: Some(running),
+                    outcome: if about.back { Update::WentBack } else { Update::TakenOver },
+                    bundle: Some(if about.back { before } else { running }),
+                    before,
                     running,
                     from_part: Some(from.0),
-                    why: Why::NONE,
+                    why: about.why.clone(),
                 }));
             }
             Effect::Unopened => self.unopened(now),
@@ -367,7 +374,11 @@ impl Shared {
         let scores = if is_its_own { about.scores } else { &[] };
         // Both queues are bounded and never wait, so the order is for readers only: the part stands
         // before its edges.
-        self.events.part(self.part_event(now, about.latency, scores, done), scores);
+        let event = self.part_event(now, about.latency, scores, done);
+        if let Some(tuning) = &self.tuning {
+            tuning.ended(PartEnd { bundle: event.bundle, late: event.late });
+        }
+        self.events.part(event, scores);
         let (part, calls) = (done.part.id, done.calls);
         if self.late.is_some() {
             self.commands.push(Command::Verdict { part, calls });

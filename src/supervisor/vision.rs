@@ -61,7 +61,7 @@ impl Model {
 
     /// A model of this bundle that gives no logits, for tests of its way.
     #[cfg(test)]
-    pub(super) fn drawn(sha256: [u8; 32]) -> Box<Self> {
+    pub(crate) fn drawn(sha256: [u8; 32]) -> Box<Self> {
         struct Mute;
         impl Classifier for Mute {
             fn infer(&mut self, _: &[i8], _: &mut [i32]) -> Result<(), Why> {

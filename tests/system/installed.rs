@@ -17,13 +17,13 @@ use tagpin::head::Score;
 use tagpin::installed::{Comment, beside};
 
 /// A device with one key, and the folder of a line.
-struct Device {
-    folder: PathBuf,
-    pair: KeyPair,
+pub struct Device {
+    pub folder: PathBuf,
+    pub pair: KeyPair,
 }
 
 impl Device {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let folder = folder(name);
         let pair = KeyPair::generate_unencrypted_keypair().unwrap();
         std::fs::create_dir(folder.join("keys.d")).unwrap();
@@ -31,12 +31,12 @@ impl Device {
         Self { folder, pair }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
     /// Writes a bundle file, signed by this device's key.
-    fn signed(&self, name: &str, bytes: &[u8], version: u64) -> PathBuf {
+    pub fn signed(&self, name: &str, bytes: &[u8], version: u64) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, bytes).unwrap();
         sign(&path, &self.pair, &Comment { model: "parts".into(), version }.to_string());
@@ -44,20 +44,20 @@ impl Device {
     }
 
     /// `tagpin bundle COMMAND ...` with this device's keys.
-    fn bundle(&self, args: &[&str]) -> Output {
+    pub fn bundle(&self, args: &[&str]) -> Output {
         let keys = self.path("keys.d").display().to_string();
         finish(tagpin(&[&["bundle"], args, &["--keys", &keys, "--json", "--no-line"]].concat()))
     }
 
     /// Installs into the line's folder, with more arguments.
-    fn install(&self, bundle: &Path, more: &[&str]) -> Output {
+    pub fn install(&self, bundle: &Path, more: &[&str]) -> Output {
         let line = self.path("line");
         let args = ["install", bundle.to_str().unwrap(), "--into", line.to_str().unwrap()];
         self.bundle(&[&args, more].concat())
     }
 
     /// What is in the line's folder: its bundles as `status` tells them, and every name.
-    fn state(&self) -> (Value, Vec<String>) {
+    pub fn state(&self) -> (Value, Vec<String>) {
         let line = self.path("line");
         let out = self.bundle(&["status", line.to_str().unwrap()]);
         let status = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&out)));
@@ -68,31 +68,31 @@ impl Device {
         (status, all)
     }
 
-    fn current(&self) -> String {
+    pub fn current(&self) -> String {
         self.state().0["current"]["sha256"].as_str().unwrap_or("none").to_string()
     }
 
     /// Runs one part from the line's folder.
-    fn runs(&self) -> Output {
+    pub fn runs(&self) -> Output {
         let (line, keys) = (self.path("line"), self.path("keys.d"));
         let [line, keys] = [&line, &keys].map(|p| p.to_str().unwrap());
         finish(tagpin(&["run", "--bundle", line, "--keys", keys, "--source", &fast_conveyor(1), "--parts", "1", "--json"]))
     }
 }
 
-fn sign(path: &Path, pair: &KeyPair, comment: &str) {
+pub fn sign(path: &Path, pair: &KeyPair, comment: &str) {
     let bytes = std::fs::read(path).unwrap();
     let signature = minisign::sign(None, &pair.sk, bytes.as_slice(), Some(comment), None).unwrap();
     std::fs::write(beside(path), signature.into_string()).unwrap();
 }
 
 /// The shipped model with a changed contract, and a self-test of an image whose logits are right.
-fn bundle_with(edit: impl Fn(&mut Contract<'_>)) -> Vec<u8> {
+pub fn bundle_with(edit: impl Fn(&mut Contract<'_>)) -> Vec<u8> {
     with_self_test(edit, |_| ())
 }
 
 /// The same with logits as `wrong` leaves them.
-fn with_self_test(edit: impl Fn(&mut Contract<'_>), wrong: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+pub fn with_self_test(edit: impl Fn(&mut Contract<'_>), wrong: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let file = std::fs::read(PARTS).unwrap();
     let bundle = Bundle::read(&file).unwrap();
     let mut contract = bundle.contract.clone();
@@ -107,7 +107,7 @@ fn with_self_test(edit: impl Fn(&mut Contract<'_>), wrong: impl Fn(&mut Vec<u8>)
 }
 
 /// A bundle of its own hash, by its temperature.
-fn numbered(n: u32) -> Vec<u8> {
+pub fn numbered(n: u32) -> Vec<u8> {
     bundle_with(|c| c.temperature_q16 += n)
 }
 
@@ -345,7 +345,7 @@ fn a_bundle_too_slow_for_the_first_gate_is_refused() {
 }
 
 /// A gate 300 ms behind a trigger by word; every part fires its pulse.
-const GATE: &str = "[source]\nopen = \"conveyor?seed=21&fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"stdin\"\n\
+pub const GATE: &str = "[source]\nopen = \"conveyor?seed=21&fps=60\"\n[line]\nmode = \"gate\"\n[trigger]\nkind = \"stdin\"\n\
                     max_jitter_ms = 5000\n[decide]\nunknown = \"accept\"\n[outputs.any]\nmode = \"pulse\"\nwidth_ms = 10\n\
                     delay_ms = 300\non = [\"accept\", \"reject\"]\n";
 
@@ -366,18 +366,25 @@ impl Device {
 }
 
 /// A line that runs from a device's folder, and what it has told so far.
-struct Running {
-    child: Child,
-    stdin: ChildStdin,
+pub struct Running {
+    pub child: Child,
+    pub stdin: ChildStdin,
     told: Arc<Mutex<Vec<Value>>>,
     reader: std::thread::JoinHandle<()>,
 }
 
 impl Running {
-    fn start(device: &Device, text: &str) -> Self {
-        let file = settings("update", text);
+    pub fn start(device: &Device, text: &str) -> Self {
+        Self::start_with(device, text, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(device: &Device, text: &str, more: &[&str]) -> Self {
+        // A folder of its own: tests run at the same time.
+        let file = settings(&format!("settings-of-{}", device.folder.file_name().unwrap().to_string_lossy()), text);
         let [line, keys] = ["line", "keys.d"].map(|name| device.path(name).display().to_string());
         let mut command = tagpin(&["run", "--json", "--bundle", &line, "--keys", &keys, "--settings", &file]);
+        command.args(more);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -392,7 +399,7 @@ impl Running {
     }
 
     /// Waits until what was told is as `wanted`.
-    fn until(&self, what: &str, wanted: impl Fn(&[Value]) -> bool) {
+    pub fn until(&self, what: &str, wanted: impl Fn(&[Value]) -> bool) {
         let begin = Instant::now();
         while !wanted(&self.told.lock().unwrap()) {
             let told = || self.told.lock().unwrap().iter().rev().take(5).map(ToString::to_string).collect::<Vec<_>>();
@@ -403,7 +410,7 @@ impl Running {
     }
 
     /// Parts 60 ms apart; in an emulator, where one inference takes three times as long, 400 ms.
-    fn triggers(&mut self, parts: usize) {
+    pub fn triggers(&mut self, parts: usize) {
         let spacing = Duration::from_millis(if emulated() { 400 } else { 60 });
         for _ in 0..parts {
             self.stdin.write_all(b"trigger\n").unwrap();
@@ -414,7 +421,7 @@ impl Running {
 
     /// Parts until this number of updates was told, and some behind them. A trial runs
     /// only where no other thread of the machine wants to.
-    fn triggers_until_updates(&mut self, updates: usize) {
+    pub fn triggers_until_updates(&mut self, updates: usize) {
         let begin = Instant::now();
         while of(&self.told.lock().unwrap(), "update").len() < updates {
             assert!(begin.elapsed() < Duration::from_secs(300), "no update was told");
@@ -424,13 +431,18 @@ impl Running {
     }
 
     /// Everything that it told, after every part has had its gate.
-    fn end(self) -> Vec<Value> {
+    pub fn end(self) -> Vec<Value> {
+        self.ended().0
+    }
+
+    /// The same, and standard error.
+    pub fn ended(self) -> (Vec<Value>, String) {
         std::thread::sleep(Duration::from_millis(1000));
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
         let out = wait(self.child, Duration::from_secs(60));
         self.reader.join().unwrap();
         assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
-        Arc::try_unwrap(self.told).unwrap().into_inner().unwrap()
+        (Arc::try_unwrap(self.told).unwrap().into_inner().unwrap(), stderr(&out))
     }
 }
 

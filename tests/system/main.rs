@@ -12,6 +12,7 @@ mod events;
 mod faults;
 mod files;
 mod gate;
+mod going_back;
 mod heat;
 mod installed;
 #[cfg(feature = "site")]

@@ -28,8 +28,10 @@ fn updated(update: &UpdateEvent) -> String {
     let short = |hash: &[u8; 32]| Hex(hash).to_string()[..12].to_string();
     let bundle = update.bundle.as_ref().map_or("an installed bundle".into(), |hash| format!("bundle {}...", short(hash)));
     let (running, why) = (short(&update.running), update.why.as_str());
+    let from = update.from_part.unwrap_or(1);
     match update.outcome {
-        Update::TakenOver => format!("{bundle} decides parts from {} on", update.from_part.unwrap_or(1)),
+        Update::TakenOver => format!("{bundle} decides parts from {from} on"),
+        Update::WentBack => format!("{bundle} is left, {running}... decides parts from {from} on again: {why}"),
         Update::RestartNeeded => format!("{bundle} needs a restart of the line, {running}... goes on until then: {why}"),
         Update::Refused => format!("{bundle} is refused, {running}... goes on: {why}"),
     }

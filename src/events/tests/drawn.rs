@@ -180,6 +180,7 @@ impl Draw {
             8 => What::Update(UpdateEvent {
                 outcome: self.of(&Update::ALL),
                 bundle: self.maybe(|d| [d.below(256) as u8; 32]),
+                before: [self.below(256) as u8; 32],
                 running: [self.below(256) as u8; 32],
                 from_part: self.maybe(Self::number),
                 why: self.why(),
