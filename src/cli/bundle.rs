@@ -164,7 +164,7 @@ fn default_folder(bundle: &Path) -> Result<PathBuf, Refused> {
 }
 
 /// What a bundle showed before it became current.
-struct Trial {
+pub(super) struct Trial {
     tested: SelfTested,
     time: Option<Timed>,
 }
@@ -178,7 +178,7 @@ struct Timed {
 }
 
 /// Loads the bundle, runs its self-test, and times it against the gate of a device.toml.
-fn trial(bundle: &Bundle<'_>, settings: Option<&Path>) -> Result<Trial, String> {
+pub(super) fn trial(bundle: &Bundle<'_>, settings: Option<&Path>) -> Result<Trial, String> {
     let mut engine = Engine::from_bundle(bundle).map_err(|e| e.to_string())?;
     let tested = engine.self_test(bundle).map_err(|e| e.to_string())?;
     let Some(file) = settings else { return Ok(Trial { tested, time: None }) };
@@ -292,6 +292,11 @@ fn status(folder: &Path, keys: &Keys, json: bool) -> Result<u8, Refused> {
         }
         text.push(format!("{link:<9} {shown}"));
         value[link] = found;
+    }
+    let failed = installed::failed_starts(folder);
+    value["failed_starts"] = failed.into();
+    if failed > 0 {
+        text.push(format!("starts    {failed} in a row failed in the current bundle"));
     }
     print(json, value, &text.join("\n"));
     Ok(code)

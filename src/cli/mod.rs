@@ -23,6 +23,7 @@ mod run;
 #[cfg(feature = "site")]
 mod serve;
 mod simulate;
+mod starts;
 mod update;
 mod waiting;
 

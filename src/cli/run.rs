@@ -5,6 +5,7 @@
 use super::conflicts::Conflict;
 #[cfg(feature = "site")]
 use super::recipe::{self, Line};
+use super::starts::Starts;
 use super::{Model, PARTS, Refused, check, hex, opening, update};
 use crate::board::{AfterDeath, Board};
 use crate::broken_pipe;
@@ -98,7 +99,7 @@ impl Run {
 }
 
 /// Tells a person something before the run begins. Names of outputs and files command no terminal.
-fn tell(what: &dyn std::fmt::Display) {
+pub(super) fn tell(what: &dyn std::fmt::Display) {
     terminal::tell(&format!("tagpin: {}", escaped(&what.to_string())), 8);
 }
 
@@ -124,6 +125,15 @@ impl Process {
         Ok(self.signalled.insert(signalled).clone())
     }
 
+    /// The bundle to run: the recipe's own, or the one that `run` was given.
+    fn bundle(&self, args: &Run) -> Option<PathBuf> {
+        #[cfg(feature = "site")]
+        if let Some(own) = &self.line.in_force.bundle {
+            return Some(own.clone());
+        }
+        args.bundle.clone()
+    }
+
     #[cfg(feature = "site")]
     fn is_over(&self, parts: Option<u64>) -> bool {
         let is_signalled = self.signalled.as_ref().is_some_and(|signalled| signalled.load(Ordering::Relaxed));
@@ -134,7 +144,7 @@ impl Process {
 #[cfg(not(feature = "site"))]
 pub(super) fn run(args: Run) -> Result<u8, Refused> {
     supervisor::raise_alarm_at_panics();
-    start(&args, &mut Process::default()).map(Ended::exit_code)
+    begin(&args, &mut Process::default()).map(Ended::exit_code)
 }
 
 /// Runs by the recipe that is chosen, and by the next one once parts have passed. One that cannot
@@ -144,7 +154,7 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     supervisor::raise_alarm_at_panics();
     let mut process = Process { line: Line::begin(args.settings.as_deref())?, ..Process::default() };
     loop {
-        match start(&args, &mut process) {
+        match begin(&args, &mut process) {
             Ok(Ended::Recipe) if process.is_over(args.parts) => return Ok(Ended::Done.exit_code()),
             Ok(Ended::Recipe) => process.line.next(args.settings.as_deref()),
             Ok(ended) => return Ok(ended.exit_code()),
@@ -154,24 +164,36 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     }
 }
 
+/// One run; where starts fail in an installed bundle itself, by the bundle before.
+fn begin(args: &Run, process: &mut Process) -> Result<Ended, Refused> {
+    let starts = Starts::of(process.bundle(args).as_deref(), &args.keys, args.settings.as_deref());
+    match start(args, process, &starts) {
+        Err(problems) if starts.failed(&problems) => start(args, process, &starts),
+        outcome => outcome,
+    }
+}
+
 /// Opens everything and runs. An error: it could not start, and nothing has moved.
-fn start(args: &Run, process: &mut Process) -> Result<Ended, Refused> {
+fn start(args: &Run, process: &mut Process, starts: &Starts) -> Result<Ended, Refused> {
     let demo = args.settings.is_none() && args.bundle.is_none() && args.source.is_none();
     #[cfg(feature = "site")]
     let in_force = process.line.in_force.clone();
     #[cfg(feature = "site")]
-    let (path, recipe) = (in_force.bundle.as_deref().or(args.bundle.as_deref()), in_force.recipe());
+    let recipe = in_force.recipe();
     #[cfg(not(feature = "site"))]
-    let (path, recipe) = (args.bundle.as_deref(), None);
-    check_memory(path)?;
-    let model = Model::read(path)?;
-    let bundle = model.bundle()?;
-    let engine = Engine::from_bundle(&bundle).map_err(|e| format!("bundle {}: {e}", model.path.display()));
+    let recipe = None;
+    let path = process.bundle(args);
+    check_memory(path.as_deref())?;
+    let model = Model::read(path.as_deref()).map_err(|e| starts.blame(e))?;
+    let bundle = model.bundle().map_err(|e| starts.blame(e))?;
+    let engine = engine_of(&bundle, starts).map_err(|e| starts.blame(format!("bundle {}: {e}", model.path.display())));
 
     // Everything is opened before anything runs, so that all problems are told at once.
     let mut problems = Vec::new();
     let mut keep = |p: Refused| problems.extend(p.0);
-    model.signed(&bundle, &args.keys).map_err(&mut keep).ok();
+    let keys_work = super::keys(&args.keys).is_ok();
+    let signed = model.signed(&bundle, &args.keys).map_err(|e| if keys_work { starts.blame(e) } else { e });
+    signed.map_err(&mut keep).ok();
     let is_conveyor = |s: &String| s.parse::<SourceSpec>().is_ok_and(|spec| spec.is_conveyor());
     let barrier_demo = args.source.as_ref().is_some_and(is_conveyor) && args.bundle.is_none();
     let draft = super::draft(args.settings.as_deref(), recipe, &bundle, demo || (args.settings.is_none() && barrier_demo));
@@ -233,7 +255,7 @@ fn start(args: &Run, process: &mut Process) -> Result<Ended, Refused> {
 
     let kernels = engine.kernels();
     let sink_event = args.drill.as_ref().and_then(Drill::sink_event);
-    if let Some(folder) = path.filter(|path| path.join(CURRENT).is_symlink()) {
+    if let Some(folder) = path.as_deref().filter(|path| path.join(CURRENT).is_symlink()) {
         let tuning = beside
             .tuning
             .get_or_insert_with(|| Arc::new(Tuning::new(bundle.sha256, settings.tags.iter().map(|tag| tag.rule).collect())));
@@ -254,8 +276,8 @@ fn start(args: &Run, process: &mut Process) -> Result<Ended, Refused> {
         let stays = record.is_some().then_some(stays);
         clients.push(watcher.staying(stays).client());
     }
-    let classifier: Box<dyn Classifier> = match args.drill.clone() {
-        Some(drill) => Box::new(Drilled::new(engine, drill)),
+    let classifier: Box<dyn Classifier> = match &args.drill {
+        Some(drill) => Box::new(Drilled::new(engine, drill.clone())),
         None => Box::new(engine),
     };
     let parts = args.parts.unwrap_or(if demo { 20 } else { 0 });
@@ -304,9 +326,19 @@ fn start(args: &Run, process: &mut Process) -> Result<Ended, Refused> {
         goes_on_unread,
         board,
     };
+    starts.succeeded();
     let ended = supervisor::run(run)?;
     drop(lock);
     Ok(ended)
+}
+
+/// The bundle's engine; of an installed bundle one that gives the logits of its self-test.
+fn engine_of(bundle: &Bundle<'_>, starts: &Starts) -> Result<Engine, String> {
+    let mut engine = Engine::from_bundle(bundle).map_err(|e| e.to_string())?;
+    if starts.is_installed() {
+        engine.self_test(bundle).map_err(|e| e.to_string())?;
+    }
+    Ok(engine)
 }
 
 /// Refuses to start where the memory that a run takes cannot be had: later, the first allocation

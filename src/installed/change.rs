@@ -292,6 +292,8 @@ pub fn install<T>(
         link(folder, CURRENT, &file)?;
     }
     sweep(folder);
+    // The same bundle may have been mended. A count that stays is one of starts that did fail.
+    _ = super::forget_failed_starts(folder);
     Ok(Changed { current, signed, before: old.hash, restart, trial })
 }
 
@@ -453,7 +455,7 @@ fn link(folder: &Path, name: &str, target: &Path) -> Result<(), InstallError> {
 }
 
 /// Writes the names in a folder through to the disk.
-fn sync(folder: &Path) -> Result<(), InstallError> {
+pub(super) fn sync(folder: &Path) -> Result<(), InstallError> {
     io("cannot be written through to the disk", folder, File::open(folder).and_then(|f| f.sync_all()))
 }
 

@@ -14,10 +14,12 @@
 mod change;
 mod seen;
 mod signature;
+mod starts;
 
 pub use change::{Changed, Difference, InstallError, Options, Shape, differences, go_back, install, roll_back};
 pub use seen::Seen;
 pub use signature::{Comment, KEYS, Keys, SignatureError, Signed, beside};
+pub use starts::{MOST as MOST_STARTS, count_failed_start, failed_starts, forget_failed_starts};
 
 use std::path::{Path, PathBuf};
 
