@@ -7,7 +7,8 @@ use crate::bundle::{Bundle, BundleError, Contract, Hex};
 use crate::decide::{Role, Task};
 use crate::regular::{self, Unread};
 use std::fs::{File, TryLockError};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Names in `bundles/` that a change writes before it is done. One change at a time holds the lock,
@@ -263,12 +264,14 @@ pub fn install<T>(
     let bytes = read(bundle)?;
     let signature = match regular::read(&beside(bundle), regular::TEXT) {
         Ok(signature) => Some(signature),
-        Err(Unread::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Err(Unread::Io(e)) if e.kind() == ErrorKind::NotFound => None,
         Err(why) => return Err(InstallError::Unread { path: beside(bundle), why }),
     };
 
     let bundles = folder.join(BUNDLES);
+    let new: Vec<&Path> = [folder, &bundles].into_iter().filter(|path| std::fs::symlink_metadata(path).is_err()).collect();
     io("cannot be made", &bundles, std::fs::create_dir_all(&bundles))?;
+    new.into_iter().for_each(own_as_around);
     let _lock = lock(folder)?;
     let staged = Staged::write(&bundles, &bytes, signature.as_deref())?;
     drop(bytes);
@@ -380,10 +383,40 @@ impl Old {
     }
 }
 
+/// Gives what was just made to the owner of the folder around it: a line that does not run as root
+/// may then go back by itself where root installed. Whoever is not root owns it as it is.
+fn own_as_around(path: &Path) {
+    if let Some([owner, group]) = owner_around(path) {
+        _ = std::os::unix::fs::lchown(path, Some(owner), Some(group));
+    }
+}
+
+/// Owner and group of the folder that holds `path`.
+fn owner_around(path: &Path) -> Option<[u32; 2]> {
+    let parent = path.parent()?;
+    let about = std::fs::metadata(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).ok()?;
+    Some([about.uid(), about.gid()])
+}
+
 /// Holds the folder for one change, as long as the file lives.
 fn lock(folder: &Path) -> Result<File, InstallError> {
     let path = folder.join(LOCK);
-    let file = io("cannot be written", &path, File::options().write(true).create(true).truncate(false).open(&path))?;
+    let opened = || File::options().write(true).open(&path);
+    let file = match opened() {
+        Err(e) if e.kind() == ErrorKind::NotFound => match File::options().write(true).create_new(true).open(&path) {
+            Ok(new) => {
+                if let Some([owner, group]) = owner_around(&path) {
+                    _ = std::os::unix::fs::fchown(&new, Some(owner), Some(group));
+                }
+                Ok(new)
+            }
+            // By another process, meanwhile.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => opened(),
+            Err(e) => Err(e),
+        },
+        outcome => outcome,
+    };
+    let file = io("cannot be written", &path, file)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(InstallError::Busy { folder: folder.into() }),
@@ -422,7 +455,7 @@ impl Staged {
         let file = bundles.join(name);
         let (from, to) = (beside(&self.path), beside(&file));
         match std::fs::rename(&from, &to) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => _ = std::fs::remove_file(&to),
+            Err(e) if e.kind() == ErrorKind::NotFound => _ = std::fs::remove_file(&to),
             outcome => io("cannot be renamed", &from, outcome)?,
         }
         io("cannot be renamed", &self.path, std::fs::rename(&self.path, &file))?;

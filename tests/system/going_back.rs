@@ -268,3 +268,25 @@ fn a_start_that_is_killed_while_it_goes_back_leaves_a_folder_that_runs() {
         assert_eq!((out.status.code(), device.current()), (Some(0), one.clone()), "{kill}: {}", stderr(&out));
     }
 }
+
+/// Root installed into a folder that was its own, and the line, which runs as somebody else, could
+/// not go back there.
+#[test]
+fn a_folder_that_root_makes_belongs_to_the_owner_of_the_folder_around_it() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const OWNER: u32 = 12_345;
+    let device = Device::new("owner");
+    let one = device.signed("one.tagpin", &numbered(1), 1);
+    if chown(&device.folder, Some(OWNER), Some(OWNER)).is_err() {
+        eprintln!("skipped: only root can give a folder away");
+        return;
+    }
+    assert_eq!(device.install(&one, &[]).status.code(), Some(0));
+    for name in ["line", "line/bundles", "line/lock"] {
+        assert_eq!(std::fs::metadata(device.path(name)).unwrap().uid(), OWNER, "{name}");
+    }
+    // What is there already keeps its owner.
+    chown(device.path("line/bundles"), Some(0), Some(0)).unwrap();
+    assert_eq!(device.install(&device.signed("two.tagpin", &numbered(2), 2), &[]).status.code(), Some(0));
+    assert_eq!(std::fs::metadata(device.path("line/bundles")).unwrap().uid(), 0);
+}
