@@ -2,7 +2,7 @@
 //! file. `FORMAT.md` is the spec.
 //!
 //! [`Bundle::read`] borrows from the file's bytes and needs no heap. It reads formats 1 and 2 into
-//! the same [`Contract`]. [`write`] makes format 2: a header, a table of sections and their
+//! the same [`Contract`]. [`write()`] makes format 2: a header, a table of sections and their
 //! contents. A new fact becomes a new section.
 //!
 //! ```

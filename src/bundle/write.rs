@@ -59,7 +59,7 @@ pub struct RawSection<'a> {
 }
 
 /// A format-2 file of `sections`, in the given order and with right lengths and hashes, whatever is
-/// in them: [`write`]'s last step, and how tests make files that it would not write.
+/// in them: [`write()`]'s last step, and how tests make files that it would not write.
 pub fn assemble(sections: &[RawSection<'_>]) -> Vec<u8> {
     let mut table = Vec::with_capacity(sections.len() * ENTRY_LEN);
     for section in sections {

@@ -67,7 +67,7 @@ pub struct Row {
     pub task: Task,
     /// Tags in the bundle's order.
     pub tags: Vec<Tag>,
-    /// Keys of [decide] and [line] that differ from their defaults, with values as device.toml
+    /// Keys of `[decide]` and `[line]` that differ from their defaults, with values as device.toml
     /// spells them, lists with commas.
     pub policy: Vec<(String, String)>,
     /// Frames in the order of time.
@@ -219,7 +219,7 @@ impl Row {
         }
     }
 
-    /// The policy as stated, the rest as device.toml's defaults with as many frames as [decide]
+    /// The policy as stated, the rest as device.toml's defaults with as many frames as `[decide]`
     /// looks back on.
     pub fn policy(&self) -> Result<Policy, String> {
         const KEYS: [&str; 13] = [

@@ -55,7 +55,7 @@ pub fn write(graph: &Graph, quantised: Option<&Quantised>) -> Result<Vec<u8>> {
     Builder { quantised, ..Builder::default() }.graph(graph)
 }
 
-/// The name of a node's value in the ONNX file of [`write`]; in a quantised file, the name of the
+/// The name of a node's value in the ONNX file of [`write()`]; in a quantised file, the name of the
 /// dequantised value.
 pub fn value_name(graph: &Graph, node: usize, quantised: bool) -> String {
     let name = &graph.nodes[node].name;
