@@ -6,7 +6,8 @@
 //! [`http`] the server below all that speaks HTTP; [`access`] who may ask; [`predict`] the
 //! prediction endpoint; [`metrics`] figures for Prometheus; [`modbus`] a PLC's registers; [`mqtt`]
 //! a broker; [`page`] a page for people; [`keep`] images of parts on disk; `changes` what a run
-//! adds to the record of changes; [`recipes`] the choice of one; [`line`] which of them a run has.
+//! adds to the record of changes; [`recipes`] the choice of one; [`line`](mod@line) which of them a
+//! run has.
 
 pub mod access;
 mod changes;

@@ -4,9 +4,9 @@
 //! The ledger is told of passings, of frames that came up for the line and what the model said of
 //! them, of the belt, the button and the sensor behind the gate, of changes of the model, and of
 //! faults. A part is judged by the model that was current when the line was told of it. Outputs
-//! that parts do not move are judged in [`super::status`]. The rules are [`Site`]'s and [`naive`]'s reading;
-//! nothing is taken from the line that it judges but the edges of its pins. Parts here are the
-//! belt's own, in its order.
+//! that parts do not move are judged in [`super::status`]. The rules are [`Site`]'s and
+//! [`super::naive`]'s; nothing is taken from the line that it judges but the edges of its pins.
+//! Parts here are the belt's own, in its order.
 //!
 //! [`frames`] is what each frame shows and which part needs it, [`lines`] what every line must have
 //! done.
