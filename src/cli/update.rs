@@ -65,12 +65,21 @@ pub(super) fn follower(
 ) -> Result<Follower, Refused> {
     let stated = Stated::read(line.settings.as_deref(), line.recipe.clone())?;
     let fixed = Fixed::of(bundle, stated.with(bundle).map_err(|e| Refused(e.0))?);
-    let load = move |file: &Path, wait: &dyn Fn()| load(&line, &stated, &fixed, file, wait);
+    let wants_signature = !keys(&line.keys)?.is_empty();
+    let load = move |file: &Path, wait: &dyn Fn()| load(&line, wants_signature, &stated, &fixed, file, wait);
     Ok(Follower::new(folder.into(), file.into(), bundle.sha256, record(bundle), tuning, Box::new(load)))
 }
 
 /// Loads and tries the bundle at `file`; `wait` is called before what takes long.
-fn load(line: &Line, stated: &Stated, fixed: &Fixed, file: &Path, wait: &dyn Fn()) -> Result<Loaded, NotLoaded> {
+/// `wants_signature`: whether there were keys when the run began.
+fn load(
+    line: &Line,
+    wants_signature: bool,
+    stated: &Stated,
+    fixed: &Fixed,
+    file: &Path,
+    wait: &dyn Fn(),
+) -> Result<Loaded, NotLoaded> {
     let unread = |e: Refused| NotLoaded { sha256: None, outcome: Update::Refused, why: e.0.join("; ") };
     wait();
     let model = Model::read(Some(file)).map_err(unread)?;
@@ -78,7 +87,10 @@ fn load(line: &Line, stated: &Stated, fixed: &Fixed, file: &Path, wait: &dyn Fn(
     let sha256 = Some(bundle.sha256);
     let refused = |why: String| NotLoaded { sha256, outcome: Update::Refused, why };
     let restart = |why: String| NotLoaded { sha256, outcome: Update::RestartNeeded, why };
-    let signed = keys(&line.keys).and_then(|_| model.signed(&bundle, &line.keys));
+    let signed = keys(&line.keys).and_then(|trusted| match wants_signature && trusted.is_empty() {
+        true => Err(Refused::from(format!("{} has no key any more, but had one when the run began", line.keys.display()))),
+        false => model.signed(&bundle, &line.keys),
+    });
     signed.map_err(|e| refused(e.0.join("; ")))?;
     #[cfg_attr(not(feature = "site"), expect(unused_mut, reason = "only `site` lays something on top"))]
     let mut settings = stated.with(&bundle).map_err(|e| restart(e.0.join("; ")))?;

@@ -170,7 +170,8 @@ impl Keys {
         let refused = |path: &Path, why: String| SignatureError::Keys { path: path.into(), why };
         let listing = match std::fs::read_dir(folder) {
             Ok(listing) => listing,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            // A device without keys has no such folder; one that is named must be there.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && folder == Path::new(KEYS) => {
                 return Ok(Self { folder: folder.into(), keys: Vec::new() });
             }
             Err(e) => return Err(refused(folder, e.to_string())),

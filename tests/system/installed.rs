@@ -290,6 +290,10 @@ fn without_a_key_unsigned_bundles_run_and_install_and_with_one_they_do_neither()
     let device = Device::new("keyless");
     let (line, none) = (device.path("line"), device.path("none"));
     let [line, none] = [&line, &none].map(|p| p.to_str().unwrap());
+    // A name that was mistyped, or a disk that is not there, was no key: unsigned bundles ran.
+    let out = finish(tagpin(&["bundle", "install", PARTS, "--into", line, "--keys", none, "--no-line"]));
+    assert_eq!((out.status.code(), stderr(&out).contains("none")), (Some(2), true), "{}", stderr(&out));
+    std::fs::create_dir(none).unwrap();
     let out = finish(tagpin(&["bundle", "install", PARTS, "--into", line, "--keys", none, "--no-line"]));
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -444,6 +448,25 @@ impl Running {
         assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
         (Arc::try_unwrap(self.told).unwrap().into_inner().unwrap(), stderr(&out))
     }
+}
+
+/// A folder of keys that was moved away, or whose disk was not there any more, was a device without
+/// keys: a bundle that nobody had signed decided parts.
+#[test]
+fn a_running_line_whose_keys_are_gone_takes_no_bundle_over() {
+    let device = Device::new("keys-gone");
+    let one = device.signed("one.tagpin", &numbered(1), 1);
+    assert_eq!(device.install(&one, &[]).status.code(), Some(0));
+    let mut line = Running::start(&device, GATE);
+    std::fs::write(device.path("line/bundles/unsigned.tagpin"), numbered(2)).unwrap();
+    std::fs::rename(device.path("keys.d"), device.path("away")).unwrap();
+    std::os::unix::fs::symlink("bundles/unsigned.tagpin", device.path("line/new")).unwrap();
+    std::fs::rename(device.path("line/new"), device.path("line/current")).unwrap();
+    line.triggers_until_updates(1);
+    let all = line.end();
+    let updates = of(&all, "update");
+    assert_eq!((updates.len(), &updates[0]["outcome"]), (1, &Value::from("refused")), "{updates:?}");
+    assert_none_lost(&all);
 }
 
 /// Each trigger has one end and one pulse. On a busy machine a word may be read so late that its
