@@ -193,6 +193,32 @@ fn a_repeated_trigger_and_a_lost_connection_are_told_and_counted_and_the_next_pa
     assert!(err.contains("the PLC that wrote Trigger has disconnected"), "{err}");
 }
 
+/// A PLC that lost its cable came back on a second connection; when the first one timed out, the
+/// trigger that the second held fell, and one part was two.
+#[test]
+fn a_connection_that_ends_does_not_let_go_of_a_trigger_that_another_one_holds() {
+    let port = free_port();
+    let line = Line::start("plc-two", &modbus(port, "max_jitter_ms = 5000", "127.0.0.1"), &[]);
+    let pause = || std::thread::sleep(Duration::from_millis(80));
+    let mut lost = Plc::connect(port);
+    lost.coil(3, true);
+    let mut plc = Plc::connect(port);
+    plc.coil(3, true);
+    drop(lost);
+    pause();
+    assert_eq!(plc.ask(&[1, 0, 0, 0, 4]), [1, 1, 0b1000], "it holds the trigger");
+    plc.coil(3, true);
+    pause();
+    // The next part is one all the same.
+    plc.coil(3, false);
+    plc.coil(3, true);
+    std::thread::sleep(Duration::from_millis(1500));
+    line.signal(Signal::INT);
+    let (code, all, err) = line.end();
+    let s = summary(&all);
+    assert_eq!((code, s["parts"].as_u64(), s["passed_over"].as_u64()), (Some(0), Some(2), Some(3)), "{err}");
+}
+
 #[test]
 fn a_peer_that_is_not_allowed_triggers_nothing_and_its_writes_are_told_and_counted() {
     let port = free_port();

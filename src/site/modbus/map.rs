@@ -170,6 +170,8 @@ pub(super) struct Map {
     wanted: Option<u16>,
     /// What the last write of 1 to the trigger's coil asked for, until it is taken.
     asked: Option<Asked>,
+    /// The connection that wrote 1 to it last.
+    holder: Option<usize>,
     /// Somebody cleared what was told, which nobody took yet.
     cleared: bool,
     status: Block,
@@ -225,6 +227,7 @@ impl Map {
             recipes,
             wanted: None,
             asked: None,
+            holder: None,
             cleared: false,
             status: block(STATUS),
             counters: block(COUNTERS),
@@ -302,9 +305,22 @@ impl Map {
         std::mem::take(&mut self.cleared)
     }
 
-    /// The trigger's coil back to 0: its part was not taken, or whoever set it is gone.
+    /// The trigger's coil back to 0: its part was not taken.
     pub(super) fn reset_trigger(&mut self) {
         self.coils[TRIGGER] = false;
+    }
+
+    /// A connection has written 1 to the trigger's coil, whether or not it was 1 already.
+    pub(super) fn hold_trigger(&mut self, connection: usize) {
+        self.holder = Some(connection);
+    }
+
+    /// A connection is gone: the trigger's coil is back to 0 where no other one has written 1 since.
+    pub(super) fn let_go_of_trigger(&mut self, connection: usize) {
+        if self.holder == Some(connection) {
+            self.reset_trigger();
+            self.holder = None;
+        }
     }
 
     /// Brings the blocks up to date. `seconds`: since the run began.

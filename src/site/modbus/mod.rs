@@ -20,7 +20,7 @@ use crate::time::Micros;
 use crate::triggers::{Arrival, Arrivals, Odd, Posts};
 use map::{Asked, Map};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -107,12 +107,14 @@ struct Served {
     writers: Writers,
     /// Connections of peers that may not write.
     readers: Arc<AtomicUsize>,
+    /// Connections of peers that may write, so far.
+    writing: Arc<AtomicUsize>,
 }
 
 impl Modbus {
     /// Listens at `address`.
     pub fn bind(address: SocketAddr, registers: Registers, writers: Writers) -> std::io::Result<Self> {
-        let served = Served { registers, writers, readers: Arc::default() };
+        let served = Served { registers, writers, readers: Arc::default(), writing: Arc::default() };
         Ok(Self { listener: Listener::bind(address, CONNECTIONS)?, served })
     }
 
@@ -188,6 +190,7 @@ impl Served {
             });
             return;
         };
+        let own = self.writing.fetch_add(1, Ordering::Relaxed);
         let mut has_triggered = false;
         let arrivals = Arrivals::new(Arc::new(SystemClock), *max_jitter);
         let _ = connection(stream, Some(arrivals), &mut |request, arrival| {
@@ -198,7 +201,11 @@ impl Served {
                 drop(map);
                 return chosen(request, (reply, wanted));
             }
-            match map.take_asked().zip(arrival) {
+            let asked = map.take_asked().zip(arrival);
+            if asked.is_some() {
+                map.hold_trigger(own);
+            }
+            match asked {
                 None => reply,
                 Some((Asked::Again, _)) => {
                     posts.pass_over(Odd::StillSet);
@@ -214,8 +221,9 @@ impl Served {
                 }
             }
         });
+        // Another connection may hold it meanwhile: a PLC's new one, while its old one times out.
+        self.registers.map().let_go_of_trigger(own);
         if has_triggered {
-            self.registers.map().reset_trigger();
             posts.pass_over(Odd::Disconnected);
         }
     }
