@@ -22,6 +22,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Its name in the state folder.
 pub const FILE: &str = "audit.log";
 
+/// Up to this length the whole record is looked through before a line is added, beyond it the last
+/// line, so that a change never waits for a long file.
+const LOOKED_THROUGH: u64 = 1 << 20;
+
 /// A record of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -35,6 +39,8 @@ pub enum AuditError {
     Io(PathBuf, std::io::Error),
     /// Its last line is none: somebody changed it, or it is another file.
     End(PathBuf),
+    /// A line does not fit: somebody changed it.
+    Changed(PathBuf, Misfit),
 }
 
 impl std::fmt::Display for AuditError {
@@ -44,6 +50,11 @@ impl std::fmt::Display for AuditError {
             Self::End(file) => write!(
                 f,
                 "{}: its last line does not fit; look at it with `tagpin audit verify`, then move the file away",
+                file.display()
+            ),
+            Self::Changed(file, Misfit { line, why }) => write!(
+                f,
+                "{}: line {line}: {why}; look at it with `tagpin audit verify`, then move the file away",
                 file.display()
             ),
         }
@@ -62,7 +73,8 @@ impl Log {
     pub fn beside(folder: &Path) -> Option<Self> {
         let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.into());
         let logs = [Some(folder.as_path()), folder.parent()].into_iter().flatten().map(Self::of_state);
-        logs.into_iter().find(|log| log.file.is_file())
+        // Also where it is none that can be written: what is to be recorded is refused then.
+        logs.into_iter().find(|log| log.file.symlink_metadata().is_ok())
     }
 
     /// The record at `file`.
@@ -108,6 +120,10 @@ impl Log {
         // Until it is closed.
         flock(&file, FlockOperation::LockExclusive).map_err(|e| self.told(e))?;
         let length = file.metadata().map_err(|e| self.told(e))?.len();
+        if length <= LOOKED_THROUGH {
+            let found = file.rewind().and_then(|()| verify(&mut BufReader::new(&file), &mut |_, _, _| {}));
+            found.map_err(|e| self.told(e))?.map_err(|misfit| AuditError::Changed(self.file.clone(), misfit))?;
+        }
         let begin = length.saturating_sub(2 * chain::LONGEST as u64);
         let mut tail = Vec::new();
         file.seek(SeekFrom::Start(begin)).and_then(|_| file.read_to_end(&mut tail)).map_err(|e| self.told(e))?;

@@ -85,7 +85,7 @@ fn a_threshold_that_somebody_sets_is_recorded_with_who_and_not_set_where_it_cann
     bytes[at] ^= 1;
     std::fs::write(&log, &bytes).unwrap();
     let answer = set(0.5);
-    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("its last line does not fit"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("line 4: it is not what its hash says"), "{answer}");
     assert_eq!(audit(&["verify"], &log), ("BROKEN   line 4: it is not what its hash says\n".into(), Some(1)));
     bytes[at] ^= 1;
     std::fs::write(&log, &bytes).unwrap();
@@ -219,9 +219,13 @@ fn what_is_done_to_the_file_is_named_by_its_line_and_a_power_cut_by_its_name() {
         ("doubled", [lines[0], lines[1], lines[1], lines[2]].concat(), 3),
         ("another file", b"[page]\n".to_vec(), 1),
     ] {
-        std::fs::write(&log, bytes).unwrap();
+        std::fs::write(&log, &bytes).unwrap();
         let (text, code) = audit(&["verify"], &log);
         assert!(code == Some(1) && text.starts_with(&format!("BROKEN   line {line}: ")), "{what}: {text}");
+        // It was gone on with where its last line was whole.
+        let out = finish(tagpin(&["keep", "purge", "--folder", path(&kept)]));
+        assert!(out.status.code() == Some(2) && stderr(&out).contains("nothing was changed"), "{what}: {}", stderr(&out));
+        assert_eq!(std::fs::read(&log).unwrap(), bytes, "{what}");
         let (text, code) = audit(&["show"], &log);
         assert!(code == Some(1) && text.contains(&format!("BROKEN   line {line}: ")), "{what}: {text}");
     }
