@@ -198,7 +198,9 @@ impl Follower {
         let mut seen = self.seen();
         self.link_back(events, &mut seen);
         let file = installed::bundle_file(&self.folder);
-        if file == seen.file || !file.is_file() {
+        // Without the link the folder is away, or its disk is.
+        let is_there = file.is_file() || self.folder.join(installed::CURRENT).is_symlink();
+        if file == seen.file || !is_there {
             return;
         }
         // Before it is tried: a bundle that lets the trial panic is not tried again.
