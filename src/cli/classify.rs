@@ -5,6 +5,7 @@
 //! site's by `--settings`.
 
 use super::{Model, Refused};
+use crate::broken_pipe::OUTPUT_PIPE_CLOSED;
 use crate::classify::{Branch, Classified, ClassifyError, Heat, ImageClassifier, What};
 use crate::decide::{Action, TagRule, Verdict};
 use crate::engine::Engine;
@@ -84,7 +85,8 @@ impl std::str::FromStr for Shard {
 }
 
 /// The files below all paths, or this shard's share of them.
-fn files(args: &Classify) -> Result<Vec<PathBuf>, Refused> {
+/// This share's images, each with its number in the whole list.
+fn files(args: &Classify) -> Result<Vec<(usize, PathBuf)>, Refused> {
     let mut files = Vec::new();
     for path in &args.paths {
         let listing = pictures::list(path).map_err(|e| format!("{}: cannot be listed: {e}", path.display()))?;
@@ -95,7 +97,7 @@ fn files(args: &Classify) -> Result<Vec<PathBuf>, Refused> {
         files.extend(listing.files);
     }
     let Shard { own, all } = args.shard.unwrap_or(Shard { own: 1, all: 1 });
-    Ok(files.into_iter().skip(own - 1).step_by(all).collect())
+    Ok(files.into_iter().enumerate().skip(own - 1).step_by(all).collect())
 }
 
 pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
@@ -123,7 +125,7 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
     }
     let mut unreadable = 0;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for (number, path) in files.iter().enumerate() {
+    for (number, path) in &files {
         let image = Picture::open(path, Budget::megabytes(args.picture_mb)).map_err(|e| e.to_string());
         let found = image.and_then(|image| {
             let found = match args.heat {
@@ -146,29 +148,41 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
             }
         };
         let heat = match (&args.heat, &heat) {
-            (Some(folder), Some(heat)) => Some((heat, paint(folder, number, path, heat, &found)?)),
+            (Some(folder), Some(heat)) => Some((heat, paint(folder, *number, path, heat, &found)?)),
             _ => None,
         };
-        // A pipe that is closed (by `head`, say) ends the work without noise.
-        if write_image(&mut out, args, path, &found, heat).is_err() {
-            return Ok(0);
+        if let Err(e) = write_image(&mut out, args, path, &found, heat) {
+            return unwritten(&e);
         }
     }
-    let _ = out.flush();
+    if let Err(e) = out.flush() {
+        return unwritten(&e);
+    }
     if unreadable > 0 {
         tell(&format!("{unreadable} of {} files were skipped", files.len()), 8);
     }
     Ok((unreadable > 0) as u8)
 }
 
-/// Writes the image with its heat, and names it. `number`: the image's in the list, since files of
-/// several folders may share a name.
+/// The exit code where the reader left, by `head`, say; what is to be told of anything else.
+fn unwritten(e: &std::io::Error) -> Result<u8, Refused> {
+    match e.kind() {
+        std::io::ErrorKind::BrokenPipe => Ok(OUTPUT_PIPE_CLOSED as u8),
+        _ => Err(format!("standard output cannot be written: {e}").into()),
+    }
+}
+
+/// Writes the image with its heat, and names it. `number`: the image's in the list of all shares,
+/// since files of several folders may share a name. What has that name already is left as it is.
 fn paint(folder: &Path, number: usize, path: &Path, heat: &Heat, found: &Classified<'_>) -> Result<String, String> {
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    // Names of files end at 255 bytes.
+    let stem: String = stem.chars().take(60).collect();
     let file = folder.join(format!("{number:05}-{stem}.png"));
     let (mut rgb, width) = (found.seen.rgb.to_vec(), found.seen.width);
     heat.paint(&mut rgb, width);
-    Picture::write_png(&file, width as u32, (rgb.len() / 3 / width) as u32, &rgb)?;
+    Picture::create_png(&file, width as u32, (rgb.len() / 3 / width) as u32, &rgb)
+        .map_err(|e| format!("--heat: {e}; it needs a folder without images of another run"))?;
     Ok(file.display().to_string())
 }
 

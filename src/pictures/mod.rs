@@ -17,7 +17,7 @@ use crate::frame::{Colour, Layout, MAX_SIDE, PixelFormat};
 use crate::regular::Unread;
 use image::metadata::Orientation;
 use image::{DynamicImage, GenericImageView, ImageDecoder, ImageFormat, ImageReader, Limits};
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 /// The most memory that decoding one image may take, in bytes.
@@ -140,6 +140,16 @@ impl Picture {
     pub fn write_png(path: &Path, width: u32, height: u32, rgb: &[u8]) -> Result<(), String> {
         image::save_buffer_with_format(path, rgb, width, height, image::ColorType::Rgb8, ImageFormat::Png)
             .map_err(|e| format!("{} cannot be written: {e}", path.display()))
+    }
+
+    /// The same where nothing has that name yet.
+    pub fn create_png(path: &Path, width: u32, height: u32, rgb: &[u8]) -> Result<(), String> {
+        let mut png = Cursor::new(Vec::new());
+        let encoded =
+            image::write_buffer_with_format(&mut png, rgb, width, height, image::ColorType::Rgb8, ImageFormat::Png);
+        encoded.map_err(|e| e.to_string())?;
+        let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(png.get_ref()));
+        written.map_err(|e| format!("{} cannot be written: {e}", path.display()))
     }
 
     /// An RGB8 image as a JPEG file. `rgb`: `[height, width, 3]`, `quality`: 1..=100.

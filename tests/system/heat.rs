@@ -127,3 +127,27 @@ fn heat_needs_a_folder_that_can_be_written_and_leaves_the_table_as_it_is() {
     assert_eq!(out.status.code(), Some(2));
     assert!(stderr(&out).contains("--heat") && stderr(&out).contains("cannot be made"), "{}", stderr(&out));
 }
+
+/// Shares of one job wrote over one another's images, and an image that lay there was replaced.
+#[test]
+fn heat_maps_of_shares_have_names_of_their_own_and_replace_nothing() {
+    let folder = folder("heat-shares");
+    parts(&folder, 1, 4, |_, _| {});
+    let heat = crate::program::folder("heat-shares-into");
+    let [images, into] = [&folder, &heat].map(|p| p.to_str().unwrap());
+    let share = |n: &str| finish(tagpin(&["classify", PARTS, images, "--json", "--heat", into, "--shard", n]));
+    let written = |n: &str| {
+        let out = share(n);
+        assert!(out.status.success(), "{}", stderr(&out));
+        events(&out).iter().map(|r| r["heat"]["file"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    let mut all = [written("1/2"), written("2/2")].concat();
+    all.sort();
+    all.dedup();
+    assert_eq!((all.len(), std::fs::read_dir(&heat).unwrap().count()), (4, 4), "{all:?}");
+    std::fs::write(&all[0], "somebody's").unwrap();
+    let out = share("1/2");
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("cannot be written: File exists") && stderr(&out).contains("--heat"), "{}", stderr(&out));
+    assert_eq!(std::fs::read_to_string(&all[0]).unwrap(), "somebody's");
+}

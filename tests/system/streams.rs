@@ -90,3 +90,23 @@ fn a_command_whose_output_cannot_be_written_says_so_and_ends_with_its_code() {
         assert!(matches!(out.status.code(), Some(0 | 1)) && !out.stdout.is_empty(), "{args:?}: {}", stderr(&out));
     }
 }
+
+/// On a full disk `classify` ended with 0 and half of its lines, and so it did without a reader.
+#[test]
+fn classify_whose_output_cannot_be_written_says_so_by_its_exit_code() {
+    for form in [&["--json"][..], &[]] {
+        let classify = || tagpin(&[&["classify", PARTS, "tests/data/part.jpg"][..], form].concat());
+        let mut command = classify();
+        command.stdout(full()).stderr(Stdio::piped());
+        let out = wait(command.spawn().unwrap(), Duration::from_secs(60));
+        assert_eq!(out.status.code(), Some(2), "{form:?}: {}", stderr(&out));
+        assert!(stderr(&out).contains("standard output cannot be written: "), "{form:?}: {}", stderr(&out));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = classify();
+        command.stdout(writer).stderr(Stdio::piped());
+        let out = wait(command.spawn().unwrap(), Duration::from_secs(60));
+        assert_eq!((out.status.code(), stderr(&out).as_str()), (Some(141), ""), "{form:?}");
+        assert_eq!(finish(classify()).status.code(), Some(0), "{form:?}");
+    }
+}
