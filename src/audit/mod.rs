@@ -240,9 +240,21 @@ mod tests {
         let mut bytes = std::fs::read(folder.join(FILE)).unwrap();
         bytes[70] ^= 1;
         std::fs::write(folder.join(FILE), &bytes).unwrap();
-        assert!(matches!(log.append(change("x", "2".into())), Err(AuditError::End(_))));
+        assert!(matches!(log.append(change("x", "2".into())), Err(AuditError::Changed(_, Misfit { line: 1, .. }))));
         assert_eq!(std::fs::read(folder.join(FILE)).unwrap(), bytes);
         assert_eq!(log.verify(&mut |_, _, _| {}).unwrap().unwrap_err().line, 1);
+        // Of a long one the last line is looked at.
+        std::fs::remove_file(folder.join(FILE)).unwrap();
+        log.append((0..8000).flat_map(|i| change("x", i.to_string())).collect()).unwrap();
+        let mut bytes = std::fs::read(folder.join(FILE)).unwrap();
+        assert!(bytes.len() as u64 > LOOKED_THROUGH, "{}", bytes.len());
+        let at = bytes.len() - 100;
+        bytes[at] ^= 1;
+        std::fs::write(folder.join(FILE), &bytes).unwrap();
+        assert!(matches!(log.append(change("x", "2".into())), Err(AuditError::End(_))));
+        bytes[at] ^= 1;
+        std::fs::write(folder.join(FILE), &bytes).unwrap();
+        log.append(change("x", "2".into())).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
