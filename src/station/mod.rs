@@ -370,9 +370,11 @@ impl Station {
         }
         self.end_overdue(now, effects);
         let undecided = self.line.oldest().map(|part| part.id).into_iter().chain(self.classifying);
-        let newest = undecided.min();
-        self.models.leave(newest);
-        if self.closed && !self.stopped && newest.is_none() {
+        let oldest = undecided.min();
+        self.models.leave(oldest);
+        let next = self.next_part();
+        self.leave_rules(oldest.unwrap_or(next));
+        if self.closed && !self.stopped && oldest.is_none() {
             self.stopped = true;
             effects(Effect::Over(Over::Closed));
         }
@@ -399,6 +401,13 @@ impl Station {
             self.waiting_rules.pop_back();
         }
         let _ = self.waiting_rules.push_back((first, rules));
+    }
+
+    /// Lets go of rules that no part from `oldest` on can need: newer ones hold for all of them.
+    fn leave_rules(&mut self, oldest: PartId) {
+        while self.waiting_rules.iter().nth(1).is_some_and(|(first, _)| *first <= oldest) {
+            self.waiting_rules.pop_front();
+        }
     }
 
     /// Ends parts that will get no more frames. One whose frame is with the model is not overdue:

@@ -557,6 +557,31 @@ fn of_several_changes_of_rules_the_newest_before_its_trigger_holds_for_a_part() 
     assert_eq!(scores(&mut s, 420, ticket, &GOOD), ["2 present accept 0b10"]);
 }
 
+/// Changes whose parts had no frame were kept until one came. The newest then took the place of the
+/// one before it, and a part was judged by the rules of the next: the model changed twice while a
+/// camera showed nothing.
+#[test]
+fn parts_without_a_frame_take_no_room_for_changes_of_rules() {
+    let rules = |threshold: u16| {
+        let threshold = Score(threshold);
+        [TagRule { threshold, review_low: threshold }, TagRule::default()]
+    };
+    let mut s = gate(1);
+    for change in 0..2 * MAX_CHANGES as u64 {
+        let ms = change * 400;
+        told(&mut s, ms, Input::Trigger(at(ms)));
+        told(&mut s, ms + 1, Input::Rules(&rules(50_000)));
+        assert!(told(&mut s, ms + 310, Input::Tick).0[0].ends_with("safe reject 0b1"));
+    }
+    let ms = 2 * MAX_CHANGES as u64 * 400;
+    told(&mut s, ms, Input::Rules(&rules(65_000)));
+    told(&mut s, ms + 10, Input::Trigger(at(ms + 10)));
+    told(&mut s, ms + 15, Input::Rules(&rules(50_000)));
+    let ticket = frame(&mut s, ms + 20).unwrap();
+    let words = scores(&mut s, ms + 30, ticket, &GOOD);
+    assert!(words[0].ends_with("unknown reject 0b1"), "{words:?}");
+}
+
 /// So many changes between one frame and the next are more than are kept: the last word counts.
 #[test]
 fn more_changes_of_rules_than_are_kept_end_with_the_last() {
