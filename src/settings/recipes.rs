@@ -473,4 +473,12 @@ mod tests {
         }
         std::fs::remove_dir_all(&folder).unwrap();
     }
+
+    #[test]
+    fn there_are_no_more_recipes_than_a_number_of_one_byte_names() {
+        let text = |n: usize| (1..=n).fold(BASE.to_string(), |text, i| text + &format!("[recipes.r{i}]\n"));
+        assert_eq!(with(&text(MAX_RECIPES), None).map(|s| s.site.recipes.len()), Ok(255));
+        let problems = with(&text(MAX_RECIPES + 1), None).unwrap_err();
+        assert!(problems.iter().any(|why| why.contains("256 recipes, at most 255")), "{problems:?}");
+    }
 }
