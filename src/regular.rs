@@ -1,10 +1,10 @@
 //! Reading of files that somebody named: regular ones, of a size that is known before a byte is
-//! read.
+//! read. And replacing a file so that it is the old or the new one whenever the power goes.
 //!
 //! A pipe waits for its writer for ever, /dev/zero never ends, and a folder is none. All of the
 //! device and the tools that reads a file by a name from outside does so here.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Most bytes of settings, contracts, cards and lists of tags.
@@ -84,4 +84,20 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, Unread> {
     let not_text = |_| Unread::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is no UTF-8 text"));
     let text = String::from_utf8(read(path, limit)?).map_err(not_text)?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+/// Puts `text` in the place of `file`, whole or not at all; it is on the disk when this returns.
+/// Several processes may do it at once: the last one's stays.
+pub fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut new = file.as_os_str().to_owned();
+    new.push(format!(".{}.new", std::process::id()));
+    let new = Path::new(&new);
+    // One that a killed process left; a link is removed and never followed.
+    let _ = std::fs::remove_file(new);
+    let mut out = std::fs::File::create_new(new)?;
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).and_then(|()| std::fs::rename(new, file));
+    if written.is_err() {
+        let _ = std::fs::remove_file(new);
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    written.and_then(|()| std::fs::File::open(folder)?.sync_all())
 }

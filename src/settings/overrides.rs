@@ -11,7 +11,6 @@ use super::{ModelTags, Settings, SettingsError, decide};
 use crate::decide::TagRule;
 use crate::head::Score;
 use crate::regular::{self, Unread};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Its name within the state folder.
@@ -141,12 +140,7 @@ impl Overrides {
                 text += &format!("\n[tags.{name}]\nthreshold = {threshold}\nreview_low = {review_low}\n");
             }
         }
-        let (new, file) = (folder.join(format!("{OVERRIDES}.new")), folder.join(OVERRIDES));
-        let mut out = std::fs::File::create(&new)?;
-        out.write_all(text.as_bytes())?;
-        out.sync_all()?;
-        std::fs::rename(&new, &file)?;
-        std::fs::File::open(folder)?.sync_all()
+        crate::regular::replace(&folder.join(OVERRIDES), &text)
     }
 }
 

@@ -12,7 +12,6 @@ use super::reader::{self, Table};
 use super::{Draft, Drive, ModelTags, OutputSettings, Settings, SettingsError};
 use crate::regular::{self, Unread};
 use std::borrow::Cow;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -250,16 +249,7 @@ impl Chosen {
             "# The recipe of device.toml that the line goes by: `tagpin recipe` chooses one. Empty: none.\n\
              recipe = {recipe}\nwho = {who}\n"
         );
-        let (new, file) = (folder.join(format!("{RECIPE}.{}.new", std::process::id())), folder.join(RECIPE));
-        // One that a killed process left; a link is removed and never followed.
-        let _ = std::fs::remove_file(&new);
-        let mut out = std::fs::File::options().write(true).create_new(true).open(&new)?;
-        let written =
-            out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).and_then(|()| std::fs::rename(&new, &file));
-        if written.is_err() {
-            let _ = std::fs::remove_file(&new);
-        }
-        written.and_then(|()| std::fs::File::open(folder)?.sync_all())
+        regular::replace(&folder.join(RECIPE), &text)
     }
 }
 
