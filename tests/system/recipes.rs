@@ -94,7 +94,7 @@ fn assert_sorted(run: &[Value]) -> u64 {
 
 #[test]
 fn a_running_line_changes_its_recipe_and_sorts_every_part_on_its_way() {
-    // In an emulator edges come later than their window, and a pulse that is missed is no fault of the change.
+    // In an emulator edges come later than their window: a missed pulse says nothing of the change.
     if emulated() {
         return;
     }
@@ -170,7 +170,7 @@ fn a_running_line_changes_its_recipe_and_sorts_every_part_on_its_way() {
 /// What can only be seen as the camera opens: a region beyond its frames.
 #[test]
 fn a_recipe_that_cannot_start_leaves_the_line_to_the_one_before() {
-    // In an emulator edges come later than their window, and a pulse that is missed is no fault of the change.
+    // In an emulator edges come later than their window: a missed pulse says nothing of the change.
     if emulated() {
         return;
     }
@@ -246,7 +246,7 @@ fn recipes_with_problems_are_told_by_check_and_never_chosen() {
 /// back.
 #[test]
 fn a_running_line_refuses_a_choice_that_it_cannot_follow_and_goes_on() {
-    // In an emulator edges come later than their window, and a pulse that is missed is no fault of the change.
+    // In an emulator edges come later than their window: a missed pulse says nothing of the change.
     if emulated() {
         return;
     }
@@ -270,7 +270,7 @@ fn a_running_line_refuses_a_choice_that_it_cannot_follow_and_goes_on() {
 /// A PLC knows recipes by their places in the file.
 #[test]
 fn a_plc_chooses_a_recipe_by_its_number_and_reads_which_one_the_line_goes_by() {
-    // In an emulator edges come later than their window, and a pulse that is missed is no fault of the change.
+    // In an emulator edges come later than their window: a missed pulse says nothing of the change.
     if emulated() {
         return;
     }

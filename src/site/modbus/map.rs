@@ -315,7 +315,8 @@ impl Map {
         self.holder = Some(connection);
     }
 
-    /// A connection is gone: the trigger's coil is back to 0 where no other one has written 1 since.
+    /// A connection is gone: the trigger's coil is back to 0 where no other one has written 1
+    /// since.
     pub(super) fn let_go_of_trigger(&mut self, connection: usize) {
         if self.holder == Some(connection) {
             self.reset_trigger();

@@ -345,8 +345,8 @@ impl Page<'_> {
         }
     }
 
-    /// A mistake's image as the model has it, with its heat map, as a data URL; nothing if it has none
-    /// or the file is gone.
+    /// A mistake's image as the model has it, with its heat map, as a data URL; nothing if it has
+    /// none or the file is gone.
     fn heated<'m>(&self, mistake: &'m Mistake) -> Option<(&'m HeatMap, String)> {
         let (heat, target) = (mistake.heat.as_ref()?, self.run.target().ok()?);
         let mut rgb = scaled(&mistake.path, target)?;
