@@ -14,11 +14,12 @@ use crate::distance::Distance;
 use crate::engine::{Engine, EngineError};
 use crate::frame::{FrameError, FrameView};
 use crate::head::{Score, TagId, Temperature, top_k};
+use crate::heat::Heat;
 use crate::pictures::Picture;
 use crate::preprocess::{PlanError, Preprocessor, Target, quantise};
 use crate::settings::Settings;
 use crate::time::Instant;
-pub use heat::{Finding, Heat, HeatRecord};
+pub use heat::{Finding, HeatRecord};
 use serde::Serialize;
 use std::sync::Arc;
 pub use tree::{Branch, CategoryRecord, SHOWN, Tree, What};
@@ -132,7 +133,7 @@ impl ImageClassifier {
         &mut self,
         image: &Picture,
         of_distance: Option<bool>,
-    ) -> Result<(Classified<'_>, Heat), ClassifyError> {
+    ) -> Result<(Classified<'_>, Finding, Heat), ClassifyError> {
         let (decision, reach) = self.look(image)?;
         let finding = match decision.tag.filter(|tag| (tag.0 as usize) < self.logits.len()) {
             _ if of_distance.unwrap_or(decision.verdict == Verdict::Foreign) => Finding::Distance,
@@ -156,8 +157,8 @@ impl ImageClassifier {
             Ok(found(engine, logits))
         };
         let rgb = self.preprocessor.last();
-        let heat = Heat::of(finding, (rgb, self.preprocessor.width()), whole, measure)?;
-        Ok((self.found(decision, reach), heat))
+        let heat = Heat::of((rgb, self.preprocessor.width()), whole, measure)?;
+        Ok((self.found(decision, reach), finding, heat))
     }
 
     /// Runs the model on an image; its scores stay here.
@@ -322,9 +323,9 @@ pub struct ImageRecord<'a> {
 }
 
 impl ImageRecord<'_> {
-    /// With where its finding comes from; `file`: the painted image.
-    pub fn with_heat(self, heat: &Heat, found: &Classified<'_>, file: String) -> Self {
-        Self { heat: Some(heat.record(|tag| found.name(tag).to_string(), file)), ..self }
+    /// With where its finding comes from.
+    pub fn with_heat(self, heat: HeatRecord) -> Self {
+        Self { heat: Some(heat), ..self }
     }
 }
 

@@ -6,11 +6,12 @@
 
 use super::{Model, Refused};
 use crate::broken_pipe::OUTPUT_PIPE_CLOSED;
-use crate::classify::{Branch, Classified, ClassifyError, Heat, ImageClassifier, What};
+use crate::classify::{Branch, Classified, ClassifyError, HeatRecord, ImageClassifier, What};
 use crate::decide::{Action, TagRule, Verdict};
 use crate::engine::Engine;
 use crate::events::sinks::shown;
 use crate::head::Score;
+use crate::heat::Heat;
 use crate::pictures::{self, Budget, Picture};
 use crate::terminal::{escaped, tell};
 use std::io::Write;
@@ -129,7 +130,9 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
         let image = Picture::open(path, Budget::megabytes(args.picture_mb)).map_err(|e| e.to_string());
         let found = image.and_then(|image| {
             let found = match args.heat {
-                Some(_) => classifier.classify_with_heat(&image, of_distance).map(|(found, heat)| (found, Some(heat))),
+                Some(_) => {
+                    classifier.classify_with_heat(&image, of_distance).map(|(found, of, heat)| (found, Some((of, heat))))
+                }
                 None => classifier.classify(&image).map(|found| (found, None)),
             };
             match found {
@@ -148,7 +151,10 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
             }
         };
         let heat = match (&args.heat, &heat) {
-            (Some(folder), Some(heat)) => Some((heat, paint(folder, *number, path, heat, &found)?)),
+            (Some(folder), Some((finding, heat))) => {
+                let file = paint(folder, *number, path, heat, &found)?;
+                Some(HeatRecord::new(*finding, heat, |tag| found.name(tag).to_string(), file))
+            }
             _ => None,
         };
         if let Err(e) = write_image(&mut out, args, path, &found, heat) {
@@ -186,20 +192,19 @@ fn paint(folder: &Path, number: usize, path: &Path, heat: &Heat, found: &Classif
     Ok(file.display().to_string())
 }
 
-/// One JSON line, or a line of the table for each tag that is shown. `heat`: with the painted
-/// image's name.
+/// One JSON line, or a line of the table for each tag that is shown.
 fn write_image(
     out: &mut impl Write,
     args: &Classify,
     path: &Path,
     found: &Classified<'_>,
-    heat: Option<(&Heat, String)>,
+    heat: Option<HeatRecord>,
 ) -> std::io::Result<()> {
     let path = path.display().to_string();
     if args.json {
         let record = found.record(path, args.top.into());
         let record = match heat {
-            Some((heat, file)) => record.with_heat(heat, found, file),
+            Some(heat) => record.with_heat(heat),
             None => record,
         };
         return writeln!(out, "{}", serde_json::to_string(&record)?);

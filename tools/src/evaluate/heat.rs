@@ -6,8 +6,7 @@ use crate::judged::Judged;
 use anyhow::Result;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tagpin::classify::{Finding, Heat};
-use tagpin::head::TagId;
+use tagpin::heat::Heat;
 
 /// Mistakes that get a heat map, the worst ones: each takes about two hundred inferences.
 const HEATED: usize = 6;
@@ -28,9 +27,7 @@ pub struct HeatMap {
 impl HeatMap {
     /// Paints it over an image `[height, width, 3]` in the model's fit.
     pub fn paint(&self, rgb: &mut [u8], width: usize) {
-        // What it is of makes no difference to its colours.
-        let (finding, cells) = (Finding::Distance, self.cells.clone());
-        Heat { finding, rows: self.rows, columns: self.columns, cells }.paint(rgb, width);
+        Heat { rows: self.rows, columns: self.columns, cells: self.cells.clone() }.paint(rgb, width);
     }
 }
 
@@ -49,10 +46,7 @@ fn map(c: &Judge<'_>, judged: &Judged, i: usize, mistake: &Mistake) -> Result<He
     let wrong = mistake.predicted.iter().find(|tag| !mistake.tagged.contains(tag));
     let tag = wrong.or_else(|| mistake.tagged.iter().find(|tag| !mistake.predicted.contains(tag)));
     let tag = tag.and_then(|tag| c.tags.iter().position(|t| t == tag)).filter(|_| !judged.beyond[i]);
-    let (finding, of) = match tag {
-        Some(t) => (Finding::Tag(TagId(t as u16)), c.tags[t].clone()),
-        None => (Finding::Distance, "distance".into()),
-    };
+    let of = tag.map_or("distance".into(), |t| c.tags[t].clone());
     let mut network = c.network.clone();
     let mut measure = |rgb: &[u8]| -> Result<f64> {
         let logits = network.logits(rgb)?;
@@ -63,6 +57,6 @@ fn map(c: &Judge<'_>, judged: &Judged, i: usize, mistake: &Mistake) -> Result<He
     };
     let rgb = &judged.rgb[i];
     let whole = measure(rgb)?;
-    let heat = Heat::of(finding, (rgb, c.run.graph.side), whole, measure)?;
+    let heat = Heat::of((rgb, c.run.graph.side), whole, measure)?;
     Ok(HeatMap { of, rows: heat.rows, columns: heat.columns, cells: heat.cells })
 }
