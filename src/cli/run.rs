@@ -12,7 +12,7 @@ use crate::broken_pipe;
 use crate::bundle::Bundle;
 use crate::distance::Distance;
 use crate::engine::Engine;
-use crate::events::sinks::{Drilled as DrilledSink, Explanations, JsonLines, Log, Sink, Table};
+use crate::events::sinks::{self, Explanations, JsonLines, Log, Sink, Table};
 use crate::events::{Sinking, What, Why};
 use crate::installed::CURRENT;
 use crate::outputs::{self, Backend};
@@ -31,9 +31,9 @@ use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 #[cfg(feature = "site")]
 use std::sync::atomic::Ordering;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Megabytes that `--record` keeps unless another cap is stated.
 const RECORD_MB: u32 = 1000;
@@ -81,10 +81,11 @@ pub(super) struct Run {
     #[arg(long, value_name = "MB", default_value_t = RECORD_MB, value_parser = clap::value_parser!(u32).range(1..))]
     record_mb: u32,
     /// Let the program itself fail at inference N, to see that outputs go safe: panic@N, hang@N,
-    /// engine@N, rails@N, abort@N; sink@N: the sink on standard output panics at event N, to see
-    /// that the line goes on; unwritable:OUTPUT@N, stuck:OUTPUT@N: that output's write N and all
-    /// after it fail, or do not come back; new-engine@N, new-late@N: of a bundle that is taken
-    /// over inference N and all after it fail, or take 400 ms longer
+    /// engine@N, rails@N, abort@N; sink@N, sink:NAME@N: the sink on standard output, or the one that
+    /// `status` names so, panics at event N, to see that the line goes on; unwritable:OUTPUT@N,
+    /// stuck:OUTPUT@N: that output's write N and all after it fail, or do not come back;
+    /// new-engine@N, new-late@N: of a bundle that is taken over inference N and all after it fail,
+    /// or take 400 ms longer
     #[arg(long)]
     drill: Option<Drill>,
 }
@@ -254,7 +255,6 @@ fn start(args: &Run, process: &mut Process, starts: &Starts) -> Result<Ended, Re
     let engine = engine.with_threads(settings.threads).map_err(|e| format!("[engine] threads: {e}"))?;
 
     let kernels = engine.kernels();
-    let sink_event = args.drill.as_ref().and_then(Drill::sink_event);
     if let Some(folder) = path.as_deref().filter(|path| path.join(CURRENT).is_symlink()) {
         let tuning = beside
             .tuning
@@ -293,9 +293,12 @@ fn start(args: &Run, process: &mut Process, starts: &Starts) -> Result<Ended, Re
     let board = Board::default();
     let opening = opening::of(&bundle, &settings, &board, kernels.name(), &*source);
     let tags = bundle.contract.tags.iter().map(|t| t.name.to_string()).collect();
-    let mut sinks = sinks(args.json, sink_event);
+    let mut sinks = standard_sinks(args.json);
     sinks.extend(logs.into_iter().map(log_sink));
     sinks.extend(site_sinks);
+    if let Some((name, event)) = args.drill.as_ref().and_then(Drill::sink) {
+        sinks = sinks::drill(sinks, name, event).map_err(|why| format!("--drill: {why}"))?;
+    }
     let goes_on_unread = goes_on_unread(&settings, by_remote_shell());
     let kernel_drives = settings.outputs.iter().any(|o| matches!(o.backend, Backend::Gpiochip { .. }));
     if settings.mode != LineMode::State && kernel_drives && board.after_death() == AfterDeath::Persists {
@@ -458,13 +461,10 @@ fn by_remote_shell() -> bool {
 }
 
 /// Standard output and standard error.
-fn sinks(json: bool, drill: Option<u64>) -> Vec<Sinking> {
+fn standard_sinks(json: bool) -> Vec<Sinking> {
     let colour = !json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let left = Arc::new(AtomicU64::new(drill.unwrap_or(0)));
-    let stdout = move || {
-        let sink: Box<dyn Sink> = if json { Box::new(JsonLines::default()) } else { Box::new(Table::new(colour)) };
-        if drill.is_some() { Box::new(DrilledSink::new(sink, left.clone())) } else { sink }
-    };
+    let stdout =
+        move || -> Box<dyn Sink> { if json { Box::new(JsonLines::default()) } else { Box::new(Table::new(colour)) } };
     let stderr = || Box::new(Explanations) as Box<dyn Sink>;
     vec![
         Sinking { name: "stdout", wants: Box::new(move |what| json || Table::wants(what)), make: Box::new(stdout) },

@@ -13,8 +13,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drill {
     kind: Kind,
-    /// The output, of drills that concern one.
-    output: Option<String>,
+    /// The output or sink, of drills that name one.
+    of: Option<String>,
     at: u64,
 }
 
@@ -50,9 +50,10 @@ const KINDS: [(&str, Kind); 10] = [
 ];
 
 impl Drill {
-    /// The event at which the sink on standard output panics; `None` for drills of the classifier.
-    pub fn sink_event(&self) -> Option<u64> {
-        (self.kind == Kind::Sink).then_some(self.at)
+    /// The sink that panics, standard output's where none is named, and the event at which it does;
+    /// `None` for other drills.
+    pub fn sink(&self) -> Option<(&str, u64)> {
+        (self.kind == Kind::Sink).then_some((self.of.as_deref().unwrap_or("stdout"), self.at))
     }
 
     /// The drill of a bundle that is taken over, if it is one.
@@ -68,8 +69,8 @@ impl Drill {
     /// Whether the output that the drill concerns, if it concerns one, is among `names`; else why
     /// not.
     pub fn check_outputs(&self, names: &[&str]) -> Result<(), String> {
-        match &self.output {
-            Some(wanted) if !names.contains(&wanted.as_str()) => {
+        match &self.of {
+            Some(wanted) if self.kind != Kind::Sink && !names.contains(&wanted.as_str()) => {
                 let names: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
                 Err(format!("no output \"{wanted}\"; expected one of {}", names.join(", ")))
             }
@@ -79,8 +80,10 @@ impl Drill {
 
     /// The output `name`, failing as the drill says if it concerns that one.
     pub fn of_output(&self, name: &str, output: Box<dyn Output>) -> Box<dyn Output> {
-        match &self.output {
-            Some(wanted) if wanted == name => Box::new(DrilledOutput { inner: output, kind: self.kind, left: self.at }),
+        match &self.of {
+            Some(wanted) if self.kind != Kind::Sink && wanted == name => {
+                Box::new(DrilledOutput { inner: output, kind: self.kind, left: self.at })
+            }
             _ => output,
         }
     }
@@ -90,16 +93,16 @@ impl std::str::FromStr for Drill {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = "expected panic@N, hang@N, engine@N, rails@N, abort@N, sink@N, unwritable:OUTPUT@N, \
-             stuck:OUTPUT@N, new-engine@N or new-late@N";
+        let expected = "expected panic@N, hang@N, engine@N, rails@N, abort@N, sink@N, sink:NAME@N, \
+             unwritable:OUTPUT@N, stuck:OUTPUT@N, new-engine@N or new-late@N";
         let (what, at) = text.rsplit_once('@').ok_or(expected)?;
-        let (name, output) = what.split_once(':').map_or((what, None), |(name, output)| (name, Some(output.to_string())));
+        let (name, of) = what.split_once(':').map_or((what, None), |(name, of)| (name, Some(of.to_string())));
         let kind = KINDS.iter().find(|(n, _)| *n == name).ok_or(expected)?.1;
         let at = at.parse().ok().filter(|n| *n > 0).ok_or(expected)?;
-        if output.is_some() != matches!(kind, Kind::Unwritable | Kind::Stuck) {
+        if kind != Kind::Sink && of.is_some() != matches!(kind, Kind::Unwritable | Kind::Stuck) {
             return Err(expected.into());
         }
-        Ok(Self { kind, output, at })
+        Ok(Self { kind, of, at })
     }
 }
 

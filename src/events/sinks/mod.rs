@@ -19,23 +19,32 @@ pub use log::{Allowance, Log};
 pub use table::Table;
 
 pub use super::fanout::{Sink, Told};
-use super::{Event, Events};
+use super::{Event, Events, Sinking};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A drill: the sink panics once, at the event of this number.
-pub struct Drilled {
-    inner: Box<dyn Sink>,
-    left: Arc<AtomicU64>,
+/// A drill: the sink `name` among `sinks` panics once, at the event of that number, counted from 1.
+/// The error: there is no such sink.
+pub fn drill(sinks: Vec<Sinking>, name: &str, event: u64) -> Result<Vec<Sinking>, String> {
+    if !sinks.iter().any(|sink| sink.name == name) {
+        let names: Vec<String> = sinks.iter().map(|sink| format!("\"{}\"", sink.name)).collect();
+        return Err(format!("no sink \"{name}\"; expected one of {}", names.join(", ")));
+    }
+    let drilled = |sink: Sinking| {
+        // Kept over a restart, so that the panic comes once.
+        let left = Arc::new(AtomicU64::new(event));
+        let mut make = sink.make;
+        Sinking { make: Box::new(move || Box::new(Drilled { inner: make(), left: left.clone() })), ..sink }
+    };
+    Ok(sinks.into_iter().map(|sink| if sink.name == name { drilled(sink) } else { sink }).collect())
 }
 
-impl Drilled {
-    /// Wraps `inner`. `left`: events until it panics; it is kept over a restart, so that the panic
-    /// comes once.
-    pub fn new(inner: Box<dyn Sink>, left: Arc<AtomicU64>) -> Self {
-        Self { inner, left }
-    }
+/// A sink that panics once.
+struct Drilled {
+    inner: Box<dyn Sink>,
+    /// Events until it panics.
+    left: Arc<AtomicU64>,
 }
 
 impl Sink for Drilled {
