@@ -88,7 +88,9 @@ class Listener:
     def seen(self):
         """Topic, whether it was kept for those who come later, payload."""
         messages = []
-        for line in Path(self.file.name).read_text().splitlines():
+        # It may be writing the last line just now.
+        whole = Path(self.file.name).read_text().rpartition("\n")[0]
+        for line in whole.splitlines():
             words = line.split(" ")
             messages.append((words[0], words[1] == "1", bytes.fromhex(words[2]) if len(words) > 2 else b""))
         return messages
