@@ -106,11 +106,11 @@ class Listener:
 class Line:
     """A run on the built-in conveyor; its own events."""
 
-    def __init__(self, name, mqtt, parts=0):
+    def __init__(self, name, mqtt, parts=0, source="conveyor?speed=900&seed=5"):
         self.name = name
         settings = WORK / f"{name}.toml"
         settings.write_text('[trigger]\nkind = "barrier"\n[outputs.lamp]\non = ["accept"]\n[mqtt]\n' + mqtt)
-        command = [TAGPIN, "run", "--json", "--bundle", BUNDLE, "--settings", settings, "--source", "conveyor?speed=900&seed=5"]
+        command = [TAGPIN, "run", "--json", "--bundle", BUNDLE, "--settings", settings, "--source", source]
         command += ["--parts", str(parts)] if parts else []
         self.file = open(WORK / f"{name}.events", "wb")
         self.errors = open(WORK / f"{name}.errors", "wb")
