@@ -78,7 +78,7 @@ pub mod rotating;
 pub mod settings;
 #[cfg(feature = "line")]
 pub mod simulate;
-#[cfg(all(feature = "runtime", feature = "site"))]
+#[cfg(feature = "site")]
 pub mod site;
 #[cfg(feature = "sources")]
 pub mod sources;

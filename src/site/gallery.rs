@@ -14,10 +14,6 @@ use crate::supervisor::{Onlooker, Seen};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Places that go round where frames are only shown.
-pub const SHOWN: usize = 6;
-/// The same where images are kept on disk: the line goes on while one is written.
-pub const KEPT: usize = 12;
 /// Longest side of a frame as it is shown.
 const SHOWN_SIDE: u32 = 640;
 

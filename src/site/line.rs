@@ -3,7 +3,7 @@
 
 use super::access::Access;
 use super::changes::Recorder;
-use super::gallery::{self, Gallery};
+use super::gallery::Gallery;
 use super::http::{Handler, Limits, Server};
 use super::keep::{self, Keeper, Votes};
 use super::metrics::{self, Collector, Histograms, Metrics};
@@ -24,6 +24,11 @@ use crate::triggers::{Posts, TriggerSpec};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+/// A gallery's places that go round where frames are only shown.
+const SHOWN: usize = 6;
+/// The same where images are kept on disk: the line goes on while one is written.
+const KEPT: usize = 12;
 
 /// What a run has of this, open.
 #[derive(Default)]
@@ -69,7 +74,7 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
         }));
     }
     let sends_images = site.mqtt.as_ref().is_some_and(|m| !m.snapshots.is_empty());
-    let places = if site.keep.is_some() { gallery::KEPT } else { gallery::SHOWN };
+    let places = if site.keep.is_some() { KEPT } else { SHOWN };
     let gallery = || Arc::new(Gallery::new(bundle.contract.input, settings.tags.len(), places));
     let gallery = (page.is_some() || sends_images || site.keep.is_some()).then(gallery);
     opened.beside.onlooker = gallery.clone().map(|gallery| gallery as Arc<dyn Onlooker>);

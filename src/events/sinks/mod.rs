@@ -13,7 +13,7 @@ pub(crate) use text::shown;
 
 pub use explanations::Explanations;
 pub use json::JsonLines;
-#[cfg(all(feature = "runtime", feature = "site"))]
+#[cfg(feature = "site")]
 pub(crate) use json::line as json_line;
 pub use log::{Allowance, Log};
 pub use table::Table;

@@ -9,13 +9,13 @@
 mod dialect;
 mod queue;
 mod replies;
-mod upload;
 
 use crate::bundle::{Bundle, Hex};
 use crate::classify::ImageClassifier;
 use crate::pictures::{Budget, Picture, PictureError};
 use crate::site::access::{Access, Barred};
 use crate::site::http::{Body, BodyError, Handler, Request, Response};
+use crate::site::upload;
 use dialect::{Ask, Dialect};
 use queue::Queue;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -3,8 +3,9 @@
 /// The part's name that Custom Vision's clients use.
 const PART: &str = "imagedata";
 
-/// The image's bytes. `kind`: the body's content type. `Err`: what was expected.
-pub(super) fn image<'b>(kind: &str, body: &'b [u8]) -> Result<&'b [u8], &'static str> {
+/// The image's bytes, a part of `body`, never none. `kind`: the body's content type. `Err`: what
+/// was expected.
+pub fn image<'b>(kind: &str, body: &'b [u8]) -> Result<&'b [u8], &'static str> {
     let media = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let image = match media.as_str() {
         "multipart/form-data" => {
