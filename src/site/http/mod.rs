@@ -19,7 +19,7 @@ pub use body::{Body, BodyError};
 pub use origin::{Stranger, check as check_origin};
 pub use request::{BadHead, Request};
 pub use response::Response;
-pub use server::{Handler, Server};
+pub use server::{Handler, Server, converse};
 
 use std::time::Duration;
 

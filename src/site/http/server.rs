@@ -90,6 +90,11 @@ fn head(wire: &mut Wire, limits: Limits) -> std::result::Result<Request, Option<
     }
 }
 
+/// Answers one connection's requests until either side ends it, on this thread.
+pub fn converse(stream: TcpStream, handler: &dyn Handler, limits: Limits) {
+    connection(stream, handler, limits, &AtomicUsize::new(0), &AtomicBool::new(false));
+}
+
 fn connection(stream: TcpStream, handler: &dyn Handler, limits: Limits, busy: &AtomicUsize, stop: &AtomicBool) {
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok().map(|peer| peer.ip());

@@ -100,9 +100,9 @@ pub struct Modbus {
     served: Served,
 }
 
-/// What every connection has.
+/// What every connection is answered from.
 #[derive(Clone, Debug)]
-struct Served {
+pub struct Served {
     registers: Registers,
     writers: Writers,
     /// Connections of peers that may not write.
@@ -114,8 +114,7 @@ struct Served {
 impl Modbus {
     /// Listens at `address`.
     pub fn bind(address: SocketAddr, registers: Registers, writers: Writers) -> std::io::Result<Self> {
-        let served = Served { registers, writers, readers: Arc::default(), writing: Arc::default() };
-        Ok(Self { listener: Listener::bind(address, CONNECTIONS)?, served })
+        Ok(Self { listener: Listener::bind(address, CONNECTIONS)?, served: Served::new(registers, writers) })
     }
 
     /// Answers until `stop` is set.
@@ -124,9 +123,13 @@ impl Modbus {
             lowest_priority();
         }
         let (served, events, begin) = (self.served.clone(), events.clone(), Instant::now());
-        let serve = move |stream: TcpStream| match served.writers.number(&stream) {
-            Some(number) => served.writer(stream, number, &events, begin),
-            None => served.reader(stream, &events, begin),
+        let serve = move |stream: TcpStream| {
+            let writer = served.writers.number(&stream);
+            // A trigger's moment matters, nothing else does.
+            if writer.is_none() || served.writers.triggering.is_none() {
+                lowest_priority();
+            }
+            served.converse(stream, writer, &events, begin);
         };
         self.listener.serve("modbus", &(Arc::new(serve) as _), drop, stop);
     }
@@ -141,9 +144,22 @@ impl Writers {
 }
 
 impl Served {
+    /// `writers`: who may set what of `registers`.
+    pub fn new(registers: Registers, writers: Writers) -> Self {
+        Self { registers, writers, readers: Arc::default(), writing: Arc::default() }
+    }
+
+    /// Answers one connection's requests until either side ends it, on this thread. `writer`: the
+    /// peer's number among those that may write. `begin`: of the run.
+    pub fn converse(&self, stream: TcpStream, writer: Option<usize>, events: &Events, begin: Instant) {
+        match writer {
+            Some(number) => self.writer(stream, number, events, begin),
+            None => self.reader(stream, events, begin),
+        }
+    }
+
     /// A peer that may only read.
     fn reader(&self, stream: TcpStream, events: &Events, begin: Instant) {
-        lowest_priority();
         let most = if self.writers.peers.is_empty() { CONNECTIONS } else { CONNECTIONS - RESERVED };
         let (_counted, others) = Counted::new(&self.readers);
         if others >= most {
@@ -183,7 +199,6 @@ impl Served {
             _ => reply,
         };
         let Some(Triggering { posts, max_jitter }) = &self.writers.triggering else {
-            lowest_priority();
             let _ = connection(stream, None, &mut |request, _| {
                 let answered = answer(&mut self.registers.map(), request);
                 chosen(request, answered)
@@ -277,7 +292,8 @@ type Answer<'a> = dyn FnMut(&[u8], Option<Arrival>) -> Vec<u8> + 'a;
 /// Requests and answers over one connection, until it ends or is no Modbus. `arrivals`: where a
 /// request's moment matters.
 fn connection(stream: TcpStream, arrivals: Option<Arrivals>, answer: &mut Answer<'_>) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+    // What is not sent at once comes a little later.
+    let _ = stream.set_nodelay(true);
     let mut line = Stamped { wire: Wire::new(stream), arrivals, last: None };
     loop {
         if line.wire.waiting().is_empty() && line.fill(Instant::now() + IDLE)? == 0 {
