@@ -81,7 +81,8 @@ impl<'w> Body<'w> {
             let Ok(httparse::Status::Complete((taken, size))) = httparse::parse_chunk_size(&line) else {
                 return Err(BodyError::Malformed);
             };
-            if taken != line.len() {
+            // To httparse a line without a size is one of size 0.
+            if taken != line.len() || !line[0].is_ascii_hexdigit() {
                 return Err(BodyError::Malformed);
             }
             if size == 0 {
@@ -102,6 +103,16 @@ impl<'w> Body<'w> {
             if line == b"\r\n" {
                 return Ok(());
             }
+            if !is_header(&line) {
+                return Err(BodyError::Malformed);
+            }
         }
     }
+}
+
+/// Whether a line with its end is a header: at any other a proxy may see the next request begin.
+fn is_header(line: &[u8]) -> bool {
+    let mut one = [httparse::EMPTY_HEADER; 1];
+    let read = httparse::parse_headers(&[line, b"\r\n"].concat(), &mut one).is_ok_and(|read| read.is_complete());
+    line.ends_with(b"\r\n") && read
 }

@@ -228,6 +228,31 @@ fn what_is_too_large_too_slow_or_wrong_is_told_and_the_next_client_is_served() {
     }
 }
 
+/// Found by `tests/fuzz`: a line without a size ended a body, and any line was a trailer. Where a
+/// proxy sees a body end, the server went on, and the other way round: so one request is hidden in
+/// another.
+#[test]
+fn a_body_in_chunks_ends_only_where_its_sizes_and_trailers_say() {
+    let running = Running::start(limits());
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let ask = |chunks: &str| running.ask(format!("{head}{chunks}").as_bytes());
+    for good in ["2\r\nab\r\n0\r\n\r\n", "2 ;x\r\nab\r\n00\r\nt: 1\r\nu:\r\n\r\n"] {
+        assert!(ask(good).contains("2 ab"), "{good:?}: {}", ask(good));
+    }
+    for bad in [
+        "2\r\nab\r\n\r\n\r\n",
+        "2\r\nab\r\n;x\r\n\r\n",
+        "2\r\nab\r\n \r\n\r\n",
+        "2\r\nab\r\n0\r\n\n\r\n",
+        "2\r\nab\r\n0\r\nt: 1\n\r\n",
+        "2\r\nab\r\n0\r\nGET / HTTP/1.1\r\n\r\n",
+        "2\r\nab\r\n0\r\n folded\r\n\r\n",
+        "2\r\nab\r\n0\r\nt: 1\rGET / HTTP/1.1\r\n\r\n",
+    ] {
+        assert!(ask(bad).starts_with("HTTP/1.1 400 "), "{bad:?}: {}", ask(bad));
+    }
+}
+
 /// A client that sends a byte now and then never runs into a time-out of each read.
 #[test]
 fn a_head_and_a_body_that_drip_are_cut_off() {
