@@ -78,12 +78,8 @@ impl Request {
         let asks = |word: &str| connection.split(',').any(|w| w.trim() == word);
         let keep_alive = if minor == 0 { asks("keep-alive") } else { !asks("close") };
         let expects_continue = minor > 0 && values("expect").iter().any(|v| v.eq_ignore_ascii_case("100-continue"));
-        // A proxy may be sent the whole address.
-        let local = target.split_once("://").map_or(target, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+        let local = local(target).ok_or("expected a path that begins with /")?;
         let (path, query) = local.split_once('?').unwrap_or((local, ""));
-        if !path.starts_with('/') {
-            return Err("expected a path that begins with /");
-        }
         let segments: Option<Vec<String>> = path.split('/').filter(|s| !s.is_empty()).map(|s| unescape(s, false)).collect();
         let path = segments.ok_or("the path has an escape that is no text")?;
         if path.iter().any(|s| matches!(s.as_str(), "." | "..") || s.contains(['/', '\\', '\0'])) {
@@ -112,6 +108,17 @@ impl Request {
     pub fn segments(&self) -> Vec<&str> {
         self.path.iter().map(String::as_str).collect()
     }
+}
+
+/// Path and query of a target. It may be a whole address, which a proxy is sent; then its path may
+/// be empty.
+fn local(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return Some(target);
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    let is_address = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    is_address.then(|| &rest[rest.find(['/', '?']).unwrap_or(rest.len())..])
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -67,6 +67,26 @@ fn ambiguous_heads_and_paths_that_lead_elsewhere_are_refused() {
     assert_eq!(parse(&long), Err(BadHead::TooLarge));
 }
 
+/// Found by `tests/fuzz`: any word before `://`, and any path with `://` in it, was taken for a
+/// proxy's whole address. Who guards `/public` saw another path than the handler.
+#[test]
+fn only_a_whole_address_of_http_loses_what_stands_before_its_path() {
+    let path = |target: &str| parse(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).map(|read| read.unwrap().0.path);
+    for (target, expected) in [
+        ("http://a/b/c?d", ["b", "c"].as_slice()),
+        ("HTTPS://a:80/b", &["b"]),
+        ("http://a", &[]),
+        ("http://a?b=/c", &[]),
+        ("/public/x://a/secret", &["public", "x:", "a", "secret"]),
+        ("/public?next=http://a/secret", &["public"]),
+    ] {
+        assert_eq!(path(target).unwrap(), expected, "{target}");
+    }
+    for bad in ["htttp://a/b", "://a/b", "public/x://a/b", "ftp://a/b"] {
+        assert!(matches!(path(bad), Err(BadHead::Malformed(_))), "{bad}: {:?}", path(bad));
+    }
+}
+
 #[test]
 fn no_bytes_make_the_reader_of_heads_panic() {
     let head = "POST /a/%42?x=%41 HTTP/1.1\r\nHost: box:80\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
