@@ -2,6 +2,9 @@
 
 use super::{MAX_HEAD, MAX_HEADERS};
 
+/// What may stand around a value; other spaces of Unicode belong to it.
+const BLANKS: [char; 2] = [' ', '\t'];
+
 /// How the length of a body is stated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
@@ -23,7 +26,7 @@ pub struct Request {
     /// Who asks, where that is known.
     pub peer: Option<std::net::IpAddr>,
     query: Vec<(String, String)>,
-    /// Names in small letters.
+    /// Names in small letters, values without blanks around them.
     headers: Vec<(String, String)>,
     /// Whether the connection stays open after the answer.
     pub(super) keep_alive: bool,
@@ -60,7 +63,7 @@ impl Request {
     }
 
     fn checked(method: &str, target: &str, minor: u8, headers: Vec<(String, String)>) -> Result<Self, &'static str> {
-        let values = |name: &str| headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.trim()).collect::<Vec<_>>();
+        let values = |name: &str| headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
         let hosts = values("host");
         if hosts.len() > 1 || hosts.is_empty() && minor > 0 {
             return Err("expected one Host header");
@@ -75,7 +78,7 @@ impl Request {
             _ => return Err("expected one Content-Length, or Transfer-Encoding: chunked"),
         };
         let connection = values("connection").join(",").to_ascii_lowercase();
-        let asks = |word: &str| connection.split(',').any(|w| w.trim() == word);
+        let asks = |word: &str| connection.split(',').any(|w| w.trim_matches(BLANKS) == word);
         let keep_alive = if minor == 0 { asks("keep-alive") } else { !asks("close") };
         let expects_continue = minor > 0 && values("expect").iter().any(|v| v.eq_ignore_ascii_case("100-continue"));
         let local = local(target).ok_or("expected a path that begins with /")?;
@@ -96,7 +99,7 @@ impl Request {
 
     /// A header's first value; `name` in small letters.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.trim())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// A parameter of the query.

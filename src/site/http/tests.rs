@@ -87,6 +87,16 @@ fn only_a_whole_address_of_http_loses_what_stands_before_its_path() {
     }
 }
 
+/// A no-break space around a length was no part of it here, and may be to a proxy.
+#[test]
+fn no_other_blanks_than_those_of_http_are_taken_off_a_value() {
+    for bad in ["Content-Length: \u{a0}5", "Content-Length: 5\u{2003}", "Transfer-Encoding: chunked\u{a0}"] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{bad}\r\n\r\n");
+        assert!(matches!(parse(&head), Err(BadHead::Malformed(_))), "{bad}: {:?}", parse(&head));
+    }
+    assert_eq!(read("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \t 5 \t\r\n\r\n").length, request::Length::Bytes(5));
+}
+
 #[test]
 fn no_bytes_make_the_reader_of_heads_panic() {
     let head = "POST /a/%42?x=%41 HTTP/1.1\r\nHost: box:80\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
