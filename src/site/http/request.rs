@@ -79,7 +79,7 @@ impl Request {
         };
         let connection = values("connection").join(",").to_ascii_lowercase();
         let asks = |word: &str| connection.split(',').any(|w| w.trim_matches(BLANKS) == word);
-        let keep_alive = if minor == 0 { asks("keep-alive") } else { !asks("close") };
+        let keep_alive = !asks("close") && (minor > 0 || asks("keep-alive"));
         let expects_continue = minor > 0 && values("expect").iter().any(|v| v.eq_ignore_ascii_case("100-continue"));
         let local = local(target).ok_or("expected a path that begins with /")?;
         let (path, query) = local.split_once('?').unwrap_or((local, ""));

@@ -97,6 +97,21 @@ fn no_other_blanks_than_those_of_http_are_taken_off_a_value() {
     assert_eq!(read("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \t 5 \t\r\n\r\n").length, request::Length::Bytes(5));
 }
 
+/// An old client that says both keeps nothing open: RFC 9112, 9.3.
+#[test]
+fn who_says_close_is_not_kept_whatever_else_is_said() {
+    for (minor, said, stays) in [
+        (0, "keep-alive", true),
+        (0, "close, keep-alive", false),
+        (0, "x", false),
+        (1, "x", true),
+        (1, "keep-alive,close", false),
+    ] {
+        let request = read(&format!("GET / HTTP/1.{minor}\r\nHost: a\r\nConnection: {said}\r\n\r\n"));
+        assert_eq!(request.keep_alive, stays, "HTTP/1.{minor} {said}");
+    }
+}
+
 #[test]
 fn no_bytes_make_the_reader_of_heads_panic() {
     let head = "POST /a/%42?x=%41 HTTP/1.1\r\nHost: box:80\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
