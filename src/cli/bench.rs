@@ -1,7 +1,8 @@
-//! `tagpin bench`: how long a model takes, stage by stage; one warm-up, exactly so many inferences.
+//! `tagpin bench`: how long a model takes, stage by stage; one warm-up, then exactly the inferences
+//! that were asked for.
 //!
-//! Knows no camera. f32 exists here only to feed an engine from a raw file and to write its logits
-//! into one.
+//! It uses no camera. f32 exists here only to feed an engine from a raw file and to write its
+//! logits into one.
 
 use super::{Model, Refused, fitted, hex};
 use crate::bundle::{Bundle, MAGIC, Tables, sha256};

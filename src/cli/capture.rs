@@ -1,7 +1,7 @@
 //! `tagpin capture`: images to tag, from the very source that a line will see, full size and as
 //! JPEG.
 //!
-//! An image is kept every so many seconds, or when a line is entered: a digit chooses the tag's
+//! An image is kept at a stated interval, or when a line is entered: a digit chooses the tag's
 //! folder. The newest frame is always at `last.jpg`. It stops before the folder grows beyond its
 //! limit.
 
@@ -31,7 +31,7 @@ pub(super) struct Capture {
     /// Tags by digit: 1 is the first
     #[arg(long, value_delimiter = ',', value_name = "TAG,...")]
     tags: Vec<String>,
-    /// Keep an image every so many seconds, instead of whenever a line is entered
+    /// Keep an image at this interval, instead of whenever a line is entered
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     every: Option<Micros>,
     /// Images after which it ends; 0 goes on

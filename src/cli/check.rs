@@ -396,7 +396,7 @@ pub(super) fn source_warnings(settings: &Settings, spec: &SourceSpec, source: &d
 /// Opens the source and takes some frames: what they are, how long the first took, and what their
 /// time is worth. Beside it what may not be as it should.
 fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>), String> {
-    /// A camera's time may be learnt from its first frames.
+    /// A camera's time may be learned from its first frames.
     const FRAMES: u32 = 8;
     /// Longest wait for each of them but the first.
     const PATIENCE: Duration = Duration::from_secs(2);

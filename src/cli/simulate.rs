@@ -66,7 +66,7 @@ pub(super) struct Simulate {
     /// Encoder counts a second, for delays in counts
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     counts_per_second: u32,
-    /// The long run: so many parts under a heavy-tailed model and every kind of fault; exit 1 if
+    /// The long run: this number of parts with a heavy-tailed model and every kind of fault; exit 1 if
     /// one is lost, swapped, doubled or unsafe
     #[arg(long, value_name = "PARTS", conflicts_with_all = OF_ONE_BELT)]
     soak: Option<u64>,

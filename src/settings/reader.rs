@@ -1,6 +1,6 @@
 //! Reads TOML tables key by key and remembers every problem with file, line and column.
 //!
-//! Knows no setting: what a key means is its caller's business.
+//! It has no list of settings: what a key means is its caller's business.
 
 use super::SettingsError;
 use std::cell::RefCell;

@@ -54,7 +54,7 @@ impl Spread {
     }
 }
 
-/// True in so many of a million cases.
+/// True in `per_million` of a million cases.
 pub(super) fn strikes(random: &mut Random, per_million: u32) -> bool {
     per_million > 0 && (random.range(0, 999_999) as u32) < per_million
 }

@@ -1,6 +1,6 @@
 //! The first parts of a simulated line as rows of text: trigger, exposure, model, verdict, gate.
 //!
-//! Knows no schedule; it draws what it is given.
+//! It schedules nothing; it draws what it is given.
 
 use crate::time::{Instant, Micros};
 

@@ -1,7 +1,7 @@
 //! The capture thread's slot: the newest frame wins, memory goes round, faults are counted and
 //! never lost.
 //!
-//! Knows no concrete source.
+//! It works with any [`Source`].
 
 use crate::events::Why;
 use crate::fault::Reason;

@@ -1,6 +1,4 @@
 //! The system's monotonic clock.
-//!
-//! Knows nothing else.
 
 use crate::time::{Clock, Instant};
 use rustix::time::{ClockId, clock_gettime};

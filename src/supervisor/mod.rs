@@ -1,7 +1,7 @@
 //! Keeps the line honest: parts and frames in, verdicts out, every part at its gate, outputs safe
 //! whatever fails.
 //!
-//! Knows no concrete source, trigger or output.
+//! It works with any source, trigger and output, and names none.
 //!
 //! Threads: *capture* fills frames, the newest wins; *inputs* wait for triggers; *line* classifies
 //! the frames that are wanted ([`vision`]); both only carry inputs to the [station](crate::station)

@@ -1,7 +1,5 @@
 //! Tells the service manager that the line is ready, alive, or stopping (systemd's sd_notify
-//! protocol).
-//!
-//! Knows nothing else of it; without `NOTIFY_SOCKET` in the environment it is silent.
+//! protocol). Without `NOTIFY_SOCKET` in the environment it is silent.
 
 use crate::time::{Instant, Micros};
 use std::os::linux::net::SocketAddrExt;

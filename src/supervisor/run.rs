@@ -1,6 +1,6 @@
 //! A run: its threads, one clock, and an end that is safe in every case.
 //!
-//! Knows no concrete source, trigger or output. This and `main.rs` are the only places that read
+//! It works with any source, trigger and output. This and `main.rs` are the only places that read
 //! the system's clock.
 
 use super::actuation::{Actuator, Command, Commands, Patience, Stand};

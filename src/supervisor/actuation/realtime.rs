@@ -1,7 +1,5 @@
 //! Real-time priority and locked memory for the calling thread's process, where the system permits
-//! it; stack that is there.
-//!
-//! Knows no output.
+//! it; and memory for its stack that is there before it is needed.
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, getrlimit};
