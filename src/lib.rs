@@ -14,8 +14,8 @@
 //! `audit`, `calendar`, `heat`, `regular`, `terminal`, `version` and `broken_pipe` below them) are siblings
 //! over it; tier 2 is the `supervisor`, which carries the station's inputs and effects on a board,
 //! `update`, which hands it an installed bundle, `simulate`, which carries them on a simulated
-//! belt, `classify`, one image by itself, and `site`, what other machines see; tier 3 the command
-//! line.
+//! belt, `classify`, one image by itself, `setup`, what a line's first day finds out, and `site`,
+//! what other machines see; tier 3 the command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;
@@ -76,6 +76,8 @@ pub mod ring;
 pub mod rotating;
 #[cfg(feature = "line")]
 pub mod settings;
+#[cfg(feature = "line")]
+pub mod setup;
 #[cfg(feature = "line")]
 pub mod simulate;
 #[cfg(feature = "site")]

@@ -6,6 +6,7 @@
 //! limit.
 
 use super::Refused;
+use super::entered::lines;
 use crate::bundle::Fit;
 use crate::pictures::Picture;
 use crate::preprocess::{Preprocessor, Target};
@@ -14,10 +15,9 @@ use crate::sources::{self, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceS
 use crate::supervisor::SystemClock;
 use crate::terminal::tell;
 use crate::time::{Clock, Instant, Micros};
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::TryRecvError;
 
 /// Arguments of `capture`.
 #[derive(clap::Args, Debug)]
@@ -54,20 +54,6 @@ fn seconds(text: &str) -> Result<Micros, String> {
 fn folder_name(tag: &str) -> Result<&str, String> {
     let plain = !tag.is_empty() && !tag.starts_with('.') && !tag.contains(['/', '\0']);
     if plain { Ok(tag) } else { Err(format!("tag \"{tag}\": expected a name that can be a folder's")) }
-}
-
-/// Lines of standard input, on a thread that is left behind at the end.
-fn lines() -> Receiver<String> {
-    let (send, receive) = std::sync::mpsc::sync_channel(16);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            let Ok(line) = line else { break };
-            if send.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receive
 }
 
 fn size_of(folder: &Path) -> u64 {

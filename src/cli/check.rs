@@ -52,6 +52,14 @@ pub(super) struct Check {
     migrate: bool,
 }
 
+impl Check {
+    /// Of a settings file and the bundle that it is for, as `setup` ends.
+    pub(super) fn of(settings: PathBuf, bundle: Option<PathBuf>, allow_drawn: bool) -> Self {
+        let keys = crate::installed::KEYS.into();
+        Self { bundle, keys, settings: Some(settings), example: false, allow_drawn, migrate: false }
+    }
+}
+
 /// Arguments of `safe`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Safe {

@@ -11,6 +11,7 @@ mod capture;
 mod check;
 mod classify;
 mod conflicts;
+mod entered;
 mod inspect;
 #[cfg(feature = "site")]
 mod keep;
@@ -22,6 +23,7 @@ mod recipe;
 mod run;
 #[cfg(feature = "site")]
 mod serve;
+mod setup;
 mod simulate;
 mod starts;
 mod update;
@@ -86,6 +88,8 @@ enum Command {
     Cameras(cameras::Cameras),
     /// Take images to tag from a source, full size, as JPEG
     Capture(capture::Capture),
+    /// Write a device.toml at the line: asks for camera, pins and trigger, watches five parts pass
+    Setup(setup::Setup),
     /// Put the output lines of device.toml into their safe state and exit
     Safe(check::Safe),
     /// Print shell completions
@@ -233,6 +237,7 @@ pub fn main(commit: &str) -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Cameras(args) => cameras::run(&args),
         Command::Capture(args) => capture::run(&args),
+        Command::Setup(args) => setup::run(args),
         Command::Safe(args) => check::safe(&args),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -38,6 +38,7 @@ pub use lines::{SafeLine, safe_lines};
 pub use mqtt::Publishing;
 pub use names::NamedCategory;
 #[cfg(feature = "site")]
+pub(crate) use overrides::quoted;
 pub use overrides::{OVERRIDES, Overridden, Overrides};
 pub use reader::Rename;
 use reader::Table;

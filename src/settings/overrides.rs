@@ -51,7 +51,7 @@ impl std::fmt::Display for Overridden {
 }
 
 /// A text as TOML states it.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     // JSON's escapes are TOML's, but for one character that JSON leaves as it is.
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }

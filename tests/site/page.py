@@ -33,6 +33,10 @@ listen = "127.0.0.1:{port}"
 keys = ["{hash_}"]
 [state]
 folder = "{work}/state"
+[recipes.strict.tags]
+gear_chipped = {{ threshold = 0.3 }}
+[recipes."night shift".decide]
+unknown = "review"
 """)
 run = subprocess.Popen([tagpin, "run", "--bundle", bundle, "--settings", work / "device.toml", "--source", "conveyor?seed=7", "--parts", "0"],
                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -92,6 +96,14 @@ try:
                     page.keyboard.press("Enter")
                     until(page, "document.getElementById('saved').textContent.startsWith('Saved: 1 tag changed')", 20)
                     good("a change by keyboard, refused with a wrong key, saved with the right one", "tags.\"nut\"" in (work / "state/overrides.toml").read_text())
+                    page.select_option("#recipe", "strict")
+                    page.focus("#recipe-key")
+                    page.keyboard.type(key)
+                    page.keyboard.press("Enter")
+                    until(page, "document.getElementById('chosen').textContent === 'The line goes by strict.'", 30)
+                    until(page, "document.getElementById('status').textContent === 'Running'", 30)
+                    good("a recipe by keyboard: the page follows the line into its next run",
+                         (work / "state/recipe.toml").read_text().count('"strict"') == 1)
                 context.close()
         context = browser.new_context()
         page = context.new_page()

@@ -29,6 +29,7 @@ mod recipes;
 mod record;
 #[cfg(feature = "site")]
 mod serve;
+mod setup;
 mod simulate;
 #[cfg(feature = "site")]
 mod site;

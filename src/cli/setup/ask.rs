@@ -1,0 +1,113 @@
+//! Questions on a terminal, and their answers.
+
+use super::super::entered::lines;
+use crate::cli::Refused;
+use crate::terminal::{escaped, fitted};
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
+
+/// How soon a signal is seen.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Who answers.
+pub(super) struct Person {
+    entered: Receiver<String>,
+    signalled: Arc<AtomicBool>,
+}
+
+impl Person {
+    /// Listens to standard input; a signal ends the conversation at the next question or part.
+    pub(super) fn new() -> Result<Self, Refused> {
+        let signalled = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+            signal_hook::flag::register(signal, signalled.clone())?;
+        }
+        Ok(Self { entered: lines(), signalled })
+    }
+
+    /// Says something.
+    pub(super) fn tell(&self, what: &str) {
+        println!("{}", fitted(&std::io::stdout(), &escaped(what), 2));
+    }
+
+    /// An error where a signal came.
+    pub(super) fn stopped(&self) -> Result<(), Refused> {
+        if self.signalled.load(Ordering::Relaxed) { Err("stopped by a signal; nothing was written".into()) } else { Ok(()) }
+    }
+
+    /// A line that was entered meanwhile.
+    pub(super) fn entered(&self) -> Result<Option<String>, Refused> {
+        self.stopped()?;
+        match self.entered.try_recv() {
+            Ok(line) => Ok(Some(line)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(ended()),
+        }
+    }
+
+    /// The next line that is entered, without what stands around it.
+    fn line(&self) -> Result<String, Refused> {
+        loop {
+            self.stopped()?;
+            match self.entered.recv_timeout(LOOK) {
+                Ok(line) => return Ok(line.trim().to_string()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+            }
+        }
+    }
+
+    /// Asks until `read` takes the answer. `default`: what an empty answer is.
+    pub(super) fn ask<T>(
+        &mut self,
+        question: &str,
+        default: Option<&str>,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, Refused> {
+        loop {
+            let shown = default.map_or(String::new(), |default| format!(" [{default}]"));
+            print!("{}: ", fitted(&std::io::stdout(), &escaped(&format!("{question}{shown}")), 2));
+            std::io::stdout().flush()?;
+            let line = self.line()?;
+            match read(if line.is_empty() { default.unwrap_or("") } else { &line }) {
+                Ok(answer) => return Ok(answer),
+                Err(why) => self.tell(&why),
+            }
+        }
+    }
+
+    /// Asks for one of some words, the first being the default; its place.
+    pub(super) fn choose(&mut self, question: &str, words: &[&str]) -> Result<usize, Refused> {
+        let all = words.join(" | ");
+        self.ask(&format!("{question} ({all})"), words.first().copied(), |text| {
+            words.iter().position(|word| *word == text).ok_or(format!("expected {all}"))
+        })
+    }
+
+    /// Asks for one of a list by its number, the first being the default; its place.
+    pub(super) fn pick(&mut self, question: &str, list: &[&str]) -> Result<usize, Refused> {
+        list.iter().enumerate().for_each(|(i, what)| println!("  {}  {what}", i + 1));
+        self.ask(question, Some("1"), |text| {
+            let place = text.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|i| *i < list.len());
+            place.ok_or(format!("expected a number from 1 to {}", list.len()))
+        })
+    }
+
+    /// Asks for whole milliseconds.
+    pub(super) fn milliseconds(&mut self, question: &str, default: u64, most: u64) -> Result<u64, Refused> {
+        self.ask(question, Some(&default.to_string()), |text| milliseconds(text, most))
+    }
+}
+
+/// Whole milliseconds as they are entered.
+pub(super) fn milliseconds(text: &str, most: u64) -> Result<u64, String> {
+    let value = text.parse().ok().filter(|ms| (1..=most).contains(ms));
+    value.ok_or(format!("expected milliseconds, 1 to {most}"))
+}
+
+fn ended() -> Refused {
+    "standard input ended before all was asked; nothing was written".into()
+}

@@ -1,0 +1,148 @@
+//! The gate's output: asked for, pulsed, and its way from the trigger measured.
+
+use super::ask::{Person, milliseconds};
+use super::watch::Watch;
+use super::{is_low, name_of, pin};
+use crate::cli::Refused;
+use crate::outputs::{self, Backend, Polarity, State};
+use crate::setup::written::{Output, Pin};
+use crate::supervisor::SystemClock;
+use crate::time::{Clock, Instant, Micros};
+use std::time::Duration;
+
+/// Longest way from the trigger to the gate.
+const LONGEST_MS: u64 = 600_000;
+
+/// The gate's output; at rest but for the length of a pulse.
+pub(super) struct Gate {
+    pub(super) output: Output,
+    pub(super) width_ms: u64,
+    line: Line,
+}
+
+/// Its line; `None` where it is simulated. Goes to rest when it is dropped.
+struct Line(Option<Box<dyn outputs::Output>>);
+
+impl Line {
+    fn set(&mut self, state: State) -> Result<(), Refused> {
+        self.0.as_mut().map_or(Ok(()), |line| line.apply(state)).map_err(|e| e.to_string().into())
+    }
+
+    fn pulse(&mut self, width_ms: u64) -> Result<(), Refused> {
+        self.set(State::Active)?;
+        std::thread::sleep(Duration::from_millis(width_ms));
+        self.set(State::Inactive)
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Err(Refused(why)) = self.set(State::Inactive) {
+            eprintln!("tagpin: the gate may be active still: {}", why.join("; "));
+        }
+    }
+}
+
+/// Asks for the output and pulses it until the person has seen it move.
+pub(super) fn asked(person: &mut Person) -> Result<Gate, Refused> {
+    let name = person.ask("Its name", Some("reject_gate"), name_of)?;
+    loop {
+        let pin = pin(person, "Gate", false)?;
+        let active_low = if pin.is_some() { is_low(person)? } else { false };
+        let width_ms = person.milliseconds("Length of its pulse, ms", 100, 10_000)?;
+        let output = Output { name: name.clone(), pin, active_low };
+        let Some(Pin { chip, line }) = output.pin.clone() else {
+            person.tell("Nothing is wired: the output is simulated.");
+            return Ok(Gate { output, width_ms, line: Line(None) });
+        };
+        let backend = Backend::Gpiochip { chip, line };
+        let polarity = if active_low { Polarity::ActiveLow } else { Polarity::ActiveHigh };
+        let mut line = match outputs::open(&name, &backend, polarity, State::Inactive) {
+            Ok(line) => Line(Some(line)),
+            Err(e) => {
+                person.tell(&e.to_string());
+                continue;
+            }
+        };
+        loop {
+            person.ask("Mind your hands; Enter pulses it once", Some("pulse"), |_| Ok(()))?;
+            line.pulse(width_ms)?;
+            match person.choose("Did it move", &["yes", "no", "again"])? {
+                0 => return Ok(Gate { output, width_ms, line }),
+                1 => break,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Gate {
+    /// From the trigger to the gate, in milliseconds: by hand first, then by pulses that hit or
+    /// miss. `least`: before that no verdict is there.
+    pub(super) fn measured(&mut self, person: &mut Person, watch: &mut Watch, least: u64) -> Result<u64, Refused> {
+        println!(
+            "\nThe way from the trigger to the gate. Let a part pass and press Enter when it is at the gate; or type milliseconds."
+        );
+        let mut delay = loop {
+            let typed = person.ask("Enter to measure, or ms", Some("measure"), |text| match text {
+                "measure" => Ok(None),
+                _ => milliseconds(text, LONGEST_MS).map(Some),
+            })?;
+            let delay = match typed {
+                Some(delay) => delay,
+                None => by_hand(person, watch)?,
+            };
+            if delay > least {
+                break delay;
+            }
+            person.tell(&format!(
+                "{delay} ms is before the verdict, which may take until {least} ms; the gate must stand farther on."
+            ));
+        };
+        if self.line.0.is_none() {
+            return Ok(delay);
+        }
+        let step = (self.width_ms / 2).max(1);
+        loop {
+            println!("The gate will pulse {delay} ms after the next trigger.");
+            let due = watch.triggered(person)?.plus(Micros(delay * 1000));
+            wait(person, due)?;
+            self.line.pulse(self.width_ms)?;
+            match person.choose("Was the pulse", &["right", "early", "late"])? {
+                0 => return Ok(delay),
+                1 => delay = (delay + step).min(LONGEST_MS),
+                _ if delay.saturating_sub(step) > least => delay -= step,
+                _ => person.tell(&format!("Earlier than {least} ms there is no verdict; the gate must stand farther on.")),
+            }
+        }
+    }
+
+    /// The gate at rest, its line given back.
+    pub(super) fn at_rest(mut self) -> Result<Self, Refused> {
+        self.line.set(State::Inactive)?;
+        self.line = Line(None);
+        Ok(self)
+    }
+}
+
+fn by_hand(person: &mut Person, watch: &mut Watch) -> Result<u64, Refused> {
+    println!("Waiting for the trigger; then Enter at the gate");
+    let at = watch.triggered(person)?;
+    println!("It has passed the trigger");
+    loop {
+        std::thread::sleep(Duration::from_millis(5));
+        if person.entered()?.is_some() {
+            return Ok(SystemClock.now().since(at).0 / 1000);
+        }
+    }
+}
+
+/// Waits for a moment.
+fn wait(person: &Person, due: Instant) -> Result<(), Refused> {
+    while SystemClock.now() < due {
+        person.stopped()?;
+        let left = due.since(SystemClock.now());
+        std::thread::sleep(left.duration().min(Duration::from_millis(50)));
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! `tagpin setup`: a device.toml for a line, from a conversation at that line.
+//!
+//! It asks for the camera, the trigger and the gate's pin, which it pulses; watches five parts pass
+//! and shows the frames of each by their offset from the trigger; measures the way to the gate by
+//! pulsing; writes the file and checks it. Whatever ends it, the output goes back to rest first,
+//! and a file is written whole or not at all.
+
+mod ask;
+mod gate;
+mod watch;
+
+use super::{Refused, check};
+use crate::gpio::{self, HEADER, Pull, Slope};
+use crate::settings::quoted;
+use crate::setup::passing::Timing;
+use crate::setup::written::{Answers, Output, Pin, Trigger};
+use crate::sources::{self, Limits, Pacing, Source, SourceSpec};
+use crate::supervisor::SystemClock;
+use crate::terminal::escaped;
+use crate::time::Micros;
+use ask::Person;
+use gate::Gate;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use watch::Watch;
+
+/// Parts that are watched.
+const PARTS: usize = 5;
+
+/// Arguments of `setup`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Setup {
+    /// File to write; one that is there is left alone
+    #[arg(long, value_name = "FILE", default_value = "device.toml")]
+    out: PathBuf,
+    /// Bundle that the line will run, or the folder of an installed one [default: the shipped parts
+    /// model]
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+    /// Source, instead of asking for it: camera:, v4l2:, rpicam:, conveyor
+    #[arg(long)]
+    source: Option<SourceSpec>,
+    /// How long the frames after a trigger are watched, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=30_000))]
+    within_ms: u64,
+    /// Keep the frames of each part in this folder, as JPEG, named by part and offset
+    #[arg(long, value_name = "FOLDER")]
+    images: Option<PathBuf>,
+}
+
+pub(super) fn run(args: Setup) -> Result<u8, Refused> {
+    if args.out.symlink_metadata().is_ok() {
+        let why = "is there already and is left alone; name another with --out, or move it away";
+        return Err(format!("{}: {why}", args.out.display()).into());
+    }
+    // What the end writes is known to be writable before anybody has spent an hour.
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
+    can_be_written(folder).map_err(|e| format!("{}: cannot be written: {e}", args.out.display()))?;
+    let mut person = Person::new()?;
+    println!(
+        "A device.toml for a line with a gate. Enter takes what stands in [brackets]; Ctrl-C ends it and writes nothing."
+    );
+    let (spec, source) = source(&mut person, args.source)?;
+    println!("\nThe trigger says that a part is there; it stands before the camera.");
+    let trigger = trigger(&mut person, &*source)?;
+    println!("\nThe gate throws parts out.");
+    let mut gate = gate::asked(&mut person)?;
+    println!("\nAn output that is active while the line works lets the belt stop when it does not.");
+    let ready = ready(&mut person)?;
+
+    let mut watch = Watch::new(source, &trigger, Micros(args.within_ms * 1000), args.images)?;
+    let timing = watched(&mut person, &mut watch)?;
+    println!(
+        "\nIn the middle {} ms after the trigger, give or take {:.0} ms: to_camera_ms = {}, deadline_ms = {}.",
+        (timing.to_camera_ms() as f64 + timing.interval.0 as f64 / 2000.0).round(),
+        timing.spread().0 as f64 / 2000.0,
+        timing.to_camera_ms(),
+        timing.deadline_ms()
+    );
+    let delay_ms = gate.measured(&mut person, &mut watch, timing.deadline_ms())?;
+    let Gate { output, width_ms, .. } = gate.at_rest()?;
+
+    let answers = Answers { source: spec.text().into(), trigger, timing, gate: output, width_ms, delay_ms, ready };
+    drop(watch);
+    write(&args.out, &answers.device_toml())?;
+    println!("\nwritten  {}; what it comes to:", escaped(&args.out.display().to_string()));
+    check::run(&check::Check::of(args.out, args.bundle, spec.is_drawn()))
+}
+
+fn can_be_written(folder: &std::path::Path) -> std::io::Result<()> {
+    let name = folder.join(format!(".tagpin-setup-{}", std::process::id()));
+    std::fs::File::create_new(&name)?;
+    std::fs::remove_file(name)
+}
+
+/// A new file, whole or not at all.
+fn write(file: &std::path::Path, text: &str) -> Result<(), Refused> {
+    let told = |e: std::io::Error| format!("{}: {e}; nothing was written. The file would be:\n{text}", file.display());
+    let mut new = file.as_os_str().to_os_string();
+    new.push(format!(".{}.new", std::process::id()));
+    let written = || {
+        let mut beside = std::fs::File::create_new(&new)?;
+        beside.write_all(text.as_bytes())?;
+        beside.sync_all()?;
+        // Unlike a rename it replaces nothing that came meanwhile.
+        std::fs::hard_link(&new, file)
+    };
+    let outcome = written().map_err(told);
+    let _ = std::fs::remove_file(&new);
+    Ok(outcome?)
+}
+
+/// The source, open.
+fn source(person: &mut Person, given: Option<SourceSpec>) -> Result<(SourceSpec, Box<dyn Source>), Refused> {
+    let cameras = if given.is_none() { sources::cameras().unwrap_or_default() } else { Vec::new() };
+    for (i, camera) in cameras.iter().enumerate() {
+        println!("  {}  {} ({})", i + 1, escaped(&camera.name), escaped(&camera.path));
+    }
+    let mut given = given;
+    loop {
+        let is_given = given.is_some();
+        let spec = match given.take() {
+            Some(spec) => spec,
+            None => {
+                let default = if cameras.is_empty() { "conveyor" } else { "1" };
+                person.ask("Camera: a number, or a source (camera:PATH, rpicam:..., conveyor)", Some(default), |text| {
+                    let listed = text.parse::<usize>().ok().and_then(|n| cameras.get(n.checked_sub(1)?));
+                    let text = listed.map_or(text.to_string(), |camera| format!("camera:{}", camera.path));
+                    text.parse::<SourceSpec>().map_err(|e| e.to_string())
+                })?
+            }
+        };
+        let opened = sources::open(&spec, &(Arc::new(SystemClock) as _), Limits::default()).map_err(|e| e.to_string());
+        let live = opened.and_then(|source| match source.pacing() {
+            Pacing::Live => Ok(source),
+            Pacing::Pulled => Err(format!("\"{}\": files have no moment; expected a camera, or conveyor", spec.text())),
+        });
+        match live {
+            Ok(source) => return Ok((spec, source)),
+            Err(why) if is_given => return Err(why.into()),
+            Err(why) => person.tell(&why),
+        }
+    }
+}
+
+/// A pin of a chip; `None` where nothing is wired.
+fn pin(person: &mut Person, what: &str, must: bool) -> Result<Option<Pin>, Refused> {
+    let none = if must { "" } else { "; - for none" };
+    let line =
+        person.ask(&format!("{what}: number or name of the line{none}"), if must { None } else { Some("-") }, |text| {
+            if text.is_empty() { Err("expected a line, as 17 or GPIO17".into()) } else { Ok(text.to_string()) }
+        })?;
+    if !must && line == "-" {
+        return Ok(None);
+    }
+    let chip = person.ask("  on the chip (\"header\": the 40 pins of a Raspberry Pi)", Some(HEADER), |text| {
+        gpio::probe(text, &line).map(|_| text.to_string())
+    });
+    chip.map(|chip| Some(Pin { chip, line }))
+}
+
+fn is_low(person: &mut Person) -> Result<bool, Refused> {
+    person.choose("  active when it is", &["high", "low"]).map(|i| i == 1)
+}
+
+fn trigger(person: &mut Person, source: &dyn Source) -> Result<Trigger, Refused> {
+    let mut kinds =
+        vec!["a sensor at a GPIO line", "words on standard input, one a part, from a program of yours; here Enter"];
+    if source.has_barrier() {
+        kinds.insert(0, "the conveyor's light barrier");
+    }
+    let chosen = person.pick("Trigger", &kinds)?;
+    if source.has_barrier() && chosen == 0 {
+        return Ok(Trigger::Barrier);
+    }
+    if chosen + 1 == kinds.len() {
+        let question = "Longest time from the sensor's signal to its word, ms";
+        return person.milliseconds(question, 20, 10_000).map(|max_jitter_ms| Trigger::Words { max_jitter_ms });
+    }
+    loop {
+        let pin = pin(person, "Sensor", true)?.ok_or("a line was asked for")?;
+        let slope = [Slope::Rising, Slope::Falling, Slope::Both]
+            [person.choose("  a part is there when the line goes", &["rising", "falling", "both"])?];
+        let pull = [Pull::AsIs, Pull::Up, Pull::Down, Pull::Off]
+            [person.choose("  resistor at it", &["as_is", "up", "down", "off"])?];
+        let trigger = Trigger::Gpio { pin, slope, pull };
+        match watch::seen(person, &trigger) {
+            Ok(true) => return Ok(trigger),
+            Ok(false) => person.tell("Let us try another line, edge or resistor."),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn ready(person: &mut Person) -> Result<Option<Output>, Refused> {
+    let Some(pin) = pin(person, "Ready", false)? else { return Ok(None) };
+    let active_low = is_low(person)?;
+    Ok(Some(Output { name: "ready".into(), pin: Some(pin), active_low }))
+}
+
+/// Watches parts pass, and asks for the frame in which each is in the middle.
+fn watched(person: &mut Person, watch: &mut Watch) -> Result<Timing, Refused> {
+    println!("\nNow let {PARTS} parts pass, one at a time, at the belt's own speed.");
+    loop {
+        let mut offsets: Vec<Micros> = Vec::new();
+        while offsets.len() < PARTS {
+            println!("\nPart {} of {PARTS}: waiting for its trigger", offsets.len() + 1);
+            let part = watch.part(person, offsets.len() + 1)?;
+            match part.middle(person, &offsets)? {
+                Some(offset) => offsets.push(offset),
+                None => person.tell("This one is not counted."),
+            }
+        }
+        let timing = Timing::new(offsets, watch.interval(), watch.arrival());
+        if !timing.is_wide() {
+            return Ok(timing);
+        }
+        let all: Vec<String> = timing.offsets.iter().map(|offset| (offset.0 / 1000).to_string()).collect();
+        person.tell(&format!(
+            "{} ms: these lie far apart. Was one of them another part, or does the belt change its speed?",
+            all.join(", ")
+        ));
+        if person.choose("Watch anew, or keep them", &["anew", "keep"])? == 1 {
+            return Ok(timing);
+        }
+    }
+}
+
+/// How a name is asked for: as device.toml will state it.
+fn name_of(text: &str) -> Result<String, String> {
+    let is_name = text.chars().any(char::is_alphanumeric) && !text.contains(char::is_control);
+    is_name.then(|| text.to_string()).ok_or_else(|| format!("expected a name with letters, not {}", quoted(text)))
+}

@@ -1,0 +1,317 @@
+//! Parts at the trigger, and the frames that follow.
+
+use super::ask::Person;
+use crate::bundle::Fit;
+use crate::cli::Refused;
+use crate::pictures::Picture;
+use crate::preprocess::{Preprocessor, Target};
+use crate::setup::mosaic::{Tile, mosaic};
+use crate::setup::passing::{Glimpse, likeliest, middles};
+use crate::setup::written;
+use crate::sources::{FrameBuffer, NoFrame, Source};
+use crate::supervisor::SystemClock;
+use crate::terminal::columns;
+use crate::time::{Clock, Instant, Micros};
+use crate::triggers::{self, GpioInputs, Input, Posts, Role, TriggerSpec};
+use std::collections::VecDeque;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Columns of a frame as it is watched and shown: three of them stand side by side.
+const COLUMNS: u16 = 26;
+/// Columns of a frame as it is kept.
+const KEPT_COLUMNS: u16 = 320;
+/// Frames before a trigger that say what the belt looks like without the part.
+const BEFORE: usize = 30;
+/// Frames that are shown of a part.
+const SHOWN: usize = 9;
+/// Frames whose distance in time is remembered.
+const INTERVALS: usize = 1000;
+/// Longest wait for a frame.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// After so long without a frame the camera is given up.
+const SILENCE: Micros = Micros(10_000_000);
+
+/// What opens parts, open.
+enum Signals {
+    Line(Box<dyn triggers::Trigger>),
+    /// The number of the last part that crossed.
+    Barrier(Option<u64>),
+    Enter,
+}
+
+fn signals(trigger: &written::Trigger) -> Result<Signals, Refused> {
+    Ok(match trigger {
+        written::Trigger::Barrier => Signals::Barrier(None),
+        written::Trigger::Words { .. } => Signals::Enter,
+        written::Trigger::Gpio { pin, slope, pull } => {
+            let line = crate::gpio::InputLine {
+                line: pin.line.clone(),
+                active_low: false,
+                slope: *slope,
+                pull: *pull,
+                debounce: Duration::ZERO,
+            };
+            let inputs = GpioInputs { chip: pin.chip.clone(), lines: vec![(Role::Trigger, line)] };
+            let opened = triggers::open(&TriggerSpec::Gpio(inputs), &(Arc::new(SystemClock) as _), &Posts::default());
+            Signals::Line(opened.map_err(|e| e.to_string())?)
+        }
+    })
+}
+
+/// Whether the sensor is seen, or the person gives it up.
+pub(super) fn seen(person: &mut Person, trigger: &written::Trigger) -> Result<bool, Refused> {
+    let mut line = match signals(trigger) {
+        Ok(Signals::Line(line)) => line,
+        Ok(_) => return Ok(true),
+        Err(Refused(why)) => {
+            person.tell(&why.join("; "));
+            return Ok(false);
+        }
+    };
+    person.tell("Cover the sensor once, or let a part pass it; Enter asks anew.");
+    loop {
+        if let Some(Input::Trigger { .. }) = line.next(PATIENCE).map_err(|e| e.to_string())? {
+            person.tell("Seen.");
+            return Ok(true);
+        }
+        if person.entered()?.is_some() {
+            return Ok(false);
+        }
+    }
+}
+
+/// Frames of a source, and triggers.
+pub(super) struct Watch {
+    source: Box<dyn Source>,
+    signals: Signals,
+    within: Micros,
+    images: Option<PathBuf>,
+    frame: FrameBuffer,
+    /// For frames of this many columns and rows: small ones, and those that are kept.
+    sizes: Option<([u32; 2], Preprocessor, Preprocessor)>,
+    /// Moments of frames, small images, and those that are kept.
+    recent: VecDeque<(Instant, Glimpse, Option<Vec<u8>>)>,
+    /// What is older waited while nobody watched.
+    since: Instant,
+    last: Instant,
+    intervals: VecDeque<u64>,
+    arrival: Micros,
+}
+
+/// Frames after one trigger, in their order.
+pub(super) struct Part {
+    frames: Vec<Glimpse>,
+}
+
+fn target(columns: u16, size: [u32; 2]) -> Target {
+    let rows = (u64::from(columns) * u64::from(size[1]) / u64::from(size[0].max(1))).clamp(2, 2048);
+    Target { width: columns, height: rows as u16, fit: Fit::Stretch, roi: None }
+}
+
+impl Watch {
+    pub(super) fn new(
+        source: Box<dyn Source>,
+        trigger: &written::Trigger,
+        within: Micros,
+        images: Option<PathBuf>,
+    ) -> Result<Self, Refused> {
+        if let Some(folder) = &images {
+            std::fs::create_dir_all(folder).map_err(|e| format!("--images {}: {e}", folder.display()))?;
+        }
+        Ok(Self {
+            source,
+            signals: signals(trigger)?,
+            within,
+            images,
+            frame: FrameBuffer::empty(),
+            sizes: None,
+            recent: VecDeque::new(),
+            since: SystemClock.now(),
+            last: SystemClock.now(),
+            intervals: VecDeque::new(),
+            arrival: Micros(0),
+        })
+    }
+
+    /// From one frame to the next, in the middle of what was seen.
+    pub(super) fn interval(&self) -> Micros {
+        let mut all: Vec<u64> = self.intervals.iter().copied().collect();
+        all.sort_unstable();
+        Micros(all.get(all.len() / 2).copied().unwrap_or_default())
+    }
+
+    /// Longest time from a frame's exposure until it was here.
+    pub(super) fn arrival(&self) -> Micros {
+        self.arrival
+    }
+
+    /// Takes the next frame, if one comes; the moment of its exposure.
+    fn next(&mut self) -> Result<Option<Instant>, Refused> {
+        let now = || SystemClock.now();
+        match self.source.next(&mut self.frame, PATIENCE) {
+            Ok(()) => {}
+            Err(NoFrame::End) => return Err("the source has no more frames".into()),
+            Err(fault) if now().since(self.last) > SILENCE => {
+                return Err(
+                    format!("no whole frame for {} s: {}", SILENCE.0 / 1_000_000, self.source.explain(&fault)).into()
+                );
+            }
+            Err(_) => return Ok(None),
+        }
+        self.last = now();
+        let at = self.frame.captured_at.instant();
+        if at < self.since {
+            return Ok(None);
+        }
+        if let Some((before, ..)) = self.recent.back() {
+            self.intervals.push_back(at.since(*before).0);
+            self.intervals.truncate(INTERVALS);
+        }
+        self.arrival = Micros(self.arrival.0.max(self.last.since(at).0));
+        let view = self.frame.view().map_err(|e| e.to_string())?;
+        let size = [self.frame.layout.width, self.frame.layout.height];
+        if self.sizes.as_ref().is_none_or(|(known, ..)| *known != size) {
+            let made = |columns| Preprocessor::new(target(columns, size));
+            self.sizes = Some((size, made(COLUMNS), made(KEPT_COLUMNS)));
+            self.recent.clear();
+        }
+        let (_, small, kept) = self.sizes.as_mut().ok_or("no size")?;
+        let rgb = small.image(&view).map_err(|e| e.to_string())?.to_vec();
+        let columns = usize::from(COLUMNS);
+        let glimpse = Glimpse { offset_us: 0, size: [columns, rgb.len() / 3 / columns], rgb };
+        let kept = match &self.images {
+            None => None,
+            Some(_) => {
+                let columns = u32::from(KEPT_COLUMNS);
+                let rgb = kept.image(&view).map_err(|e| e.to_string())?;
+                Some(Picture::to_jpeg(columns, rgb.len() as u32 / 3 / columns, rgb, 85)?)
+            }
+        };
+        self.recent.push_back((at, glimpse, kept));
+        Ok(Some(at))
+    }
+
+    /// A part that passed the sensor meanwhile.
+    fn trigger(&mut self, person: &Person) -> Result<Option<Instant>, Refused> {
+        person.stopped()?;
+        let found = match &mut self.signals {
+            Signals::Enter => person.entered()?.map(|_| SystemClock.now()),
+            Signals::Barrier(last) => {
+                let new = self.frame.crossing.filter(|c| last.is_none_or(|last| c.number > last));
+                *last = new.map(|c| c.number).or(*last);
+                new.map(|c| c.at)
+            }
+            Signals::Line(line) => loop {
+                match line.next(Duration::ZERO).map_err(|e| e.to_string())? {
+                    Some(Input::Trigger { at, .. }) => break Some(at),
+                    Some(Input::Ended) => return Err("the trigger's input has ended".into()),
+                    Some(_) => {}
+                    None => break None,
+                }
+            },
+        };
+        Ok(found.filter(|at| *at >= self.since))
+    }
+
+    /// The moment of the next trigger; frames go on being taken.
+    pub(super) fn triggered(&mut self, person: &Person) -> Result<Instant, Refused> {
+        self.recent.clear();
+        self.since = SystemClock.now();
+        loop {
+            self.next()?;
+            while self.recent.len() > BEFORE {
+                self.recent.pop_front();
+            }
+            if let Some(at) = self.trigger(person)? {
+                return Ok(at);
+            }
+        }
+    }
+
+    /// The frames of the next part. `number`: for the names of those that are kept.
+    pub(super) fn part(&mut self, person: &Person, number: usize) -> Result<Part, Refused> {
+        let at = self.triggered(person)?;
+        let (mut others, end) = (0, at.plus(self.within));
+        while self.next()?.is_none_or(|exposed| exposed < end) {
+            others += self.trigger(person)?.is_some() as u32;
+        }
+        if others > 0 {
+            person.tell(&format!(
+                "Triggers within {} ms: {others} more. Frames may show other parts; let them pass one at a time, or watch for less \
+                 (--within-ms).",
+                self.within.0 / 1000
+            ));
+        }
+        let mut frames = Vec::new();
+        for (exposed, glimpse, jpeg) in self.recent.drain(..) {
+            let offset_us = exposed.as_micros() as i64 - at.as_micros() as i64;
+            let glimpse = Glimpse { offset_us, ..glimpse };
+            if let (Some(folder), Some(jpeg)) = (&self.images, jpeg) {
+                let file = folder.join(format!("part{number}_{:+06}ms.jpg", glimpse.offset_ms()));
+                std::fs::write(&file, jpeg).map_err(|e| format!("--images {}: {e}", file.display()))?;
+            }
+            frames.push(glimpse);
+        }
+        Ok(Part { frames })
+    }
+}
+
+impl Part {
+    /// Shows some frames, and asks in which the part is in the middle; `None`: in none.
+    /// `earlier`: what parts before it had.
+    pub(super) fn middle(&self, person: &mut Person, earlier: &[Micros]) -> Result<Option<Micros>, Refused> {
+        let middles = middles(&self.frames);
+        let likely = likeliest(&self.frames, &middles, earlier);
+        let after: Vec<usize> = (0..self.frames.len()).filter(|i| self.frames[*i].offset_us >= 0).collect();
+        let (Some(first), Some(last)) = (after.first(), after.last()) else { return Ok(None) };
+        let around = likely.map(|i| i.saturating_sub(SHOWN / 2).max(*first)).unwrap_or(*first);
+        let (begin, step) = match likely {
+            Some(_) => (around.min((last + 1).saturating_sub(SHOWN)).max(*first), 1),
+            None => (*first, after.len().div_ceil(SHOWN).max(1)),
+        };
+        self.show(&(begin..=*last).step_by(step).take(SHOWN).collect::<Vec<_>>(), likely);
+        if middles.len() > 1 {
+            let all: Vec<String> = middles.iter().map(|i| format!("{} ms", self.frames[*i].offset_ms())).collect();
+            person.tell(&format!("Parts are in the middle at {}: take the one that this trigger was for.", all.join(", ")));
+        }
+        let default = likely.map(|i| self.frames[i].offset_ms().to_string());
+        let frame = loop {
+            let question = "In the middle at: ms, \"all\" shows every frame, \"none\" leaves this part out";
+            let answer = person.ask(question, default.as_deref(), |text| match text {
+                "all" | "none" => Ok(Err(text == "all")),
+                _ => text
+                    .trim_end_matches("ms")
+                    .trim()
+                    .parse::<i64>()
+                    .map(Ok)
+                    .map_err(|_| "expected milliseconds, all or none".into()),
+            })?;
+            match answer {
+                Ok(ms) => break after.iter().min_by_key(|i| (self.frames[**i].offset_ms() - ms).abs()).copied(),
+                Err(true) => self.show(&after, likely),
+                Err(false) => break None,
+            }
+        };
+        Ok(frame.map(|i| Micros(self.frames[i].offset_us as u64)))
+    }
+
+    fn show(&self, which: &[usize], likely: Option<usize>) {
+        let out = std::io::stdout();
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let in_colour = out.is_terminal() && !dumb && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let title = |i: usize| {
+            let mark = if likely == Some(i) { " <- middle" } else { "" };
+            format!("{} ms{mark}", self.frames[i].offset_ms())
+        };
+        let titles: Vec<String> = which.iter().map(|i| title(*i)).collect();
+        let tiles: Vec<Tile<'_>> = which
+            .iter()
+            .zip(&titles)
+            .map(|(i, title)| Tile { title, size: self.frames[*i].size, rgb: &self.frames[*i].rgb })
+            .collect();
+        print!("{}", mosaic(&tiles, columns(&out).unwrap_or(80), in_colour));
+    }
+}
