@@ -122,6 +122,56 @@ def inputs(m: Machine) -> str:
     return f"gate {rises[0] * 1000:.1f} ms after the third encoder count; alarm acknowledged"
 
 
+def setup(m: Machine) -> str:
+    """virt: `tagpin setup` with a camera, a button as sensor and a gate: it pulses when it is told to, and when a part was pressed."""
+    source = "v4l2:/dev/video0?width=640&height=360"
+    m.sh("mkfifo /tmp/words 2>/dev/null; exec 9<>/tmp/words")
+    m.sh(f"tagpin setup --bundle /job/parts.tagpin --source '{source}' --within-ms 1000 --out /tmp/set.toml <&9 >/tmp/out 2>/tmp/err & echo $! >/tmp/pid")
+
+    def answer(question: str, *words: str):
+        wait_for_text(m, question)
+        m.sh("".join(f"echo {word} >&9; " for word in words))
+
+    answer("Trigger .1.", "1", "3", "/dev/gpiochip0", "rising", "as_is")
+    wait_for_text(m, "Cover the sensor")
+    m.press()
+    answer("Seen", "gate", "5", "/dev/gpiochip0", "high", "200")
+    wait_for_text(m, "Mind your hands")
+    expect(m.level(5) == 0, "the gate is at rest before it is pulsed")
+    begin = time.time()
+    m.sh("echo >&9")
+    answer("Did it move", "yes")
+    pulse = m.edges(5, begin)
+    expect([e.level for e in pulse] == [1, 0] and abs(pulse[1].at - pulse[0].at - 0.2) < TOLERANCE_S, f"one pulse of 0.2 s: {pulse}")
+    answer("Ready", "7", "/dev/gpiochip0", "high")
+    for part in range(1, 6):
+        wait_for_text(m, f"Part {part} of 5")
+        time.sleep(0.5)
+        m.press()
+        m.sh(f"for i in $(seq 300); do [ $(grep -o 'In the middle at' /tmp/out | wc -l) -ge {part} ] && break; usleep 100000; done", timeout=60)
+        m.sh("echo 500 >&9")
+    answer("Enter to measure", "1500")
+    late = []
+    for delay, verdict in ((1.5, "early"), (1.6, "right")):
+        wait_for_text(m, f"will pulse {round(delay * 1000)} ms")
+        time.sleep(0.5)
+        begin = time.time()
+        m.press()
+        m.sh(f"for i in $(seq 100); do [ $(grep -o 'Was the pulse' /tmp/out | wc -l) -ge {1 + (delay > 1.5)} ] && break; usleep 100000; done", timeout=60)
+        rises = [e.at for e in m.edges(5, begin) if e.level == 1]
+        expect(len(rises) == 1, f"one pulse after the trigger: {rises}")
+        late.append(rises[0] - m.presses(begin)[0].at - delay)
+        m.sh(f"echo {verdict} >&9")
+    expect(max(abs(s) for s in late) < TOLERANCE_S, f"pulses after their trigger: off by {late}")
+    m.sh("wait $(cat /tmp/pid)", timeout=60, status=0)
+    text = m.sh("cat /tmp/set.toml")
+    for line in ('kind = "gpio"', "width_ms = 200", "delay_ms = 1600", 'on = ["ready"]'):
+        expect(line in text, f"{line} in {text}")
+    expect(m.level(5) == 0, "the gate is at rest at the end")
+    wait_for_text(m, "OK: no problems found")
+    return f"pulses within {max(abs(s) for s in late) * 1000:.1f} ms of what was asked for; device.toml checked"
+
+
 # Numbers of vivid's menu `test_pattern`.
 PATTERNS = {"colorbar": 0, "white": 6, "blue": 9, "cross": 19}
 

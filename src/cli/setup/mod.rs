@@ -144,20 +144,23 @@ fn source(person: &mut Person, given: Option<SourceSpec>) -> Result<(SourceSpec,
     }
 }
 
-/// A pin of a chip; `None` where nothing is wired.
+/// A pin that could be taken, asked for until there is one; `None` where nothing is wired.
 fn pin(person: &mut Person, what: &str, must: bool) -> Result<Option<Pin>, Refused> {
-    let none = if must { "" } else { "; - for none" };
-    let line =
-        person.ask(&format!("{what}: number or name of the line{none}"), if must { None } else { Some("-") }, |text| {
+    let (none, default) = if must { ("", None) } else { ("; - for none", Some("-")) };
+    loop {
+        let line = person.ask(&format!("{what}: number or name of the line{none}"), default, |text| {
             if text.is_empty() { Err("expected a line, as 17 or GPIO17".into()) } else { Ok(text.to_string()) }
         })?;
-    if !must && line == "-" {
-        return Ok(None);
+        if !must && line == "-" {
+            return Ok(None);
+        }
+        let question = "  on the chip (\"header\": the 40 pins of a Raspberry Pi)";
+        let chip = person.ask(question, Some(HEADER), |text| Ok(text.to_string()))?;
+        match gpio::probe(&chip, &line) {
+            Ok(_) => return Ok(Some(Pin { chip, line })),
+            Err(why) => person.tell(&why),
+        }
     }
-    let chip = person.ask("  on the chip (\"header\": the 40 pins of a Raspberry Pi)", Some(HEADER), |text| {
-        gpio::probe(text, &line).map(|_| text.to_string())
-    });
-    chip.map(|chip| Some(Pin { chip, line }))
 }
 
 fn is_low(person: &mut Person) -> Result<bool, Refused> {
