@@ -54,6 +54,8 @@ pub struct Answers {
     pub source: String,
     /// What opens parts.
     pub trigger: Trigger,
+    /// Longest time from exposure to arrival, where the camera does not say when it exposed.
+    pub max_latency_ms: Option<u64>,
     /// When they are before the camera.
     pub timing: Timing,
     /// The gate that throws parts out.
@@ -119,6 +121,9 @@ impl Answers {
                 );
             }
         }
+        if let Some(ms) = self.max_latency_ms {
+            let _ = writeln!(out, "max_latency_ms = {ms}          # from exposure to arrival: as it was said");
+        }
         let timing = &self.timing;
         let offsets: Vec<String> = timing.offsets.iter().map(|o| (o.0 / 1000).to_string()).collect();
         let _ = writeln!(
@@ -183,6 +188,7 @@ mod tests {
             let answers = Answers {
                 source: "camera:0?width=640&x=\"q\"".into(),
                 trigger,
+                max_latency_ms: (below(2) == 0).then_some(100),
                 timing: Timing::new(offsets, Micros(33_333), Micros(20_000)),
                 gate: Output {
                     name: "reject gate".into(),

@@ -14,7 +14,7 @@ use crate::gpio::{self, HEADER, Pull, Slope};
 use crate::settings::quoted;
 use crate::setup::passing::Timing;
 use crate::setup::written::{Answers, Output, Pin, Trigger};
-use crate::sources::{self, Limits, Pacing, Source, SourceSpec};
+use crate::sources::{self, FrameBuffer, Limits, Pacing, Source, SourceSpec};
 use crate::supervisor::SystemClock;
 use crate::terminal::escaped;
 use crate::time::Micros;
@@ -23,10 +23,13 @@ use gate::Gate;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use watch::Watch;
 
 /// Parts that are watched.
 const PARTS: usize = 5;
+/// Longest wait for a camera's first frame.
+const FIRST_FRAME: Duration = Duration::from_secs(10);
 
 /// Arguments of `setup`.
 #[derive(clap::Args, Debug)]
@@ -61,7 +64,7 @@ pub(super) fn run(args: Setup) -> Result<u8, Refused> {
     println!(
         "A device.toml for a line with a gate. Enter takes what stands in [brackets]; Ctrl-C ends it and writes nothing."
     );
-    let (spec, source) = source(&mut person, args.source)?;
+    let Camera { spec, source, max_latency_ms } = camera(&mut person, args.source)?;
     println!("\nThe trigger says that a part is there; it stands before the camera.");
     let trigger = trigger(&mut person, &*source)?;
     println!("\nThe gate throws parts out.");
@@ -81,7 +84,8 @@ pub(super) fn run(args: Setup) -> Result<u8, Refused> {
     let delay_ms = gate.measured(&mut person, &mut watch, timing.deadline_ms())?;
     let Gate { output, width_ms, .. } = gate.at_rest()?;
 
-    let answers = Answers { source: spec.text().into(), trigger, timing, gate: output, width_ms, delay_ms, ready };
+    let answers =
+        Answers { source: spec.text().into(), trigger, max_latency_ms, timing, gate: output, width_ms, delay_ms, ready };
     drop(watch);
     write(&args.out, &answers.device_toml())?;
     println!("\nwritten  {}; what it comes to:", escaped(&args.out.display().to_string()));
@@ -111,13 +115,29 @@ fn write(file: &std::path::Path, text: &str) -> Result<(), Refused> {
     Ok(outcome?)
 }
 
-/// The source, open.
-fn source(person: &mut Person, given: Option<SourceSpec>) -> Result<(SourceSpec, Box<dyn Source>), Refused> {
+/// A camera that gives frames.
+struct Camera {
+    spec: SourceSpec,
+    source: Box<dyn Source>,
+    /// Longest time from exposure to arrival, where the camera does not say when it exposed.
+    max_latency_ms: Option<u64>,
+}
+
+fn opened(spec: &SourceSpec, latency: Option<Micros>) -> Result<Box<dyn Source>, String> {
+    let limits = Limits { latency, ..Limits::default() };
+    let source = sources::open(spec, &(Arc::new(SystemClock) as _), limits).map_err(|e| e.to_string())?;
+    match source.pacing() {
+        Pacing::Live => Ok(source),
+        Pacing::Pulled => Err(format!("\"{}\": files have no moment; expected a camera, or conveyor", spec.text())),
+    }
+}
+
+/// Asks for the camera, unless it was given, and takes a frame of it.
+fn camera(person: &mut Person, mut given: Option<SourceSpec>) -> Result<Camera, Refused> {
     let cameras = if given.is_none() { sources::cameras().unwrap_or_default() } else { Vec::new() };
     for (i, camera) in cameras.iter().enumerate() {
         println!("  {}  {} ({})", i + 1, escaped(&camera.name), escaped(&camera.path));
     }
-    let mut given = given;
     loop {
         let is_given = given.is_some();
         let spec = match given.take() {
@@ -131,13 +151,23 @@ fn source(person: &mut Person, given: Option<SourceSpec>) -> Result<(SourceSpec,
                 })?
             }
         };
-        let opened = sources::open(&spec, &(Arc::new(SystemClock) as _), Limits::default()).map_err(|e| e.to_string());
-        let live = opened.and_then(|source| match source.pacing() {
-            Pacing::Live => Ok(source),
-            Pacing::Pulled => Err(format!("\"{}\": files have no moment; expected a camera, or conveyor", spec.text())),
+        let mut frame = FrameBuffer::empty();
+        let first = opened(&spec, None).and_then(|mut source| match source.next(&mut frame, FIRST_FRAME) {
+            Ok(()) => Ok(source),
+            Err(fault) => Err(format!("\"{}\" opened, but {}", spec.text(), source.explain(&fault))),
         });
-        match live {
-            Ok(source) => return Ok((spec, source)),
+        match first {
+            Ok(source) => {
+                println!("Frames of {}x{} come.", frame.layout.width, frame.layout.height);
+                if frame.captured_at.exposed_from().is_some() {
+                    return Ok(Camera { spec, source, max_latency_ms: None });
+                }
+                drop(source);
+                person.tell("The camera does not say when a frame was exposed. Its data sheet, or a stopwatch before it, says how old one is.");
+                let ms = person.milliseconds("Longest time from exposure to arrival, ms", 100, 10_000)?;
+                let source = opened(&spec, Some(Micros(ms * 1000)))?;
+                return Ok(Camera { spec, source, max_latency_ms: Some(ms) });
+            }
             Err(why) if is_given => return Err(why.into()),
             Err(why) => person.tell(&why),
         }

@@ -162,7 +162,8 @@ impl Watch {
             Err(_) => return Ok(None),
         }
         self.last = now();
-        let at = self.frame.captured_at.instant();
+        // The line counts a frame only if it was surely exposed late enough.
+        let at = self.frame.captured_at.exposed_from().unwrap_or(self.frame.captured_at.instant());
         if at < self.since {
             return Ok(None);
         }
