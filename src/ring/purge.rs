@@ -121,6 +121,11 @@ pub fn probe(path: &Path, limits: Limits) -> Result<String, NotKept> {
             bytes += len;
         }
     }
+    let free = rustix::fs::fstatvfs(&folder).map(|disk| disk.f_bavail * disk.f_frsize).map_err(|e| denied(e.into()))?;
+    // If every image went, there would still be less than must stay.
+    if free.saturating_add(bytes) < limits.free_bytes {
+        return Err(NotKept::NoRoom { folder: path.into(), free, floor: limits.free_bytes });
+    }
     let in_use = if is_in_use(&folder) { ", written by a run now" } else { "" };
     let mb = |bytes: u64| bytes.div_ceil(1_000_000);
     let (folder, has, most, days) = (path.display(), mb(bytes), mb(limits.max_bytes), limits.days);

@@ -304,6 +304,8 @@ fn an_image_above_its_quota_is_told_and_costs_no_other_and_the_floor_evicts_all(
     let why = ring.keep(&image(Kind::Foreign, "bolt", 3, b"x")).unwrap_err().to_string();
     assert!(why.contains(" MB are free on its disk, ") && why.contains("make room or lower free_mb"), "{why}");
     assert_eq!((parts(&folder), ring.holds()), ([].into(), (0, 0)));
+    // `check` called it fine.
+    assert_eq!(probe(&folder, Limits { free_bytes: u64::MAX / 2, ..ROOMY }).unwrap_err().to_string(), why);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

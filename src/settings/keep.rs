@@ -48,13 +48,10 @@ pub(super) fn keep(t: &mut Table<'_>) -> Option<Keeping> {
     let near = Score::from_probability(t.real("near", 0.1, 0.0..=1.0) as f32).unwrap_or_default();
     let one_in = t.integer("one_in", 0, 0..=i64::MAX) as u64;
     let seed = t.has("seed").then(|| t.integer("seed", 0, 0..=i64::MAX) as u64);
-    let folder = t.has("folder").then(|| PathBuf::from(t.text("folder", "")));
+    let folder = super::site::folder(t);
     let limits = Limits { max_bytes, free_bytes, days, quotas };
     let keeping = folder.map(|folder| Keeping { folder, limits, bytes_per_day, near, one_in, seed });
     if let Some(keeping) = &keeping {
-        if keeping.folder.as_os_str().is_empty() {
-            t.problem("folder", "the path is empty; expected a folder, name one".into());
-        }
         if !Kind::ALL.into_iter().any(|kind| keeping.keeps(kind)) {
             t.problem("folder", "nothing is kept in it: every kind's megabytes are 0; raise one or remove [keep]".into());
         }

@@ -101,19 +101,40 @@ pub(super) fn site(root: &mut Table<'_>, mode: LineMode, outputs: &[OutputSettin
     let keep = super::keep::keep(&mut root.table("keep"));
     let page = listening(&mut root.table("page"), "page");
     let mut t = root.table("state");
-    let state = t.has("folder").then(|| PathBuf::from(t.text("folder", "")));
+    let state = folder(&mut t);
     drop(t);
     let recipes = super::recipes::recipes(root, outputs, state.is_some());
     let site = Site { predict, metrics, modbus, mqtt, keep, page, state, overrides: None, recipes, recipe: None };
     let all: Vec<_> = site.listening().collect();
     for (i, (table, at, _)) in all.iter().enumerate() {
-        if let Some((other, ..)) = all[..i].iter().find(|(_, taken, _)| taken == at && at.port() != 0) {
+        if let Some((other, taken, _)) = all[..i].iter().find(|(_, taken, _)| meet(*taken, *at)) {
             let mut t = root.table(table);
             t.allow_all();
-            t.problem("listen", format!("{at}, where [{other}] listens already; choose another port"));
+            t.problem("listen", format!("{at}, where [{other}] listens already ({taken}); choose another port"));
         }
     }
     site
+}
+
+/// Whether of two sockets only one can listen: an address that stands for all holds every other.
+fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+    let holds = |all: IpAddr, one: IpAddr| match all.is_unspecified() {
+        true => all.is_ipv6() || one.is_ipv4(),
+        false => all.to_canonical() == one.to_canonical(),
+    };
+    a.port() == b.port() && a.port() != 0 && (holds(a.ip(), b.ip()) || holds(b.ip(), a.ip()))
+}
+
+/// `folder`; none where it is not stated, or empty.
+pub(super) fn folder(t: &mut Table<'_>) -> Option<PathBuf> {
+    let folder = t.has("folder").then(|| PathBuf::from(t.text("folder", "")))?;
+    if !folder.as_os_str().is_empty() {
+        return Some(folder);
+    }
+    if !t.is_wrong("folder") {
+        t.problem("folder", "the path is empty; expected a folder, name one".into());
+    }
+    None
 }
 
 fn modbus(t: &mut Table<'_>) -> Option<Polling> {
@@ -122,6 +143,9 @@ fn modbus(t: &mut Table<'_>) -> Option<Polling> {
     let mut writers = Vec::new();
     for (text, at) in t.texts("allow") {
         match text.parse::<IpAddr>() {
+            Ok(peer) if peer.is_unspecified() => {
+                t.problem_at(at, format!("allow: \"{text}\" is no peer's address; name each peer that may write"));
+            }
             Ok(peer) => writers.push(peer),
             Err(_) => t.problem_at(at, format!("allow: \"{text}\", expected the address of a peer, without a port")),
         }
@@ -137,7 +161,7 @@ fn modbus(t: &mut Table<'_>) -> Option<Polling> {
 fn address(t: &mut Table<'_>) -> Option<SocketAddr> {
     let text = t.text("listen", "");
     let at = text.parse::<SocketAddr>().ok();
-    if at.is_none() && t.has("listen") {
+    if at.is_none() && t.has("listen") && !t.is_wrong("listen") {
         t.problem("listen", format!("\"{text}\", expected an address and a port, for example \"127.0.0.1:8080\""));
     }
     at
@@ -145,7 +169,15 @@ fn address(t: &mut Table<'_>) -> Option<SocketAddr> {
 
 /// `listen`, `keys` and `hosts`.
 fn listening(t: &mut Table<'_>, table: &'static str) -> Option<Listening> {
-    let hosts = t.texts("hosts").into_iter().map(|(host, _)| host).collect();
+    let mut hosts = Vec::new();
+    for (host, at) in t.texts("hosts") {
+        // What a browser shows before the path, without the port.
+        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || "/:*@".contains(c)) {
+            let why = format!("hosts: \"{}\", expected a name alone, for example \"sorter\"", host.escape_debug());
+            t.problem_at(at, why);
+        }
+        hosts.push(host);
+    }
     let mut keys = Vec::new();
     for (hash, at) in t.texts("keys") {
         match hash.parse::<KeyHash>() {

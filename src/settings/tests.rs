@@ -479,6 +479,13 @@ fn nothing_listens_unless_stated_and_beyond_loopback_a_key_is_asked_for() {
         ("listen = \"localhost\"", "\"localhost\", expected an address and a port"),
         ("keys = [\"a key\"]", "predict: keys: expected sha256: and 64 hexadecimal digits"),
         ("listn = \"127.0.0.1:1\"", "did you mean \"listen\"?"),
+        // It was told as "" first.
+        ("listen = 8000", "predict.listen: found integer, expected text"),
+        // No client ever sends these.
+        ("hosts = [\"http://sorter\"]", "hosts: \"http://sorter\", expected a name alone"),
+        ("hosts = [\"sorter:8000\"]", "hosts: \"sorter:8000\", expected a name alone"),
+        ("hosts = [\"*\"]", "expected a name alone"),
+        ("hosts = [\"\"]", "expected a name alone"),
     ] {
         let problems = predict(text).unwrap_err();
         assert!(problems.len() == 1 && problems[0].contains(told), "{text}: {problems:?}");
@@ -487,12 +494,32 @@ fn nothing_listens_unless_stated_and_beyond_loopback_a_key_is_asked_for() {
     assert!(parse(open).unwrap_err()[0].contains("metrics.listen: other machines"), "{:?}", parse(open));
     let same = "[predict]\nlisten = \"127.0.0.1:1\"\n[metrics]\nlisten = \"127.0.0.1:1\"\n";
     assert!(parse(same).unwrap_err()[0].contains("device.toml:4:10: metrics.listen: 127.0.0.1:1, where [predict] listens"));
+    // `check` was content with these, and the run could not start.
+    let both = |predict: &str, modbus: &str| {
+        let keys = format!("keys = [\"{hash}\"]");
+        parse(&format!("[predict]\nlisten = \"{predict}\"\n{keys}\n[modbus]\nlisten = \"{modbus}\"\n")).is_ok()
+    };
+    for (predict, modbus, fits) in [
+        ("0.0.0.0:1", "127.0.0.1:1", false),
+        ("127.0.0.1:1", "0.0.0.0:1", false),
+        ("[::]:1", "127.0.0.1:1", false),
+        ("[::]:1", "[::1]:1", false),
+        ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", false),
+        ("0.0.0.0:1", "[::1]:1", true),
+        ("127.0.0.2:1", "127.0.0.1:1", true),
+        ("0.0.0.0:1", "127.0.0.1:2", true),
+        ("0.0.0.0:0", "0.0.0.0:0", true),
+    ] {
+        assert_eq!(both(predict, modbus), fits, "{predict} {modbus}");
+    }
+    assert!(parse("[state]\nfolder = \"\"\n").unwrap_err()[0].contains("state.folder: the path is empty"));
     let modbus =
         |text: &str| parse(&format!("[modbus]\nlisten = \"0.0.0.0:1502\"\n{text}\n")).map(|s| s.site.modbus.unwrap());
     assert_eq!(modbus("allow = [\"10.0.0.2\"]").unwrap().writers, [] as [std::net::IpAddr; 0], "write is off");
     assert_eq!(modbus("write = \"yes\"\nallow = [\"10.0.0.2\", \"::1\"]").unwrap().writers.len(), 2);
     assert!(modbus("write = \"yes\"").unwrap_err()[0].contains("nobody may; state allow"));
     assert!(modbus("allow = [\"plc:502\"]").unwrap_err()[0].contains("\"plc:502\", expected the address of a peer"));
+    assert!(modbus("allow = [\"0.0.0.0\"]").unwrap_err()[0].contains("\"0.0.0.0\" is no peer's address"));
     let gate =
         "[line]\nmode = \"gate\"\n[outputs.a]\ndelay_ms = 9\non = [\"reject\"]\n[predict]\nlisten = \"127.0.0.1:1\"\n";
     assert!(parse(gate).unwrap_err()[0].contains("state in_gate_mode = \"yes\""));

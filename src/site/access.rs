@@ -54,12 +54,9 @@ impl Access {
     /// page at all, and shows a key.
     pub fn admit_change(&self, request: &Request) -> Result<String, Barred> {
         check_origin(request, &self.hosts).map_err(Barred::Stranger)?;
-        let bearer = request.header("authorization").and_then(|v| v.strip_prefix("Bearer ")).unwrap_or("").trim();
-        if !self.keys.opens(bearer) {
-            return Err(Barred::Key);
-        }
+        let key = self.shown(request).ok_or(Barred::Key)?;
         // As much of the hash as tells the keys of a site apart.
-        Ok(KeyHash::of(bearer).to_string().chars().take(15).collect())
+        Ok(KeyHash::of(key).to_string().chars().take(15).collect())
     }
 
     /// Whether the request may look, without a key.
@@ -73,8 +70,16 @@ impl Access {
         if self.keys.is_open() {
             return check_origin(request, &self.hosts).map_err(Barred::Stranger);
         }
-        let bearer = request.header("authorization").and_then(|v| v.strip_prefix("Bearer "));
+        self.shown(request).map(drop).ok_or(Barred::Key)
+    }
+
+    /// The key of the request that opens, wherever [`Barred::why`] says that it may stand.
+    fn shown<'r>(&self, request: &'r Request) -> Option<&'r str> {
+        let bearer = request.header("authorization").and_then(|value| {
+            let (scheme, key) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(key)
+        });
         let shown = [request.header("prediction-key"), request.header("ocp-apim-subscription-key"), bearer];
-        if shown.into_iter().flatten().any(|key| self.keys.opens(key.trim())) { Ok(()) } else { Err(Barred::Key) }
+        shown.into_iter().flatten().map(str::trim).find(|key| self.keys.opens(key))
     }
 }

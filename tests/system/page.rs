@@ -136,8 +136,34 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
     assert!(
         post(&line, "/rules", &format!("{json}{key}"), &wrong).contains("nut: the review band begins above the threshold")
     );
+    // What nobody understands was passed over, and the rest done.
+    let nut = json!({ "tag": "nut", "threshold": 0.9, "review_low": 0.8 });
+    for odd in [
+        json!({ "tags": [nut], "frobnicate": 1 }),
+        json!({ "tags": [{ "tag": "nut", "threshold": 0.9, "review_low": 0.8, "unknown": "accept" }] }),
+        json!({ "tags": [nut, nut] }),
+        json!([[["nut", 0.9, 0.8]]]),
+        json!({ "tags": [["nut", 0.9, 0.8]] }),
+        json!({ "tags": [{ "tag": "nut", "threshold": 1.0000000001, "review_low": 0.8 }] }),
+    ] {
+        let answer = post(&line, "/rules", &format!("{json}{key}"), &odd);
+        assert!(answer.starts_with("HTTP/1.1 400"), "{odd}: {answer}");
+    }
+    for odd in [json!({}), json!({ "recipe": 1 }), json!({ "recipe": null, "x": 1 }), json!([null])] {
+        let answer = post(&line, "/recipe", &format!("{json}{key}"), &odd);
+        assert!(answer.starts_with("HTTP/1.1 409") || answer.starts_with("HTTP/1.1 400"), "{odd}: {answer}");
+    }
+    let kind = format!("Content-Type: application/jsonx\r\n{key}");
+    assert!(post(&line, "/rules", &kind, &json!({ "tags": [nut] })).starts_with("HTTP/1.1 415"));
+    let whole = "GET http://evil.example/state HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert!(line.ask(whole.as_bytes()).starts_with("HTTP/1.1 421"), "the address that is asked for counts");
     assert!(!state.join("overrides.toml").exists());
 
+    // A key may stand wherever the answer to a wrong one says.
+    for same in [format!("authorization: bearer {KEY}\r\n"), format!("Prediction-Key: {KEY}\r\n")] {
+        let answer = post(&line, "/rules", &format!("{json}{same}"), &json!({ "tags": [] }));
+        assert!(answer.starts_with("HTTP/1.1 200") && body(&answer)["changed"] == 0, "{same}{answer}");
+    }
     let saved = post(&line, "/rules", &format!("{json}{key}"), &strict);
     assert!(saved.starts_with("HTTP/1.1 200") && body(&saved)["changed"] == 1, "{saved}");
     let triggered = body(&get(&line, "/state"))["figures"]["triggers"].as_u64().unwrap();

@@ -62,7 +62,7 @@ impl Request {
         Self::checked(method, target, minor, headers).map(|request| Some((request, taken))).map_err(BadHead::Malformed)
     }
 
-    fn checked(method: &str, target: &str, minor: u8, headers: Vec<(String, String)>) -> Result<Self, &'static str> {
+    fn checked(method: &str, target: &str, minor: u8, mut headers: Vec<(String, String)>) -> Result<Self, &'static str> {
         let values = |name: &str| headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
         let hosts = values("host");
         if hosts.len() > 1 || hosts.is_empty() && minor > 0 {
@@ -81,7 +81,12 @@ impl Request {
         let asks = |word: &str| connection.split(',').any(|w| w.trim_matches(BLANKS) == word);
         let keep_alive = !asks("close") && (minor > 0 || asks("keep-alive"));
         let expects_continue = minor > 0 && values("expect").iter().any(|v| v.eq_ignore_ascii_case("100-continue"));
-        let local = local(target).ok_or("expected a path that begins with /")?;
+        let (host, local) = local(target).ok_or("expected a path that begins with /")?;
+        // Where both are stated, the target's counts: RFC 9112, 3.2.2.
+        if let Some(host) = host {
+            headers.retain(|(name, _)| name != "host");
+            headers.push(("host".into(), host.into()));
+        }
         let (path, query) = local.split_once('?').unwrap_or((local, ""));
         let segments: Option<Vec<String>> = path.split('/').filter(|s| !s.is_empty()).map(|s| unescape(s, false)).collect();
         let path = segments.ok_or("the path has an escape that is no text")?;
@@ -102,6 +107,12 @@ impl Request {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
+    /// Whether its body is said to be JSON.
+    pub fn is_json(&self) -> bool {
+        let kind = self.header("content-type").and_then(|kind| kind.split(';').next());
+        kind.is_some_and(|kind| kind.trim_matches(BLANKS).eq_ignore_ascii_case("application/json"))
+    }
+
     /// A parameter of the query.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
@@ -113,15 +124,16 @@ impl Request {
     }
 }
 
-/// Path and query of a target. It may be a whole address, which a proxy is sent; then its path may
-/// be empty.
-fn local(target: &str) -> Option<&str> {
+/// Path and query of a target, behind its host. It may be a whole address, which a proxy is sent;
+/// then its path may be empty.
+fn local(target: &str) -> Option<(Option<&str>, &str)> {
     if target.starts_with('/') {
-        return Some(target);
+        return Some((None, target));
     }
     let (scheme, rest) = target.split_once("://")?;
     let is_address = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-    is_address.then(|| &rest[rest.find(['/', '?']).unwrap_or(rest.len())..])
+    let (host, local) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    is_address.then_some((Some(host), local))
 }
 
 fn text(bytes: &[u8]) -> String {

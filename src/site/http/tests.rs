@@ -82,6 +82,9 @@ fn only_a_whole_address_of_http_loses_what_stands_before_its_path() {
     ] {
         assert_eq!(path(target).unwrap(), expected, "{target}");
     }
+    let host = |head: &str| read(head).header("host").map(str::to_string);
+    assert_eq!(host("GET http://evil/state HTTP/1.1\r\nHost: sorter\r\n\r\n"), Some("evil".into()), "its host counts");
+    assert_eq!(host("GET /state HTTP/1.1\r\nHost: sorter\r\n\r\n"), Some("sorter".into()));
     for bad in ["htttp://a/b", "://a/b", "public/x://a/b", "ftp://a/b"] {
         assert!(matches!(path(bad), Err(BadHead::Malformed(_))), "{bad}: {:?}", path(bad));
     }

@@ -13,6 +13,7 @@ use crate::site::gallery::Shown;
 use crate::site::http::{Body, BodyError, Handler, Request, Response};
 use crate::time::{Clock, Instant};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -32,23 +33,39 @@ pub struct Server {
     pub events: Arc<Events>,
 }
 
-/// Rules as a person sets them.
+/// Rules as a person sets them. What is more than this is refused: it was meant to do something.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Wanted {
     tags: Vec<WantedTag>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct WantedTag {
     tag: String,
-    threshold: f32,
-    review_low: f32,
+    threshold: f64,
+    review_low: f64,
 }
 
 /// A recipe as a person chooses it; `null` for device.toml as it is.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Choice {
-    recipe: Option<String>,
+    recipe: Value,
+}
+
+/// A body's object. A list with the right number of values is none.
+fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let has_objects = |value: &Value| value.is_object();
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let of_tags =
+        |value: &Value| value.get("tags").and_then(Value::as_array).is_none_or(|tags| tags.iter().all(has_objects));
+    if !has_objects(&value) || !of_tags(&value) {
+        return Err("expected an object, with an object a tag".into());
+    }
+    // From the bytes: of a key that is there twice, the value has one.
+    serde_json::from_slice(bytes).map_err(|e| e.to_string())
 }
 
 fn file(kind: &str, bytes: &'static [u8]) -> Response {
@@ -219,15 +236,20 @@ impl Server {
             BodyError::Slow => Response::text(408, "the rules did not come in time"),
             BodyError::Malformed | BodyError::Gone => Response::text(400, "the body was cut off"),
         })?;
-        let wanted: Wanted = serde_json::from_slice(&bytes).map_err(|e| Response::text(400, &format!("no rules: {e}")))?;
+        let wanted: Wanted = object(&bytes).map_err(|e| Response::text(400, &format!("no rules: {e}")))?;
         let mut rules: Vec<TagRule> = self.page.ruling().tags.iter().map(|t| t.rule).collect();
-        for WantedTag { tag, threshold, review_low } in wanted.tags {
-            let at = self.events.opening().tags.iter().position(|t| t.tag == tag);
+        for (i, WantedTag { tag, threshold, review_low }) in wanted.tags.iter().enumerate() {
+            if wanted.tags[..i].iter().any(|before| before.tag == *tag) {
+                return Err(Response::text(400, &format!("{tag}: stands there twice; which one is meant?")));
+            }
+            let at = self.events.opening().tags.iter().position(|t| t.tag == *tag);
             let rule = at.and_then(|at| rules.get_mut(at));
             let rule = rule.ok_or_else(|| Response::text(400, &format!("the model has no tag \"{tag}\"")))?;
-            let score =
-                |p: f32| Score::from_probability(p).ok_or_else(|| Response::text(400, "expected scores from 0 to 1"));
-            let new = TagRule { threshold: score(threshold)?, review_low: score(review_low)? };
+            let score = |p: f64| {
+                let score = Some(p).filter(|p| (0.0..=1.0).contains(p)).and_then(|p| Score::from_probability(p as f32));
+                score.ok_or_else(|| Response::text(400, &format!("{tag}: {p}, expected scores from 0 to 1")))
+            };
+            let new = TagRule { threshold: score(*threshold)?, review_low: score(*review_low)? };
             if new.review_low > new.threshold {
                 return Err(Response::text(400, &format!("{tag}: the review band begins above the threshold; lower it")));
             }
@@ -257,7 +279,7 @@ impl Server {
     fn who(&self, request: &Request) -> Result<String, Response> {
         let key = self.page.access.admit_change(request).map_err(|barred| barred.response())?;
         // A form of another site can send text, but not this.
-        if request.header("content-type").is_none_or(|kind| !kind.starts_with("application/json")) {
+        if !request.is_json() {
             return Err(Response::text(415, "expected Content-Type: application/json"));
         }
         let from = request.peer.map_or(String::new(), |peer| format!("{peer}, "));
@@ -274,12 +296,16 @@ impl Server {
             return Response::text(409, "device.toml states no [recipes]; nothing was changed");
         };
         let Ok(bytes) = body.read(MAX_CHOICE) else { return Response::text(400, "no choice of a recipe came") };
-        let choice: Choice = match serde_json::from_slice(&bytes) {
-            Ok(choice) => choice,
+        let choice = match object(&bytes) {
+            Ok(Choice { recipe: Value::Null }) => None,
+            Ok(Choice { recipe: Value::String(name) }) => Some(name),
+            Ok(Choice { recipe }) => {
+                return Response::text(400, &format!("no choice of a recipe: {recipe}, expected its name or null"));
+            }
             Err(e) => return Response::text(400, &format!("no choice of a recipe: {e}")),
         };
-        match recipes.choose(choice.recipe.as_deref(), &who) {
-            Ok(()) => Response::json(200, &json!({ "recipe": choice.recipe })),
+        match recipes.choose(choice.as_deref(), &who) {
+            Ok(()) => Response::json(200, &json!({ "recipe": choice })),
             Err(why) => Response::text(409, &why),
         }
     }

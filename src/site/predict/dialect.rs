@@ -115,9 +115,8 @@ fn vision<'r>(request: &'r Request, operation: &str, model: Option<&'r str>) -> 
         _ => Features { categories: asks("categories"), tags: asks("tags") },
     };
     let dialect = Dialect::ComputerVision(features);
-    let json = request.header("content-type").is_some_and(|t| t.to_ascii_lowercase().starts_with("application/json"));
     match operation {
-        "analyze" | "tag" if json => Ask::Unsupported(dialect, NO_ADDRESSES),
+        "analyze" | "tag" if request.is_json() => Ask::Unsupported(dialect, NO_ADDRESSES),
         "tag" => Ask::Image { dialect, model },
         "analyze" if features.categories || features.tags => Ask::Image { dialect, model },
         _ => Ask::Unsupported(dialect, NO_FEATURE),
