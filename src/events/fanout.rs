@@ -35,6 +35,12 @@ pub(super) const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration
 pub trait Sink: Send {
     /// Writes one event; `events` knows names and figures. After an error the event is lost.
     fn write(&mut self, events: &Events, event: &Event) -> std::io::Result<()>;
+
+    /// Whether a failure lasts though the last event was taken: a sink may take some events and have
+    /// no room for others.
+    fn is_stuck(&self) -> bool {
+        false
+    }
 }
 
 /// The error of a sink whose event is lost, and which has told by itself why.
@@ -350,6 +356,7 @@ impl Events {
             }
             match written {
                 Err(e) if Told::is(&e) => {}
+                Ok(()) if failing && sink.is_stuck() => {}
                 Ok(()) => {
                     if std::mem::take(&mut failing) && std::mem::take(&mut is_told) {
                         let lost = state.lost.load(Relaxed);

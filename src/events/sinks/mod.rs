@@ -54,6 +54,10 @@ impl Sink for Drilled {
         assert!(left != 1, "a drill: the sink panics");
         self.inner.write(events, event)
     }
+
+    fn is_stuck(&self) -> bool {
+        self.inner.is_stuck()
+    }
 }
 
 /// Writes to standard output and hands it on at once.

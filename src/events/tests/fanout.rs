@@ -141,6 +141,53 @@ fn what_a_sink_has_not_written_by_the_end_is_lost_and_the_others_summary_says_so
     assert_eq!((written(0), events.sinks()[0].lost), (3, 9));
 }
 
+/// With the broker away and its spool full each second's status was taken for a recovery: two lines
+/// and a fault each second.
+#[test]
+fn a_sink_that_takes_some_events_while_it_has_no_room_for_others_has_not_recovered() {
+    struct Full(Arc<std::sync::atomic::AtomicBool>);
+    impl Sink for Full {
+        fn write(&mut self, _: &Events, event: &Event) -> std::io::Result<()> {
+            let refuses = self.is_stuck() && matches!(event.what, What::Trigger(_));
+            if refuses { Err(std::io::Error::other("no room")) } else { Ok(()) }
+        }
+
+        fn is_stuck(&self) -> bool {
+            self.0.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+    let is_full = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let shown = is_full.clone();
+    let make = move || Box::new(Full(shown.clone())) as Box<dyn Sink>;
+    let full = Sinking { name: "full", wants: Box::new(|what| !matches!(what, What::Fault(_))), make: Box::new(make) };
+    let (others, other) = sink("other", |_| Ok(()));
+    let (events, threads) = Events::start(still(), opening(), vec![full, other]).unwrap();
+    let wait = |n: u64| {
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while events.sinks()[0].written + events.sinks()[0].lost < n && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    for part in 1..=4 {
+        events.tell(trigger(part));
+        events.note(&"beside it");
+        wait(1 + 2 * part);
+        // Longer than a failure that was told is news.
+        std::thread::sleep(Duration::from_millis(400));
+    }
+    is_full.store(false, std::sync::atomic::Ordering::Relaxed);
+    events.tell(trigger(5));
+    wait(10);
+    events.close(Closing::default());
+    threads.settle(&events, Duration::from_secs(20));
+    threads.join(Duration::from_secs(20));
+    let others = others.lock().unwrap();
+    let faults = others.iter().filter(|name| name.starts_with("fault")).count();
+    assert_eq!((faults, events.sinks()[0].lost), (1, 4), "{others:?}");
+    let notes = others.iter().filter(|name| name.starts_with("note")).count();
+    assert_eq!(notes, 4 + 1, "four beside it, and one that it writes again: {others:?}");
+}
+
 #[test]
 fn a_panic_costs_a_sink_one_event_and_a_pause_and_the_others_are_told() {
     let count = Arc::new(Mutex::new(0));

@@ -391,4 +391,10 @@ impl Sink for Publisher {
             std::io::Error::other(format!("the broker {place} takes nothing, and {waits} messages wait already"))
         })
     }
+
+    /// Until half of the spool is free: what is told each second needs no room, and a slow broker
+    /// frees a place now and then.
+    fn is_stuck(&self) -> bool {
+        self.mqtt.waiting().spool.len() * 2 > self.mqtt.settings.spool
+    }
 }
