@@ -141,8 +141,19 @@ function showAbout(s) {
   at("about").replaceChildren(...rows.flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
 }
 
+const touched = (input) => input.valueAsNumber !== Number(input.dataset.was);
+
+// What somebody else saved meanwhile is shown where nobody has touched it here.
+function refreshRules(s) {
+  s.tags.forEach((t, i) => {
+    const inputs = [...at("tags").rows[i].querySelectorAll("input")];
+    if (inputs.some(touched)) return;
+    [t.threshold, t.review_low].forEach((value, n) => { inputs[n].value = inputs[n].dataset.was = value; });
+  });
+}
+
 function showRules(s) {
-  if (edited) return;
+  if (edited && at("tags").rows.length === s.tags.length) return refreshRules(s);
   const key = JSON.stringify(s.tags);
   if (at("tags").dataset.key === key) return;
   at("tags").dataset.key = key;
@@ -162,19 +173,21 @@ function showRules(s) {
   }));
 }
 
+// Only what was touched here: the rest may have been saved by somebody else since.
 function wanted() {
-  const rows = [...at("tags").rows].map((tr, i) => {
-    const [threshold, review_low] = [...tr.querySelectorAll("input")].map((input) => input.valueAsNumber);
-    return { tag: state.tags[i].tag, threshold, review_low };
+  const tags = [...at("tags").rows].flatMap((tr, i) => {
+    const inputs = [...tr.querySelectorAll("input")];
+    const [threshold, review_low] = inputs.map((input) => input.valueAsNumber);
+    return inputs.some(touched) ? [{ tag: state.tags[i].tag, threshold, review_low }] : [];
   });
-  return JSON.stringify({ tags: rows });
+  return JSON.stringify({ tags });
 }
 const post = (path, headers = {}) => fetch(path, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: wanted() });
 
 async function tryRules() {
   edited = false;
   for (const input of at("tags").querySelectorAll("input")) {
-    const changed = input.valueAsNumber !== Number(input.dataset.was);
+    const changed = touched(input);
     input.classList.toggle("changed", changed);
     edited ||= changed;
   }
