@@ -104,11 +104,13 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         return Ok(0);
     }
     let mut problems = 0;
+    let mut told = Vec::new();
     #[cfg(feature = "site")]
     let in_force = match super::recipe::InForce::of(args.settings.as_deref()) {
         Ok(in_force) => in_force,
         Err(Refused(why)) => {
-            why.into_iter().for_each(|why| line(&mut problems, "recipe", Err(why)));
+            why.iter().for_each(|why| line(&mut problems, "recipe", Err(why.clone())));
+            told = why;
             super::recipe::InForce::default()
         }
     };
@@ -185,7 +187,8 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             if draft.problems.is_empty() {
                 line(&mut problems, "settings", Ok(format!("{name}, {} outputs", settings.outputs.len())));
             }
-            draft.problems.iter().for_each(|why| line(&mut problems, "settings", Err(why.clone())));
+            let new = draft.problems.iter().filter(|why| !told.contains(why));
+            new.for_each(|why| line(&mut problems, "settings", Err(why.clone())));
             settings.renamed.iter().for_each(|r| say("warning", "settings", r));
             if let Some(why) = settings.unguarded() {
                 line(&mut problems, "belt", Err(why.to_string()));
@@ -274,7 +277,8 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
         all.push(Found { what: "source".into(), outcome: found.map(|(found, _)| found), warnings });
     }
     #[cfg(feature = "site")]
-    if let Some(folder) = settings.site.state.as_ref().filter(|_| draft.is_right("state")) {
+    // One that is not there is a problem of the settings.
+    if let Some(folder) = settings.site.state.as_ref().filter(|folder| draft.is_right("state") && folder.is_dir()) {
         // A line sorts without it: boards are run with read-only disks.
         let mut warnings = Vec::from_iter(crate::site::probe_state(folder).err());
         let can = if warnings.is_empty() { "can be written" } else { "cannot be written" };

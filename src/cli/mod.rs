@@ -17,6 +17,7 @@ mod inspect;
 mod keep;
 #[cfg(feature = "site")]
 mod key;
+mod locks;
 mod opening;
 #[cfg(feature = "site")]
 mod recipe;

@@ -3,6 +3,7 @@
 //! Decides nothing itself.
 
 use super::conflicts::Conflict;
+use super::locks::Locks;
 #[cfg(feature = "site")]
 use super::recipe::{self, Line};
 use super::starts::Starts;
@@ -27,7 +28,6 @@ use crate::supervisor::vision::{Classifier, Vision};
 use crate::supervisor::{self, Ended, SystemClock, Tuning};
 use crate::terminal::{self, escaped};
 use crate::triggers::{self, Posts, Trigger};
-use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -109,6 +109,8 @@ pub(super) fn tell(what: &dyn std::fmt::Display) {
 struct Process {
     /// Set by a signal, once the first run has opened everything.
     signalled: Option<Arc<AtomicBool>>,
+    /// Of the settings file and the state folder.
+    locks: Locks,
     /// The recipe to go by, and what there is to tell of it.
     #[cfg(feature = "site")]
     line: Line,
@@ -222,7 +224,7 @@ fn start(args: &Run, process: &mut Process, starts: &Starts) -> Result<Ended, Re
             }
         }
         if draft.problems.is_empty() {
-            opened = Some(open(draft.settings, args, &bundle, &mut keep));
+            opened = Some(open(draft.settings, args, &bundle, &mut process.locks, &mut keep));
         } else {
             // What else is wrong can be said without taking anything.
             let found = check::look(&draft, &bundle).into_iter().filter_map(|f| f.outcome.err());
@@ -234,7 +236,7 @@ fn start(args: &Run, process: &mut Process, starts: &Starts) -> Result<Ended, Re
     if !problems.is_empty() {
         return Err(Refused(problems));
     }
-    let Some(Opened { settings, source: Some(source), inputs, posts, actuator: Some(actuator), logs, lock }) = opened else {
+    let Some(Opened { settings, source: Some(source), inputs, posts, actuator: Some(actuator), logs }) = opened else {
         return Err(Refused(problems));
     };
     let Some(engine) = engine else { return Err(Refused(problems)) };
@@ -331,7 +333,6 @@ fn start(args: &Run, process: &mut Process, starts: &Starts) -> Result<Ended, Re
     };
     starts.succeeded();
     let ended = supervisor::run(run)?;
-    drop(lock);
     Ok(ended)
 }
 
@@ -382,13 +383,23 @@ struct Opened {
     posts: Posts,
     actuator: Option<Actuator>,
     logs: Vec<OpenLog>,
-    /// Of the settings file, held as long as the run lasts.
-    lock: Option<File>,
 }
 
 /// Opens everything that `settings` name; tells `keep` each problem.
-fn open(mut settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn FnMut(Refused)) -> Opened {
-    let lock = args.settings.as_ref().and_then(|file| lock(file).map_err(|e| keep(e.into())).ok());
+fn open(
+    mut settings: Settings,
+    args: &Run,
+    bundle: &Bundle<'_>,
+    locks: &mut Locks,
+    keep: &mut dyn FnMut(Refused),
+) -> Opened {
+    if let Some(Err(why)) = args.settings.as_ref().map(|file| locks.settings(file)) {
+        keep(why.into());
+    }
+    #[cfg(feature = "site")]
+    if let Some(Err(why)) = settings.site.state.as_ref().map(|folder| locks.state(folder)) {
+        keep(why.into());
+    }
     let spec = settings.source.parse::<SourceSpec>();
     let clock = Arc::new(SystemClock) as _;
     let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
@@ -430,21 +441,7 @@ fn open(mut settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn 
             }
         }
     }
-    Opened { settings, source, inputs, posts, actuator, logs, lock }
-}
-
-/// Two lines on one settings file would move the same outputs and write the same files.
-fn lock(settings: &Path) -> Result<File, String> {
-    let shown = settings.display();
-    crate::regular::size(settings, crate::regular::TEXT).map_err(|e| format!("{shown}: cannot be read: {e}"))?;
-    let file = File::open(settings).map_err(|e| format!("{shown}: cannot be read: {e}"))?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            Err(format!("{shown}: another run uses these settings; stop it, or give this line settings of its own"))
-        }
-        // A file system without locks cannot say it.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
-    }
+    Opened { settings, source, inputs, posts, actuator, logs }
 }
 
 /// Whether a line whose reader left goes on: parts are on their way to real gates, and the reader

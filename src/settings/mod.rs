@@ -19,6 +19,8 @@ mod reader;
 mod recipes;
 #[cfg(feature = "site")]
 mod site;
+#[cfg(feature = "site")]
+mod state;
 mod values;
 mod warnings;
 

@@ -1,16 +1,17 @@
 //! `overrides.toml`: thresholds and bands that people set while the line ran, on top of
 //! device.toml.
 //!
-//! The file names the bundle that it is for. For another one it says nothing: thresholds are of a
-//! model. A file that cannot be read is refused rather than passed over, because the line would
-//! sort by other thresholds than somebody has set.
+//! The file names the bundle and the recipe that it is for. For others it says nothing: thresholds
+//! are of a model and a product. Where some are saved for another pair, the file is put aside first
+//! and found there when its pair is back. A file that cannot be read is refused rather than passed
+//! over, because the line would sort by other thresholds than somebody has set.
 
 use super::names::Names;
 use super::reader::{self, Table};
-use super::{ModelTags, Settings, SettingsError, decide};
+use super::{ModelTags, Settings, SettingsError, decide, state};
+use crate::bundle::{Hex, sha256};
 use crate::decide::TagRule;
 use crate::head::Score;
-use crate::regular::{self, Unread};
 use std::path::{Path, PathBuf};
 
 /// Its name within the state folder.
@@ -56,6 +57,46 @@ pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
+/// The name of the file of a bundle and a recipe while [`OVERRIDES`] is of another pair.
+fn aside(bundle: &str, recipe: &str) -> String {
+    let pair = Hex(&sha256(format!("{bundle}\n{recipe}").as_bytes())).to_string();
+    format!("overrides-{}.toml", &pair[..16])
+}
+
+/// What a file says to whom has no model.
+struct Stored {
+    bundle: String,
+    recipe: String,
+    /// Threshold and beginning of the review band of each tag, where it states them.
+    tags: Vec<(String, [Option<f64>; 2])>,
+}
+
+impl Stored {
+    /// The file of this name in the folder; `None` where there is none.
+    fn read(folder: &Path, file: &str) -> Result<Option<Self>, String> {
+        let Some(text) = state::text(folder, file)? else { return Ok(None) };
+        let name = folder.join(file).display().to_string();
+        let told = |e: SettingsError| format!("{}; repair the file, or remove it", e.0.join("; "));
+        let parsed = reader::parse(&text, &name).map_err(told)?;
+        let mut root = Table::root(&parsed, &text, &name);
+        let (bundle, recipe) = (root.required("bundle_sha256"), root.text("recipe", "").to_string());
+        let mut table = root.table("tags");
+        let mut tags = Vec::new();
+        for tag in table.names() {
+            let mut t = table.table(&tag);
+            let stated = ["threshold", "review_low"].map(|key| t.has(key).then(|| t.real(key, 0.5, 0.0..=1.0)));
+            tags.push((tag, stated));
+        }
+        drop(table);
+        let problems = root.finish().problems;
+        if problems.is_empty() { Ok(Some(Self { bundle, recipe, tags })) } else { Err(told(SettingsError(problems))) }
+    }
+
+    fn is_of(&self, bundle: &str, recipe: &str) -> bool {
+        self.bundle == bundle && self.recipe == recipe
+    }
+}
+
 impl Overrides {
     /// Reads a file's text. `None`: it is for another bundle or recipe. `settings`: whose rules a
     /// stated band or threshold stands beside.
@@ -68,8 +109,8 @@ impl Overrides {
     ) -> Result<Option<Self>, SettingsError> {
         let parsed = reader::parse(text, name)?;
         let mut root = Table::root(&parsed, text, name);
-        let of_bundle = root.required("bundle_sha256") == sha256;
-        let is_ours = of_bundle && root.text("recipe", "") == settings.site.recipe.as_deref().unwrap_or_default();
+        let (bundle, recipe) = (root.required("bundle_sha256"), root.text("recipe", ""));
+        let is_ours = bundle == sha256 && recipe == settings.site.recipe.as_deref().unwrap_or_default();
         let mut rules = vec![None; settings.tags.len()];
         let mut tags = root.table("tags");
         let names = Names::new(model);
@@ -101,36 +142,52 @@ impl Overrides {
         Ok(is_ours.then_some(Self { rules }))
     }
 
-    /// Puts the state folder's file on top of `settings`. `sha256`: the bundle's, in hexadecimal.
-    pub fn apply(settings: &mut Settings, model: ModelTags<'_>, sha256: &str) -> Result<Overridden, SettingsError> {
-        let Some(file) = settings.site.state.as_ref().map(|folder| folder.join(OVERRIDES)) else {
-            return Ok(Overridden::No);
-        };
+    /// Puts the state folder's file for this bundle and recipe on top of `settings`. `bundle`: its
+    /// hash, in hexadecimal. An error says what cannot be read; the folder must be there.
+    pub fn apply(settings: &mut Settings, model: ModelTags<'_>, bundle: &str) -> Result<Overridden, SettingsError> {
+        let Some(folder) = settings.site.state.clone() else { return Ok(Overridden::No) };
+        let recipe = settings.site.recipe.clone().unwrap_or_default();
         let mend = |why: &str| format!("{why}; repair the file, or remove it to go back to device.toml");
-        let text = match regular::read_text(&file, regular::TEXT) {
-            Ok(text) => text,
-            Err(Unread::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Overridden::No),
-            Err(e) => return Err(SettingsError(vec![mend(&format!("{}: cannot be read: {e}", file.display()))])),
-        };
-        let read = Self::parse(&text, &file.display().to_string(), settings, model, sha256);
-        let Some(read) = read.map_err(|e| SettingsError(e.0.iter().map(|why| mend(why)).collect()))? else {
-            return Ok(Overridden::OtherBundle(file));
-        };
-        let set = settings.tags.iter_mut().zip(&read.rules).filter_map(|(tag, rule)| Some((tag, (*rule)?)));
-        let n = set.map(|(tag, rule)| tag.rule = rule).count();
-        settings.site.overrides = Some(read);
-        Ok(Overridden::Tags(file, n))
+        let mut of_others = None;
+        for name in [OVERRIDES.to_string(), aside(bundle, &recipe)] {
+            let file = folder.join(&name);
+            let text = state::text(&folder, &name);
+            let text = text.map_err(|why| SettingsError(vec![if folder.is_dir() { mend(&why) } else { why }]))?;
+            let Some(text) = text else { continue };
+            let read = Self::parse(&text, &file.display().to_string(), settings, model, bundle);
+            let Some(read) = read.map_err(|e| SettingsError(e.0.iter().map(|why| mend(why)).collect()))? else {
+                of_others = of_others.or(Some(file));
+                continue;
+            };
+            let set = settings.tags.iter_mut().zip(&read.rules).filter_map(|(tag, rule)| Some((tag, (*rule)?)));
+            let n = set.map(|(tag, rule)| tag.rule = rule).count();
+            settings.site.overrides = Some(read);
+            return Ok(Overridden::Tags(file, n));
+        }
+        Ok(of_others.map_or(Overridden::No, Overridden::OtherBundle))
     }
 
-    /// Writes the file, whole or not at all. `names`: the tags'. `recipe`: that it is for.
-    pub fn write(&self, folder: &Path, names: &[&str], sha256: &str, recipe: Option<&str>) -> std::io::Result<()> {
+    /// Writes the file, whole or not at all; one that is for another bundle or recipe is put aside,
+    /// and what was set for this pair before stays. `names`: the tags'. `bundle`: its hash. An
+    /// error says why nothing was written.
+    pub fn write(&self, folder: &Path, names: &[&str], bundle: &str, recipe: Option<&str>) -> Result<(), String> {
+        let recipe = recipe.unwrap_or_default();
+        let own_aside = aside(bundle, recipe);
+        let current = Stored::read(folder, OVERRIDES)?;
+        let is_own = current.as_ref().is_none_or(|stored| stored.is_of(bundle, recipe));
+        let of_other = current.as_ref().filter(|_| !is_own).map(|other| aside(&other.bundle, &other.recipe));
+        let before = match current.filter(|_| is_own) {
+            Some(own) => Some(own),
+            None => Stored::read(folder, &own_aside)?.filter(|stored| stored.is_of(bundle, recipe)),
+        };
         // Six digits give every score back: its step is 1/65535.
         let digits = |score: Score| format!("{:.6}", f64::from(score.0) / 65535.0);
         let mut text = format!(
-            "# Thresholds that people set while the line ran, on top of device.toml, for one bundle.\n\
-             # Remove this file to go back to device.toml.\nbundle_sha256 = \"{sha256}\"\n"
+            "# Thresholds that people set while the line ran, on top of device.toml, for one bundle and one recipe.\n\
+             # Remove this file to go back to device.toml.\nbundle_sha256 = {}\n",
+            quoted(bundle)
         );
-        if let Some(recipe) = recipe {
+        if !recipe.is_empty() {
             text += &format!("recipe = {}\n", quoted(recipe));
         }
         for (name, rule) in names.iter().zip(&self.rules) {
@@ -140,7 +197,22 @@ impl Overrides {
                 text += &format!("\n[tags.{name}]\nthreshold = {threshold}\nreview_low = {review_low}\n");
             }
         }
-        crate::regular::replace(&folder.join(OVERRIDES), &text)
+        let is_set = |tag: &str| names.iter().zip(&self.rules).any(|(name, rule)| *name == tag && rule.is_some());
+        for (tag, stated) in before.into_iter().flat_map(|before| before.tags).filter(|(tag, _)| !is_set(tag)) {
+            text += &format!("\n[tags.{}]\n", quoted(&tag));
+            for (key, value) in ["threshold", "review_low"].iter().zip(stated) {
+                text += &value.map_or(String::new(), |value| format!("{key} = {value:.6}\n"));
+            }
+        }
+        let told = |e: std::io::Error| format!("{}: {e}; give tagpin a folder that it may write to", folder.display());
+        let file = folder.join(OVERRIDES);
+        if let Some(other) = of_other {
+            std::fs::rename(&file, folder.join(other)).map_err(told)?;
+        }
+        crate::regular::replace(&file, &text).map_err(told)?;
+        // What it says is in the new file, which is read first where this one stays.
+        let _ = std::fs::remove_file(folder.join(own_aside));
+        Ok(())
     }
 }
 
@@ -164,6 +236,86 @@ mod tests {
         assert!(other.starts_with("/var/x/overrides.toml is for another bundle or recipe and is ignored; "), "{other}");
         let told = Overridden::Tags(file, 2).to_string();
         assert_eq!(told, "/var/x/overrides.toml sets thresholds on top of device.toml, tags: 2");
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("tagpin-overrides-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// Saving for one product threw away what was set for another.
+    #[test]
+    fn what_was_set_for_each_bundle_and_recipe_stays_whatever_is_saved_for_others() {
+        const BUNDLES: [&str; 3] = ["abc", "abd", "a \"\\ c"];
+        const RECIPES: [Option<&str>; 4] = [None, Some("a"), Some("none \"b\"\u{7f}"), Some("c")];
+        let (seed, cases) = crate::random::drawn_cases(40);
+        for case in 0..cases {
+            let folder = scratch("pairs");
+            let mut random = crate::random::Random::new(seed, case);
+            // What each pair's tags were set to last.
+            let mut expected = std::collections::BTreeMap::<(usize, usize), [Option<TagRule>; 3]>::new();
+            let settings_of = |pair: (usize, usize)| {
+                let mut read = None;
+                model(|model| {
+                    let mut settings = Settings::plain(model);
+                    settings.site.state = Some(folder.clone());
+                    settings.site.recipe = RECIPES[pair.1].map(str::to_string);
+                    let applied = Overrides::apply(&mut settings, model, BUNDLES[pair.0]).unwrap();
+                    read = Some((applied, settings));
+                });
+                read.unwrap()
+            };
+            for _ in 0..12 {
+                let pair = (random.range(0, 2) as usize, random.range(0, 3) as usize);
+                // A run begins with what is kept, or knows nothing of it: a bundle was taken over.
+                let kept = settings_of(pair).1.site.overrides.filter(|_| random.range(0, 1) == 0);
+                let mut overrides = kept.unwrap_or(Overrides { rules: vec![None; 3] });
+                let tag = random.range(0, 2) as usize;
+                let threshold = random.range(0, 65535);
+                let review_low = Score(random.range(0, threshold) as u16);
+                let rule = TagRule { threshold: Score(threshold as u16), review_low };
+                overrides.rules[tag] = Some(rule);
+                overrides.write(&folder, &NAMES, BUNDLES[pair.0], RECIPES[pair.1]).unwrap();
+                expected.entry(pair).or_default()[tag] = Some(rule);
+                for pair in (0..3).flat_map(|bundle| (0..4).map(move |recipe| (bundle, recipe))) {
+                    let (applied, settings) = settings_of(pair);
+                    let wanted = expected.get(&pair).copied().unwrap_or_default();
+                    let found: Vec<TagRule> = settings.tags.iter().map(|t| t.rule).collect();
+                    let wanted: Vec<TagRule> = wanted.iter().map(|rule| rule.unwrap_or_default()).collect();
+                    assert_eq!(found, wanted, "seed {seed} case {case} {pair:?}: {applied}");
+                    assert_eq!(matches!(applied, Overridden::Tags(..)), expected.contains_key(&pair), "{applied}");
+                }
+            }
+            let files = std::fs::read_dir(&folder).unwrap().count();
+            assert_eq!(files, expected.len(), "one file a pair: seed {seed} case {case}");
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+
+    /// A file that somebody spoiled while the line ran was replaced by the next that was saved.
+    #[test]
+    fn a_spoiled_file_is_no_place_to_save_in_and_a_folder_that_is_away_is_no_empty_one() {
+        let folder = scratch("away");
+        let overrides = Overrides { rules: vec![Some(TagRule::default()); 3] };
+        std::fs::write(folder.join(OVERRIDES), "spoiled").unwrap();
+        let why = overrides.write(&folder, &NAMES, "abc", None).unwrap_err();
+        assert!(why.contains("repair the file, or remove it"), "{why}");
+        assert_eq!(std::fs::read_to_string(folder.join(OVERRIDES)).unwrap(), "spoiled");
+        std::fs::remove_dir_all(&folder).unwrap();
+        model(|model| {
+            let mut settings = Settings::plain(model);
+            settings.site.state = Some(folder.clone());
+            let why = Overrides::apply(&mut settings, model, "abc").unwrap_err().0.concat();
+            assert!(why.starts_with(&format!("[state] folder {}: there is no such folder", folder.display())), "{why}");
+            assert!(why.contains("mount it, or make it") && !why.contains("repair"), "{why}");
+        });
+        assert!(overrides.write(&folder, &NAMES, "abc", None).unwrap_err().contains("there is no such folder"));
+        assert!(super::super::Chosen::read(&folder).unwrap_err().0.concat().contains("there is no such folder"));
+        std::fs::create_dir_all(&folder).unwrap();
+        assert_eq!(super::super::Chosen::read(&folder), Ok(super::super::Chosen::default()));
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::lines::is_status;
 use super::overrides::quoted;
 use super::reader::{self, Table};
 use super::{Draft, Drive, ModelTags, OutputSettings, Settings, SettingsError};
-use crate::regular::{self, Unread};
+use crate::regular;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -219,16 +219,17 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// What the state folder says; nothing was chosen where there is no such file.
+    /// What the state folder says; nothing was chosen where there is no such file in it.
     pub fn read(folder: &Path) -> Result<Self, SettingsError> {
         let file = folder.join(RECIPE);
         let mend = |why: String| {
             format!("{why}; choose a recipe anew with `tagpin recipe NAME`, or remove the file to go by device.toml alone")
         };
-        let text = match regular::read_text(&file, regular::TEXT) {
-            Ok(text) => text,
-            Err(Unread::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(e) => return Err(SettingsError(vec![mend(format!("{}: cannot be read: {e}", file.display()))])),
+        let text = match super::state::text(folder, RECIPE) {
+            Ok(Some(text)) => text,
+            Ok(None) => return Ok(Self::default()),
+            Err(why) if !folder.is_dir() => return Err(SettingsError(vec![why])),
+            Err(why) => return Err(SettingsError(vec![mend(why)])),
         };
         let name = file.display().to_string();
         let parsed = reader::parse(&text, &name).map_err(|e| SettingsError(e.0.into_iter().map(mend).collect()))?;

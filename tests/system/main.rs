@@ -34,5 +34,7 @@ mod simulate;
 #[cfg(feature = "site")]
 mod site;
 mod sources;
+#[cfg(feature = "site")]
+mod state;
 mod streams;
 mod words;

@@ -50,7 +50,7 @@ impl Line {
         stdin.flush().unwrap();
     }
 
-    fn triggers(&mut self, parts: usize) {
+    pub fn triggers(&mut self, parts: usize) {
         for _ in 0..parts {
             self.write(b"trigger\n");
             std::thread::sleep(Duration::from_millis(60));

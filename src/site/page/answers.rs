@@ -353,11 +353,7 @@ impl Server {
         }
         if let Err(e) = kept.write(folder, &names, &Hex(&ruling.bundle).to_string(), page.recipe.as_deref()) {
             let _ = log.append(undone());
-            let why = format!(
-                "not saved: {}: {e}; nothing was changed. Give tagpin a folder that it may write to",
-                folder.display()
-            );
-            return Response::text(409, &why);
+            return Response::text(409, &format!("not saved: {e}; nothing was changed"));
         }
         if page.tuning.set(ruling.bundle, rules.clone()).is_err() {
             let _ = log.append(undone());
