@@ -2,8 +2,10 @@
 //!
 //! [`chain`] is how its lines hang together. Several processes may write: each takes the file's
 //! lock, goes on from the last line, and writes to the disk before it says that it has. A line that
-//! could not be written whole is taken back. Nothing here is called from a thread of the line:
-//! acknowledgements are counted there ([`Acknowledges`]) and recorded by a client of the run.
+//! could not be written whole is taken back. Nobody waits for the lock longer than [`PATIENCE`], and
+//! a reader holds it for no longer than it takes to learn the file's length. Nothing here is called
+//! from a thread of the line: acknowledgements are counted there ([`Acknowledges`]) and recorded by
+//! a client of the run.
 
 mod acknowledges;
 mod chain;
@@ -13,11 +15,12 @@ pub use chain::{Change, Misfit, Record, Whole, verify};
 
 use crate::calendar::iso8601;
 use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Its name in the state folder.
 pub const FILE: &str = "audit.log";
@@ -25,6 +28,12 @@ pub const FILE: &str = "audit.log";
 /// Up to this length the whole record is looked through before a line is added, beyond it the last
 /// line, so that a change never waits for a long file.
 const LOOKED_THROUGH: u64 = 1 << 20;
+
+/// How long anybody waits for the file's lock. A PLC that asked for a change waits for its answer
+/// meanwhile, and must not see it happen after it has given up.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is asked whether the lock is free: the system's own wait has no deadline.
+const ASKED_EVERY: Duration = Duration::from_millis(1);
 
 /// A record of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +46,8 @@ pub struct Log {
 pub enum AuditError {
     /// The system refuses it.
     Io(PathBuf, std::io::Error),
+    /// Another process holds its lock for longer than [`PATIENCE`].
+    Held(PathBuf),
     /// Its last line is none: somebody changed it, or it is another file.
     End(PathBuf),
     /// A line does not fit: somebody changed it.
@@ -47,6 +58,12 @@ impl std::fmt::Display for AuditError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Io(file, e) => write!(f, "{}: {e}", file.display()),
+            Self::Held(file) => write!(
+                f,
+                "{0}: another process has held its lock for {1} s; find it with `fuser {0}`, end it, and try again",
+                file.display(),
+                PATIENCE.as_secs()
+            ),
             Self::End(file) => write!(
                 f,
                 "{}: its last line does not fit; look at it with `tagpin audit verify`, then move the file away",
@@ -116,45 +133,65 @@ impl Log {
 
     /// Records changes, all or none; they are on the disk when this returns.
     pub fn append(&self, changes: Vec<Change>) -> Result<(), AuditError> {
-        let mut file = self.open().map_err(|e| self.told(e))?;
-        // Until it is closed.
-        flock(&file, FlockOperation::LockExclusive).map_err(|e| self.told(e))?;
-        let length = file.metadata().map_err(|e| self.told(e))?.len();
-        if length <= LOOKED_THROUGH {
-            let found = file.rewind().and_then(|()| verify(&mut BufReader::new(&file), &mut |_, _, _| {}));
-            found.map_err(|e| self.told(e))?.map_err(|misfit| AuditError::Changed(self.file.clone(), misfit))?;
+        self.locked()?.append(changes)
+    }
+
+    /// Takes the file's lock, for whoever must do more than one thing while nobody else records.
+    pub fn locked(&self) -> Result<Locked<'_>, AuditError> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let file = self.open().map_err(|e| self.told(e))?;
+            self.lock(&file, FlockOperation::NonBlockingLockExclusive, end)?;
+            // Until it is closed. Somebody may have moved the file away meanwhile.
+            let [held, named] =
+                [file.metadata(), self.file.symlink_metadata()].map(|about| about.map(|a| (a.dev(), a.ino())));
+            if held.map_err(|e| self.told(e))? == named.unwrap_or_default() {
+                return Ok(Locked { log: self, file });
+            }
         }
-        let begin = length.saturating_sub(2 * chain::LONGEST as u64);
-        let mut tail = Vec::new();
-        file.seek(SeekFrom::Start(begin)).and_then(|_| file.read_to_end(&mut tail)).map_err(|e| self.told(e))?;
-        let end = chain::End::of(&tail, begin == 0).ok_or_else(|| AuditError::End(self.file.clone()))?;
-        if changes.is_empty() {
-            return Ok(());
+    }
+
+    fn lock(&self, file: &File, how: FlockOperation, end: Instant) -> Result<(), AuditError> {
+        loop {
+            match flock(file, how) {
+                Ok(()) => return Ok(()),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => std::thread::sleep(ASKED_EVERY),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => return Err(AuditError::Held(self.file.clone())),
+                Err(e) => return Err(self.told(e)),
+            }
         }
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = crate::events::clock_is_set().then(|| iso8601(since_1970));
-        let lines = end.lines(changes, time.as_deref());
-        file.write_all(&lines).and_then(|()| file.sync_data()).map_err(|e| {
-            // Half a line would be read as a power cut's.
-            let _ = file.set_len(length);
-            self.told(e)
-        })
+    }
+
+    fn open_to_read(&self) -> Result<File, AuditError> {
+        crate::regular::size(&self.file, u64::MAX).map_err(|e| self.told(e))?;
+        File::open(&self.file).map_err(|e| self.told(e))
     }
 
     /// Reads it to its end, or to the first line that does not fit; `see` gets each record with its
-    /// line's number and hash. `None`: it does not fit, and where.
+    /// line's number and hash, and may take its time: what is recorded meanwhile is not read, and
+    /// nobody waits. `Err` within: it does not fit, and where.
     pub fn verify(&self, see: &mut dyn FnMut(u64, &str, &Record)) -> Result<Result<Whole, Misfit>, AuditError> {
-        crate::regular::size(&self.file, u64::MAX).map_err(|e| self.told(e))?;
-        let file = File::open(&self.file).map_err(|e| self.told(e))?;
+        let file = self.open_to_read()?;
         // Nobody is amid a line then. A file system without locks cannot say it.
-        let _ = flock(&file, FlockOperation::LockShared);
-        verify(&mut BufReader::new(file), see).map_err(|e| self.told(e))
+        let is_held = self.lock(&file, FlockOperation::NonBlockingLockShared, Instant::now() + PATIENCE);
+        if let Err(e @ AuditError::Held(_)) = is_held {
+            return Err(e);
+        }
+        let length = file.metadata().map_err(|e| self.told(e))?.len();
+        let _ = flock(&file, FlockOperation::Unlock);
+        verify(&mut BufReader::new(file.take(length)), see).map_err(|e| self.told(e))
     }
 
-    /// Where it does not fit, in words; `None` where it does, or is not there yet.
+    /// Where it does not fit, or that somebody holds it, in words; `None` where all is well, or it
+    /// is not there yet.
     pub fn misfit(&self) -> Option<String> {
-        let Misfit { line, why } = self.verify(&mut |_, _, _| {}).ok()?.err()?;
-        Some(format!("{}: line {line}: {why}; look at it with `tagpin audit verify`", self.file.display()))
+        match self.verify(&mut |_, _, _| {}) {
+            Ok(Err(Misfit { line, why })) => {
+                Some(format!("{}: line {line}: {why}; look at it with `tagpin audit verify`", self.file.display()))
+            }
+            Err(e @ AuditError::Held(_)) => Some(e.to_string()),
+            Ok(Ok(_)) | Err(_) => None,
+        }
     }
 
     /// What `what` was set to last; `None` if that was never recorded.
@@ -170,9 +207,44 @@ impl Log {
                 last = Some(record.clone());
             }
         };
-        // What does not fit is told by who verifies.
-        let _ = self.verify(&mut see);
+        // What does not fit is told by who verifies. Half a line that somebody is writing is none,
+        // so no lock is needed.
+        let _ = self.open_to_read().map(|file| verify(&mut BufReader::new(file), &mut see));
         last
+    }
+}
+
+/// A record whose lock this process holds until this is dropped: nobody else records meanwhile.
+#[derive(Debug)]
+pub struct Locked<'l> {
+    log: &'l Log,
+    file: File,
+}
+
+impl Locked<'_> {
+    /// Records changes, all or none; they are on the disk when this returns.
+    pub fn append(&mut self, changes: Vec<Change>) -> Result<(), AuditError> {
+        let Self { log, file } = self;
+        let length = file.metadata().map_err(|e| log.told(e))?.len();
+        if length <= LOOKED_THROUGH {
+            let found = file.rewind().and_then(|()| verify(&mut BufReader::new(&*file), &mut |_, _, _| {}));
+            found.map_err(|e| log.told(e))?.map_err(|misfit| AuditError::Changed(log.file.clone(), misfit))?;
+        }
+        let begin = length.saturating_sub(2 * chain::LONGEST as u64);
+        let mut tail = Vec::new();
+        file.seek(SeekFrom::Start(begin)).and_then(|_| file.read_to_end(&mut tail)).map_err(|e| log.told(e))?;
+        let end = chain::End::of(&tail, begin == 0).ok_or_else(|| AuditError::End(log.file.clone()))?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = crate::events::clock_is_set().then(|| iso8601(since_1970));
+        let lines = end.lines(changes, time.as_deref());
+        file.write_all(&lines).and_then(|()| file.sync_data()).map_err(|e| {
+            // Half a line would be read as a power cut's.
+            let _ = file.set_len(length);
+            log.told(e)
+        })
     }
 }
 
@@ -211,7 +283,14 @@ mod tests {
     fn several_writers_at_once_lose_and_tear_nothing() {
         let folder = folder("writers");
         let log = Log::of_state(&folder);
-        let write = |writer: u64| (0..50).for_each(|i| log.append(change(&format!("w{writer}"), i.to_string())).unwrap());
+        let write = |writer: u64| {
+            (0..50).for_each(|i| {
+                // Whoever always comes too late for the lock tries again.
+                while let Err(e) = log.append(change(&format!("w{writer}"), i.to_string())) {
+                    assert!(matches!(e, AuditError::Held(_)), "{e}");
+                }
+            })
+        };
         std::thread::scope(|scope| (0..4).for_each(|writer| drop(scope.spawn(move || write(writer)))));
         let mut seen = [const { Vec::new() }; 4];
         let whole = log.verify(&mut |_, _, r| seen[r.what[1..].parse::<usize>().unwrap()].push(r.new.clone())).unwrap();
@@ -255,6 +334,79 @@ mod tests {
         bytes[at] ^= 1;
         std::fs::write(folder.join(FILE), &bytes).unwrap();
         log.append(change("x", "2".into())).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// A pager that stayed open on `tagpin audit show` stopped every change of the line, and a PLC's
+    /// write was done when the pager was left, long after the PLC had given up.
+    #[test]
+    fn a_reader_that_takes_its_time_stops_nobody_and_reads_what_was_there() {
+        let folder = folder("reader");
+        let log = Log::of_state(&folder);
+        log.append([change("x", "1".into()), change("x", "2".into())].concat()).unwrap();
+        let mut seen = Vec::new();
+        let whole = log.verify(&mut |_, _, record| {
+            log.append(change("y", record.new.clone())).unwrap();
+            seen.push(record.new.clone());
+        });
+        assert_eq!((whole.unwrap().unwrap().records, seen.as_slice()), (2, ["1", "2"].map(String::from).as_slice()));
+        assert_eq!(log.verify(&mut |_, _, _| {}).unwrap().unwrap().records, 4);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_record_that_somebody_holds_is_refused_within_a_second_and_nothing_is_done_later() {
+        let folder = folder("held");
+        let log = Log::of_state(&folder);
+        log.append(change("x", "1".into())).unwrap();
+        let bytes = std::fs::read(folder.join(FILE)).unwrap();
+        let holder = File::open(folder.join(FILE)).unwrap();
+        for how in [FlockOperation::LockExclusive, FlockOperation::LockShared] {
+            flock(&holder, how).unwrap();
+            let begun = Instant::now();
+            let why = log.append(change("x", "2".into())).unwrap_err();
+            let waited = begun.elapsed();
+            assert!(matches!(why, AuditError::Held(_)) && waited >= PATIENCE, "{why} after {waited:?}");
+            assert!(waited < PATIENCE + Duration::from_secs(5), "{waited:?}");
+            assert!(why.to_string().contains("audit.log: another process has held its lock for 1 s"), "{why}");
+            let is_alone = how == FlockOperation::LockExclusive;
+            assert_eq!(matches!(log.verify(&mut |_, _, _| {}), Err(AuditError::Held(_))), is_alone);
+            assert_eq!(log.misfit().is_some(), is_alone);
+            assert_eq!(log.last("x"), Some("1".into()), "what was recorded can be read");
+        }
+        drop(holder);
+        assert_eq!(std::fs::read(folder.join(FILE)).unwrap(), bytes);
+        log.append(change("x", "2".into())).unwrap();
+        assert_eq!(log.last("x"), Some("2".into()));
+        // One that is let go in time is waited for.
+        let locked = log.locked().unwrap();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| log.append(change("x", "3".into())));
+            std::thread::sleep(PATIENCE / 5);
+            assert_eq!(log.last("x"), Some("2".into()));
+            drop(locked);
+            waits.join().unwrap().unwrap();
+        });
+        assert_eq!(log.last("x"), Some("3".into()));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// A file that was moved away while somebody waited for it got the line.
+    #[test]
+    fn a_record_that_is_moved_away_meanwhile_is_begun_anew() {
+        let folder = folder("moved");
+        let log = Log::of_state(&folder);
+        log.append(change("x", "1".into())).unwrap();
+        let locked = log.locked().unwrap();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| log.append(change("x", "2".into())));
+            std::thread::sleep(PATIENCE / 5);
+            std::fs::rename(folder.join(FILE), folder.join("old")).unwrap();
+            drop(locked);
+            waits.join().unwrap().unwrap();
+        });
+        assert_eq!(Log::at(&folder.join("old")).last("x"), Some("1".into()));
+        assert_eq!(log.verify(&mut |_, _, _| {}).unwrap().unwrap().records, 1);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -8,7 +8,9 @@ use crate::words::{self, sorted};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
+use tagpin::audit::{Change, Log};
 
 /// Records without their hashes, as the file has them.
 pub fn records(log: &Path) -> Vec<Value> {
@@ -249,4 +251,39 @@ fn what_is_done_to_the_file_is_named_by_its_line_and_a_power_cut_by_its_name() {
     let (text, code) = audit(&["verify"], &log);
     assert!(code == Some(0) && text.starts_with("torn     line 4: ") && text.contains("records: 4, "), "{text}");
     assert!(std::fs::read(&log).unwrap().starts_with(&good[..good.len() - 40]), "what it left is kept");
+}
+
+/// A pager that stayed on its first page held the record: `tagpin recipe` hung without a word, and
+/// the line changed its recipe when the pager was left.
+#[test]
+fn a_pager_that_stays_on_the_record_stops_no_change() {
+    let folder = folder("audit-pager");
+    let log = folder.join("audit.log");
+    let change = |i: usize| Change { who: "test".into(), what: "x".into(), old: String::new(), new: i.to_string() };
+    Log::at(&log).append((0..5000).map(change).collect()).unwrap();
+    let text =
+        format!("[trigger]\nkind = \"barrier\"\n[state]\nfolder = \"{}\"\n[recipes.a]\n[recipes.b]\n", folder.display());
+    let file = settings("audit-pager-settings", &text);
+    let mut pager = tagpin(&["audit", "show", "--log", log.to_str().unwrap()]);
+    let mut pager = pager.stdout(Stdio::piped()).spawn().unwrap();
+    // It has written what a pipe takes, and waits.
+    std::thread::sleep(Duration::from_millis(if emulated() { 3000 } else { 500 }));
+    let recipe = |name: &str| finish(tagpin(&["recipe", name, "--settings", &file, "--bundle", PARTS]));
+    let out = recipe("a");
+    assert_eq!((out.status.code(), stderr(&out).as_str()), (Some(0), ""));
+    assert!(pager.try_wait().unwrap().is_none(), "it stays");
+    let shown = wait(pager, Duration::from_secs(60));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("x: 4999") && !shown.contains("recipe"), "what was there when it began");
+    // Somebody who holds it without an end.
+    let holder = std::fs::File::open(&log).unwrap();
+    rustix::fs::flock(&holder, rustix::fs::FlockOperation::LockShared).unwrap();
+    let before = std::fs::read(&log).unwrap();
+    let out = recipe("b");
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("nothing was changed") && stderr(&out).contains("has held its lock"), "{}", stderr(&out));
+    drop(holder);
+    assert_eq!(std::fs::read(&log).unwrap(), before);
+    assert!(std::fs::read_to_string(folder.join("recipe.toml")).unwrap().contains("\"a\""));
+    assert_eq!(recipe("b").status.code(), Some(0));
 }

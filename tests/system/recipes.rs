@@ -286,6 +286,11 @@ fn a_plc_chooses_a_recipe_by_its_number_and_reads_which_one_the_line_goes_by() {
     assert_eq!((plc.register(100), plc.register(101)), (0, 2));
     assert_eq!(plc.write_register(100, 0), [6, 0, 100, 0, 0], "it is chosen already");
     assert_eq!((plc.write_register(100, 3), plc.write_register(101, 1)), (vec![0x86, 3], vec![0x86, 2]));
+    // Refused in time, and not done behind the PLC's back once the record is free.
+    let holder = std::fs::File::open(site.folder.join("audit.log")).unwrap();
+    rustix::fs::flock(&holder, rustix::fs::FlockOperation::LockShared).unwrap();
+    assert_eq!(plc.write_register(100, 1), [0x86, 4]);
+    drop(holder);
     assert_eq!(plc.write_register(100, 2), [6, 0, 100, 0, 2]);
     site.until("the run by the other recipe", |all| of(all, "start").len() == 2);
     let mut plc = Plc::connect(port);
