@@ -5,7 +5,7 @@ use super::conflicts::Conflict;
 use super::{Model, Refused, check, hex, model_tags};
 use crate::engine::Engine;
 use crate::events::{Client, Events, RecipeEvent, RecipeName, Switch, What, Why};
-use crate::settings::{Chosen, Recipe, Settings};
+use crate::settings::{Chosen, NO_RECIPE, Recipe, Settings};
 use crate::site::recipes;
 use crate::station::Station;
 use crate::supervisor::{Change, lowest_priority};
@@ -37,8 +37,15 @@ pub(super) struct RecipeArgs {
     #[arg(long, value_name = "FOLDER", default_value = crate::installed::KEYS)]
     keys: PathBuf,
     /// Who chose it, for the record of changes, beside the user who runs this
-    #[arg(long, value_name = "WHO")]
+    #[arg(long, value_name = "WHO", value_parser = who)]
     who: Option<String>,
+}
+
+fn who(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("expected who chose it; without --who the user who runs this is recorded".into());
+    }
+    Ok(text.into())
 }
 
 /// What decides what a recipe comes to.
@@ -364,7 +371,7 @@ fn refused(why: &[String]) -> u8 {
 fn list(listed: &Listed) -> Result<u8, Refused> {
     let current = Chosen::read(&listed.state).map_err(|e| Refused(e.0))?;
     let mark = |is_current: bool| if is_current { '*' } else { ' ' };
-    println!("{} 0  none (device.toml as it is)", mark(current.recipe.is_none()));
+    println!("{} 0  {NO_RECIPE} (device.toml as it is)", mark(current.recipe.is_none()));
     for (i, recipe) in listed.recipes.iter().enumerate() {
         let bundle = recipe.bundle.as_ref().map_or(String::new(), |bundle| format!("  {}", bundle.display()));
         let is_current = current.recipe.as_ref() == Some(&recipe.name);

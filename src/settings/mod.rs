@@ -45,7 +45,7 @@ pub use overrides::{OVERRIDES, Overridden, Overrides};
 pub use reader::Rename;
 use reader::Table;
 #[cfg(feature = "site")]
-pub use recipes::{Chosen, MAX_RECIPES, RECIPE, Recipe};
+pub use recipes::{Chosen, MAX_RECIPES, NO_RECIPE, RECIPE, Recipe, UNREAD_RECIPE};
 #[cfg(feature = "site")]
 pub use site::{Listening, Polling, Predicting, Site};
 use std::collections::BTreeSet;

@@ -22,6 +22,16 @@ pub const RECIPE: &str = "recipe.toml";
 pub const MAX_RECIPES: usize = 255;
 /// Most bytes of a recipe's name.
 const MAX_NAME: usize = 64;
+/// What stands for device.toml as it is where a recipe's name could: in the record of changes, in
+/// lists and answers.
+pub const NO_RECIPE: &str = "none";
+/// What stands in the record for a choice that could not be read.
+pub const UNREAD_RECIPE: &str = "unreadable";
+
+/// Whether a name reads as one of the words that stand for no recipe.
+fn is_word(name: &str) -> bool {
+    [NO_RECIPE, UNREAD_RECIPE].iter().any(|word| name.trim().eq_ignore_ascii_case(word))
+}
 
 /// A recipe as far as it can be told without its bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +84,10 @@ pub(super) fn recipes(root: &mut Table<'_>, outputs: &[OutputSettings], has_stat
         if name.trim().is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
             let why = format!("a recipe's name is chosen and told: 1 to {MAX_NAME} bytes, and no control characters");
             tables.problem(&name, why);
+        } else if is_word(&name) {
+            let why = "no recipe can be called so: in lists and in the record of changes the word stands for no recipe, or for \
+                one that could not be read; give it another name";
+            tables.problem(&name, why.into());
         }
         let bundle = t.has("bundle").then(|| PathBuf::from(t.text("bundle", "")));
         for (table, may) in LAYERS.into_iter().filter(|(table, _)| t.has(table)).collect::<Vec<_>>() {
@@ -170,12 +184,25 @@ fn keep(table: &mut DeTable<'_>, fits: impl Fn(&str) -> bool) {
     table.extend(all.into_iter().filter(|(key, _)| fits(key.get_ref())));
 }
 
+/// The other key that says the same as this one, in the other unit: of the two a table states one.
+fn twin(key: &str) -> Option<String> {
+    let (stem, unit) =
+        key.strip_suffix("_ms").map(|stem| (stem, "counts")).or_else(|| Some((key.strip_suffix("_counts")?, "ms")))?;
+    matches!(stem, "delay" | "deadline" | "min_spacing").then(|| format!("{stem}_{unit}"))
+}
+
 /// Puts one key over what a table has under its name: tables key by key down to `levels` of
-/// them, any other value as a whole.
+/// them, any other value as a whole. A value in milliseconds takes the place of one in counts too,
+/// and the other way round.
 fn over<'t>(into: &mut DeTable<'t>, key: Spanned<Cow<'t, str>>, value: Spanned<DeValue<'t>>, levels: u32) {
     let below = into.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut);
     if let (1.., Some(DeValue::Table(below)), DeValue::Table(_)) = (levels, below, value.get_ref()) {
         let DeValue::Table(above) = value.into_inner() else { unreachable!("it was looked at") };
+        // Before any is put there, so that a recipe that states both is told as a file is.
+        let stated = above.iter().filter(|(_, value)| value.get_ref().as_table().is_none());
+        for twin in stated.filter_map(|(key, _)| twin(key.get_ref())) {
+            below.remove(twin.as_str());
+        }
         above.into_iter().for_each(|(key, value)| over(below, key, value, levels - 1));
     } else {
         into.insert(key, value);
@@ -190,7 +217,12 @@ impl Settings {
         let Some(recipe) = recipe else { return Self::draft(text, name, model) };
         let mut parsed = reader::parse(text, name)?;
         if lay(&mut parsed, recipe).is_none() {
-            let tables = parsed.get("recipes").and_then(|recipes| recipes.get_ref().as_table());
+            let recipes = parsed.get("recipes").map(Spanned::get_ref);
+            let tables = recipes.and_then(DeValue::as_table);
+            if recipes.is_some() && tables.is_none_or(|tables| tables.contains_key(recipe)) {
+                // It is no table: told at its place, as for the file as it is.
+                return Ok(Self::read_draft(&parsed, text, name, model));
+            }
             let known: Vec<_> = tables.into_iter().flatten().map(|(k, _)| format!("\"{}\"", k.get_ref())).collect();
             let has = if known.is_empty() { "it has none".into() } else { format!("it has {}", known.join(", ")) };
             return Err(SettingsError(vec![format!("{name}: there is no recipe \"{recipe}\"; {has}")]));
@@ -201,8 +233,17 @@ impl Settings {
         Ok(draft)
     }
 
-    /// State folder and recipes of a file, whatever else is wrong with it.
+    /// State folder and recipes of a file, whatever else is wrong with it. Refuses text that is no
+    /// TOML, and a key `recipes` that is no table.
     pub fn recipes_of(text: &str, name: &str) -> Result<(Option<PathBuf>, Vec<Recipe>), SettingsError> {
+        let parsed = reader::parse(text, name)?;
+        let mut root = Table::root(&parsed, text, name);
+        root.allow_all();
+        root.table("recipes").allow_all();
+        let problems = root.finish().problems;
+        if !problems.is_empty() {
+            return Err(SettingsError(problems));
+        }
         let none = ModelTags { names: &[], rules: &[], roles: &[], categories: None };
         let site = Self::draft(text, name, none)?.settings.site;
         Ok((site.state, site.recipes))
@@ -235,6 +276,9 @@ impl Chosen {
         let parsed = reader::parse(&text, &name).map_err(|e| SettingsError(e.0.into_iter().map(mend).collect()))?;
         let mut root = Table::root(&parsed, &text, &name);
         let (recipe, who) = (root.required("recipe"), root.required("who"));
+        if is_word(&recipe) {
+            root.problem("recipe", format!("no recipe is called {recipe}; \"\" is for none"));
+        }
         let problems = root.finish().problems;
         if problems.is_empty() {
             Ok(Self { recipe: Some(recipe).filter(|name| !name.is_empty()), who })
@@ -430,10 +474,25 @@ mod tests {
             (format!("{BASE}{gate}[recipes.a.outputs.gate]\non = [\"fault\"]\n"), "recipes.a.outputs.gate.on: what shows"),
             (format!("{BASE}[recipes.\" \"]\n"), "a recipe's name is chosen and told"),
             (format!("{BASE}[recipes.a]\nbundle = 1\n"), "recipes.a.bundle: found integer, expected text"),
+            // The record said "none -> none" where one was chosen.
+            (format!("{BASE}[recipes.none]\n"), "recipes.none: no recipe can be called so: in lists and"),
+            (format!("{BASE}[recipes.\" None \"]\n"), "no recipe can be called so"),
+            (format!("{BASE}[recipes.unreadable]\n"), "recipes.unreadable: no recipe can be called so"),
+            (format!("{BASE}[recipes]\na = 1\n"), "recipes.a: found integer, expected a table"),
+            (format!("recipes = 3\n{BASE}"), "recipes: found integer, expected a table"),
         ] {
             let why = with(&text, None).expect_err(&text).join("\n");
             assert!(why.contains(expected), "{text}\n{why}");
         }
+        // The same where somebody chooses it: "there is no recipe "a"; it has "a"" told nobody why.
+        for (text, expected) in
+            [("[recipes]\na = 1\n", "recipes.a: found integer"), ("recipes = 3\n", "recipes: found integer")]
+        {
+            let why = with(&format!("{text}{BASE}"), Some("a")).expect_err(text).join("\n");
+            assert!(why.contains(expected) && !why.contains("there is no recipe"), "{text}\n{why}");
+        }
+        let none = Settings::recipes_of(&format!("recipes = 3\n{BASE}"), "device.toml").unwrap_err().0;
+        assert_eq!(none, ["device.toml:1:11: recipes: found integer, expected a table"]);
         let why = with(&format!("{BASE}[recipes.b]\n[recipes.a]\n"), Some("c")).unwrap_err();
         assert_eq!(why, ["device.toml: there is no recipe \"c\"; it has \"a\", \"b\""]);
         // In the file's order, which is their number for a PLC.
@@ -457,12 +516,61 @@ mod tests {
             assert_eq!(Chosen::read(&folder), Ok(chosen));
         }
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
-        for bad in ["", "recipe = 'a'", "recipe = ['a']\nwho = ''", "recipe = 'a'\nwho = ''\nx = 1", "[", "\u{0}"] {
+        for bad in [
+            "recipe = 'none'\nwho = ''",
+            "",
+            "recipe = 'a'",
+            "recipe = ['a']\nwho = ''",
+            "recipe = 'a'\nwho = ''\nx = 1",
+            "[",
+            "\u{0}",
+        ] {
             std::fs::write(folder.join(RECIPE), bad).unwrap();
             let why = Chosen::read(&folder).expect_err(bad).0.join("\n");
             assert!(why.contains("recipe.toml") && why.contains("`tagpin recipe NAME`"), "{bad}: {why}");
         }
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// `delay_counts` of a recipe was refused for standing beside the file's `delay_ms`, though it
+    /// stands in its place.
+    #[test]
+    fn a_way_that_a_recipe_states_stands_in_place_of_the_files_in_the_other_unit() {
+        const WAYS: [(&str, &str); 3] = [("outputs.gate", "delay"), ("trigger", "deadline"), ("trigger", "min_spacing")];
+        let file = |ways: &[(usize, &str, u32)], recipe: &[(usize, &str, u32)]| {
+            let of = |all: &[(usize, &str, u32)], wanted: &str| {
+                let own = all.iter().filter(|(way, ..)| WAYS[*way].0 == wanted);
+                own.map(|(way, unit, n)| format!("{}_{unit} = {n}\n", WAYS[*way].1)).collect::<String>()
+            };
+            let tables = |all: &[(usize, &str, u32)], prefix: &str, own: [&str; 2]| {
+                let of_one = ["outputs.gate", "trigger"].iter().zip(own);
+                of_one.map(|(table, own)| format!("[{prefix}{table}]\n{own}{}", of(all, table))).collect::<String>()
+            };
+            let own = ["mode = \"pulse\"\non = [\"reject\"]\n", "kind = \"barrier\"\n"];
+            let base = format!("{BASE}[line]\nmode = \"gate\"\n[encoder]\nchip = \"gpiochip0\"\na = 5\n");
+            base + &tables(ways, "", own) + &tables(recipe, "recipes.small.", ["", ""])
+        };
+        let (seed, cases) = drawn_cases(200);
+        for case in 0..cases {
+            let mut random = Random::new(seed, case);
+            let mut drawn = |least: i32| {
+                let one = |way| (way, ["ms", "counts"][random.range(0, 1) as usize], random.range(100, 400) as u32);
+                let all: Vec<_> = (0..WAYS.len()).map(one).collect();
+                all.into_iter().filter(|(way, ..)| *way == 0 && least == 1 || random.range(0, 1) == 1).collect::<Vec<_>>()
+            };
+            let (own, small) = (drawn(1), drawn(0));
+            let mut expected: Vec<_> =
+                own.iter().filter(|(way, ..)| small.iter().all(|(w, ..)| w != way)).copied().collect();
+            expected.extend(&small);
+            let text = file(&own, &small);
+            let found = with(&text, Some("small")).map(placeless);
+            assert_eq!(found, with(&file(&expected, &[]), None).map(placeless), "{text}");
+            assert!(found.is_ok() || found.is_err_and(|why| !why.join("").contains("stands beside")), "{text}");
+        }
+        // One that states both is told.
+        let text = file(&[(0, "ms", 200)], &[(0, "ms", 300), (0, "counts", 70)]);
+        let why = with(&text, Some("small")).unwrap_err().join("\n");
+        assert!(why.contains("delay_counts: stands beside delay_ms; keep one"), "{why}");
     }
 
     #[test]
