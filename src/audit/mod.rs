@@ -146,7 +146,7 @@ impl Log {
             let [held, named] =
                 [file.metadata(), self.file.symlink_metadata()].map(|about| about.map(|a| (a.dev(), a.ino())));
             if held.map_err(|e| self.told(e))? == named.unwrap_or_default() {
-                return Ok(Locked { log: self, file });
+                return Ok(Locked { log: self, file, before: None });
             }
         }
     }
@@ -219,12 +219,15 @@ impl Log {
 pub struct Locked<'l> {
     log: &'l Log,
     file: File,
+    /// The file's length before the last changes.
+    before: Option<u64>,
 }
 
 impl Locked<'_> {
     /// Records changes, all or none; they are on the disk when this returns.
     pub fn append(&mut self, changes: Vec<Change>) -> Result<(), AuditError> {
-        let Self { log, file } = self;
+        let Self { log, file, before } = self;
+        *before = None;
         let length = file.metadata().map_err(|e| log.told(e))?.len();
         if length <= LOOKED_THROUGH {
             let found = file.rewind().and_then(|()| verify(&mut BufReader::new(&*file), &mut |_, _, _| {}));
@@ -244,7 +247,17 @@ impl Locked<'_> {
             // Half a line would be read as a power cut's.
             let _ = file.set_len(length);
             log.told(e)
-        })
+        })?;
+        *before = Some(length);
+        Ok(())
+    }
+
+    /// Takes back what was appended last, for what it says could not be done. [`Log::verify`] has
+    /// not seen it: it reads no further than where the last who recorded has ended.
+    pub fn take_back(&mut self) -> Result<(), AuditError> {
+        let Self { log, file, before } = self;
+        let Some(length) = before.take() else { return Ok(()) };
+        file.set_len(length).and_then(|()| file.sync_data()).map_err(|e| log.told(e))
     }
 }
 

@@ -341,9 +341,13 @@ pub(super) fn run(args: RecipeArgs) -> Result<u8, Refused> {
         Ok(recipe) => recipe,
         Err(why) => return Ok(refused(&[why])),
     };
-    if current.is_some_and(|current| current.recipe.as_deref() == name) {
+    let already = || {
         println!("{} is the current recipe already", escaped(&recipes::name(name)));
-        return Ok(0);
+        Ok(0)
+    };
+    // Before its bundle is looked at; who chooses another at this moment comes behind this.
+    if current.is_some_and(|current| current.recipe.as_deref() == name) {
+        return already();
     }
     let found = match of.look(recipe) {
         Ok(found) => found,
@@ -356,8 +360,8 @@ pub(super) fn run(args: RecipeArgs) -> Result<u8, Refused> {
     };
     let user = crate::audit::user();
     let who = args.who.map_or(user.clone(), |who| format!("{who}, {user}"));
-    let before = recipes::choose(&listed.state, name, &who)?;
-    let [old, new] = [before.recipe.as_deref(), name].map(|name| escaped(&recipes::name(name)));
+    let Some(old) = recipes::choose(&listed.state, name, &who)? else { return already() };
+    let [old, new] = [old, recipes::name(name)].map(|name| escaped(&name));
     println!("{old} -> {new} ({found}); a running line changes when its parts have passed");
     Ok(0)
 }
