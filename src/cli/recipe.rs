@@ -5,7 +5,7 @@ use super::conflicts::Conflict;
 use super::{Model, Refused, check, hex, model_tags};
 use crate::engine::Engine;
 use crate::events::{Client, Events, RecipeEvent, RecipeName, Switch, What, Why};
-use crate::settings::{Chosen, NO_RECIPE, Recipe, Settings};
+use crate::settings::{Chosen, NO_RECIPE, Recipe, Settings, UNREAD_RECIPE};
 use crate::site::recipes;
 use crate::station::Station;
 use crate::supervisor::{Change, lowest_priority};
@@ -145,15 +145,21 @@ pub(super) struct InForce {
 impl InForce {
     /// What was chosen for the line of a settings file.
     pub(super) fn of(settings: Option<&Path>) -> Result<Self, Refused> {
-        let Some(settings) = settings else { return Ok(Self::default()) };
+        match Self::choice(settings)? {
+            Some((listed, chosen)) => Self::with(listed, chosen),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// The recipes of a settings file, and which is chosen; `None` where it has none.
+    fn choice(settings: Option<&Path>) -> Result<Option<(Listed, Chosen)>, Refused> {
+        let Some(settings) = settings else { return Ok(None) };
         let text = crate::regular::read_text(settings, crate::regular::TEXT);
         let listed = text.ok().and_then(|text| Settings::recipes_of(&text, &settings.display().to_string()).ok());
         // What is wrong with the file is told by who reads all of it.
-        let Some((Some(state), recipes)) = listed.filter(|(_, recipes)| !recipes.is_empty()) else {
-            return Ok(Self::default());
-        };
+        let Some((Some(state), recipes)) = listed.filter(|(_, recipes)| !recipes.is_empty()) else { return Ok(None) };
         let chosen = Chosen::read(&state).map_err(|e| Refused(e.0))?;
-        Self::with(Listed { state, recipes }, chosen)
+        Ok(Some((Listed { state, recipes }, chosen)))
     }
 
     /// The same with a choice that was made.
@@ -197,13 +203,18 @@ impl Line {
     /// Another recipe was chosen, and the run has made place for it.
     pub(super) fn next(&mut self, settings: Option<&Path>) {
         let before = self.in_force.clone();
-        match InForce::of(settings) {
+        let (next, tried) = match InForce::choice(settings) {
+            Ok(Some((listed, chosen))) => (InForce::with(listed, chosen.clone()), Some(chosen)),
+            Ok(None) => (Ok(InForce::default()), None),
+            Err(refused) => (Err(refused), None),
+        };
+        match next {
             Ok(next) => {
                 self.news = vec![event(Switch::Running, &before.chosen, &next.chosen, "")];
                 self.known.clone_from(&next.chosen.recipe);
                 (self.in_force, self.before) = (next, Some(before));
             }
-            Err(refused) => self.leave(before, &refused),
+            Err(refused) => self.leave(before, tried, &refused),
         }
     }
 
@@ -211,19 +222,24 @@ impl Line {
     /// none, or that does not start either.
     pub(super) fn back(&mut self, refused: &Refused) -> bool {
         let before = self.before.take();
-        before.map(|before| self.leave(before, refused)).is_some()
+        let failed = self.in_force.chosen.clone();
+        before.map(|before| self.leave(before, Some(failed), refused)).is_some()
     }
 
-    fn leave(&mut self, before: InForce, refused: &Refused) {
-        let failed = before.state.as_deref().and_then(|state| Chosen::read(state).ok()).unwrap_or_default();
+    /// `failed`: what was tried, whatever the file says by now; `None`: the choice could not be
+    /// read.
+    fn leave(&mut self, before: InForce, failed: Option<Chosen>, refused: &Refused) {
+        let is_read = failed.is_some();
+        let failed = failed.unwrap_or_else(|| Chosen { recipe: Some(UNREAD_RECIPE.into()), who: String::new() });
         self.news = vec![event(Switch::WentBack, &before.chosen, &failed, &refused.0.join("; "))];
-        self.known.clone_from(&before.chosen.recipe);
-        if let Some(state) = &before.state
-            && let Err(e) = recipes::choose(state, before.recipe(), "line, went back")
-        {
-            // The next run must not try it again.
-            self.known = failed.recipe;
-            crate::terminal::tell(&format!("tagpin: {}", escaped(&e)), 8);
+        // The next run tries what somebody has chosen meanwhile, and this one not again.
+        self.known.clone_from(&failed.recipe);
+        if let Some(state) = before.state.as_deref().filter(|_| is_read) {
+            match recipes::put_back(state, failed.recipe.as_deref(), before.recipe(), "line, went back") {
+                Ok(true) => self.known.clone_from(&before.chosen.recipe),
+                Ok(false) => {}
+                Err(e) => crate::terminal::tell(&format!("tagpin: {}", escaped(&e)), 8),
+            }
         }
         self.in_force = before;
     }
@@ -310,12 +326,12 @@ impl Watcher {
                 Err(why) => {
                     events.tell(What::Recipe(event(Switch::Refused, &self.current, &chosen, &why)));
                     // A restart goes on with what runs; a newer choice of somebody else stays.
-                    if Chosen::read(&self.state).is_ok_and(|now| now == chosen)
-                        && let Err(e) = recipes::choose(&self.state, self.current.recipe.as_deref(), "line, refused")
-                    {
-                        events.note(&format_args!("the refused recipe is the chosen one still: {e}"));
+                    let [failed, current] = [&chosen, &self.current].map(|chosen| chosen.recipe.as_deref());
+                    match recipes::put_back(&self.state, failed, current, "line, refused") {
+                        Ok(true) => seen.clone_from(&self.current.recipe),
+                        Ok(false) => {}
+                        Err(e) => events.note(&format_args!("the refused recipe is the chosen one still: {e}")),
                     }
-                    seen.clone_from(&self.current.recipe);
                 }
             }
         }

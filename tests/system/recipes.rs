@@ -6,9 +6,15 @@ use crate::page::{KEY, body, device, get, post, sha256};
 use crate::plc::{Plc, free_port};
 use crate::program::*;
 use crate::words::{Line, gate};
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const OTHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/board/patterns.tagpin");
@@ -197,6 +203,128 @@ fn a_recipe_that_cannot_start_leaves_the_line_to_the_one_before() {
     let recorded = site.recorded();
     assert_eq!([&recorded[0][1..], &recorded[1][..]], [&["none", "beyond"][..], &["line, went back", "beyond", "none"][..]]);
     assert!(recipe(&[], &file).0.starts_with("* 0  none"), "{:?}", recipe(&[], &file));
+}
+
+/// A film in a named pipe, from its beginning for each reader; while it `plays` a reader finds it.
+/// The first showing after a pause is a frame long, so that the reader behind that one, which comes
+/// at once, meets no rest of it.
+fn film(pipe: PathBuf, plays: Arc<AtomicBool>, ends: Arc<AtomicBool>) {
+    let show = |frames: usize| -> std::io::Result<()> {
+        let mut file = std::fs::OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&pipe)?;
+        rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+        let mut head = b"YUV4MPEG2 W96 H96 F100:1 Cmono\n".to_vec();
+        for i in (0..=u8::MAX).cycle().take(frames) {
+            let frame: Vec<u8> = (0..96 * 96).map(|at: u32| (at as u8).wrapping_mul(i)).collect();
+            if file.write_all(&[&std::mem::take(&mut head), b"FRAME\n".as_slice(), &frame].concat()).is_err() {
+                // Its reader has left.
+                break;
+            }
+            if frames > 1 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(())
+    };
+    let mut has_paused = false;
+    while !ends.load(Ordering::Acquire) {
+        if !plays.load(Ordering::Acquire) {
+            has_paused = true;
+        } else if has_paused && show(1).is_ok() {
+            has_paused = false;
+            std::thread::sleep(Duration::from_millis(1000));
+        } else if !has_paused {
+            let _ = show(usize::MAX);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The way back took for what had failed whatever the file said by then: a recipe that somebody
+/// chose while a bad one was being opened was undone, and blamed for it, untried.
+#[test]
+fn a_choice_made_while_a_bad_recipe_is_opened_stays_and_is_tried_next() {
+    if emulated() {
+        return;
+    }
+    let site = Site::new(
+        "recipe-blame",
+        "[recipes.better]\n[recipes.beyond.source]\nroi = { x = 8000, width = 100, height = 100 }\n",
+    );
+    let pipe = site.folder.join("film");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let text = gate(&site.trigger).replace("conveyor?seed=21&fps=60", &format!("y4m:{}", pipe.display()));
+    let text = text.replace("max_jitter_ms = 5000\n", "max_jitter_ms = 5000\nmax_latency_ms = 50\n");
+    let file = settings("recipe-blame-settings", &text);
+    let [plays, ends] = [true, false].map(|is| Arc::new(AtomicBool::new(is)));
+    let projector = std::thread::spawn({
+        let (plays, ends) = (plays.clone(), ends.clone());
+        move || film(pipe, plays, ends)
+    });
+    let mut child = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file]);
+    child.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let input = child.stdin.take();
+    site.until("the first run", |all| !of(all, "start").is_empty());
+    plays.store(false, Ordering::Release);
+    assert_eq!(recipe(&["beyond"], &file).2, Some(0));
+    site.until("the first run's end", |all| !of(all, "summary").is_empty());
+    // The next run has read the choice by then, and waits for its source, for ten seconds at most.
+    std::thread::sleep(Duration::from_millis(1500));
+    let (text, err, code) = recipe(&["better", "--who", "foreman"], &file);
+    assert!(code == Some(0) && text.starts_with("beyond -> better ("), "{text}{err}");
+    plays.store(true, Ordering::Release);
+    site.until("the better recipe", |all| of(all, "recipe").iter().any(|r| r["outcome"] == "running"));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).unwrap();
+    let out = wait(child, Duration::from_secs(60));
+    drop(input);
+    ends.store(true, Ordering::Release);
+    projector.join().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let all = site.told();
+    let told: Vec<[&Value; 3]> = of(&all, "recipe").iter().map(|r| ["outcome", "old", "new"].map(|key| &r[key])).collect();
+    let [chosen, went_back, running] = ["chosen", "went_back", "running"].map(|outcome| json!(outcome));
+    let (none, beyond, better) = (Value::Null, json!("beyond"), json!("better"));
+    let expected =
+        [[&chosen, &none, &beyond], [&went_back, &none, &beyond], [&chosen, &none, &better], [&running, &none, &better]];
+    assert_eq!(told, expected, "{}", stderr(&out));
+    assert!(!of(&all, "recipe")[1]["who"].as_str().unwrap().contains("foreman"));
+    let recorded = site.recorded();
+    let changes: Vec<&[String]> = recorded.iter().map(|r| &r[1..]).collect();
+    assert_eq!(changes, [["none", "beyond"], ["beyond", "better"]], "{recorded:?}");
+    assert!(recipe(&[], &file).0.contains("* 1  better"), "{:?}", recipe(&[], &file));
+}
+
+/// What the running line itself refuses, what nobody is, and a file that cannot be read.
+#[test]
+fn what_is_no_choice_is_refused_by_the_command_with_its_reason() {
+    let site = Site::new("recipe-odd", "[recipes.a]\n");
+    let file = site.file("recipe-odd-settings");
+    let (_, err, code) = recipe(&["a", "--who", " "], &file);
+    assert!(code == Some(2) && err.contains("expected who chose it"), "{err}");
+    assert!(site.recorded().is_empty());
+    let chosen = site.folder.join("recipe.toml");
+    std::fs::create_dir(&chosen).unwrap();
+    let (_, err, code) = recipe(&["a"], &file);
+    assert!(code == Some(2) && err.contains("nothing was changed") && site.recorded().is_empty(), "{err}");
+    std::fs::remove_dir(&chosen).unwrap();
+    std::fs::write(&chosen, "recipe").unwrap();
+    let (text, err, code) = recipe(&["a"], &file);
+    assert!(code == Some(0) && text.starts_with("unreadable -> a ("), "{text}{err}");
+    assert_eq!(site.recorded()[0][1..], ["unreadable", "a"]);
+    std::fs::remove_file(&chosen).unwrap();
+    let trigger = "kind = \"stdin\"\nmax_jitter_ms = 5";
+    for (text, expected) in [
+        ("recipes = 3\n", "recipes: found integer, expected a table"),
+        ("[recipes]\na = 1\n", "recipes.a: found integer, expected a table"),
+        ("[recipes.none]\n", "recipes.none: no recipe can be called so"),
+    ] {
+        let (first, rest) = if text.starts_with('[') { ("", text) } else { (text, "") };
+        let text = format!("{first}{}[state]\nfolder = \"{}\"\n{rest}", gate(trigger), site.folder.display());
+        let file = settings("recipe-odd-names", &text);
+        let name = if rest.contains("none") { "none" } else { "a" };
+        let (text, err, code) = recipe(&[name], &file);
+        assert!(code != Some(0) && err.contains(expected) && !err.contains("there is no recipe"), "{text}{err}");
+    }
 }
 
 /// A recipe that does not fit its bundle, one whose bundle is gone, and a choice that somebody
