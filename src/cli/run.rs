@@ -32,8 +32,6 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-#[cfg(feature = "site")]
-use std::sync::atomic::Ordering;
 
 /// Megabytes that `--record` keeps unless another cap is stated.
 const RECORD_MB: u32 = 1000;
@@ -114,6 +112,9 @@ struct Process {
     /// The recipe to go by, and what there is to tell of it.
     #[cfg(feature = "site")]
     line: Line,
+    /// What its runs have in common, once there is a first with recipes.
+    #[cfg(feature = "site")]
+    change: Option<Arc<supervisor::Change>>,
 }
 
 impl Process {
@@ -137,10 +138,16 @@ impl Process {
         args.bundle.clone()
     }
 
+    /// Whether the runs so far have had all the parts that are wanted.
     #[cfg(feature = "site")]
-    fn is_over(&self, parts: Option<u64>) -> bool {
-        let is_signalled = self.signalled.as_ref().is_some_and(|signalled| signalled.load(Ordering::Relaxed));
-        is_signalled || parts.is_some_and(|wanted| wanted > 0 && self.line.parts() >= wanted)
+    fn is_done(&self, parts: Option<u64>) -> bool {
+        parts.is_some_and(|wanted| wanted > 0 && self.line.parts() >= wanted)
+    }
+
+    /// Whether a signal came between two runs, which is told.
+    #[cfg(feature = "site")]
+    fn is_stopped(&self) -> bool {
+        self.change.as_ref().zip(self.signalled.as_ref()).is_some_and(|(change, signalled)| change.is_stopped(signalled))
     }
 }
 
@@ -157,8 +164,15 @@ pub(super) fn run(args: Run) -> Result<u8, Refused> {
     supervisor::raise_alarm_at_panics();
     let mut process = Process { line: Line::begin(args.settings.as_deref())?, ..Process::default() };
     loop {
-        match begin(&args, &mut process) {
-            Ok(Ended::Recipe) if process.is_over(args.parts) => return Ok(Ended::Done.exit_code()),
+        let outcome = begin(&args, &mut process);
+        if process.is_stopped() {
+            return Ok(Ended::Signal.exit_code());
+        }
+        let change = process.change.clone();
+        // What is recorded of a change is recorded whole.
+        let _held = change.as_ref().map(|change| change.hold());
+        match outcome {
+            Ok(Ended::Recipe) if process.is_done(args.parts) => return Ok(Ended::Done.exit_code()),
             Ok(Ended::Recipe) => process.line.next(args.settings.as_deref()),
             Ok(ended) => return Ok(ended.exit_code()),
             Err(refused) if !process.line.back(&refused) => return Err(refused),
@@ -274,7 +288,7 @@ fn start(args: &Run, process: &mut Process, starts: &Starts) -> Result<Ended, Re
     #[cfg(feature = "site")]
     if let Some(watcher) = process.line.watcher(args.of()) {
         let stays = "--record keeps the frames of one bundle: the choice is for a run without it";
-        beside.change = Some(watcher.change.clone());
+        beside.change = Some(process.change.insert(watcher.change.clone()).clone());
         let stays = record.is_some().then_some(stays);
         clients.push(watcher.staying(stays).client());
     }

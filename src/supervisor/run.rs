@@ -69,8 +69,9 @@ pub struct Run {
     pub board: Board,
 }
 
-/// Runs until parts, source, signal or faults end it. When it returns, each output is safe or was
-/// told as unknown. An error: the system gave too few threads, and nothing has moved.
+/// Runs until parts, source, signal or faults end it; not at all where a signal came between the run
+/// before and this one. When it returns, each output is safe or was told as unknown. An error: the
+/// system gave too few threads, and nothing has moved.
 pub fn run(run: Run) -> Result<Ended, String> {
     let Run {
         vision,
@@ -92,6 +93,9 @@ pub fn run(run: Run) -> Result<Ended, String> {
     } = run;
     let clock = SystemClock;
     let change = beside.change.clone();
+    if change.as_ref().is_some_and(|change| !change.begins(&signalled)) {
+        return Ok(Ended::Signal);
+    }
     let gated = settings.mode != LineMode::State;
     let (late, _) = settings.routing(station.task()).late();
     let (events, sinking) = Events::start(Arc::new(clock), opening, sinks).map_err(|e| no_thread(&e))?;
@@ -160,7 +164,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
     };
     let ended = shared.ended.first(ended);
     match change.as_ref().filter(|_| ended == Ended::Recipe) {
-        Some(change) => change.bridge(notify),
+        Some(change) => change.bridge(notify, signalled.clone()),
         None => notify.stopping(),
     }
     shared.exchange.stop.store(true, Ordering::Relaxed);
@@ -234,6 +238,9 @@ pub fn run(run: Run) -> Result<Ended, String> {
     clients.stop(Duration::from_secs(1));
     sinking.join(Duration::from_secs(1));
     let ended = if is_safe || ended == Ended::Panic { ended } else { Ended::NotSafe };
+    if is_safe && (ended == Ended::Recipe || failed.is_some()) {
+        change.iter().for_each(|change| change.made_place());
+    }
     failed.map_or(Ok(ended), Err)
 }
 

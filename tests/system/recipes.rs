@@ -527,3 +527,55 @@ fn the_service_managers_watchdog_is_fed_while_the_recipe_changes() {
     hear_until("the end", &|words| count(words, "STOPPING=1") == 1);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// A FIFO of frames, a hundred a second until its first reader leaves.
+fn film(folder: &std::path::Path) -> PathBuf {
+    let path = folder.join("film");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let name = path.clone();
+    std::thread::spawn(move || {
+        let mut film = std::fs::File::create(name).unwrap();
+        let mut frame = [b"FRAME\n".to_vec(), vec![90; 96 * 96]].concat();
+        let mut sent = film.write_all(b"YUV4MPEG2 W96 H96 F100:1 Cmono\n");
+        while sent.is_ok() {
+            frame[50] = frame[50].wrapping_add(1);
+            sent = film.write_all(&frame);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    path
+}
+
+/// A camera that takes its time, or gives nothing, kept a line from ending between two recipes: a
+/// signal was heard 20 s later, with exit code 2.
+#[test]
+fn a_signal_while_the_next_recipes_source_is_opened_ends_the_line_at_once() {
+    for (i, signal) in [Signal::TERM, Signal::INT, Signal::HUP].into_iter().enumerate() {
+        let site = Site::new(&format!("recipe-signal-{i}"), "[recipes.good]\n");
+        let text = gate(&site.trigger);
+        let text = text.replace("conveyor?seed=21&fps=60", &format!("y4m:{}", film(&site.folder).display()));
+        let name = format!("recipe-signal-{i}-settings");
+        let file = settings(&name, &text.replace("max_jitter_ms = 5000", "max_jitter_ms = 5000\nmax_latency_ms = 50"));
+        let mut command = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file]);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        site.until("the first run", |all| !of(all, "start").is_empty());
+        assert_eq!(recipe(&["good"], &file).2, Some(0));
+        site.until("the end of the first run", |all| all.last().is_some_and(|last| last["event"] == "summary"));
+        // The next run waits for its source's first bytes, for as long as 10 s.
+        std::thread::sleep(Duration::from_millis(1000));
+        let begin = Instant::now();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let out = wait(child, Duration::from_secs(60));
+        let took = begin.elapsed();
+        let (all, err) = (site.told(), stderr(&out));
+        assert_eq!(out.status.code(), Some(0), "{err}");
+        assert!(took < Duration::from_millis(if emulated() { 5000 } else { 1000 }), "{signal:?}: {took:?}");
+        assert_eq!(err.matches("stopped by a signal").count(), 1, "{err}");
+        assert_eq!((of(&all, "start").len(), of(&all, "summary").len()), (1, 1), "no run begins: {err}");
+        assert_eq!((&summary(&all)["ended"], &summary(&all)["outputs_safe"]), (&json!("another recipe"), &json!(true)));
+        // The choice stays: a start goes on with it.
+        assert_eq!(site.recorded().len(), 1);
+        assert!(recipe(&[], &file).0.contains("* 1  good"), "{:?}", recipe(&[], &file));
+    }
+}
