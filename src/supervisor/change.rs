@@ -87,6 +87,11 @@ impl Change {
         *self.hold() = true;
     }
 
+    /// Whether one run has ended and the next has not begun.
+    pub(super) fn is_between(&self) -> bool {
+        *self.hold()
+    }
+
     /// A run begins, unless a signal came between it and the one before.
     pub(super) fn begins(&self, signalled: &AtomicBool) -> bool {
         let mut may_end = self.hold();
@@ -133,12 +138,12 @@ mod tests {
         for signal in [false, true] {
             let (change, signalled) = (Change::default(), AtomicBool::new(signal));
             assert!(change.begins(&signalled), "the first run tells of it itself");
-            assert!(!change.is_stopped(&signalled) && !*change.hold());
+            assert!(!change.is_stopped(&signalled) && !change.is_between());
             change.made_place();
-            assert!(*change.hold());
+            assert!(change.is_between());
             assert_eq!(change.begins(&signalled), !signal);
-            assert_eq!((*change.hold(), change.is_stopped(&signalled)), (signal, signal));
-            assert!(!*change.hold() && !change.is_stopped(&signalled));
+            assert_eq!((change.is_between(), change.is_stopped(&signalled)), (signal, signal));
+            assert!(!change.is_between() && !change.is_stopped(&signalled));
         }
     }
 }

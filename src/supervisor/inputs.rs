@@ -11,6 +11,9 @@ use crate::triggers::{Input, Odd, Trigger};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// Most that is told of what a run that makes place leaves at an input: its writer may not stop.
+const MOST_LEFT: usize = 4096;
+
 /// What was passed over at an input and is not told yet. It is told at most once a second: a writer
 /// of nonsense may not drown everything else.
 #[derive(Default)]
@@ -110,4 +113,20 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared, acknowledged: 
             }
         }
     }
+    tell_left(&mut *input, &mut passed_over, shared);
+}
+
+/// What came before the run was over and no other run finds is told where the run makes place for
+/// the next.
+fn tell_left(input: &mut dyn Trigger, passed_over: &mut PassedOver, shared: &Shared) {
+    if !shared.closing.load(Ordering::Relaxed) {
+        return;
+    }
+    std::iter::from_fn(|| input.left()).take(MOST_LEFT).for_each(|left| match left {
+        Input::Trigger { .. } | Input::Acknowledge(_) | Input::Confirm(_) => passed_over.add(Odd::Between, shared),
+        Input::Lost(signals) => (0..signals).for_each(|_| passed_over.add(Odd::Between, shared)),
+        Input::PassedOver(odd) => passed_over.add(odd, shared),
+        Input::Position(_) | Input::Ended => {}
+    });
+    passed_over.tell(shared, true);
 }

@@ -77,7 +77,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
         vision,
         station,
         source,
-        inputs,
+        mut inputs,
         mut actuator,
         settings,
         opening,
@@ -93,6 +93,10 @@ pub fn run(run: Run) -> Result<Ended, String> {
     } = run;
     let clock = SystemClock;
     let change = beside.change.clone();
+    if change.as_ref().is_some_and(|change| change.is_between()) {
+        let begin = clock.now();
+        inputs.iter_mut().try_for_each(|input| input.begin_anew(begin)).map_err(|e| e.to_string())?;
+    }
     if change.as_ref().is_some_and(|change| !change.begins(&signalled)) {
         return Ok(Ended::Signal);
     }

@@ -462,6 +462,10 @@ fn a_part_that_goes_by_the_belt_is_waited_for_as_long_as_that_moves() {
 struct Ends(bool);
 
 impl Trigger for Ends {
+    fn begin_anew(&mut self, _: Instant) -> Result<(), TriggerError> {
+        Ok(())
+    }
+
     fn next(&mut self, timeout: std::time::Duration) -> Result<Option<Input>, TriggerError> {
         std::thread::sleep(timeout);
         Ok((!std::mem::replace(&mut self.0, true)).then_some(Input::Ended))
@@ -472,6 +476,10 @@ impl Trigger for Ends {
 struct Planned(std::vec::IntoIter<Input>);
 
 impl Trigger for Planned {
+    fn begin_anew(&mut self, _: Instant) -> Result<(), TriggerError> {
+        Ok(())
+    }
+
     fn next(&mut self, timeout: std::time::Duration) -> Result<Option<Input>, TriggerError> {
         let next = self.0.next();
         if next.is_none() {

@@ -51,6 +51,11 @@ impl Arrivals {
         Ok(Some(Arrival { at, is_known }))
     }
 
+    /// Another run began at `begin`, and what had come by then was read off.
+    pub(super) fn begin_anew(&mut self, begin: Instant) {
+        self.empty_at = begin;
+    }
+
     /// `found` bytes were read at `at`, of at most `room`: unless they fill that, all that could be
     /// read was.
     pub fn read(&mut self, found: usize, room: usize, at: Instant) {
@@ -60,7 +65,8 @@ impl Arrivals {
     }
 }
 
-fn is_readable(fd: BorrowedFd<'_>, timeout: Duration) -> std::io::Result<bool> {
+/// Whether something can be read, or the end is reached, within `timeout`.
+pub(super) fn is_readable(fd: BorrowedFd<'_>, timeout: Duration) -> std::io::Result<bool> {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos() as _ };
     match poll(&mut fds, Some(&timeout)) {

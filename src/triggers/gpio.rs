@@ -7,6 +7,7 @@
 use super::{Input, Trigger, TriggerError};
 use crate::gpio::{self, InputLine, InputLines};
 use crate::line::{Channel, Encoder, Moment};
+use crate::time::Instant;
 use std::time::Duration;
 
 /// What an input line is for.
@@ -56,6 +57,8 @@ pub(super) struct GpioTrigger {
     encoder: Option<Encoder>,
     lost: u32,
     table: &'static str,
+    /// When the run began, if it is not the process's first.
+    begin: Instant,
 }
 
 impl GpioTrigger {
@@ -73,7 +76,7 @@ impl GpioTrigger {
             None => None,
         };
         let roles = inputs.lines.iter().map(|(role, _)| *role).collect();
-        Ok(Self { lines, roles, encoder, lost: 0, table: table(inputs) })
+        Ok(Self { lines, roles, encoder, lost: 0, table: table(inputs), begin: Instant::default() })
     }
 }
 
@@ -90,13 +93,24 @@ impl Trigger for GpioTrigger {
             let moved = encoder.as_mut().map(|e| e.edge(channel, edge.active)).filter(|p| Some(*p) != position);
             moved.map(|position| Input::Position(Moment { at: edge.at, position }))
         };
-        Ok(match self.roles[edge.line] {
+        let input = match self.roles[edge.line] {
             Role::Trigger => Some(Input::Trigger { at: edge.at, position }),
             Role::Acknowledge => Some(Input::Acknowledge(edge.at)),
             Role::Confirm => Some(Input::Confirm(edge.at)),
             Role::EncoderA => moved(&mut self.encoder, Channel::A),
             Role::EncoderB => moved(&mut self.encoder, Channel::B),
-        })
+        };
+        Ok(input.map(|input| input.of_run(self.begin)))
+    }
+
+    /// The kernel says of each edge when it came.
+    fn begin_anew(&mut self, begin: Instant) -> Result<(), TriggerError> {
+        self.begin = begin;
+        Ok(())
+    }
+
+    fn left(&mut self) -> Option<Input> {
+        self.next(Duration::ZERO).ok().flatten()
     }
 }
 

@@ -69,6 +69,8 @@ pub enum Odd {
     StillSet,
     /// A PLC that wrote the trigger is gone.
     Disconnected,
+    /// A trigger, acknowledgement or confirmation that came between two runs.
+    Between,
 }
 
 impl std::fmt::Display for Odd {
@@ -87,6 +89,9 @@ impl std::fmt::Display for Odd {
             Self::RefusedWrite => "a Modbus write by a peer that may not write; name its address in [modbus] allow",
             Self::StillSet => "Trigger was written 1 while it was 1, which opens no part; write 0 between two triggers",
             Self::Disconnected => "the PLC that wrote Trigger has disconnected; no part comes until it connects again",
+            Self::Between => {
+                "a trigger, \"ack\" or \"confirm\" that came between two runs: its part is not sorted; send none while ready is down"
+            }
         })
     }
 }
@@ -98,6 +103,17 @@ impl Input {
         match self {
             Self::Trigger { .. } => Self::Lost(1),
             Self::Acknowledge(_) | Self::Confirm(_) => Self::PassedOver(Odd::Waited),
+            other => other,
+        }
+    }
+
+    /// What it is worth in a run that began at `begin`. The belt's position stays one: no count of
+    /// an encoder may be missing.
+    fn of_run(self, begin: Instant) -> Self {
+        match self {
+            Self::Trigger { at, .. } | Self::Acknowledge(at) | Self::Confirm(at) if at < begin => {
+                Self::PassedOver(Odd::Between)
+            }
             other => other,
         }
     }
@@ -183,6 +199,16 @@ impl std::fmt::Display for TriggerSpec {
 pub trait Trigger: Send {
     /// What happened next; nothing if nothing does within `timeout`.
     fn next(&mut self, timeout: Duration) -> Result<Option<Input>, TriggerError>;
+
+    /// Another run of this process begins at `begin`: what has come by now came while nobody sorted.
+    /// [`Trigger::next`] gives it as [`Odd::Between`]. Waits for nothing.
+    fn begin_anew(&mut self, begin: Instant) -> Result<(), TriggerError>;
+
+    /// The run is over: the next of what the input took in and did not give yet, and of what no
+    /// later run would find.
+    fn left(&mut self) -> Option<Input> {
+        None
+    }
 }
 
 /// Opens the input that `spec` names. `posts`: where a PLC's triggers will be posted.
@@ -208,6 +234,18 @@ pub fn probe(spec: &TriggerSpec) -> Result<String, TriggerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Their pulses were given to other parts: the trigger's moment was the run's begin.
+    #[test]
+    fn of_what_came_before_another_run_began_only_the_belts_position_counts() {
+        let at = |us| Instant::from_micros(us);
+        let moved = |us| Input::Position(Moment { at: at(us), position: 7 });
+        let kinds =
+            |us| [Input::Trigger { at: at(us), position: Some(3) }, Input::Acknowledge(at(us)), Input::Confirm(at(us))];
+        assert_eq!(kinds(4).map(|input| input.of_run(at(5))), [Input::PassedOver(Odd::Between); 3]);
+        assert_eq!(kinds(5).map(|input| input.of_run(at(5))), kinds(5));
+        assert_eq!([moved(4).of_run(at(5)), Input::Lost(2).of_run(at(5))], [moved(4), Input::Lost(2)]);
+    }
 
     /// An acknowledgement that was sent before a fault and read after it put the lamp out: nobody
     /// had seen the fault.

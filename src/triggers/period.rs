@@ -30,4 +30,10 @@ impl Trigger for Period {
         self.next = at.plus(self.period);
         Ok(Some(Input::Trigger { at, position: None }))
     }
+
+    /// The first period begins with the run.
+    fn begin_anew(&mut self, begin: Instant) -> Result<(), TriggerError> {
+        self.next = begin.plus(self.period);
+        Ok(())
+    }
 }

@@ -4,10 +4,10 @@
 //! even if the socket's name is removed. A removed socket is made again and reported; if that
 //! fails, the input has failed.
 
-use super::arrival::Arrivals;
+use super::arrival::{Arrivals, is_readable};
 use super::words::{LONGEST, meaning};
 use super::{Input, Odd, Trigger, TriggerError};
-use crate::time::{Clock, Micros};
+use crate::time::{Clock, Instant, Micros};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Most bytes of a socket's path: the kernel's address holds 108, the zero at its end included
 /// (unix(7)).
 const LONGEST_PATH: usize = 107;
+/// Most datagrams that can wait in a socket, by far: a writer that does not stop may not keep a run
+/// from its begin.
+const MOST_WAITING: u32 = 4096;
 
 /// Where a socket is and who may send to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub(super) struct Socket {
     /// Device and inode of the socket's name.
     id: (u64, u64),
     arrivals: Arrivals,
+    /// Words that came between two runs and are not told yet.
+    between: u32,
     /// Locked as long as this is open.
     _lock: File,
 }
@@ -134,7 +139,7 @@ impl Socket {
         let failed = |why: String| error(&spec.path, why);
         let lock = spec.lock().map_err(failed)?;
         let (socket, id) = spec.bind().map_err(failed)?;
-        Ok(Self { spec: spec.clone(), socket, id, arrivals: Arrivals::new(clock, spec.max_jitter), _lock: lock })
+        Ok(Self { spec: spec.clone(), socket, id, arrivals: Arrivals::new(clock, spec.max_jitter), between: 0, _lock: lock })
     }
 
     /// What its path names now.
@@ -145,6 +150,10 @@ impl Socket {
 
 impl Trigger for Socket {
     fn next(&mut self, timeout: Duration) -> Result<Option<Input>, TriggerError> {
+        if self.between > 0 {
+            self.between -= 1;
+            return Ok(Some(Input::PassedOver(Odd::Between)));
+        }
         let path = &self.spec.path;
         let removed = match self.named() {
             Some(id) if id == self.id => false,
@@ -169,6 +178,20 @@ impl Trigger for Socket {
             Ok(input) => input,
             Err(odd) => Input::PassedOver(odd),
         }))
+    }
+
+    fn begin_anew(&mut self, begin: Instant) -> Result<(), TriggerError> {
+        while self.between < MOST_WAITING && is_readable(self.socket.as_fd(), Duration::ZERO).unwrap_or(false) {
+            self.socket.recv(&mut [0; LONGEST + 1]).map_err(|e| error(&self.spec.path, e))?;
+            self.between += 1;
+        }
+        self.arrivals.begin_anew(begin);
+        Ok(())
+    }
+
+    /// What waits in the socket goes with it.
+    fn left(&mut self) -> Option<Input> {
+        self.next(Duration::ZERO).ok().flatten().filter(|input| *input != Input::PassedOver(Odd::SocketRemoved))
     }
 }
 
@@ -231,5 +254,30 @@ mod tests {
         for made in [path.clone(), path.with_extension("sock.lock")] {
             let _ = std::fs::remove_file(made);
         }
+    }
+
+    #[test]
+    fn datagrams_from_before_another_run_are_passed_over_and_those_left_at_its_end_are_found() {
+        let path = std::env::temp_dir().join(format!("tagpin-between-{}.sock", std::process::id()));
+        let spec = SocketSpec { path: path.clone(), mode: 0o600, owner: None, group: None, max_jitter: None };
+        let mut socket = Socket::open(&spec, Arc::new(Still)).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        let send = |words: &[&str]| {
+            for word in words {
+                sender.send_to(word.as_bytes(), &path).unwrap();
+            }
+        };
+        send(&["trigger", "", "ack"]);
+        socket.begin_anew(Instant::from_micros(1_000_000)).unwrap();
+        send(&["trigger"]);
+        let mut next = || socket.next(Duration::ZERO).unwrap();
+        let between = Some(Input::PassedOver(Odd::Between));
+        assert_eq!([next(), next(), next()], [between; 3]);
+        assert!(matches!((next(), next()), (Some(Input::Trigger { .. }), None)));
+        send(&["", "confirm"]);
+        assert!(matches!(socket.left(), Some(Input::Trigger { .. })));
+        assert!(matches!((socket.left(), socket.left()), (Some(Input::Confirm(_)), None)));
+        drop(socket);
+        let _ = std::fs::remove_file(path.with_extension("sock.lock"));
     }
 }

@@ -24,7 +24,6 @@ pub(super) fn meaning(word: &[u8], at: Instant) -> Result<Input, Odd> {
 }
 
 /// Puts lines together of the bytes that come.
-#[derive(Default)]
 pub(super) struct Lines {
     line: heapless::Vec<u8, LONGEST>,
     /// The line was too long and was told: the rest of it is passed over.
@@ -32,6 +31,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// Nothing of a line.
+    pub(super) const fn new() -> Self {
+        Self { line: heapless::Vec::new(), skipping: false }
+    }
+
     /// Takes one byte that came at `at`. A line that is too long is told once, when it becomes so.
     pub(super) fn take(&mut self, byte: u8, at: Instant) -> Option<Result<Input, Odd>> {
         if byte == b'\n' {
@@ -51,7 +55,7 @@ impl Lines {
     pub(super) fn end(&mut self, at: Instant) -> Option<Result<Input, Odd>> {
         let waits = !self.line.is_empty() && !self.skipping;
         let said = waits.then(|| meaning(&self.line, at));
-        *self = Self::default();
+        *self = Self::new();
         said
     }
 }
@@ -63,7 +67,7 @@ mod tests {
     const AT: Instant = Instant::from_micros(7);
 
     fn said(bytes: &[u8]) -> Vec<Result<Input, Odd>> {
-        let mut lines = Lines::default();
+        let mut lines = Lines::new();
         let mut all: Vec<_> = bytes.iter().filter_map(|b| lines.take(*b, AT)).collect();
         all.extend(lines.end(AT));
         all

@@ -12,14 +12,9 @@ use tagpin::scene::{Conditions, HEIGHT, Kind, Shot, WIDTH, render};
 /// Side of the shipped model's input image.
 const SIDE: usize = 96;
 
-/// The seed and number of cases that the environment states, else 1 and `default_cases`.
-fn drawn_cases(default_cases: u64) -> (u64, u64) {
-    let number = |key: &str, default| std::env::var(key).map_or(default, |text| text.parse().unwrap());
-    // Each image takes two hundred inferences, which an emulator runs thirty times as long.
-    let default_cases = if emulated() { default_cases / 10 } else { default_cases };
-    let (seed, cases) = (number("TAGPIN_TEST_SEED", 1), number("TAGPIN_TEST_CASES", default_cases));
-    println!("TAGPIN_TEST_SEED={seed} TAGPIN_TEST_CASES={cases}");
-    (seed, cases)
+/// Each image takes two hundred inferences, which an emulator runs thirty times as long.
+fn fewer(cases: u64) -> u64 {
+    if emulated() { cases / 10 } else { cases }
 }
 
 /// Drawn parts as the model sees them, one file each; `change` is given the image and its case's
@@ -59,7 +54,7 @@ fn hottest(record: &serde_json::Value) -> [f64; 4] {
 fn the_heat_of_a_part_with_a_mark_lies_on_the_mark() {
     const MARK: usize = 20;
     let folder = folder("heat-marks");
-    let (seed, cases) = drawn_cases(40);
+    let (seed, cases) = drawn_cases(fewer(40));
     let mut places = Vec::new();
     parts(&folder, seed, cases, |rgb, random| {
         let at = [0, 1].map(|_| random.range(4, (SIDE - MARK - 4) as i32) as usize);
@@ -95,7 +90,7 @@ fn the_heat_of_a_part_with_a_mark_lies_on_the_mark() {
 #[test]
 fn the_heat_of_a_tag_lies_on_the_part() {
     let folder = folder("heat-tags");
-    let (seed, cases) = drawn_cases(20);
+    let (seed, cases) = drawn_cases(fewer(20));
     parts(&folder, seed, cases, |_, _| {});
     let found = heat(&folder, &[]);
     let on = found.iter().filter(|record| {

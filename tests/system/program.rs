@@ -132,3 +132,11 @@ pub fn script(path: &Path, text: &str) {
     child.stdin.take().expect("it is piped").write_all(text.as_bytes()).expect("the shell reads");
     assert!(child.wait().expect("the shell ends").success(), "{} cannot be written", path.display());
 }
+
+/// The seed and number of cases that the environment states, else 1 and `default_cases`.
+pub fn drawn_cases(default_cases: u64) -> (u64, u64) {
+    let number = |key: &str, default| std::env::var(key).map_or(default, |text| text.parse().unwrap());
+    let (seed, cases) = (number("TAGPIN_TEST_SEED", 1), number("TAGPIN_TEST_CASES", default_cases));
+    println!("TAGPIN_TEST_SEED={seed} TAGPIN_TEST_CASES={cases}");
+    (seed, cases)
+}

@@ -579,3 +579,70 @@ fn a_signal_while_the_next_recipes_source_is_opened_ends_the_line_at_once() {
         assert!(recipe(&[], &file).0.contains("* 1  good"), "{:?}", recipe(&[], &file));
     }
 }
+
+/// Words that came between two runs waited in the pipe: each was a part of the next run, with the
+/// run's begin for its trigger, and the gate threw out what was there by then.
+#[test]
+fn a_word_around_a_change_is_a_part_of_the_run_that_it_came_to_or_is_passed_over() {
+    // In an emulator a word is read when there is time for it.
+    if emulated() {
+        return;
+    }
+    let (seed, cases) = drawn_cases(2);
+    for case in 0..cases {
+        let mut random = tagpin::random::Random::new(seed, case);
+        let mut pause = || std::thread::sleep(Duration::from_millis(15 + random.next() % 45));
+        let site = Site::new("recipe-between", "[recipes.same]\n");
+        let file = site.file("recipe-between-settings");
+        let mut line = Line::start("recipe-between-line", &site.trigger, &[]);
+        // Of each word the moment before it was written and the one after.
+        let mut words = Vec::new();
+        let mut write = |line: &mut Line| {
+            let before = now_us();
+            // In two pieces now and then.
+            let (first, second) = b"trigger\n".split_at(words.len() % 8);
+            line.write(first);
+            line.write(second);
+            words.push([before, now_us()]);
+        };
+        (0..3).for_each(|_| {
+            write(&mut line);
+            pause();
+        });
+        assert_eq!(recipe(&["same"], &file).2, Some(0));
+        let end = Instant::now() + Duration::from_secs(60);
+        while of(&site.told(), "start").len() < 2 {
+            assert!(Instant::now() < end, "seed {seed}, case {case}: no second run");
+            write(&mut line);
+            pause();
+        }
+        std::thread::sleep(Duration::from_millis(400));
+        (0..3).for_each(|_| {
+            write(&mut line);
+            pause();
+        });
+        std::thread::sleep(Duration::from_millis(1000));
+        line.signal(Signal::INT);
+        let (code, all, err) = line.end();
+        assert_eq!(code, Some(0), "{err}");
+        let runs = runs(&all);
+        let triggers =
+            [0, 1].map(|i| of(&runs[i], "trigger").iter().map(|t| t["trigger"].as_u64().unwrap()).collect::<Vec<_>>());
+        let passed_over = runs.iter().map(|run| summary(run)["passed_over"].as_u64().unwrap_or(0));
+        let [first, second] = [0, 1].map(|i| triggers[i].len());
+        let told = format!("seed {seed}, case {case}: {words:?}, {triggers:?}, {err}");
+        assert!(first >= 3 && second >= 3 && err.contains("came between two runs"), "{told}");
+        assert_eq!(first + second + passed_over.sum::<u64>() as usize, words.len(), "{told}");
+        // In their order: parts of the first run, what was passed over, parts of the second.
+        let parts = words[..first].iter().zip(&triggers[0]).chain(words[words.len() - second..].iter().zip(&triggers[1]));
+        for ([before, after], trigger) in parts {
+            assert!(before <= trigger && *trigger <= after + 100_000, "{before}..{after}, {trigger}: {told}");
+        }
+    }
+}
+
+/// The clock of events' moments.
+fn now_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
