@@ -71,15 +71,31 @@ fn end(shared: &Shared) {
 }
 
 /// Takes what an input does until the outputs have had their last part: the belt is counted to the
-/// end. An input that fails cannot tell where parts are: the line is held safe. `acknowledged`: is
-/// told of each acknowledgement.
+/// end. An input that fails cannot tell where parts are: the line is held safe. A trigger that was
+/// answered as taken is a part or is told, also where the run is over as it is read. `acknowledged`:
+/// is told of each acknowledgement.
 pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared, acknowledged: &dyn Fn()) {
     let mut passed_over = PassedOver::default();
-    while !shared.over.load(Ordering::Relaxed) {
+    let mut refuses = false;
+    loop {
         passed_over.tell(shared, false);
-        match input.next(Duration::from_millis(50)) {
+        let over = shared.over.load(Ordering::Relaxed);
+        // While a recipe changes triggers are counted and told to the end.
+        if !refuses && (over || shared.is_stopped() && !shared.is_closing()) {
+            refuses = input.refuse();
+        }
+        if over && !refuses {
+            break;
+        }
+        match input.next(Duration::from_millis(if over { 0 } else { 50 })) {
+            Ok(None) if over => break,
             Ok(None) => {}
-            Ok(Some(Input::Trigger { at, position })) => shared.trigger(at, position),
+            Ok(Some(Input::Trigger { at, position })) => {
+                if !shared.trigger(at, position) && input.refuse() {
+                    refuses = true;
+                    shared.unopened(shared.clock.now());
+                }
+            }
             Ok(Some(Input::Position(moment))) => {
                 shared.belt.set(moment);
                 shared.commands.wake();
@@ -119,7 +135,7 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared, acknowledged: 
 /// What came before the run was over and no other run finds is told where the run makes place for
 /// the next.
 fn tell_left(input: &mut dyn Trigger, passed_over: &mut PassedOver, shared: &Shared) {
-    if !shared.closing.load(Ordering::Relaxed) {
+    if !shared.is_closing() {
         return;
     }
     std::iter::from_fn(|| input.left()).take(MOST_LEFT).for_each(|left| match left {

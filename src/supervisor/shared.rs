@@ -235,14 +235,27 @@ impl Shared {
         ticket
     }
 
-    /// A part passes the trigger, unless the run is over.
-    pub(super) fn trigger(&self, at: Instant, position: Option<i64>) {
-        if !self.exchange.stop.load(Ordering::Relaxed) {
+    /// Whether no trigger opens a part any more.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.exchange.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether this run makes place for the next.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// A part passes the trigger. `false`: the run is over, and nobody was told of the part.
+    pub(super) fn trigger(&self, at: Instant, position: Option<i64>) -> bool {
+        if !self.is_stopped() {
             self.step(Input::Trigger(self.moment(at, position)));
-        } else if self.closing.load(Ordering::Relaxed) {
+        } else if self.is_closing() {
             // Parts before it are on their way to their gates still.
             self.unopened(self.clock.now());
+        } else {
+            return false;
         }
+        true
     }
 
     /// Time and place of something on the belt; who saw it and knows no place means where the belt
@@ -270,7 +283,7 @@ impl Shared {
     }
 
     /// A part passed the trigger meanwhile. It is counted; told at most once a second.
-    fn unopened(&self, now: Instant) {
+    pub(super) fn unopened(&self, now: Instant) {
         const PAUSE: u64 = 1_000_000;
         let counters = self.events.counters();
         let before = counters.passed_over.fetch_add(1, Ordering::Relaxed);
@@ -279,10 +292,8 @@ impl Shared {
             return;
         }
         self.unopened_told.store(now.as_micros(), Ordering::Relaxed);
-        let why = format_args!(
-            "a part passed the trigger while the recipe changes and ready is down: it is not sorted; passed over so far: {}",
-            before + 1
-        );
+        let when = if self.is_closing() { "while the recipe changes and ready is down" } else { "as the run ends" };
+        let why = format_args!("a part passed the trigger {when}: it is not sorted; passed over so far: {}", before + 1);
         self.events.fault(FaultKind::Input, None, Remedy::Told, Why::of(&why));
     }
 

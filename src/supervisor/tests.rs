@@ -540,3 +540,26 @@ fn a_trigger_that_ends_ends_the_run_also_while_the_belt_stands_still() {
         assert!(took >= Micros(500_000) && took < Micros(20_000_000), "{took:?}");
     }
 }
+
+/// A PLC's trigger just before the run's end was answered as taken, opened no part, and nobody was
+/// told.
+#[test]
+fn a_posted_trigger_that_is_read_after_the_runs_end_is_told_and_the_next_is_refused() {
+    let (shared, ..) = gate();
+    let posts = crate::triggers::Posts::default();
+    let spec = crate::triggers::TriggerSpec::Modbus { max_jitter: None };
+    let input = crate::triggers::open(&spec, &(Arc::new(SystemClock) as _), &posts).unwrap();
+    let arrival = crate::triggers::Arrival { at: shared.clock.now(), is_known: true };
+    assert!(posts.trigger(arrival) && posts.trigger(arrival));
+    shared.end(Ended::Done);
+    shared.over.store(true, Ordering::Relaxed);
+    super::inputs::watch(input, &shared, &|| {});
+    assert!(!posts.trigger(arrival), "it is over");
+    let figures = shared.events.counters().figures();
+    assert_eq!((figures.triggers, figures.passed_over), (0, 2));
+    let mut told = Vec::new();
+    shared.events.take_all(&mut told);
+    let faults = told.iter().filter_map(|e| if let What::Fault(f) = &e.what { Some(f.why.as_str()) } else { None });
+    let faults: Vec<&str> = faults.collect();
+    assert_eq!(faults, ["a part passed the trigger as the run ends: it is not sorted; passed over so far: 1"]);
+}

@@ -209,6 +209,13 @@ pub trait Trigger: Send {
     fn left(&mut self) -> Option<Input> {
         None
     }
+
+    /// The run opens no part any more: where whoever triggers hears an answer, it is a refusal from
+    /// now on, and what was taken before can still be read. `false`: nobody hears one, and nothing
+    /// changes.
+    fn refuse(&mut self) -> bool {
+        false
+    }
 }
 
 /// Opens the input that `spec` names. `posts`: where a PLC's triggers will be posted.

@@ -2,7 +2,8 @@
 //!
 //! The receiving thread stamps each by [`Arrivals`](super::Arrivals). At most [`WAITING`] wait for
 //! the input's thread; any more are lost, and reported to the line. What is not a trigger is only
-//! counted, so that nonsense neither displaces a trigger nor fills the memory.
+//! counted, so that nonsense neither displaces a trigger nor fills the memory. Once the input refuses,
+//! or is gone, nothing is posted any more.
 
 use super::arrival::Arrival;
 use super::{Input, Odd, Trigger, TriggerError};
@@ -20,6 +21,8 @@ struct Waiting {
     parts: heapless::Deque<Instant, WAITING>,
     lost: u32,
     passed_over: [u32; ODDS.len()],
+    /// Nobody reads what comes now.
+    is_over: bool,
 }
 
 /// Where triggers are posted; clones are one place.
@@ -31,10 +34,13 @@ impl Posts {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Posts a trigger. `false`: its moment is not known, or too many wait; it opens no part, and
-    /// the line is told that it was lost.
+    /// Posts a trigger. `false`: it opens no part. Its moment is not known, or too many wait, and
+    /// the line is told that it was lost; or the run's input is over, and nobody is there to tell.
     pub fn trigger(&self, arrival: Arrival) -> bool {
         let mut waiting = self.waiting();
+        if waiting.is_over {
+            return false;
+        }
         let is_posted = arrival.is_known && waiting.parts.push_back(arrival.at).is_ok();
         waiting.lost = waiting.lost.saturating_add(!is_posted as u32);
         self.0.1.notify_one();
@@ -45,7 +51,8 @@ impl Posts {
     /// connection that ended.
     pub fn pass_over(&self, odd: Odd) {
         let mut waiting = self.waiting();
-        if let Some(i) = ODDS.iter().position(|known| *known == odd) {
+        let known = ODDS.iter().position(|known| *known == odd);
+        if let Some(i) = known.filter(|_| !waiting.is_over) {
             waiting.passed_over[i] = waiting.passed_over[i].saturating_add(1);
             self.0.1.notify_one();
         }
@@ -81,6 +88,17 @@ impl Trigger for Posted {
     /// Each run has a place of its own, and those who post there begin with it.
     fn begin_anew(&mut self, _: Instant) -> Result<(), TriggerError> {
         Ok(())
+    }
+
+    fn refuse(&mut self) -> bool {
+        self.0.waiting().is_over = true;
+        true
+    }
+}
+
+impl Drop for Posted {
+    fn drop(&mut self) {
+        self.refuse();
     }
 }
 
@@ -134,5 +152,22 @@ mod tests {
         posts.trigger(known(3));
         assert!(matches!(waits.join().unwrap(), Some(Input::Trigger { .. })));
         assert!(begin.elapsed() < Duration::from_secs(30), "it slept on");
+    }
+
+    /// Over a change of recipe a PLC kept its connection: its triggers were taken by a run that was
+    /// over, opened no part, and nobody was told.
+    #[test]
+    fn once_the_input_refuses_or_is_gone_no_trigger_is_taken_and_those_before_can_be_read() {
+        let posts = Posts::default();
+        let mut posted = Posted(posts.clone());
+        assert!(posts.trigger(known(1)) && posts.trigger(known(2)));
+        assert!(posted.refuse());
+        assert!(!posts.trigger(known(3)));
+        posts.pass_over(Odd::StillSet);
+        let at = |us| Input::Trigger { at: Instant::from_micros(us), position: None };
+        assert_eq!(all(&mut posted), [at(1), at(2)], "and nothing is told of what was refused");
+        let posts = Posts::default();
+        drop(Posted(posts.clone()));
+        assert!(!posts.trigger(known(1)));
     }
 }
