@@ -3,6 +3,7 @@
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes asked of the system at once.
@@ -10,7 +11,7 @@ pub(super) const CHUNK: usize = 64 * 1024;
 
 /// A connection and what it sent that nobody took yet.
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     waiting: Vec<u8>,
 }
 
@@ -26,8 +27,8 @@ fn timed_out(e: Error) -> Error {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, waiting: Vec::new() }
+    pub(super) fn new(stream: impl Into<Arc<TcpStream>>) -> Self {
+        Self { stream: stream.into(), waiting: Vec::new() }
     }
 
     /// What can be asked whether something came.
@@ -52,7 +53,7 @@ impl Wire {
         let at = self.waiting.len();
         self.waiting.resize(at + CHUNK, 0);
         let got = loop {
-            match self.stream.read(&mut self.waiting[at..]) {
+            match (&*self.stream).read(&mut self.waiting[at..]) {
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 got => break got,
             }
@@ -101,7 +102,7 @@ impl Wire {
     pub(super) fn send(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<()> {
         while !bytes.is_empty() {
             self.stream.set_write_timeout(Some(left(deadline)?))?;
-            match self.stream.write(bytes) {
+            match (&*self.stream).write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => bytes = &bytes[n..],
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}

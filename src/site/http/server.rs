@@ -1,13 +1,13 @@
 //! Accepts connections and carries requests to the handler and its answers back.
 
 use super::{BadHead, Body, Limits, Request, Response};
-use crate::site::listener::Listener;
+use crate::site::listener::{Listener, Turn};
 use crate::site::wire::Wire;
 use std::io::{ErrorKind, Result};
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// How long a client that still sends may take to read its answer, and how much of what it sends is
@@ -34,20 +34,15 @@ impl Server {
 
     /// Where it listens.
     pub fn address(&self) -> Result<SocketAddr> {
-        self.listener.address()
+        Ok(self.listener.address())
     }
 
     /// Serves until `stop` is set, then waits up to five seconds for the answers that are on their
-    /// way.
+    /// way. A request that is read later is answered with 503, and its handler never sees it.
     pub fn serve(&self, handler: Arc<dyn Handler>, stop: &Arc<AtomicBool>) {
-        let busy = Arc::new(AtomicUsize::new(0));
-        let (counted, stopped, limits) = (busy.clone(), stop.clone(), self.limits);
-        let serve = move |stream| connection(stream, &*handler, limits, &counted, &stopped);
+        let limits = self.limits;
+        let serve = move |stream, turn: &Turn| connection(stream, &*handler, limits, turn);
         self.listener.serve("http", &(Arc::new(serve) as _), full, stop);
-        let end = Instant::now() + Duration::from_secs(5);
-        while busy.load(Ordering::Acquire) > 0 && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 }
 
@@ -92,10 +87,12 @@ fn head(wire: &mut Wire, limits: Limits) -> std::result::Result<Request, Option<
 
 /// Answers one connection's requests until either side ends it, on this thread.
 pub fn converse(stream: TcpStream, handler: &dyn Handler, limits: Limits) {
-    connection(stream, handler, limits, &AtomicUsize::new(0), &AtomicBool::new(false));
+    let stream = Arc::new(stream);
+    let turn = Turn::endless(&stream);
+    connection(stream, handler, limits, &turn);
 }
 
-fn connection(stream: TcpStream, handler: &dyn Handler, limits: Limits, busy: &AtomicUsize, stop: &AtomicBool) {
+fn connection(stream: Arc<TcpStream>, handler: &dyn Handler, limits: Limits, turn: &Turn) {
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok().map(|peer| peer.ip());
     let mut wire = Wire::new(stream);
@@ -111,16 +108,20 @@ fn connection(stream: TcpStream, handler: &dyn Handler, limits: Limits, busy: &A
                 break;
             }
         };
-        busy.fetch_add(1, Ordering::AcqRel);
+        let has_body = request.method != "HEAD";
+        let Some(answering) = turn.begin() else {
+            let over = "this run is over, and nothing was done; connect again for the next one";
+            let _ = send(&mut wire, Response::text(503, over).with("Retry-After", "1"), false, has_body, limits);
+            break;
+        };
         let mut body = Body::new(&mut wire, request.length, request.expects_continue, limits.body);
         let answer = catch_unwind(AssertUnwindSafe(|| handler.answer(&request, &mut body)));
-        let keep_alive = request.keep_alive && body.is_whole() && answer.is_ok() && !stop.load(Ordering::Acquire);
+        let keep_alive = request.keep_alive && body.is_whole() && answer.is_ok() && answering.may_go_on();
         let response = answer.unwrap_or_else(|_| Response::text(500, "an error within the server"));
-        let sent = send(&mut wire, response, keep_alive, request.method != "HEAD", limits);
-        busy.fetch_sub(1, Ordering::AcqRel);
-        match sent {
+        match send(&mut wire, response, keep_alive, has_body, limits) {
             Ok(()) if keep_alive => {}
-            Ok(()) => break,
+            // With the answer on its way as long as the client may take to read it.
+            Ok(()) => return wire.close(LINGER.0, LINGER.1),
             Err(_) => return,
         }
     }

@@ -4,7 +4,7 @@ use super::*;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 fn parse(head: &str) -> Result<Option<(Request, usize)>, BadHead> {
@@ -186,10 +186,14 @@ struct Running {
 
 impl Running {
     fn start(limits: Limits) -> Self {
+        Self::serving(limits, Arc::new(Echo))
+    }
+
+    fn serving(limits: Limits, handler: Arc<dyn Handler>) -> Self {
         let server = Server::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
         let (address, stop) = (server.address().unwrap(), Arc::new(AtomicBool::new(false)));
         let stopped = stop.clone();
-        let thread = std::thread::spawn(move || server.serve(Arc::new(Echo), &stopped));
+        let thread = std::thread::spawn(move || server.serve(handler, &stopped));
         Self { address, stop, thread: Some(thread) }
     }
 
@@ -212,7 +216,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        self.thread.take().unwrap().join().unwrap();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
     }
 }
 
@@ -334,4 +340,115 @@ fn one_connection_too_many_is_told_503_and_silent_ones_leave_room_again() {
         assert!(begun.elapsed() < Duration::from_secs(10), "silent connections are held");
     }
     drop(silent);
+}
+
+/// Counts what it is asked to do; at /slow only when it may go on.
+#[derive(Default)]
+struct Counts {
+    done: AtomicUsize,
+    begun: AtomicUsize,
+    may_go_on: AtomicBool,
+}
+
+impl Handler for Counts {
+    fn answer(&self, request: &Request, _: &mut Body<'_>) -> Response {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        while request.segments() == ["slow"] && !self.may_go_on.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.done.fetch_add(1, Ordering::SeqCst);
+        Response::text(200, &"x".repeat(100_000))
+    }
+}
+
+/// The next answer's status and length, `None` where the connection has ended without a whole one.
+fn next_answer(stream: &mut TcpStream) -> Option<(u16, usize)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let mut content = vec![0; length];
+    stream.read_exact(&mut content).ok()?;
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(status != 503 || head.contains("retry-after: ") && head.contains("connection: close"), "{head}");
+    Some((status, length))
+}
+
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+const SLOW: &[u8] = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Over a change of recipe a page kept its connection: thresholds saved over it were answered with
+/// 200 by the run that was over. They held nowhere and replaced those of the recipe that ran.
+#[test]
+fn an_idle_connection_ends_with_its_server_and_an_answer_on_its_way_is_whole() {
+    let counts = Arc::new(Counts::default());
+    let running = Running::serving(limits(), counts.clone());
+    let [mut idle, mut late, mut slow] = [(); 3].map(|()| running.connect());
+    for stream in [&mut idle, &mut late] {
+        stream.write_all(GET).unwrap();
+        assert_eq!(next_answer(stream), Some((200, 100_001)));
+    }
+    slow.write_all(SLOW).unwrap();
+    until(|| counts.begun.load(Ordering::SeqCst) == 3);
+    running.stop.store(true, Ordering::Release);
+    // Read before the listener has seen the stop, or after it.
+    late.write_all(GET).unwrap();
+    assert!(matches!(next_answer(&mut late), None | Some((503, _))));
+    assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0, "it is closed");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!running.thread.as_ref().unwrap().is_finished(), "it waits for the answer on its way");
+    assert!(TcpStream::connect(running.address).is_err(), "the next run can listen there already");
+    counts.may_go_on.store(true, Ordering::SeqCst);
+    assert_eq!(next_answer(&mut slow), Some((200, 100_001)));
+    drop(slow);
+    drop(running);
+    assert_eq!(counts.done.load(Ordering::SeqCst), 3, "what came late was done by nobody");
+}
+
+/// Stops at drawn moments against clients that ask without a pause.
+#[test]
+fn whenever_the_stop_comes_what_was_answered_as_done_was_done_and_nothing_after_it() {
+    let (seed, cases) = crate::random::drawn_cases(40);
+    for case in 0..cases {
+        let mut random = crate::random::Random::new(seed, case);
+        let counts = Arc::new(Counts::default());
+        let mut running = Running::serving(limits(), counts.clone());
+        let (done, after) = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..4)
+                .map(|_| {
+                    let mut stream = running.connect();
+                    scope.spawn(move || {
+                        let mut done = 0;
+                        let end = Instant::now() + Duration::from_secs(20);
+                        while Instant::now() < end
+                            && stream.write_all(GET).is_ok()
+                            && next_answer(&mut stream).is_some_and(|(status, _)| status == 200)
+                        {
+                            done += 1;
+                        }
+                        done
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_micros(random.range(0, 20_000) as u64));
+            running.stop.store(true, Ordering::Release);
+            running.thread.take().unwrap().join().unwrap();
+            let after = counts.begun.load(Ordering::SeqCst);
+            (clients.into_iter().map(|client| client.join().unwrap()).sum::<usize>(), after)
+        });
+        let begun = counts.begun.load(Ordering::SeqCst);
+        assert_eq!((done, begun), (after, after), "seed {seed}, case {case}: answered as done, begun");
+    }
+}
+
+fn until(wanted: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !wanted() {
+        assert!(Instant::now() < end, "it does not come");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }

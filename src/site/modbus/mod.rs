@@ -8,8 +8,10 @@
 
 mod map;
 mod pdu;
+#[cfg(test)]
+mod tests;
 
-use super::listener::{Counted, Listener};
+use super::listener::{Listener, Turn};
 use super::recipes::Recipes;
 use super::wire::{CHUNK, Wire, left};
 use crate::audit::Acknowledges;
@@ -100,6 +102,22 @@ pub struct Modbus {
     served: Served,
 }
 
+/// Counts a connection as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    /// One more of `open`, and how many there were before.
+    fn new(open: &Arc<AtomicUsize>) -> (Self, usize) {
+        (Self(open.clone()), open.fetch_add(1, Ordering::AcqRel))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// What every connection is answered from.
 #[derive(Clone, Debug)]
 pub struct Served {
@@ -117,19 +135,25 @@ impl Modbus {
         Ok(Self { listener: Listener::bind(address, CONNECTIONS)?, served: Served::new(registers, writers) })
     }
 
-    /// Answers until `stop` is set.
-    pub fn serve(&self, events: &Arc<Events>, stop: &AtomicBool) {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Answers until `stop` is set, then closes each connection behind the answer that is on its
+    /// way: nobody is told that a trigger or a write was taken by a run that is over.
+    pub fn serve(&self, events: &Arc<Events>, stop: &Arc<AtomicBool>) {
         if self.served.writers.triggering.is_none() {
             lowest_priority();
         }
         let (served, events, begin) = (self.served.clone(), events.clone(), Instant::now());
-        let serve = move |stream: TcpStream| {
+        let serve = move |stream: Arc<TcpStream>, turn: &Turn| {
             let writer = served.writers.number(&stream);
             // A trigger's moment matters, nothing else does.
             if writer.is_none() || served.writers.triggering.is_none() {
                 lowest_priority();
             }
-            served.converse(stream, writer, &events, begin);
+            served.answer(stream, writer, &events, begin, turn);
         };
         self.listener.serve("modbus", &(Arc::new(serve) as _), drop, stop);
     }
@@ -152,21 +176,27 @@ impl Served {
     /// Answers one connection's requests until either side ends it, on this thread. `writer`: the
     /// peer's number among those that may write. `begin`: of the run.
     pub fn converse(&self, stream: TcpStream, writer: Option<usize>, events: &Events, begin: Instant) {
+        let stream = Arc::new(stream);
+        let turn = Turn::endless(&stream);
+        self.answer(stream, writer, events, begin, &turn);
+    }
+
+    fn answer(&self, stream: Arc<TcpStream>, writer: Option<usize>, events: &Events, begin: Instant, turn: &Turn) {
         match writer {
-            Some(number) => self.writer(stream, number, events, begin),
-            None => self.reader(stream, events, begin),
+            Some(number) => self.writer(stream, number, events, begin, turn),
+            None => self.reader(stream, events, begin, turn),
         }
     }
 
     /// A peer that may only read.
-    fn reader(&self, stream: TcpStream, events: &Events, begin: Instant) {
+    fn reader(&self, stream: Arc<TcpStream>, events: &Events, begin: Instant, turn: &Turn) {
         let most = if self.writers.peers.is_empty() { CONNECTIONS } else { CONNECTIONS - RESERVED };
         let (_counted, others) = Counted::new(&self.readers);
         if others >= most {
             return;
         }
         // Whatever ends a connection, the peer opens another.
-        let _ = connection(stream, None, &mut |request, _| {
+        let _ = connection(stream, turn, None, &mut |request, _| {
             if !matches!(request[0], 5 | 6 | 15 | 16) {
                 return answer(&mut self.registers.map(), request, events, begin);
             }
@@ -185,7 +215,7 @@ impl Served {
     }
 
     /// A peer that may write, by its number among those.
-    fn writer(&self, stream: TcpStream, number: usize, events: &Events, begin: Instant) {
+    fn writer(&self, stream: Arc<TcpStream>, number: usize, events: &Events, begin: Instant, turn: &Turn) {
         let answer = |map: &mut Map, request: &[u8]| {
             let reply = answer(map, request, events, begin);
             if let (true, Some((acknowledges, first))) = (map.take_cleared(), &self.writers.acknowledges) {
@@ -199,7 +229,7 @@ impl Served {
             _ => reply,
         };
         let Some(Triggering { posts, max_jitter }) = &self.writers.triggering else {
-            let _ = connection(stream, None, &mut |request, _| {
+            let _ = connection(stream, turn, None, &mut |request, _| {
                 let answered = answer(&mut self.registers.map(), request);
                 chosen(request, answered)
             });
@@ -208,7 +238,7 @@ impl Served {
         let own = self.writing.fetch_add(1, Ordering::Relaxed);
         let mut has_triggered = false;
         let arrivals = Arrivals::new(Arc::new(SystemClock), *max_jitter);
-        let _ = connection(stream, Some(arrivals), &mut |request, arrival| {
+        let _ = connection(stream, turn, Some(arrivals), &mut |request, arrival| {
             // Held from the write to the post: of two PLCs each has its own answer.
             let mut map = self.registers.map();
             let (reply, wanted) = answer(&mut map, request);
@@ -289,9 +319,14 @@ impl Stamped {
 /// What answers a request: its bytes, and the moment at which the last of them could be read.
 type Answer<'a> = dyn FnMut(&[u8], Option<Arrival>) -> Vec<u8> + 'a;
 
-/// Requests and answers over one connection, until it ends or is no Modbus. `arrivals`: where a
-/// request's moment matters.
-fn connection(stream: TcpStream, arrivals: Option<Arrivals>, answer: &mut Answer<'_>) -> std::io::Result<()> {
+/// Requests and answers over one connection, until it ends, is no Modbus, or its turn is over.
+/// `arrivals`: where a request's moment matters.
+fn connection(
+    stream: Arc<TcpStream>,
+    turn: &Turn,
+    arrivals: Option<Arrivals>,
+    answer: &mut Answer<'_>,
+) -> std::io::Result<()> {
     // What is not sent at once comes a little later.
     let _ = stream.set_nodelay(true);
     let mut line = Stamped { wire: Wire::new(stream), arrivals, last: None };
@@ -308,6 +343,8 @@ fn connection(stream: TcpStream, arrivals: Option<Arrivals>, answer: &mut Answer
             return Ok(());
         }
         let unit_and_request = line.take(length, deadline)?;
+        // There is no answer for what this run cannot do any more: a PLC connects again.
+        let Some(_answering) = turn.begin() else { return Ok(()) };
         let reply = answer(&unit_and_request[1..], line.last);
         header[4..].copy_from_slice(&(reply.len() as u16 + 1).to_be_bytes());
         header.push(unit_and_request[0]);
