@@ -69,6 +69,17 @@ impl Plc {
         self.ask(&[5, 0, coil, if to { 0xff } else { 0 }, 0])
     }
 
+    /// The same; `None` where the connection has ended.
+    pub fn try_coil(&mut self, coil: u8, to: bool) -> Option<Vec<u8>> {
+        let request = [5, 0, coil, if to { 0xff } else { 0 }, 0];
+        self.0.write_all(&[&[0, 1, 0, 0, 0, 6, 1], &request[..]].concat()).ok()?;
+        let mut head = [0; 7];
+        self.0.read_exact(&mut head).ok()?;
+        let mut reply = vec![0; u16::from_be_bytes([head[4], head[5]]) as usize - 1];
+        self.0.read_exact(&mut reply).ok()?;
+        Some(reply)
+    }
+
     /// A part's trigger; the moments between which it arrived.
     fn trigger(&mut self) -> [Instant; 2] {
         let sent = Instant::now();
