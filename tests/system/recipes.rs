@@ -591,7 +591,7 @@ fn the_service_managers_watchdog_is_fed_while_the_recipe_changes() {
 }
 
 /// A FIFO of frames, a hundred a second until its first reader leaves.
-fn film(folder: &std::path::Path) -> PathBuf {
+fn film_for_one(folder: &std::path::Path) -> PathBuf {
     let path = folder.join("film");
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     let name = path.clone();
@@ -615,7 +615,7 @@ fn a_signal_while_the_next_recipes_source_is_opened_ends_the_line_at_once() {
     for (i, signal) in [Signal::TERM, Signal::INT, Signal::HUP].into_iter().enumerate() {
         let site = Site::new(&format!("recipe-signal-{i}"), "[recipes.good]\n");
         let text = gate(&site.trigger);
-        let text = text.replace("conveyor?seed=21&fps=60", &format!("y4m:{}", film(&site.folder).display()));
+        let text = text.replace("conveyor?seed=21&fps=60", &format!("y4m:{}", film_for_one(&site.folder).display()));
         let name = format!("recipe-signal-{i}-settings");
         let file = settings(&name, &text.replace("max_jitter_ms = 5000", "max_jitter_ms = 5000\nmax_latency_ms = 50"));
         let mut command = tagpin(&["run", "--json", "--bundle", PARTS, "--settings", &file]);
