@@ -351,8 +351,12 @@ pub(super) fn run(args: RecipeArgs) -> Result<u8, Refused> {
     let of = Of { settings: args.settings, bundle: args.bundle, keys: args.keys, allow_drawn: true };
     let listed = of.listed().map_err(Refused)?;
     let Some(name) = args.name.as_deref().map(Some).or(args.none.then_some(None)) else { return list(&listed) };
-    // A choice that cannot be read is none: any other takes its place.
-    let current = Chosen::read(&listed.state).ok();
+    // A choice that cannot be read is none: any other takes its place. One in a folder that is away
+    // may be there still.
+    let current = match Chosen::read(&listed.state) {
+        Err(e) if !listed.state.is_dir() => return Err(Refused(e.0)),
+        read => read.ok(),
+    };
     let recipe = match listed.recipe(name) {
         Ok(recipe) => recipe,
         Err(why) => return Ok(refused(&[why])),

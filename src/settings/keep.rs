@@ -51,10 +51,8 @@ pub(super) fn keep(t: &mut Table<'_>) -> Option<Keeping> {
     let folder = super::site::folder(t);
     let limits = Limits { max_bytes, free_bytes, days, quotas };
     let keeping = folder.map(|folder| Keeping { folder, limits, bytes_per_day, near, one_in, seed });
-    if let Some(keeping) = &keeping {
-        if !Kind::ALL.into_iter().any(|kind| keeping.keeps(kind)) {
-            t.problem("folder", "nothing is kept in it: every kind's megabytes are 0; raise one or remove [keep]".into());
-        }
+    if keeping.as_ref().is_some_and(|keeping| !Kind::ALL.into_iter().any(|kind| keeping.keeps(kind))) {
+        t.problem("folder", "nothing is kept in it: every kind's megabytes are 0; raise one or remove [keep]".into());
     }
     keeping
 }
