@@ -133,6 +133,15 @@ impl Model {
             return Ok(Self { path: "parts.tagpin (shipped)".into(), bytes: Cow::Borrowed(PARTS) });
         };
         let path = &crate::installed::bundle_file(path);
+        if path.is_dir() {
+            let why = match path.join(crate::installed::CURRENT).exists() {
+                true => {
+                    "`current` in it is no link, so nobody knows what is installed; copy such folders with their links (cp -a, tar)"
+                }
+                false => "nothing is installed in it; `tagpin bundle install` does that, or name the file",
+            };
+            return Err(format!("bundle {}: is a folder: {why}", path.display()).into());
+        }
         let bytes = crate::regular::read(path, crate::regular::BUNDLE);
         let bytes = bytes.map_err(|e| format!("bundle {}: cannot be read: {e}", path.display()))?.into();
         Ok(Self { path: path.into(), bytes })

@@ -401,7 +401,11 @@ fn owner_around(path: &Path) -> Option<[u32; 2]> {
 /// Holds the folder for one change, as long as the file lives.
 fn lock(folder: &Path) -> Result<File, InstallError> {
     let path = folder.join(LOCK);
-    let opened = || File::options().write(true).open(&path);
+    // Opening a pipe in its place would wait for a reader.
+    let opened = || match path.metadata() {
+        Ok(about) if !about.is_file() => Err(std::io::Error::other("is no regular file; remove it")),
+        _ => File::options().write(true).open(&path),
+    };
     let file = match opened() {
         Err(e) if e.kind() == ErrorKind::NotFound => match File::options().write(true).create_new(true).open(&path) {
             Ok(new) => {
@@ -492,13 +496,23 @@ pub(super) fn sync(folder: &Path) -> Result<(), InstallError> {
     io("cannot be written through to the disk", folder, File::open(folder).and_then(|f| f.sync_all()))
 }
 
-/// Removes bundles that no link leads to. What stays is removed by a later change.
+/// Whether a change gave a file of `bundles/` its name: a bundle's hash, or one that is staged.
+fn is_own(name: &str) -> bool {
+    let stem = name.strip_suffix(".minisig").unwrap_or(name);
+    let hash = stem.strip_suffix(".tagpin").unwrap_or_default();
+    stem == STAGED || hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Removes bundles that no link leads to; what somebody else put there stays. What cannot be removed
+/// is removed by a later change.
 fn sweep(folder: &Path) {
     let used = [CURRENT, PREVIOUS].map(|link| std::fs::read_link(folder.join(link)).ok());
     let used: Vec<PathBuf> = used.into_iter().flatten().flat_map(|target| [beside(&target), target]).collect();
     let Ok(listing) = std::fs::read_dir(folder.join(BUNDLES)) else { return };
     for entry in listing.flatten() {
-        if !used.contains(&Path::new(BUNDLES).join(entry.file_name())) {
+        let name = entry.file_name();
+        let is_used = used.contains(&Path::new(BUNDLES).join(&name));
+        if !is_used && name.to_str().is_some_and(is_own) {
             _ = std::fs::remove_file(entry.path());
         }
     }

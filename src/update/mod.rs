@@ -130,6 +130,8 @@ struct Watched {
 struct Seen {
     /// The bundle's file where the link led when it was last looked at.
     file: PathBuf,
+    /// The link was gone then, and that was told.
+    is_away: bool,
     running: Running,
     watched: Option<Watched>,
     /// Bundles that the line went back from.
@@ -157,7 +159,7 @@ impl Follower {
         load: Load,
     ) -> Self {
         let running = Running { file: file.clone(), sha256, record, history: History::default() };
-        let seen = Mutex::new(Seen { file, running, watched: None, left: Vec::new(), relink: None });
+        let seen = Mutex::new(Seen { file, is_away: false, running, watched: None, left: Vec::new(), relink: None });
         Self { folder, tuning, load, seen }
     }
 
@@ -200,6 +202,13 @@ impl Follower {
         let file = installed::bundle_file(&self.folder);
         // Without the link the folder is away, or its disk is.
         let is_there = file.is_file() || self.folder.join(installed::CURRENT).is_symlink();
+        if !is_there && !std::mem::replace(&mut seen.is_away, true) {
+            let (running, link) = (seen.running.sha256, self.folder.join(installed::CURRENT));
+            let why = Why::of(&format_args!("{} is gone: a start from there would fail", link.display()));
+            let (before, outcome) = (running, Update::Refused);
+            events.tell(What::Update(UpdateEvent { outcome, bundle: None, before, running, from_part: None, why }));
+        }
+        seen.is_away = !is_there;
         if file == seen.file || !is_there {
             return;
         }

@@ -239,6 +239,61 @@ fn where_the_folder_cannot_be_written_the_line_goes_back_all_the_same_and_tells(
     assert!(notes.len() == 1 && notes[0].contains("are not the two bundles that the line has run"), "{notes:?}");
 }
 
+/// Every other link that leads nowhere was told; with none at all nobody knew before the next start.
+#[test]
+fn a_link_that_is_gone_is_told_once_until_it_is_back() {
+    let mut line = Line::new("gone");
+    let one = line.runs;
+    let refused = |line: &Line| {
+        let mut told: Vec<Event> = Vec::new();
+        line.events.take_all(&mut told);
+        let all = told.iter().filter_map(|e| if let What::Update(update) = &e.what { Some(update.clone()) } else { None });
+        all.map(|update| (update.outcome, update.why.as_str().to_string())).collect::<Vec<_>>()
+    };
+    let current = line.path().join(installed::CURRENT);
+    let target = std::fs::read_link(&current).unwrap();
+    for _ in 0..2 {
+        std::fs::remove_file(&current).unwrap();
+        line.turn();
+        line.turn();
+        let told = refused(&line);
+        assert!(told.len() == 1 && told[0].0 == Update::Refused && told[0].1.contains("current is gone"), "{told:?}");
+        std::os::unix::fs::symlink(&target, &current).unwrap();
+        line.turn();
+        assert_eq!((refused(&line).len(), line.runs), (0, one));
+    }
+    let two = line.install(2);
+    line.turn();
+    assert_eq!(line.runs, two, "and another bundle is taken over as ever");
+}
+
+/// What a person had put beside the bundles, an older one to go back to, went with the next install.
+#[test]
+fn an_install_leaves_what_others_put_beside_its_bundles_and_waits_for_no_pipe() {
+    let line = Line::new("foreign");
+    let bundles = line.path().join("bundles");
+    for name in ["mine.txt", "old.tagpin", "old.tagpin.minisig", &"A".repeat(64)] {
+        std::fs::write(bundles.join(name), "mine").unwrap();
+    }
+    line.install(2);
+    line.install(3);
+    let mut names: Vec<String> =
+        std::fs::read_dir(&bundles).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.len() < 64 || name.starts_with('A'));
+    names.sort();
+    assert_eq!(names, [&"A".repeat(64), "mine.txt", "old.tagpin", "old.tagpin.minisig"]);
+    let own = std::fs::read_dir(&bundles).unwrap().count() - names.len();
+    assert_eq!(own, 2, "the current bundle and the one before it");
+    let lock = line.path().join("lock");
+    std::fs::remove_file(&lock).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &lock, fifo, 0o600.into(), 0).unwrap();
+    let file = line.folder.join("3.tagpin");
+    let outcome = install(&line.path(), &file, &Keys::default(), Options::default(), |_| Ok(()));
+    let why = outcome.unwrap_err().to_string();
+    assert!(why.contains("lock") && why.contains("is no regular file; remove it"), "{why}");
+}
+
 /// Two installs before the line looks: the one in between never decided a part.
 #[test]
 fn a_bundle_that_the_line_never_saw_is_not_gone_back_to() {

@@ -200,6 +200,10 @@ fn a_key_a_known_name_and_the_own_site_are_asked_for() {
     drop(server);
 
     let server = Server::start(&[PARTS, "--host", "sorter.example"]);
+    // It was passed over, with every tag in the answer.
+    for (top, status) in [("3", 200), ("-1", 400), ("x", 400), ("99999999999999999999", 400)] {
+        assert_eq!(server.post(&format!("/classify?top={top}"), "", &image).status, status, "{top}");
+    }
     let ask = |headers: &str| server.post("/image", headers, &image).status;
     assert_eq!((ask("Host: sorter.example\r\n"), ask("Host: rebound.example\r\n")), (200, 421));
     assert_eq!((ask("Origin: http://localhost\r\n"), ask("Origin: http://evil.example\r\n")), (200, 403));

@@ -164,6 +164,11 @@ impl Endpoint {
         if request.method != "POST" {
             return Err(Refusal::Method("POST"));
         }
+        let top = match request.query("top").map(str::parse) {
+            None => usize::MAX,
+            Some(Ok(top)) => top,
+            Some(Err(_)) => return Err(Refusal::Unsupported("expected top=NUMBER, tags that are answered")),
+        };
         let body = body.read(self.rules.image_bytes + MULTIPART).map_err(Refusal::Body)?;
         let upload = upload::image(request.header("content-type").unwrap_or(""), &body).map_err(Refusal::Upload)?;
         if upload.len() > self.rules.image_bytes {
@@ -180,10 +185,7 @@ impl Endpoint {
                 let size = [image.width, image.height];
                 replies::computer_vision(model, &found, size, replies::format(upload), features)
             }
-            Dialect::Plain => {
-                let top = request.query("top").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
-                Response::json(200, &found.record(request.query("name").unwrap_or("").into(), top))
-            }
+            Dialect::Plain => Response::json(200, &found.record(request.query("name").unwrap_or("").into(), top)),
         })
     }
 }
@@ -193,7 +195,7 @@ impl Handler for Endpoint {
         let segments = request.segments();
         let ask = dialect::of(request, &segments);
         // Who asks whether the server lives has no key.
-        if matches!(ask, Ask::Live) && request.method == "GET" {
+        if matches!(ask, Ask::Live) && matches!(request.method.as_str(), "GET" | "HEAD") {
             return Response::json(200, &serde_json::json!({}));
         }
         let outcome = self.predict(request, body, &ask);
