@@ -16,7 +16,7 @@ use tagpin::engine::Engine;
 use tagpin::events::run::Opening;
 use tagpin::events::sinks::Sink;
 use tagpin::events::{
-    EdgeEvent, Event, Events, Image, Latency, Outcome, PartEvent, Remedy, Sinking, TriggerEvent, What, Why,
+    EdgeEvent, Event, Events, Image, Latency, Outcome, PartEvent, QUEUE, Remedy, Sinking, TriggerEvent, What, Why,
 };
 use tagpin::fault::Reason;
 use tagpin::frame::CapturedAt;
@@ -143,7 +143,7 @@ fn the_thread_of_the_outputs_allocates_nothing_while_edges_move() {
             .unwrap(),
         settings,
         opening: Opening::default(),
-        sinks: vec![Sinking { name: "all", wants: Box::new(|_| true), make: Box::new(|| Box::new(Taking)) }],
+        sinks: vec![Sinking { name: "all", wants: Box::new(|_| true), queue: QUEUE, make: Box::new(|| Box::new(Taking)) }],
         clients: Vec::new(),
         beside: Beside::default(),
         signalled,

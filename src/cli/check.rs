@@ -206,6 +206,10 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             }
             #[cfg(feature = "site")]
             recipes(&mut problems, args, settings, recipe);
+            #[cfg(feature = "site")]
+            if recipe.is_none() && told.is_empty() && !settings.site.recipes.is_empty() {
+                say("ok", "recipe", &"none is chosen: device.toml as it is");
+            }
             board(&mut problems, &Board::default(), settings);
         }
     }
@@ -230,9 +234,6 @@ fn recipes(problems: &mut usize, args: &Check, settings: &Settings, current: Opt
             Ok(found) => line(problems, &what, Ok(found + mark)),
             Err(why) => why.into_iter().for_each(|why| line(problems, &what, Err(why))),
         }
-    }
-    if current.is_none() {
-        say("ok", "recipe", &"none is chosen: device.toml as it is");
     }
 }
 

@@ -10,6 +10,7 @@ use crate::site::recipes;
 use crate::station::Station;
 use crate::supervisor::{Change, lowest_priority};
 use crate::terminal::{escaped, escaped_lines};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -248,8 +249,14 @@ impl Line {
     pub(super) fn watcher(&mut self, of: Option<Of>) -> Option<Watcher> {
         let (current, state) = (self.in_force.chosen.clone(), self.in_force.state.clone()?);
         let (known, change, news) = (self.known.clone(), self.change.clone(), std::mem::take(&mut self.news));
-        Some(Watcher { of: of?, state, current, known, change, stays: None, news })
+        let place = place(&state);
+        Some(Watcher { of: of?, state, place, current, known, change, stays: None, news })
     }
+}
+
+/// What tells a folder from another of its name; `None` where there is none.
+fn place(folder: &Path) -> Option<(u64, u64)> {
+    folder.metadata().ok().map(|about| (about.dev(), about.ino()))
 }
 
 /// What a choice came to, as an event.
@@ -266,6 +273,9 @@ pub(super) fn event(outcome: Switch, old: &Chosen, new: &Chosen, why: &str) -> R
 pub(super) struct Watcher {
     of: Of,
     state: PathBuf,
+    /// Which folder that was when the run began: in its place another says nothing, as an empty
+    /// mount point does when its disk is gone.
+    place: Option<(u64, u64)>,
     /// What this run goes by.
     current: Chosen,
     /// What the choice was when it was last looked at.
@@ -296,15 +306,28 @@ impl Watcher {
         Client { name: "recipe", run: Box::new(run) }
     }
 
+    /// The choice as it is kept now, in the folder that was there when the run began.
+    fn chosen(&self) -> Result<Chosen, String> {
+        let chosen = Chosen::read(&self.state).map_err(|e| e.0.join("; "))?;
+        match place(&self.state) == self.place {
+            true => Ok(chosen),
+            false => Err(format!(
+                "[state] folder {}: it is another folder than when this run began; is its disk mounted? Start the line anew where \
+                 that is right",
+                self.state.display()
+            )),
+        }
+    }
+
     fn watch(&self, events: &Events, stop: &AtomicBool) {
         let (mut seen, mut is_told) = (self.known.clone(), false);
         while !stop.load(Ordering::Acquire) {
             std::thread::sleep(EVERY);
-            let chosen = match Chosen::read(&self.state) {
+            let chosen = match self.chosen() {
                 Ok(chosen) => chosen,
-                Err(e) => {
+                Err(why) => {
                     if !std::mem::replace(&mut is_told, true) {
-                        events.note(&format_args!("the line goes on by its recipe: {}", e.0.join("; ")));
+                        events.note(&format_args!("the line goes on by its recipe: {why}"));
                     }
                     continue;
                 }

@@ -14,7 +14,7 @@ use crate::bundle::Bundle;
 use crate::distance::Distance;
 use crate::engine::Engine;
 use crate::events::sinks::{self, Explanations, JsonLines, Log, Sink, Table};
-use crate::events::{Sinking, What, Why};
+use crate::events::{QUEUE, Sinking, What, Why};
 use crate::installed::CURRENT;
 use crate::outputs::{self, Backend};
 use crate::preprocess::{Plan, Target};
@@ -238,7 +238,11 @@ fn start(args: &Run, process: &mut Process, starts: &Starts) -> Result<Ended, Re
             }
         }
         if draft.problems.is_empty() {
-            opened = Some(open(draft.settings, args, &bundle, &mut process.locks, &mut keep));
+            // Before anything else: opening takes lines and files that are the other line's.
+            match process.locks.take(args.settings.as_deref(), &draft.settings) {
+                Ok(()) => opened = Some(open(draft.settings, args, &bundle, &mut keep)),
+                Err(why) => keep(why.into()),
+            }
         } else {
             // What else is wrong can be said without taking anything.
             let found = check::look(&draft, &bundle).into_iter().filter_map(|f| f.outcome.err());
@@ -400,20 +404,7 @@ struct Opened {
 }
 
 /// Opens everything that `settings` name; tells `keep` each problem.
-fn open(
-    mut settings: Settings,
-    args: &Run,
-    bundle: &Bundle<'_>,
-    locks: &mut Locks,
-    keep: &mut dyn FnMut(Refused),
-) -> Opened {
-    if let Some(Err(why)) = args.settings.as_ref().map(|file| locks.settings(file)) {
-        keep(why.into());
-    }
-    #[cfg(feature = "site")]
-    if let Some(Err(why)) = settings.site.state.as_ref().map(|folder| locks.state(folder)) {
-        keep(why.into());
-    }
+fn open(mut settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn FnMut(Refused)) -> Opened {
     let spec = settings.source.parse::<SourceSpec>();
     let clock = Arc::new(SystemClock) as _;
     let source = spec.and_then(|spec| sources::open(&spec, &clock, settings.source_limits()));
@@ -478,8 +469,13 @@ fn standard_sinks(json: bool) -> Vec<Sinking> {
         move || -> Box<dyn Sink> { if json { Box::new(JsonLines::default()) } else { Box::new(Table::new(colour)) } };
     let stderr = || Box::new(Explanations) as Box<dyn Sink>;
     vec![
-        Sinking { name: "stdout", wants: Box::new(move |what| json || Table::wants(what)), make: Box::new(stdout) },
-        Sinking { name: "stderr", wants: Box::new(Explanations::wants), make: Box::new(stderr) },
+        Sinking {
+            name: "stdout",
+            wants: Box::new(move |what| json || Table::wants(what)),
+            queue: QUEUE,
+            make: Box::new(stdout),
+        },
+        Sinking { name: "stderr", wants: Box::new(Explanations::wants), queue: QUEUE, make: Box::new(stderr) },
     ]
 }
 
@@ -493,7 +489,12 @@ fn log_sink(OpenLog { output, file, log }: OpenLog) -> Sinking {
     };
     let of_output = |what: &What, output: usize| matches!(what, What::Edge(edge) if edge.output as usize == output);
     let wants = move |what: &What| output.is_none_or(|output| of_output(what, output));
-    Sinking { name: if output.is_some() { "edges" } else { "log" }, wants: Box::new(wants), make: Box::new(make) }
+    Sinking {
+        name: if output.is_some() { "edges" } else { "log" },
+        wants: Box::new(wants),
+        queue: QUEUE,
+        make: Box::new(make),
+    }
 }
 
 #[cfg(test)]

@@ -17,8 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Events that wait for one sink.
-const CAPACITY: usize = 1024;
+/// Events that wait for a sink that wants most of what is told, or writes to a slow disk.
+pub const QUEUE: usize = 1024;
+/// The same for one that wants little: a queue takes its memory from the start.
+pub const SMALL_QUEUE: usize = 256;
 /// Places that stay free. A queue's producer may have to wait for a consumer that stands between
 /// two steps of taking an event, but only at the place that the event leaves; with more free places
 /// than threads that tell, nobody gets there.
@@ -80,6 +82,8 @@ pub struct Sinking {
     pub name: &'static str,
     /// What it wants to be told.
     pub wants: Wants,
+    /// Events that may wait for it: [`QUEUE`] or [`SMALL_QUEUE`].
+    pub queue: usize,
     /// Makes it.
     pub make: Make,
 }
@@ -108,12 +112,12 @@ struct AtWork {
 }
 
 impl SinkState {
-    fn new(name: &'static str, wants: Wants) -> Self {
+    fn new(name: &'static str, wants: Wants, queue: usize) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             name,
             wants,
-            queue: ArrayQueue::new(CAPACITY),
+            queue: ArrayQueue::new(queue),
             written: zero(),
             lost: zero(),
             restarts: zero(),
@@ -159,7 +163,7 @@ impl SinkState {
         if !(self.wants)(&event.what) {
             return;
         }
-        if self.queue.len() + SPARE >= CAPACITY || self.queue.push(event.clone()).is_err() {
+        if self.queue.len() + SPARE >= self.queue.capacity() || self.queue.push(event.clone()).is_err() {
             self.lost.fetch_add(1, Relaxed);
         }
     }
@@ -202,7 +206,7 @@ impl Events {
     /// Starts each sink on a thread of its own and tells them that the run begins.
     pub fn start(clock: Arc<dyn Clock>, opening: Opening, sinks: Vec<Sinking>) -> std::io::Result<(Arc<Self>, SinkThreads)> {
         let (states, makes): (Vec<_>, Vec<_>) =
-            sinks.into_iter().map(|s| (SinkState::new(s.name, s.wants), (s.name, s.make))).unzip();
+            sinks.into_iter().map(|s| (SinkState::new(s.name, s.wants, s.queue), (s.name, s.make))).unzip();
         let events = Arc::new(Self::with(clock, opening, states));
         events.tell(What::Start);
         let mut threads = Vec::new();
@@ -216,7 +220,7 @@ impl Events {
 
     /// Events that are kept until [`Events::take_all`]: for simulations and tests.
     pub fn kept(clock: Arc<dyn Clock>) -> Self {
-        Self::with(clock, Opening::default(), vec![SinkState::new("memory", Box::new(|_| true))])
+        Self::with(clock, Opening::default(), vec![SinkState::new("memory", Box::new(|_| true), QUEUE)])
     }
 
     /// Moves all events that were kept into `events`.

@@ -25,7 +25,7 @@ mod wall;
 
 pub use clients::{Client, ClientThreads};
 pub use counters::{Counters, Figures};
-pub use fanout::{Events, SinkState, Sinking, Wants};
+pub use fanout::{Events, QUEUE, SMALL_QUEUE, SinkState, Sinking, Wants};
 pub use kinds::FaultKind;
 pub use percentiles::Percentiles;
 pub use snapshot::{Edges, LAST_PARTS, Shown, Snapshot, View};

@@ -42,7 +42,7 @@ impl std::fmt::Display for Overridden {
             Self::OtherBundle(file) => {
                 write!(
                     f,
-                    "{} is for another bundle or recipe and is ignored; set thresholds anew on the page, or remove it",
+                    "{} is for another bundle or recipe and is ignored; set thresholds for this one on the page",
                     file.display()
                 )
             }

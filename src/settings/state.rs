@@ -12,19 +12,24 @@ use std::path::Path;
 /// cannot be known.
 pub(super) fn text(folder: &Path, file: &str) -> Result<Option<String>, String> {
     let path = folder.join(file);
+    // Before and after: a folder that comes back meanwhile had the file all the time.
+    let was_there = folder.is_dir();
     match regular::read_text(&path, regular::TEXT) {
         Ok(text) => Ok(Some(text)),
-        Err(Unread::Io(e)) if e.kind() == ErrorKind::NotFound && folder.is_dir() => Ok(None),
-        Err(Unread::Io(e)) if e.kind() == ErrorKind::NotFound => Err(missing(folder)),
+        Err(_) if !was_there || !folder.is_dir() => Err(missing(folder)),
+        Err(Unread::Io(e)) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(format!("{}: cannot be read: {e}", path.display())),
     }
 }
 
 /// That the folder is not there, in words.
 fn missing(folder: &Path) -> String {
+    let found = match folder.is_file() {
+        true => "is a file, expected a folder that keeps",
+        false => "there is no such folder, and it keeps",
+    };
     format!(
-        "[state] folder {}: there is no such folder, and it keeps the thresholds and the recipe that people chose; mount it, or make \
-         it with `mkdir`",
+        "[state] folder {}: {found} the thresholds and the recipe that people chose; mount it, or make it with `mkdir`",
         folder.display()
     )
 }

@@ -8,7 +8,7 @@
 use crate::audit::{Acknowledges, Change, Log};
 use crate::bundle::{Bundle, Hex};
 use crate::events::sinks::{Sink, Told};
-use crate::events::{Client, Event, Events, FaultKind, Remedy, Sinking, Update, UpdateEvent, What, Why};
+use crate::events::{Client, Event, Events, FaultKind, Remedy, SMALL_QUEUE, Sinking, Update, UpdateEvent, What, Why};
 use crate::keys::Keys;
 use crate::settings::Settings;
 use crate::supervisor::lowest_priority;
@@ -68,7 +68,12 @@ impl Recorder {
     pub(super) fn sink(&self) -> Sinking {
         let log = self.log.clone();
         let make = move || Box::new(Bundles { log: log.clone() }) as Box<dyn Sink>;
-        Sinking { name: "audit", wants: Box::new(|what| matches!(what, What::Update(_))), make: Box::new(make) }
+        Sinking {
+            name: "audit",
+            wants: Box::new(|what| matches!(what, What::Update(_))),
+            queue: SMALL_QUEUE,
+            make: Box::new(make),
+        }
     }
 
     pub(super) fn client(self) -> Client {

@@ -16,7 +16,7 @@ use crate::bundle::Bundle;
 use crate::classify::ImageClassifier;
 use crate::engine::Engine;
 use crate::events::sinks::Sink;
-use crate::events::{Client, Events, Sinking};
+use crate::events::{Client, Events, QUEUE, SMALL_QUEUE, Sinking};
 use crate::ring::Ring;
 use crate::settings::{Listening, Settings};
 use crate::supervisor::{Beside, Onlooker, Tuning, lowest_priority};
@@ -68,7 +68,7 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
         let access = access(l);
         let shown = times.clone();
         let make = move || Box::new(Collector(times.clone())) as Box<dyn Sink>;
-        opened.sinks.push(Sinking { name: "metrics", wants: Box::new(metrics::wants), make: Box::new(make) });
+        opened.sinks.push(Sinking { name: "metrics", wants: Box::new(metrics::wants), queue: QUEUE, make: Box::new(make) });
         opened.clients.push(client("metrics server", server, move |events| {
             Arc::new(Metrics { events: events.clone(), times: shown.clone(), kept: kept.clone(), access: access.clone() })
         }));
@@ -90,7 +90,12 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
                     let (settings, votes, figures) = (settings.clone(), votes.clone(), figures.clone());
                     Box::new(Keeper::new(keep::Of { settings, roi, ring, votes, figures })) as Box<dyn Sink>
                 };
-                opened.sinks.push(Sinking { name: "keep", wants: Box::new(keep::wants), make: Box::new(make) });
+                opened.sinks.push(Sinking {
+                    name: "keep",
+                    wants: Box::new(keep::wants),
+                    queue: SMALL_QUEUE,
+                    make: Box::new(make),
+                });
             }
             Err(e) => problems.push(format!("[keep] folder: {e}")),
         }
@@ -99,7 +104,7 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
         let page = Arc::new(Page::new(page::Of { settings, bundle, access: access(l), gallery, tuning }));
         let (told, shown) = (page.clone(), page);
         let make = move || Box::new(page::Listener(told.clone())) as Box<dyn Sink>;
-        opened.sinks.push(Sinking { name: "page", wants: Box::new(page::wants), make: Box::new(make) });
+        opened.sinks.push(Sinking { name: "page", wants: Box::new(page::wants), queue: QUEUE, make: Box::new(make) });
         let serve = move |events: &Arc<Events>| Arc::new(page::Server { page: shown.clone(), events: events.clone() });
         opened.clients.push(client("page server", server, serve));
     }
@@ -116,7 +121,12 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
         match Modbus::bind(p.at, registers.clone(), writers) {
             Ok(server) => {
                 let make = move || Box::new(Filler(registers.clone())) as Box<dyn Sink>;
-                opened.sinks.push(Sinking { name: "modbus", wants: Box::new(modbus::wants), make: Box::new(make) });
+                opened.sinks.push(Sinking {
+                    name: "modbus",
+                    wants: Box::new(modbus::wants),
+                    queue: SMALL_QUEUE,
+                    make: Box::new(make),
+                });
                 let serve = move |events: &Arc<Events>, stop: &Arc<AtomicBool>| {
                     server.serve(events, stop);
                 };
@@ -131,7 +141,12 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
                 let mqtt = Arc::new(mqtt);
                 let told = mqtt.clone();
                 let make = move || Box::new(Publisher::new(told.clone())) as Box<dyn Sink>;
-                opened.sinks.push(Sinking { name: "mqtt", wants: Box::new(mqtt::wants), make: Box::new(make) });
+                opened.sinks.push(Sinking {
+                    name: "mqtt",
+                    wants: Box::new(mqtt::wants),
+                    queue: SMALL_QUEUE,
+                    make: Box::new(make),
+                });
                 let drive = move |events: &Arc<Events>, stop: &Arc<AtomicBool>| {
                     lowest_priority();
                     mqtt.drive(events, stop);

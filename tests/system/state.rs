@@ -6,7 +6,7 @@ use crate::program::*;
 use crate::site::Line;
 use crate::words::{self, gate};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,7 @@ fn a_second_line_with_the_same_state_folder_is_refused_before_it_moves_anything(
     let why = stderr(&out);
     assert!(why.contains(&format!("{}: another line keeps there", state.display())), "{why}");
     assert!(why.contains("state a [state] folder of this line's own"), "{why}");
+    assert!(!folder.join("second.jsonl").exists(), "it took nothing");
     // Who looks takes nothing.
     assert_eq!(checked(&second).1, Some(0), "{}", checked(&second).0);
     first.triggers(2);
@@ -75,6 +76,11 @@ fn a_state_folder_that_is_away_is_refused_at_a_start_and_changes_nothing_in_a_ru
     assert!(out.status.code() == Some(2) && stderr(&out).contains(&missing), "{}", stderr(&out));
     let (told, code) = checked(&file);
     assert_eq!((code, told.matches(&missing).count()), (Some(1), 1), "{told}");
+    assert!(!told.contains("none is chosen"), "{told}");
+    std::fs::write(&state, "").unwrap();
+    let out = finish(tagpin(&["run", "--bundle", PARTS, "--settings", &file]));
+    assert!(out.status.code() == Some(2) && stderr(&out).contains("is a file, expected a folder"), "{}", stderr(&out));
+    std::fs::remove_file(&state).unwrap();
     let (told, code) = recipe("strict", &file);
     assert!(code == Some(2) && told.contains(&missing), "{told}");
     assert!(!state.exists());
@@ -91,13 +97,20 @@ fn a_state_folder_that_is_away_is_refused_at_a_start_and_changes_nothing_in_a_ru
     std::fs::rename(&away, &state).unwrap();
     std::thread::sleep(Duration::from_millis(1000));
     line.triggers(1);
+    // An empty mount point: its disk is gone.
+    std::fs::rename(&state, &away).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    std::fs::remove_dir(&state).unwrap();
+    std::fs::rename(&away, &state).unwrap();
+    std::thread::sleep(Duration::from_millis(1000));
+    line.triggers(1);
     line.signal(Signal::INT);
     let (code, all, err) = line.end();
-    assert_eq!((code, summary(&all)["parts"].as_u64()), (Some(0), Some(5)), "{err}");
+    assert_eq!((code, summary(&all)["parts"].as_u64()), (Some(0), Some(6)), "{err}");
     assert_eq!(of(&all, "start").len(), 1, "no other run began");
-    let notes: Vec<&Value> =
-        of(&all, "note").into_iter().filter(|n| n.to_string().contains("there is no such folder")).collect();
-    assert_eq!(notes.len(), 1, "{notes:?}");
+    let notes = |word: &str| of(&all, "note").into_iter().filter(|n| n.to_string().contains(word)).count();
+    assert_eq!((notes("there is no such folder"), notes("another folder than when this run began")), (1, 1), "{err}");
 }
 
 /// Saving for one product threw away what was set for another.

@@ -39,7 +39,7 @@ fn sink<F: FnMut(&str) -> std::io::Result<()> + Send + Clone + 'static>(name: &'
     let seen = Seen::default();
     let kept = seen.clone();
     let make = move || Box::new(Keeps { seen: kept.clone(), act: act.clone() }) as Box<dyn Sink>;
-    (seen, Sinking { name, wants: Box::new(|_| true), make: Box::new(make) })
+    (seen, Sinking { name, wants: Box::new(|_| true), queue: QUEUE, make: Box::new(make) })
 }
 
 fn trigger(part: u64) -> What {
@@ -117,7 +117,7 @@ fn what_a_sink_has_not_written_by_the_end_is_lost_and_the_others_summary_says_so
     }
     let seen = at_summary.clone();
     let make = move || Box::new(Last(seen.clone())) as Box<dyn Sink>;
-    let log = Sinking { name: "log", wants: Box::new(|_| true), make: Box::new(make) };
+    let log = Sinking { name: "log", wants: Box::new(|_| true), queue: QUEUE, make: Box::new(make) };
     let (events, threads) = Events::start(still(), opening(), vec![stuck, log]).unwrap();
     (1..=10).for_each(|part| events.tell(trigger(part)));
     let end = std::time::Instant::now() + Duration::from_secs(20);
@@ -159,7 +159,12 @@ fn a_sink_that_takes_some_events_while_it_has_no_room_for_others_has_not_recover
     let is_full = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let shown = is_full.clone();
     let make = move || Box::new(Full(shown.clone())) as Box<dyn Sink>;
-    let full = Sinking { name: "full", wants: Box::new(|what| !matches!(what, What::Fault(_))), make: Box::new(make) };
+    let full = Sinking {
+        name: "full",
+        wants: Box::new(|what| !matches!(what, What::Fault(_))),
+        queue: QUEUE,
+        make: Box::new(make),
+    };
     let (others, other) = sink("other", |_| Ok(()));
     let (events, threads) = Events::start(still(), opening(), vec![full, other]).unwrap();
     let wait = |n: u64| {
