@@ -182,7 +182,7 @@ impl Log {
         verify(&mut BufReader::new(file.take(length)), see).map_err(|e| self.told(e))
     }
 
-    /// Where it does not fit, or that somebody holds it, in words; `None` where all is well, or it
+    /// Where it does not fit, or that somebody holds it, in words; `None` where it fits, or it
     /// is not there yet.
     pub fn misfit(&self) -> Option<String> {
         match self.verify(&mut |_, _, _| {}) {
