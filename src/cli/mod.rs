@@ -140,7 +140,7 @@ impl Model {
                 }
                 false => "nothing is installed in it; `tagpin bundle install` does that, or name the file",
             };
-            return Err(format!("bundle {}: is a folder: {why}", path.display()).into());
+            return Err(format!("bundle {}: is a folder, and only regular files are read: {why}", path.display()).into());
         }
         let bytes = crate::regular::read(path, crate::regular::BUNDLE);
         let bytes = bytes.map_err(|e| format!("bundle {}: cannot be read: {e}", path.display()))?.into();
