@@ -312,8 +312,15 @@ mod tests {
             assert!(why.contains("mount it, or make it") && !why.contains("repair"), "{why}");
         });
         assert!(overrides.write(&folder, &NAMES, "abc", None).unwrap_err().contains("there is no such folder"));
-        assert!(super::super::Chosen::read(&folder).unwrap_err().0.concat().contains("there is no such folder"));
-        std::fs::create_dir_all(&folder).unwrap();
+        // Another choice is no mend while the folder is away, and is where its file cannot be read.
+        let choice = || super::super::Chosen::read(&folder).unwrap_err().0.concat();
+        let why = choice();
+        assert!(why.contains("there is no such folder") && !why.contains("choose a recipe anew"), "{why}");
+        let recipe = folder.join(super::super::RECIPE);
+        std::fs::create_dir_all(&recipe).unwrap();
+        let why = choice();
+        assert!(why.contains("only regular files are read") && why.contains("choose a recipe anew"), "{why}");
+        std::fs::remove_dir(&recipe).unwrap();
         assert_eq!(super::super::Chosen::read(&folder), Ok(super::super::Chosen::default()));
         std::fs::remove_dir_all(&folder).unwrap();
     }
