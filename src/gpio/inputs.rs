@@ -18,6 +18,12 @@ pub enum Slope {
     Both,
 }
 
+impl Slope {
+    /// All, by the words of device.toml; the first is its default.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("rising", Self::Rising), ("falling", Self::Falling), ("both", Self::Both)];
+}
+
 /// The resistor at an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pull {
@@ -29,6 +35,12 @@ pub enum Pull {
     Down,
     /// None.
     Off,
+}
+
+impl Pull {
+    /// All, by the words of device.toml; the first is its default.
+    pub const WORDS: [(&'static str, Self); 4] =
+        [("as_is", Self::AsIs), ("up", Self::Up), ("down", Self::Down), ("off", Self::Off)];
 }
 
 /// One input line.

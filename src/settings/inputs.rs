@@ -24,13 +24,13 @@ fn input_line(table: &mut Table<'_>, key: &str, slope: Slope, debounce_ms: i64) 
         line: table.required(key),
         active_low: table.choice("active", &[("high", false), ("low", true)]),
         slope,
-        pull: table.choice("pull", &[("as_is", Pull::AsIs), ("up", Pull::Up), ("down", Pull::Down), ("off", Pull::Off)]),
+        pull: table.choice("pull", &Pull::WORDS),
         debounce: Duration::from_micros((table.real("debounce_ms", debounce_ms as f64, 0.0..=10_000.0) * 1000.0) as u64),
     }
 }
 
 fn slope(table: &mut Table<'_>) -> Slope {
-    table.choice("edge", &[("rising", Slope::Rising), ("falling", Slope::Falling), ("both", Slope::Both)])
+    table.choice("edge", &Slope::WORDS)
 }
 
 /// The stated longest time from a sensor's signal to its word's arrival.

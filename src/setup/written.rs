@@ -68,6 +68,11 @@ pub struct Answers {
     pub ready: Option<Output>,
 }
 
+/// The word of device.toml for a value.
+fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word)
+}
+
 fn wiring(out: &mut String, output: &Output) {
     let _ = writeln!(out, "\n[outputs.{}]", quoted(&output.name));
     match &output.pin {
@@ -102,17 +107,7 @@ impl Answers {
                 );
             }
             Trigger::Gpio { pin: Pin { chip, line }, slope, pull } => {
-                let edge = match slope {
-                    Slope::Rising => "rising",
-                    Slope::Falling => "falling",
-                    Slope::Both => "both",
-                };
-                let pull = match pull {
-                    Pull::AsIs => "as_is",
-                    Pull::Up => "up",
-                    Pull::Down => "down",
-                    Pull::Off => "off",
-                };
+                let [edge, pull] = [word(&Slope::WORDS, slope), word(&Pull::WORDS, pull)];
                 let _ = writeln!(
                     out,
                     "kind = \"gpio\"\nchip = {}\nline = {}\nedge = \"{edge}\"\npull = \"{pull}\"",

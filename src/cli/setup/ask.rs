@@ -79,11 +79,11 @@ impl Person {
         }
     }
 
-    /// Asks for one of some words, the first being the default; its place.
-    pub(super) fn choose(&mut self, question: &str, words: &[&str]) -> Result<usize, Refused> {
-        let all = words.join(" | ");
-        self.ask(&format!("{question} ({all})"), words.first().copied(), |text| {
-            words.iter().position(|word| *word == text).ok_or(format!("expected {all}"))
+    /// Asks for one of some words, the first being the default; what it stands for.
+    pub(super) fn choose<T: Copy>(&mut self, question: &str, words: &[(&'static str, T)]) -> Result<T, Refused> {
+        let all = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" | ");
+        self.ask(&format!("{question} ({all})"), words.first().map(|(word, _)| *word), |text| {
+            words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or(format!("expected {all}"))
         })
     }
 

@@ -8,6 +8,7 @@ use crate::outputs::{self, Backend, Polarity, State};
 use crate::setup::written::{Output, Pin};
 use crate::supervisor::SystemClock;
 use crate::time::{Clock, Instant, Micros};
+use std::cmp::Ordering;
 use std::time::Duration;
 
 /// Longest way from the trigger to the gate.
@@ -67,10 +68,10 @@ pub(super) fn asked(person: &mut Person) -> Result<Gate, Refused> {
         loop {
             person.ask("Mind your hands; Enter pulses it once", Some("pulse"), |_| Ok(()))?;
             line.pulse(width_ms)?;
-            match person.choose("Did it move", &["yes", "no", "again"])? {
-                0 => return Ok(Gate { output, width_ms, line }),
-                1 => break,
-                _ => {}
+            match person.choose("Did it move", &[("yes", Some(true)), ("no", Some(false)), ("again", None)])? {
+                Some(true) => return Ok(Gate { output, width_ms, line }),
+                Some(false) => break,
+                None => {}
             }
         }
     }
@@ -108,11 +109,14 @@ impl Gate {
             let due = watch.triggered(person)?.plus(Micros(delay * 1000));
             wait(person, due)?;
             self.line.pulse(self.width_ms)?;
-            match person.choose("Was the pulse", &["right", "early", "late"])? {
-                0 => return Ok(delay),
-                1 => delay = (delay + step).min(LONGEST_MS),
-                _ if delay.saturating_sub(step) > least => delay -= step,
-                _ => person.tell(&format!("Earlier than {least} ms there is no verdict; the gate must stand farther on.")),
+            let came = [("right", Ordering::Equal), ("early", Ordering::Less), ("late", Ordering::Greater)];
+            match person.choose("Was the pulse", &came)? {
+                Ordering::Equal => return Ok(delay),
+                Ordering::Less => delay = (delay + step).min(LONGEST_MS),
+                Ordering::Greater if delay.saturating_sub(step) > least => delay -= step,
+                Ordering::Greater => {
+                    person.tell(&format!("Earlier than {least} ms there is no verdict; the gate must stand farther on."));
+                }
             }
         }
     }

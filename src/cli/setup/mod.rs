@@ -194,7 +194,7 @@ fn pin(person: &mut Person, what: &str, must: bool) -> Result<Option<Pin>, Refus
 }
 
 fn is_low(person: &mut Person) -> Result<bool, Refused> {
-    person.choose("  active when it is", &["high", "low"]).map(|i| i == 1)
+    person.choose("  active when it is", &[("high", false), ("low", true)])
 }
 
 fn trigger(person: &mut Person, source: &dyn Source) -> Result<Trigger, Refused> {
@@ -213,10 +213,8 @@ fn trigger(person: &mut Person, source: &dyn Source) -> Result<Trigger, Refused>
     }
     loop {
         let pin = pin(person, "Sensor", true)?.ok_or("a line was asked for")?;
-        let slope = [Slope::Rising, Slope::Falling, Slope::Both]
-            [person.choose("  a part is there when the line goes", &["rising", "falling", "both"])?];
-        let pull = [Pull::AsIs, Pull::Up, Pull::Down, Pull::Off]
-            [person.choose("  resistor at it", &["as_is", "up", "down", "off"])?];
+        let slope = person.choose("  a part is there when the line goes", &Slope::WORDS)?;
+        let pull = person.choose("  resistor at it", &Pull::WORDS)?;
         let trigger = Trigger::Gpio { pin, slope, pull };
         match watch::seen(person, &trigger) {
             Ok(true) => return Ok(trigger),
@@ -254,7 +252,7 @@ fn watched(person: &mut Person, watch: &mut Watch) -> Result<Timing, Refused> {
             "{} ms: these lie far apart. Was one of them another part, or does the belt change its speed?",
             all.join(", ")
         ));
-        if person.choose("Watch anew, or keep them", &["anew", "keep"])? == 1 {
+        if person.choose("Watch anew, or keep them", &[("anew", false), ("keep", true)])? {
             return Ok(timing);
         }
     }

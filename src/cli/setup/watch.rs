@@ -97,7 +97,7 @@ pub(super) struct Watch {
     /// What is older waited while nobody watched.
     since: Instant,
     last: Instant,
-    intervals: VecDeque<u64>,
+    intervals: Vec<u64>,
     arrival: Micros,
 }
 
@@ -131,14 +131,14 @@ impl Watch {
             recent: VecDeque::new(),
             since: SystemClock.now(),
             last: SystemClock.now(),
-            intervals: VecDeque::new(),
+            intervals: Vec::new(),
             arrival: Micros(0),
         })
     }
 
     /// From one frame to the next, in the middle of what was seen.
     pub(super) fn interval(&self) -> Micros {
-        let mut all: Vec<u64> = self.intervals.iter().copied().collect();
+        let mut all = self.intervals.clone();
         all.sort_unstable();
         Micros(all.get(all.len() / 2).copied().unwrap_or_default())
     }
@@ -168,7 +168,8 @@ impl Watch {
             return Ok(None);
         }
         if let Some((before, ..)) = self.recent.back() {
-            self.intervals.push_back(at.since(*before).0);
+            self.intervals.push(at.since(*before).0);
+            // As many as are remembered say what a frame's distance is.
             self.intervals.truncate(INTERVALS);
         }
         self.arrival = Micros(self.arrival.0.max(self.last.since(at).0));
