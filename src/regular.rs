@@ -71,6 +71,12 @@ pub fn size(path: &Path, limit: u64) -> Result<u64, Unread> {
     }
 }
 
+/// What tells a file or folder from another of the same name: its device and its number there.
+pub fn id(about: &std::fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (about.dev(), about.ino())
+}
+
 /// The bytes of a regular file of at most `limit` bytes; never more, also if it grows meanwhile.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Unread> {
     let mut bytes = Vec::with_capacity(size(path, limit)? as usize);

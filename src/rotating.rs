@@ -12,7 +12,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Error, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// What a rotation's new file is called behind the log's name, until it has that name.
@@ -143,7 +143,7 @@ impl RotatingFile {
             if about.is_file() && !take(&file) {
                 break;
             }
-            let id = (about.dev(), about.ino());
+            let id = crate::regular::id(&about);
             if self.named() != Some(id) {
                 continue;
             }
@@ -158,7 +158,7 @@ impl RotatingFile {
 
     /// Device and inode of what the path names.
     fn named(&self) -> Option<(u64, u64)> {
-        std::fs::metadata(&self.path).ok().map(|m| (m.dev(), m.ino()))
+        std::fs::metadata(&self.path).ok().map(|about| crate::regular::id(&about))
     }
 
     /// Appends whole lines; rotates first if they would not fit. After an error none of them stands
@@ -215,7 +215,7 @@ impl RotatingFile {
             std::fs::rename(&self.path, self.rotated(1))?;
         }
         std::fs::rename(&fresh, &self.path)?;
-        self.open = Some(Open { file, id: (about.dev(), about.ino()), size: 0, torn: false });
+        self.open = Some(Open { file, id: crate::regular::id(&about), size: 0, torn: false });
         Ok(())
     }
 }

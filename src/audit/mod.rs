@@ -144,7 +144,7 @@ impl Log {
             self.lock(&file, FlockOperation::NonBlockingLockExclusive, end)?;
             // Until it is closed. Somebody may have moved the file away meanwhile.
             let [held, named] =
-                [file.metadata(), self.file.symlink_metadata()].map(|about| about.map(|a| (a.dev(), a.ino())));
+                [file.metadata(), self.file.symlink_metadata()].map(|about| about.map(|about| crate::regular::id(&about)));
             if held.map_err(|e| self.told(e))? == named.unwrap_or_default() {
                 return Ok(Locked { log: self, file, before: None });
             }

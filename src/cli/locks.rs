@@ -7,12 +7,11 @@
 use crate::regular;
 use crate::settings::Settings;
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The locks that this process holds.
 #[derive(Default)]
-pub(super) struct Locks(Vec<(u64, u64, File)>);
+pub(super) struct Locks(Vec<((u64, u64), File)>);
 
 impl Locks {
     /// Locks the settings file and the state folder that it states, unless this process has. An
@@ -49,16 +48,15 @@ impl Locks {
     /// Locks a file or folder, unless this process has. `what`: that another holds it.
     fn lock(&mut self, path: &Path, what: &str) -> std::io::Result<Result<(), String>> {
         let file = File::open(path)?;
-        let about = file.metadata()?;
-        let id = (about.dev(), about.ino());
-        if self.0.iter().any(|(device, inode, _)| (*device, *inode) == id) {
+        let id = regular::id(&file.metadata()?);
+        if self.0.iter().any(|(held, _)| *held == id) {
             return Ok(Ok(()));
         }
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             return Ok(Err(format!("{}: {what}", path.display())));
         }
         // A file system without locks cannot say it.
-        self.0.push((id.0, id.1, file));
+        self.0.push((id, file));
         Ok(Ok(()))
     }
 }

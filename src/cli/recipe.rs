@@ -10,7 +10,6 @@ use crate::site::recipes;
 use crate::station::Station;
 use crate::supervisor::{Change, lowest_priority};
 use crate::terminal::{escaped, escaped_lines};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -256,7 +255,7 @@ impl Line {
 
 /// What tells a folder from another of its name; `None` where there is none.
 fn place(folder: &Path) -> Option<(u64, u64)> {
-    folder.metadata().ok().map(|about| (about.dev(), about.ino()))
+    folder.metadata().ok().map(|about| crate::regular::id(&about))
 }
 
 /// What a choice came to, as an event.

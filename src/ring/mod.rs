@@ -361,10 +361,9 @@ impl Held {
 
     /// Whether the path still names the folder whose lock this is.
     fn is_at(&self, path: &Path) -> bool {
-        use std::os::unix::fs::MetadataExt;
         let named = std::fs::symlink_metadata(path.join(LOCK));
         let same =
-            |named: std::fs::Metadata, held: std::fs::Metadata| (named.dev(), named.ino()) == (held.dev(), held.ino());
+            |named: std::fs::Metadata, held: std::fs::Metadata| crate::regular::id(&named) == crate::regular::id(&held);
         named.is_ok_and(|named| self.lock.metadata().is_ok_and(|held| same(named, held)))
     }
 

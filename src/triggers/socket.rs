@@ -11,7 +11,7 @@ use crate::time::{Clock, Instant, Micros};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,7 +115,7 @@ impl SocketSpec {
             let _ = std::fs::remove_file(&self.path);
             format!("cannot be given its owner and mode: {e}; the user must be in that group, or the program run as root")
         })?;
-        Ok((socket, (about.dev(), about.ino())))
+        Ok((socket, crate::regular::id(&about)))
     }
 
     fn lock(&self) -> Result<File, String> {
@@ -144,7 +144,7 @@ impl Socket {
 
     /// What its path names now.
     fn named(&self) -> Option<(u64, u64)> {
-        std::fs::symlink_metadata(&self.spec.path).ok().map(|m| (m.dev(), m.ino()))
+        std::fs::symlink_metadata(&self.spec.path).ok().map(|about| crate::regular::id(&about))
     }
 }
 
