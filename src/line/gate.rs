@@ -71,7 +71,7 @@ pub enum Doubted {
     Undecided,
     /// It has one, and gets the late action all the same.
     Corrected,
-    /// It gets the late action already, or was given up.
+    /// It gets or had the late action, or was given up.
     Late,
     /// It has been at a gate with its verdict.
     Passed,
@@ -124,9 +124,9 @@ pub struct Gate {
     late_calls: LineMask,
     parts: Deque<InFlight, MAX_PARTS>,
     ends: [Option<(Instant, PartId)>; MAX_LINES],
-    /// Parts that were given up before they were at a gate, by the last digits of their numbers: of
-    /// the last [`REMEMBERED`] parts.
-    given_up: [u64; REMEMBERED / 64],
+    /// Parts that no verdict moved a line for: they were given up before they were at a gate, or had
+    /// the late action there. By the last digits of their numbers, of the last [`REMEMBERED`] parts.
+    unsorted: [u64; REMEMBERED / 64],
     late: u64,
     confirmations: Confirmations,
     /// The last step.
@@ -147,7 +147,7 @@ impl Gate {
             late_calls,
             parts: Deque::new(),
             ends: [None; MAX_LINES],
-            given_up: [0; REMEMBERED / 64],
+            unsorted: [0; REMEMBERED / 64],
             late: 0,
             confirmations: Confirmations::new(None),
             stepped: Instant::default(),
@@ -221,7 +221,7 @@ impl Gate {
     pub fn doubt(&mut self, id: PartId) -> Doubted {
         let by_verdict = self.by_verdict();
         match self.parts.iter_mut().find(|p| p.id == id) {
-            None if self.given_up[place(id).0] >> place(id).1 & 1 == 1 => Doubted::Late,
+            None if self.unsorted[place(id).0] >> place(id).1 & 1 == 1 => Doubted::Late,
             None => Doubted::Passed,
             Some(part) if part.settled => Doubted::Late,
             Some(part) if part.passed & by_verdict != 0 => Doubted::Passed,
@@ -328,7 +328,8 @@ impl Gate {
         let by_verdict = self.by_verdict();
         let all = self.lines.iter().enumerate().fold(0, |mask, (i, l)| mask | (l.is_some() as LineMask) << i);
         while self.parts.front().is_some_and(|p| p.passed == all && (by_verdict != 0 || p.calls.is_some())) {
-            self.parts.pop_front();
+            let Some(part) = self.parts.pop_front() else { break };
+            self.remember(part.id, part.settled);
         }
     }
 
@@ -365,9 +366,10 @@ impl Gate {
     /// What was thrown out by then may still be seen.
     pub fn clear(&mut self, now: Instant) -> usize {
         let parts = self.parts.len();
-        let waiting: Vec<PartId, MAX_PARTS> = self.waiting().collect();
-        waiting.into_iter().for_each(|id| self.remember(id, true));
-        self.parts.clear();
+        let by_verdict = self.by_verdict();
+        while let Some(part) = self.parts.pop_front() {
+            self.remember(part.id, part.settled || part.passed & by_verdict == 0);
+        }
         self.ends = [None; MAX_LINES];
         self.fail(now);
         parts
@@ -404,9 +406,9 @@ impl Gate {
         self.parts.iter().filter(move |p| p.passed & by_verdict == 0).map(|p| p.id)
     }
 
-    fn remember(&mut self, id: PartId, given_up: bool) {
+    fn remember(&mut self, id: PartId, unsorted: bool) {
         let (word, bit) = place(id);
-        self.given_up[word] = self.given_up[word] & !(1 << bit) | (given_up as u64) << bit;
+        self.unsorted[word] = self.unsorted[word] & !(1 << bit) | (unsorted as u64) << bit;
     }
 
     /// Parts in flight that have no verdict yet.
@@ -425,8 +427,8 @@ impl Gate {
     }
 }
 
-/// How many of the newest parts it is remembered of whether they were given up: more than can be in
-/// flight.
+/// How many of the newest parts it is remembered of whether a verdict sorted them: more than can be
+/// in flight.
 const REMEMBERED: usize = 256;
 
 /// Where that is remembered of a part: the word, and the bit in it.

@@ -458,6 +458,38 @@ fn a_doubtful_part_that_is_not_at_its_gate_any_more_has_passed_or_was_given_up()
     assert_eq!(of(&mut gate, [2, 3, 4, 5, 6]), [Passed, Late, Late, Late, Passed]);
 }
 
+/// A part that had the late action was told, once it had left, as sorted on the image that the next
+/// part was given too. Nothing asked that of one that is not in flight any more.
+#[test]
+fn a_doubtful_part_that_left_with_the_late_action_was_late_and_one_with_a_verdict_has_passed() {
+    let doubt_of = |verdict_ms: Option<u64>, doubt_ms: Option<u64>, clear_ms: u64| {
+        let mut gate = Gate::new(&[pulse(100, 20), pulse(200, 20)], 1);
+        gate.open(PartId(7), moment(0)).unwrap();
+        for at in 0..300 {
+            if clear_ms == at {
+                gate.clear(ms(at));
+            }
+            if verdict_ms == Some(at) {
+                gate.decide(PartId(7), 0b10);
+            }
+            if doubt_ms == Some(at) {
+                gate.doubt(PartId(7));
+            }
+            moves(&mut gate, at);
+        }
+        assert_eq!(gate.in_flight(), 0);
+        gate.doubt(PartId(7))
+    };
+    // Through both gates, or the line went safe between them.
+    for clear_ms in [999, 150] {
+        assert_eq!(doubt_of(Some(50), None, clear_ms), Doubted::Passed);
+        assert_eq!(doubt_of(Some(110), None, clear_ms), Doubted::Late, "its verdict came behind its first gate");
+        assert_eq!(doubt_of(None, None, clear_ms), Doubted::Late, "it had no verdict");
+        assert_eq!(doubt_of(Some(50), Some(60), clear_ms), Doubted::Late, "it was corrected on its way");
+    }
+    assert_eq!(doubt_of(Some(50), None, 60), Doubted::Late, "it was given up on its way");
+}
+
 /// What was given up long ago says nothing of a part whose number ends the same way.
 #[test]
 fn a_part_is_not_taken_for_one_that_was_given_up_256_parts_before() {

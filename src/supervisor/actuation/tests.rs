@@ -293,6 +293,7 @@ fn a_part_that_is_touched_after_its_verdict_is_told_by_number_and_counted() {
         (None, false, 1_090, None, 0, pulse, &[]),
         // At its gate without a verdict it had the late action.
         (None, false, 1_100, None, 0, pulse, &[]),
+        (None, false, 1_400, None, 0, pulse, &[]),
         (Some(0b10), true, 1_090, None, 0, &[], &[]),
     ] {
         let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
