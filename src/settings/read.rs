@@ -42,7 +42,7 @@ pub(super) fn read(root: &mut Table<'_>, model: ModelTags<'_>) -> Settings {
     let confirm = inputs::confirm(root, &mut inputs, &outputs);
 
     let mut log = root.table("events");
-    let events = log.has("path").then(|| {
+    let events = log.is_on_by("path").then(|| {
         let path = log.text("path", "").into();
         lines::event_file(&mut log, path)
     });

@@ -265,6 +265,21 @@ impl<'t> Table<'t> {
         }
     }
 
+    /// Whether `key` is there, without which the table does nothing. A table that is written without
+    /// it is a problem.
+    pub(super) fn is_on_by(&mut self, key: &'static str) -> bool {
+        let has = self.has(key);
+        if !has && self.is_written() {
+            self.problem(key, format!("is missing: [{}] does nothing without it; state it, or remove the table", self.path));
+        }
+        has
+    }
+
+    /// Whether the file has the table.
+    pub(super) fn is_written(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// Whether the value of `key` is text.
     pub(super) fn is_text(&mut self, key: &str) -> bool {
         self.get(key).is_some_and(|v| v.get_ref().as_str().is_some())

@@ -1,6 +1,6 @@
 //! What other machines of a site may see and ask: [page], [predict], [metrics], [modbus]; [state],
-//! the folder that they may write to, [keep], images of parts on disk, and [recipes]. A table
-//! without `listen` listens nowhere.
+//! the folder that they may write to, [keep], images of parts on disk, and [recipes]. Nothing listens
+//! without its table; [page] alone listens without `listen`, on loopback.
 
 use super::reader::Table;
 use super::{LineMode, OutputSettings};
@@ -99,7 +99,7 @@ pub(super) fn site(root: &mut Table<'_>, mode: LineMode, outputs: &[OutputSettin
     let modbus = modbus(&mut root.table("modbus"));
     let mqtt = super::mqtt::mqtt(&mut root.table("mqtt"));
     let keep = super::keep::keep(&mut root.table("keep"));
-    let page = listening(&mut root.table("page"), "page");
+    let page = page(&mut root.table("page"));
     let mut t = root.table("state");
     let state = folder(&mut t);
     drop(t);
@@ -127,7 +127,7 @@ fn meet(a: SocketAddr, b: SocketAddr) -> bool {
 
 /// `folder`; none where it is not stated, or empty.
 pub(super) fn folder(t: &mut Table<'_>) -> Option<PathBuf> {
-    let folder = t.has("folder").then(|| PathBuf::from(t.text("folder", "")))?;
+    let folder = t.is_on_by("folder").then(|| PathBuf::from(t.text("folder", "")))?;
     if !folder.as_os_str().is_empty() {
         return Some(folder);
     }
@@ -157,11 +157,24 @@ fn modbus(t: &mut Table<'_>) -> Option<Polling> {
     Some(Polling { at, results, writers: if write { writers } else { Vec::new() } })
 }
 
+/// The page listens on loopback where its table states no address.
+fn page(t: &mut Table<'_>) -> Option<Listening> {
+    let is_default = t.is_written() && !t.has("listen");
+    let at = if is_default { Some(SocketAddr::from(PAGE)) } else { address(t) };
+    listening_at(t, "page", at)
+}
+
+/// Where the page listens unless it is stated.
+const PAGE: ([u8; 4], u16) = ([127, 0, 0, 1], 8000);
+
 /// `listen`; none where it is not stated, or wrong.
 fn address(t: &mut Table<'_>) -> Option<SocketAddr> {
+    if !t.is_on_by("listen") {
+        return None;
+    }
     let text = t.text("listen", "");
     let at = text.parse::<SocketAddr>().ok();
-    if at.is_none() && t.has("listen") && !t.is_wrong("listen") {
+    if at.is_none() && !t.is_wrong("listen") {
         t.problem("listen", format!("\"{text}\", expected an address and a port, for example \"127.0.0.1:8080\""));
     }
     at
@@ -169,6 +182,12 @@ fn address(t: &mut Table<'_>) -> Option<SocketAddr> {
 
 /// `listen`, `keys` and `hosts`.
 fn listening(t: &mut Table<'_>, table: &'static str) -> Option<Listening> {
+    let at = address(t);
+    listening_at(t, table, at)
+}
+
+/// `keys` and `hosts` of a server at `at`.
+fn listening_at(t: &mut Table<'_>, table: &'static str, at: Option<SocketAddr>) -> Option<Listening> {
     let mut hosts = Vec::new();
     for (host, at) in t.texts("hosts") {
         // What a browser shows before the path, without the port.
@@ -185,7 +204,7 @@ fn listening(t: &mut Table<'_>, table: &'static str) -> Option<Listening> {
             Err(e) => t.problem_at(at, format!("keys: {e}")),
         }
     }
-    let at = address(t)?;
+    let at = at?;
     if keys.is_empty() && !at.ip().is_loopback() {
         let why = "other machines reach this address, so it needs keys = [\"sha256:...\"]; `tagpin key new` draws one";
         t.problem("listen", why.into());

@@ -460,12 +460,32 @@ fn no_bytes_make_the_reader_panic() {
     }
 }
 
+/// Such a table was passed over: a page that nobody could reach, a log that was never written.
+#[cfg(feature = "site")]
+#[test]
+fn a_table_that_does_nothing_is_told_with_what_it_lacks_and_a_page_listens_on_loopback() {
+    let lacks = [("events", "path"), ("keep", "folder"), ("metrics", "listen"), ("modbus", "listen"), ("mqtt", "broker")];
+    for (table, key) in lacks.into_iter().chain([("predict", "listen"), ("state", "folder")]) {
+        let value = if key == "listen" { "127.0.0.1:1" } else { "a" };
+        let told = format!("device.toml:2:1: {table}.{key}: is missing: [{table}] does nothing without it; state it, or");
+        let problems = parse(&format!("\n[{table}]\n")).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with(&told), "{table}: {problems:?}");
+        assert!(parse(&format!("[{table}]\n{key} = \"{value}\"\n")).is_ok(), "{table}");
+    }
+    let misspelt = parse("[predict]\nlistn = \"127.0.0.1:1\"\n").unwrap_err();
+    assert!(misspelt.iter().any(|problem| problem.contains("did you mean \"listen\"?")), "{misspelt:?}");
+    let at = |text: &str| parse(text).unwrap().site.page.map(|page| page.at.to_string());
+    assert_eq!(at("[page]\n").as_deref(), Some("127.0.0.1:8000"));
+    assert_eq!(at("[page]\nlisten = \"127.0.0.2:1\"\n").as_deref(), Some("127.0.0.2:1"));
+    assert_eq!(at(""), None);
+}
+
 /// Nothing may listen that nobody asked for, and nothing beyond this machine without a key.
 #[cfg(feature = "site")]
 #[test]
 fn nothing_listens_unless_stated_and_beyond_loopback_a_key_is_asked_for() {
     let hash = crate::keys::KeyHash::of("a key").to_string();
-    assert_eq!(parse("[predict]\nimage_mb = 2\n[metrics]\nkeys = []\n").unwrap().site, Site::default());
+    assert_eq!(parse("").unwrap().site, Site::default());
     let predict = |text: &str| parse(&format!("[predict]\n{text}\n")).map(|s| s.site.predict.unwrap());
     let p = predict(&format!("listen = \"0.0.0.0:8080\"\nkeys = [\"{hash}\"]\nhosts = [\"sorter\"]\nimage_mb = 2")).unwrap();
     assert_eq!(
@@ -477,15 +497,15 @@ fn nothing_listens_unless_stated_and_beyond_loopback_a_key_is_asked_for() {
         ("listen = \"0.0.0.0:8080\"", "device.toml:2:10: predict.listen: other machines reach this address"),
         ("listen = \"0.0.0.0:8080\"\nkeys = []", "other machines reach this address"),
         ("listen = \"localhost\"", "\"localhost\", expected an address and a port"),
-        ("keys = [\"a key\"]", "predict: keys: expected sha256: and 64 hexadecimal digits"),
-        ("listn = \"127.0.0.1:1\"", "did you mean \"listen\"?"),
+        ("listen = \"127.0.0.1:1\"\nkeys = [\"a key\"]", "predict: keys: expected sha256: and 64 hexadecimal digits"),
+        ("listen = \"127.0.0.1:1\"\nhost = [\"a\"]", "did you mean \"hosts\"?"),
         // It was told as "" first.
         ("listen = 8000", "predict.listen: found integer, expected text"),
         // No client ever sends these.
-        ("hosts = [\"http://sorter\"]", "hosts: \"http://sorter\", expected a name alone"),
-        ("hosts = [\"sorter:8000\"]", "hosts: \"sorter:8000\", expected a name alone"),
-        ("hosts = [\"*\"]", "expected a name alone"),
-        ("hosts = [\"\"]", "expected a name alone"),
+        ("listen = \"127.0.0.1:1\"\nhosts = [\"http://sorter\"]", "hosts: \"http://sorter\", expected a name alone"),
+        ("listen = \"127.0.0.1:1\"\nhosts = [\"sorter:8000\"]", "hosts: \"sorter:8000\", expected a name alone"),
+        ("listen = \"127.0.0.1:1\"\nhosts = [\"*\"]", "expected a name alone"),
+        ("listen = \"127.0.0.1:1\"\nhosts = [\"\"]", "expected a name alone"),
     ] {
         let problems = predict(text).unwrap_err();
         assert!(problems.len() == 1 && problems[0].contains(told), "{text}: {problems:?}");
