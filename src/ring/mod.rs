@@ -40,7 +40,8 @@ const BLOCK: u64 = 4096;
 /// ones may be missing.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
 const DAY_S: u64 = 86_400;
-/// How often the folder is read anew: people move images to the folders of their true tags.
+/// How often the folder is read anew, besides when its oldest image is gone: people move images to
+/// the folders of their true tags.
 const READ_EVERY: Duration = Duration::from_secs(3600);
 
 /// Why an image is kept.
@@ -242,12 +243,12 @@ impl Ring {
 
     /// Removes what is too old at `wall` (microseconds since 1970; `None` where the clock is not
     /// set), what is above a limit, and what must go for the disk's free space; reads the folder
-    /// anew once an hour. To be called now and then.
+    /// anew once an hour, and when its oldest image is gone. To be called now and then.
     pub fn tend(&mut self, wall: Option<u64>) -> Result<(), NotKept> {
         let (path, limits) = (self.path.clone(), self.limits);
         let denied = |e| refused(&path, e);
         let held = self.hold()?;
-        if held.read.elapsed() >= READ_EVERY {
+        if held.read.elapsed() >= READ_EVERY || held.has_lost_its_oldest() {
             held.take_over().map_err(denied)?;
         }
         if let Some(now) = wall {
@@ -438,11 +439,23 @@ impl Held {
         Ok(())
     }
 
+    /// The kind of the oldest image of all.
+    fn oldest(&self) -> Option<Kind> {
+        let number = |kind: &Kind| self.images[*kind as usize].front().map(|entry| entry.stem.number);
+        Kind::ALL.into_iter().filter(|kind| number(kind).is_some()).min_by_key(number)
+    }
+
     /// The oldest image of all goes; `false` where there is none.
     fn evict_oldest(&mut self) -> std::io::Result<bool> {
-        let number = |kind: &Kind| self.images[*kind as usize].front().map(|entry| entry.stem.number);
-        let oldest = Kind::ALL.into_iter().filter(|kind| number(kind).is_some()).min_by_key(number);
-        oldest.map_or(Ok(false), |kind| self.evict(kind).map(|()| true))
+        self.oldest().map_or(Ok(false), |kind| self.evict(kind).map(|()| true))
+    }
+
+    /// Whether somebody removed or moved the oldest image, as a purge does: what is known of the
+    /// others may not hold either.
+    fn has_lost_its_oldest(&self) -> bool {
+        let Some(entry) = self.oldest().and_then(|kind| self.images[kind as usize].front()) else { return false };
+        let file = |folder| rustix::fs::statat(&folder, entry.stem.file(Which::Jpeg), AtFlags::SYMLINK_NOFOLLOW);
+        inner(&self.folder, &*entry.folder).and_then(file).is_err_and(|e| e == rustix::io::Errno::NOENT)
     }
 
     /// The oldest go until `wanted` bytes of the disk are free. `floor`: those that stay so.

@@ -247,6 +247,28 @@ fn what_somebody_removes_by_hand_does_no_harm_and_room_comes_back() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// What a purge had removed was told as held for up to an hour.
+#[test]
+fn what_is_held_is_known_after_a_purge_beside_the_run_and_after_an_image_was_moved() {
+    let folder = scratch("purged");
+    let mut ring = Ring::open(&folder, ROOMY).unwrap();
+    let keep = |ring: &mut Ring, part| ring.keep(&image(Kind::Rejected, "bolt", part, &[1; 9000])).unwrap();
+    (1..=3).for_each(|part| keep(&mut ring, part));
+    ring.tend(None).unwrap();
+    let each = 12_288 + 4096;
+    assert_eq!(ring.holds(), (3, 3 * each));
+    assert_eq!(purge(&folder).unwrap().images, 3);
+    ring.tend(None).unwrap();
+    assert_eq!(ring.holds(), (0, 0));
+    (4..=5).for_each(|part| keep(&mut ring, part));
+    // Moved to another tag it still is one that the folder holds.
+    std::fs::rename(folder.join("bolt"), folder.join("nut")).unwrap();
+    ring.tend(None).unwrap();
+    assert_eq!(ring.holds(), (2, 2 * each));
+    assert_eq!(parts(&folder), BTreeSet::from([4, 5]));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// An image that a person moved to its true tag's folder was in nobody's count, and stayed for
 /// ever.
 #[test]
