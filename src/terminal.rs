@@ -77,6 +77,14 @@ pub fn columns(stream: &(impl std::io::IsTerminal + std::os::fd::AsFd)) -> Optio
     stream.is_terminal().then(|| rustix::termios::tcgetwinsize(stream).map_or(80, |size| size.ws_col.max(40).into()))
 }
 
+/// Whether `stream` is a terminal that shows colours, and the user wants them: `TERM` is not `dumb`,
+/// and `NO_COLOR` is absent or empty, as <https://no-color.org> has it.
+#[cfg(feature = "sources")]
+pub fn has_colour(stream: &impl std::io::IsTerminal) -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stream.is_terminal() && !is_dumb && std::env::var_os("NO_COLOR").is_none_or(|word| word.is_empty())
+}
+
 /// `text` [wrapped] for the terminal that is `stream`; unchanged for a file or pipe.
 #[cfg(feature = "sources")]
 pub fn fitted(stream: &(impl std::io::IsTerminal + std::os::fd::AsFd), text: &str, indent: usize) -> String {

@@ -464,7 +464,7 @@ fn by_remote_shell() -> bool {
 
 /// Standard output and standard error.
 fn standard_sinks(json: bool) -> Vec<Sinking> {
-    let colour = !json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colour = !json && crate::terminal::has_colour(&std::io::stdout());
     let stdout =
         move || -> Box<dyn Sink> { if json { Box::new(JsonLines::default()) } else { Box::new(Table::new(colour)) } };
     let stderr = || Box::new(Explanations) as Box<dyn Sink>;

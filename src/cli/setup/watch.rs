@@ -14,7 +14,6 @@ use crate::terminal::columns;
 use crate::time::{Clock, Instant, Micros};
 use crate::triggers::{self, GpioInputs, Input, Posts, Role, TriggerSpec};
 use std::collections::VecDeque;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -302,8 +301,7 @@ impl Part {
 
     fn show(&self, which: &[usize], likely: Option<usize>) {
         let out = std::io::stdout();
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let in_colour = out.is_terminal() && !dumb && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let in_colour = crate::terminal::has_colour(&out);
         let title = |i: usize| {
             let mark = if likely == Some(i) { " <- middle" } else { "" };
             format!("{} ms{mark}", self.frames[i].offset_ms())
