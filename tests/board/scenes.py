@@ -240,14 +240,16 @@ def faults(m: Machine) -> str:
     m.sh("date -s 2001-01-01 >/dev/null")
     time.sleep(1.5)
     expect(m.level(5) == 1 and m.level(1) == 0, "the wall clock was set back, the line goes on")
-    # A second process may not have the lines, and says whose they are.
-    m.sh("cp /tmp/out /tmp/out1")
+    # A second process may not have the settings; with others of the same lines it says whose those are.
+    m.sh("cp /tmp/out /tmp/out1; cp /job/device.toml /tmp/other.toml")
     text = m.sh(f"{RUN} 2>&1", status=2)
+    expect("another run uses these settings" in text, text)
+    text = m.sh(f"{RUN.replace('/job/device.toml', '/tmp/other.toml')} 2>&1", status=2)
     expect('is held by "tagpin"' in text, text)
     summary = stop(m)[-1]
     is_safe(m, "SIGTERM")
     expect(summary["faults"].get("source_gone", 0) >= 1 and summary["ended"] == "signal", str(summary))
-    seen += ["camera gone and back", "clock set back", "line held"]
+    seen += ["camera gone and back", "clock set back", "settings and line held"]
 
     for drill, status, word in (("panic@6", 101, "panic"), ("hang@6", 3, "missed_beat")):
         start(m, guarded(CAMERA), f"--drill {drill}")
