@@ -185,7 +185,11 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             let settings = &draft.settings;
             let name = args.settings.as_ref().map_or("built in".to_string(), |p| p.display().to_string());
             if draft.problems.is_empty() {
-                line(&mut problems, "settings", Ok(format!("{name}, {} outputs", settings.outputs.len())));
+                let outputs = match settings.outputs.len() {
+                    1 => "1 output".to_string(),
+                    n => format!("{n} outputs"),
+                };
+                line(&mut problems, "settings", Ok(format!("{name}, {outputs}")));
             }
             let new = draft.problems.iter().filter(|why| !told.contains(why));
             new.for_each(|why| line(&mut problems, "settings", Err(why.clone())));

@@ -38,9 +38,33 @@ impl Glimpse {
     }
 }
 
-/// Where the part is in each frame: its distance from the middle as a share of the frame's longer
-/// side, and the share of the frame that it covers.
-fn found(frames: &[Glimpse]) -> Vec<(f32, f32)> {
+/// A part in a frame.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// From the middle of the frame to its own, in units of the frame's longer side.
+    at: [f32; 2],
+    /// Share of the frame that it covers.
+    share: f32,
+}
+
+impl Seen {
+    /// Its distance from the middle.
+    fn distance(self) -> f32 {
+        self.at[0].hypot(self.at[1])
+    }
+}
+
+/// How far a part goes from one frame to the next, in the same unit: in the middle of all frames
+/// that show one.
+fn step(found: &[Seen]) -> f32 {
+    let both = found.array_windows::<2>().filter(|pair| pair.iter().all(|seen| seen.share >= LEAST_PART));
+    let mut all: Vec<f32> = both.map(|[a, b]| (b.at[0] - a.at[0]).hypot(b.at[1] - a.at[1])).collect();
+    all.sort_unstable_by(f32::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Where the part is in each frame.
+fn found(frames: &[Glimpse]) -> Vec<Seen> {
     let pixels = frames.iter().map(|f| f.rgb.len() / 3).min().unwrap_or(0);
     let mut behind = vec![0; pixels];
     let mut levels = Vec::with_capacity(frames.len());
@@ -59,8 +83,8 @@ fn found(frames: &[Glimpse]) -> Vec<(f32, f32)> {
             y += (pixel / columns) as f32 + 0.5;
         }
         let (n, side) = (n as f32, columns.max(rows) as f32);
-        let [dx, dy] = [x / n - columns as f32 / 2.0, y / n - rows as f32 / 2.0];
-        (dx.hypot(dy) / side, n / pixels.max(1) as f32)
+        let at = [x / n - columns as f32 / 2.0, y / n - rows as f32 / 2.0].map(|d| d / side);
+        Seen { at, share: n / pixels.max(1) as f32 }
     };
     frames.iter().map(of).collect()
 }
@@ -70,7 +94,8 @@ fn found(frames: &[Glimpse]) -> Vec<(f32, f32)> {
 pub fn middles(frames: &[Glimpse]) -> Vec<usize> {
     /// A part farther than this from the middle is on its way to it or away from it.
     const NEAR: f32 = 0.2;
-    /// What one part may be farther from the middle than another.
+    /// What one part may be farther from the middle than another, besides a frame's way and a
+    /// quarter: of the one that is there at the trigger the nearest frame may have come before.
     const AS_NEAR: f32 = 0.08;
     /// Of frames as good as the best of a part the first is taken: it stands still.
     const AS_GOOD: f32 = 0.02;
@@ -78,11 +103,11 @@ pub fn middles(frames: &[Glimpse]) -> Vec<usize> {
         return Vec::new();
     }
     let found = found(frames);
-    let most = found.iter().map(|(_, share)| *share).fold(0.0, f32::max);
+    let most = found.iter().map(|seen| seen.share).fold(0.0, f32::max);
     let near = |i: usize| {
-        let (distance, share) = found[i];
-        let is_part = frames[i].offset_us >= 0 && share >= LEAST_PART.max(most / 2.0);
-        (is_part && distance <= NEAR).then_some(distance)
+        // Parts are not of one size.
+        let is_part = frames[i].offset_us >= 0 && found[i].share >= LEAST_PART.max(most / 4.0);
+        Some(found[i].distance()).filter(|distance| is_part && *distance <= NEAR)
     };
     let mut parts: Vec<(usize, f32)> = Vec::new();
     let mut is_same_part = false;
@@ -100,18 +125,26 @@ pub fn middles(frames: &[Glimpse]) -> Vec<usize> {
         is_same_part = distance.is_some();
     }
     let best = parts.iter().map(|(_, distance)| *distance).fold(f32::INFINITY, f32::min);
-    parts.retain(|(_, distance)| *distance <= best + AS_NEAR);
+    let as_near = AS_NEAR.max(1.25 * step(&found));
+    parts.retain(|(_, distance)| *distance <= best + as_near);
     parts.into_iter().map(|(i, _)| i).collect()
 }
 
-/// Which of some frames a trigger is likeliest for: the nearest to what earlier parts had, else the
-/// first.
-pub fn likeliest(frames: &[Glimpse], middles: &[usize], earlier: &[Micros]) -> Option<usize> {
+/// The frame that a trigger is for, where that is clear. `earlier`: what parts before had; `until`:
+/// from then on frames may show the next part.
+///
+/// No frame says whose it is, so one of these is taken only where somebody has said so of an
+/// earlier part.
+pub fn likeliest(frames: &[Glimpse], middles: &[usize], earlier: &[Micros], until: Option<Micros>) -> Option<usize> {
+    let offset = |i: &usize| frames[*i].offset_us;
     let mut sorted = earlier.to_vec();
     sorted.sort_unstable();
-    match sorted.get(sorted.len() / 2) {
-        Some(usual) => middles.iter().min_by_key(|i| (frames[**i].offset_us - usual.0 as i64).abs()).copied(),
-        None => middles.first().copied(),
+    let usual = sorted.get(sorted.len() / 2).copied();
+    let end = until.filter(|until| usual.is_none_or(|usual| usual < *until)).map_or(i64::MAX, |until| until.0 as i64);
+    let mut own = middles.iter().filter(|i| offset(i) < end);
+    match usual {
+        Some(usual) => own.min_by_key(|i| (offset(i) - usual.0 as i64).abs()).copied(),
+        None => own.next().filter(|_| own.next().is_none()).copied(),
     }
 }
 
@@ -236,11 +269,41 @@ mod tests {
         let middles = middles(&frames);
         let offsets: Vec<i64> = middles.iter().map(|i| frames[*i].offset_ms()).collect();
         assert_eq!(offsets, [0, 667], "the first is in the middle at once, the second at frame 20");
-        let likely = |earlier: &[u64]| {
+        let likely = |earlier: &[u64], until: Option<u64>| {
             let earlier: Vec<Micros> = earlier.iter().map(|ms| Micros(1000 * ms)).collect();
-            likeliest(&frames, &middles, &earlier).map(|i| frames[i].offset_ms())
+            likeliest(&frames, &middles, &earlier, until.map(|ms| Micros(1000 * ms))).map(|i| frames[i].offset_ms())
         };
-        assert_eq!([likely(&[]), likely(&[650, 690]), likely(&[20])], [Some(0), Some(667), Some(0)]);
+        assert_eq!([likely(&[650, 690], None), likely(&[20], None)], [Some(667), Some(0)]);
+        assert_eq!(likely(&[], None), None, "either may be the part that was at the trigger");
+        // The second frame may show the next part: a wrong first answer spread.
+        assert_eq!([likely(&[], Some(640)), likely(&[20], Some(640))], [Some(0), Some(0)]);
+        assert_eq!(likely(&[], Some(0)), None, "both may show the next part");
+        assert_eq!(likely(&[690], Some(640)), Some(667), "somebody has said so of a part before");
+    }
+
+    /// Of a fast belt the frame in which a part was nearest to the middle may have come just before
+    /// its trigger. The one after it was not named, and the next part's was taken for it.
+    #[test]
+    fn the_part_that_is_before_the_camera_at_its_trigger_is_found_though_its_best_frame_came_before() {
+        let (seed, cases) = drawn_cases(100);
+        for case in 0..cases {
+            let mut random = Random::new(seed, case);
+            // A quarter of a frame's way to a whole one behind the middle at the trigger's first frame.
+            let (step, side) = (random.range(3, 4), random.range(6, 12));
+            let late = random.range(step / 4, step);
+            let apart = 13 * step;
+            // The two differ in their size.
+            let other = random.range(side * 3 / 4, side * 4 / 3);
+            let frames: Vec<Glimpse> = (-10..20)
+                .map(|i| {
+                    let x = 20 + late + i * step;
+                    let (x, side) = if x > 46 { (x - apart, other) } else { (x, side) };
+                    frame(i64::from(i) * 33_333, [40, 30], [x, 15], side, &mut random)
+                })
+                .collect();
+            let first = middles(&frames).first().map(|i| frames[*i].offset_ms());
+            assert_eq!(first, Some(0), "seed {seed} case {case}: {step} {late}");
+        }
     }
 
     #[test]

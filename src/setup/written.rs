@@ -120,7 +120,7 @@ impl Answers {
             let _ = writeln!(out, "max_latency_ms = {ms}          # from exposure to arrival: as it was said");
         }
         let timing = &self.timing;
-        let offsets: Vec<String> = timing.offsets.iter().map(|o| (o.0 / 1000).to_string()).collect();
+        let offsets: Vec<String> = timing.offsets.iter().map(|o| (o.0 as f64 / 1000.0).round().to_string()).collect();
         let _ = writeln!(
             out,
             "# Parts were in the middle of the image {} ms after their triggers; a frame comes every {:.1} ms.\n\

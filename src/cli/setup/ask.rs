@@ -3,7 +3,9 @@
 use super::super::entered::lines;
 use crate::cli::Refused;
 use crate::terminal::{escaped, fitted};
-use std::io::Write as _;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -11,10 +13,25 @@ use std::time::Duration;
 
 /// How soon a signal is seen.
 const LOOK: Duration = Duration::from_millis(50);
+/// Lines that wait to be answers.
+const WAITING: usize = 64;
+/// What ends the conversation. A key that stops or kills the program would leave the gate active.
+const SIGNALS: [i32; 5] = [
+    signal_hook::consts::SIGINT,
+    signal_hook::consts::SIGTERM,
+    signal_hook::consts::SIGHUP,
+    signal_hook::consts::SIGQUIT,
+    signal_hook::consts::SIGTSTP,
+];
 
 /// Who answers.
 pub(super) struct Person {
     entered: Receiver<String>,
+    /// What was entered and is no answer yet.
+    waiting: RefCell<VecDeque<String>>,
+    /// Whether standard input has ended.
+    has_ended: Cell<bool>,
+    at_terminal: bool,
     signalled: Arc<AtomicBool>,
 }
 
@@ -22,10 +39,11 @@ impl Person {
     /// Listens to standard input; a signal ends the conversation at the next question or part.
     pub(super) fn new() -> Result<Self, Refused> {
         let signalled = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        for signal in SIGNALS {
             signal_hook::flag::register(signal, signalled.clone())?;
         }
-        Ok(Self { entered: lines(), signalled })
+        let at_terminal = std::io::stdin().is_terminal();
+        Ok(Self { entered: lines(), waiting: RefCell::default(), has_ended: Cell::new(false), at_terminal, signalled })
     }
 
     /// Says something.
@@ -33,29 +51,45 @@ impl Person {
         println!("{}", fitted(&std::io::stdout(), &escaped(what), 2));
     }
 
-    /// An error where a signal came.
+    /// An error where a signal came, or nobody can answer any more.
     pub(super) fn stopped(&self) -> Result<(), Refused> {
-        if self.signalled.load(Ordering::Relaxed) { Err("stopped by a signal; nothing was written".into()) } else { Ok(()) }
+        if self.signalled.load(Ordering::Relaxed) {
+            return Err("stopped by a signal; nothing was written".into());
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        while waiting.len() < WAITING && !self.has_ended.get() {
+            match self.entered.try_recv() {
+                Ok(line) => waiting.push_back(line),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => self.has_ended.set(true),
+            }
+        }
+        if self.has_ended.get() && waiting.is_empty() { Err(ended()) } else { Ok(()) }
     }
 
     /// A line that was entered meanwhile.
     pub(super) fn entered(&self) -> Result<Option<String>, Refused> {
         self.stopped()?;
-        match self.entered.try_recv() {
-            Ok(line) => Ok(Some(line)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(ended()),
-        }
+        Ok(self.waiting.borrow_mut().pop_front())
+    }
+
+    /// At a terminal, what was entered before there was a question is an answer to none. A program
+    /// may write its answers ahead.
+    pub(super) fn forget(&self) -> Result<(), Refused> {
+        while self.at_terminal && self.entered()?.is_some() {}
+        Ok(())
     }
 
     /// The next line that is entered, without what stands around it.
     fn line(&self) -> Result<String, Refused> {
         loop {
-            self.stopped()?;
+            if let Some(line) = self.entered()? {
+                return Ok(line.trim().to_string());
+            }
             match self.entered.recv_timeout(LOOK) {
-                Ok(line) => return Ok(line.trim().to_string()),
+                Ok(line) => self.waiting.borrow_mut().push_back(line),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+                Err(RecvTimeoutError::Disconnected) => self.has_ended.set(true),
             }
         }
     }
@@ -68,6 +102,7 @@ impl Person {
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, Refused> {
         loop {
+            self.forget()?;
             let shown = default.map_or(String::new(), |default| format!(" [{default}]"));
             print!("{}: ", fitted(&std::io::stdout(), &escaped(&format!("{question}{shown}")), 2));
             std::io::stdout().flush()?;

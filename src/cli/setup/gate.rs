@@ -2,8 +2,9 @@
 
 use super::ask::{Person, milliseconds};
 use super::watch::Watch;
-use super::{is_low, name_of, pin};
+use super::{Taken, is_low, name_of, pin};
 use crate::cli::Refused;
+use crate::line::MAX_PARTS;
 use crate::outputs::{self, Backend, Polarity, State};
 use crate::setup::written::{Output, Pin};
 use crate::supervisor::SystemClock;
@@ -29,10 +30,12 @@ impl Line {
         self.0.as_mut().map_or(Ok(()), |line| line.apply(state)).map_err(|e| e.to_string().into())
     }
 
-    fn pulse(&mut self, width_ms: u64) -> Result<(), Refused> {
+    /// Active for so long, or until a signal.
+    fn pulse(&mut self, person: &Person, width_ms: u64) -> Result<(), Refused> {
         self.set(State::Active)?;
-        std::thread::sleep(Duration::from_millis(width_ms));
-        self.set(State::Inactive)
+        let waited = wait(person, SystemClock.now().plus(Micros(width_ms * 1000)));
+        self.set(State::Inactive)?;
+        waited
     }
 }
 
@@ -44,11 +47,11 @@ impl Drop for Line {
     }
 }
 
-/// Asks for the output and pulses it until the person has seen it move.
-pub(super) fn asked(person: &mut Person) -> Result<Gate, Refused> {
+/// Asks for the output and pulses it until the person has seen it move. `taken`: pins of others.
+pub(super) fn asked(person: &mut Person, taken: &Taken) -> Result<Gate, Refused> {
     let name = person.ask("Its name", Some("reject_gate"), name_of)?;
     loop {
-        let pin = pin(person, "Gate", false)?;
+        let pin = pin(person, "Gate", false, taken)?;
         let active_low = if pin.is_some() { is_low(person)? } else { false };
         let width_ms = person.milliseconds("Length of its pulse, ms", 100, 10_000)?;
         let output = Output { name: name.clone(), pin, active_low };
@@ -67,7 +70,7 @@ pub(super) fn asked(person: &mut Person) -> Result<Gate, Refused> {
         };
         loop {
             person.ask("Mind your hands; Enter pulses it once", Some("pulse"), |_| Ok(()))?;
-            line.pulse(width_ms)?;
+            line.pulse(person, width_ms)?;
             match person.choose("Did it move", &[("yes", Some(true)), ("no", Some(false)), ("again", None)])? {
                 Some(true) => return Ok(Gate { output, width_ms, line }),
                 Some(false) => break,
@@ -81,8 +84,9 @@ impl Gate {
     /// From the trigger to the gate, in milliseconds: by hand first, then by pulses that hit or
     /// miss. `least`: before that no verdict is there.
     pub(super) fn measured(&mut self, person: &mut Person, watch: &mut Watch, least: u64) -> Result<u64, Refused> {
-        println!(
-            "\nThe way from the trigger to the gate. Let a part pass and press Enter when it is at the gate; or type milliseconds."
+        println!();
+        person.tell(
+            "The way from the trigger to the gate. Let a part pass and press Enter when it is at the gate; or type milliseconds.",
         );
         let mut delay = loop {
             let typed = person.ask("Enter to measure, or ms", Some("measure"), |text| match text {
@@ -93,12 +97,20 @@ impl Gate {
                 Some(delay) => delay,
                 None => by_hand(person, watch)?,
             };
-            if delay > least {
+            // Of parts as near as those that were watched.
+            let on_their_way = watch.nearest_parts().map_or(0, |nearest| delay * 1000 / nearest.0.max(1)) as usize;
+            if delay <= least {
+                person.tell(&format!(
+                    "{delay} ms is before the verdict, which may take until {least} ms; the gate must stand farther on."
+                ));
+            } else if on_their_way >= MAX_PARTS {
+                person.tell(&format!(
+                    "{delay} ms after its trigger {on_their_way} more parts would be on their way, and a line follows \
+                     {MAX_PARTS}; the gate must stand nearer."
+                ));
+            } else {
                 break delay;
             }
-            person.tell(&format!(
-                "{delay} ms is before the verdict, which may take until {least} ms; the gate must stand farther on."
-            ));
         };
         if self.line.0.is_none() {
             return Ok(delay);
@@ -108,7 +120,7 @@ impl Gate {
             println!("The gate will pulse {delay} ms after the next trigger.");
             let due = watch.triggered(person)?.plus(Micros(delay * 1000));
             wait(person, due)?;
-            self.line.pulse(self.width_ms)?;
+            self.line.pulse(person, self.width_ms)?;
             let came = [("right", Ordering::Equal), ("early", Ordering::Less), ("late", Ordering::Greater)];
             match person.choose("Was the pulse", &came)? {
                 Ordering::Equal => return Ok(delay),
@@ -119,6 +131,23 @@ impl Gate {
                 }
             }
         }
+    }
+
+    /// A pulse that would reach the next part is asked for anew, once. `nearest`: between parts that
+    /// were watched.
+    pub(super) fn fitted(&mut self, person: &mut Person, nearest: Micros) -> Result<(), Refused> {
+        let most = (nearest.0 / 2000).max(1);
+        if self.width_ms <= most {
+            return Ok(());
+        }
+        person.tell(&format!(
+            "Parts came as near as {} ms. A pulse of {} ms needs twice its length between two, since it may begin late: with it \
+             parts as near get the late action.",
+            nearest.0 / 1000,
+            self.width_ms
+        ));
+        self.width_ms = person.milliseconds("Length of its pulse, ms", most, 10_000)?;
+        Ok(())
     }
 
     /// The gate at rest, its line given back.
@@ -133,6 +162,7 @@ fn by_hand(person: &mut Person, watch: &mut Watch) -> Result<u64, Refused> {
     println!("Waiting for the trigger; then Enter at the gate");
     let at = watch.triggered(person)?;
     println!("It has passed the trigger");
+    person.forget()?;
     loop {
         std::thread::sleep(Duration::from_millis(5));
         if person.entered()?.is_some() {

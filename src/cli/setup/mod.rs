@@ -9,7 +9,7 @@ mod ask;
 mod gate;
 mod watch;
 
-use super::{Refused, check};
+use super::{Model, Refused, check};
 use crate::gpio::{self, HEADER, Pull, Slope};
 use crate::settings::quoted;
 use crate::setup::passing::Timing;
@@ -20,6 +20,8 @@ use crate::terminal::escaped;
 use crate::time::Micros;
 use ask::Person;
 use gate::Gate;
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,30 +59,47 @@ pub(super) fn run(args: Setup) -> Result<u8, Refused> {
         let why = "is there already and is left alone; name another with --out, or move it away";
         return Err(format!("{}: {why}", args.out.display()).into());
     }
-    // What the end writes is known to be writable before anybody has spent an hour.
+    // What the end needs is known to be there before anybody has spent an hour.
+    if args.out.as_os_str().as_encoded_bytes().ends_with(b"/") || args.out.file_name().is_none() {
+        return Err(format!("{}: is a folder's name; name a file in it", args.out.display()).into());
+    }
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
     can_be_written(folder).map_err(|e| format!("{}: cannot be written: {e}", args.out.display()))?;
+    Model::read(args.bundle.as_deref())?.bundle()?;
+    if let Some(folder) = &args.images {
+        let made = std::fs::create_dir_all(folder).and_then(|()| can_be_written(folder));
+        made.map_err(|e| format!("--images {}: images cannot be written there: {e}", folder.display()))?;
+    }
     let mut person = Person::new()?;
-    println!(
-        "A device.toml for a line with a gate. Enter takes what stands in [brackets]; Ctrl-C ends it and writes nothing."
+    person.tell(
+        "A device.toml for a line with a gate. Enter takes what stands in [brackets]; Ctrl-C ends it and writes nothing.",
     );
     let Camera { spec, source, max_latency_ms } = camera(&mut person, args.source)?;
     println!("\nThe trigger says that a part is there; it stands before the camera.");
     let trigger = trigger(&mut person, &*source)?;
+    let mut taken = Taken::default();
+    if let Trigger::Gpio { pin, .. } = &trigger {
+        taken.0.push(("the trigger's", pin.clone()));
+    }
     println!("\nThe gate throws parts out.");
-    let mut gate = gate::asked(&mut person)?;
+    let mut gate = gate::asked(&mut person, &taken)?;
+    taken.0.extend(gate.output.pin.clone().map(|pin| ("the gate's", pin)));
     println!("\nAn output that is active while the line works lets the belt stop when it does not.");
-    let ready = ready(&mut person)?;
+    let ready = ready(&mut person, &taken)?;
 
     let mut watch = Watch::new(source, &trigger, Micros(args.within_ms * 1000), args.images)?;
     let timing = watched(&mut person, &mut watch)?;
-    println!(
-        "\nIn the middle {} ms after the trigger, give or take {:.0} ms: to_camera_ms = {}, deadline_ms = {}.",
+    if let Some(nearest) = watch.nearest_parts() {
+        gate.fitted(&mut person, nearest)?;
+    }
+    println!();
+    person.tell(&format!(
+        "In the middle {} ms after the trigger, give or take {:.0} ms: to_camera_ms = {}, deadline_ms = {}.",
         (timing.to_camera_ms() as f64 + timing.interval.0 as f64 / 2000.0).round(),
         timing.spread().0 as f64 / 2000.0,
         timing.to_camera_ms(),
         timing.deadline_ms()
-    );
+    ));
     let delay_ms = gate.measured(&mut person, &mut watch, timing.deadline_ms())?;
     let Gate { output, width_ms, .. } = gate.at_rest()?;
 
@@ -100,20 +119,34 @@ fn can_be_written(folder: &std::path::Path) -> std::io::Result<()> {
 
 /// A new file, whole or not at all.
 fn write(file: &std::path::Path, text: &str) -> Result<(), Refused> {
-    let told = |e: std::io::Error| format!("{}: {e}; nothing was written. The file would be:\n{text}", file.display());
+    let told = |e: std::io::Error| {
+        let why = match e.kind() {
+            std::io::ErrorKind::AlreadyExists => "it came meanwhile and is left alone".to_string(),
+            _ => e.to_string(),
+        };
+        format!("{}: {why}; nothing was written. The file would be:\n{text}", file.display())
+    };
     let mut new = file.as_os_str().to_os_string();
     new.push(format!(".{}.new", std::process::id()));
     let written = || {
         let mut beside = std::fs::File::create_new(&new)?;
         beside.write_all(text.as_bytes())?;
         beside.sync_all()?;
-        // Unlike a rename it replaces nothing that came meanwhile.
-        std::fs::hard_link(&new, file)
+        // Nothing that came meanwhile is replaced. A file system without links may know this way
+        // alone, and another the links alone.
+        match rustix::fs::renameat_with(CWD, &new, CWD, file, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => std::fs::hard_link(&new, file),
+            outcome => Ok(outcome?),
+        }
     };
     let outcome = written().map_err(told);
     let _ = std::fs::remove_file(&new);
     Ok(outcome?)
 }
+
+/// Pins that have a use already, and whose they are.
+#[derive(Default)]
+struct Taken(Vec<(&'static str, Pin)>);
 
 /// A camera that gives frames.
 struct Camera {
@@ -174,8 +207,9 @@ fn camera(person: &mut Person, mut given: Option<SourceSpec>) -> Result<Camera, 
     }
 }
 
-/// A pin that could be taken, asked for until there is one; `None` where nothing is wired.
-fn pin(person: &mut Person, what: &str, must: bool) -> Result<Option<Pin>, Refused> {
+/// A pin that could be taken, asked for until there is one; `None` where nothing is wired. `taken`:
+/// pins of others.
+fn pin(person: &mut Person, what: &str, must: bool, taken: &Taken) -> Result<Option<Pin>, Refused> {
     let (none, default) = if must { ("", None) } else { ("; - for none", Some("-")) };
     loop {
         let line = person.ask(&format!("{what}: number or name of the line{none}"), default, |text| {
@@ -186,6 +220,11 @@ fn pin(person: &mut Person, what: &str, must: bool) -> Result<Option<Pin>, Refus
         }
         let question = "  on the chip (\"header\": the 40 pins of a Raspberry Pi)";
         let chip = person.ask(question, Some(HEADER), |text| Ok(text.to_string()))?;
+        let is_same = |pin: &Pin| gpio::is_same((&pin.chip, &pin.line), (&chip, &line));
+        if let Some((whose, _)) = taken.0.iter().find(|(_, pin)| is_same(pin)) {
+            person.tell(&format!("That is {whose} line; choose another."));
+            continue;
+        }
         match gpio::probe(&chip, &line) {
             Ok(_) => return Ok(Some(Pin { chip, line })),
             Err(why) => person.tell(&why),
@@ -212,7 +251,7 @@ fn trigger(person: &mut Person, source: &dyn Source) -> Result<Trigger, Refused>
         return person.milliseconds(question, 20, 10_000).map(|max_jitter_ms| Trigger::Words { max_jitter_ms });
     }
     loop {
-        let pin = pin(person, "Sensor", true)?.ok_or("a line was asked for")?;
+        let pin = pin(person, "Sensor", true, &Taken::default())?.ok_or("a line was asked for")?;
         let slope = person.choose("  a part is there when the line goes", &Slope::WORDS)?;
         let pull = person.choose("  resistor at it", &Pull::WORDS)?;
         let trigger = Trigger::Gpio { pin, slope, pull };
@@ -224,10 +263,10 @@ fn trigger(person: &mut Person, source: &dyn Source) -> Result<Trigger, Refused>
     }
 }
 
-fn ready(person: &mut Person) -> Result<Option<Output>, Refused> {
-    let Some(pin) = pin(person, "Ready", false)? else { return Ok(None) };
+fn ready(person: &mut Person, taken: &Taken) -> Result<Option<Output>, Refused> {
+    let Some(pin) = pin(person, "Ready", false, taken)? else { return Ok(None) };
     let active_low = is_low(person)?;
-    Ok(Some(Output { name: "ready".into(), pin: Some(pin), active_low }))
+    Ok(Some(Output { name: READY.into(), pin: Some(pin), active_low }))
 }
 
 /// Watches parts pass, and asks for the frame in which each is in the middle.
@@ -244,22 +283,43 @@ fn watched(person: &mut Person, watch: &mut Watch) -> Result<Timing, Refused> {
             }
         }
         let timing = Timing::new(offsets, watch.interval(), watch.arrival());
-        if !timing.is_wide() {
-            return Ok(timing);
+        let nearest = watch.nearest().filter(|nearest| timing.min_spacing_ms() * 1000 > nearest.0);
+        let all: Vec<String> = timing.offsets.iter().map(|offset| (offset.0 as f64 / 1000.0).round().to_string()).collect();
+        match nearest {
+            _ if timing.is_wide() => person.tell(&format!(
+                "{} ms: these lie far apart. Was one of them another part, or does the belt change its speed?",
+                all.join(", ")
+            )),
+            // Nearer than two frames: none passes so fast.
+            Some(nearest) if nearest.0 < 2 * timing.interval.0 => person.tell(&format!(
+                "The trigger came twice within {:.1} ms. If that was one part the sensor bounces: state debounce_ms under \
+                 [trigger] in the file.",
+                nearest.0 as f64 / 1000.0
+            )),
+            Some(nearest) => person.tell(&format!(
+                "Parts came as near as {} ms, and need {} ms to be told from each other: the spread of {} ms and two frames. A \
+                 slower belt or more frames a second helps; with these, parts as near get the late action.",
+                nearest.0 / 1000,
+                timing.min_spacing_ms(),
+                all.join(", ")
+            )),
+            None => return Ok(timing),
         }
-        let all: Vec<String> = timing.offsets.iter().map(|offset| (offset.0 / 1000).to_string()).collect();
-        person.tell(&format!(
-            "{} ms: these lie far apart. Was one of them another part, or does the belt change its speed?",
-            all.join(", ")
-        ));
         if person.choose("Watch anew, or keep them", &[("anew", false), ("keep", true)])? {
             return Ok(timing);
         }
+        watch.anew();
     }
 }
 
+/// The name of the output that tells the belt that the line works.
+const READY: &str = "ready";
+
 /// How a name is asked for: as device.toml will state it.
 fn name_of(text: &str) -> Result<String, String> {
+    if text == READY {
+        return Err("\"ready\" is the name of the output that the belt waits for; choose another".into());
+    }
     let is_name = text.chars().any(char::is_alphanumeric) && !text.contains(char::is_control);
     is_name.then(|| text.to_string()).ok_or_else(|| format!("expected a name with letters, not {}", quoted(text)))
 }

@@ -26,10 +26,12 @@ const KEPT_COLUMNS: u16 = 320;
 const BEFORE: usize = 30;
 /// Frames that are shown of a part.
 const SHOWN: usize = 9;
-/// Frames whose distance in time is remembered.
+/// Frames, and triggers, whose distance in time is remembered.
 const INTERVALS: usize = 1000;
 /// Longest wait for a frame.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// After so long without a trigger the person is told how to end it.
+const LONG: Micros = Micros(30_000_000);
 /// After so long without a frame the camera is given up.
 const SILENCE: Micros = Micros(10_000_000);
 
@@ -98,11 +100,20 @@ pub(super) struct Watch {
     last: Instant,
     intervals: Vec<u64>,
     arrival: Micros,
+    /// The last trigger, watched or not.
+    triggered: Option<Instant>,
+    /// From one trigger to the next, the first of them.
+    gaps: Vec<Micros>,
 }
 
 /// Frames after one trigger, in their order.
 pub(super) struct Part {
     frames: Vec<Glimpse>,
+    /// From its trigger to the next one, where that came while it was watched.
+    next: Option<Micros>,
+    /// From its trigger on until frames may show the next part: a frame before that one's trigger,
+    /// where the sensor stands in the middle of the image.
+    until: Option<Micros>,
 }
 
 fn target(columns: u16, size: [u32; 2]) -> Target {
@@ -117,9 +128,6 @@ impl Watch {
         within: Micros,
         images: Option<PathBuf>,
     ) -> Result<Self, Refused> {
-        if let Some(folder) = &images {
-            std::fs::create_dir_all(folder).map_err(|e| format!("--images {}: {e}", folder.display()))?;
-        }
         Ok(Self {
             source,
             signals: signals(trigger)?,
@@ -132,7 +140,26 @@ impl Watch {
             last: SystemClock.now(),
             intervals: Vec::new(),
             arrival: Micros(0),
+            triggered: None,
+            gaps: Vec::new(),
         })
+    }
+
+    /// What triggers came so far says nothing any more.
+    pub(super) fn anew(&mut self) {
+        self.gaps.clear();
+        self.triggered = None;
+    }
+
+    /// Least time from one trigger to the next; `None` before there were two.
+    pub(super) fn nearest(&self) -> Option<Micros> {
+        self.gaps.iter().min().copied()
+    }
+
+    /// Least time from one part to the next. Triggers within two frames are a sensor that bounces.
+    pub(super) fn nearest_parts(&self) -> Option<Micros> {
+        let least = Micros(2 * self.interval().0);
+        self.gaps.iter().filter(|gap| **gap >= least).min().copied()
     }
 
     /// From one frame to the next, in the middle of what was seen.
@@ -214,6 +241,10 @@ impl Watch {
                 }
             },
         };
+        if let Some(at) = found {
+            self.gaps.extend(self.triggered.replace(at).map(|before| at.since(before)));
+            self.gaps.truncate(INTERVALS);
+        }
         Ok(found.filter(|at| *at >= self.since))
     }
 
@@ -221,8 +252,16 @@ impl Watch {
     pub(super) fn triggered(&mut self, person: &Person) -> Result<Instant, Refused> {
         self.recent.clear();
         self.since = SystemClock.now();
+        let mut is_told = false;
         loop {
             self.next()?;
+            if !is_told && SystemClock.now().since(self.since) > LONG {
+                is_told = true;
+                person.tell(&format!(
+                    "No part was at the trigger for {} s. Ctrl-C ends this and writes nothing.",
+                    LONG.0 / 1_000_000
+                ));
+            }
             while self.recent.len() > BEFORE {
                 self.recent.pop_front();
             }
@@ -235,9 +274,12 @@ impl Watch {
     /// The frames of the next part. `number`: for the names of those that are kept.
     pub(super) fn part(&mut self, person: &Person, number: usize) -> Result<Part, Refused> {
         let at = self.triggered(person)?;
-        let (mut others, end) = (0, at.plus(self.within));
+        let (mut others, mut next, end) = (0, None, at.plus(self.within));
         while self.next()?.is_none_or(|exposed| exposed < end) {
-            others += self.trigger(person)?.is_some() as u32;
+            if let Some(other) = self.trigger(person)? {
+                others += 1;
+                next.get_or_insert(other.since(at));
+            }
         }
         if others > 0 {
             person.tell(&format!(
@@ -256,7 +298,8 @@ impl Watch {
             }
             frames.push(glimpse);
         }
-        Ok(Part { frames })
+        let until = next.map(|next| Micros(next.0.saturating_sub(2 * self.interval().0)));
+        Ok(Part { frames, next, until })
     }
 }
 
@@ -265,7 +308,7 @@ impl Part {
     /// `earlier`: what parts before it had.
     pub(super) fn middle(&self, person: &mut Person, earlier: &[Micros]) -> Result<Option<Micros>, Refused> {
         let middles = middles(&self.frames);
-        let likely = likeliest(&self.frames, &middles, earlier);
+        let likely = likeliest(&self.frames, &middles, earlier, self.until);
         let after: Vec<usize> = (0..self.frames.len()).filter(|i| self.frames[*i].offset_us >= 0).collect();
         let (Some(first), Some(last)) = (after.first(), after.last()) else { return Ok(None) };
         let around = likely.map(|i| i.saturating_sub(SHOWN / 2).max(*first)).unwrap_or(*first);
@@ -274,29 +317,47 @@ impl Part {
             None => (*first, after.len().div_ceil(SHOWN).max(1)),
         };
         self.show(&(begin..=*last).step_by(step).take(SHOWN).collect::<Vec<_>>(), likely);
-        if middles.len() > 1 {
+        if middles.len() > 1 || likely.is_none() && !middles.is_empty() {
             let all: Vec<String> = middles.iter().map(|i| format!("{} ms", self.frames[*i].offset_ms())).collect();
             person.tell(&format!("Parts are in the middle at {}: take the one that this trigger was for.", all.join(", ")));
         }
         let default = likely.map(|i| self.frames[i].offset_ms().to_string());
-        let frame = loop {
+        let end = self.frames[*last].offset_ms();
+        loop {
             let question = "In the middle at: ms, \"all\" shows every frame, \"none\" leaves this part out";
             let answer = person.ask(question, default.as_deref(), |text| match text {
                 "all" | "none" => Ok(Err(text == "all")),
-                _ => text
-                    .trim_end_matches("ms")
-                    .trim()
-                    .parse::<i64>()
-                    .map(Ok)
-                    .map_err(|_| "expected milliseconds, all or none".into()),
+                _ => {
+                    let ms = text.trim_end_matches("ms").trim().parse().ok().filter(|ms| (0..=end).contains(ms));
+                    ms.map(Ok).ok_or(format!("expected milliseconds, 0 to {end}, all or none"))
+                }
             })?;
             match answer {
-                Ok(ms) => break after.iter().min_by_key(|i| (self.frames[**i].offset_ms() - ms).abs()).copied(),
+                Ok(ms) => {
+                    let nearest = after.iter().min_by_key(|i| (self.frames[**i].offset_ms() - ms).abs());
+                    let offset = nearest.map(|i| Micros(self.frames[*i].offset_us as u64));
+                    if offset.map_or(Ok(true), |offset| self.is_this_one(person, offset, earlier))? {
+                        return Ok(offset);
+                    }
+                }
                 Err(true) => self.show(&after, likely),
-                Err(false) => break None,
+                Err(false) => return Ok(None),
             }
-        };
-        Ok(frame.map(|i| Micros(self.frames[i].offset_us as u64)))
+        }
+    }
+
+    /// Whether the part that a frame shows is the one whose trigger is watched. Asked where the
+    /// next one was at the trigger by then, unless an earlier part was as far on.
+    fn is_this_one(&self, person: &mut Person, offset: Micros, earlier: &[Micros]) -> Result<bool, Refused> {
+        let Some((until, next)) = self.until.zip(self.next).filter(|(until, _)| *until <= offset) else { return Ok(true) };
+        if earlier.iter().any(|earlier| until <= *earlier) {
+            return Ok(true);
+        }
+        person.tell(&format!(
+            "The next part was at the trigger {} ms after this one; the frame may show that part.",
+            next.0 / 1000
+        ));
+        person.choose("Which part does it show", &[("next", false), ("this", true)])
     }
 
     fn show(&self, which: &[usize], likely: Option<usize>) {
