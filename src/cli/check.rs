@@ -104,7 +104,10 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
         return Ok(0);
     }
     let mut problems = 0;
+    #[cfg(feature = "site")]
     let mut told = Vec::new();
+    #[cfg(not(feature = "site"))]
+    let told: Vec<String> = Vec::new();
     #[cfg(feature = "site")]
     let in_force = match super::recipe::InForce::of(args.settings.as_deref()) {
         Ok(in_force) => in_force,

@@ -40,7 +40,6 @@ pub use lines::{SafeLine, safe_lines};
 pub use mqtt::Publishing;
 pub use names::NamedCategory;
 #[cfg(feature = "site")]
-pub(crate) use overrides::quoted;
 pub use overrides::{OVERRIDES, Overridden, Overrides};
 pub use reader::Rename;
 use reader::Table;
@@ -50,6 +49,7 @@ pub use recipes::{Chosen, MAX_RECIPES, NO_RECIPE, RECIPE, Recipe, UNREAD_RECIPE}
 pub use site::{Listening, Polling, Predicting, Site};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+pub(crate) use values::quoted;
 pub use warnings::{MeetsNext, Unguarded, Warning};
 
 /// The complete, commented example: the specification of the file.

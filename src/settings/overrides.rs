@@ -8,7 +8,7 @@
 
 use super::names::Names;
 use super::reader::{self, Table};
-use super::{ModelTags, Settings, SettingsError, decide, state};
+use super::{ModelTags, Settings, SettingsError, decide, quoted, state};
 use crate::bundle::{Hex, sha256};
 use crate::decide::TagRule;
 use crate::head::Score;
@@ -49,12 +49,6 @@ impl std::fmt::Display for Overridden {
             Self::Tags(file, n) => write!(f, "{} sets thresholds on top of device.toml, tags: {n}", file.display()),
         }
     }
-}
-
-/// A text as TOML states it.
-pub(crate) fn quoted(text: &str) -> String {
-    // JSON's escapes are TOML's, but for one character that JSON leaves as it is.
-    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 /// The name of the file of a bundle and a recipe while [`OVERRIDES`] is of another pair.

@@ -7,7 +7,7 @@
 //! camera is: a choice that somebody makes at a belt must not move another pin.
 
 use super::lines::is_status;
-use super::overrides::quoted;
+use super::quoted;
 use super::reader::{self, Table};
 use super::{Draft, Drive, ModelTags, OutputSettings, Settings, SettingsError};
 use crate::regular;

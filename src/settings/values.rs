@@ -1,5 +1,5 @@
 //! Values that several tables state alike: regions of the frame, ways in time or in encoder counts,
-//! and longest times.
+//! longest times, and text as the file states it.
 
 use super::reader::Table;
 use crate::line::Travel;
@@ -36,4 +36,10 @@ pub(super) fn travel(table: &mut Table<'_>, name: &str, default_ms: i64, encoder
         table.problem(&counts, "counts need an [encoder]; add one or give milliseconds".into());
     }
     Travel::Counts(table.integer(&counts, 1, 1..=1 << 30) as u32)
+}
+
+/// A text as TOML states it.
+pub(crate) fn quoted(text: &str) -> String {
+    // JSON's escapes are TOML's, but for one character that JSON leaves as it is.
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
