@@ -106,8 +106,6 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
     let mut problems = 0;
     #[cfg(feature = "site")]
     let mut told = Vec::new();
-    #[cfg(not(feature = "site"))]
-    let told: Vec<String> = Vec::new();
     #[cfg(feature = "site")]
     let in_force = match super::recipe::InForce::of(args.settings.as_deref()) {
         Ok(in_force) => in_force,
@@ -120,7 +118,7 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
     #[cfg(feature = "site")]
     let (path, recipe) = (in_force.bundle.as_deref().or(args.bundle.as_deref()), in_force.recipe());
     #[cfg(not(feature = "site"))]
-    let (path, recipe) = (args.bundle.as_deref(), None);
+    let (path, recipe, told) = (args.bundle.as_deref(), None, Vec::<String>::new());
     let model = Model::read(path).map_err(|r| r.0.join("; "));
     let bundle = model.as_ref().map_err(Clone::clone).and_then(|m| m.bundle().map_err(|r| r.0.join("; ")));
     let engine = bundle.as_ref().map_err(Clone::clone).and_then(|b| Engine::from_bundle(b).map_err(|e| e.to_string()));

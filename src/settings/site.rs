@@ -1,6 +1,6 @@
 //! What other machines of a site may see and ask: [page], [predict], [metrics], [modbus]; [state],
-//! the folder that they may write to, [keep], images of parts on disk, and [recipes]. Nothing listens
-//! without its table; [page] alone listens without `listen`, on loopback.
+//! the folder that they may write to, [keep], images of parts on disk, and [recipes]. Nothing
+//! listens without its table; [page] alone listens without `listen`, on loopback.
 
 use super::reader::Table;
 use super::{LineMode, OutputSettings};

@@ -26,10 +26,15 @@ pub struct Glimpse {
     pub rgb: Vec<u8>,
 }
 
+/// Microseconds as they are told: whole milliseconds, the nearest.
+fn told_ms(us: i64) -> i64 {
+    (us as f64 / 1000.0).round() as i64
+}
+
 impl Glimpse {
     /// The offset as it is told.
     pub fn offset_ms(&self) -> i64 {
-        (self.offset_us as f64 / 1000.0).round() as i64
+        told_ms(self.offset_us)
     }
 
     fn grey(&self, pixel: usize) -> i32 {
@@ -166,6 +171,12 @@ impl Timing {
         Self { offsets, interval, arrival }
     }
 
+    /// The offsets as they are told, in milliseconds.
+    pub fn offsets_ms(&self) -> String {
+        let all: Vec<String> = self.offsets.iter().map(|offset| told_ms(offset.0 as i64).to_string()).collect();
+        all.join(", ")
+    }
+
     fn median(&self) -> Micros {
         self.offsets.get(self.offsets.len() / 2).copied().unwrap_or_default()
     }
@@ -288,7 +299,8 @@ mod tests {
         let (seed, cases) = drawn_cases(100);
         for case in 0..cases {
             let mut random = Random::new(seed, case);
-            // A quarter of a frame's way to a whole one behind the middle at the trigger's first frame.
+            // The trigger's first frame shows it a quarter of a frame's way to a whole one behind the
+            // middle.
             let (step, side) = (random.range(3, 4), random.range(6, 12));
             let late = random.range(step / 4, step);
             let apart = 13 * step;

@@ -120,14 +120,13 @@ impl Answers {
             let _ = writeln!(out, "max_latency_ms = {ms}          # from exposure to arrival: as it was said");
         }
         let timing = &self.timing;
-        let offsets: Vec<String> = timing.offsets.iter().map(|o| (o.0 as f64 / 1000.0).round().to_string()).collect();
         let _ = writeln!(
             out,
             "# Parts were in the middle of the image {} ms after their triggers; a frame comes every {:.1} ms.\n\
              to_camera_ms = {}            # half a frame before the median\n\
              deadline_ms = {}             # until the latest part's frame is here, one more being lost\n\
              min_spacing_ms = {}          # nearer parts could take each other's frames (their spread and two frames) or pulses (two)",
-            offsets.join(", "),
+            timing.offsets_ms(),
             timing.interval.0 as f64 / 1000.0,
             timing.to_camera_ms(),
             timing.deadline_ms(),

@@ -284,11 +284,10 @@ fn watched(person: &mut Person, watch: &mut Watch) -> Result<Timing, Refused> {
         }
         let timing = Timing::new(offsets, watch.interval(), watch.arrival());
         let nearest = watch.nearest().filter(|nearest| timing.min_spacing_ms() * 1000 > nearest.0);
-        let all: Vec<String> = timing.offsets.iter().map(|offset| (offset.0 as f64 / 1000.0).round().to_string()).collect();
         match nearest {
             _ if timing.is_wide() => person.tell(&format!(
                 "{} ms: these lie far apart. Was one of them another part, or does the belt change its speed?",
-                all.join(", ")
+                timing.offsets_ms()
             )),
             // Nearer than two frames: none passes so fast.
             Some(nearest) if nearest.0 < 2 * timing.interval.0 => person.tell(&format!(
@@ -301,7 +300,7 @@ fn watched(person: &mut Person, watch: &mut Watch) -> Result<Timing, Refused> {
                  slower belt or more frames a second helps; with these, parts as near get the late action.",
                 nearest.0 / 1000,
                 timing.min_spacing_ms(),
-                all.join(", ")
+                timing.offsets_ms()
             )),
             None => return Ok(timing),
         }
