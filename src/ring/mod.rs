@@ -17,7 +17,7 @@ mod purge;
 #[cfg(test)]
 mod tests;
 
-pub use names::tag_folder;
+pub use names::{folder_tag, tag_folder};
 pub use purge::{Purged, probe, purge};
 
 use names::{Stem, Which};

@@ -104,6 +104,20 @@ pub fn tag_folder(tag: &str) -> String {
     format!("{}%-{hash}", &name[..end])
 }
 
+/// The tag whose folder has this name: the name itself where [`tag_folder`] writes no such name, as
+/// of a folder that somebody made by hand or of a tag too long for a folder's name.
+pub fn folder_tag(folder: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = folder.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = after.get(..2).and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
+        let (byte, taken) = escaped.filter(|_| *first == b'%').map_or((*first, 1), |byte| (byte, 3));
+        bytes.push(byte);
+        rest = &rest[taken..];
+    }
+    String::from_utf8(bytes).ok().filter(|tag| tag_folder(tag) == folder).unwrap_or_else(|| folder.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +164,10 @@ mod tests {
             ("a\u{1b}[2J\0\n\u{85}", "a%1B[2J%00%0A%C2%85"),
         ] {
             assert_eq!(tag_folder(tag), name);
+            assert_eq!(folder_tag(name), tag);
+        }
+        for by_hand in ["100%", "50%2f", "%41", "a%2", "%+1", "%FF", "_unknown", "%E2%82%AC"] {
+            assert_eq!(folder_tag(by_hand), by_hand);
         }
         let (seed, cases) = drawn_cases(2000);
         let mut names = std::collections::BTreeMap::new();
@@ -162,6 +180,7 @@ mod tests {
             assert!(name.len() <= 255 && !name.starts_with(['.', '_']) && !name.contains(['/', '\0']), "{tag}: {name}");
             let whose = names.entry(name.clone()).or_insert(tag.clone());
             assert_eq!(*whose, tag, "{name}");
+            assert!(folder_tag(&name) == tag || name.contains("%-") && folder_tag(&name) == name, "{tag}: {name}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Datasets in folders: one folder per tag; or `train`, `val` and `test` with one folder per tag in
-//! each, whose names become the column `side`.
+//! each, whose names become the column `side`. A folder has its tag's name; of a tag that cannot be
+//! a folder's name, the one that a line gives it where it keeps images.
 
 use super::{FORMS, Listed, Row};
 use crate::data::files::{self, Found};
@@ -35,7 +36,7 @@ pub fn folders(root: &Path) -> Result<Listed> {
             others[0].name
         );
     }
-    let mut tags: BTreeSet<String> = BTreeSet::new();
+    let mut tags: BTreeMap<String, String> = BTreeMap::new();
     if sided {
         for other in others {
             listed.notes.push(format!("folder \"{}\" beside the sides is not used", other.name));
@@ -50,7 +51,7 @@ pub fn folders(root: &Path) -> Result<Listed> {
             }
             for folder in inner {
                 add(&folder, Some(&side.name), &mut listed)?;
-                tags.insert(folder.name);
+                tags.insert(folder.tag(), folder.name);
             }
         }
     } else {
@@ -72,7 +73,7 @@ pub fn folders(root: &Path) -> Result<Listed> {
         loose(root, &mut listed)?;
         for folder in top {
             add(&folder, None, &mut listed)?;
-            tags.insert(folder.name);
+            tags.insert(folder.tag(), folder.name);
         }
     }
     if tags.is_empty() {
@@ -97,6 +98,13 @@ pub fn folders(root: &Path) -> Result<Listed> {
 struct Folder {
     name: String,
     path: PathBuf,
+}
+
+impl Folder {
+    /// The tag of what lies in it.
+    fn tag(&self) -> String {
+        tagpin::ring::folder_tag(&self.name)
+    }
 }
 
 fn subfolders(path: &Path, listed: &mut Listed) -> Result<Vec<Folder>> {
@@ -187,16 +195,17 @@ fn add(folder: &Folder, side: Option<&str>, listed: &mut Listed) -> Result<()> {
         if let Some(inner) = inner {
             columns.insert("folder".into(), inner.display().to_string());
         }
-        listed.rows.push(Row { path, tags: vec![folder.name.clone()], columns });
+        listed.rows.push(Row { path, tags: vec![folder.tag()], columns });
     }
     Ok(())
 }
 
-/// Notes the tag folders of which no image is used, so that they do not vanish silently.
-fn empty_tags(tags: BTreeSet<String>, listed: &mut Listed) {
+/// Notes the tag folders of which no image is used, so that they do not vanish silently. `tags`: with
+/// their folders.
+fn empty_tags(tags: BTreeMap<String, String>, listed: &mut Listed) {
     let used: BTreeSet<&str> = listed.rows.iter().flat_map(|r| &r.tags).map(String::as_str).collect();
-    for tag in tags.iter().filter(|t| !used.contains(t.as_str())) {
-        let of_tag = |s: &&LeftOut| s.path.iter().any(|part| part == tag.as_str());
+    for (tag, folder) in tags.iter().filter(|(tag, _)| !used.contains(tag.as_str())) {
+        let of_tag = |s: &&LeftOut| s.path.iter().any(|part| part == folder.as_str());
         let skipped: Vec<LeftOut> = listed.skipped.iter().filter(of_tag).cloned().collect();
         let found = if skipped.is_empty() { "nothing".into() } else { left_out::counts(&skipped) };
         listed.empty.insert(tag.clone(), found);
