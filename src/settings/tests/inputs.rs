@@ -1,0 +1,215 @@
+//! Sources, triggers and the time that a part has.
+
+use super::*;
+
+/// Without a deadline a part was judged by whatever came until its gate, also when it had left the
+/// view.
+#[test]
+fn a_view_that_nobody_states_or_that_is_too_short_for_the_frames_is_warned_of() {
+    let ms = |n: u64| Micros(n * 1000);
+    let gate = |trigger: &str| {
+        format!("[line]\nmode = \"gate\"\n[trigger]\n{trigger}\n[outputs.a]\ndelay_ms = 900\non = [\"accept\"]\n")
+    };
+    let warned =
+        |text: &str, interval, in_view, is_drawn| parse(text).unwrap().warnings_of_view(ms(interval), in_view, is_drawn);
+    let pin = "kind = \"gpio\"\nchip = \"header\"\nline = 3";
+    let not_stated = [Warning::ViewNotStated { way: Travel::Time(ms(900)) }];
+    assert_eq!(warned(&gate(pin), 33, None, false), not_stated);
+    let told = not_stated[0].to_string();
+    assert!(told.contains("until 900 ms after its trigger") && told.contains("state how long after its trigger"), "{told}");
+    assert_eq!(warned(&gate(&format!("{pin}\ndeadline_ms = 250")), 33, None, false), []);
+    assert_eq!(warned(&gate(pin), 33, None, true), [], "nothing passes a source that draws");
+    assert_eq!(warned("", 33, None, false), [], "no part, no view");
+    assert_eq!(warned(&gate("kind = \"presence\""), 33, None, false), [], "the frame that finds a part shows it");
+    assert_eq!(warned(&gate("kind = \"presence\"\nframes = 2"), 33, None, false), not_stated);
+    let barrier = gate("kind = \"barrier\"");
+    assert_eq!(warned(&barrier, 33, Some(ms(66)), true), []);
+    let too_short = [Warning::LeavesTooSoon { in_view: ms(65), interval: ms(33) }];
+    assert_eq!(warned(&barrier, 33, Some(ms(65)), true), too_short);
+    assert_eq!(warned(&gate("kind = \"barrier\"\nframes = 2"), 17, Some(ms(66)), true).len(), 1);
+    assert_eq!(warned(&gate("kind = \"period\""), 33, Some(ms(1)), true), [], "its parts are not those of the belt");
+}
+
+#[test]
+fn a_trigger_by_word_has_its_jitter_and_a_socket_who_may_send() {
+    let trigger = |text: &str| parse(&format!("[trigger]\n{text}")).map(|s| s.inputs);
+    let stdin = |ms: Option<u64>| vec![TriggerSpec::Stdin { max_jitter: ms.map(|ms| Micros(ms * 1000)) }];
+    assert_eq!(trigger("kind = \"stdin\"\n").unwrap(), stdin(None));
+    assert_eq!(trigger("kind = \"stdin\"\nmax_jitter_ms = 20\n").unwrap(), stdin(Some(20)));
+    let socket = |mode, owner: Option<&str>, group: Option<&str>| {
+        let [owner, group] = [owner, group].map(|name| name.map(String::from));
+        vec![TriggerSpec::Socket(crate::triggers::SocketSpec {
+            path: "/run/t".into(),
+            mode,
+            owner,
+            group,
+            max_jitter: None,
+        })]
+    };
+    let text = "kind = \"socket\"\npath = \"/run/t\"\n";
+    assert_eq!(trigger(text).unwrap(), socket(0o660, None, None));
+    let stated = format!("{text}mode = \"622\"\nowner = 0\ngroup = \"gpio\"\n");
+    assert_eq!(trigger(&stated).unwrap(), socket(0o622, Some("0"), Some("gpio")));
+    for (wrong, why) in [
+        ("mode = \"888\"", "\"888\", expected permissions in octal digits"),
+        ("mode = \"1777\"", "expected permissions"),
+        ("mode = 660", "found integer, expected text"),
+        ("max_jitter_ms = 0", "0, expected 1..=10000"),
+    ] {
+        let told = trigger(&format!("{text}{wrong}\n")).unwrap_err();
+        assert!(told.len() == 1 && told[0].contains(why), "{wrong}: {told:?}");
+    }
+    assert!(trigger("kind = \"period\"\nmax_jitter_ms = 20\n").unwrap_err()[0].contains("unknown key"));
+}
+
+/// A part's deadline ran on while the belt stood still.
+#[test]
+fn a_part_is_waited_for_until_its_first_gate_by_time_or_by_the_belt() {
+    let gate = |trigger: &str, delays: &[&str]| {
+        let outputs = delays.iter().enumerate().map(|(i, d)| format!("[outputs.o{i}]\n{d}\non = [\"accept\"]\n"));
+        let outputs: String = outputs.collect();
+        let text = format!("[line]\nmode = \"gate\"\n[encoder]\nchip = \"header\"\na = 3\n[trigger]\n{trigger}\n{outputs}");
+        parse(&text).map(|s| s.part.deadline)
+    };
+    let ms = |ms: u64| Travel::Time(Micros(ms * 1000));
+    assert_eq!(gate("", &["delay_ms = 900", "delay_ms = 700"]).unwrap(), ms(700));
+    assert_eq!(gate("", &["delay_counts = 90", "delay_counts = 70"]).unwrap(), Travel::Counts(70));
+    assert_eq!(gate("", &["delay_ms = 900", "delay_counts = 70"]).unwrap(), Travel::Counts(70));
+    let flash = "delay_counts = 5\non = [\"trigger\"]\n[outputs.gate]\ndelay_ms = 800";
+    assert_eq!(gate("", &[flash]).unwrap(), ms(800), "no verdict moves a flash");
+    assert_eq!(gate("deadline_ms = 50", &["delay_counts = 70"]).unwrap(), ms(50));
+    assert_eq!(gate("deadline_counts = 50", &["delay_ms = 900"]).unwrap(), Travel::Counts(50));
+    assert!(gate("deadline_ms = 0", &["delay_ms = 900"]).unwrap_err()[0].contains("0, expected 1..="));
+    assert!(parse("[trigger]\ndeadline_counts = 5\n").unwrap_err()[0].contains("counts need an [encoder]"));
+    let warned = |deadline: &str| {
+        let text =
+            format!("[line]\nmode = \"gate\"\n[trigger]\n{deadline}\n[outputs.a]\ndelay_ms = 400\non = [\"accept\"]\n");
+        parse(&text).unwrap().warnings(false).contains(&Warning::DeadlineBehindGate)
+    };
+    assert_eq!(["", "deadline_ms = 400", "deadline_ms = 401"].map(warned), [false, false, true]);
+}
+
+/// With a size forgotten the model saw one pixel, `check` found no problem, and every part passed.
+#[test]
+fn a_region_without_its_size_is_none() {
+    for table in ["source", "trigger"] {
+        let of = |roi: &str| {
+            parse(&format!("[{table}]\n{}roi = {{ {roi} }}\n", if table == "trigger" { "kind = \"motion\"\n" } else { "" }))
+        };
+        for (roi, missing) in [("x = 0, y = 0, width = 320", 1), ("", 2), ("x = 80, height = 9", 1)] {
+            let told = of(roi).unwrap_err();
+            assert!(
+                told.len() == missing && told[0].contains("roi.") && told[0].contains("is missing; expected 1..=8192"),
+                "{told:?}"
+            );
+        }
+        assert!(
+            of("width = 320, height = 240").is_ok() && of("x = 1, y = 2, width = 3, height = 4").is_ok(),
+            "from the corner"
+        );
+    }
+}
+
+#[test]
+fn a_time_of_exposure_is_needed_where_outputs_follow_parts_that_an_input_tells() {
+    let gate = |kind: &str| {
+        format!("[line]\nmode = \"gate\"\n[trigger]\nkind = \"{kind}\"\n[outputs.a]\ndelay_ms = 100\non = [\"accept\"]\n")
+    };
+    for (text, seen_in_frames, needs_time) in [
+        (String::new(), true, false),
+        ("[trigger]\nkind = \"stdin\"\n".into(), false, false),
+        (gate("barrier"), true, false),
+        (gate("motion"), true, false),
+        (gate("presence"), true, false),
+        (gate("stdin"), false, true),
+        (gate("period"), false, true),
+    ] {
+        let s = parse(&text).unwrap();
+        assert_eq!((s.trigger.is_seen_in_frames(), s.needs_time()), (seen_in_frames, needs_time), "{text}");
+        let refused = |barrier, timed_by| s.check_source(barrier, timed_by).err().unwrap_or_default();
+        let is_barrier = s.trigger == TriggerKind::Barrier;
+        assert_eq!(refused(true, TimedBy::Shown), "");
+        assert_eq!(refused(false, TimedBy::Shown).contains("has no light barrier"), is_barrier, "{text}");
+        assert_eq!(refused(true, TimedBy::Arrival).contains("knows only when a frame arrived"), needs_time, "{text}");
+    }
+}
+
+#[test]
+fn what_the_source_must_keep_to_is_as_stated() {
+    let s = parse("[source]\nfirst_frame_timeout_ms = 7000\npicture_mb = 5\n[trigger]\nmax_latency_ms = 40\n").unwrap();
+    let limits = s.source_limits();
+    assert_eq!(s.picture_budget, crate::pictures::Budget::megabytes(5));
+    assert_eq!(limits.first_frame, std::time::Duration::from_secs(7));
+    assert_eq!(limits.latency, Some(Micros(40_000)));
+    assert_eq!(parse("").unwrap().source_limits().latency, None, "0 is not a statement");
+}
+
+/// An inverted trigger, or one that counts both edges, would open each part elsewhere, or twice.
+#[test]
+fn an_input_takes_the_edge_and_the_level_that_it_states() {
+    use crate::gpio::{Pull, Slope};
+    let line = |rest: &str| {
+        let text = format!("[trigger]\nkind = \"gpio\"\nchip = \"rp1\"\nline = 17\n{rest}");
+        match &parse(&text).unwrap().inputs[..] {
+            [TriggerSpec::Gpio(gpio)] => gpio.lines[0].1.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = line("");
+    assert_eq!((plain.slope, plain.active_low, plain.pull), (Slope::Rising, false, Pull::AsIs));
+    for (word, slope) in [("rising", Slope::Rising), ("falling", Slope::Falling), ("both", Slope::Both)] {
+        assert_eq!(line(&format!("edge = \"{word}\"\n")).slope, slope);
+    }
+    for (word, active_low) in [("high", false), ("low", true)] {
+        assert_eq!(line(&format!("active = \"{word}\"\n")).active_low, active_low);
+    }
+    for (word, pull) in [("up", Pull::Up), ("down", Pull::Down), ("off", Pull::Off)] {
+        assert_eq!(line(&format!("pull = \"{word}\"\n")).pull, pull);
+    }
+}
+
+/// The kernel keeps the edges of lines in their order only where one request holds them: what is on
+/// one chip is one input, and each other chip has its own.
+#[test]
+fn inputs_on_one_chip_are_one_and_those_on_another_are_not() {
+    let inputs = |acknowledge: &str| {
+        let text = format!(
+            "[trigger]\nkind = \"gpio\"\nchip = \"rp1\"\nline = 17\n\
+             [encoder]\nchip = \"rp1\"\na = 22\nb = 23\n[acknowledge]\nchip = \"{acknowledge}\"\nline = 5\n"
+        );
+        let lines = |spec: &TriggerSpec| match spec {
+            TriggerSpec::Gpio(gpio) => (gpio.chip.clone(), gpio.lines.len()),
+            other => panic!("{other:?}"),
+        };
+        parse(&text).unwrap().inputs.iter().map(lines).collect::<Vec<_>>()
+    };
+    let of = |chip: &str, lines| (chip.to_string(), lines);
+    assert_eq!(inputs("rp1"), [of("rp1", 4)]);
+    assert_eq!(inputs("gpio0"), [of("rp1", 3), of("gpio0", 1)]);
+}
+
+/// `check` found no problem where no part could ever get a frame: 30 of 30 without one.
+#[test]
+fn a_deadline_before_the_camera_and_a_period_below_the_spacing_are_warned_of() {
+    let warned = |trigger: &str| {
+        let gate =
+            "[line]\nmode = \"gate\"\n[encoder]\nchip = \"c\"\na = 1\n[outputs.a]\ndelay_ms = 900\non = [\"accept\"]\n";
+        let settings = parse(&format!("{gate}[trigger]\n{trigger}")).unwrap();
+        let all = settings.warnings(true);
+        all.into_iter()
+            .filter(|w| matches!(w, Warning::DeadlineBeforeCamera { .. } | Warning::PeriodBelowSpacing { .. }))
+            .count()
+    };
+    for (trigger, expected) in [
+        ("kind = \"stdin\"\nto_camera_ms = 200\ndeadline_ms = 200\n", 1),
+        ("kind = \"stdin\"\nto_camera_ms = 200\ndeadline_ms = 201\n", 0),
+        ("kind = \"stdin\"\nto_camera_counts = 20\ndeadline_counts = 10\n", 1),
+        ("kind = \"stdin\"\nto_camera_counts = 20\ndeadline_counts = 21\n", 0),
+        ("kind = \"stdin\"\nto_camera_counts = 20\ndeadline_ms = 10\n", 0),
+        ("kind = \"stdin\"\n", 0),
+        ("kind = \"period\"\nperiod_ms = 100\nmin_spacing_ms = 101\n", 1),
+        ("kind = \"period\"\nperiod_ms = 100\nmin_spacing_ms = 100\n", 0),
+    ] {
+        assert_eq!(warned(trigger), expected, "{trigger}");
+    }
+}
