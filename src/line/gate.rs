@@ -117,6 +117,14 @@ struct InFlight {
     passed: LineMask,
 }
 
+impl InFlight {
+    /// Whether a verdict is still to move a line for it. `by_verdict`: the lines that verdicts move.
+    fn waits(&self, by_verdict: LineMask) -> bool {
+        let left = by_verdict & !self.passed;
+        left == by_verdict || self.calls.is_none_or(|calls| calls & left != 0)
+    }
+}
+
 /// Parts between trigger and last gate, and pulses that have not ended.
 #[derive(Clone, Debug)]
 pub struct Gate {
@@ -204,6 +212,16 @@ impl Gate {
         self.parts.push_back(part).map_err(|_| Full)
     }
 
+    /// A part whose lines are at its trigger, and are called for at once. A part may come so more than
+    /// once: what it called for last counts.
+    pub fn show(&mut self, id: PartId, at: Moment, calls: LineMask) -> Result<(), Full> {
+        self.open(id, at)?;
+        if let Some(part) = self.parts.back_mut() {
+            part.calls = Some(calls);
+        }
+        Ok(())
+    }
+
     /// A part's verdict: the lines it calls for.
     pub fn decide(&mut self, id: PartId, calls: LineMask) -> Decided {
         match self.parts.iter_mut().find(|p| p.id == id) {
@@ -242,7 +260,10 @@ impl Gate {
             // At the same moment the new pulse goes first and makes the old one longer: a line does
             // not flicker.
             (Some((due, ..)), Some((at, line, part))) if at < due => Some(self.end(at, line, part)),
-            (Some((due, at, line)), _) => Some(self.pass(now.at, due, at, line)),
+            (Some((due, at, line)), _) => Some(match self.overdue_rest(now.at, due, at, line) {
+                Some((rest, part)) => self.end(rest, line, part),
+                None => self.pass(now.at, due, at, line),
+            }),
             (None, Some((at, line, part))) => Some(self.end(at, line, part)),
             (None, None) => {
                 self.leave();
@@ -265,6 +286,17 @@ impl Gate {
             }
         }
         first
+    }
+
+    /// The pulse that a line is in, where it should have ended by `now` and so should the one that
+    /// the part at place `at` calls for there from `due` on, which makes it longer: when, and whose
+    /// it is.
+    fn overdue_rest(&self, now: Instant, due: Instant, at: usize, line: u8) -> Option<(Instant, PartId)> {
+        let Some(GateLine { shape: Shape::Pulse(width), by, .. }) = self.lines[line as usize] else { return None };
+        let calls = self.parts.get(at)?.calls.unwrap_or(self.late_calls);
+        let (end, part) = self.ends[line as usize]?;
+        let rest = end.max(due.plus(width));
+        ((by == CalledBy::Trigger || calls >> line & 1 == 1) && rest < now).then_some((rest, part))
     }
 
     fn next_end(&self) -> Option<(Instant, u8, PartId)> {
@@ -368,7 +400,7 @@ impl Gate {
         let parts = self.parts.len();
         let by_verdict = self.by_verdict();
         while let Some(part) = self.parts.pop_front() {
-            self.remember(part.id, part.settled || part.passed & by_verdict == 0);
+            self.remember(part.id, part.settled || part.waits(by_verdict));
         }
         self.ends = [None; MAX_LINES];
         self.fail(now);
@@ -400,10 +432,11 @@ impl Gate {
         Some((self.parts.front()?.id, self.parts.back()?.id))
     }
 
-    /// Parts in flight that have not been at a gate which verdicts move, in their order.
+    /// Parts in flight that are not sorted yet, in their order: they have not been at a gate which
+    /// verdicts move, or not at each that they call for.
     pub fn waiting(&self) -> impl Iterator<Item = PartId> + '_ {
         let by_verdict = self.by_verdict();
-        self.parts.iter().filter(move |p| p.passed & by_verdict == 0).map(|p| p.id)
+        self.parts.iter().filter(move |p| p.waits(by_verdict)).map(|p| p.id)
     }
 
     fn remember(&mut self, id: PartId, unsorted: bool) {

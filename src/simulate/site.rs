@@ -98,6 +98,8 @@ pub(super) struct Site {
     pub(super) late: Action,
     /// Whether a missed edge makes the line safe.
     pub(super) missed_is_safe: bool,
+    /// Up to so late an edge is in time.
+    pub(super) late_us: u64,
     pub(super) frames: usize,
     /// Whether a part that is given an image of the part before gets the late action, and that part
     /// too.
@@ -164,6 +166,7 @@ impl Site {
             counts.unwrap_or(Way::Us(t.us(&format!("{name}_ms")).unwrap_or(0)))
         };
         let (line, trigger, decide) = (table("line"), table("trigger"), table("decide"));
+        let late_us = line.us("late_ms").unwrap_or(5000);
         let (mut lines, mut statuses) = (Vec::new(), Vec::new());
         for (name, output) in file.get("outputs").and_then(Value::as_table).into_iter().flatten() {
             let o = Of(output.as_table());
@@ -191,7 +194,7 @@ impl Site {
             // below late_ms.
             let half = trigger.us("min_spacing_ms").filter(|us| *us > 0).map_or(u64::MAX, |us| us / 2);
             let default = if let Moves::Pulse(width) = moves { width.min(half) } else { 0 };
-            let window_us = o.us("window_ms").unwrap_or(default).max(line.us("late_ms").unwrap_or(5000));
+            let window_us = o.us("window_ms").unwrap_or(default).max(late_us);
             let delay = way(&o, "delay");
             lines.push(Line { name: name.clone(), delay, moves, window_us, safe_active, by_trigger, on });
         }
@@ -216,6 +219,7 @@ impl Site {
         Ok(Self {
             late: line.action("late"),
             missed_is_safe: line.word("missed_edge", "go_on") == "safe",
+            late_us,
             frames,
             frozen_is_late: table("source").number("frozen_after") != Some(0.0),
             deadline,

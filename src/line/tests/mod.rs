@@ -481,9 +481,10 @@ fn a_doubtful_part_that_left_with_the_late_action_was_late_and_one_with_a_verdic
         assert_eq!(gate.in_flight(), 0);
         gate.doubt(PartId(7))
     };
-    // Through both gates, or the line went safe between them.
-    for clear_ms in [999, 150] {
-        assert_eq!(doubt_of(Some(50), None, clear_ms), Doubted::Passed);
+    // Through both gates, or the line went safe between them: then the second, which the verdict
+    // called for, does not move for it.
+    for (clear_ms, sorted) in [(999, Doubted::Passed), (150, Doubted::Late)] {
+        assert_eq!(doubt_of(Some(50), None, clear_ms), sorted);
         assert_eq!(doubt_of(Some(110), None, clear_ms), Doubted::Late, "its verdict came behind its first gate");
         assert_eq!(doubt_of(None, None, clear_ms), Doubted::Late, "it had no verdict");
         assert_eq!(doubt_of(Some(50), Some(60), clear_ms), Doubted::Late, "it was corrected on its way");

@@ -69,6 +69,7 @@ impl Simulated<'_> {
                         (FaultKind::NotRejected, Some(part)) => {
                             self.ledger.note(event.at, Noted::ToldNotRejected(self.before + part - 1));
                         }
+                        (FaultKind::LateEdge, _) => self.ledger.edge_told_late(event.at),
                         (FaultKind::UnexpectedConfirmation, _) => self.ledger.note(event.at, Noted::ToldUnexpected),
                         _ => {}
                     }

@@ -48,6 +48,14 @@ impl Ledger {
         let called: Vec<BTreeSet<usize>> = self.parts.iter().map(|p| self.called(p)).collect();
         crate::simulate::status::judge(self, found, &called);
         self.harmed = self.harmed(found, &called);
+        let untold = self.untold(found, &called);
+        if let Some((line, from, to)) = untold.first()
+            && self.first.is_none()
+        {
+            let name = &self.site.lines[*line].name;
+            self.first = Some(format!("output {name}: on from {from} us to {to} us for no part, and not told"));
+        }
+        self.verdict.not_safe += untold.len() as u64;
         let mut verdict = self.verdict;
         let mut missing: Vec<(usize, u64)> = Vec::new();
         let mut surplus: Vec<(usize, Option<u64>)> = Vec::new();
@@ -109,6 +117,40 @@ impl Ledger {
         }
         verdict.lost += missing.len() as u64;
         self.verdict = verdict;
+    }
+
+    /// Spans in which a pulse's line was on for no part, longer than is in time, and which nobody was
+    /// told of as they ended: line, begin, end. A line that went safe is told by that.
+    fn untold(&self, found: &BTreeMap<String, Vec<Edge>>, called: &[BTreeSet<usize>]) -> Vec<(usize, u64, u64)> {
+        let mut untold = Vec::new();
+        for (i, line) in self.site.lines.iter().enumerate().filter(|(_, line)| !line.safe_active) {
+            let Moves::Pulse(width) = line.moves else { continue };
+            // Each part has its pulse where it should have been, and where it was done.
+            let fired = self.at_gate(i).filter(|(n, due, done)| called[*n].contains(&i) && done - due <= line.window_us);
+            let mut own: Vec<(u64, u64)> = fired.flat_map(|(_, due, done)| [due, done].map(|at| (at, at + width))).collect();
+            own.sort_unstable();
+            let mut own = own.into_iter().peekable();
+            let found = found.get(&line.name).map_or(&[][..], Vec::as_slice);
+            let mut covered = 0;
+            for pair in found.windows(2).filter(|pair| pair[0].active && !pair[1].active) {
+                let [on, off] = [pair[0].at.as_micros(), pair[1].at.as_micros()];
+                covered = on.max(covered);
+                let mut spans = Vec::new();
+                while let Some((begin, end)) = own.next_if(|(begin, _)| *begin < off) {
+                    spans.push((covered, begin));
+                    covered = covered.max(end);
+                }
+                spans.push((covered, off));
+                // Whoever stood still tells of it as he goes on. What nobody stood still for is judged above.
+                let told = |to: u64| {
+                    let at = self.done(to);
+                    self.told_late.contains(&at) || self.safe_at.binary_search(&at).is_ok()
+                };
+                let is_long = |(from, to): &(u64, u64)| *to > from + self.site.late_us && self.done(*from) > *from;
+                untold.extend(spans.into_iter().filter(|s| is_long(s) && !told(s.1)).map(|(from, to)| (i, from, to)));
+            }
+        }
+        untold
     }
 
     /// Parts that passed a gate which a pulse had set for another part: not called for where the

@@ -17,6 +17,7 @@ mod lines;
 use super::naive::Seen;
 use super::site::{Moves, Site, Way};
 use crate::time::Instant;
+use std::collections::BTreeSet;
 
 /// What did not agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,6 +122,8 @@ pub(super) struct Ledger {
     pub(super) noted: Vec<(u64, Noted)>,
     /// Spans in which the line's program did not run.
     stalls: Vec<(u64, u64)>,
+    /// When an edge was told as late.
+    told_late: BTreeSet<u64>,
     /// The model that decides parts from the next trigger on.
     model: u64,
     /// The part whose frame the model has.
@@ -174,6 +177,7 @@ impl Ledger {
             heard: Vec::new(),
             noted: Vec::new(),
             stalls: Vec::new(),
+            told_late: BTreeSet::new(),
             model: 0,
             working: None,
             idle_since: 0,
@@ -379,6 +383,11 @@ impl Ledger {
             _ => {}
         }
         self.noted.push((at, noted));
+    }
+
+    /// An edge was told as late.
+    pub(super) fn edge_told_late(&mut self, at: Instant) {
+        self.told_late.insert(at.as_micros());
     }
 
     /// The line's program did not run from `from` until now.

@@ -299,6 +299,32 @@ fn a_part_that_passes_a_gate_set_for_another_is_counted_as_harmed() {
     assert_eq!(harmed(&flash, 30, &lit(29)), 0);
 }
 
+/// A pulse that stayed on through a stall until the next one threw a good part out, nobody was told,
+/// and the ledger took the two for one long pulse.
+#[test]
+fn a_line_that_is_on_for_no_part_and_not_told_is_not_safe() {
+    // Bad at 0 and 300, good at 150: the gate is open from 100 to 430, which stood still until 410.
+    let judged = |told: Option<u64>, stood_still: bool| {
+        let mut ledger = ledger(SETTINGS);
+        for (trigger, tag) in [(0, 0), (150, 1), (300, 0)] {
+            part(&mut ledger, trigger, tag, trigger + 30);
+        }
+        // The good part's own pulse, due at 300, is missed then.
+        let apart = vec![("gate", 0, 100, 120), ("good", 1, 300, 320), ("gate", 2, 400, 420)];
+        let found = if stood_still { vec![("gate", 0, 100, 430)] } else { apart };
+        if stood_still {
+            ledger.stalled(ms(110), ms(410));
+        }
+        told.into_iter().for_each(|at| ledger.edge_told_late(ms(at)));
+        ledger.judge(&edges(&found));
+        ledger.verdict
+    };
+    assert_eq!(judged(None, false), verdict(0, 0, 0, 0));
+    assert_eq!(judged(Some(410), true), verdict(0, 0, 0, 0));
+    assert_eq!(judged(None, true), verdict(0, 0, 0, 1));
+    assert_eq!(judged(Some(400), true), verdict(0, 0, 0, 1), "told, but of something else");
+}
+
 /// A frame whose moment is known to some milliseconds only was judged by its true moment.
 #[test]
 fn a_frame_that_may_show_either_of_two_parts_is_needed_by_neither() {

@@ -197,11 +197,10 @@ impl Actuator {
             }
             Command::Doubt { part, reason } => self.doubt(part, reason, events),
             Command::Now { part, calls, at } => {
-                if self.gate.open(part, Moment::at(at)).is_err() {
+                if self.gate.show(part, Moment::at(at), calls).is_err() {
                     return self.overflow(part.0, clock, events);
                 }
                 self.opened(part.0);
-                self.gate.decide(part, calls);
             }
             Command::Acknowledge(at) => self.gate.acknowledge(at),
             Command::Confirm(_) if self.edges.confirm.is_none() => {
@@ -356,11 +355,21 @@ impl Actuator {
         events.fault(FaultKind::LateEdge, Some(part), Remedy::Told, why);
     }
 
-    /// Tells of a level that a part called for and that the next part's took the place of before it
-    /// was done: the line was in the other state when the part was at its gate. Where lines follow
-    /// frames, the newest one's state is all that is wanted.
+    /// Tells of a move that another one of its line took the place of before it was done: a level, so
+    /// that the line was in the other state when the part was at its gate; or a pulse's end, so that
+    /// the line stayed on until the next one's. Where lines follow frames, the newest one's state is
+    /// all that is wanted.
     fn note_skipped(&mut self, due: &Move, now: Instant, events: &Events) {
         let line = &self.lines[due.line as usize];
+        let late = now.since(due.due);
+        if due.cause == Cause::Ended && line.is_pulse && late > self.edges.late && line.state == Some(State::Active) {
+            let (name, part, ms) = (&line.name, due.part.0, late.0 as f64 / 1000.0);
+            let why = format_args!(
+                "output {name} should have gone to rest {ms:.1} ms ago for part {part}, and stays on for the next pulse: parts \
+                 that were at the gate meanwhile got it too"
+            );
+            return events.fault(FaultKind::LateEdge, Some(part), Remedy::Told, Why::of(&why));
+        }
         if self.late_action.is_some() && line.is_level && line.state != Some(state(due.active)) {
             self.note_missed(due, now, "the next part was at the gate by then, so it was not done", events);
             self.gate.was_wrong(now);
@@ -445,15 +454,19 @@ impl Actuator {
         self.stopped |= reason == Reason::Stopped;
         // Where another thread made the lines safe, it has told of the parts too.
         if !self.stand.is_rescued() {
-            let mut waiting = self.gate.waiting().inspect(|part| self.stand.give_up(part.0));
-            if let Some(first) = waiting.next() {
-                let last = waiting.last().unwrap_or(first);
+            let mut waiting = self.gate.waiting().inspect(|part| self.stand.give_up(part.0)).peekable();
+            // Between them may be parts that are sorted, and only on their way past other gates.
+            while let Some(first) = waiting.next() {
+                let mut last = first;
+                while let Some(next) = waiting.next_if(|next| next.0 == last.0 + 1) {
+                    last = next;
+                }
+                events.counters().given_up.fetch_add(last.0 + 1 - first.0, Ordering::Relaxed);
                 // Where lines follow frames no part is on its way.
                 if self.late_action.is_some() {
                     tell_given_up(first.0, last.0, events);
                 }
             }
-            events.counters().given_up.fetch_add(self.gate.in_flight() as u64, Ordering::Relaxed);
         }
         let _ = if self.stopped { self.gate.stop() } else { self.gate.clear(clock.now()) };
         for line in &mut self.lines {

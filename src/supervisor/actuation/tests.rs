@@ -156,6 +156,88 @@ fn a_line_that_goes_to_rest_late_is_told() {
     }
 }
 
+/// The same where the next reject was due within its window as the program went on: the line stayed
+/// on over a good part, and as it was on already nothing was late.
+#[test]
+fn a_line_that_stays_on_until_the_next_pulse_is_told() {
+    const STAYS: (FaultKind, Option<u64>) = (FaultKind::LateEdge, Some(1));
+    // When the second reject is at the gate, when the program looks again, and what is told.
+    for (second_ms, seen_ms, told_as) in [
+        (1300, 1310, Some("output a should have gone to rest 190.0 ms ago for part 1")),
+        (1300, 1300, Some("output a should have gone to rest 180.0 ms ago for part 1")),
+        // Due within the first pulse, so that both would have been over by 1130.
+        (1110, 1150, Some("output a should have gone to rest 20.0 ms ago for part 1")),
+        (1110, 1136, Some("output a should have gone to rest 6.0 ms ago for part 1")),
+        (1110, 1135, None),
+        // The first pulse is longer by the second: no stop is seen.
+        (1115, 1118, None),
+        (1120, 1125, None),
+    ] {
+        let mut bench = Bench::new(&format!("{GATE}{REJECT}"));
+        for (part, gate_ms) in [(1, 1100), (2, second_ms)] {
+            bench.part(part, gate_ms - 100);
+            bench.verdict(part, 1);
+        }
+        assert_eq!(faults(&bench.at(1_100_000)), Vec::<&FaultEvent>::new());
+        let told = bench.at(seen_ms * 1000);
+        let found: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part)).collect();
+        assert_eq!(found, told_as.map(|_| STAYS).into_iter().collect::<Vec<_>>(), "{second_ms}, {seen_ms}");
+        if let Some(why) = told_as {
+            assert!(faults(&told)[0].why.as_str().starts_with(why), "{}", faults(&told)[0].why.as_str());
+        }
+        // The second pulse has its whole width from then on.
+        bench.at(seen_ms * 1000 + 19_999);
+        assert_eq!(bench.states("a"), [Active], "{second_ms}, {seen_ms}");
+        bench.at(seen_ms.max(second_ms) * 1000 + 20_000);
+        assert_eq!(bench.states("a"), [Inactive], "{second_ms}, {seen_ms}");
+    }
+}
+
+/// Two frames of one part were decided before the outputs looked: the newer verdict was lost, the
+/// line went to rest and a part was told as late.
+#[test]
+fn of_several_frames_of_a_part_the_newest_moves_the_lines_that_follow_frames() {
+    let text = "[line]\nmode = \"state\"\n[trigger]\nkind = \"stdin\"\n[decide]\nreject = [\"bad\"]\n\
+                [outputs.a]\nmode = \"level\"\non = [\"reject\"]\n[outputs.b]\nmode = \"level\"\non = [\"accept\"]\n";
+    for calls in [[0b01, 0b01], [0b10, 0b01], [0b01, 0b10]] {
+        let mut bench = Bench::new(text);
+        let at = Instant::from_micros(1_000_000);
+        for calls in calls {
+            bench.command(Command::Now { part: PartId(1), calls, at });
+        }
+        let told = bench.at(1_000_100);
+        assert_eq!((faults(&told), bench.actuator.late()), (vec![], 0), "{calls:?}");
+        let active = |called: LineMask| if called > 0 { vec![Active] } else { vec![] };
+        assert_eq!((bench.states("a"), bench.states("b")), (active(calls[1] & 1), active(calls[1] & 2)), "{calls:?}");
+    }
+}
+
+/// A defect had passed the gate of the good ones when the line went safe before its own. Nothing
+/// named it, and it was told as thrown out.
+#[test]
+fn a_part_between_two_gates_is_given_up_where_it_calls_for_the_second_and_sorted_where_it_does_not() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
+    // Line b, the later one, is called for by 1, 3 and 4.
+    for (part, calls) in [(1, 0b10), (2, 0b01), (3, 0b10), (4, 0b10)] {
+        bench.part(part, 1000 + part);
+        bench.verdict(part, calls);
+    }
+    bench.at(1_110_000);
+    let stand = bench.actuator.stand();
+    assert_eq!(stand.waiting(), 1);
+    bench.command(Command::Safe(Reason::TooClose));
+    let told = bench.at(1_110_500);
+    let named: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part, f.why.as_str().to_owned())).collect();
+    let why = |text: &str| format!("{text}: no gate moves for");
+    let expected = [
+        (FaultKind::GivenUp, Some(1), why("part 1 was on the way when the lines went safe") + " it"),
+        (FaultKind::GivenUp, Some(3), why("parts 3 to 4 were on the way when the lines went safe") + " them"),
+    ];
+    assert_eq!(named, expected);
+    assert_eq!([1, 2, 3, 4].map(|part| stand.is_given_up(part)), [true, false, true, true]);
+    assert_eq!(bench.events.counters().figures().given_up, 3);
+}
+
 /// Three parts passed a level line's gate while the program was stopped. The line never moved for
 /// the second, a defect, and `late_edge` said that it was done in full.
 #[test]
@@ -199,7 +281,8 @@ fn a_missed_edge_makes_the_line_safe_where_the_site_says_so_and_nothing_else_of_
     bench.verdict(1, 0b11);
     let told = bench.at(1_160_000);
     let faults = faults(&told);
-    assert_eq!(faults.iter().map(|f| (f.kind, f.remedy)).collect::<Vec<_>>(), [(FaultKind::MissedEdge, Remedy::Safe)]);
+    let expected = [(FaultKind::MissedEdge, Remedy::Safe), (FaultKind::GivenUp, Remedy::Told)];
+    assert_eq!(faults.iter().map(|f| (f.kind, f.remedy)).collect::<Vec<_>>(), expected, "and b does not move for it");
     assert_eq!((bench.actuator.in_flight(), bench.actuator.is_busy(), bench.actuator.not_safe()), (0, false, 0));
     bench.at(1_300_000);
     assert_eq!((bench.states("a"), bench.states("b")), (vec![], vec![]), "part 1 was given up");
@@ -370,7 +453,7 @@ fn parts_that_the_lines_going_safe_gives_up_are_named_and_remembered_until_their
     assert_eq!((fault.kind, fault.part, fault.remedy), (FaultKind::GivenUp, Some(8), Remedy::Told));
     assert!(fault.why.as_str().starts_with("parts 8 to 9 were on the way"), "{}", fault.why.as_str());
     assert_eq!([6, 7, 8, 9, 10].map(|part| stand.is_given_up(part)), [false, false, true, true, false]);
-    assert_eq!(bench.events.counters().figures().given_up, 3, "the first had a gate before it still");
+    assert_eq!(bench.events.counters().figures().given_up, 2, "the first is sorted, and passes b");
     // What comes next is sorted, and a number that was given up long ago is not remembered for it.
     bench.part(8 + REMEMBERED as u64, 2000);
     assert!(!stand.is_given_up(8 + REMEMBERED as u64));
