@@ -94,11 +94,32 @@ fn found(frames: &[Glimpse]) -> Vec<Seen> {
     frames.iter().map(of).collect()
 }
 
+/// A part farther than this from the middle is on its way to it or away from it.
+const NEAR: f32 = 0.2;
+
+/// In each frame the distance of a part from the middle, where one is near it.
+fn near(found: &[Seen]) -> Vec<Option<f32>> {
+    let most = found.iter().map(|seen| seen.share).fold(0.0, f32::max);
+    // Parts are not of one size.
+    let is_part = |seen: &Seen| seen.share >= LEAST_PART.max(most / 4.0);
+    found.iter().map(|seen| Some(seen.distance()).filter(|distance| is_part(seen) && *distance <= NEAR)).collect()
+}
+
+/// How long before its trigger a part was near the middle already, as far as frames show it: the
+/// next one is there as long before its own.
+pub fn ahead(frames: &[Glimpse]) -> Micros {
+    let near = near(&found(frames));
+    let first = frames.iter().position(|frame| frame.offset_us >= 0).unwrap_or(0);
+    if frames.len() < LEAST_FRAMES || near.get(first).is_none_or(Option::is_none) {
+        return Micros(0);
+    }
+    let earliest = (0..first).rev().take_while(|i| near[*i].is_some()).last();
+    earliest.map_or(Micros(0), |i| Micros(frames[i].offset_us.unsigned_abs()))
+}
+
 /// The frames from the trigger on in which a part is in the middle, one of each part that passes.
-/// None: nothing moves, or there are too few frames to say.
-pub fn middles(frames: &[Glimpse]) -> Vec<usize> {
-    /// A part farther than this from the middle is on its way to it or away from it.
-    const NEAR: f32 = 0.2;
+/// `until`: of frames before that only. None: nothing moves, or there are too few frames to say.
+pub fn middles(frames: &[Glimpse], until: Option<Micros>) -> Vec<usize> {
     /// What one part may be farther from the middle than another, besides a frame's way and a
     /// quarter: of the one that is there at the trigger the nearest frame may have come before.
     const AS_NEAR: f32 = 0.08;
@@ -108,16 +129,12 @@ pub fn middles(frames: &[Glimpse]) -> Vec<usize> {
         return Vec::new();
     }
     let found = found(frames);
-    let most = found.iter().map(|seen| seen.share).fold(0.0, f32::max);
-    let near = |i: usize| {
-        // Parts are not of one size.
-        let is_part = frames[i].offset_us >= 0 && found[i].share >= LEAST_PART.max(most / 4.0);
-        Some(found[i].distance()).filter(|distance| is_part && *distance <= NEAR)
-    };
+    let near = near(&found);
+    let end = until.map_or(i64::MAX, |until| until.0 as i64);
     let mut parts: Vec<(usize, f32)> = Vec::new();
     let mut is_same_part = false;
     for i in 0..frames.len() {
-        let distance = near(i);
+        let distance = near[i].filter(|_| (0..end).contains(&frames[i].offset_us));
         match (distance, parts.last_mut()) {
             (Some(distance), Some(part)) if is_same_part => {
                 if distance < part.1 - AS_GOOD {
@@ -182,7 +199,7 @@ impl Timing {
     }
 
     /// Between the earliest and the latest part.
-    pub fn spread(&self) -> Micros {
+    fn spread(&self) -> Micros {
         let [first, last] = [self.offsets.first(), self.offsets.last()].map(|o| o.copied().unwrap_or_default());
         Micros(last.0 - first.0)
     }
@@ -258,7 +275,7 @@ mod tests {
                 let way = if is_backwards { length - 1 - way } else { way };
                 (way as f32 + 0.5 - length as f32 / 2.0).abs()
             };
-            let found = middles(&frames);
+            let found = middles(&frames, None);
             assert_eq!(found.len(), 1, "seed {seed} case {case}: {found:?}");
             let found = found[0];
             let best = (0..frames.len()).map(centre).fold(f32::INFINITY, f32::min);
@@ -277,7 +294,7 @@ mod tests {
                 frame(i64::from(i) * 33_333, [40, 30], [x, 15], 8, &mut random)
             })
             .collect();
-        let middles = middles(&frames);
+        let middles = middles(&frames, None);
         let offsets: Vec<i64> = middles.iter().map(|i| frames[*i].offset_ms()).collect();
         assert_eq!(offsets, [0, 667], "the first is in the middle at once, the second at frame 20");
         let likely = |earlier: &[u64], until: Option<u64>| {
@@ -313,8 +330,22 @@ mod tests {
                     frame(i64::from(i) * 33_333, [40, 30], [x, 15], side, &mut random)
                 })
                 .collect();
-            let first = middles(&frames).first().map(|i| frames[*i].offset_ms());
+            let first = middles(&frames, None).first().map(|i| frames[*i].offset_ms());
             assert_eq!(first, Some(0), "seed {seed} case {case}: {step} {late}");
+        }
+    }
+
+    /// Of a slow belt, or many frames a second, a part is near the middle for many frames before its
+    /// trigger: so is the next one before its own.
+    #[test]
+    fn how_long_a_part_was_near_the_middle_before_its_trigger_is_known() {
+        for (way, ahead_ms) in [(0, 7 * 20), (4, 3 * 20), (8, 0), (30, 0)] {
+            let mut random = Random::new(3, way as u64);
+            // At the trigger it is at 20 - way of 40 columns, one more with each frame.
+            let frames: Vec<Glimpse> =
+                (-20..25).map(|i| frame(i64::from(i) * 20_000, [40, 30], [20 - way + i, 15], 8, &mut random)).collect();
+            let found = ahead(&frames).0 / 1000;
+            assert!(found.abs_diff(ahead_ms) <= 20, "{way}: {found} ms");
         }
     }
 
@@ -322,10 +353,10 @@ mod tests {
     fn where_nothing_moves_or_too_little_was_seen_no_frame_is_named() {
         let mut random = Random::new(1, 0);
         let still: Vec<Glimpse> = (0..30).map(|i| frame(i * 33_333, [32, 24], [-99, 0], 4, &mut random)).collect();
-        assert!(middles(&still).is_empty());
+        assert!(middles(&still, None).is_empty());
         let few: Vec<Glimpse> = (0..4).map(|i| frame(i * 33_333, [32, 24], [i as i32 * 8, 12], 8, &mut random)).collect();
-        assert!(middles(&few).is_empty());
-        assert!(middles(&[]).is_empty());
+        assert!(middles(&few, None).is_empty());
+        assert!(middles(&[], None).is_empty());
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub(super) fn run(args: Setup) -> Result<u8, Refused> {
     if let Some(folder) = &args.images {
         let made = std::fs::create_dir_all(folder).and_then(|()| can_be_written(folder));
         made.map_err(|e| format!("--images {}: images cannot be written there: {e}", folder.display()))?;
+        if std::fs::read_dir(folder)?.next().is_some() {
+            return Err(format!("--images {}: holds something already; name an empty folder", folder.display()).into());
+        }
     }
     let mut person = Person::new()?;
     person.tell(
@@ -87,16 +90,16 @@ pub(super) fn run(args: Setup) -> Result<u8, Refused> {
     println!("\nAn output that is active while the line works lets the belt stop when it does not.");
     let ready = ready(&mut person, &taken)?;
 
-    let mut watch = Watch::new(source, &trigger, Micros(args.within_ms * 1000), args.images)?;
+    let latency = Micros(max_latency_ms.unwrap_or(0) * 1000);
+    let mut watch = Watch::new(source, latency, &trigger, Micros(args.within_ms * 1000), args.images)?;
     let timing = watched(&mut person, &mut watch)?;
     if let Some(nearest) = watch.nearest_parts() {
         gate.fitted(&mut person, nearest)?;
     }
     println!();
     person.tell(&format!(
-        "In the middle {} ms after the trigger, give or take {:.0} ms: to_camera_ms = {}, deadline_ms = {}.",
-        (timing.to_camera_ms() as f64 + timing.interval.0 as f64 / 2000.0).round(),
-        timing.spread().0 as f64 / 2000.0,
+        "In the middle {} ms after the trigger: to_camera_ms = {}, deadline_ms = {}.",
+        timing.offsets_ms(),
         timing.to_camera_ms(),
         timing.deadline_ms()
     ));
@@ -156,9 +159,12 @@ struct Camera {
     max_latency_ms: Option<u64>,
 }
 
-fn opened(spec: &SourceSpec, latency: Option<Micros>) -> Result<Box<dyn Source>, String> {
-    let limits = Limits { latency, ..Limits::default() };
-    let source = sources::open(spec, &(Arc::new(SystemClock) as _), limits).map_err(|e| e.to_string())?;
+fn opened(spec: &SourceSpec) -> Result<Box<dyn Source>, String> {
+    if spec.is_stdin() {
+        let why = "standard input is where you answer; name a FIFO (y4m:PATH), or another source";
+        return Err(format!("\"{}\": {why}", spec.text()));
+    }
+    let source = sources::open(spec, &(Arc::new(SystemClock) as _), Limits::default()).map_err(|e| e.to_string())?;
     match source.pacing() {
         Pacing::Live => Ok(source),
         Pacing::Pulled => Err(format!("\"{}\": files have no moment; expected a camera, or conveyor", spec.text())),
@@ -185,7 +191,7 @@ fn camera(person: &mut Person, mut given: Option<SourceSpec>) -> Result<Camera, 
             }
         };
         let mut frame = FrameBuffer::empty();
-        let first = opened(&spec, None).and_then(|mut source| match source.next(&mut frame, FIRST_FRAME) {
+        let first = opened(&spec).and_then(|mut source| match source.next(&mut frame, FIRST_FRAME) {
             Ok(()) => Ok(source),
             Err(fault) => Err(format!("\"{}\" opened, but {}", spec.text(), source.explain(&fault))),
         });
@@ -195,10 +201,8 @@ fn camera(person: &mut Person, mut given: Option<SourceSpec>) -> Result<Camera, 
                 if frame.captured_at.exposed_from().is_some() {
                     return Ok(Camera { spec, source, max_latency_ms: None });
                 }
-                drop(source);
                 person.tell("The camera does not say when a frame was exposed. Its data sheet, or a stopwatch before it, says how old one is.");
                 let ms = person.milliseconds("Longest time from exposure to arrival, ms", 100, 10_000)?;
-                let source = opened(&spec, Some(Micros(ms * 1000)))?;
                 return Ok(Camera { spec, source, max_latency_ms: Some(ms) });
             }
             Err(why) if is_given => return Err(why.into()),
@@ -276,7 +280,7 @@ fn watched(person: &mut Person, watch: &mut Watch) -> Result<Timing, Refused> {
         let mut offsets: Vec<Micros> = Vec::new();
         while offsets.len() < PARTS {
             println!("\nPart {} of {PARTS}: waiting for its trigger", offsets.len() + 1);
-            let part = watch.part(person, offsets.len() + 1)?;
+            let part = watch.part(person)?;
             match part.middle(person, &offsets)? {
                 Some(offset) => offsets.push(offset),
                 None => person.tell("This one is not counted."),
@@ -284,11 +288,13 @@ fn watched(person: &mut Person, watch: &mut Watch) -> Result<Timing, Refused> {
         }
         let timing = Timing::new(offsets, watch.interval(), watch.arrival());
         let nearest = watch.nearest().filter(|nearest| timing.min_spacing_ms() * 1000 > nearest.0);
-        match nearest {
-            _ if timing.is_wide() => person.tell(&format!(
+        if timing.is_wide() {
+            person.tell(&format!(
                 "{} ms: these lie far apart. Was one of them another part, or does the belt change its speed?",
                 timing.offsets_ms()
-            )),
+            ));
+        }
+        match nearest {
             // Nearer than two frames: none passes so fast.
             Some(nearest) if nearest.0 < 2 * timing.interval.0 => person.tell(&format!(
                 "The trigger came twice within {:.1} ms. If that was one part the sensor bounces: state debounce_ms under \
@@ -302,6 +308,7 @@ fn watched(person: &mut Person, watch: &mut Watch) -> Result<Timing, Refused> {
                 timing.min_spacing_ms(),
                 timing.offsets_ms()
             )),
+            None if timing.is_wide() => {}
             None => return Ok(timing),
         }
         if person.choose("Watch anew, or keep them", &[("anew", false), ("keep", true)])? {

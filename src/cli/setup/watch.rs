@@ -6,7 +6,7 @@ use crate::cli::Refused;
 use crate::pictures::Picture;
 use crate::preprocess::{Preprocessor, Target};
 use crate::setup::mosaic::{Tile, mosaic};
-use crate::setup::passing::{Glimpse, likeliest, middles};
+use crate::setup::passing::{Glimpse, ahead, likeliest, middles};
 use crate::setup::written;
 use crate::sources::{FrameBuffer, NoFrame, Source};
 use crate::supervisor::SystemClock;
@@ -28,6 +28,9 @@ const BEFORE: usize = 30;
 const SHOWN: usize = 9;
 /// Frames, and triggers, whose distance in time is remembered.
 const INTERVALS: usize = 1000;
+/// Behind the frames that are watched the next trigger is looked for in so many more: they say
+/// whose the last ones are.
+const BEHIND: u64 = 10;
 /// Longest wait for a frame.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// After so long without a trigger the person is told how to end it.
@@ -89,10 +92,14 @@ pub(super) struct Watch {
     source: Box<dyn Source>,
     signals: Signals,
     within: Micros,
+    /// Longest time from exposure to arrival, where the camera does not say when it exposed.
+    latency: Micros,
     images: Option<PathBuf>,
     frame: FrameBuffer,
     /// For frames of this many columns and rows: small ones, and those that are kept.
     sizes: Option<([u32; 2], Preprocessor, Preprocessor)>,
+    /// Parts that were watched so far: the number in the names of frames that are kept.
+    parts: usize,
     /// Moments of frames, small images, and those that are kept.
     recent: VecDeque<(Instant, Glimpse, Option<Vec<u8>>)>,
     /// What is older waited while nobody watched.
@@ -111,8 +118,8 @@ pub(super) struct Part {
     frames: Vec<Glimpse>,
     /// From its trigger to the next one, where that came while it was watched.
     next: Option<Micros>,
-    /// From its trigger on until frames may show the next part: a frame before that one's trigger,
-    /// where the sensor stands in the middle of the image.
+    /// From its trigger on until frames may show the next part: that is near the middle as long
+    /// before its trigger as this one was, and two frames more.
     until: Option<Micros>,
 }
 
@@ -124,6 +131,7 @@ fn target(columns: u16, size: [u32; 2]) -> Target {
 impl Watch {
     pub(super) fn new(
         source: Box<dyn Source>,
+        latency: Micros,
         trigger: &written::Trigger,
         within: Micros,
         images: Option<PathBuf>,
@@ -132,9 +140,11 @@ impl Watch {
             source,
             signals: signals(trigger)?,
             within,
+            latency,
             images,
             frame: FrameBuffer::empty(),
             sizes: None,
+            parts: 0,
             recent: VecDeque::new(),
             since: SystemClock.now(),
             last: SystemClock.now(),
@@ -189,7 +199,8 @@ impl Watch {
         }
         self.last = now();
         // The line counts a frame only if it was surely exposed late enough.
-        let at = self.frame.captured_at.exposed_from().unwrap_or(self.frame.captured_at.instant());
+        let captured = self.frame.captured_at;
+        let at = captured.exposed_from().unwrap_or(captured.instant().minus(self.latency));
         if at < self.since {
             return Ok(None);
         }
@@ -250,6 +261,9 @@ impl Watch {
 
     /// The moment of the next trigger; frames go on being taken.
     pub(super) fn triggered(&mut self, person: &Person) -> Result<Instant, Refused> {
+        if matches!(self.signals, Signals::Enter) {
+            person.forget()?;
+        }
         self.recent.clear();
         self.since = SystemClock.now();
         let mut is_told = false;
@@ -271,16 +285,24 @@ impl Watch {
         }
     }
 
-    /// The frames of the next part. `number`: for the names of those that are kept.
-    pub(super) fn part(&mut self, person: &Person, number: usize) -> Result<Part, Refused> {
+    /// The frames of the next part.
+    pub(super) fn part(&mut self, person: &Person) -> Result<Part, Refused> {
+        self.parts += 1;
+        let number = self.parts;
         let at = self.triggered(person)?;
         let (mut others, mut next, end) = (0, None, at.plus(self.within));
-        while self.next()?.is_none_or(|exposed| exposed < end) {
+        let watched_to = loop {
+            let exposed = self.next()?;
             if let Some(other) = self.trigger(person)? {
-                others += 1;
+                others += (other < end) as u32;
                 next.get_or_insert(other.since(at));
             }
-        }
+            if let Some(exposed) = exposed
+                && (exposed >= end.plus(Micros(BEHIND * self.interval().0)) || exposed >= end && next.is_some())
+            {
+                break exposed.since(at);
+            }
+        };
         if others > 0 {
             person.tell(&format!(
                 "Triggers within {} ms: {others} more. Frames may show other parts; let them pass one at a time, or watch for less \
@@ -289,7 +311,9 @@ impl Watch {
             ));
         }
         let mut frames = Vec::new();
-        for (exposed, glimpse, jpeg) in self.recent.drain(..) {
+        let shown_to = end.plus(self.interval());
+        let mut recent = std::mem::take(&mut self.recent);
+        for (exposed, glimpse, jpeg) in recent.drain(..).filter(|(exposed, ..)| *exposed < shown_to) {
             let offset_us = exposed.as_micros() as i64 - at.as_micros() as i64;
             let glimpse = Glimpse { offset_us, ..glimpse };
             if let (Some(folder), Some(jpeg)) = (&self.images, jpeg) {
@@ -298,7 +322,10 @@ impl Watch {
             }
             frames.push(glimpse);
         }
-        let until = next.map(|next| Micros(next.0.saturating_sub(2 * self.interval().0)));
+        // A trigger behind what was watched is not known.
+        let ahead = ahead(&frames).0 + 2 * self.interval().0;
+        let until = Micros(next.unwrap_or(watched_to).0.saturating_sub(ahead));
+        let until = Some(until).filter(|until| next.is_some() || *until < self.within);
         Ok(Part { frames, next, until })
     }
 }
@@ -307,7 +334,10 @@ impl Part {
     /// Shows some frames, and asks in which the part is in the middle; `None`: in none.
     /// `earlier`: what parts before it had.
     pub(super) fn middle(&self, person: &mut Person, earlier: &[Micros]) -> Result<Option<Micros>, Refused> {
-        let middles = middles(&self.frames);
+        // Among its own frames the part may be farther from the middle than the next one among all.
+        let mut middles = [middles(&self.frames, self.until), middles(&self.frames, None)].concat();
+        middles.sort_unstable();
+        middles.dedup();
         let likely = likeliest(&self.frames, &middles, earlier, self.until);
         let after: Vec<usize> = (0..self.frames.len()).filter(|i| self.frames[*i].offset_us >= 0).collect();
         let (Some(first), Some(last)) = (after.first(), after.last()) else { return Ok(None) };
@@ -349,14 +379,15 @@ impl Part {
     /// Whether the part that a frame shows is the one whose trigger is watched. Asked where the
     /// next one was at the trigger by then, unless an earlier part was as far on.
     fn is_this_one(&self, person: &mut Person, offset: Micros, earlier: &[Micros]) -> Result<bool, Refused> {
-        let Some((until, next)) = self.until.zip(self.next).filter(|(until, _)| *until <= offset) else { return Ok(true) };
+        let Some(until) = self.until.filter(|until| *until <= offset) else { return Ok(true) };
         if earlier.iter().any(|earlier| until <= *earlier) {
             return Ok(true);
         }
-        person.tell(&format!(
-            "The next part was at the trigger {} ms after this one; the frame may show that part.",
-            next.0 / 1000
-        ));
+        let when = match self.next {
+            Some(next) => format!("The next part was at the trigger {} ms after this one", next.0 / 1000),
+            None => "The next part may have been at the trigger just behind what was watched".into(),
+        };
+        person.tell(&format!("{when}; the frame may show that part."));
         person.choose("Which part does it show", &[("next", false), ("this", true)])
     }
 
