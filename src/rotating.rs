@@ -193,14 +193,17 @@ impl RotatingFile {
         if let Some(taken) = (1..=gap).map(|n| self.rotated(n)).find(|file| is_taken(file)) {
             return Err(Error::new(std::io::ErrorKind::ResourceBusy, format!("another run writes {}", taken.display())));
         }
+        // Nor may a file of something else be moved, or written over as the oldest.
+        let is_foreign =
+            |file: &PathBuf| file.exists() && !File::open(file).is_ok_and(|f| holds_events(&f).unwrap_or(false));
+        if let Some(foreign) = (1..=gap).map(|n| self.rotated(n)).find(is_foreign) {
+            return Err(in_the_way(&foreign));
+        }
         let fresh = self.beside(FRESH);
         // A rotation that was cut off leaves an empty file; anything else is somebody's.
         match std::fs::symlink_metadata(&fresh) {
             Ok(about) if about.is_file() && about.len() == 0 => std::fs::remove_file(&fresh)?,
-            Ok(_) => {
-                let why = format!("{} is not this log's and is in its way; give it another name", fresh.display());
-                return Err(Error::new(std::io::ErrorKind::AlreadyExists, why));
-            }
+            Ok(_) => return Err(in_the_way(&fresh)),
             Err(_) => {}
         }
         // Opened before anything moves: without a free descriptor everything stays as it is.
@@ -261,6 +264,12 @@ pub fn meet(a: &Path, b: &Path) -> bool {
         ending.is_some_and(|e| e == FRESH.as_bytes() || !e.is_empty() && e.iter().all(u8::is_ascii_digit))
     };
     a == b || is_beside(a, b) || is_beside(b, a)
+}
+
+/// That a rotation needs the name of somebody's file.
+fn in_the_way(file: &Path) -> Error {
+    let why = format!("{} is not this log's and is in its way; give it another name", file.display());
+    Error::new(std::io::ErrorKind::AlreadyExists, why)
 }
 
 /// Takes a file for this process alone, until it is closed; whether it could be had. A file system
@@ -430,6 +439,26 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
+    /// Somebody's notes beside the log, by the name of a rotated file, were moved on with each
+    /// rotation and written over as the oldest.
+    #[test]
+    fn a_file_of_something_else_with_the_name_of_a_rotated_one_is_never_moved() {
+        let folder = folder("notes");
+        for name in ["log.1", "log.2"] {
+            let notes = folder.join(name);
+            std::fs::write(&notes, "notes\n").unwrap();
+            let mut file = RotatingFile::open(&folder.join("log"), 30, 2).unwrap();
+            let failed = (0..9).find_map(|_| file.append(b"{\"line\":123}\n").err());
+            let why = failed.expect("it is put off until twice the cap").to_string();
+            assert!(why.contains(&format!("{name} is not this log's and is in its way")), "{why}");
+            assert_eq!(read(&notes), "notes\n");
+            std::fs::remove_file(&notes).unwrap();
+            file.append(b"{\"line\":123}\n").unwrap();
+            assert_eq!(read(&folder.join("log")), "{\"line\":123}\n", "history goes on where the name is free");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
     /// A rotation removed whatever was called `log.new`, also what somebody had written there.
     #[test]
     fn a_file_with_the_name_of_a_rotations_new_file_is_removed_only_where_it_is_empty() {
@@ -439,15 +468,15 @@ mod tests {
         std::fs::write(&fresh, "notes").unwrap();
         let mut failed = None;
         for i in 0..6 {
-            failed = file.append(format!("line number {i}\n").as_bytes()).err().or(failed);
+            failed = file.append(format!("{{line number {i}\n").as_bytes()).err().or(failed);
         }
         let why = failed.expect("it is put off until twice the cap").to_string();
         assert!(why.contains("log.new is not this log's and is in its way"), "{why}");
         assert_eq!(read(&fresh), "notes");
         // What a rotation that was cut off leaves behind.
         std::fs::write(&fresh, "").unwrap();
-        file.append(b"line number 6\n").unwrap();
-        assert_eq!(read(&folder.join("log")), "line number 6\n");
+        file.append(b"{line number 6\n").unwrap();
+        assert_eq!(read(&folder.join("log")), "{line number 6\n");
         assert!(!fresh.exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }
@@ -457,11 +486,11 @@ mod tests {
         let folder = folder("cap");
         let mut file = RotatingFile::open(&folder.join("log"), 30, 2).unwrap();
         for i in 0..10 {
-            file.append(format!("line number {i}\n").as_bytes()).unwrap();
+            file.append(format!("{{line number {i}\n").as_bytes()).unwrap();
         }
-        assert_eq!(read(&folder.join("log")), "line number 8\nline number 9\n");
-        assert_eq!(read(&folder.join("log.1")), "line number 6\nline number 7\n");
-        assert_eq!(read(&folder.join("log.2")), "line number 4\nline number 5\n");
+        assert_eq!(read(&folder.join("log")), "{line number 8\n{line number 9\n");
+        assert_eq!(read(&folder.join("log.1")), "{line number 6\n{line number 7\n");
+        assert_eq!(read(&folder.join("log.2")), "{line number 4\n{line number 5\n");
         assert!(!folder.join("log.3").exists() && !folder.join("log.new").exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }
@@ -473,26 +502,26 @@ mod tests {
         let folder = folder("stuck");
         let mut file = RotatingFile::open(&folder.join("log"), 30, 3).unwrap();
         for i in 0..6 {
-            file.append(format!("line number {i}\n").as_bytes()).unwrap();
+            file.append(format!("{{line number {i}\n").as_bytes()).unwrap();
         }
         let history = [read(&folder.join("log.1")), read(&folder.join("log.2"))];
         // The new file's name is taken by a folder that is not empty: the rotation cannot begin.
         std::fs::create_dir_all(folder.join("log.new/x")).unwrap();
-        file.append(b"line number 6\n").unwrap();
-        file.append(b"line number 7\n").unwrap();
-        assert!(file.append(b"line number 8\n").is_err(), "twice its cap is enough");
+        file.append(b"{line number 6\n").unwrap();
+        file.append(b"{line number 7\n").unwrap();
+        assert!(file.append(b"{line number 8\n").is_err(), "twice its cap is enough");
         assert_eq!([read(&folder.join("log.1")), read(&folder.join("log.2"))], history);
         std::fs::remove_dir_all(folder.join("log.new")).unwrap();
-        file.append(b"line number 9\n").unwrap();
-        assert_eq!(read(&folder.join("log")), "line number 9\n");
-        assert_eq!(read(&folder.join("log.1")), "line number 4\nline number 5\nline number 6\nline number 7\n");
+        file.append(b"{line number 9\n").unwrap();
+        assert_eq!(read(&folder.join("log")), "{line number 9\n");
+        assert_eq!(read(&folder.join("log.1")), "{line number 4\n{line number 5\n{line number 6\n{line number 7\n");
         assert_eq!([read(&folder.join("log.2")), read(&folder.join("log.3"))], history);
         // A rotation that stopped between two files leaves a gap, and the next one fills it.
         std::fs::rename(folder.join("log.1"), folder.join("kept")).unwrap();
         let above = [read(&folder.join("log.2")), read(&folder.join("log.3"))];
         file.append(b"a line that is longer than the cap of this file\n").unwrap();
         assert_eq!([read(&folder.join("log.2")), read(&folder.join("log.3"))], above);
-        assert_eq!(read(&folder.join("log.1")), "line number 9\n");
+        assert_eq!(read(&folder.join("log.1")), "{line number 9\n");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -182,15 +182,16 @@ impl Log {
         verify(&mut BufReader::new(file.take(length)), see).map_err(|e| self.told(e))
     }
 
-    /// Where it does not fit, or that somebody holds it, in words; `None` where it fits, or it
-    /// is not there yet.
+    /// Where it does not fit, that somebody holds it or why it cannot be read, in words; `None` where
+    /// it fits, or is not there yet.
     pub fn misfit(&self) -> Option<String> {
         match self.verify(&mut |_, _, _| {}) {
             Ok(Err(Misfit { line, why })) => {
                 Some(format!("{}: line {line}: {why}; look at it with `tagpin audit verify`", self.file.display()))
             }
-            Err(e @ AuditError::Held(_)) => Some(e.to_string()),
-            Ok(Ok(_)) | Err(_) => None,
+            Err(AuditError::Io(_, e)) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => Some(e.to_string()),
+            Ok(Ok(_)) => None,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::bundle::Bundle;
 use crate::engine::{Engine, SelfTested};
 use crate::installed::{self, CURRENT, Changed, InstallError, Keys, Options, PREVIOUS, Seen, Signed};
 use crate::line::Travel;
-use crate::settings::Settings;
+use crate::settings::{ModelTags, Settings};
 use crate::terminal::escaped_lines;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -58,6 +58,9 @@ enum What {
     Rollback {
         /// Folder of an installed bundle
         folder: PathBuf,
+        /// Go back only if it is fast enough for the first gate of this device.toml
+        #[arg(long, value_name = "FILE")]
+        settings: Option<PathBuf>,
         /// Go back although the line must be restarted for it
         #[arg(long)]
         force_restart: bool,
@@ -110,6 +113,7 @@ pub(super) fn run(args: &BundleArgs) -> Result<u8, Refused> {
             Ok(0)
         }
         What::Install { bundle, into, settings, downgrade, force_restart, common } => {
+            can_be_read(settings.as_deref())?;
             let keys = keys(&common.keys)?;
             let folder = match into {
                 Some(folder) => folder.clone(),
@@ -121,11 +125,12 @@ pub(super) fn run(args: &BundleArgs) -> Result<u8, Refused> {
             let changed = installed::install(&folder, bundle, &keys, options, |b| trial(b, settings.as_deref()));
             tell(common.json, &folder, changed, |old, new| audit::record(log.as_ref(), "bundle installed", old, new))
         }
-        What::Rollback { folder, force_restart, common } => {
-            let log = audit::log_of(None, folder);
+        What::Rollback { folder, settings, force_restart, common } => {
+            can_be_read(settings.as_deref())?;
+            let log = audit::log_of(settings.as_deref(), folder);
             audit::must_record(log.as_ref())?;
             let options = Options { downgrade: true, restart: *force_restart };
-            let changed = installed::roll_back(folder, &keys(&common.keys)?, options, |b| trial(b, None));
+            let changed = installed::roll_back(folder, &keys(&common.keys)?, options, |b| trial(b, settings.as_deref()));
             tell(common.json, folder, changed, |old, new| audit::record(log.as_ref(), "bundle rolled back", old, new))
         }
         What::Status { folder, common } => status(folder, &keys(&common.keys)?, common.json),
@@ -142,6 +147,13 @@ fn accepted<T>(outcome: Result<T, InstallError>) -> Result<Option<T>, Refused> {
         }
         Err(e) => Err(e.into()),
     }
+}
+
+/// Refuses settings that nothing can be tried with: the bundle has no part in that.
+fn can_be_read(settings: Option<&Path>) -> Result<(), Refused> {
+    let none = ModelTags { names: &[], rules: &[], roles: &[], categories: None };
+    let read = settings.map_or(Ok(()), |file| Settings::open_draft(file, None, none).map(drop));
+    read.map_err(|e| Refused(e.0))
 }
 
 fn print(json: bool, value: Value, text: &str) {
@@ -230,12 +242,12 @@ fn tell(
     changed: Result<Changed<Trial>, InstallError>,
     record: impl FnOnce(String, String) -> Result<(), Refused>,
 ) -> Result<u8, Refused> {
-    let Some(Changed { current, signed, before, restart, trial }) = accepted(changed)? else { return Ok(1) };
-    record(before.clone().unwrap_or_default(), current.clone())?;
+    let Some(Changed { current, signed, before, previous, restart, trial }) = accepted(changed)? else { return Ok(1) };
+    record(before.unwrap_or_default(), current.clone())?;
     let Trial { tested, time } = trial;
     let mut text = vec![
         format!("current   {current} in {}", folder.display()),
-        format!("previous  {}", before.as_deref().unwrap_or("none")),
+        format!("previous  {}", previous.as_deref().unwrap_or("none")),
         format!("signed    {}", signed_text(signed.as_ref())),
         match tested.images {
             0 => "tested    runs; the bundle has no self-test, so nobody compared its logits".to_string(),
@@ -251,7 +263,7 @@ fn tell(
         text.push(format!("restart   the line must be restarted: other {}", differs.join(", ")));
     }
     let value = json!({
-        "schema": 1, "folder": folder.display().to_string(), "current": current, "previous": before,
+        "schema": 1, "folder": folder.display().to_string(), "current": current, "previous": previous,
         "version": signed.as_ref().map(|s| s.version), "key": signed.and_then(|s| s.key), "restart": differs,
         "self_test_images": tested.images, "part_ms": time.map(|t| t.ms), "gate_ms": time.and_then(|t| t.room_ms),
     });

@@ -285,10 +285,24 @@ fn same_pins(settings: &Settings) -> Vec<Conflict> {
     found
 }
 
+/// What lies in the state folder, and who writes it.
+#[cfg(feature = "site")]
+fn state_files(settings: &Settings) -> Vec<(PathBuf, String)> {
+    let files = [crate::audit::FILE, crate::settings::RECIPE, crate::settings::OVERRIDES];
+    let of = |folder: &PathBuf| files.map(|file| (folder.join(file), "[state]".to_string())).into();
+    settings.site.state.as_ref().map(of).unwrap_or_default()
+}
+
+#[cfg(not(feature = "site"))]
+fn state_files(_: &Settings) -> Vec<(PathBuf, String)> {
+    Vec::new()
+}
+
 fn same_files(settings: &Settings) -> Vec<Conflict> {
     let output = |o: &OutputSettings| Some((o.log.as_ref()?.path.clone(), format!("output \"{}\"", o.name)));
     let log = settings.events.iter().map(|log| (log.path.clone(), "[events]".to_string()));
-    let files: Vec<(PathBuf, String)> = log.chain(settings.outputs.iter().filter_map(output)).collect();
+    let logs = log.chain(settings.outputs.iter().filter_map(output));
+    let files: Vec<(PathBuf, String)> = logs.chain(state_files(settings)).collect();
     let mut found = Vec::new();
     for (i, (file, a)) in files.iter().enumerate() {
         let twice = files[i + 1..].iter().find(|(other, _)| rotating::meet(file, other));

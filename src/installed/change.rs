@@ -93,8 +93,11 @@ pub struct Changed<T> {
     pub current: String,
     /// What its signature says, if it has one.
     pub signed: Option<Signed>,
-    /// The bundle that was current before; `None` where there was none that could be read.
+    /// The bundle that was current before; `None` where there was none that could be read. The same
+    /// as `current` where that was installed again.
     pub before: Option<String>,
+    /// The bundle that a rollback goes to now.
+    pub previous: Option<String>,
     /// In what the line must be restarted for it.
     pub restart: Vec<Difference>,
     /// What the trial found.
@@ -151,6 +154,11 @@ pub enum InstallError {
         /// The current one's.
         current: u64,
     },
+    /// The current bundle or its signature is damaged or gone, so nobody knows which version it had.
+    UnknownVersion {
+        /// The file.
+        path: PathBuf,
+    },
     /// A running line could not take it over.
     Restart {
         /// In what it differs from the current one.
@@ -184,6 +192,7 @@ impl InstallError {
             | Self::Bundle { .. }
             | Self::Signature { .. }
             | Self::Version { .. }
+            | Self::UnknownVersion { .. }
             | Self::Restart { .. }
             | Self::Trial { .. }
             | Self::NoPrevious { .. } => true,
@@ -210,6 +219,12 @@ impl std::fmt::Display for InstallError {
             Self::Version { found: Some(found), current } => write!(
                 f,
                 "version {found}, the installed bundle has version {current}; sign it with a higher version, or add --downgrade"
+            ),
+            Self::UnknownVersion { path } => write!(
+                f,
+                "the installed bundle, {}, or its signature is damaged or gone, so its version is not known; install that \
+                 bundle again, or add --downgrade",
+                path.display()
             ),
             Self::Restart { differs } => {
                 let names: Vec<&str> = differs.iter().map(|d| d.name()).collect();
@@ -281,15 +296,21 @@ pub fn install<T>(
     let new = Bundle::read(&copy).map_err(|why| InstallError::Bundle { path: at_copy.clone(), why })?;
     let signed = keys.check(at_copy, &copy, &new.contract);
     let signed = signed.map_err(|why| InstallError::Signature { path: path.into(), why })?;
-    let old = Old::of(folder, CURRENT);
+    let [mut old, back] = [CURRENT, PREVIOUS].map(|link| Old::of(folder, link));
+    // Versions rise, so behind one that was signed stands no other.
+    old.is_damaged |= old.hash.is_some() && old.signed.is_none() && back.signed.is_some() && !keys.is_empty();
+    if let Some(damaged) = old.damaged(folder, &new).filter(|_| !keys.is_empty() && !options.downgrade) {
+        return Err(InstallError::UnknownVersion { path: damaged });
+    }
     let restart = old.check(&new, signed.as_ref(), options)?;
     let trial = trial(&new).map_err(|why| InstallError::Trial { path: path.into(), why })?;
 
     let current = Hex(&new.sha256).to_string();
     let file = staged.keep(&format!("{current}.tagpin"))?;
-    // The same bundle again, with another signature perhaps: what lies behind it stays.
-    if old.hash.as_ref() != Some(&current) {
-        if let Some(target) = &old.target {
+    // The same bundle again, with another signature perhaps, or one that was damaged: what lies
+    // behind it stays, and a damaged one is nothing to go back to.
+    if old.target.as_ref() != Some(&file) {
+        if let Some(target) = old.target.as_ref().filter(|_| !old.is_damaged) {
             link(folder, PREVIOUS, target)?;
         }
         link(folder, CURRENT, &file)?;
@@ -297,7 +318,8 @@ pub fn install<T>(
     sweep(folder);
     // The same bundle may have been mended. A count that stays is one of starts that did fail.
     _ = super::forget_failed_starts(folder);
-    Ok(Changed { current, signed, before: old.hash, restart, trial })
+    let previous = Old::of(folder, PREVIOUS).hash;
+    Ok(Changed { current, signed, before: old.hash, previous, restart, trial })
 }
 
 /// Exchanges the current bundle of `folder` and the one before it, which must pass `trial` again.
@@ -327,7 +349,8 @@ pub fn roll_back<T>(
         link(folder, PREVIOUS, left)?;
     }
     sweep(folder);
-    Ok(Changed { current: Hex(&bundle.sha256).to_string(), signed, before: now.hash, restart, trial })
+    let current = Hex(&bundle.sha256).to_string();
+    Ok(Changed { current, signed, before: now.hash.clone(), previous: now.hash, restart, trial })
 }
 
 /// Lets `current` lead back to the bundle `to`, which a line runs again, where it still leads to
@@ -352,6 +375,8 @@ struct Old {
     hash: Option<String>,
     bytes: Vec<u8>,
     signed: Option<Signed>,
+    /// It is there, and it or its signature cannot be read.
+    is_damaged: bool,
 }
 
 impl Old {
@@ -362,10 +387,21 @@ impl Old {
         let bundle = Bundle::read(&bytes).ok();
         // Whether a key that is installed today made it is not asked: its version counts all the
         // same.
-        let stated = |b: &Bundle<'_>| Keys::default().check(file.as_ref()?, &bytes, &b.contract).ok().flatten();
-        let signed = bundle.as_ref().and_then(stated);
+        let stated = match (&bundle, &file) {
+            (Some(bundle), Some(file)) => Keys::default().check(file, &bytes, &bundle.contract).ok(),
+            (None, Some(_)) => None,
+            (_, None) => Some(None),
+        };
         let hash = bundle.map(|b| Hex(&b.sha256).to_string());
-        Self { target, hash, bytes, signed }
+        Self { target, hash, bytes, is_damaged: stated.is_none(), signed: stated.flatten() }
+    }
+
+    /// Its file where that is damaged and `new` is not the same bundle again: a file is called by
+    /// its bundle's hash.
+    fn damaged(&self, folder: &Path, new: &Bundle<'_>) -> Option<PathBuf> {
+        let target = self.target.as_ref().filter(|_| self.is_damaged)?;
+        let is_same = target.file_stem().is_some_and(|stem| *stem == *Hex(&new.sha256).to_string());
+        (!is_same).then(|| folder.join(target))
     }
 
     /// Whether `new` may take this one's place; in what the line must be restarted for it.

@@ -231,6 +231,45 @@ fn what_must_not_run_is_refused_in_words_and_leaves_the_current_bundle_alone() {
     assert_eq!(device.runs().status.code(), Some(0));
 }
 
+/// With the current bundle or its signature damaged nobody knew its version, and any older one was
+/// taken. The same bundle mends it, and is shown with the one before it as the way back.
+#[test]
+fn where_the_current_bundle_is_damaged_no_older_one_slips_in_and_the_same_one_mends_it() {
+    let device = Device::new("damaged-current");
+    let (five, six) = (device.signed("five.tagpin", &numbered(5), 5), device.signed("six.tagpin", &numbered(6), 6));
+    for bundle in [&five, &six] {
+        assert_eq!(device.install(bundle, &[]).status.code(), Some(0));
+    }
+    let hashes = device.state().0;
+    let file = device.path("line").join(std::fs::read_link(device.path("line/current")).unwrap());
+    for (damaged, is_gone) in [(file.clone(), false), (beside(&file), false), (file.clone(), true), (beside(&file), true)] {
+        let whole = std::fs::read(&damaged).unwrap();
+        match is_gone {
+            true => std::fs::remove_file(&damaged).unwrap(),
+            false => std::fs::write(&damaged, &whole[..whole.len() / 2]).unwrap(),
+        }
+        let before = device.state();
+        let out = device.install(&five, &[]);
+        assert_eq!(out.status.code(), Some(1), "{}", damaged.display());
+        assert!(stderr(&out).contains("is not known; install that bundle again"), "{}", stderr(&out));
+        assert_eq!(device.state(), before, "{}", damaged.display());
+        let out = device.install(&six, &[]);
+        assert_eq!(out.status.code(), Some(0), "{}: {}", damaged.display(), stderr(&out));
+        let told = json(&out);
+        assert_eq!([&told["current"], &told["previous"]], [&hashes["current"]["sha256"], &hashes["previous"]["sha256"]]);
+        assert_eq!(std::fs::read(&damaged).unwrap(), whole, "{}", damaged.display());
+        assert_eq!(device.runs().status.code(), Some(0));
+    }
+    // Another one on top of a damaged one: the way back leads to the last that is good.
+    std::fs::write(&file, "no bundle\n").unwrap();
+    let seven = device.signed("seven.tagpin", &numbered(7), 7);
+    let out = device.install(&seven, &["--downgrade"]);
+    assert_eq!((out.status.code(), &json(&out)["previous"]), (Some(0), &hashes["previous"]["sha256"]), "{}", stderr(&out));
+    let line = device.path("line");
+    assert_eq!(device.bundle(&["rollback", line.to_str().unwrap()]).status.code(), Some(0));
+    assert_eq!(device.current(), hashes["previous"]["sha256"].as_str().unwrap());
+}
+
 /// The system's own refusals: the folder, the disk, another install.
 #[test]
 fn a_folder_that_cannot_be_written_refuses_and_keeps_what_runs() {

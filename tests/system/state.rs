@@ -161,3 +161,25 @@ fn thresholds_of_a_recipe_are_there_again_when_its_turn_comes() {
     assert_eq!(recipe("strict", &file).1, Some(0));
     assert_eq!(thresholds(&run()), (0.5, 0.75));
 }
+
+/// The log of events went to the end of the record of changes, after which nothing could be
+/// recorded; and of a record that was a folder `check` said that all was well.
+#[test]
+fn the_record_of_changes_is_no_log_of_events_and_what_is_none_is_told() {
+    let state = folder("state-record");
+    for (name, log, refused) in
+        [("meets", "audit.log", true), ("chosen", "recipe.toml", true), ("beside", "events.log", false)]
+    {
+        let text = format!("[state]\nfolder = \"{0}\"\n[events]\npath = \"{0}/{log}\"\n", state.display());
+        let (told, code) = checked(&settings(&format!("state-record-{name}"), &text));
+        let meet = told.contains(&format!("{log} is written by both [events] and [state]"));
+        assert_eq!((code, meet), (Some(refused as i32), refused), "{told}");
+    }
+    let text = format!("[state]\nfolder = \"{}\"\n", state.display());
+    let file = settings("state-record-folder", &text);
+    let before = checked(&file).0;
+    assert!(!before.contains("audit.log"), "{before}");
+    std::fs::create_dir(state.join("audit.log")).unwrap();
+    let after = checked(&file).0;
+    assert!(after.contains("audit.log: is a pipe, device or folder"), "{after}");
+}
