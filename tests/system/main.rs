@@ -4,6 +4,8 @@
 
 #[cfg(feature = "site")]
 mod audit;
+#[cfg(feature = "site")]
+mod between_runs;
 mod bundle;
 mod categories;
 mod cli;

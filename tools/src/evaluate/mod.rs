@@ -8,8 +8,11 @@ pub mod line;
 mod scores;
 pub mod shifts;
 pub mod slices;
+mod tables;
+mod unfit;
 
 pub use heat::HeatMap;
+pub use tables::text;
 
 use crate::baseline::{self, Tagged};
 use crate::data::{self, TaskName, check, split::Side};
@@ -20,7 +23,6 @@ use crate::latency::Latency;
 use crate::looks;
 use crate::metrics::{self, Counts, CurvePoint, Interval};
 use crate::predict::{self, Int8};
-use crate::progress::tell;
 use crate::run::{EVALUATOR, Run};
 use crate::run_folder;
 use crate::train::folds::Folds;
@@ -28,7 +30,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use tagpin::decide::{self, Action, Verdict};
+use tagpin::decide::{self, Verdict};
 use tagpin::head::Score;
 
 /// Evaluate a quantised run on its test images.
@@ -458,76 +460,6 @@ fn shifted(c: &Judge<'_>, judged: &Judged, most: usize) -> Result<Vec<Shifted>> 
     Ok(all)
 }
 
-/// Number of test images that are blurred.
-const DEFOCUSED: usize = 40;
-
-/// Whether the device would pass it as a good part: a tag holds whose action is accept.
-fn passes(d: &decide::Decision) -> bool {
-    d.verdict == Verdict::Present && d.action == Some(Action::Accept)
-}
-
-/// Test images blurred until no shape is left. One that still passes as its own good tag is not
-/// held against the model.
-fn defocused(c: &Judge<'_>, test: &Judged) -> Result<Invalid> {
-    let chosen: Vec<usize> = data::spread(test.rgb.len(), DEFOCUSED).collect();
-    let images: Vec<Vec<u8>> = chosen.par_iter().map(|&i| shifts::defocused(&test.rgb[i], c.run.graph.side)).collect();
-    let own = |k: usize, d: &decide::Decision| decision::predicted(c.task, d) == test.entries[chosen[k]].tags;
-    nothing(c, "out of focus", &images, own)
-}
-
-/// Counts what the device accepts of images that show none of the tags. `own(k, decision)`: whether
-/// the decision on image `k` is right after all.
-fn nothing(
-    c: &Judge<'_>,
-    name: &str,
-    images: &[Vec<u8>],
-    own: impl Fn(usize, &decide::Decision) -> bool,
-) -> Result<Invalid> {
-    let seen = predict::see(&c.network, images)?;
-    let scores = predict::scores(c.task, &seen.logits, c.decision.temperature());
-    let decisions = c.decided(&scores, &seen.beyond)?;
-    // Names the surest tag that passes; if none passes, the tag with the highest score.
-    let passing = decisions.iter().enumerate().filter(|(k, d)| passes(d) && !own(*k, d));
-    let named = passing.filter_map(|(k, d)| d.tag.map(|tag| (tag.0 as usize, scores[k][tag.0 as usize])));
-    let flat = scores.iter().flat_map(|s| s.iter().copied().enumerate());
-    let surest = named.max_by_key(|(_, s)| *s).or_else(|| flat.max_by_key(|(_, s)| *s));
-    let (tag, highest) = surest.map_or((0, 0.0), |(t, s)| (t, s.probability()));
-    Ok(Invalid {
-        name: name.into(),
-        images: images.len(),
-        accepted: decisions.iter().filter(|d| d.verdict == Verdict::Present).count(),
-        passes: decisions.iter().enumerate().filter(|(k, d)| passes(d) && !own(*k, d)).count(),
-        highest,
-        tag: c.tags[tag].clone(),
-    })
-}
-
-fn invalid(c: &Judge<'_>, test: &Judged, unseen: Option<&Path>) -> Result<Vec<Invalid>> {
-    let mut sets: Vec<(String, Vec<Vec<u8>>)> =
-        shifts::invalid(c.run.graph.side).into_iter().map(|(name, p)| (name.to_string(), p)).collect();
-    if let Some(folder) = unseen {
-        let listing = tagpin::pictures::list(folder).with_context(|| format!("{} cannot be listed", folder.display()))?;
-        listing.remarks().for_each(|remark| eprintln!("{remark}"));
-        let mut preprocessor = tagpin::preprocess::Preprocessor::new(c.run.target()?);
-        let mut images = Vec::new();
-        for file in listing.files {
-            match tagpin::regular::read(&file, tagpin::pictures::Budget::HOST.0)
-                .map_err(anyhow::Error::from)
-                .and_then(|b| data::rgb_of(&b, &mut preprocessor))
-            {
-                Ok(rgb) => images.push(rgb),
-                Err(e) => eprintln!("skipped {}: {e}", file.display()),
-            }
-        }
-        ensure!(!images.is_empty(), "--unseen {}: no readable images", folder.display());
-        sets.push(("unseen tag".into(), images));
-    }
-    let mut found: Vec<Invalid> =
-        sets.iter().map(|(name, images)| nothing(c, name, images, |_, _| false)).collect::<Result<_>>()?;
-    found.push(defocused(c, test)?);
-    Ok(found)
-}
-
 /// Figures over the folds that `train` kept, on images that chose no threshold.
 struct Folded {
     figures: Pooled,
@@ -616,7 +548,7 @@ pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options
         sets,
         slices: slices::slices(test, &rights, run.graph.side),
         shifted: shifted(&c, test, options.shifted)?,
-        invalid: invalid(&c, test, options.unseen.as_deref())?,
+        invalid: unfit::invalid(&c, test, options.unseen.as_deref())?,
         line: line::line(&c, test, folded.as_ref().map(|f| (f.decisions.as_slice(), f.truth.as_slice())))?,
         pooled: folded.map(|f| f.figures),
         latency: Latency::of(&run.int8()?)?,
@@ -627,105 +559,6 @@ pub fn evaluate(run: &Run, validation: &Judged, test: &Judged, options: &Options
     run_folder::write_file(&run.file("scores.csv"), &scores::csv(&c, sides.chain(further))?)?;
     run_folder::write_json(&path, &evaluation)?;
     Ok(evaluation)
-}
-
-/// Figures as tables.
-pub fn text(e: &Evaluation, run: &Run) -> String {
-    let mut s = String::new();
-    for f in &e.sets {
-        tell!(s, "\n{} ({} images counted)", f.name, f.counted);
-        tell!(s, "  top-1    int8 {}   float {}   difference {}", f.int8, f.float, f.difference);
-        tell!(s, "  macro-F1 {}   mAP {}", f.macro_f1, f.map);
-        tell!(s, "  calibration error {:.3}, {:.3} before the temperature", f.ece[1], f.ece[0]);
-        for (name, right) in &f.baselines {
-            tell!(s, "  {name} {right:.3}");
-        }
-        tell!(
-            s,
-            "  {:<18}{:>8}{:>8}{:>11}{:>24}{:>8}{:>11}{:>12}{:>10}",
-            "tag",
-            "train",
-            "here",
-            "precision",
-            "recall",
-            "AP",
-            "threshold",
-            "precision",
-            "recall"
-        );
-        for t in &f.tags {
-            let recall = t.recall.map_or("-".into(), |r| r.to_string());
-            tell!(
-                s,
-                "  {:<18}{:>8}{:>8}{:>11}{recall:>24}{:>8}{:>11.3}{:>12}{:>10}",
-                t.tag,
-                t.train,
-                t.images,
-                metrics::show(t.precision),
-                metrics::show(t.ap),
-                t.threshold,
-                metrics::show(t.precision_at),
-                metrics::show(t.recall_at)
-            );
-        }
-        for t in f.tags.iter().filter(|t| t.images == 0) {
-            tell!(s, "  {}: no image here, so nothing is known of it", t.tag);
-        }
-        let d = f.decided;
-        tell!(
-            s,
-            "  at the thresholds: {} right, {} wrong, {} for review, {} unknown, {} foreign",
-            d.right,
-            d.wrong,
-            d.review,
-            d.unknown,
-            d.foreign
-        );
-    }
-    tell!(s, "\nslices of the test images, worst first");
-    for part in e.slices.iter().take(8) {
-        tell!(s, "  {:<40}{:>6}   {}", part.name, part.images, part.right);
-    }
-    if e.shifted.len() > 1 {
-        tell!(s, "\nchanged images ({})", e.shifted[0].decided.images);
-        for shift in &e.shifted {
-            let d = shift.decided;
-            let share = |n: usize| 100.0 * n as f64 / d.images.max(1) as f64;
-            tell!(
-                s,
-                "  {:<26} right {:>5.1} %   passed and wrong {:>5.1} %   unknown {:>5.1} %   foreign {:>5.1} %",
-                shift.name,
-                100.0 * shift.right,
-                share(d.wrong),
-                share(d.unknown),
-                share(d.foreign)
-            );
-        }
-    }
-    tell!(s, "\nnot an image of any tag");
-    for i in &e.invalid {
-        tell!(
-            s,
-            "  {:<12}{:>3} of {:<3} pass a threshold, {:>3} as a good part   highest {:.3} ({})",
-            i.name,
-            i.accepted,
-            i.images,
-            i.passes,
-            i.highest,
-            i.tag
-        );
-    }
-    if e.looks > 1 {
-        tell!(
-            s,
-            "\nwarning: test images of this split were looked at {} times; choices made by them bias the figures",
-            e.looks
-        );
-    }
-    for w in &run.record.warnings {
-        tell!(s, "warning: {w}");
-    }
-    s
 }
 
 /// Evaluates a quantised run.
