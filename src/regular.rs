@@ -5,7 +5,7 @@
 //! device and the tools that reads a file by a name from outside does so here.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Most bytes of settings, contracts, cards and lists of tags.
 pub const TEXT: u64 = 4 << 20;
@@ -58,6 +58,14 @@ impl From<Unread> for std::io::Error {
             Unread::TooLarge { .. } => Self::new(std::io::ErrorKind::FileTooLarge, unread),
         }
     }
+}
+
+/// The path from the root, by the folder's own name where the folder is there: whoever compares
+/// paths finds two spellings of one file alike.
+pub fn absolute(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let (Some(folder), Some(name)) = (whole.parent(), whole.file_name()) else { return whole };
+    std::fs::canonicalize(folder).map_or(whole.clone(), |folder| folder.join(name))
 }
 
 /// Whether `path` leads to a regular file of at most `limit` bytes; its bytes. Opens nothing:

@@ -13,7 +13,6 @@ use crate::frame::{CapturedAt, TimedBy};
 use crate::installed::{self, Seen};
 use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
-use crate::preprocess::{Plan, Target};
 #[cfg(feature = "site")]
 use crate::settings::Overridden;
 use crate::settings::{Draft, EXAMPLE, LineMode, MeetsNext, Settings, Warning, safe_lines};
@@ -439,8 +438,7 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>
     }
     let view = frame.view().map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     let l = view.layout();
-    let target = Target::of(input, settings.roi);
-    Plan::taps_len(l, target).map_err(|e| format!("\"{}\": {e}", spec.text()))?;
+    settings.check_regions(l, input).map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     let time = match frame.captured_at {
         CapturedAt::Exposure { uncertainty, by, .. } => {
             let who = match by {

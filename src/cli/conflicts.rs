@@ -5,6 +5,7 @@ use crate::decide::{Action, Policy};
 use crate::gpio;
 use crate::line::{CalledBy, GateLine, Travel};
 use crate::outputs::Backend;
+use crate::regular;
 use crate::rotating;
 use crate::settings::{Drive, LineMode, OutputSettings, Settings, TriggerKind};
 use crate::sources::SourceSpec;
@@ -54,6 +55,8 @@ pub(super) enum Conflict {
     NoJitter,
     /// Frames and triggers both come on standard input.
     StdinTwice,
+    /// Each recipe opens the source anew, and nothing begins anew on standard input.
+    RecipesOnStdin,
     /// One pin has two uses.
     SamePin {
         /// The pin.
@@ -114,6 +117,10 @@ impl std::fmt::Display for Conflict {
             Self::StdinTwice => f.write_str(
                 "standard input is both source and trigger; give one of them a socket, a FIFO (y4m:PATH) or a line of its own",
             ),
+            Self::RecipesOnStdin => f.write_str(
+                "the source is standard input, and each recipe opens it anew, in the middle of a frame; name a camera, or a FIFO \
+                 (y4m:PATH) whose writer begins anew for each reader",
+            ),
             Self::SamePin { pin, uses: [a, b], .. } => write!(f, "{pin} is used twice: as {a} and as {b}; choose another line"),
             Self::SameFile { file, writers: [a, b] } => {
                 write!(f, "{} is written by both {a} and {b}; give each a file of its own", file.display())
@@ -138,6 +145,7 @@ impl Conflict {
             Self::Drawn { .. } => of(&["source"]),
             Self::NoJitter => of(&["trigger", "line"]),
             Self::StdinTwice | Self::FilesRunOut { .. } => of(&["trigger", "source"]),
+            Self::RecipesOnStdin => of(&["recipes", "source"]),
             Self::SamePin { tables, .. } => tables.to_vec(),
             Self::SameFile { .. } => Vec::new(),
         }
@@ -179,8 +187,13 @@ pub(super) fn conflicts(settings: &Settings, has_distance: bool) -> Vec<Conflict
         found.push(Conflict::NoJitter);
     }
     let words = settings.inputs.iter().any(|i| matches!(i, TriggerSpec::Stdin { .. }));
-    if words && spec.is_ok_and(|spec| spec.is_stdin()) {
+    let is_stdin = spec.is_ok_and(|spec| spec.is_stdin());
+    if words && is_stdin {
         found.push(Conflict::StdinTwice);
+    }
+    #[cfg(feature = "site")]
+    if is_stdin && !settings.site.recipes.is_empty() {
+        found.push(Conflict::RecipesOnStdin);
     }
     found.extend(same_pins(settings));
     found.extend(same_files(settings));
@@ -302,7 +315,13 @@ fn same_files(settings: &Settings) -> Vec<Conflict> {
     let output = |o: &OutputSettings| Some((o.log.as_ref()?.path.clone(), format!("output \"{}\"", o.name)));
     let log = settings.events.iter().map(|log| (log.path.clone(), "[events]".to_string()));
     let logs = log.chain(settings.outputs.iter().filter_map(output));
-    let files: Vec<(PathBuf, String)> = logs.chain(state_files(settings)).collect();
+    let socket = |i: &TriggerSpec| if let TriggerSpec::Socket(socket) = i { Some(socket.path.clone()) } else { None };
+    // Beside a socket lies its lock.
+    let beside = |socket: PathBuf| [socket.with_added_extension("lock"), socket].map(|file| (file, "[trigger]".to_string()));
+    let sockets = settings.inputs.iter().filter_map(socket).flat_map(beside);
+    // However a path is spelled.
+    let spelled = |(file, who): (PathBuf, String)| (regular::absolute(&file), who);
+    let files: Vec<(PathBuf, String)> = logs.chain(state_files(settings)).chain(sockets).map(spelled).collect();
     let mut found = Vec::new();
     for (i, (file, a)) in files.iter().enumerate() {
         let twice = files[i + 1..].iter().find(|(other, _)| rotating::meet(file, other));

@@ -17,7 +17,6 @@ use crate::events::sinks::{self, Explanations, JsonLines, Log, Sink, Table};
 use crate::events::{QUEUE, Sinking, What, Why};
 use crate::installed::CURRENT;
 use crate::outputs::{self, Backend};
-use crate::preprocess::{Plan, Target};
 use crate::rotating::RotatingFile;
 use crate::settings::{EventLog, LineMode, OutputSettings, Settings, TriggerKind};
 use crate::sources::{self, Source, SourceSpec};
@@ -412,7 +411,7 @@ fn open(mut settings: Settings, args: &Run, bundle: &Bundle<'_>, keep: &mut dyn 
     // Of a source that tells its frames' size only with the first, each that does not fit is a
     // fault.
     if let Some(layout) = source.as_ref().and_then(|source| source.layout())
-        && let Err(e) = Plan::taps_len(layout, Target::of(&bundle.contract.input, settings.roi))
+        && let Err(e) = settings.check_regions(layout, &bundle.contract.input)
     {
         keep(format!("\"{}\": {e}", settings.source).into());
     }

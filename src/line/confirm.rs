@@ -49,7 +49,8 @@ impl Confirmations {
 
     /// A pulse for `part` began on `line`.
     pub(super) fn await_part(&mut self, line: u8, part: PartId, start: Instant) {
-        if self.rules.is_none_or(|r| r.line != line) {
+        // Where lines follow frames a part may have a pulse for each: it is waited for once.
+        if self.rules.is_none_or(|r| r.line != line) || self.awaited.back().is_some_and(|a| a.part == part) {
             return;
         }
         if self.awaited.is_full()

@@ -118,10 +118,12 @@ struct InFlight {
 }
 
 impl InFlight {
-    /// Whether a verdict is still to move a line for it. `by_verdict`: the lines that verdicts move.
+    /// Whether its verdict is still to move the first line for it. `by_verdict`: the lines that
+    /// verdicts move.
     fn waits(&self, by_verdict: LineMask) -> bool {
-        let left = by_verdict & !self.passed;
-        left == by_verdict || self.calls.is_none_or(|calls| calls & left != 0)
+        let passed = by_verdict & self.passed;
+        let calls = self.calls.unwrap_or(by_verdict) & by_verdict;
+        passed == 0 || calls != 0 && calls & passed == 0
     }
 }
 
@@ -299,6 +301,12 @@ impl Gate {
         ((by == CalledBy::Trigger || calls >> line & 1 == 1) && rest < now).then_some((rest, part))
     }
 
+    /// The end of a line's pulse, where it was due before `now` and is not done.
+    pub fn overdue_end(&self, line: u8, now: Instant) -> Option<Move> {
+        let (due, part) = self.ends[line as usize].filter(|(due, _)| *due < now)?;
+        Some(Move { part, line, active: false, due, cause: Cause::Ended })
+    }
+
     fn next_end(&self) -> Option<(Instant, u8, PartId)> {
         let ends = self.ends.iter().enumerate();
         ends.filter_map(|(i, end)| end.map(|(at, part)| (at, i as u8, part))).min()
@@ -433,7 +441,7 @@ impl Gate {
     }
 
     /// Parts in flight that are not sorted yet, in their order: they have not been at a gate which
-    /// verdicts move, or not at each that they call for.
+    /// verdicts move, or at none that they call for.
     pub fn waiting(&self) -> impl Iterator<Item = PartId> + '_ {
         let by_verdict = self.by_verdict();
         self.parts.iter().filter(move |p| p.waits(by_verdict)).map(|p| p.id)

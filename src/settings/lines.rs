@@ -251,6 +251,10 @@ pub(super) fn outputs(
             let way = travel(&mut t, "delay", 0, has_encoder);
             delay = if gated { way } else { Travel::NONE };
         } else {
+            if !gated && drive == Drive::Busy {
+                // Lines follow each frame there: a part is decided when it is told of.
+                t.problem("on", "\"busy\" belongs to a gate, behind which parts wait; set [line] mode = \"gate\"".into());
+            }
             for key in ["mode", "width_ms", "window_ms", "delay_ms", "delay_counts"] {
                 if t.has(key) {
                     let why =

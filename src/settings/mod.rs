@@ -24,12 +24,13 @@ mod state;
 mod values;
 mod warnings;
 
+use crate::bundle::Input;
 use crate::category::Categories;
 use crate::decide::{Action, Policy, Role, TagPolicy, TagRule, TagSet, Task};
-use crate::frame::TimedBy;
+use crate::frame::{Layout, TimedBy};
 use crate::line::{CalledBy, ConfirmRules, GateLine, MAX_LINES, PartRules, Shape, Spacing, Travel};
 use crate::outputs::{Backend, Polarity, State};
-use crate::preprocess::Roi;
+use crate::preprocess::{Plan, Roi, Target};
 use crate::station::{Calls, Routing, StationRules};
 use crate::time::{Micros, Millis};
 use crate::triggers::{PresenceRules, TriggerSpec};
@@ -396,6 +397,35 @@ impl Settings {
     /// what tells of a part is not seen in frames.
     pub fn needs_time(&self) -> bool {
         self.mode != LineMode::State && !self.trigger.is_seen_in_frames()
+    }
+
+    /// Whether frames of this layout hold the regions that are looked at: by a model whose image is
+    /// `input`, and by a trigger that is found in frames.
+    pub fn check_regions(&self, layout: Layout, input: &Input) -> Result<(), String> {
+        Plan::taps_len(layout, Target::of(input, self.roi)).map_err(|e| e.to_string())?;
+        let (width, height) = (layout.width, layout.height);
+        let looked_at = if let TriggerKind::Presence(rules) = self.trigger { rules.roi } else { None };
+        let is_held = |r: &Roi| {
+            let within =
+                |from: u32, length: u32, side: u32| length > 0 && from.checked_add(length).is_some_and(|to| to <= side);
+            within(r.x, r.width, width) && within(r.y, r.height, height)
+        };
+        looked_at.filter(|roi| !is_held(roi)).map_or(Ok(()), |r| {
+            Err(format!(
+                "the trigger's region x={} y={} {}x{} does not fit into frames of {width}x{height}, so no part would ever be found; \
+                 change [trigger.roi]",
+                r.x, r.y, r.width, r.height
+            ))
+        })
+    }
+
+    /// How old a frame in which a part is found may be where its gate goes by it, as far as that is
+    /// known: as stated, and as much as a pulse may be late. `None` where nobody goes by it.
+    pub fn found_within(&self) -> Option<Micros> {
+        let pulses = self.outputs.iter().filter(|o| o.gate_line().is_some_and(|g| matches!(g.shape, Shape::Pulse(_))));
+        let window = pulses.map(|o| o.window).min().unwrap_or(self.late_edge);
+        let goes_by_it = self.mode != LineMode::State && self.trigger.is_seen_in_frames();
+        self.max_latency.filter(|_| goes_by_it).map(|latency| Micros(latency.0 + window.0))
     }
 
     /// Whether the source can give what trigger and mode need: a light barrier, and a time at which

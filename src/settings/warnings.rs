@@ -4,7 +4,7 @@
 use super::{Drive, LineMode, Mode, OutputSettings, Settings, TriggerKind};
 use crate::decide::{Action, Combine, Policy};
 use crate::head::Score;
-use crate::line::{Shape, Travel};
+use crate::line::{MAX_PARTS, Shape, Travel};
 use crate::outputs::{Backend, State};
 use crate::station::Calls;
 use crate::time::{Micros, Millis};
@@ -44,6 +44,23 @@ pub enum Warning {
     },
     /// A part is waited for beyond its first gate.
     DeadlineBehindGate,
+    /// A part is given up before any frame can surely show it: as old as one may be, it may be of
+    /// before the part came.
+    DeadlineBeforeFrames {
+        /// The part's deadline.
+        deadline: Micros,
+        /// Its way to the camera.
+        to_camera: Micros,
+        /// How old a frame may be.
+        max_latency: Micros,
+    },
+    /// More parts are on their way to the last gate than can be followed.
+    TooManyOnTheWay {
+        /// The output whose gate is the last.
+        output: String,
+        /// How many there are.
+        parts: u64,
+    },
     /// A part is given up before it has come before the camera.
     DeadlineBeforeCamera {
         /// The part's deadline.
@@ -114,6 +131,20 @@ impl std::fmt::Display for Warning {
             Self::DeadlineBehindGate => f.write_str(
                 "trigger.deadline_ms lies behind the first gate, where a part without a verdict gets the late action: leave it \
                  out, or make the delay longer",
+            ),
+            Self::DeadlineBeforeFrames { deadline, to_camera, max_latency } => write!(
+                f,
+                "a part's deadline is {} ms, and a frame that surely shows it may come {} ms after its trigger: to_camera_ms {} \
+                 and max_latency_ms {}, so most parts get none: make deadline_ms longer, or max_latency_ms as short as it is",
+                deadline.0 / 1000,
+                (to_camera.0 + max_latency.0) / 1000,
+                to_camera.0 / 1000,
+                max_latency.0 / 1000
+            ),
+            Self::TooManyOnTheWay { output, parts } => write!(
+                f,
+                "{parts} parts are on their way to output {output} at once, and {MAX_PARTS} can be followed: every one too many \
+                 makes the line safe and gives up all of them; let parts come slower, or the gate be nearer"
             ),
             Self::DeadlineBeforeCamera { deadline, to_camera } => write!(
                 f,
@@ -273,10 +304,15 @@ impl Settings {
         };
         if is_before {
             warnings.push(Warning::DeadlineBeforeCamera { deadline, to_camera });
+        } else if let (Travel::Time(deadline), Travel::Time(to_camera), Some(max_latency)) =
+            (deadline, to_camera, self.max_latency.filter(|_| self.needs_time()))
+            && deadline <= Micros(to_camera.0 + max_latency.0)
+        {
+            warnings.push(Warning::DeadlineBeforeFrames { deadline, to_camera, max_latency });
         }
+        warnings.extend(self.too_many_on_the_way(self.period()));
         if let Travel::Time(min_spacing) = self.spacing.min {
-            let period = |i: &TriggerSpec| if let TriggerSpec::Period(period) = i { Some(period.micros()) } else { None };
-            let period = self.inputs.iter().find_map(period).filter(|period| *period < min_spacing);
+            let period = self.period().filter(|period| *period < min_spacing);
             warnings.extend(period.map(|period| Warning::PeriodBelowSpacing { period, min_spacing }));
         }
         warnings.extend(self.jitter_beyond_window());
@@ -286,6 +322,23 @@ impl Settings {
             warnings.extend(unused.iter().filter(|(_, stated)| *stated).map(|&(key, _)| Warning::NoMeaning { key }));
         }
         warnings
+    }
+
+    /// From one part to the next, where a clock opens them.
+    fn period(&self) -> Option<Micros> {
+        let period = |i: &TriggerSpec| if let TriggerSpec::Period(period) = i { Some(period.micros()) } else { None };
+        self.inputs.iter().find_map(period)
+    }
+
+    /// Whether parts that come so far apart are too many between trigger and last gate.
+    fn too_many_on_the_way(&self, apart: Option<Micros>) -> Option<Warning> {
+        let way = |o: &OutputSettings| match o.delay {
+            Travel::Time(way) if self.mode != LineMode::State => Some(way),
+            _ => None,
+        };
+        let last = self.outputs.iter().max_by_key(|o| way(o))?;
+        let parts = way(last)?.0 / apart.filter(|apart| apart.0 > 0)?.0;
+        (parts > MAX_PARTS as u64).then(|| Warning::TooManyOnTheWay { output: last.name.clone(), parts })
     }
 
     /// The stated jitter of the trigger, where a pulse must be nearer to its part than that.
@@ -307,6 +360,10 @@ impl Settings {
         let may_have_left = !self.trigger.is_seen_in_frames() || self.part.frames > 1;
         if may_have_left && !self.has_deadline && in_view.is_none() && !is_drawn {
             return vec![Warning::ViewNotStated { way: self.part.deadline }];
+        }
+        let each_frame = Some(interval).filter(|_| self.trigger == TriggerKind::EveryFrame);
+        if let Some(warning) = self.too_many_on_the_way(each_frame) {
+            return vec![warning];
         }
         // Frames come at any moment within their interval, and half of the time in view a part is
         // whole.

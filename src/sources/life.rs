@@ -74,8 +74,9 @@ pub struct Life {
     phase: Phase,
     /// When the phase began or the last frame came.
     since: Instant,
-    /// Measured time from one frame to the next.
+    /// Time from one frame to the next: as it was measured, as soon as it was.
     interval: Micros,
+    is_measured: bool,
     last_frame: Option<Instant>,
     /// Shortest start so far.
     start_seen: Option<Micros>,
@@ -96,7 +97,9 @@ impl Life {
             first,
             phase: Phase::Starting,
             since: now,
-            interval,
+            // Whoever states more is not waited for longer than for a first frame.
+            interval: Micros(interval.0.min(first.0 / INTERVALS)),
+            is_measured: false,
             last_frame: None,
             start_seen: None,
             fruitless: 0,
@@ -155,7 +158,9 @@ impl Life {
                     // Grows at once and shrinks slowly, and one long gap makes it no more than
                     // twice as long.
                     let seen = now.since(last).0.min(2 * self.interval.0.max(10_000));
-                    self.interval = Micros(if seen > self.interval.0 { seen } else { (15 * self.interval.0 + seen) / 16 });
+                    let slower = if self.is_measured { (15 * self.interval.0 + seen) / 16 } else { seen };
+                    self.interval = Micros(if seen > self.interval.0 { seen } else { slower });
+                    self.is_measured = true;
                 }
                 (self.phase, self.since, self.last_frame) = (Phase::Running, now, Some(now));
                 (self.damaged, self.fruitless) = (0, 0);
@@ -268,6 +273,21 @@ mod tests {
             assert!(!life.tell(at(now), Outcome::Frame));
         }
         assert!(life.patience() >= Micros(390 * MS), "{:?}", life.patience());
+    }
+
+    /// A header that stated one frame a minute, or in a million seconds, kept a line whose camera gave
+    /// thirty a second, then none, from going safe.
+    #[test]
+    fn a_source_that_gives_more_frames_than_it_states_is_waited_for_no_longer_than_its_frames_say() {
+        for stated_ms in [0, 33, 60_000, 1_000_000_000] {
+            let mut life = Life::new(at(0), Micros(500 * MS), Micros(10_000 * MS), Micros(stated_ms * MS));
+            assert!(life.patience() <= Micros(10_000 * MS), "{stated_ms}: {:?}", life.patience());
+            for n in 1..=3 {
+                life.tell(at(n * 33), Outcome::Frame);
+            }
+            assert_eq!(life.patience(), Micros(500 * MS), "{stated_ms}");
+            assert!(life.tell(at(99 + 500), Outcome::Nothing), "{stated_ms}: a stall is told");
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Ended {
 
     /// Whether parts on their way keep their gates and pulses.
     pub(super) const fn lets_parts_pass(self) -> bool {
-        matches!(self, Self::Done | Self::TriggerEnded | Self::Recipe)
+        matches!(self, Self::Done | Self::SourceEnded | Self::TriggerEnded | Self::Recipe)
     }
 
     /// What a part gave up thereby has no verdict for.

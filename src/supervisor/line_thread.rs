@@ -8,6 +8,7 @@ use super::shared::{About, Shared};
 use super::vision::{Model, Shows, Vision};
 use crate::events::{Image, Latency, Why};
 use crate::fault::Reason;
+use crate::frame::CapturedAt;
 use crate::sources::FrameBuffer;
 use crate::station::{Input, Spare, Ticket};
 use crate::time::{Clock, Instant, Micros};
@@ -22,6 +23,8 @@ pub(super) struct LineThread<'s> {
     pub(super) spare: Option<Spare>,
     /// A model that no part needs, on its way back.
     pub(super) left: Option<Box<Model>>,
+    /// How well the moment of a part that a frame shows must be known, where its gate goes by it.
+    pub(super) found_within: Option<Micros>,
 }
 
 impl LineThread<'_> {
@@ -98,7 +101,18 @@ impl LineThread<'_> {
         let trigger = |at: Instant| Some(shared.moment(at, None));
         let (shows, print) = match self.vision.look(frame) {
             Ok((Shows::Nothing, print)) => (None, print),
-            Ok((Shows::Part, print)) => (trigger(at.exposed_from().unwrap_or(at.instant())), print),
+            Ok((Shows::Part, print)) => match (at, self.found_within) {
+                (CapturedAt::Arrival { latency, .. }, Some(within)) if latency > within => {
+                    let why = format_args!(
+                        "a part was found in a frame that may be {} ms old, {} at most would do: it passes unsorted",
+                        latency.0 / 1000,
+                        within.0 / 1000
+                    );
+                    shared.line_fault(Reason::Trigger, Why::of(&why));
+                    (None, print)
+                }
+                _ => (trigger(at.exposed_from().unwrap_or(at.instant())), print),
+            },
             Ok((Shows::Crossing(crossing), print)) => {
                 shared.crossed(crossing, self.vision.missed_triggers());
                 (trigger(crossing.at), print)

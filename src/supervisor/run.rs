@@ -93,7 +93,9 @@ pub fn run(run: Run) -> Result<Ended, String> {
     } = run;
     let clock = SystemClock;
     let change = beside.change.clone();
-    if change.as_ref().is_some_and(|change| change.is_between()) {
+    // Also before the first run: what waited there is of parts that are elsewhere by now.
+    let has_jitter = settings.inputs.iter().any(|input| input.max_jitter().is_some());
+    if settings.mode != LineMode::State && has_jitter || change.as_ref().is_some_and(|change| change.is_between()) {
         let begin = clock.now();
         inputs.iter_mut().try_for_each(|input| input.begin_anew(begin)).map_err(|e| e.to_string())?;
     }
@@ -120,6 +122,7 @@ pub fn run(run: Run) -> Result<Ended, String> {
     };
     let deadline = if let Travel::Time(span) = settings.part.deadline { span } else { Micros(0) };
     let frame_timeout = settings.frame_timeout.micros();
+    let found_within = settings.found_within();
     let recording = record.map(|recorder| Arc::new(Recording::new(recorder, &vision)));
     let kept = recording.clone();
     let (mut actuation, mut helpers) = (None, Vec::new());
@@ -148,7 +151,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
             shared.exchange.capture(source, &shared.clock, source_watch);
         })?;
         let line = spawn(&shared, "line", move |shared| {
-            LineThread { vision, shared, record: recording.as_deref(), beside, spare: None, left: None }.run(frame_timeout);
+            let record = recording.as_deref();
+            LineThread { vision, shared, record, beside, spare: None, left: None, found_within }.run(frame_timeout);
             // What it was at has had its verdict.
             shared.stop_parts(shared.ended.why().unwrap_or(Ended::Signal));
         })?;

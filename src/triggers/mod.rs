@@ -90,7 +90,8 @@ impl std::fmt::Display for Odd {
             Self::StillSet => "Trigger was written 1 while it was 1, which opens no part; write 0 between two triggers",
             Self::Disconnected => "the PLC that wrote Trigger has disconnected; no part comes until it connects again",
             Self::Between => {
-                "a trigger, \"ack\" or \"confirm\" that came between two runs: its part is not sorted; send none while ready is down"
+                "a trigger, \"ack\" or \"confirm\" that came between two runs, or before the first: its part is not sorted; send \
+                 none while ready is down"
             }
         })
     }

@@ -22,6 +22,7 @@ mod keep;
 mod line;
 #[cfg(feature = "site")]
 mod page;
+mod pipes;
 #[cfg(feature = "site")]
 mod plc;
 mod program;

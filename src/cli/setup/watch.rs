@@ -28,8 +28,8 @@ const BEFORE: usize = 30;
 const SHOWN: usize = 9;
 /// Frames, and triggers, whose distance in time is remembered.
 const INTERVALS: usize = 1000;
-/// Behind the frames that are watched the next trigger is looked for in so many more: they say
-/// whose the last ones are.
+/// Frames after the watched ones in which the next trigger is awaited: it shows whose the last of
+/// them are.
 const BEHIND: u64 = 10;
 /// Longest wait for a frame.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -318,7 +318,12 @@ impl Watch {
             let glimpse = Glimpse { offset_us, ..glimpse };
             if let (Some(folder), Some(jpeg)) = (&self.images, jpeg) {
                 let file = folder.join(format!("part{number}_{:+06}ms.jpg", glimpse.offset_ms()));
-                std::fs::write(&file, jpeg).map_err(|e| format!("--images {}: {e}", file.display()))?;
+                if let Err(e) = std::fs::write(&file, jpeg) {
+                    // Images are for later: what was answered so far is worth more.
+                    let _ = std::fs::remove_file(&file);
+                    person.tell(&format!("--images {}: {e}; no more frames are kept.", file.display()));
+                    self.images = None;
+                }
             }
             frames.push(glimpse);
         }

@@ -44,6 +44,7 @@ fn outputs_on_triggers_and_faults_stand_alone_and_a_trigger_gives_a_pulse_at_a_g
     assert_eq!(parse(&format!("{gate}{flash}")).unwrap().outputs[0].delay, Travel::NONE, "at the trigger by default");
     for (text, told) in [
         (flash.into(), "\"trigger\" belongs to a gate"),
+        ("[outputs.b]\non = [\"busy\"]\n".into(), "\"busy\" belongs to a gate"),
         (format!("{gate}{flash}mode = \"level\"\n"), "\"level\", expected pulse"),
         (format!("{gate}[outputs.a]\non = [\"fault\", \"reject\"]\ndelay_ms = 1\n"), "stand alone"),
     ] {

@@ -251,7 +251,9 @@ impl Actuator {
     /// Parts beyond the capacity cannot be followed, so nothing is known of what is at the gate
     /// from now on.
     fn overflow(&mut self, part: u64, clock: &dyn Clock, events: &Events) {
-        events.fault(Reason::Overflow, Some(part), Remedy::Safe, Why::NONE);
+        let why =
+            "more parts are on their way to their last gate than can be followed; let them come slower, or gates be nearer";
+        events.fault(Reason::Overflow, Some(part), Remedy::Safe, Why::of(&why));
         self.stand.give_up(part);
         self.next_part = part + 1;
         events.counters().given_up.fetch_add(1, Ordering::Relaxed);
@@ -327,7 +329,7 @@ impl Actuator {
         // is on its way is given up too.
         self.is_safe &= !self.lines.iter().any(|l| l.state.is_some_and(|s| s != l.wanted));
         if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
-            self.settle(0, now.at, false, clock, events);
+            self.settle(0, now.at, 0, clock, events);
         }
         self.stand.set_waiting(self.gate.waiting().next().map_or(self.next_part, |part| part.0));
     }
@@ -401,7 +403,7 @@ impl Actuator {
         if cause != Cause::Ended {
             self.is_safe = false;
         }
-        self.settle(part.0, scheduled, false, clock, events)
+        self.settle(part.0, scheduled, 0, clock, events)
     }
 
     /// Busy, ready, fault and heartbeat lines.
@@ -414,7 +416,8 @@ impl Actuator {
         let mut beat_at = None;
         let Health { alive, camera } = self.health;
         let busy = self.gate.undecided() > 0;
-        let ready = alive && camera && self.gate.has_room();
+        // A line whose write failed is in no known state.
+        let ready = alive && camera && self.gate.has_room() && self.lines.iter().all(|l| l.state.is_some());
         for line in &mut self.lines {
             line.wanted = match line.drive {
                 Drive::Calls(_) | Drive::Trigger => continue,
@@ -468,6 +471,14 @@ impl Actuator {
                 }
             }
         }
+        // A pulse that should have ended while nobody looked is not cut by this.
+        let mut cuts = LineMask::MAX;
+        for i in 0..self.lines.len() {
+            if let Some(due) = self.gate.overdue_end(i as u8, clock.now()) {
+                cuts &= !(1 << i);
+                self.note_late(&due, clock.now(), events);
+            }
+        }
         let _ = if self.stopped { self.gate.stop() } else { self.gate.clear(clock.now()) };
         for line in &mut self.lines {
             line.wanted = match line.drive {
@@ -476,12 +487,12 @@ impl Actuator {
             };
         }
         self.is_safe = true;
-        self.settle(0, clock.now(), true, clock, events);
+        self.settle(0, clock.now(), cuts, clock, events);
     }
 
     /// Brings every line to its wanted state. If one fails, the others go safe and it is tried
-    /// again later; false then. `cuts`: pulses that end thereby end before their time.
-    fn settle(&mut self, part: u64, scheduled: Instant, cuts: bool, clock: &dyn Clock, events: &Events) -> bool {
+    /// again later; false then. `cuts`: lines whose pulses end thereby before their time.
+    fn settle(&mut self, part: u64, scheduled: Instant, cuts: LineMask, clock: &dyn Clock, events: &Events) -> bool {
         let mut failed = false;
         for (i, line) in self.lines.iter_mut().enumerate() {
             if self.stand.is_rescued() {
@@ -494,7 +505,8 @@ impl Actuator {
             let written = line.output.apply(line.wanted);
             self.stand.end();
             let done = clock.now();
-            let is_cut = cuts && line.is_pulse && (line.state, line.wanted) == (Some(State::Active), State::Inactive);
+            let is_cut =
+                cuts >> i & 1 == 1 && line.is_pulse && (line.state, line.wanted) == (Some(State::Active), State::Inactive);
             let (outcome, part) = match (&written, is_cut) {
                 (Ok(()), true) => (Outcome::Cut, self.stand.line(i).1),
                 (Ok(()), false) => (Outcome::Done, part),
