@@ -235,7 +235,11 @@ fn recipes(problems: &mut usize, args: &Check, settings: &Settings, current: Opt
         let what = format!("recipe {}", recipe.name);
         let mark = if current == Some(&recipe.name) { ", the current one" } else { "" };
         match of.look(Some(recipe)) {
-            Ok(found) => line(problems, &what, Ok(found + mark)),
+            Ok(found) => {
+                line(problems, &what, Ok(found.told + mark));
+                found.meeting.iter().for_each(|meets| line(problems, &what, Err(meets.to_string())));
+                found.warnings.iter().for_each(|w| say("warning", &what, w));
+            }
             Err(why) => why.into_iter().for_each(|why| line(problems, &what, Err(why))),
         }
     }

@@ -191,8 +191,7 @@ pub(super) fn conflicts(settings: &Settings, has_distance: bool) -> Vec<Conflict
     if words && is_stdin {
         found.push(Conflict::StdinTwice);
     }
-    #[cfg(feature = "site")]
-    if is_stdin && !settings.site.recipes.is_empty() {
+    if is_stdin && has_recipes(settings) {
         found.push(Conflict::RecipesOnStdin);
     }
     found.extend(same_pins(settings));
@@ -296,6 +295,16 @@ fn same_pins(settings: &Settings) -> Vec<Conflict> {
         }
     }
     found
+}
+
+#[cfg(feature = "site")]
+fn has_recipes(settings: &Settings) -> bool {
+    !settings.site.recipes.is_empty()
+}
+
+#[cfg(not(feature = "site"))]
+fn has_recipes(_: &Settings) -> bool {
+    false
 }
 
 /// What lies in the state folder, and who writes it.

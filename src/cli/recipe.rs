@@ -5,7 +5,7 @@ use super::conflicts::Conflict;
 use super::{Model, Refused, check, hex, model_tags};
 use crate::engine::Engine;
 use crate::events::{Client, Events, RecipeEvent, RecipeName, Switch, What, Why};
-use crate::settings::{Chosen, NO_RECIPE, Recipe, Settings, UNREAD_RECIPE};
+use crate::settings::{Chosen, MeetsNext, NO_RECIPE, Recipe, Settings, UNREAD_RECIPE, Warning};
 use crate::site::recipes;
 use crate::station::Station;
 use crate::supervisor::{Change, lowest_priority};
@@ -76,6 +76,16 @@ impl Listed {
     }
 }
 
+/// What a recipe comes to.
+pub(super) struct Looked {
+    /// Its bundle, in a line.
+    pub(super) told: String,
+    /// Pulses that may meet the next part.
+    pub(super) meeting: Vec<MeetsNext>,
+    /// What may not have been meant.
+    pub(super) warnings: Vec<Warning>,
+}
+
 impl Of {
     fn text(&self) -> Result<(String, String), Vec<String>> {
         let name = self.settings.display().to_string();
@@ -100,7 +110,7 @@ impl Of {
 
     /// What a recipe comes to, `None` for device.toml as it is; else every problem that can be seen
     /// without opening the camera or taking a line.
-    pub(super) fn look(&self, recipe: Option<&Recipe>) -> Result<String, Vec<String>> {
+    pub(super) fn look(&self, recipe: Option<&Recipe>) -> Result<Looked, Vec<String>> {
         let (text, name) = self.text()?;
         let own = recipe.and_then(|recipe| recipe.bundle.as_deref());
         let model = Model::read(own.or(self.bundle.as_deref())).map_err(|e| e.0)?;
@@ -112,7 +122,9 @@ impl Of {
         engine.map_err(|e| keep(vec![format!("bundle {}: {e}", model.path.display())])).ok();
         let chosen = recipe.map(|recipe| recipe.name.as_str());
         let draft = model_tags(&bundle, |tags| Settings::draft_of(&text, &name, chosen, tags));
+        let (mut meeting, mut warnings) = (Vec::new(), Vec::new());
         if let Ok(draft) = draft.map_err(|e| keep(e.0)) {
+            (meeting, warnings) = (check::meeting(&draft), check::warnings(&draft, &bundle));
             let has_pins = draft.settings.outputs.iter().any(|o| o.backend.is_pin());
             let conflicts = check::conflicts(&draft, &bundle, self.allow_drawn).into_iter();
             let conflicts = conflicts.filter(|conflict| *conflict != Conflict::NoJitter || has_pins);
@@ -125,7 +137,10 @@ impl Of {
         }
         let tags = bundle.contract.tags.len();
         match problems.is_empty() {
-            true => Ok(format!("{} {}, {tags} tags", bundle.contract.name, &hex(&bundle.sha256)[..12])),
+            true => {
+                let told = format!("{} {}, {tags} tags", bundle.contract.name, &hex(&bundle.sha256)[..12]);
+                Ok(Looked { told, meeting, warnings })
+            }
             false => Err(problems),
         }
     }
@@ -404,7 +419,11 @@ pub(super) fn run(args: RecipeArgs) -> Result<u8, Refused> {
     let who = args.who.map_or(user.clone(), |who| format!("{who}, {user}"));
     let Some(old) = recipes::choose(&listed.state, name, &who)? else { return already() };
     let [old, new] = [old, recipes::name(name)].map(|name| escaped(&name));
-    println!("{old} -> {new} ({found}); a running line changes when its parts have passed");
+    let meeting = found.meeting.iter().map(ToString::to_string);
+    for warning in meeting.chain(found.warnings.iter().map(ToString::to_string)) {
+        eprintln!("warning: {}", escaped_lines(&warning));
+    }
+    println!("{old} -> {new} ({}); a running line changes when its parts have passed", found.told);
     Ok(0)
 }
 

@@ -334,7 +334,7 @@ fn what_is_no_choice_is_refused_by_the_command_with_its_reason() {
 fn recipes_with_problems_are_told_by_check_and_never_chosen() {
     let text = format!(
         "[recipes.good]\nbundle = \"{OTHER}\"\n[recipes.gone]\nbundle = \"/nowhere/x.tagpin\"\n\
-         [recipes.unfit.decide]\nreject = [\"screw\"]\n"
+         [recipes.unfit.decide]\nreject = [\"screw\"]\n[recipes.near.trigger]\nmin_spacing_ms = 5\n"
     );
     let site = Site::new("recipe-check", &text);
     let file = site.file("recipe-check-settings");
@@ -343,20 +343,28 @@ fn recipes_with_problems_are_told_by_check_and_never_chosen() {
         (String::from_utf8(out.stdout.clone()).unwrap(), out.status.code())
     };
     let (text, code) = check();
-    assert!(code == Some(1) && text.contains("2 problems found"), "{text}");
+    assert!(code == Some(1) && text.contains("3 problems found"), "{text}");
     assert!(text.contains("ok       recipe good: patterns ") && text.contains("recipe: none is chosen"), "{text}");
     assert!(text.contains("PROBLEM  recipe gone: bundle /nowhere/x.tagpin: cannot be read"), "{text}");
     assert!(text.contains("PROBLEM  recipe unfit: recipe \"unfit\": ") && text.contains("\"screw\""), "{text}");
+    // A run of such a file is warned, and so is who chooses such a recipe.
+    let meets = "the pulse of one part may meet the next part";
+    assert!(text.contains("PROBLEM  recipe near: ") && text.contains(meets), "{text}");
+    let (text, err, code) = recipe(&["near"], &file);
+    assert!(code == Some(0) && text.starts_with("none -> near") && err.contains(meets), "{text}{err}");
+    assert_eq!(recipe(&["--none"], &file).2, Some(0));
+    let before = site.recorded().len();
     for name in ["gone", "unfit"] {
         let (text, err, code) = recipe(&[name], &file);
         assert!(code == Some(1) && text.is_empty() && err.starts_with("refused: "), "{text}{err}");
     }
     let chosen = site.folder.join("recipe.toml");
-    assert!(!chosen.exists() && site.recorded().is_empty());
+    assert_eq!(site.recorded().len(), before);
     assert_eq!(recipe(&["good"], &file).2, Some(0));
     let (listed, ..) = recipe(&[], &file);
-    let expected =
-        format!("  0  none (device.toml as it is)\n* 1  good  {OTHER}\n  2  gone  /nowhere/x.tagpin\n  3  unfit\n");
+    let expected = format!(
+        "  0  none (device.toml as it is)\n* 1  good  {OTHER}\n  2  gone  /nowhere/x.tagpin\n  3  unfit\n  4  near\n"
+    );
     assert_eq!(listed, expected);
     assert!(check().0.contains(", the current one"), "{}", check().0);
     // By hand: a start refuses it, and nothing runs by other thresholds than somebody meant.
