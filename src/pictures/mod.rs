@@ -9,9 +9,11 @@
 mod files;
 mod jpeg;
 mod png;
+mod tag_folder;
 mod webp;
 
 pub use files::{ENDINGS, LeftOut, Listing, list};
+pub use tag_folder::{folder_tag, tag_folder};
 
 use crate::frame::{Colour, Layout, MAX_SIDE, PixelFormat};
 use crate::regular::Unread;

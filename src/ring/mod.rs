@@ -17,7 +17,6 @@ mod purge;
 #[cfg(test)]
 mod tests;
 
-pub use names::{folder_tag, tag_folder};
 pub use purge::{Purged, probe, purge};
 
 use names::{Stem, Which};
@@ -93,7 +92,7 @@ pub struct Limits {
 pub struct Image<'a> {
     /// Why it is kept.
     pub kind: Kind,
-    /// The name of its folder: [`tag_folder`], or one that begins with `_`.
+    /// The name of its folder: [`tag_folder`](crate::pictures::tag_folder), or one that begins with `_`.
     pub folder: &'a str,
     /// The part that it shows.
     pub part: u64,

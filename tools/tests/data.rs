@@ -536,7 +536,8 @@ fn a_coco_file_loses_only_what_is_missing() {
 /// that cannot be a folder's name came back under the name of its folder.
 #[test]
 fn images_that_a_line_kept_are_a_dataset() {
-    use tagpin::ring::{Image, Kind, Limits, Ring, tag_folder};
+    use tagpin::pictures::tag_folder;
+    use tagpin::ring::{Image, Kind, Limits, Ring};
     let at = folder("data-kept");
     let kept = at.join("kept");
     std::fs::create_dir(&kept).unwrap();

@@ -103,7 +103,7 @@ struct Folder {
 impl Folder {
     /// The tag of what lies in it.
     fn tag(&self) -> String {
-        tagpin::ring::folder_tag(&self.name)
+        tagpin::pictures::folder_tag(&self.name)
     }
 }
 
