@@ -258,6 +258,29 @@ fn a_late_pulse_has_its_full_width_within_its_window_and_is_missed_beyond_it() {
     }
 }
 
+/// A pulse that should have ended, and the one that would have made it longer with it, comes to its end
+/// before the next begins: else the line is on without a word where both were to be over.
+#[test]
+fn a_pulse_whose_end_was_missed_ends_before_a_later_one_begins() {
+    let seen = |calls: LineMask, at: u64| {
+        // The first from 100 to 120, the second's gate is at 110.
+        let mut gate = Gate::new(&[pulse(100, 20)], 0);
+        for (id, trigger, calls) in [(1, 0, 1), (2, 10, calls)] {
+            gate.open(PartId(id), moment(trigger)).unwrap();
+            gate.decide(PartId(id), calls);
+        }
+        assert_eq!(gate.step(moment(100)).map(|m| m.cause), Some(Cause::Called));
+        assert_eq!([119, 120, 121].map(|at| gate.overdue_end(0, ms(at)).map(|m| m.due)), [None, None, Some(ms(120))]);
+        let moves = std::iter::from_fn(|| gate.step(moment(at)));
+        moves.map(|m| (m.due.as_micros() / 1000, m.cause, m.part.0)).collect::<std::vec::Vec<_>>()
+    };
+    assert_eq!(seen(1, 115), [(110, Cause::Called, 2)], "the first is longer by it");
+    assert_eq!(seen(1, 130), [(110, Cause::Called, 2)], "until 130, and that is now");
+    let missed = Cause::Missed;
+    assert_eq!(seen(1, 131), [(130, Cause::Ended, 1), (110, missed, 2)]);
+    assert_eq!(seen(0, 131), [(110, Cause::Passed, 2), (120, Cause::Ended, 1)], "it made nothing longer");
+}
+
 #[test]
 fn a_latched_line_stays_until_it_is_acknowledged() {
     let line = Some(GateLine { delay: after(10), shape: Shape::Latched, window: Micros(0), by: CalledBy::Verdict });

@@ -1,6 +1,7 @@
 //! Sources, triggers and the time that a part has.
 
 use super::*;
+use crate::frame::{Colour, PixelFormat};
 
 /// Without a deadline a part was judged by whatever came until its gate, also when it had left the
 /// view.
@@ -201,6 +202,8 @@ fn a_deadline_before_the_camera_and_a_period_below_the_spacing_are_warned_of() {
             .count()
     };
     for (trigger, expected) in [
+        // Of a part whose deadline is before the camera that is said, and nothing of its frames.
+        ("kind = \"stdin\"\nto_camera_ms = 200\ndeadline_ms = 200\nmax_latency_ms = 40\n", 1),
         ("kind = \"stdin\"\nto_camera_ms = 200\ndeadline_ms = 200\n", 1),
         ("kind = \"stdin\"\nto_camera_ms = 200\ndeadline_ms = 201\n", 0),
         ("kind = \"stdin\"\nto_camera_counts = 20\ndeadline_counts = 10\n", 1),
@@ -212,4 +215,85 @@ fn a_deadline_before_the_camera_and_a_period_below_the_spacing_are_warned_of() {
     ] {
         assert_eq!(warned(trigger), expected, "{trigger}");
     }
+}
+
+/// Each passed `check`, and hardly a part had a frame, or its gate.
+#[test]
+fn a_deadline_without_a_frame_and_too_many_parts_on_their_way_are_warned_of() {
+    let gate = |trigger: &str, delay: u32| {
+        format!("[line]\nmode = \"gate\"\n[trigger]\n{trigger}\n[outputs.a]\ndelay_ms = {delay}\non = [\"accept\"]\n")
+    };
+    let told = |text: &str| {
+        let of = |w: &Warning| match w {
+            Warning::DeadlineBeforeFrames { deadline, .. } => Some(deadline.0 / 1000),
+            Warning::TooManyOnTheWay { parts, .. } => Some(*parts),
+            _ => None,
+        };
+        parse(text).unwrap().warnings(true).iter().filter_map(of).collect::<Vec<_>>()
+    };
+    for (trigger, expected) in [
+        ("kind = \"stdin\"\ndeadline_ms = 250\nmax_latency_ms = 250", vec![250]),
+        ("kind = \"stdin\"\ndeadline_ms = 250\nmax_latency_ms = 249", vec![]),
+        ("kind = \"stdin\"\ndeadline_ms = 250\nto_camera_ms = 210\nmax_latency_ms = 40", vec![250]),
+        ("kind = \"stdin\"\ndeadline_ms = 251\nto_camera_ms = 210\nmax_latency_ms = 40", vec![]),
+        // The frame that finds a part shows it.
+        ("kind = \"presence\"\ndeadline_ms = 250\nmax_latency_ms = 250", vec![]),
+    ] {
+        assert_eq!(told(&gate(trigger, 900)), expected, "{trigger}");
+    }
+    let period = "kind = \"period\"\nperiod_ms = 10";
+    assert_eq!([640, 650, 900].map(|delay| told(&gate(period, delay))), [vec![], vec![65], vec![90]]);
+    let state = "[trigger]\nkind = \"period\"\nperiod_ms = 1\n[outputs.a]\non = [\"accept\"]\n";
+    assert_eq!(told(state), [] as [u64; 0]);
+    let of_frames = |kind: &str, delay: u32| {
+        let settings = parse(&gate(&format!("kind = \"{kind}\""), delay)).unwrap();
+        settings.warnings_of_view(Micros(10_000), None, true)
+    };
+    let output = "a".to_string();
+    assert_eq!(of_frames("every_frame", 900), [Warning::TooManyOnTheWay { output, parts: 90 }]);
+    assert_eq!([of_frames("every_frame", 640), of_frames("presence", 900)], [[], []]);
+}
+
+/// A region that no frame holds found no part, or one pixel at the edge.
+#[test]
+fn regions_that_frames_do_not_hold_are_refused() {
+    let input = Input {
+        height: 96,
+        width: 96,
+        fit: crate::bundle::Fit::Crop,
+        tables: crate::bundle::Tables { real: &[], int8: &[] },
+        scale: 0.02,
+        zero_point: 0,
+    };
+    let layout = Layout::packed(PixelFormat::Rgb8, Colour::default(), 320, 240);
+    for (roi, problem) in [
+        ("x = 0, y = 0, width = 320, height = 240", None),
+        ("x = 319, y = 239, width = 1, height = 1", None),
+        ("x = 1, y = 0, width = 320, height = 240", Some("does not fit into frames of 320x240")),
+        ("x = 0, y = 1, width = 320, height = 240", Some("does not fit into frames of 320x240")),
+        ("x = 5000, y = 5000, width = 10, height = 10", Some("does not fit into frames of 320x240")),
+    ] {
+        for (table, name) in [("trigger", "the trigger's region"), ("source", "region of interest")] {
+            let text = format!("[trigger]\nkind = \"presence\"\n[{table}.roi]\n{}\n", roi.replace(", ", "\n"));
+            let found = parse(&text).unwrap().check_regions(layout, &input);
+            assert_eq!(found.is_ok(), problem.is_none(), "{text}: {found:?}");
+            let why = found.err().unwrap_or_default();
+            assert!(problem.is_none_or(|p| why.contains(p) && why.starts_with(name)), "{why}");
+        }
+    }
+}
+
+/// As stated, and as much as a pulse may be late; nobody goes by it without a gate.
+#[test]
+fn how_old_a_frame_may_be_in_which_a_part_is_found_is_known_where_a_gate_goes_by_it() {
+    let within = |line: &str, trigger: &str| {
+        let gate = "[outputs.a]\nmode = \"pulse\"\nwidth_ms = 50\non = [\"accept\"]\n";
+        let gate = if line.contains("gate") { format!("{gate}delay_ms = 900\n") } else { gate.into() };
+        parse(&format!("[line]\n{line}\n[trigger]\n{trigger}\n{gate}")).unwrap().found_within()
+    };
+    let (gate, presence) = ("mode = \"gate\"", "kind = \"presence\"\nmax_latency_ms = 40");
+    assert_eq!(within(gate, presence), Some(Micros(90_000)));
+    assert_eq!(within("mode = \"state\"", presence), None);
+    assert_eq!(within(gate, "kind = \"presence\""), None);
+    assert_eq!(within(gate, "kind = \"stdin\"\nmax_latency_ms = 40"), None);
 }
