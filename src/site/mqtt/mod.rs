@@ -363,7 +363,13 @@ impl Sink for Publisher {
             What::Part(_) => "part",
             What::Fault(_) => "fault",
             What::Start => {
-                mqtt.waiting().start = Some(json);
+                let mut waiting = mqtt.waiting();
+                // The broker may have answered before this was written.
+                if let Some(link) = &mut waiting.link {
+                    let how = PublishOptions::new(QoS::AtLeastOnce).retained();
+                    mqtt.tell(link, mqtt.topic("start"), json.clone(), how, Some(Confirms::Nothing));
+                }
+                waiting.start = Some(json);
                 return Ok(());
             }
             _ => {
@@ -396,5 +402,51 @@ impl Sink for Publisher {
     /// frees a place now and then.
     fn is_stuck(&self) -> bool {
         self.mqtt.waiting().spool.len() * 2 > self.mqtt.settings.spool
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::SimulatedClock;
+
+    /// Where the broker had answered before the run's start was written, whoever came later was not
+    /// told what the line runs, until the connection was lost.
+    #[test]
+    fn the_start_of_a_run_is_kept_by_the_broker_whichever_comes_first() {
+        let settings = Publishing {
+            host: "127.0.0.1".into(),
+            port: 1883,
+            user: None,
+            password_file: None,
+            tls: false,
+            ca_file: None,
+            name: "north".into(),
+            discovery: String::new(),
+            snapshots: Vec::new(),
+            spool: 10,
+        };
+        for connects_first in [true, false] {
+            let mqtt = Arc::new(Mqtt::open(&settings, None).unwrap());
+            // Nobody drives it: what is told waits in it.
+            let (client, _connection) = Client::builder(mqtt.options()).capacity(REQUESTS).build();
+            let link = || Some(Link { client: client.clone(), unconfirmed: VecDeque::new() });
+            if connects_first {
+                mqtt.waiting().link = link();
+                mqtt.introduce(&mut mqtt.waiting());
+            }
+            let events = Events::kept(Arc::new(SimulatedClock::default()));
+            events.tell(What::Start);
+            let mut all = Vec::new();
+            events.take_all(&mut all);
+            all.iter().for_each(|event| Publisher::new(mqtt.clone()).write(&events, event).unwrap());
+            if !connects_first {
+                mqtt.waiting().link = link();
+                mqtt.introduce(&mut mqtt.waiting());
+            }
+            let waiting = mqtt.waiting();
+            let told = waiting.link.as_ref().map(|link| link.unconfirmed.len());
+            assert_eq!((told, waiting.start.is_some()), (Some(2), true), "availability and start: {connects_first}");
+        }
     }
 }
