@@ -29,6 +29,14 @@ pub struct Roi {
     pub height: u32,
 }
 
+impl Roi {
+    /// Whether frames of this size hold it, and it is not empty.
+    pub fn is_held_by(&self, width: u32, height: u32) -> bool {
+        let fits = |at: u32, len: u32, side: u32| len > 0 && at.checked_add(len).is_some_and(|end| end <= side);
+        fits(self.x, self.width, width) && fits(self.y, self.height, height)
+    }
+}
+
 /// The image that the model needs from a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -131,8 +139,7 @@ impl Plan {
     fn geometry(layout: Layout, target: Target) -> Result<Self, PlanError> {
         let (frame_w, frame_h) = (layout.width, layout.height);
         let mut roi = target.roi.unwrap_or(Roi { x: 0, y: 0, width: frame_w, height: frame_h });
-        let fits = |at: u32, len: u32, side: u32| len > 0 && at.checked_add(len).is_some_and(|end| end <= side);
-        if !fits(roi.x, roi.width, frame_w) || !fits(roi.y, roi.height, frame_h) {
+        if !roi.is_held_by(frame_w, frame_h) {
             return Err(PlanError::Roi { roi, frame: (frame_w, frame_h) });
         }
         let (out_w, out_h) = (target.width as u32, target.height as u32);

@@ -405,12 +405,7 @@ impl Settings {
         Plan::taps_len(layout, Target::of(input, self.roi)).map_err(|e| e.to_string())?;
         let (width, height) = (layout.width, layout.height);
         let looked_at = if let TriggerKind::Presence(rules) = self.trigger { rules.roi } else { None };
-        let is_held = |r: &Roi| {
-            let within =
-                |from: u32, length: u32, side: u32| length > 0 && from.checked_add(length).is_some_and(|to| to <= side);
-            within(r.x, r.width, width) && within(r.y, r.height, height)
-        };
-        looked_at.filter(|roi| !is_held(roi)).map_or(Ok(()), |r| {
+        looked_at.filter(|roi| !roi.is_held_by(width, height)).map_or(Ok(()), |r| {
             Err(format!(
                 "the trigger's region x={} y={} {}x{} does not fit into frames of {width}x{height}, so no part would ever be found; \
                  change [trigger.roi]",
@@ -419,11 +414,16 @@ impl Settings {
         })
     }
 
+    /// The output whose pulses may be late by least, the first of them.
+    fn smallest_window(&self) -> Option<&OutputSettings> {
+        let pulses = self.outputs.iter().filter(|o| o.gate_line().is_some_and(|g| matches!(g.shape, Shape::Pulse(_))));
+        pulses.min_by_key(|o| o.window)
+    }
+
     /// How old a frame in which a part is found may be where its gate goes by it, as far as that is
     /// known: as stated, and as much as a pulse may be late. `None` where nobody goes by it.
     pub fn found_within(&self) -> Option<Micros> {
-        let pulses = self.outputs.iter().filter(|o| o.gate_line().is_some_and(|g| matches!(g.shape, Shape::Pulse(_))));
-        let window = pulses.map(|o| o.window).min().unwrap_or(self.late_edge);
+        let window = self.smallest_window().map_or(self.late_edge, |output| output.window);
         let goes_by_it = self.mode != LineMode::State && self.trigger.is_seen_in_frames();
         self.max_latency.filter(|_| goes_by_it).map(|latency| Micros(latency.0 + window.0))
     }

@@ -344,8 +344,7 @@ impl Settings {
     /// The stated jitter of the trigger, where a pulse must be nearer to its part than that.
     fn jitter_beyond_window(&self) -> Option<Warning> {
         let max_jitter = self.inputs.iter().find_map(|i| i.max_jitter())?;
-        let pulses = self.outputs.iter().filter(|o| o.gate_line().is_some_and(|g| matches!(g.shape, Shape::Pulse(_))));
-        let smallest = pulses.min_by_key(|o| o.window).filter(|o| self.mode != LineMode::State && max_jitter > o.window)?;
+        let smallest = self.smallest_window().filter(|o| self.mode != LineMode::State && max_jitter > o.window)?;
         Some(Warning::JitterBeyondWindow { max_jitter, output: smallest.name.clone(), window: smallest.window })
     }
 
