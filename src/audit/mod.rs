@@ -182,8 +182,8 @@ impl Log {
         verify(&mut BufReader::new(file.take(length)), see).map_err(|e| self.told(e))
     }
 
-    /// Where it does not fit, that somebody holds it or why it cannot be read, in words; `None` where
-    /// it fits, or is not there yet.
+    /// Where it does not fit, that somebody holds it or why it cannot be read, in words; `None`
+    /// where it fits, or is not there yet.
     pub fn misfit(&self) -> Option<String> {
         match self.verify(&mut |_, _, _| {}) {
             Ok(Err(Misfit { line, why })) => {

@@ -154,7 +154,8 @@ pub enum InstallError {
         /// The current one's.
         current: u64,
     },
-    /// The current bundle or its signature is damaged or gone, so nobody knows which version it had.
+    /// The current bundle or its signature is damaged or gone, so nobody knows which version it
+    /// had.
     UnknownVersion {
         /// The file.
         path: PathBuf,

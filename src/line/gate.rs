@@ -214,8 +214,8 @@ impl Gate {
         self.parts.push_back(part).map_err(|_| Full)
     }
 
-    /// A part whose lines are at its trigger, and are called for at once. A part may come so more than
-    /// once: what it called for last counts.
+    /// A part whose lines are at its trigger, and are called for at once. A part may come so more
+    /// than once: what it called for last counts.
     pub fn show(&mut self, id: PartId, at: Moment, calls: LineMask) -> Result<(), Full> {
         self.open(id, at)?;
         if let Some(part) = self.parts.back_mut() {

@@ -92,7 +92,8 @@ pub struct Limits {
 pub struct Image<'a> {
     /// Why it is kept.
     pub kind: Kind,
-    /// The name of its folder: [`tag_folder`](crate::pictures::tag_folder), or one that begins with `_`.
+    /// The name of its folder: [`tag_folder`](crate::pictures::tag_folder), or one that begins with
+    /// `_`.
     pub folder: &'a str,
     /// The part that it shows.
     pub part: u64,

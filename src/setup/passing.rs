@@ -316,8 +316,8 @@ mod tests {
         let (seed, cases) = drawn_cases(100);
         for case in 0..cases {
             let mut random = Random::new(seed, case);
-            // The trigger's first frame shows it a quarter of a frame's way to a whole one behind the
-            // middle.
+            // The trigger's first frame shows it a quarter of a frame's way to a whole one behind
+            // the middle.
             let (step, side) = (random.range(3, 4), random.range(6, 12));
             let late = random.range(step / 4, step);
             let apart = 13 * step;
@@ -335,8 +335,8 @@ mod tests {
         }
     }
 
-    /// Of a slow belt, or many frames a second, a part is near the middle for many frames before its
-    /// trigger: so is the next one before its own.
+    /// Of a slow belt, or many frames a second, a part is near the middle for many frames before
+    /// its trigger: so is the next one before its own.
     #[test]
     fn how_long_a_part_was_near_the_middle_before_its_trigger_is_known() {
         for (way, ahead_ms) in [(0, 7 * 20), (4, 3 * 20), (8, 0), (30, 0)] {

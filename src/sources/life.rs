@@ -275,8 +275,8 @@ mod tests {
         assert!(life.patience() >= Micros(390 * MS), "{:?}", life.patience());
     }
 
-    /// A header that stated one frame a minute, or in a million seconds, kept a line whose camera gave
-    /// thirty a second, then none, from going safe.
+    /// A header that stated one frame a minute, or in a million seconds, kept a line whose camera
+    /// gave thirty a second, then none, from going safe.
     #[test]
     fn a_source_that_gives_more_frames_than_it_states_is_waited_for_no_longer_than_its_frames_say() {
         for stated_ms in [0, 33, 60_000, 1_000_000_000] {

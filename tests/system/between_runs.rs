@@ -1,5 +1,5 @@
-//! What comes while one run is over and the next not begun: the service manager's watchdog, signals,
-//! words of a trigger.
+//! What comes while one run is over and the next not begun: the service manager's watchdog,
+//! signals, words of a trigger.
 
 use crate::program::*;
 use crate::recipes::{OTHER, Site, recipe, runs};

@@ -1,5 +1,5 @@
-//! Live pipes at a gate: what is on its way as the writer leaves, a part that is found in frames that
-//! waited, words that waited before the run.
+//! Live pipes at a gate: what is on its way as the writer leaves, a part that is found in frames
+//! that waited, words that waited before the run.
 
 use crate::program::*;
 use crate::words::gate;

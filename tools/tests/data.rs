@@ -532,8 +532,8 @@ fn a_coco_file_loses_only_what_is_missing() {
     assert!(text.contains("12 images, 2 tags") && text.contains("1 files: 1 missing"), "{text}");
 }
 
-/// A line keeps images in folders by what it said; people move them to the tags that are true. A tag
-/// that cannot be a folder's name came back under the name of its folder.
+/// A line keeps images in folders by what it said; people move them to the tags that are true. A
+/// tag that cannot be a folder's name came back under the name of its folder.
 #[test]
 fn images_that_a_line_kept_are_a_dataset() {
     use tagpin::pictures::tag_folder;

@@ -258,8 +258,8 @@ fn a_late_pulse_has_its_full_width_within_its_window_and_is_missed_beyond_it() {
     }
 }
 
-/// A pulse that should have ended, and the one that would have made it longer with it, comes to its end
-/// before the next begins: else the line is on without a word where both were to be over.
+/// A pulse that should have ended, and the one that would have made it longer with it, comes to its
+/// end before the next begins: else the line is on without a word where both were to be over.
 #[test]
 fn a_pulse_whose_end_was_missed_ends_before_a_later_one_begins() {
     let seen = |calls: LineMask, at: u64| {

@@ -119,8 +119,8 @@ impl Ledger {
         self.verdict = verdict;
     }
 
-    /// Spans in which a pulse's line was on for no part, longer than is in time, and which nobody was
-    /// told of as they ended: line, begin, end. A line that went safe is told by that.
+    /// Spans in which a pulse's line was on for no part, longer than is in time, and which nobody
+    /// was told of as they ended: line, begin, end. A line that went safe is told by that.
     fn untold(&self, found: &BTreeMap<String, Vec<Edge>>, called: &[BTreeSet<usize>]) -> Vec<(usize, u64, u64)> {
         let mut untold = Vec::new();
         for (i, line) in self.site.lines.iter().enumerate().filter(|(_, line)| !line.safe_active) {
@@ -141,7 +141,8 @@ impl Ledger {
                     covered = covered.max(end);
                 }
                 spans.push((covered, off));
-                // Whoever stood still tells of it as he goes on. What nobody stood still for is judged above.
+                // Whoever stood still tells of it as he goes on. What nobody stood still for is
+                // judged above.
                 let told = |to: u64| {
                     let at = self.done(to);
                     self.told_late.contains(&at) || self.safe_at.binary_search(&at).is_ok()

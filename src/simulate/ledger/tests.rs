@@ -299,8 +299,8 @@ fn a_part_that_passes_a_gate_set_for_another_is_counted_as_harmed() {
     assert_eq!(harmed(&flash, 30, &lit(29)), 0);
 }
 
-/// A pulse that stayed on through a stall until the next one threw a good part out, nobody was told,
-/// and the ledger took the two for one long pulse.
+/// A pulse that stayed on through a stall until the next one threw a good part out, nobody was
+/// told, and the ledger took the two for one long pulse.
 #[test]
 fn a_line_that_is_on_for_no_part_and_not_told_is_not_safe() {
     // Bad at 0 and 300, good at 150: the gate is open from 100 to 430, which stood still until 410.

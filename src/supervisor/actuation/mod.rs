@@ -357,10 +357,10 @@ impl Actuator {
         events.fault(FaultKind::LateEdge, Some(part), Remedy::Told, why);
     }
 
-    /// Tells of a move that another one of its line took the place of before it was done: a level, so
-    /// that the line was in the other state when the part was at its gate; or a pulse's end, so that
-    /// the line stayed on until the next one's. Where lines follow frames, the newest one's state is
-    /// all that is wanted.
+    /// Tells of a move that another one of its line took the place of before it was done: a level,
+    /// so that the line was in the other state when the part was at its gate; or a pulse's end, so
+    /// that the line stayed on until the next one's. Where lines follow frames, the newest one's
+    /// state is all that is wanted.
     fn note_skipped(&mut self, due: &Move, now: Instant, events: &Events) {
         let line = &self.lines[due.line as usize];
         let late = now.since(due.due);

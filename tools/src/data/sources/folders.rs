@@ -200,8 +200,8 @@ fn add(folder: &Folder, side: Option<&str>, listed: &mut Listed) -> Result<()> {
     Ok(())
 }
 
-/// Notes the tag folders of which no image is used, so that they do not vanish silently. `tags`: with
-/// their folders.
+/// Notes the tag folders of which no image is used, so that they do not vanish silently. `tags`:
+/// with their folders.
 fn empty_tags(tags: BTreeMap<String, String>, listed: &mut Listed) {
     let used: BTreeSet<&str> = listed.rows.iter().flat_map(|r| &r.tags).map(String::as_str).collect();
     for (tag, folder) in tags.iter().filter(|(tag, _)| !used.contains(tag.as_str())) {
