@@ -109,6 +109,12 @@ impl std::fmt::Display for PictureError {
 
 impl std::error::Error for PictureError {}
 
+impl From<jpeg::Damage> for PictureError {
+    fn from(damage: jpeg::Damage) -> Self {
+        Self::Damaged(damage.to_string())
+    }
+}
+
 impl Picture {
     /// The frame layout of this image.
     pub fn layout(&self) -> Layout {
@@ -125,7 +131,7 @@ impl Picture {
     /// taken as it lies: a camera that writes an orientation beside it would change the size that
     /// was agreed.
     pub fn decode_frame(bytes: &[u8], expected: [u32; 2], budget: Budget) -> Result<Self, PictureError> {
-        let header = jpeg::header(bytes).map_err(PictureError::Damaged)?;
+        let header = jpeg::header(bytes)?;
         let found = [header.width, header.height];
         if found != expected {
             return Err(PictureError::OtherSize { found, expected });
@@ -182,10 +188,10 @@ fn swaps_sides(orientation: Orientation) -> bool {
 
 /// `turns`: whether the orientation that it states is applied.
 fn decode_jpeg(bytes: &[u8], budget: Budget, turns: bool) -> Result<Picture, PictureError> {
-    let header = jpeg::header(bytes).map_err(PictureError::Damaged)?;
+    let header = jpeg::header(bytes)?;
     let (width, height) = (header.width, header.height);
     budget.allow(width, height, header.memory())?;
-    let jpeg::Decoded { rgb, exif } = jpeg::decode(bytes, &header).map_err(PictureError::Damaged)?;
+    let jpeg::Decoded { rgb, exif } = jpeg::decode(bytes, &header)?;
     let stated = exif.filter(|_| turns).and_then(Orientation::from_exif_chunk);
     let orientation = stated.unwrap_or(Orientation::NoTransforms);
     if swaps_sides(orientation) {

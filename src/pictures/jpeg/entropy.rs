@@ -1,5 +1,7 @@
 //! Huffman codes, and the bits of a scan.
 
+use super::Damage;
+
 /// A Huffman code: 9 bits looked up at once, longer codes by the ranges of their lengths.
 #[derive(Clone)]
 pub(super) struct Huffman {
@@ -13,14 +15,14 @@ pub(super) struct Huffman {
 }
 
 impl Huffman {
-    pub(super) fn new(counts: &[u8], symbols: &[u8]) -> Result<Self, String> {
+    pub(super) fn new(counts: &[u8], symbols: &[u8]) -> Result<Self, Damage> {
         let mut table = Self { short: [0; 512], beyond: [0; 17], offset: [0; 17], symbols: symbols.to_vec() };
         let (mut code, mut index) = (0u32, 0usize);
         for length in 1..=16usize {
             let count = counts[length - 1] as u32;
             table.offset[length] = index as i32 - code as i32;
             if code + count > 1 << length {
-                return Err("a Huffman table with more codes than there can be".into());
+                return Err(Damage::HuffmanCodes);
             }
             for c in code..code + count {
                 if length <= 9 {
@@ -99,12 +101,17 @@ impl<'a> Bits<'a> {
         }
     }
 
-    fn short(&self) -> String {
-        format!("the scan ends at byte {}, before its last block", self.at)
+    /// Where it is in the file, for what is told.
+    pub(super) fn place(&self) -> u32 {
+        self.at as u32
+    }
+
+    fn short(&self) -> Damage {
+        Damage::ScanEnds { at: self.place() }
     }
 
     #[inline]
-    pub(super) fn code(&mut self, table: &Huffman) -> Result<u8, String> {
+    pub(super) fn code(&mut self, table: &Huffman) -> Result<u8, Damage> {
         if self.count < 16 {
             self.refill();
         }
@@ -117,18 +124,18 @@ impl<'a> Bits<'a> {
             let Some(length) = length else {
                 // Behind the last bit everything reads as zeros, so an unknown code is damage and
                 // not the end.
-                return Err(if self.count < 16 { self.short() } else { format!("no Huffman code at byte {}", self.at) });
+                return Err(if self.count < 16 { self.short() } else { Damage::Code { at: self.place() } });
             };
             let index = table.offset[length] + (ahead >> (16 - length)) as i32;
             let symbol = usize::try_from(index).ok().and_then(|i| table.symbols.get(i));
-            (length as u32, *symbol.ok_or_else(|| format!("no Huffman code at byte {}", self.at))?)
+            (length as u32, *symbol.ok_or_else(|| Damage::Code { at: self.place() })?)
         };
         self.drop_bits(length)?;
         Ok(symbol)
     }
 
     #[inline]
-    fn drop_bits(&mut self, n: u32) -> Result<(), String> {
+    fn drop_bits(&mut self, n: u32) -> Result<(), Damage> {
         if n > self.count {
             return Err(self.short());
         }
@@ -139,7 +146,7 @@ impl<'a> Bits<'a> {
 
     /// At most 16 bits.
     #[inline]
-    pub(super) fn take(&mut self, n: u32) -> Result<u32, String> {
+    pub(super) fn take(&mut self, n: u32) -> Result<u32, Damage> {
         if n == 0 {
             return Ok(0);
         }
@@ -152,10 +159,10 @@ impl<'a> Bits<'a> {
     }
 
     /// The end of a scan or restart interval: less than a byte of padding, then a marker.
-    pub(super) fn end(&mut self) -> Result<(), String> {
+    pub(super) fn end(&mut self) -> Result<(), Damage> {
         self.refill();
         if self.count >= 8 || !self.ended {
-            return Err(format!("bytes are left over before byte {}, behind the scan's last block", self.at));
+            return Err(Damage::LeftOver { at: self.place() });
         }
         (self.held, self.count, self.ended) = (0, 0, false);
         Ok(())

@@ -12,17 +12,19 @@
 //! marker in frames of motion JPEG.
 //!
 //! The work has three parts: segments and tables here, codes and bits in [`entropy`], blocks of
-//! coefficients in [`scan`], and from there to RGB in [`pixels`].
+//! coefficients in [`scan`], and from there to RGB in [`pixels`]; [`damage`] says what is wrong.
 //!
 //! *Scan*: one pass over some components. *MCU*: the blocks of all components of a scan that cover
 //! one patch of the image. *Progressive*: scans send bands of coefficients, coarse bits first.
 //! Format: ITU-T T.81 (1992).
 
+mod damage;
 mod entropy;
 mod pixels;
 mod scan;
 mod tables;
 
+pub(super) use damage::Damage;
 use entropy::Huffman;
 use pixels::Space;
 use scan::Walk;
@@ -97,8 +99,8 @@ const DRI: u8 = 0xdd;
 const MAX_SCANS: u32 = 100;
 
 /// Where the image begins: at its start marker, which another marker follows.
-fn start(bytes: &[u8]) -> Result<usize, String> {
-    bytes.windows(3).position(|w| w == [0xff, SOI, 0xff]).ok_or_else(|| "it has no start of a JPEG".into())
+fn start(bytes: &[u8]) -> Result<usize, Damage> {
+    bytes.windows(3).position(|w| w == [0xff, SOI, 0xff]).ok_or(Damage::NoStart)
 }
 
 /// A marker and what follows it.
@@ -110,12 +112,12 @@ struct Segments<'a> {
 impl<'a> Segments<'a> {
     /// The next marker, where it begins (without fill bytes), and the segment's content; empty for
     /// markers without one.
-    fn next(&mut self) -> Result<(u8, usize, &'a [u8]), String> {
-        let ended = || format!("it ends after {} bytes, inside the image", self.bytes.len());
-        if *self.bytes.get(self.at).ok_or_else(ended)? != 0xff {
-            return Err(format!("no marker at byte {}, where one is due", self.at));
+    fn next(&mut self) -> Result<(u8, usize, &'a [u8]), Damage> {
+        let ended = Damage::Ends { at: self.bytes.len() as u32 };
+        if *self.bytes.get(self.at).ok_or(ended)? != 0xff {
+            return Err(Damage::NoMarker { at: self.at as u32 });
         }
-        while *self.bytes.get(self.at + 1).ok_or_else(ended)? == 0xff {
+        while *self.bytes.get(self.at + 1).ok_or(ended)? == 0xff {
             self.at += 1;
         }
         let (begin, marker) = (self.at, self.bytes[self.at + 1]);
@@ -124,32 +126,33 @@ impl<'a> Segments<'a> {
             return Ok((marker, begin, &[]));
         }
         if marker == 0 {
-            return Err(format!("no marker at byte {begin}, where one is due"));
+            return Err(Damage::NoMarker { at: begin as u32 });
         }
-        let length = self.bytes.get(self.at..self.at + 2).ok_or_else(ended)?;
-        let length = u16::from_be_bytes([length[0], length[1]]) as usize;
+        let length = self.bytes.get(self.at..self.at + 2).ok_or(ended)?;
+        let length = u16::from_be_bytes([length[0], length[1]]);
         if length < 2 {
-            return Err(format!("a segment of {length} bytes at byte {begin}"));
+            return Err(Damage::Segment { length, at: begin as u32 });
         }
-        let content = self.bytes.get(self.at + 2..self.at + length).ok_or_else(ended)?;
+        let length = length as usize;
+        let content = self.bytes.get(self.at + 2..self.at + length).ok_or(ended)?;
         self.at += length;
         Ok((marker, begin, content))
     }
 }
 
 /// Reads as far as the first scan, and allocates nothing.
-pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
+pub(super) fn header(bytes: &[u8]) -> Result<Header, Damage> {
     let mut segments = Segments { bytes, at: start(bytes)? + 2 };
     let mut found = None;
     loop {
         match segments.next()? {
             (marker, _, content) if is_frame_header(marker) => found = Some(frame_header(marker, content)?),
             (SOS, _, content) => {
-                let header: Header = found.ok_or("a scan stands before the frame header")?;
+                let header: Header = found.ok_or(Damage::NoFrame)?;
                 let all_at_once = content.first() == Some(&header.components);
                 return Ok(Header { buffered: header.progressive || !all_at_once, ..header });
             }
-            (EOI, ..) => return Err("it ends without a scan".into()),
+            (EOI, ..) => return Err(Damage::NoScan),
             _ => {}
         }
     }
@@ -159,32 +162,39 @@ fn is_frame_header(marker: u8) -> bool {
     matches!(marker, 0xc0..=0xcf) && !matches!(marker, DHT | 0xc8 | 0xcc)
 }
 
-fn frame_header(marker: u8, content: &[u8]) -> Result<Header, String> {
+fn frame_header(marker: u8, content: &[u8]) -> Result<Header, Damage> {
     if !matches!(marker, 0xc0..=0xc2) {
-        return Err(format!("JPEG process {}: only baseline, extended and progressive Huffman are read", marker - 0xc0));
+        return Err(Damage::Process(marker - 0xc0));
     }
-    let &[bits, h1, h0, w1, w0, components, ..] = content else { return Err("its frame header is too short".into()) };
+    let &[bits, h1, h0, w1, w0, components, ..] = content else { return Err(Damage::FrameHeader) };
     if bits != 8 {
-        return Err(format!("{bits} bits a sample: only 8 are read"));
+        return Err(Damage::SampleBits(bits));
     }
-    let (width, height) = (u16::from_be_bytes([w1, w0]).into(), u16::from_be_bytes([h1, h0]).into());
+    let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
     if width == 0 || height == 0 || !matches!(components, 1 | 3 | 4) || content.len() != 6 + 3 * components as usize {
-        return Err(format!("its frame header says {width}x{height} with {components} components"));
+        return Err(Damage::Frame { width, height, components });
     }
     let mut parts = [Part::default(); 4];
     for (part, &[id, sampling, table]) in parts.iter_mut().zip(content[6..].as_chunks::<3>().0) {
-        let (h, v) = (sampling as u32 >> 4, sampling as u32 & 15);
+        let [h, v] = [sampling >> 4, sampling & 15];
         if !(1..=4).contains(&h) || !(1..=4).contains(&v) || table > 3 {
-            return Err(format!("component {id} with sampling {h}x{v} and table {table}"));
+            return Err(Damage::Component { id, sampling: [h, v], table });
         }
         // One component alone is never interleaved, whatever its sampling says.
-        let (h, v) = if components == 1 { (1, 1) } else { (h, v) };
+        let [h, v] = if components == 1 { [1, 1] } else { [h, v].map(u32::from) };
         *part = Part { id, h, v, table };
     }
-    let header = Header { width, height, components, parts, progressive: marker == 0xc2, buffered: false };
+    let header = Header {
+        width: width.into(),
+        height: height.into(),
+        components,
+        parts,
+        progressive: marker == 0xc2,
+        buffered: false,
+    };
     let [h, v] = header.sampling();
     match header.parts().iter().find(|part| h % part.h != 0 || v % part.v != 0) {
-        Some(part) => Err(format!("component {} has {}x{} blocks where another has {h}x{v}", part.id, part.h, part.v)),
+        Some(part) => Err(Damage::Blocks { id: part.id, sampling: [part.h as u8, part.v as u8], most: [h as u8, v as u8] }),
         None => Ok(header),
     }
 }
@@ -209,7 +219,7 @@ struct Tables {
 }
 
 /// Follows a JPEG to its end. `header`: what [`header`] made of the same bytes.
-pub(super) fn decode<'a>(bytes: &'a [u8], header: &Header) -> Result<Decoded<'a>, String> {
+pub(super) fn decode<'a>(bytes: &'a [u8], header: &Header) -> Result<Decoded<'a>, Damage> {
     let mut segments = Segments { bytes, at: start(bytes)? + 2 };
     let (mut tables, mut walk, mut scans) = (Tables::default(), None, 0);
     let (mut framed, mut jfif, mut adobe, mut exif) = (false, false, None, None);
@@ -220,21 +230,21 @@ pub(super) fn decode<'a>(bytes: &'a [u8], header: &Header) -> Result<Decoded<'a>
             DQT => tables.quantisation(content)?,
             DRI => match *content {
                 [hi, lo] => tables.interval = u16::from_be_bytes([hi, lo]).into(),
-                _ => return Err("its restart interval is no number".into()),
+                _ => return Err(Damage::RestartInterval),
             },
             0xe0 => jfif |= content.starts_with(b"JFIF\0"),
             0xe1 => exif = exif.or(content.strip_prefix(b"Exif\0\0")),
             0xee if content.starts_with(b"Adobe") => adobe = content.get(11).copied().or(adobe),
             _ if is_frame_header(marker) => {
                 if framed {
-                    return Err("it has two frame headers".into());
+                    return Err(Damage::TwoFrames);
                 }
                 framed = true;
             }
             SOS => {
                 scans += 1;
                 if scans > MAX_SCANS {
-                    return Err(format!("more than {MAX_SCANS} scans"));
+                    return Err(Damage::Scans(MAX_SCANS));
                 }
                 if scans == 1 && tables.dc.iter().chain(&tables.ac).all(Option::is_none) {
                     tables.huffman(&tables::typical())?;
@@ -243,11 +253,11 @@ pub(super) fn decode<'a>(bytes: &'a [u8], header: &Header) -> Result<Decoded<'a>
                 segments.at = walk.scan(bytes, segments.at, content, &tables)?;
             }
             EOI => break,
-            SOI => return Err(format!("another image begins at byte {begin}, inside this one")),
+            SOI => return Err(Damage::Nested { at: begin as u32 }),
             _ => {}
         }
     }
-    let rgb = walk.ok_or("it ends without a scan")?.complete()?;
+    let rgb = walk.ok_or(Damage::NoScan)?.complete()?;
     Ok(Decoded { rgb, exif })
 }
 
@@ -269,29 +279,28 @@ impl Header {
 }
 
 impl Tables {
-    fn huffman(&mut self, mut content: &[u8]) -> Result<(), String> {
-        const BROKEN: &str = "a broken Huffman table";
+    fn huffman(&mut self, mut content: &[u8]) -> Result<(), Damage> {
         while let Some((&class, rest)) = content.split_first() {
-            let counts = rest.get(..16).ok_or(BROKEN)?;
+            let counts = rest.get(..16).ok_or(Damage::HuffmanTable)?;
             let total = counts.iter().map(|&c| c as usize).sum::<usize>();
-            let symbols = rest.get(16..16 + total).filter(|_| total <= 256).ok_or(BROKEN)?;
+            let symbols = rest.get(16..16 + total).filter(|_| total <= 256).ok_or(Damage::HuffmanTable)?;
             let tables = match class >> 4 {
                 0 => &mut self.dc,
                 1 => &mut self.ac,
-                _ => return Err(BROKEN.into()),
+                _ => return Err(Damage::HuffmanTable),
             };
-            *tables.get_mut(class as usize & 15).ok_or(BROKEN)? = Some(Huffman::new(counts, symbols)?);
+            *tables.get_mut(class as usize & 15).ok_or(Damage::HuffmanTable)? = Some(Huffman::new(counts, symbols)?);
             content = &rest[16 + total..];
         }
         Ok(())
     }
 
-    fn quantisation(&mut self, mut content: &[u8]) -> Result<(), String> {
-        const BROKEN: &str = "a broken quantisation table";
+    fn quantisation(&mut self, mut content: &[u8]) -> Result<(), Damage> {
         while let Some((&class, rest)) = content.split_first() {
             let wide = class >> 4 == 1;
-            let values = rest.get(..if wide { 128 } else { 64 }).filter(|_| class >> 4 < 2).ok_or(BROKEN)?;
-            let steps = self.steps.get_mut(class as usize & 15).ok_or(BROKEN)?.insert([0; 64]);
+            let values =
+                rest.get(..if wide { 128 } else { 64 }).filter(|_| class >> 4 < 2).ok_or(Damage::QuantisationTable)?;
+            let steps = self.steps.get_mut(class as usize & 15).ok_or(Damage::QuantisationTable)?.insert([0; 64]);
             for (i, place) in tables::ZIGZAG.into_iter().enumerate() {
                 let value = if wide { u16::from_be_bytes([values[2 * i], values[2 * i + 1]]) } else { values[i] as u16 };
                 steps[place as usize] = value;

@@ -3,7 +3,7 @@
 use super::entropy::{Bits, Huffman};
 use super::pixels::{Painter, Space};
 use super::tables::ZIGZAG;
-use super::{Header, Part, Segments, Tables};
+use super::{Damage, Header, Part, Segments, Tables};
 use std::ops::Range;
 
 /// One component, as far as it has come.
@@ -59,22 +59,21 @@ impl Walk {
         Self { header: *header, components, painter: Painter::new(header, space), eob_run: 0 }
     }
 
-    fn scan_header(&self, content: &[u8]) -> Result<Scan, String> {
-        let broken = || "a broken scan header".to_string();
-        let (&n, rest) = content.split_first().ok_or_else(broken)?;
+    fn scan_header(&self, content: &[u8]) -> Result<Scan, Damage> {
+        let (&n, rest) = content.split_first().ok_or(Damage::ScanHeader)?;
         let n = n as usize;
         if !(1..=4).contains(&n) || rest.len() != 2 * n + 3 {
-            return Err(broken());
+            return Err(Damage::ScanHeader);
         }
         let mut of: Vec<(usize, usize, usize)> = Vec::with_capacity(n);
         for pair in rest[..2 * n].chunks_exact(2) {
-            let at = self.components.iter().position(|c| c.part.id == pair[0]).ok_or_else(broken)?;
+            let at = self.components.iter().position(|c| c.part.id == pair[0]).ok_or(Damage::ScanHeader)?;
             if of.iter().any(|o| o.0 == at) || pair[1] >> 4 > 3 || pair[1] & 15 > 3 {
-                return Err(broken());
+                return Err(Damage::ScanHeader);
             }
             of.push((at, (pair[1] >> 4) as usize, (pair[1] & 15) as usize));
         }
-        let [first, last, bits] = rest[2 * n..] else { return Err(broken()) };
+        let [first, last, bits] = rest[2 * n..] else { return Err(Damage::ScanHeader) };
         if !self.header.progressive {
             // Motion JPEG is careless with these three, and they can only have one meaning.
             return Ok(Scan { of, band: 0..64, high: 0, low: 0 });
@@ -83,11 +82,11 @@ impl Walk {
         let dc = first == 0;
         let right =
             last < 64 && first <= last && dc == (last == 0) && (dc || n == 1) && low < 14 && (high == 0 || high == low + 1);
-        if right { Ok(Scan { of, band: first as usize..last as usize + 1, high, low }) } else { Err(broken()) }
+        if right { Ok(Scan { of, band: first as usize..last as usize + 1, high, low }) } else { Err(Damage::ScanHeader) }
     }
 
     /// Follows a scan from `at` to the marker behind it; returns where that is.
-    pub(super) fn scan(&mut self, bytes: &[u8], at: usize, content: &[u8], tables: &Tables) -> Result<usize, String> {
+    pub(super) fn scan(&mut self, bytes: &[u8], at: usize, content: &[u8], tables: &Tables) -> Result<usize, Damage> {
         let scan = self.scan_header(content)?;
         for &(c, ..) in &scan.of {
             let component = &mut self.components[c];
@@ -95,12 +94,12 @@ impl Walk {
                 component.steps = tables.steps[component.part.table as usize];
             }
             if component.steps.is_none() {
-                return Err(format!("its quantisation table {} did not come", component.part.table));
+                return Err(Damage::NoQuantisation(component.part.table));
             }
             for sent in &mut component.sent[scan.band.clone()] {
                 let due = if scan.high == 0 { 255 } else { scan.high };
                 if *sent != due {
-                    return Err("its scans do not follow from one another".into());
+                    return Err(Damage::ScanOrder);
                 }
                 *sent = scan.low;
             }
@@ -116,7 +115,7 @@ impl Walk {
                     self.interval_end(&mut bits)?;
                     let (marker, ..) = Segments { bytes, at: bits.at }.next()?;
                     if marker != 0xd0 + restarts {
-                        return Err(format!("marker {marker:#04x} at byte {}, where a restart is due", bits.at));
+                        return Err(Damage::NoRestart { marker, at: bits.place() });
                     }
                     while bytes[bits.at] == 0xff {
                         bits.at += 1;
@@ -145,9 +144,9 @@ impl Walk {
         Ok(bits.at)
     }
 
-    fn interval_end(&self, bits: &mut Bits<'_>) -> Result<(), String> {
+    fn interval_end(&self, bits: &mut Bits<'_>) -> Result<(), Damage> {
         if self.eob_run > 0 {
-            return Err(format!("a run of {} empty blocks goes on behind the last one", self.eob_run));
+            return Err(Damage::EmptyRun(self.eob_run));
         }
         bits.end()
     }
@@ -166,8 +165,7 @@ impl Walk {
         component: usize,
         huffman: (Option<&Huffman>, Option<&Huffman>),
         at: [u32; 2],
-    ) -> Result<(), String> {
-        let missing = "a scan names a Huffman table that did not come";
+    ) -> Result<(), Damage> {
         let (dc, ac) = huffman;
         let Component { coefficients, steps, prediction, stride, .. } = &mut self.components[component];
         let steps = steps.as_ref().expect("a scan begins with them");
@@ -178,14 +176,15 @@ impl Walk {
         };
         match (scan.band.start, scan.high) {
             (0, 0) => {
-                block[0] = (first_dc(bits, dc.ok_or(missing)?, prediction, steps[0], scan.low)? << scan.low) as i16;
+                block[0] =
+                    (first_dc(bits, dc.ok_or(Damage::NoHuffman)?, prediction, steps[0], scan.low)? << scan.low) as i16;
                 if !self.header.progressive {
-                    sequential(bits, ac.ok_or(missing)?, block)?;
+                    sequential(bits, ac.ok_or(Damage::NoHuffman)?, block)?;
                 }
             }
             (0, _) => block[0] |= (bits.take(1)? << scan.low) as i16,
-            (_, 0) => first_pass(bits, ac.ok_or(missing)?, scan, block, &mut self.eob_run)?,
-            _ => refinement(bits, ac.ok_or(missing)?, scan, block, &mut self.eob_run)?,
+            (_, 0) => first_pass(bits, ac.ok_or(Damage::NoHuffman)?, scan, block, &mut self.eob_run)?,
+            _ => refinement(bits, ac.ok_or(Damage::NoHuffman)?, scan, block, &mut self.eob_run)?,
         }
         if !self.header.buffered {
             self.painter.block(component, at, &passing, steps);
@@ -195,10 +194,10 @@ impl Walk {
 
     /// The image, if all was sent: a progressive one that ends between two scans looks well, only
     /// blurred.
-    pub(super) fn complete(mut self) -> Result<Vec<u8>, String> {
+    pub(super) fn complete(mut self) -> Result<Vec<u8>, Damage> {
         let wanting = self.components.iter().map(|c| c.sent.iter().filter(|&&low| low != 0).count()).max().unwrap_or(0);
         if wanting > 0 {
-            return Err(format!("its end comes before its last scan: {wanting} of 64 coefficients are not complete"));
+            return Err(Damage::Incomplete(wanting as u8));
         }
         for band in 0..if self.header.buffered { self.header.mcus()[1] } else { 0 } {
             for (c, component) in self.components.iter().enumerate() {
@@ -217,31 +216,31 @@ impl Walk {
 
 /// A number that is sent as its size in bits and the bits: those that begin with 0 are negative.
 #[inline]
-fn signed(bits: &mut Bits<'_>, size: u32) -> Result<i32, String> {
+fn signed(bits: &mut Bits<'_>, size: u32) -> Result<i32, Damage> {
     let value = bits.take(size)? as i32;
     Ok(if size > 0 && value >> (size - 1) == 0 { value - (1 << size) + 1 } else { value })
 }
 
 /// The DC coefficient, as far as the scan sends it: the last one and a difference.
-fn first_dc(bits: &mut Bits<'_>, table: &Huffman, prediction: &mut i32, step: u16, low: u8) -> Result<i32, String> {
+fn first_dc(bits: &mut Bits<'_>, table: &Huffman, prediction: &mut i32, step: u16, low: u8) -> Result<i32, Damage> {
     let size = bits.code(table)? as u32;
     if size > 11 {
-        return Err(format!("a DC difference of {size} bits at byte {}", bits.at));
+        return Err(Damage::Difference { bits: size as u8, at: bits.place() });
     }
     *prediction += signed(bits, size)?;
     // Eight-bit samples give at most 1024; twice that is more than any encoder's rounding.
     if ((*prediction as i64) << low).abs() * step as i64 > 2048 + step as i64 {
-        return Err(format!("a block brighter or darker than can be at byte {}", bits.at));
+        return Err(Damage::Brightness { at: bits.place() });
     }
     Ok(*prediction)
 }
 
-fn beyond_block(bits: &Bits<'_>) -> String {
-    format!("a block of more than 64 coefficients at byte {}", bits.at)
+fn beyond_block(bits: &Bits<'_>) -> Damage {
+    Damage::Block { at: bits.place() }
 }
 
 /// The AC coefficients of a block in sequential mode.
-fn sequential(bits: &mut Bits<'_>, table: &Huffman, block: &mut [i16; 64]) -> Result<(), String> {
+fn sequential(bits: &mut Bits<'_>, table: &Huffman, block: &mut [i16; 64]) -> Result<(), Damage> {
     let mut k = 1;
     while k < 64 {
         let symbol = bits.code(table)?;
@@ -266,7 +265,7 @@ fn first_pass(
     scan: &Scan,
     block: &mut [i16; 64],
     eob_run: &mut u32,
-) -> Result<(), String> {
+) -> Result<(), Damage> {
     if *eob_run > 0 {
         *eob_run -= 1;
         return Ok(());
@@ -301,9 +300,9 @@ fn refinement(
     scan: &Scan,
     block: &mut [i16; 64],
     eob_run: &mut u32,
-) -> Result<(), String> {
+) -> Result<(), Damage> {
     let one = 1i16 << scan.low;
-    let more = |bits: &mut Bits<'_>, value: &mut i16| -> Result<(), String> {
+    let more = |bits: &mut Bits<'_>, value: &mut i16| -> Result<(), Damage> {
         // What has the bit already was damaged, and libjpeg leaves it so.
         if bits.take(1)? == 1 && *value & one == 0 {
             *value = value.wrapping_add(if *value < 0 { -one } else { one });
@@ -323,7 +322,7 @@ fn refinement(
                 }
                 0 => {}
                 1 => value = if bits.take(1)? == 1 { one } else { -one },
-                _ => return Err(format!("a refinement by {size} bits at byte {}", bits.at)),
+                _ => return Err(Damage::Refinement { bits: size, at: bits.place() }),
             }
             while k < scan.band.end {
                 let place = &mut block[ZIGZAG[k] as usize];
