@@ -73,10 +73,15 @@ fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
     words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word)
 }
 
+/// A line with its comment, which stands in one column with the others' where there is room.
+fn noted(out: &mut String, setting: &str, comment: &str) {
+    let _ = writeln!(out, "{setting:<23} # {comment}");
+}
+
 fn wiring(out: &mut String, output: &Output) {
     let _ = writeln!(out, "\n[outputs.{}]", quoted(&output.name));
     match &output.pin {
-        None => out.push_str("backend = \"simulated\"        # nothing is wired yet: gpiochip, with chip and line\n"),
+        None => noted(out, "backend = \"simulated\"", "nothing is wired yet: gpiochip, with chip and line"),
         Some(Pin { chip, line }) => {
             let _ = writeln!(out, "backend = \"gpiochip\"\nchip = {}\nline = {}", quoted(chip), quoted(line));
         }
@@ -101,10 +106,8 @@ impl Answers {
         match &self.trigger {
             Trigger::Barrier => out.push_str("kind = \"barrier\"\n"),
             Trigger::Words { max_jitter_ms } => {
-                let _ = writeln!(
-                    out,
-                    "kind = \"stdin\"               # a line of text a part, until a sensor is wired\nmax_jitter_ms = {max_jitter_ms}"
-                );
+                noted(&mut out, "kind = \"stdin\"", "a line of text a part, until a sensor is wired");
+                let _ = writeln!(out, "max_jitter_ms = {max_jitter_ms}");
             }
             Trigger::Gpio { pin: Pin { chip, line }, slope, pull } => {
                 let [edge, pull] = [word(&Slope::WORDS, slope), word(&Pull::WORDS, pull)];
@@ -117,32 +120,33 @@ impl Answers {
             }
         }
         if let Some(ms) = self.max_latency_ms {
-            let _ = writeln!(out, "max_latency_ms = {ms}          # from exposure to arrival: as it was said");
+            noted(&mut out, &format!("max_latency_ms = {ms}"), "from exposure to arrival: as it was said");
         }
         let timing = &self.timing;
         let _ = writeln!(
             out,
-            "# Parts were in the middle of the image {} ms after their triggers; a frame comes every {:.1} ms.\n\
-             to_camera_ms = {}            # half a frame before the median\n\
-             deadline_ms = {}             # until the latest part's frame is here, one more being lost\n\
-             min_spacing_ms = {}          # nearer parts could take each other's frames (their spread and two frames) or pulses (two)",
+            "# Parts were in the middle of the image {} ms after their triggers; a frame comes every {:.1} ms.",
             timing.offsets_ms(),
             timing.interval.0 as f64 / 1000.0,
-            timing.to_camera_ms(),
-            timing.deadline_ms(),
-            self.min_spacing_ms()
         );
+        for (key, ms, comment) in [
+            ("to_camera_ms", timing.to_camera_ms(), "half a frame before the median"),
+            ("deadline_ms", timing.deadline_ms(), "until the latest part's frame is here, one more being lost"),
+            (
+                "min_spacing_ms",
+                self.min_spacing_ms(),
+                "nearer parts could take each other's frames (their spread and two frames) or pulses (two)",
+            ),
+        ] {
+            noted(&mut out, &format!("{key} = {ms}"), comment);
+        }
         wiring(&mut out, &self.gate);
-        let _ = writeln!(
-            out,
-            "mode = \"pulse\"\nwidth_ms = {}\ndelay_ms = {}               # from the trigger to the gate\non = [\"reject\"]",
-            self.width_ms, self.delay_ms
-        );
+        let _ = writeln!(out, "mode = \"pulse\"\nwidth_ms = {}", self.width_ms);
+        noted(&mut out, &format!("delay_ms = {}", self.delay_ms), "from the trigger to the gate");
+        out.push_str("on = [\"reject\"]\n");
         if let Some(ready) = &self.ready {
             wiring(&mut out, ready);
-            out.push_str(
-                "on = [\"ready\"]               # wire it to the belt: inactive means that parts would pass unsorted\n",
-            );
+            noted(&mut out, "on = [\"ready\"]", "wire it to the belt: inactive means that parts would pass unsorted");
         }
         out
     }
