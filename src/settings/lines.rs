@@ -105,7 +105,7 @@ pub fn safe_lines(text: &str, name: &str) -> (Vec<SafeLine>, Vec<String>) {
             for (at, table) in tables(text) {
                 match reader::parse(table, name) {
                     Ok(parsed) => read_safe_lines(&parsed, table, name, &mut lines, &mut problems),
-                    Err(_) if table.trim_start().starts_with("[outputs") => {
+                    Err(_) if table.lines().any(begins_an_output) => {
                         problems
                             .push(format!("{name}: the table in line {at} cannot be read, so its line is not made safe"));
                     }
@@ -116,6 +116,14 @@ pub fn safe_lines(text: &str, name: &str) -> (Vec<SafeLine>, Vec<String>) {
         }
     }
     (lines, problems)
+}
+
+/// Whether a line of a file that is no TOML begins a table of outputs, or a key within it, however
+/// it is spaced and quoted.
+fn begins_an_output(line: &str) -> bool {
+    let name = line.trim_start_matches([' ', '\t', '[', '"', '\'']);
+    let rest = name.strip_prefix("outputs");
+    rest.is_some_and(|rest| rest.starts_with([' ', '\t', '.', ']', '=', '"', '\'']))
 }
 
 fn read_safe_lines(

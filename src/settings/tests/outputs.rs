@@ -138,6 +138,21 @@ fn the_lines_safe_states_are_read_whatever_is_wrong_with_the_rest() {
     let (lines, problems) = safe_lines(&format!("[outputs.a\nsafe = 1\n{outputs}"), "device.toml");
     assert_eq!(lines, both);
     assert!(problems.iter().any(|p| p.contains("the table in line 1 cannot be read")), "{problems:?}");
+    // Blanks and quotes in a table's head hid that it is an output's.
+    for (damaged, is_output) in [
+        ("[ outputs.b ]\nline = \"3\n", true),
+        ("[\t\"outputs\" . b]\nline = \"3\n", true),
+        ("['outputs'.b]\nline = \"3\n", true),
+        ("outputs.b.line = \"3\n", true),
+        ("outputs = { b = { line = \"3\n", true),
+        ("[outputs_of_last_year]\nline = \"3\n", false),
+        ("[source]\nopen = \"outputs.b\n", false),
+        ("# outputs.b\nx = [[\n", false),
+    ] {
+        let (lines, problems) = safe_lines(&format!("{damaged}{outputs}"), "device.toml");
+        assert_eq!(lines, both, "{damaged}");
+        assert_eq!(problems.iter().any(|p| p.contains("so its line is not made safe")), is_output, "{damaged}{problems:?}");
+    }
     let (lines, problems) = safe_lines("[outputs.a]\nbackend = \"gpiochip\"\n[outputs.b]\n", "device.toml");
     assert_eq!(lines.len(), 2, "a line that misses its chip is tried, and told");
     assert!(problems.iter().any(|p| p.contains("outputs.a.chip: is missing")), "{problems:?}");
