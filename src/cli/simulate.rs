@@ -87,9 +87,24 @@ pub(super) struct Simulate {
 }
 
 impl Simulate {
-    /// The part, counted from 1, that the drill loses.
-    fn loses(&self) -> Option<u64> {
-        self.drill.map(|lose| lose.0)
+    /// The part, counted from 1, that the drill loses on a belt of so many parts.
+    fn loses(&self, parts: u64) -> Result<Option<u64>, Refused> {
+        match self.drill {
+            Some(Lose(part)) if part > parts => {
+                Err(format!("--drill lose@{part}: {parts} parts are on the belt; name one of them").into())
+            }
+            drill => Ok(drill.map(|Lose(part)| part)),
+        }
+    }
+
+    /// Each kind of fault with its rate.
+    fn faults(&self) -> Result<Vec<(Fault, u32)>, Refused> {
+        let all: Vec<(Fault, u32)> = self.faults.iter().map(|Rate(fault, rate)| (*fault, *rate)).collect();
+        let twice = all.iter().enumerate().find(|(i, (fault, _))| all[..*i].iter().any(|(before, _)| before == fault));
+        match twice {
+            Some((_, (fault, _))) => Err(format!("--faults: {} stands twice; state one rate", fault.name()).into()),
+            None => Ok(all),
+        }
     }
 }
 
@@ -123,7 +138,7 @@ impl std::str::FromStr for Range {
         let (lo, hi) = text.split_once("..").unwrap_or((text, text));
         match (milliseconds(lo), milliseconds(hi)) {
             (Ok(lo), Ok(hi)) if lo <= hi => Ok(Self(lo, hi)),
-            _ => Err("expected milliseconds, as 500 or 400..600".into()),
+            _ => Err("expected milliseconds, 0.001..=600000, as 500 or 400..600".into()),
         }
     }
 }
@@ -218,11 +233,11 @@ pub(super) fn run(args: &Simulate) -> Result<u8, Refused> {
         fps: args.fps,
         arrival: arrival(args, &file.settings),
         inference,
-        faults: args.faults.iter().map(|r| (r.0, r.1)).collect(),
+        faults: args.faults()?,
         counts_per_second: args.counts_per_second,
         moves: Moves::Steadily,
         model_changes: args.swap.map(spread),
-        loses: args.loses(),
+        loses: args.loses(args.parts)?,
     };
     let outcome = simulate::run(&plan, &script)?;
     let fastest = Fastest::of(&plan, &script, &outcome)?;
@@ -392,7 +407,7 @@ fn soak(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused>
     let script = Script { counts_per_second: args.counts_per_second, ..Script::soak(args.seed, parts) };
     let arrival = within_latency(script.arrival, &file.settings);
     let model_changes = args.swap.map(spread).or(script.model_changes);
-    let script = Script { arrival, model_changes, loses: args.loses(), ..script };
+    let script = Script { arrival, model_changes, loses: args.loses(parts)?, ..script };
     let mut soaked = Soaked::default();
     soaked.add(&simulate::run(&file.plan(bundle.contract.task, &tags), &script)?);
     soaked.print(args.seed, None);
@@ -406,6 +421,7 @@ fn drawn(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused
     const PARTS_A_SETTING: u64 = 500;
     /// How often each value must be drawn in a million parts.
     const LEAST: u64 = 20;
+    let loses = args.loses(PARTS_A_SETTING)?;
     let tags = simulate::model_tags(bundle);
     let (mut soaked, mut coverage) = (Soaked::default(), Coverage::default());
     let all = args.only.map_or(0..parts.div_ceil(PARTS_A_SETTING), |only| only..only + 1);
@@ -427,7 +443,7 @@ fn drawn(args: &Simulate, bundle: &Bundle<'_>, parts: u64) -> Result<u8, Refused
         coverage.add(&drawn.coverage);
         let plan = Plan { task: bundle.contract.task, tags: &tags, settings: &settings, text: &drawn.text };
         let model_changes = args.swap.map(spread).or(drawn.script.model_changes);
-        let script = Script { model_changes, loses: args.loses(), ..drawn.script };
+        let script = Script { model_changes, loses, ..drawn.script };
         let outcome = simulate::run(&plan, &script)?;
         if args.only.is_some() || !outcome.verdict.is_clean() && !shown {
             shown = true;

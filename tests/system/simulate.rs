@@ -187,6 +187,21 @@ fn a_line_that_loses_a_part_ends_with_1() {
     }
     let text = simulate(&["--drill", "lose@0"]).1;
     assert!(text.contains("expected lose@N"), "{text}");
+    // A part that never comes was lost without a word, so the line seemed to find it.
+    for (args, parts) in [(["--parts", "4"], 4), (["--soak", "4"], 4)] {
+        let (code, text) = simulate(&[&args[..], &["--drill", "lose@5"]].concat());
+        assert!(code == Some(2) && text.contains(&format!("lose@5: {parts} parts are on the belt")), "{text}");
+    }
+    assert_eq!(simulate(&["--parts", "5", "--drill", "lose@5"]).0, Some(1));
+}
+
+#[test]
+fn a_fault_that_is_stated_twice_and_a_spacing_beyond_all_are_refused() {
+    let (code, text) = simulate(&["--parts", "20", "--faults", "lost=1,engine=2,lost=3"]);
+    assert!(code == Some(2) && text.contains("--faults: lost stands twice"), "{text}");
+    assert_eq!(simulate(&["--parts", "20", "--faults", "lost=1,engine=2"]).0, Some(0));
+    let text = simulate(&["--spacing-ms", "1000000000000"]).1;
+    assert!(text.contains("expected milliseconds, 0.001..=600000"), "{text}");
 }
 
 /// A view of NaN was 0, and a setting beyond all was no setting: exit 0.
