@@ -63,6 +63,10 @@ pub(super) fn run(args: Setup) -> Result<u8, Refused> {
     if args.out.as_os_str().as_encoded_bytes().ends_with(b"/") || args.out.file_name().is_none() {
         return Err(format!("{}: is a folder's name; name a file in it", args.out.display()).into());
     }
+    let temporary = args.out.with_file_name(new_name(args.out.file_name().unwrap_or_default()));
+    if std::fs::symlink_metadata(&temporary).is_err_and(|e| e.kind() == std::io::ErrorKind::InvalidFilename) {
+        return Err(format!("{}: the file's name is too long; name a shorter one", args.out.display()).into());
+    }
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
     can_be_written(folder).map_err(|e| format!("{}: cannot be written: {e}", args.out.display()))?;
     Model::read(args.bundle.as_deref())?.bundle()?;
@@ -92,7 +96,7 @@ pub(super) fn run(args: Setup) -> Result<u8, Refused> {
 
     let latency = Micros(max_latency_ms.unwrap_or(0) * 1000);
     let mut watch = Watch::new(source, latency, &trigger, Micros(args.within_ms * 1000), args.images)?;
-    let timing = watched(&mut person, &mut watch)?;
+    let timing = watched(&mut person, &mut watch, &trigger)?;
     if let Some(nearest) = watch.nearest_parts() {
         gate.fitted(&mut person, nearest)?;
     }
@@ -120,6 +124,13 @@ fn can_be_written(folder: &std::path::Path) -> std::io::Result<()> {
     std::fs::remove_file(name)
 }
 
+/// Where a file is written before it has its name.
+fn new_name(file: &std::ffi::OsStr) -> std::ffi::OsString {
+    let mut new = file.to_os_string();
+    new.push(format!(".{}.new", std::process::id()));
+    new
+}
+
 /// A new file, whole or not at all.
 fn write(file: &std::path::Path, text: &str) -> Result<(), Refused> {
     let told = |e: std::io::Error| {
@@ -129,8 +140,7 @@ fn write(file: &std::path::Path, text: &str) -> Result<(), Refused> {
         };
         format!("{}: {why}; nothing was written. The file would be:\n{text}", file.display())
     };
-    let mut new = file.as_os_str().to_os_string();
-    new.push(format!(".{}.new", std::process::id()));
+    let new = new_name(file.as_os_str());
     let written = || {
         let mut beside = std::fs::File::create_new(&new)?;
         beside.write_all(text.as_bytes())?;
@@ -274,7 +284,7 @@ fn ready(person: &mut Person, taken: &Taken) -> Result<Option<Output>, Refused> 
 }
 
 /// Watches parts pass, and asks for the frame in which each is in the middle.
-fn watched(person: &mut Person, watch: &mut Watch) -> Result<Timing, Refused> {
+fn watched(person: &mut Person, watch: &mut Watch, trigger: &Trigger) -> Result<Timing, Refused> {
     println!("\nNow let {PARTS} parts pass, one at a time, at the belt's own speed.");
     loop {
         let mut offsets: Vec<Micros> = Vec::new();
@@ -295,11 +305,15 @@ fn watched(person: &mut Person, watch: &mut Watch) -> Result<Timing, Refused> {
             ));
         }
         match nearest {
-            // Nearer than two frames: none passes so fast.
+            // Nearer than two frames, which hardly a part is.
             Some(nearest) if nearest.0 < 2 * timing.interval.0 => person.tell(&format!(
-                "The trigger came twice within {:.1} ms. If that was one part the sensor bounces: state debounce_ms under \
-                 [trigger] in the file.",
-                nearest.0 as f64 / 1000.0
+                "The trigger came twice within {:.1} ms{}",
+                nearest.0 as f64 / 1000.0,
+                match trigger {
+                    Trigger::Gpio { .. } =>
+                        ". If that was one part the sensor bounces: state debounce_ms under [trigger] in the file.",
+                    _ => ", nearer than two frames: such parts get the late action.",
+                }
             )),
             Some(nearest) => person.tell(&format!(
                 "Parts came as near as {} ms, and need {} ms to be told from each other: the spread of {} ms and two frames. A \
