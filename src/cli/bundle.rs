@@ -108,7 +108,12 @@ pub(super) fn run(args: &BundleArgs) -> Result<u8, Refused> {
     }
     match &args.what {
         What::Verify { bundle, common } => {
-            let Some(seen) = accepted(Seen::read(bundle, &keys(&common.keys)?))? else { return Ok(1) };
+            let keys = keys(&common.keys)?;
+            if keys.is_empty() && common.keys != Path::new(installed::KEYS) {
+                let why = "holds no NAME.pub, so no signature would be checked; name the folder that does";
+                return Err(format!("--keys {}: {why}", common.keys.display()).into());
+            }
+            let Some(seen) = accepted(Seen::read(bundle, &keys))? else { return Ok(1) };
             print(common.json, seen_json(&seen), &seen_text(&seen));
             Ok(0)
         }

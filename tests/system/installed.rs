@@ -217,6 +217,13 @@ fn what_must_not_run_is_refused_in_words_and_leaves_the_current_bundle_alone() {
         assert_eq!(device.state(), before, "{}: the folder changed", path.display());
     }
     assert_eq!(device.runs().status.code(), Some(0));
+    // A folder of keys that has none was no key at all: whatever lay there was taken for checked.
+    let (bundle, none) = (older.display().to_string(), device.path("none").display().to_string());
+    std::fs::create_dir(&none).unwrap();
+    std::fs::write(device.path("none/site.txt"), device.pair.pk.to_box().unwrap().to_string()).unwrap();
+    let out = finish(tagpin(&["bundle", "verify", &bundle, "--keys", &none]));
+    assert!(out.status.code() == Some(2) && stderr(&out).contains("holds no NAME.pub"), "{}", stderr(&out));
+    assert_eq!(device.bundle(&["verify", &bundle]).status.code(), Some(0));
     // Without its key the very bundle that runs is refused.
     std::fs::write(device.path("keys.d/site.pub"), other.pk.to_box().unwrap().to_string()).unwrap();
     let out = device.runs();

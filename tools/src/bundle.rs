@@ -5,7 +5,7 @@
 
 use crate::{distance, pack, run_folder};
 use anyhow::{Context, Result, bail, ensure};
-use minisign::{KeyPair, SecretKey, SecretKeyBox};
+use minisign::{KeyPair, PublicKeyBox, SecretKey, SecretKeyBox};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -39,8 +39,9 @@ enum Command {
         /// The secret key that `keygen` made; its password is asked for, if it has one.
         #[arg(long)]
         key: PathBuf,
-        /// The bundle's version; a device takes no version below the one that is installed.
-        #[arg(long, value_name = "N")]
+        /// The bundle's version, 1..=999999999999999; a device takes none below the one that is
+        /// installed.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..1_000_000_000_000_000))]
         version: u64,
     },
     /// Write a bundle again with a self-test: three images and the logits that a board must give.
@@ -100,6 +101,11 @@ fn keygen(name: &Path, no_password: bool) -> Result<()> {
 fn secret_key(path: &Path) -> Result<SecretKey> {
     let text =
         regular::read_text(path, regular::TEXT).with_context(|| format!("--key {} cannot be read", path.display()))?;
+    ensure!(
+        PublicKeyBox::from_string(&text).and_then(|text| text.into_public_key()).is_err(),
+        "--key {}: this is a public key, which checks signatures; name the secret key that `keygen` made with it, NAME.key",
+        path.display()
+    );
     let read = || SecretKeyBox::from_string(&text)?.into_unencrypted_secret_key();
     if let Ok(key) = read() {
         return Ok(key);

@@ -35,6 +35,14 @@ fn a_signature_of_ours_is_debians_and_debians_is_ours() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(at.join("ours.key")).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600, "who may read a secret key");
     assert!(refused(&["bundle", "keygen", "ours", "--no-password"], &at).contains("ours.key exists"));
+    for (key, version, why) in [
+        ("ours.pub", "7", "ours.pub: this is a public key"),
+        ("ours.key", "0", "999999999999999"),
+        ("ours.key", "18446744073709551615", "999999999999999"),
+    ] {
+        let text = refused(&["bundle", "sign", "parts.tagpin", "--key", key, "--version", version], &at);
+        assert!(text.contains(why) && !at.join("parts.tagpin.minisig").exists(), "{text}");
+    }
     let text = run(&["bundle", "sign", "parts.tagpin", "--key", "ours.key", "--version", "7"], &at);
     assert!(text.contains("tagpin model=parts version=7") && text.contains("has no self-test"), "{text}");
     std::fs::copy(at.join("ours.pub"), keys("trusted").join("ours.pub")).unwrap();
