@@ -101,7 +101,7 @@ impl Ended {
             Self::TriggerEnded => "the trigger's input ended",
             Self::Signal => "signal",
             Self::ReaderLeft => "the output pipe is closed",
-            Self::Held => "held safe after repeated faults",
+            Self::Held => "held safe after faults",
             Self::Hung => "the line missed its beat",
             Self::Stuck => "an output hung",
             Self::Panic => "panic",

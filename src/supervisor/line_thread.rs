@@ -32,21 +32,28 @@ impl LineThread<'_> {
         /// Longest wait between two beats.
         const BEAT: Micros = Micros(20_000);
         let shared = self.shared;
-        let mut last_frame = shared.clock.now();
+        // The last sign of the capture thread, and whether its silence was told since.
+        let (mut last_news, mut is_told) = (shared.clock.now(), false);
         while !shared.exchange.stop.load(Ordering::Relaxed) {
             let now = shared.clock.now();
             shared.beat.store(now.as_micros(), Ordering::Relaxed);
             let wait = shared.time_left(now).unwrap_or(BEAT).min(BEAT).max(Micros(500));
             match shared.exchange.take(wait) {
                 Some(News::Frame(mut frame)) => {
-                    last_frame = shared.clock.now();
+                    (last_news, is_told) = (shared.clock.now(), false);
                     self.frame(&mut frame);
                     shared.exchange.give_back(frame);
                 }
-                Some(News::Fault(reason, why)) => self.no_frame(reason, why),
+                Some(News::Fault(reason, why)) => {
+                    last_news = shared.clock.now();
+                    // One silence is one fault, whoever sees it first.
+                    if reason != Reason::NoFrame || !std::mem::take(&mut is_told) {
+                        self.no_frame(reason, why);
+                    }
+                }
                 Some(News::Reopened) => {
                     self.vision.source_reopened();
-                    last_frame = shared.clock.now();
+                    last_news = shared.clock.now();
                 }
                 Some(News::End) => {
                     shared.step(Input::SourceEnded { live: false });
@@ -57,8 +64,10 @@ impl LineThread<'_> {
                 None => {}
             }
             let now = shared.clock.now();
-            if now.since(last_frame) > frame_timeout.max(shared.exchange.patience()) {
-                last_frame = now;
+            // The capture thread knows why no frame comes, so it is heard first, unless it hangs.
+            let patience = frame_timeout.max(shared.exchange.patience());
+            if now.since(last_news).0 > patience.0.saturating_add(BEAT.0) {
+                (last_news, is_told) = (now, true);
                 self.no_frame(Reason::NoFrame, Why::NONE);
             }
             self.take_orders();

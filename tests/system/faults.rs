@@ -48,6 +48,12 @@ fn assert_recovers(source_fault: &str, fault: &str) {
         |line: &str, state: &str| after.iter().any(|e| e["event"] == "edge" && e["line"] == line && e["state"] == state);
     assert!(state_after("reject_gate", "active"), "{fault}: the gate goes safe");
     assert!(state_after("run_enable", "active"), "{fault}: and the line comes back");
+    // Each silence of 300 ms was told twice: by the thread that waits for frames, and by the line's.
+    if fault == "no_frame" {
+        let told = of(&events, "fault").into_iter().filter(|e| e["kind"] == fault);
+        let told: Vec<u64> = told.map(|e| e["at"].as_u64().unwrap()).collect();
+        assert!(told.len() > 1 && told.windows(2).all(|pair| pair[1] - pair[0] > 250_000), "{told:?}");
+    }
 }
 
 #[test]

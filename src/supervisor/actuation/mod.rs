@@ -237,11 +237,15 @@ impl Actuator {
                 events.fault(reason, Some(part.0), self.late_action.into(), Why::NONE);
             }
             Doubted::Passed if is_frozen => {
-                let why = "it was sorted on an image that the next part was given too: look at it again";
+                let why = format_args!(
+                    "part {} was sorted on an image that the next part was given too: look at it again",
+                    part.0
+                );
                 events.fault(FaultKind::FrozenPassed, Some(part.0), Remedy::Told, Why::of(&why));
             }
             Doubted::Passed => {
-                let why = "it was sorted before the next part was seen to touch it: look at both again";
+                let why =
+                    format_args!("part {} was sorted before the next one was seen to touch it: look at both again", part.0);
                 events.fault(FaultKind::TouchedPassed, Some(part.0), Remedy::Told, Why::of(&why));
             }
             Doubted::Late => {}

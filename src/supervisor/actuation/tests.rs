@@ -337,7 +337,7 @@ fn a_frozen_image_costs_the_part_before_its_verdict_on_its_way_and_is_told_where
             (
                 FaultKind::FrozenPassed,
                 Remedy::Told,
-                "it was sorted on an image that the next part was given too: look at it again",
+                "part 1 was sorted on an image that the next part was given too: look at it again",
             ),
         ),
     ] {
@@ -362,7 +362,7 @@ fn a_frozen_image_costs_the_part_before_its_verdict_on_its_way_and_is_told_where
 #[test]
 fn a_part_that_is_touched_after_its_verdict_is_told_by_number_and_counted() {
     let too_close = (FaultKind::Line(Reason::TooClose), Remedy::Action(Action::Reject), "");
-    let why = "it was sorted before the next part was seen to touch it: look at both again";
+    let why = "part 1 was sorted before the next one was seen to touch it: look at both again";
     let passed = (FaultKind::TouchedPassed, Remedy::Told, why);
     // The verdict's lines, whether the line went safe, when it was touched, what is told, whether
     // it is counted as corrected, what the reject gate and the other do.
