@@ -118,12 +118,22 @@ struct InFlight {
 }
 
 impl InFlight {
-    /// Whether its verdict is still to move the first line for it. `by_verdict`: the lines that
-    /// verdicts move.
+    /// The lines that its verdict calls for, all of them where there is none yet. `by_verdict`: the
+    /// lines that verdicts move.
+    fn called(&self, by_verdict: LineMask) -> LineMask {
+        self.calls.unwrap_or(by_verdict) & by_verdict
+    }
+
+    /// Whether a gate that verdicts move is still to come for it: its first one, or one that it
+    /// calls for.
     fn waits(&self, by_verdict: LineMask) -> bool {
-        let passed = by_verdict & self.passed;
-        let calls = self.calls.unwrap_or(by_verdict) & by_verdict;
-        passed == 0 || calls != 0 && calls & passed == 0
+        by_verdict & self.passed == 0 || self.called(by_verdict) & !self.passed != 0
+    }
+
+    /// Whether no gate that verdicts move was for it so far.
+    fn is_unsorted(&self, by_verdict: LineMask) -> bool {
+        let called = self.called(by_verdict);
+        by_verdict & self.passed == 0 || called != 0 && called & self.passed == 0
     }
 }
 
@@ -351,7 +361,6 @@ impl Gate {
             *end = end.filter(|(at, _)| *at == NEVER).or(Some((NEVER, id)));
             self.latched[line as usize] = now;
         }
-        self.leave();
         if missed {
             self.fail(now);
         }
@@ -408,11 +417,18 @@ impl Gate {
         let parts = self.parts.len();
         let by_verdict = self.by_verdict();
         while let Some(part) = self.parts.pop_front() {
-            self.remember(part.id, part.settled || part.waits(by_verdict));
+            self.remember(part.id, part.settled || part.is_unsorted(by_verdict));
         }
         self.ends = [None; MAX_LINES];
         self.fail(now);
         parts
+    }
+
+    /// A move of the last step for which its part called was not done, and is still to come.
+    pub fn was_not_done(&mut self, due: &Move) {
+        if let Some(part) = self.parts.iter_mut().find(|p| p.id == due.part) {
+            part.passed &= !(1 << due.line);
+        }
     }
 
     /// Pulses of the last step came to nothing: a line could not be written. What they were for is
@@ -440,8 +456,8 @@ impl Gate {
         Some((self.parts.front()?.id, self.parts.back()?.id))
     }
 
-    /// Parts in flight that are not sorted yet, in their order: they have not been at a gate which
-    /// verdicts move, or at none that they call for.
+    /// Parts in flight that are not sorted to the end, in their order: they have not been at a gate
+    /// which verdicts move, or not at each that they call for.
     pub fn waiting(&self) -> impl Iterator<Item = PartId> + '_ {
         let by_verdict = self.by_verdict();
         self.parts.iter().filter(move |p| p.waits(by_verdict)).map(|p| p.id)

@@ -90,9 +90,10 @@ impl EdgeRules {
     }
 }
 
-/// Tells which parts pass unsorted because the lines went safe before they were at a gate.
+/// Tells which parts pass unsorted because the lines went safe before they were at a gate, or at
+/// all that they call for.
 pub(in crate::supervisor) fn tell_given_up(first: u64, last: u64, events: &Events) {
-    let what = "on the way when the lines went safe: no gate moves for";
+    let what = "on the way when the lines went safe: no gate moves any more for";
     let why = match first == last {
         true => Why::of(&format_args!("part {first} was {what} it")),
         false => Why::of(&format_args!("parts {first} to {last} were {what} them")),
@@ -298,9 +299,12 @@ impl Actuator {
                 late = self.gate.late();
                 events.fault(FaultKind::Late, Some(due.part.0), self.late_action.into(), Why::NONE);
             }
-            missed |= due.cause == Cause::Missed;
             if due.cause == Cause::Missed {
                 self.note_missed(&due, now.at, "it would hit the next part, so it did not fire", events);
+                if self.edges.missed == MissedEdge::Safe {
+                    missed = true;
+                    break;
+                }
             }
             // The part that an edge names is the one that changed the state.
             let newest = &mut newest[due.line as usize];
@@ -315,6 +319,11 @@ impl Actuator {
             }
         }
         for due in newest.into_iter().flatten() {
+            // All lines go safe: a pulse would be cut as it begins, so its part is given up.
+            if missed && due.cause != Cause::Ended {
+                self.gate.was_not_done(&due);
+                continue;
+            }
             self.note_late(&due, now.at, events);
             if !self.carry_out(due, clock, events) {
                 // All lines went safe: what else was due is given up.
@@ -324,7 +333,7 @@ impl Actuator {
         while let Some(part) = self.gate.not_rejected(now.at) {
             self.note_not_rejected(part.0, events);
         }
-        if missed && self.edges.missed == MissedEdge::Safe {
+        if missed {
             self.gate.came_to_nothing();
             self.go_safe(Reason::Output, clock, events);
         }
