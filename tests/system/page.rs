@@ -145,10 +145,26 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
         json!([[["nut", 0.9, 0.8]]]),
         json!({ "tags": [["nut", 0.9, 0.8]] }),
         json!({ "tags": [{ "tag": "nut", "threshold": 1.0000000001, "review_low": 0.8 }] }),
+        json!({ "tags": [{ "tag": "nut", "threshold": null, "review_low": 0.1 }] }),
     ] {
         let answer = post(&line, "/rules", &format!("{json}{key}"), &odd);
         assert!(answer.starts_with("HTTP/1.1 400"), "{odd}: {answer}");
     }
+    // A tab that was opened before another recipe was chosen saved its thresholds for that one.
+    let rules_of = |key: &str, value: &str| {
+        let mut rules_of = first["rules_of"].clone();
+        rules_of[key] = json!(value);
+        json!({ "tags": [nut], "rules_of": rules_of })
+    };
+    for odd in [rules_of("run", "another"), rules_of("bundle_sha256", &sha256("another"))] {
+        for path in ["/rules", "/what-if"] {
+            let answer = post(&line, path, &format!("{json}{key}"), &odd);
+            assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("nothing was changed"), "{odd}: {answer}");
+        }
+    }
+    let run = first["run"].as_str().unwrap();
+    assert!(get(&line, &format!("/part.jpg?part={number}&run={run}")).starts_with("HTTP/1.1 200"));
+    assert!(get(&line, &format!("/part.jpg?part={number}&run=another")).starts_with("HTTP/1.1 404"));
     for odd in [json!({}), json!({ "recipe": 1 }), json!({ "recipe": null, "x": 1 }), json!([null])] {
         let answer = post(&line, "/recipe", &format!("{json}{key}"), &odd);
         assert!(answer.starts_with("HTTP/1.1 409") || answer.starts_with("HTTP/1.1 400"), "{odd}: {answer}");
@@ -164,6 +180,19 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
         let answer = post(&line, "/rules", &format!("{json}{same}"), &json!({ "tags": [] }));
         assert!(answer.starts_with("HTTP/1.1 200") && body(&answer)["changed"] == 0, "{same}{answer}");
     }
+    // Of a tag's two numbers one alone: the other may have been saved by somebody else.
+    for (rule, threshold, review_low) in [
+        (json!({ "tag": "bolt", "threshold": 0.9 }), 0.9, 0.5),
+        (json!({ "tag": "bolt", "review_low": 0.25 }), 0.9, 0.25),
+        (json!({ "tag": "bolt", "threshold": 0.5, "review_low": 0.5 }), 0.5, 0.5),
+    ] {
+        let change = json!({ "tags": [rule], "rules_of": first["rules_of"] });
+        let answer = post(&line, "/rules", &format!("{json}{key}"), &change);
+        assert!(answer.starts_with("HTTP/1.1 200") && body(&answer)["changed"] == 1, "{answer}");
+        let now =
+            body(&get(&line, "/state"))["tags"].as_array().unwrap().iter().find(|t| t["tag"] == "bolt").cloned().unwrap();
+        assert_eq!((&now["threshold"], &now["review_low"]), (&json!(threshold), &json!(review_low)));
+    }
     let saved = post(&line, "/rules", &format!("{json}{key}"), &strict);
     assert!(saved.starts_with("HTTP/1.1 200") && body(&saved)["changed"] == 1, "{saved}");
     let triggered = body(&get(&line, "/state"))["figures"]["triggers"].as_u64().unwrap();
@@ -176,6 +205,7 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
     let told = std::fs::read_to_string(&log).unwrap();
     let rules: Vec<Value> =
         told.lines().map(|l| serde_json::from_str(l).unwrap()).filter(|e: &Value| e["event"] == "rule").collect();
+    let rules: Vec<&Value> = rules.iter().filter(|r| r["tag"] != "bolt").collect();
     assert_eq!((rules.len(), &rules[0]["tag"]), (1, &json!("gear_chipped")));
     let (old, new, who) = (&rules[0]["old_threshold"], &rules[0]["threshold"], rules[0]["who"].as_str().unwrap());
     assert_eq!((old, new, who), (&json!(0.5), &json!(0.0), &*format!("page, 127.0.0.1, key {}", &sha256(KEY)[..15])));
@@ -183,7 +213,7 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
     // ignored, and that is told.
     let file = settings("page-check", &text.replace("PORT", "0"));
     let check = || String::from_utf8(finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file])).stdout).unwrap();
-    assert!(check().contains("sets thresholds on top of device.toml, tags: 1"), "{}", check());
+    assert!(check().contains("sets thresholds on top of device.toml, tags: 2"), "{}", check());
     let run = || finish(parts_of(&file, &fast_conveyor(5), "4"));
     let strictly = |out: &std::process::Output| {
         of(&events(out), "part").iter().all(|p| p["tag"] == "gear_chipped" && p["action"] == "reject")

@@ -12,8 +12,8 @@ use crate::pictures::Picture;
 use crate::site::gallery::Shown;
 use crate::site::http::{Body, BodyError, Handler, Request, Response};
 use crate::time::{Clock, Instant};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -38,14 +38,32 @@ pub struct Server {
 #[serde(deny_unknown_fields)]
 struct Wanted {
     tags: Vec<WantedTag>,
+    /// What the person saw when setting them; not checked where it is left out.
+    rules_of: Option<RulesOf>,
+}
+
+/// What rules are for, so that those of one product are never set for another.
+#[derive(Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+struct RulesOf {
+    run: String,
+    bundle_sha256: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WantedTag {
     tag: String,
-    threshold: f64,
-    review_low: f64,
+    /// What is left out stays.
+    #[serde(default, deserialize_with = "stated")]
+    threshold: Option<f64>,
+    #[serde(default, deserialize_with = "stated")]
+    review_low: Option<f64>,
+}
+
+/// A number: `null`, which a script makes of what is none, is not left out.
+fn stated<'d, D: Deserializer<'d>>(value: D) -> Result<Option<f64>, D::Error> {
+    f64::deserialize(value).map(Some)
 }
 
 /// A recipe as a person chooses it; `null` for device.toml as it is.
@@ -105,6 +123,9 @@ impl Server {
             ["page.js"] => file("text/javascript; charset=utf-8", include_bytes!("page.js")),
             ["favicon.ico"] => Response::new(204, "image/x-icon", Vec::new()),
             ["state"] => Response::json(200, &self.state()).with("Cache-Control", "no-store"),
+            ["live.jpg" | "model.jpg" | "part.jpg"] if request.query("run").is_some_and(|run| run != self.events.run()) => {
+                Response::text(404, "it was of another run, whose images are not kept")
+            }
             ["live.jpg"] => self.frame_image(request, |shown| Ok(shown.jpeg.clone())),
             ["model.jpg"] => {
                 let [width, height] = self.page.gallery.size();
@@ -156,7 +177,7 @@ impl Server {
         let (figures, now) = (self.events.counters().figures(), crate::supervisor::SystemClock.now());
         let ago_ms = |at: Instant| now.since(at).0 / 1000;
         let last_frame = self.events.snapshot().image(|shown| (shown.part > 0).then_some(shown.captured_at));
-        let (tags, bundle) = (page.ruling().tags.clone(), self.events.bundle());
+        let (tags, bundle, rules_of) = (page.ruling().tags.clone(), self.events.bundle(), self.rules_of());
         let part = |p: &Passed| self.part(p, &tags, now);
         let edges = memory.edges.iter().map(|e| {
             let late = e.done.since(e.scheduled);
@@ -192,7 +213,7 @@ impl Server {
                 "tag": t.tag, "role": t.role, "action": policy.action.name(), "threshold": probability(policy.rule.threshold),
                 "review_low": probability(policy.rule.review_low),
             })).collect::<Vec<_>>(),
-            "recipes": page.recipes.as_ref().map(|r| json!({ "names": r.names, "current": r.current })),
+            "rules_of": rules_of, "recipes": page.recipes.as_ref().map(|r| json!({ "names": r.names, "current": r.current })),
             "can_change": match (&page.state, page.access.keys.is_open()) {
                 (_, true) => Some("device.toml states no keys under [page]; `tagpin key new` draws one"),
                 (None, _) => Some("device.toml states no folder under [state]"),
@@ -228,6 +249,11 @@ impl Server {
         })
     }
 
+    /// What rules that are set now are for.
+    fn rules_of(&self) -> RulesOf {
+        RulesOf { run: self.events.run().into(), bundle_sha256: Hex(&self.page.ruling().bundle).to_string() }
+    }
+
     /// Rules as they would be with those that a body states; else an answer that says what is
     /// wrong.
     fn rules(&self, body: &mut Body<'_>) -> Result<Vec<TagRule>, Response> {
@@ -237,6 +263,11 @@ impl Server {
             BodyError::Malformed | BodyError::Gone => Response::text(400, "the body was cut off"),
         })?;
         let wanted: Wanted = object(&bytes).map_err(|e| Response::text(400, &format!("no rules: {e}")))?;
+        if wanted.rules_of.is_some_and(|shown| shown != self.rules_of()) {
+            let why = "the line has another recipe, bundle or run than the page showed; look at its thresholds first, nothing \
+                       was changed";
+            return Err(Response::text(409, why));
+        }
         let mut rules: Vec<TagRule> = self.page.ruling().tags.iter().map(|t| t.rule).collect();
         for (i, WantedTag { tag, threshold, review_low }) in wanted.tags.iter().enumerate() {
             if wanted.tags[..i].iter().any(|before| before.tag == *tag) {
@@ -249,7 +280,9 @@ impl Server {
                 let score = Some(p).filter(|p| (0.0..=1.0).contains(p)).and_then(|p| Score::from_probability(p as f32));
                 score.ok_or_else(|| Response::text(400, &format!("{tag}: {p}, expected scores from 0 to 1")))
             };
-            let new = TagRule { threshold: score(*threshold)?, review_low: score(*review_low)? };
+            let threshold = threshold.map_or(Ok(rule.threshold), &score)?;
+            let review_low = review_low.map_or(Ok(rule.review_low), score)?;
+            let new = TagRule { threshold, review_low };
             if new.review_low > new.threshold {
                 return Err(Response::text(400, &format!("{tag}: the review band begins above the threshold; lower it")));
             }

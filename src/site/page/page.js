@@ -3,7 +3,7 @@
 const at = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const AXIS = { seconds: 20, left: 110, lane: 26 };
-let state = null, edited = false, lastImage = -1, asking = 0;
+let state = null, edited = false, lastImage = "", asking = 0;
 
 function make(name, text, cls) {
   const e = document.createElement(name);
@@ -53,16 +53,16 @@ function showFigures(f) {
   }));
 }
 
-// Items are kept by their part, so that images are not loaded again.
-function showParts(list, parts, edges) {
+// Items are kept by run and part, so that images are not loaded again.
+function showParts(list, parts, edges, run) {
   const known = new Map([...list.children].map((li) => [li.dataset.part, li]));
   const items = parts.map((p) => {
-    const li = known.get(String(p.part)) ?? make("li");
+    const name = `${run}/${p.part}`, li = known.get(name) ?? make("li");
     if (!li.dataset.part) {
-      li.dataset.part = p.part;
+      li.dataset.part = name;
       const img = make("img");
       img.alt = p.image ? `Part ${p.part}` : "No image";
-      if (p.image) img.src = "/part.jpg?part=" + p.part;
+      if (p.image) img.src = `/part.jpg?part=${p.part}&run=${encodeURIComponent(run)}`;
       li.append(img, make("div"));
     }
     li.className = p.action;
@@ -85,10 +85,11 @@ function showImages(s) {
   if (!s.image) return;
   const { number, part, frame_size, scores } = s.image, decided = s.parts.find((p) => p.part === part);
   say("verdict", decided ? `Part ${part}: ${decided.action}. ${decided.why}` : `Part ${part}: not decided yet`);
-  if (number === lastImage) return;
-  lastImage = number;
-  at("live").src = "/live.jpg?frame=" + number;
-  at("seen").src = "/model.jpg?frame=" + number;
+  const query = `?frame=${number}&run=${encodeURIComponent(s.run)}`;
+  if (query === lastImage) return;
+  lastImage = query;
+  at("live").src = "/live.jpg" + query;
+  at("seen").src = "/model.jpg" + query;
   const [w, h] = frame_size, [x, y, rw, rh] = s.roi ?? [0, 0, w, h];
   at("roi").setAttribute("viewBox", `0 0 ${w} ${h}`);
   at("roi").setAttribute("preserveAspectRatio", "none");
@@ -146,26 +147,35 @@ const touched = (input) => input.valueAsNumber !== Number(input.dataset.was);
 // What somebody else saved meanwhile is shown where nobody has touched it here.
 function refreshRules(s) {
   s.tags.forEach((t, i) => {
-    const inputs = [...at("tags").rows[i].querySelectorAll("input")];
-    if (inputs.some(touched)) return;
-    [t.threshold, t.review_low].forEach((value, n) => { inputs[n].value = inputs[n].dataset.was = value; });
+    const inputs = at("tags").rows[i].querySelectorAll("input");
+    [t.threshold, t.review_low].forEach((value, n) => {
+      if (!touched(inputs[n])) inputs[n].value = inputs[n].dataset.was = value;
+    });
   });
 }
 
 function showRules(s) {
-  if (edited && at("tags").rows.length === s.tags.length) return refreshRules(s);
+  const rulesOf = JSON.stringify(s.rules_of), isSame = at("tags").dataset.rulesOf === rulesOf;
+  if (edited && isSame) return refreshRules(s);
+  if (edited) {
+    edited = false;
+    say("what-if", "The line has another recipe, bundle or run now: what was typed here is dropped.");
+  }
   const key = JSON.stringify(s.tags);
-  if (at("tags").dataset.key === key) return;
+  if (isSame && at("tags").dataset.key === key) return;
   at("tags").dataset.key = key;
+  at("tags").dataset.rulesOf = rulesOf;
   at("tags").replaceChildren(...s.tags.map((t) => {
     const tr = make("tr"), name = make("th", t.tag);
     name.scope = "row";
+    tr.dataset.tag = t.tag;
     tr.append(name, make("td", t.action));
     for (const [field, title] of [["threshold", "Threshold"], ["review_low", "Review from"]]) {
       const input = make("input"), td = make("td");
       Object.assign(input, { type: "number", min: 0, max: 1, step: "any", value: t[field], required: true });
       input.setAttribute("aria-label", `${title} of ${t.tag}`);
       input.dataset.was = t[field];
+      input.name = field;
       td.append(input);
       tr.append(td);
     }
@@ -173,14 +183,13 @@ function showRules(s) {
   }));
 }
 
-// Only what was touched here: the rest may have been saved by somebody else since.
+// Only what was touched here: the rest may have been saved by somebody else since. It is for what the table was made of.
 function wanted() {
-  const tags = [...at("tags").rows].flatMap((tr, i) => {
-    const inputs = [...tr.querySelectorAll("input")];
-    const [threshold, review_low] = inputs.map((input) => input.valueAsNumber);
-    return inputs.some(touched) ? [{ tag: state.tags[i].tag, threshold, review_low }] : [];
+  const tags = [...at("tags").rows].flatMap((tr) => {
+    const inputs = [...tr.querySelectorAll("input")].filter(touched);
+    return inputs.length ? [{ tag: tr.dataset.tag, ...Object.fromEntries(inputs.map((input) => [input.name, input.valueAsNumber])) }] : [];
   });
-  return JSON.stringify({ tags });
+  return JSON.stringify({ tags, rules_of: JSON.parse(at("tags").dataset.rulesOf) });
 }
 const post = (path, headers = {}) => fetch(path, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: wanted() });
 
@@ -264,8 +273,8 @@ async function look() {
     showHead(state);
     showFigures(state.figures);
     at("none-rejected").hidden = state.not_accepted.length > 0;
-    showParts(at("not-accepted"), state.not_accepted, []);
-    showParts(at("parts"), state.parts, state.edges);
+    showParts(at("not-accepted"), state.not_accepted, [], state.run);
+    showParts(at("parts"), state.parts, state.edges, state.run);
     showImages(state);
     showAxis(state);
     showFaults(state.faults);
