@@ -25,10 +25,11 @@ impl Stranger {
     }
 }
 
-/// The host of a `Host` header or an origin, without its port.
+/// The host of a `Host` header, without its port; empty where it is none.
 fn bare(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or(v6),
+    match host.strip_prefix('[').map(|v6| v6.split_once(']')) {
+        Some(Some((v6, port))) if port.is_empty() || port.starts_with(':') => v6,
+        Some(_) => "",
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     }
 }

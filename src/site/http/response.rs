@@ -59,7 +59,10 @@ impl Response {
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }
-        head += &format!("Content-Length: {}\r\n", self.content.len());
+        // Where there is nothing, its length is not stated either (RFC 9110, 8.6).
+        if self.status != 204 {
+            head += &format!("Content-Length: {}\r\n", self.content.len());
+        }
         head += if keep_alive { "\r\n" } else { "Connection: close\r\n\r\n" };
         head.into_bytes()
     }

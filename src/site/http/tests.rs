@@ -143,7 +143,15 @@ fn a_name_that_was_not_given_and_a_page_of_another_site_are_strangers() {
     for host in ["127.0.0.1:80", "192.168.1.9", "[::1]:8080", "[fe80::1]", "localhost:1", "LOCALHOST", "Sorter.example:80"] {
         assert_eq!(ask("GET", &format!("Host: {host}")), Ok(()), "{host}");
     }
-    for host in ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
+    for host in [
+        "evil.example",
+        "evil.example:80",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "[::1].evil.example",
+        "[::1",
+        "",
+    ] {
         assert_eq!(ask("GET", &format!("Host: {host}")), Err(Stranger::Host), "{host}");
     }
     let own = "Host: 127.0.0.1:80\r\nOrigin: http://127.0.0.1:80";

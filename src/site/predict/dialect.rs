@@ -110,6 +110,7 @@ fn uploaded<'r>(rest: &[&str], dialect: Dialect, image: Ask<'r>) -> Ask<'r> {
 fn vision<'r>(request: &'r Request, operation: &str, model: Option<&'r str>) -> Ask<'r> {
     let asked = request.query("visualFeatures").unwrap_or("Categories").to_ascii_lowercase();
     let asks = |feature: &str| asked.split(',').any(|f| f.trim() == feature);
+    let is_offered = asked.split(',').all(|f| matches!(f.trim(), "categories" | "tags"));
     let features = match operation {
         "tag" => Features { categories: false, tags: true },
         _ => Features { categories: asks("categories"), tags: asks("tags") },
@@ -118,7 +119,7 @@ fn vision<'r>(request: &'r Request, operation: &str, model: Option<&'r str>) -> 
     match operation {
         "analyze" | "tag" if request.is_json() => Ask::Unsupported(dialect, NO_ADDRESSES),
         "tag" => Ask::Image { dialect, model },
-        "analyze" if features.categories || features.tags => Ask::Image { dialect, model },
+        "analyze" if is_offered => Ask::Image { dialect, model },
         _ => Ask::Unsupported(dialect, NO_FEATURE),
     }
 }
@@ -170,6 +171,8 @@ mod tests {
         assert_eq!(ask("/Vision/v2.0/Analyze?visualfeatures=tags"), "vision 0 1 -");
         assert_eq!(ask("/parts/vision/v3.1/tag"), "vision 0 1 parts");
         assert_eq!(ask("/vision/v3.2/analyze?visualFeatures=Faces"), NO_FEATURE);
+        assert_eq!(ask("/vision/v3.2/analyze?visualFeatures=Tags,Faces"), NO_FEATURE, "half an answer");
+        assert_eq!(ask("/vision/v3.2/analyze?visualFeatures="), NO_FEATURE);
         assert_eq!(ask("/vision/v3.2/describe"), NO_FEATURE);
         assert_eq!(ask("/vision/v4.0/analyze"), "Unknown");
 

@@ -156,6 +156,7 @@ impl Endpoint {
             Ask::Image { dialect, model } => (dialect, self.model(model)?),
             // A project is a number that a bundle has not: only a name that is there counts.
             Ask::Project { dialect, project } => (dialect, self.model(Some(project)).unwrap_or(&self.models[0])),
+            Ask::Models if !matches!(request.method.as_str(), "GET" | "HEAD") => return Err(Refusal::Method("GET")),
             Ask::Models => return Ok(replies::models(&self.models)),
             Ask::Live => return Err(Refusal::Method("GET")),
             Ask::Unsupported(_, why) => return Err(Refusal::Unsupported(why)),
