@@ -142,7 +142,13 @@ pub fn text(events: &Events, times: &Histograms, kept: Option<&keep::Figures>) -
     let f = events.counters().figures();
     counter(out, "tagpin_triggers_total", "Parts that were triggered.", f.triggers);
     let actions = [("accept", f.accept), ("reject", f.reject), ("review", f.review), ("safe", f.safe)];
-    counters(out, "tagpin_parts_total", "Parts that had their end, by action.", "action", actions);
+    counters(
+        out,
+        "tagpin_parts_total",
+        "Parts that had their end, by action; safe: without a verdict, whatever the gate did.",
+        "action",
+        actions,
+    );
     counter(out, "tagpin_parts_unknown_total", "Parts that no tag was sure of.", f.unknown);
     counter(out, "tagpin_parts_foreign_total", "Parts that are none of what the model was trained on.", f.foreign);
     counter(out, "tagpin_parts_given_up_total", "Parts whose gates were given up by a safe line.", f.given_up);

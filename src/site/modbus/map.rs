@@ -279,7 +279,15 @@ impl Map {
         let was = std::mem::replace(&mut self.coils[coil], to);
         match coil {
             ACK if to && !was => self.valid = false,
-            BUFFER if !to => self.waiting.clear(),
+            // The newest is shown then; those between were never seen.
+            BUFFER if !to => {
+                if let Some(newest) = self.waiting.pop_back() {
+                    self.lost = self.lost.saturating_add(self.waiting.len() as u32);
+                    self.overrun |= !self.waiting.is_empty();
+                    self.waiting.clear();
+                    self.present(newest);
+                }
+            }
             CLEAR if to => {
                 self.cleared |= self.error || self.overrun;
                 (self.error, self.overrun, self.fault) = (false, false, 0);
@@ -467,6 +475,26 @@ mod tests {
         assert!(map.take_cleared());
         map.set(CLEAR, true);
         assert!(!map.take_cleared(), "there was nothing left to clear");
+    }
+
+    /// They were gone, counted nowhere, and the oldest went on being shown.
+    #[test]
+    fn results_that_wait_as_buffering_ends_give_way_to_the_newest_and_are_counted() {
+        let mut map = Map::new(8, false, None);
+        map.set(BUFFER, true);
+        (1..=6).for_each(|n| map.part(&part(n)));
+        assert_eq!(shown(&mut map).0, 1);
+        map.set(BUFFER, false);
+        let (number, valid, sequence) = shown(&mut map);
+        assert_eq!((number, valid, map.lost, map.overrun), (6, true, 4, true), "2 to 5 were never shown");
+        map.set(BUFFER, false);
+        assert_eq!((shown(&mut map), map.lost), ((6, true, sequence), 4));
+        // With nothing that waits nothing is lost.
+        let mut map = Map::new(8, false, None);
+        map.set(BUFFER, true);
+        map.part(&part(1));
+        map.set(BUFFER, false);
+        assert_eq!((shown(&mut map).0, map.lost, map.overrun), (1, 0, false));
     }
 
     #[test]
