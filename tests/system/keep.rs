@@ -133,7 +133,7 @@ fn a_disk_without_room_costs_images_and_is_told_once_and_the_line_goes_on() {
     std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("= 1000000000", "= 0\nmax_mb_per_day = 1"))
         .unwrap();
     let (events, _) = run(&file, "25");
-    let whys = told(&events, "the day's 1 MB are written; raise max_mb_per_day");
+    let whys = told(&events, "as much is written as a day of 1 MB allows by now; raise max_mb_per_day");
     assert_eq!((whys.len(), sink(&events)[1] as usize), (1, 25 - kept(&folder).len()), "{whys:?}");
     assert!((1..25).contains(&kept(&folder).len()));
 }

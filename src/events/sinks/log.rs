@@ -59,7 +59,7 @@ impl Sink for Log {
         let is_end = matches!(event.what, What::Start | What::Summary);
         if !self.allowance.take(event.at, self.bytes.len()) && !is_end {
             let why = format!(
-                "{}: the day's {} MB are written; raise [events] max_mb_per_day if the disk bears it",
+                "{}: as much is written as a day of {} MB allows by now; raise [events] max_mb_per_day if the disk bears it",
                 self.file.path().display(),
                 self.allowance.bytes_per_day / 1_000_000
             );

@@ -286,8 +286,10 @@ impl Keeper {
         };
         if !self.allowance.take(event.at, jpeg.len() + json.len()) {
             let mb = self.of.settings.bytes_per_day / 1_000_000;
-            let why =
-                format!("the day's {mb} MB are written; raise max_mb_per_day if the disk bears it, or keep fewer kinds");
+            let why = format!(
+                "as much is written as a day of {mb} MB allows by now; raise max_mb_per_day if the disk bears it, or keep fewer \
+                 kinds"
+            );
             self.lose(events, Some(part.part), Lost::Allowance, &why);
             return false;
         }
