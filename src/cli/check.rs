@@ -15,7 +15,7 @@ use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
 #[cfg(feature = "site")]
 use crate::settings::Overridden;
-use crate::settings::{Draft, EXAMPLE, LineMode, MeetsNext, Settings, Warning, safe_lines};
+use crate::settings::{Draft, EXAMPLE, LineMode, MeetsNext, Settings, View, Warning, safe_lines};
 use crate::sources::{self, FrameBuffer, Pacing, Source, SourceSpec};
 use crate::supervisor::SystemClock;
 use crate::terminal::{escaped, escaped_lines};
@@ -409,7 +409,12 @@ pub(super) fn source_warnings(settings: &Settings, spec: &SourceSpec, source: &d
     if settings.mode == LineMode::State {
         return Vec::new();
     }
-    let view = settings.warnings_of_view(source.interval(), source.in_view(), spec.is_drawn());
+    let view = settings.warnings_of_view(View {
+        interval: source.interval(),
+        in_view: source.in_view(),
+        is_drawn: spec.is_drawn(),
+        timed_by: source.timed_by(),
+    });
     let view = view.iter().map(ToString::to_string);
     source.automatics().into_iter().map(|a| a.mend().to_string()).chain(view).collect()
 }

@@ -20,7 +20,7 @@ mod recipes;
 #[cfg(feature = "site")]
 mod site;
 #[cfg(feature = "site")]
-mod state;
+pub(crate) mod state;
 mod values;
 mod warnings;
 
@@ -51,7 +51,7 @@ pub use site::{Listening, Polling, Predicting, Site};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 pub(crate) use values::quoted;
-pub use warnings::{MeetsNext, Unguarded, Warning};
+pub use warnings::{MeetsNext, Unguarded, View, Warning};
 
 /// The complete, commented example: the specification of the file.
 pub const EXAMPLE: &str = include_str!("device.toml");

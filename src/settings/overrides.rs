@@ -198,7 +198,7 @@ impl Overrides {
                 text += &value.map_or(String::new(), |value| format!("{key} = {value:.6}\n"));
             }
         }
-        let told = |e: std::io::Error| format!("{}: {e}; give tagpin a folder that it may write to", folder.display());
+        let told = |e: std::io::Error| state::unwritten(folder, &e);
         let file = folder.join(OVERRIDES);
         if let Some(other) = of_other {
             std::fs::rename(&file, folder.join(other)).map_err(told)?;

@@ -33,3 +33,28 @@ fn missing(folder: &Path) -> String {
         folder.display()
     )
 }
+
+/// That nothing could be written in the folder, and what mends it.
+pub(crate) fn unwritten(folder: &Path, e: &std::io::Error) -> String {
+    let mend = match e.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "make room on its disk",
+        _ => "give tagpin a folder that it may write to",
+    };
+    format!("{}: {e}; {mend}", folder.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A full disk was answered with the advice to change the folder.
+    #[test]
+    fn what_cannot_be_written_is_told_with_its_own_mend() {
+        for (kind, mend) in
+            [(ErrorKind::StorageFull, "make room on its disk"), (ErrorKind::PermissionDenied, "may write to")]
+        {
+            let told = unwritten(Path::new("/var/x"), &kind.into());
+            assert!(told.starts_with("/var/x: ") && told.ends_with(mend), "{told}");
+        }
+    }
+}

@@ -3,12 +3,26 @@
 
 use super::{Drive, LineMode, Mode, OutputSettings, Settings, TriggerKind};
 use crate::decide::{Action, Combine, Policy};
+use crate::frame::TimedBy;
 use crate::head::Score;
 use crate::line::{MAX_PARTS, Shape, Travel};
 use crate::outputs::{Backend, State};
 use crate::station::Calls;
 use crate::time::{Micros, Millis};
 use crate::triggers::TriggerSpec;
+
+/// What a source says of the frames that show parts.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// From one frame to the next; 0 where unknown.
+    pub interval: Micros,
+    /// How long a part is seen after its trigger, where the source knows it.
+    pub in_view: Option<Micros>,
+    /// Whether it draws its images, or reads them from files.
+    pub is_drawn: bool,
+    /// How it knows when a frame was exposed.
+    pub timed_by: TimedBy,
+}
 
 /// Something to think over; it forbids nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +58,8 @@ pub enum Warning {
     },
     /// A part is waited for beyond its first gate.
     DeadlineBehindGate,
-    /// A part is given up before any frame can surely show it: as old as one may be, it may be of
-    /// before the part came.
+    /// A part may be given up before its frames can surely show it: as old as one may be, it may be
+    /// of before the part came.
     DeadlineBeforeFrames {
         /// The part's deadline.
         deadline: Micros,
@@ -53,6 +67,10 @@ pub enum Warning {
         to_camera: Micros,
         /// How old a frame may be.
         max_latency: Micros,
+        /// Frames that decide it.
+        frames: u64,
+        /// The longest time until they are there.
+        needed: Micros,
     },
     /// More parts are on their way to the last gate than can be followed.
     TooManyOnTheWay {
@@ -132,12 +150,14 @@ impl std::fmt::Display for Warning {
                 "trigger.deadline_ms lies behind the first gate, where a part without a verdict gets the late action: leave it \
                  out, or make the delay longer",
             ),
-            Self::DeadlineBeforeFrames { deadline, to_camera, max_latency } => write!(
+            Self::DeadlineBeforeFrames { deadline, to_camera, max_latency, frames, needed } => write!(
                 f,
-                "a part's deadline is {} ms, and a frame that surely shows it may come {} ms after its trigger: to_camera_ms {} \
-                 and max_latency_ms {}, so most parts get none: make deadline_ms longer, or max_latency_ms as short as it is",
+                "a part's deadline is {} ms, and the {} that surely show it may take until {} ms after its trigger, by \
+                 to_camera_ms {}, max_latency_ms {} and the frame rate: parts may get no verdict; make deadline_ms longer, or \
+                 max_latency_ms as short as it is",
                 deadline.0 / 1000,
-                (to_camera.0 + max_latency.0) / 1000,
+                if *frames == 1 { "frame".to_string() } else { format!("{frames} frames") },
+                needed.0.div_ceil(1000),
                 to_camera.0 / 1000,
                 max_latency.0 / 1000
             ),
@@ -304,11 +324,6 @@ impl Settings {
         };
         if is_before {
             warnings.push(Warning::DeadlineBeforeCamera { deadline, to_camera });
-        } else if let (Travel::Time(deadline), Travel::Time(to_camera), Some(max_latency)) =
-            (deadline, to_camera, self.max_latency.filter(|_| self.needs_time()))
-            && deadline <= Micros(to_camera.0 + max_latency.0)
-        {
-            warnings.push(Warning::DeadlineBeforeFrames { deadline, to_camera, max_latency });
         }
         warnings.extend(self.too_many_on_the_way(self.period()));
         if let Travel::Time(min_spacing) = self.spacing.min {
@@ -348,31 +363,45 @@ impl Settings {
         Some(Warning::JitterBeyondWindow { max_jitter, output: smallest.name.clone(), window: smallest.window })
     }
 
-    /// What may be meant otherwise beside the source. `interval`: from one frame to the next, 0
-    /// where unknown. `in_view`: how long a part is seen after its trigger, where the source knows
-    /// it. `is_drawn`: it draws its images or reads them from files.
-    pub fn warnings_of_view(&self, interval: Micros, in_view: Option<Micros>, is_drawn: bool) -> Vec<Warning> {
+    /// What may be meant otherwise beside the source.
+    pub fn warnings_of_view(&self, view: View) -> Vec<Warning> {
+        let View { interval, in_view, is_drawn, .. } = view;
         if self.mode == LineMode::State {
             return Vec::new();
         }
+        let mut warnings: Vec<Warning> = self.deadline_before_frames(view).into_iter().collect();
         // A trigger that is found in a frame is of a part that this frame shows.
         let may_have_left = !self.trigger.is_seen_in_frames() || self.part.frames > 1;
         if may_have_left && !self.has_deadline && in_view.is_none() && !is_drawn {
-            return vec![Warning::ViewNotStated { way: self.part.deadline }];
+            warnings.push(Warning::ViewNotStated { way: self.part.deadline });
         }
         let each_frame = Some(interval).filter(|_| self.trigger == TriggerKind::EveryFrame);
-        if let Some(warning) = self.too_many_on_the_way(each_frame) {
-            return vec![warning];
-        }
+        warnings.extend(self.too_many_on_the_way(each_frame));
         // Frames come at any moment within their interval, and half of the time in view a part is
         // whole.
         let needed = Micros(interval.0 * u64::from(self.part.frames) * 2);
-        let at_barrier = in_view.filter(|_| self.trigger == TriggerKind::Barrier);
-        at_barrier
-            .filter(|span| *span < needed)
-            .map(|in_view| Warning::LeavesTooSoon { in_view, interval })
-            .into_iter()
-            .collect()
+        let at_barrier = in_view.filter(|span| self.trigger == TriggerKind::Barrier && *span < needed);
+        warnings.extend(at_barrier.map(|in_view| Warning::LeavesTooSoon { in_view, interval }));
+        warnings
+    }
+
+    /// Whether a part's deadline is over before its frames can be there, where a frame of which
+    /// only the arrival is known may be as old as is stated.
+    fn deadline_before_frames(&self, view: View) -> Option<Warning> {
+        let max_latency = self.max_latency.filter(|_| self.needs_time() && view.timed_by == TimedBy::Setting)?;
+        let (Travel::Time(deadline), Travel::Time(to_camera)) = (self.part.deadline, self.part.to_camera) else {
+            return None;
+        };
+        let frames = u64::from(self.part.frames);
+        // The first may have come just before. Of a deadline before the camera more is told.
+        let needed = Micros(to_camera.0 + max_latency.0 + view.interval.0 * frames);
+        (to_camera < deadline && deadline <= needed).then_some(Warning::DeadlineBeforeFrames {
+            deadline,
+            to_camera,
+            max_latency,
+            frames,
+            needed,
+        })
     }
 
     /// Whether an output on `action` is reached as its name says: a reject by some tag, whatever

@@ -5,6 +5,7 @@
 //! ([`Log::locked`]): of two who choose at once one is first, and the last record names what is kept.
 
 use crate::audit::{Change, Log};
+use crate::settings::state::unwritten;
 use crate::settings::{Chosen, NO_RECIPE, Settings, UNREAD_RECIPE};
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,7 @@ fn change(
         if locked.take_back().is_err() {
             let _ = locked.append(change("tagpin, not saved", "recipe", &new, &old));
         }
-        return Err(format!("nothing was changed: {}: {e}; give tagpin a folder that it may write to", state.display()));
+        return Err(format!("nothing was changed: {}", unwritten(state, &e)));
     }
     Ok(Some(old))
 }

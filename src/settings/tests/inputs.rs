@@ -1,7 +1,7 @@
 //! Sources, triggers and the time that a part has.
 
 use super::*;
-use crate::frame::{Colour, PixelFormat};
+use crate::frame::{Colour, PixelFormat, TimedBy};
 
 /// Without a deadline a part was judged by whatever came until its gate, also when it had left the
 /// view.
@@ -11,8 +11,10 @@ fn a_view_that_nobody_states_or_that_is_too_short_for_the_frames_is_warned_of() 
     let gate = |trigger: &str| {
         format!("[line]\nmode = \"gate\"\n[trigger]\n{trigger}\n[outputs.a]\ndelay_ms = 900\non = [\"accept\"]\n")
     };
-    let warned =
-        |text: &str, interval, in_view, is_drawn| parse(text).unwrap().warnings_of_view(ms(interval), in_view, is_drawn);
+    let warned = |text: &str, interval, in_view, is_drawn| {
+        let view = View { interval: ms(interval), in_view, is_drawn, timed_by: TimedBy::Shown };
+        parse(text).unwrap().warnings_of_view(view)
+    };
     let pin = "kind = \"gpio\"\nchip = \"header\"\nline = 3";
     let not_stated = [Warning::ViewNotStated { way: Travel::Time(ms(900)) }];
     assert_eq!(warned(&gate(pin), 33, None, false), not_stated);
@@ -223,31 +225,57 @@ fn a_deadline_without_a_frame_and_too_many_parts_on_their_way_are_warned_of() {
     let gate = |trigger: &str, delay: u32| {
         format!("[line]\nmode = \"gate\"\n[trigger]\n{trigger}\n[outputs.a]\ndelay_ms = {delay}\non = [\"accept\"]\n")
     };
-    let told = |text: &str| {
+    // For the number of frames, 33 ms apart, whether the last moment in time is one and the next one
+    // is none.
+    let before_frames = |trigger: &str, timed_by| {
+        let view = View { interval: Micros(33_000), in_view: None, is_drawn: true, timed_by };
+        let warnings = parse(&gate(trigger, 900)).unwrap().warnings_of_view(view);
         let of = |w: &Warning| match w {
-            Warning::DeadlineBeforeFrames { deadline, .. } => Some(deadline.0 / 1000),
-            Warning::TooManyOnTheWay { parts, .. } => Some(*parts),
+            Warning::DeadlineBeforeFrames { needed, .. } => Some((needed.0 / 1000, w.to_string())),
             _ => None,
         };
+        warnings.iter().find_map(of)
+    };
+    for (deadline, rest, needed) in [
+        (283, "max_latency_ms = 250", Some(283)),
+        (284, "max_latency_ms = 250", None),
+        (283, "to_camera_ms = 210\nmax_latency_ms = 40", Some(283)),
+        (284, "to_camera_ms = 210\nmax_latency_ms = 40", None),
+        (172, "max_latency_ms = 40\nframes = 4", Some(172)),
+        (173, "max_latency_ms = 40\nframes = 4", None),
+        // Less than the way to the camera is told by itself.
+        (210, "to_camera_ms = 210\nmax_latency_ms = 40", None),
+        (211, "to_camera_ms = 210\nmax_latency_ms = 40", Some(283)),
+    ] {
+        let trigger = format!("kind = \"stdin\"\ndeadline_ms = {deadline}\n{rest}");
+        let found = before_frames(&trigger, TimedBy::Setting);
+        assert_eq!(found.as_ref().map(|(ms, _)| *ms), needed, "{trigger}");
+        if let (Some((_, told)), true) = (found, rest.contains("frames")) {
+            assert!(
+                told.contains("deadline is 172 ms, and the 4 frames that surely show it may take until 172 ms"),
+                "{told}"
+            );
+        }
+        // A camera that says when it exposed is not asked how old a frame may be.
+        for timed_by in TimedBy::ALL.into_iter().filter(|by| *by != TimedBy::Setting) {
+            assert_eq!(before_frames(&trigger, timed_by), None, "{trigger}");
+        }
+    }
+    // The frame that finds a part shows it.
+    let presence = "kind = \"presence\"\ndeadline_ms = 250\nmax_latency_ms = 250";
+    assert_eq!(before_frames(presence, TimedBy::Setting), None);
+    let told = |text: &str| {
+        let of = |w: &Warning| if let Warning::TooManyOnTheWay { parts, .. } = w { Some(*parts) } else { None };
         parse(text).unwrap().warnings(true).iter().filter_map(of).collect::<Vec<_>>()
     };
-    for (trigger, expected) in [
-        ("kind = \"stdin\"\ndeadline_ms = 250\nmax_latency_ms = 250", vec![250]),
-        ("kind = \"stdin\"\ndeadline_ms = 250\nmax_latency_ms = 249", vec![]),
-        ("kind = \"stdin\"\ndeadline_ms = 250\nto_camera_ms = 210\nmax_latency_ms = 40", vec![250]),
-        ("kind = \"stdin\"\ndeadline_ms = 251\nto_camera_ms = 210\nmax_latency_ms = 40", vec![]),
-        // The frame that finds a part shows it.
-        ("kind = \"presence\"\ndeadline_ms = 250\nmax_latency_ms = 250", vec![]),
-    ] {
-        assert_eq!(told(&gate(trigger, 900)), expected, "{trigger}");
-    }
     let period = "kind = \"period\"\nperiod_ms = 10";
     assert_eq!([640, 650, 900].map(|delay| told(&gate(period, delay))), [vec![], vec![65], vec![90]]);
     let state = "[trigger]\nkind = \"period\"\nperiod_ms = 1\n[outputs.a]\non = [\"accept\"]\n";
     assert_eq!(told(state), [] as [u64; 0]);
     let of_frames = |kind: &str, delay: u32| {
         let settings = parse(&gate(&format!("kind = \"{kind}\""), delay)).unwrap();
-        settings.warnings_of_view(Micros(10_000), None, true)
+        let view = View { interval: Micros(10_000), in_view: None, is_drawn: true, timed_by: TimedBy::Shown };
+        settings.warnings_of_view(view)
     };
     let output = "a".to_string();
     assert_eq!(of_frames("every_frame", 900), [Warning::TooManyOnTheWay { output, parts: 90 }]);
