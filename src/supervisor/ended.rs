@@ -82,6 +82,11 @@ impl Ended {
         matches!(self, Self::Done | Self::SourceEnded | Self::TriggerEnded | Self::Recipe)
     }
 
+    /// Whether nobody asked for it: parts go on coming while those on their way pass.
+    pub(super) const fn is_unasked(self) -> bool {
+        matches!(self, Self::SourceEnded | Self::TriggerEnded)
+    }
+
     /// What a part gave up thereby has no verdict for.
     pub(super) const fn reason(self) -> Reason {
         match self {

@@ -91,9 +91,12 @@ pub(super) fn watch(mut input: Box<dyn Trigger>, shared: &Shared, acknowledged: 
             Ok(None) if over => break,
             Ok(None) => {}
             Ok(Some(Input::Trigger { at, position })) => {
-                if !shared.trigger(at, position) && input.refuse() {
-                    refuses = true;
-                    shared.unopened(shared.clock.now());
+                if !shared.trigger(at, position) {
+                    let was_answered = input.refuse();
+                    refuses |= was_answered;
+                    if was_answered || shared.ended.why().is_some_and(Ended::is_unasked) {
+                        shared.unopened(shared.clock.now());
+                    }
                 }
             }
             Ok(Some(Input::Position(moment))) => {
