@@ -15,7 +15,7 @@ use crate::regular;
 use crate::settings::Publishing;
 use rumqttc::{
     Client, ConnectReturnCode, Connection, ConnectionError, Incoming, LastWill, MqttOptions, PublishOptions, QoS,
-    TlsConfiguration, Transport,
+    StateError, TlsConfiguration, Transport,
 };
 use spool::Spool;
 use std::collections::VecDeque;
@@ -43,6 +43,8 @@ enum Confirms {
     Spooled,
     /// Something that is not kept.
     Nothing,
+    /// That the line is off: nothing follows.
+    Leave,
 }
 
 /// A connection that the broker accepted.
@@ -50,6 +52,16 @@ struct Link {
     client: Client,
     /// What its next confirmations are for.
     unconfirmed: VecDeque<Confirms>,
+}
+
+/// What is known of the broker from one connection to the next.
+struct Tries {
+    /// Since when it takes nothing, where that was told.
+    away: Option<Instant>,
+    /// When that was told as a fault last.
+    fault: Option<Instant>,
+    /// Whether Home Assistant's starts are listened to.
+    hears: bool,
 }
 
 /// A part or a fault on its way.
@@ -180,105 +192,144 @@ impl Mqtt {
         }
     }
 
-    /// Ends the connection, once the run is over and the broker has everything.
-    fn leave(&self, waiting: &mut Waiting) {
-        if waiting.over
-            && waiting.spool.len() == 0
-            && let Some(mut link) = waiting.link.take()
-        {
-            let how = PublishOptions::new(QoS::AtMostOnce).retained();
-            self.tell(&mut link, self.topic("availability"), b"offline".to_vec(), how, None);
+    /// Ends the connection, once the run is over and the broker has everything, that the line is off
+    /// too: ended without it, the broker has no last will to tell. `confirmed`: what it has now.
+    fn leave(&self, waiting: &mut Waiting, confirmed: Option<Confirms>) {
+        let Waiting { spool, link: Some(link), over: true, .. } = waiting else { return };
+        if confirmed == Some(Confirms::Leave) {
             // Refused, the broker has the last will.
             let _ = link.client.try_disconnect();
+            waiting.link = None;
+        } else if spool.len() == 0 && !link.unconfirmed.contains(&Confirms::Leave) {
+            let how = PublishOptions::new(QoS::AtLeastOnce).retained();
+            self.tell(link, self.topic("availability"), b"offline".to_vec(), how, Some(Confirms::Leave));
         }
     }
 
     /// Drives the connection until `stop`, again and again.
     pub fn drive(&self, events: &Arc<Events>, stop: &AtomicBool) {
+        let mut tries = Tries { away: None, fault: None, hears: !self.settings.discovery.is_empty() };
         let mut back_off = BACK_OFF[0];
-        let mut told: Option<Instant> = None;
         while !stop.load(Ordering::Acquire) {
             if self.settings.tls && !clock_is_set() {
-                if told.is_none() {
-                    told = Some(Instant::now());
+                if tries.away.is_none() {
+                    tries.away = Some(Instant::now());
                     events.note(&"mqtt: the system's clock is not set, so no certificate can be judged; waiting for it");
                 }
                 pause(BACK_OFF[0], stop);
                 continue;
             }
             let (client, mut connection) = Client::builder(self.options()).capacity(REQUESTS).build();
-            let (was_connected, why) = self.converse(client, &mut connection, events, &mut told);
+            let (accepted, why) = self.converse(client, &mut connection, events, &mut tries);
             let mut waiting = self.waiting();
             waiting.link = None;
             waiting.spool.disconnect();
+            let waits = waiting.spool.len();
             if waiting.over || stop.load(Ordering::Acquire) {
+                drop(waiting);
+                if waits > 0 {
+                    let place = self.settings.place();
+                    events.note(&format_args!(
+                        "mqtt: the run is over, and {waits} messages that the broker {place} did not confirm are lost"
+                    ));
+                }
                 return;
             }
-            let waits = waiting.spool.len();
             drop(waiting);
-            back_off = if was_connected { BACK_OFF[0] } else { (back_off * 2).min(BACK_OFF[1]) };
-            if told.is_none() {
-                told = Some(Instant::now());
+            // A broker that takes connections only to end them is as good as one that is away.
+            let stood = accepted.is_some_and(|at| at.elapsed() >= BACK_OFF[1]);
+            back_off = if stood { BACK_OFF[0] } else { back_off };
+            if tries.away.is_none() && tries.fault.is_none_or(|at| at.elapsed() >= BACK_OFF[1]) {
+                (tries.away, tries.fault) = (Some(Instant::now()), Some(Instant::now()));
+                let hint = match accepted {
+                    Some(_) if !stood => format!(
+                        "; where it does so again and again, another client is called tagpin-{}: state a name of its own under \
+                         [mqtt]",
+                        self.settings.name
+                    ),
+                    _ => String::new(),
+                };
                 let why = format!(
-                    "mqtt: no connection to the broker {}: {why}; {waits} messages wait, at most {} do; it is tried again",
+                    "mqtt: no connection to the broker {}: {why}{hint}; {waits} messages wait, at most {} do; it is tried again",
                     self.settings.place(),
                     self.settings.spool
                 );
                 events.fault(FaultKind::Sink, None, Remedy::Told, Why::of(&why));
             }
             pause(back_off, stop);
+            back_off = (back_off * 2).min(BACK_OFF[1]);
         }
     }
 
-    /// One connection from its beginning to its end: whether the broker accepted it, and why it
-    /// ended. `told`: since when the broker is known to be away.
+    /// One connection from its beginning to its end: when the broker accepted it, and why it ended.
     fn converse(
         &self,
         client: Client,
         connection: &mut Connection,
         events: &Arc<Events>,
-        told: &mut Option<Instant>,
-    ) -> (bool, String) {
+        tries: &mut Tries,
+    ) -> (Option<Instant>, String) {
         let mut client = Some(client);
-        let mut was_connected = false;
+        let mut accepted = None;
         for event in connection.iter() {
             let packet = match event {
                 Ok(rumqttc::Event::Incoming(packet)) => packet,
                 Ok(rumqttc::Event::Outgoing(_)) => continue,
-                Err(e) => return (was_connected, in_words(&e)),
+                Err(e) => {
+                    if let Some(bytes) = too_large(&e) {
+                        // It is kept there, and would end each connection.
+                        tries.hears = false;
+                        return (accepted, self.deaf(bytes));
+                    }
+                    return (accepted, in_words(&e));
+                }
             };
             let mut waiting = self.waiting();
             match packet {
                 Incoming::ConnAck(_) => {
                     let Some(client) = client.take() else { continue };
-                    if !self.settings.discovery.is_empty() {
+                    if tries.hears {
                         // Not heard, it is asked again with the next connection.
-                        let _ = client.try_subscribe(format!("{}/status", self.settings.discovery), QoS::AtMostOnce);
+                        let _ = client.try_subscribe(self.births(), QoS::AtMostOnce);
                     }
-                    was_connected = true;
+                    accepted = Some(Instant::now());
                     waiting.link = Some(Link { client, unconfirmed: VecDeque::new() });
                     self.introduce(&mut waiting);
                     self.hand_over(&mut waiting);
-                    if let Some(since) = told.take() {
+                }
+                Incoming::PubAck(_) => {
+                    if let Some(since) = tries.away.take() {
                         let (place, waits) = (self.settings.place(), waiting.spool.len());
                         let away = since.elapsed().as_secs_f64();
                         events.note(&format_args!("mqtt: connected to {place} after {away:.1} s; {waits} messages waited"));
                     }
-                }
-                Incoming::PubAck(_) => {
                     let confirms = waiting.link.as_mut().and_then(|link| link.unconfirmed.pop_front());
                     if confirms == Some(Confirms::Spooled) {
                         waiting.spool.confirm();
                     }
                     self.hand_over(&mut waiting);
-                    self.leave(&mut waiting);
+                    self.leave(&mut waiting, confirms);
                 }
                 // Home Assistant was started again and has forgotten what is not kept.
                 Incoming::Publish(message) if message.payload.as_ref() == b"online" => self.introduce(&mut waiting),
                 _ => {}
             }
         }
-        (was_connected, "the connection was closed".into())
+        (accepted, "the connection was closed".into())
+    }
+
+    /// The topic in which Home Assistant tells that it was started.
+    fn births(&self) -> String {
+        format!("{}/status", self.settings.discovery)
+    }
+
+    /// That nothing of the one topic is heard any more that the line listens to.
+    fn deaf(&self, bytes: usize) -> String {
+        format!(
+            "a message of {bytes} bytes lies in {}, at most {MESSAGE} are taken: it is not listened to in this run any more, so a \
+             start of Home Assistant is not seen; empty that topic",
+            self.births()
+        )
     }
 
     fn image(&self, events: &Events, part: &PartEvent) {
@@ -298,6 +349,14 @@ impl Mqtt {
             // It had none, or the line has gone on.
             None => {}
         }
+    }
+}
+
+/// The bytes of a message that came and is larger than any that is taken.
+fn too_large(e: &ConnectionError) -> Option<usize> {
+    match e {
+        ConnectionError::MqttState(StateError::Deserialization(rumqttc::Error::PayloadSizeLimitExceeded(n))) => Some(*n),
+        _ => None,
     }
 }
 
@@ -375,11 +434,12 @@ impl Sink for Publisher {
             _ => {
                 let mut waiting = mqtt.waiting();
                 waiting.over = matches!(event.what, What::Summary);
+                // Nothing follows the summary in which a lost one would be made good.
+                let how = if waiting.over { (QoS::AtLeastOnce, Some(Confirms::Nothing)) } else { (QoS::AtMostOnce, None) };
                 if let Some(link) = &mut waiting.link {
-                    let how = PublishOptions::new(QoS::AtMostOnce).retained();
-                    mqtt.tell(link, mqtt.topic("state"), json.clone(), how, None);
+                    mqtt.tell(link, mqtt.topic("state"), json.clone(), PublishOptions::new(how.0).retained(), how.1);
                 }
-                mqtt.leave(&mut waiting);
+                mqtt.leave(&mut waiting, None);
                 waiting.state = Some(json);
                 return Ok(());
             }
