@@ -34,6 +34,10 @@ impl std::str::FromStr for KeyHash {
         let byte = |i: usize, digits: &str| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok();
         let bytes = digits.and_then(|d| (0..32).map(|i| byte(i, d)).collect::<Option<Vec<u8>>>());
         match bytes.and_then(|b| b.try_into().ok()) {
+            // Whoever shows no key at all would come in.
+            Some(hash) if Self(hash) == Self::of("") => {
+                Err("it is the hash of an empty key: hash the key itself, as `tagpin key new` does".into())
+            }
             Some(hash) => Ok(Self(hash)),
             None => Err(format!(
                 "expected {PREFIX} and 64 hexadecimal digits, as `tagpin key new` prints them; a key itself \
@@ -90,5 +94,7 @@ mod tests {
         for wrong in ["", "a key", "sha256:", &hash[7..], &hash[..70], &format!("{hash}0"), &hash.replace('a', "ä")] {
             assert!(wrong.parse::<KeyHash>().is_err(), "{wrong}");
         }
+        let empty = KeyHash::of("").to_string().parse::<KeyHash>();
+        assert!(empty.is_err_and(|why| why.contains("hash of an empty key")), "nothing opened what it stood for");
     }
 }

@@ -263,14 +263,8 @@ impl Line {
     pub(super) fn watcher(&mut self, of: Option<Of>) -> Option<Watcher> {
         let (current, state) = (self.in_force.chosen.clone(), self.in_force.state.clone()?);
         let (known, change, news) = (self.known.clone(), self.change.clone(), std::mem::take(&mut self.news));
-        let place = place(&state);
-        Some(Watcher { of: of?, state, place, current, known, change, stays: None, news })
+        Some(Watcher { of: of?, state: StateFolder::at(state), current, known, change, stays: None, news })
     }
-}
-
-/// What tells a folder from another of its name; `None` where there is none.
-fn place(folder: &Path) -> Option<(u64, u64)> {
-    folder.metadata().ok().map(|about| crate::regular::id(&about))
 }
 
 /// What a choice came to, as an event.
@@ -286,10 +280,7 @@ pub(super) fn event(outcome: Switch, old: &Chosen, new: &Chosen, why: &str) -> R
 /// Looks for another choice while the line runs.
 pub(super) struct Watcher {
     of: Of,
-    state: PathBuf,
-    /// Which folder that was when the run began: in its place another says nothing, as an empty
-    /// mount point does when its disk is gone.
-    place: Option<(u64, u64)>,
+    state: StateFolder,
     /// What this run goes by.
     current: Chosen,
     /// What the choice was when it was last looked at.
@@ -322,15 +313,9 @@ impl Watcher {
 
     /// The choice as it is kept now, in the folder that was there when the run began.
     fn chosen(&self) -> Result<Chosen, String> {
-        let chosen = Chosen::read(&self.state).map_err(|e| e.0.join("; "))?;
-        match place(&self.state) == self.place {
-            true => Ok(chosen),
-            false => Err(format!(
-                "[state] folder {}: it is another folder than when this run began; is its disk mounted? Start the line anew where \
-                 that is right",
-                self.state.display()
-            )),
-        }
+        let folder = self.state.path()?;
+        let chosen = Chosen::read(folder).map_err(|e| e.0.join("; "))?;
+        self.state.path().map(|_| chosen)
     }
 
     fn watch(&self, events: &Events, stop: &AtomicBool) {

@@ -31,6 +31,7 @@ use crate::frame::{Layout, TimedBy};
 use crate::line::{CalledBy, ConfirmRules, GateLine, MAX_LINES, PartRules, Shape, Spacing, Travel};
 use crate::outputs::{Backend, Polarity, State};
 use crate::preprocess::{Plan, Roi, Target};
+use crate::sources::look_every;
 use crate::station::{Calls, Routing, StationRules};
 use crate::time::{Micros, Millis};
 use crate::triggers::{PresenceRules, TriggerSpec};
@@ -48,6 +49,7 @@ use reader::Table;
 pub use recipes::{Chosen, MAX_RECIPES, NO_RECIPE, RECIPE, Recipe, UNREAD_RECIPE};
 #[cfg(feature = "site")]
 pub use site::{Listening, Polling, Predicting, Site};
+pub use state::StateFolder;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 pub(crate) use values::quoted;
@@ -421,11 +423,17 @@ impl Settings {
     }
 
     /// How old a frame in which a part is found may be where its gate goes by it, as far as that is
-    /// known: as stated, and as much as a pulse may be late. `None` where nobody goes by it.
-    pub fn found_within(&self) -> Option<Micros> {
-        let window = self.smallest_window().map_or(self.late_edge, |output| output.window);
+    /// known: as stated, and as much as a pulse may be late, which is never less than a frame waits
+    /// in its pipe until somebody looks. `interval`: from one frame to the next, 0 where unknown.
+    /// `None` where nobody goes by it.
+    pub fn found_within(&self, interval: Micros) -> Option<Micros> {
+        // A flash is at its trigger, whatever moment that is.
+        let gates = self.outputs.iter().filter_map(|o| Some((o.gate_line()?, o.window)));
+        let pulses = gates.filter(|(gate, _)| gate.by == CalledBy::Verdict && matches!(gate.shape, Shape::Pulse(_)));
+        let window = pulses.map(|(_, window)| window).min().unwrap_or(self.late_edge);
+        let looks = look_every(interval);
         let goes_by_it = self.mode != LineMode::State && self.trigger.is_seen_in_frames();
-        self.max_latency.filter(|_| goes_by_it).map(|latency| Micros(latency.0 + window.0))
+        self.max_latency.filter(|_| goes_by_it).map(|latency| Micros(latency.0 + window.max(Micros(2 * looks.0)).0))
     }
 
     /// Whether the source can give what trigger and mode need: a light barrier, and a time at which

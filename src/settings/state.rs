@@ -6,7 +6,7 @@
 
 use crate::regular::{self, Unread};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The text of a file in the folder; `None` where there is no such file. An error says why it
 /// cannot be known.
@@ -34,6 +34,39 @@ fn missing(folder: &Path) -> String {
     )
 }
 
+/// The state folder as a run found it. In its place another says nothing, as an empty mount point
+/// does when its disk is gone.
+#[derive(Clone, Debug)]
+pub struct StateFolder {
+    path: PathBuf,
+    /// `None` where there was none.
+    id: Option<(u64, u64)>,
+}
+
+impl StateFolder {
+    /// The folder that is at `path` now.
+    pub fn at(path: PathBuf) -> Self {
+        let id = folder_id(&path);
+        Self { path, id }
+    }
+
+    /// Where it is; an error says that another folder is there now.
+    pub fn path(&self) -> Result<&Path, String> {
+        match folder_id(&self.path) == self.id {
+            true => Ok(&self.path),
+            false => Err(format!(
+                "[state] folder {}: it is another folder than when this run began; is its disk mounted? Start the line anew where \
+                 that is right",
+                self.path.display()
+            )),
+        }
+    }
+}
+
+fn folder_id(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|about| regular::id(&about))
+}
+
 /// That nothing could be written in the folder, and what mends it.
 pub(crate) fn unwritten(folder: &Path, e: &std::io::Error) -> String {
     let mend = match e.kind() {
@@ -46,6 +79,25 @@ pub(crate) fn unwritten(folder: &Path, e: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A choice in a folder that had taken the place of the run's was said to be kept.
+    #[test]
+    fn another_folder_in_the_place_of_the_runs_is_told_and_the_same_is_known_again() {
+        let base = std::env::temp_dir().join(format!("tagpin-state-folder-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&base);
+        let [path, away] = ["state", "away"].map(|name| base.join(name));
+        std::fs::create_dir_all(&path).unwrap();
+        let folder = StateFolder::at(path.clone());
+        assert_eq!(folder.path(), Ok(&*path));
+        std::fs::rename(&path, &away).unwrap();
+        assert!(folder.path().is_err(), "there is none");
+        std::fs::create_dir(&path).unwrap();
+        assert!(folder.path().unwrap_err().contains("another folder than when this run began"));
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&away, &path).unwrap();
+        assert_eq!(folder.path(), Ok(&*path));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 
     /// A full disk was answered with the advice to change the folder.
     #[test]

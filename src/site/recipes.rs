@@ -6,8 +6,8 @@
 
 use crate::audit::{Change, Log};
 use crate::settings::state::unwritten;
-use crate::settings::{Chosen, NO_RECIPE, Settings, UNREAD_RECIPE};
-use std::path::{Path, PathBuf};
+use crate::settings::{Chosen, NO_RECIPE, Settings, StateFolder, UNREAD_RECIPE};
+use std::path::Path;
 
 /// A recipe's name as it is told; none is device.toml as it is.
 pub fn name(recipe: Option<&str>) -> String {
@@ -63,7 +63,7 @@ fn change(
 #[derive(Clone, Debug)]
 pub struct Recipes {
     /// Where the choice is kept.
-    state: PathBuf,
+    state: StateFolder,
     /// Their names, in the order of the file.
     pub names: Vec<String>,
     /// The one that the line goes by.
@@ -76,7 +76,7 @@ impl Recipes {
         let site = &settings.site;
         let names: Vec<String> = site.recipes.iter().map(|recipe| recipe.name.clone()).collect();
         let state = site.state.clone().filter(|_| !names.is_empty())?;
-        Some(Self { state, names, current: site.recipe.clone() })
+        Some(Self { state: StateFolder::at(state), names, current: site.recipe.clone() })
     }
 
     /// The place in the file of the one that the line goes by, from 1; 0 for none.
@@ -91,7 +91,8 @@ impl Recipes {
         if let Some(name) = recipe.filter(|name| self.names.iter().all(|known| known != name)) {
             return Err(format!("there is no recipe \"{name}\"; nothing was changed"));
         }
-        choose(&self.state, recipe, who).map(|_| ())
+        let state = self.state.path().map_err(|why| format!("nothing was changed: {why}"))?;
+        choose(state, recipe, who).map(|_| ())
     }
 }
 
@@ -100,6 +101,7 @@ mod tests {
     use super::*;
     use crate::random::{Random, drawn_cases};
     use crate::settings::RECIPE;
+    use std::path::PathBuf;
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("tagpin-choice-{name}-{}", std::process::id()));

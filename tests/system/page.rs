@@ -193,6 +193,30 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
             body(&get(&line, "/state"))["tags"].as_array().unwrap().iter().find(|t| t["tag"] == "bolt").cloned().unwrap();
         assert_eq!((&now["threshold"], &now["review_low"]), (&json!(threshold), &json!(review_low)));
     }
+    // Of people who saved for different tags at once one put back what the others had saved.
+    let saves = |n: usize| {
+        let tags = ["bolt", "nut", "washer", "gear"];
+        let (line, headers) = (&line, format!("{json}{key}"));
+        let saved = std::thread::scope(|scope| {
+            let one = |(i, tag): (usize, &'static str)| {
+                let value = (10 * n + i) as f64 / 1000.0;
+                let change = json!({ "tags": [{ "tag": tag, "threshold": 0.5 + value, "review_low": 0.25 + value }] });
+                let headers = headers.clone();
+                scope.spawn(move || (body(&post(line, "/rules", &headers, &change))["changed"] == 1, tag, 0.5 + value))
+            };
+            let all: Vec<_> = tags.into_iter().enumerate().map(one).collect();
+            all.into_iter().map(|save| save.join().unwrap()).collect::<Vec<_>>()
+        });
+        let now = body(&get(line, "/state"));
+        for (is_one, tag, threshold) in saved {
+            let held =
+                now["tags"].as_array().unwrap().iter().find(|t| t["tag"] == tag).unwrap()["threshold"].as_f64().unwrap();
+            assert!(is_one && (held - threshold).abs() < 1e-3, "round {n}: {tag} is {held}, {threshold} was saved");
+        }
+    };
+    (1..9).for_each(saves);
+    let plain = ["bolt", "nut", "washer", "gear"].map(|tag| json!({ "tag": tag, "threshold": 0.5, "review_low": 0.5 }));
+    assert!(post(&line, "/rules", &format!("{json}{key}"), &json!({ "tags": plain })).starts_with("HTTP/1.1 200"));
     let saved = post(&line, "/rules", &format!("{json}{key}"), &strict);
     assert!(saved.starts_with("HTTP/1.1 200") && body(&saved)["changed"] == 1, "{saved}");
     let triggered = body(&get(&line, "/state"))["figures"]["triggers"].as_u64().unwrap();
@@ -205,7 +229,7 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
     let told = std::fs::read_to_string(&log).unwrap();
     let rules: Vec<Value> =
         told.lines().map(|l| serde_json::from_str(l).unwrap()).filter(|e: &Value| e["event"] == "rule").collect();
-    let rules: Vec<&Value> = rules.iter().filter(|r| r["tag"] != "bolt").collect();
+    let rules: Vec<&Value> = rules.iter().filter(|r| r["tag"] == "gear_chipped").collect();
     assert_eq!((rules.len(), &rules[0]["tag"]), (1, &json!("gear_chipped")));
     let (old, new, who) = (&rules[0]["old_threshold"], &rules[0]["threshold"], rules[0]["who"].as_str().unwrap());
     assert_eq!((old, new, who), (&json!(0.5), &json!(0.0), &*format!("page, 127.0.0.1, key {}", &sha256(KEY)[..15])));
@@ -213,7 +237,7 @@ fn the_page_shows_parts_and_a_threshold_set_with_a_key_holds_from_the_next_trigg
     // ignored, and that is told.
     let file = settings("page-check", &text.replace("PORT", "0"));
     let check = || String::from_utf8(finish(tagpin(&["check", "--bundle", PARTS, "--settings", &file])).stdout).unwrap();
-    assert!(check().contains("sets thresholds on top of device.toml, tags: 2"), "{}", check());
+    assert!(check().contains("sets thresholds on top of device.toml, tags: 5"), "{}", check());
     let run = || finish(parts_of(&file, &fast_conveyor(5), "4"));
     let strictly = |out: &std::process::Output| {
         of(&events(out), "part").iter().all(|p| p["tag"] == "gear_chipped" && p["action"] == "reject")

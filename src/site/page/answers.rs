@@ -1,6 +1,6 @@
 //! What the page's server answers.
 
-use super::{Page, Passed, SHOWN_PARTS, held};
+use super::{Page, Passed, Ruling, SHOWN_PARTS, held};
 use crate::audit::{Change, Log};
 use crate::bundle::Hex;
 use crate::decide::{TagRule, Verdict};
@@ -177,7 +177,9 @@ impl Server {
         let (figures, now) = (self.events.counters().figures(), crate::supervisor::SystemClock.now());
         let ago_ms = |at: Instant| now.since(at).0 / 1000;
         let last_frame = self.events.snapshot().image(|shown| (shown.part > 0).then_some(shown.captured_at));
-        let (tags, bundle, rules_of) = (page.ruling().tags.clone(), self.events.bundle(), self.rules_of());
+        let ruling = page.ruling();
+        let (tags, bundle, rules_of) = (ruling.tags.clone(), self.events.bundle(), self.rules_of(&ruling));
+        drop(ruling);
         let part = |p: &Passed| self.part(p, &tags, now);
         let edges = memory.edges.iter().map(|e| {
             let late = e.done.since(e.scheduled);
@@ -250,25 +252,28 @@ impl Server {
     }
 
     /// What rules that are set now are for.
-    fn rules_of(&self) -> RulesOf {
-        RulesOf { run: self.events.run().into(), bundle_sha256: Hex(&self.page.ruling().bundle).to_string() }
+    fn rules_of(&self, ruling: &Ruling) -> RulesOf {
+        RulesOf { run: self.events.run().into(), bundle_sha256: Hex(&ruling.bundle).to_string() }
     }
 
-    /// Rules as they would be with those that a body states; else an answer that says what is
-    /// wrong.
-    fn rules(&self, body: &mut Body<'_>) -> Result<Vec<TagRule>, Response> {
+    /// The rules that a body states; else an answer that says what is wrong.
+    fn wanted(body: &mut Body<'_>) -> Result<Wanted, Response> {
         let bytes = body.read(MAX_RULES).map_err(|e| match e {
             BodyError::TooLarge => Response::text(413, "too many rules"),
             BodyError::Slow => Response::text(408, "the rules did not come in time"),
             BodyError::Malformed | BodyError::Gone => Response::text(400, "the body was cut off"),
         })?;
-        let wanted: Wanted = object(&bytes).map_err(|e| Response::text(400, &format!("no rules: {e}")))?;
-        if wanted.rules_of.is_some_and(|shown| shown != self.rules_of()) {
+        object(&bytes).map_err(|e| Response::text(400, &format!("no rules: {e}")))
+    }
+
+    /// What holds now with what is wanted in place of it; else an answer that says what is wrong.
+    fn rules(&self, ruling: &Ruling, wanted: &Wanted) -> Result<Vec<TagRule>, Response> {
+        if wanted.rules_of.as_ref().is_some_and(|shown| *shown != self.rules_of(ruling)) {
             let why = "the line has another recipe, bundle or run than the page showed; look at its thresholds first, nothing \
                        was changed";
             return Err(Response::text(409, why));
         }
-        let mut rules: Vec<TagRule> = self.page.ruling().tags.iter().map(|t| t.rule).collect();
+        let mut rules: Vec<TagRule> = ruling.tags.iter().map(|t| t.rule).collect();
         for (i, WantedTag { tag, threshold, review_low }) in wanted.tags.iter().enumerate() {
             if wanted.tags[..i].iter().any(|before| before.tag == *tag) {
                 return Err(Response::text(400, &format!("{tag}: stands there twice; which one is meant?")));
@@ -296,12 +301,15 @@ impl Server {
     }
 
     fn what_if(&self, body: &mut Body<'_>) -> Response {
-        let rules = match self.rules(body) {
-            Ok(rules) => rules,
+        let page = &*self.page;
+        let rules = Self::wanted(body).and_then(|wanted| {
+            let ruling = page.ruling();
+            Ok((self.rules(&ruling, &wanted)?, ruling.tags.clone()))
+        });
+        let (rules, now) = match rules {
+            Ok(both) => both,
             Err(refusal) => return refusal,
         };
-        let page = &*self.page;
-        let now = page.ruling().tags.clone();
         let mut then = now.clone();
         then.iter_mut().zip(rules).for_each(|(tag, rule)| tag.rule = rule);
         let memory = held(&page.memory);
@@ -353,13 +361,22 @@ impl Server {
         let Some(folder) = &page.state else {
             return Response::text(409, "not saved: device.toml states no folder under [state]; nothing was changed");
         };
-        let rules = match self.rules(body) {
-            Ok(rules) => rules,
+        let folder = match folder.path() {
+            Ok(folder) => folder,
+            Err(why) => return Response::text(409, &format!("not saved: {why}; nothing was changed")),
+        };
+        let wanted = match Self::wanted(body) {
+            Ok(wanted) => wanted,
             Err(refusal) => return refusal,
         };
         let opening = self.events.opening();
         let names: Vec<&str> = opening.tags.iter().map(|t| t.tag.as_str()).collect();
+        // Held until it is saved: what another person saves meanwhile is not put back.
         let mut ruling = page.ruling();
+        let rules = match self.rules(&ruling, &wanted) {
+            Ok(rules) => rules,
+            Err(refusal) => return refusal,
+        };
         let (mut kept, tags) = (ruling.overrides.clone(), ruling.tags.clone());
         kept.rules.resize(rules.len(), None);
         // What nobody touched goes on following device.toml.

@@ -20,12 +20,11 @@ use crate::events::sinks::Sink;
 use crate::events::{EdgeEvent, Event, Events, FaultEvent, PartEvent, What};
 use crate::head::Score;
 use crate::pictures::Picture;
-use crate::settings::{Overrides, Settings};
+use crate::settings::{Overrides, Settings, StateFolder};
 use crate::supervisor::Tuning;
 use crate::time::{Instant, Micros};
 use history::History;
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Parts that are shown, and beside them parts that were not accepted.
@@ -158,7 +157,7 @@ pub struct Page {
     access: Access,
     gallery: Arc<Gallery>,
     tuning: Arc<Tuning>,
-    state: Option<PathBuf>,
+    state: Option<StateFolder>,
     recipe: Option<String>,
     recipes: Option<Recipes>,
     roi: Option<[u32; 4]>,
@@ -186,7 +185,7 @@ impl Page {
             access,
             gallery,
             tuning,
-            state: settings.site.state.clone(),
+            state: settings.site.state.clone().map(StateFolder::at),
             recipe: settings.site.recipe.clone(),
             recipes: Recipes::of(settings),
             roi: settings.roi.map(|r| [r.x, r.y, r.width, r.height]),
