@@ -9,7 +9,7 @@ mod tree;
 
 use crate::bundle::Bundle;
 use crate::category::add_up;
-use crate::decide::{Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagSet, Task, Verdict};
+use crate::decide::{Decider, Decision, Observation, Policy, PolicyError, TagPolicy, TagRule, TagSet, Task, Verdict};
 use crate::distance::Distance;
 use crate::engine::{Engine, EngineError};
 use crate::frame::{FrameError, FrameView};
@@ -118,6 +118,11 @@ impl ImageClassifier {
     /// Names of the tags in the bundle's order, then of the categories that settings name.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Decides by `rules` from the next image on, one a name in their order.
+    pub fn set_rules(&mut self, rules: &[TagRule]) -> Result<(), PolicyError> {
+        self.rule.0.set_rules(rules)
     }
 
     /// Scores and decision of one image.

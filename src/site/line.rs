@@ -101,7 +101,7 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
         }
     }
     if let (Some((l, server)), Some(gallery)) = (page, gallery.clone()) {
-        let page = Arc::new(Page::new(page::Of { settings, bundle, access: access(l), gallery, tuning }));
+        let page = Arc::new(Page::new(page::Of { settings, bundle, access: access(l), gallery, tuning: tuning.clone() }));
         let (told, shown) = (page.clone(), page);
         let make = move || Box::new(page::Listener(told.clone())) as Box<dyn Sink>;
         opened.sinks.push(Sinking { name: "page", wants: Box::new(page::wants), queue: QUEUE, make: Box::new(make) });
@@ -167,7 +167,9 @@ pub fn open(settings: &Settings, bundle: &Bundle<'_>, engine: &Engine, posts: &P
                     queue: p.queue,
                     patience: Duration::from_secs(10),
                 };
-                let served = Served::new(bundle.contract.name.into(), bundle, classifier, 1);
+                let (tuning, sha256) = (tuning.clone(), bundle.sha256);
+                let served = Served::new(bundle.contract.name.into(), bundle, classifier, 1)
+                    .following(Box::new(move || tuning.now_of(sha256)));
                 let endpoint = Arc::new(Endpoint::new(vec![served], rules));
                 opened.clients.push(client("predict", server, move |_| endpoint.clone()));
             }

@@ -141,6 +141,12 @@ impl Tuning {
         self.orders().now.clone()
     }
 
+    /// The same, where they are of the bundle `sha256`.
+    pub fn now_of(&self, sha256: Sha256) -> Option<Vec<TagRule>> {
+        let orders = self.orders();
+        (orders.newest == sha256).then(|| orders.now.clone())
+    }
+
     /// Hands a model with its rules to the line; rules that wait are of the bundle before and go.
     /// One that waits still is given back: the line has not seen it.
     pub fn hand_over(&self, model: Box<Model>, rules: Vec<TagRule>) -> Option<Box<Model>> {

@@ -12,6 +12,7 @@ mod replies;
 
 use crate::bundle::{Bundle, Hex};
 use crate::classify::ImageClassifier;
+use crate::decide::{PolicyError, TagRule};
 use crate::pictures::{Budget, Picture, PictureError};
 use crate::site::access::{Access, Barred};
 use crate::site::http::{Body, BodyError, Handler, Request, Response};
@@ -50,7 +51,12 @@ pub struct Served {
     tags: Vec<String>,
     tag_ids: Vec<String>,
     idle: Mutex<Vec<ImageClassifier>>,
+    /// Rules that may change meanwhile; `None` of it, or where it gives none, those of the settings.
+    rules: Option<RulesNow>,
 }
+
+/// What gives the rules that hold now, one a tag.
+pub type RulesNow = Box<dyn Fn() -> Option<Vec<TagRule>> + Send + Sync>;
 
 impl Served {
     /// `classifier`: the bundle's; as many copies are made as `engines`.
@@ -60,7 +66,12 @@ impl Served {
         let tag_ids = tags.iter().map(|tag| replies::uuid(&[hash.as_bytes(), tag.as_bytes()])).collect();
         let idle = vec![classifier; engines.max(1)];
         let (id, version) = (replies::uuid(&[hash.as_bytes()]), hash);
-        Self { name, id, version, tags, tag_ids, idle: Mutex::new(idle) }
+        Self { name, id, version, tags, tag_ids, idle: Mutex::new(idle), rules: None }
+    }
+
+    /// The same by rules that may change while it is served.
+    pub fn following(self, rules: RulesNow) -> Self {
+        Self { rules: Some(rules), ..self }
     }
 
     /// What clients call it.
@@ -103,6 +114,8 @@ enum Refusal {
     Image(PictureError),
     /// The image cannot be brought to the model's input, or the model failed.
     Classify(crate::classify::ClassifyError),
+    /// The rules that hold now are not of this model's tags.
+    Rules(PolicyError),
     /// Everything is busy.
     Full,
 }
@@ -179,6 +192,9 @@ impl Endpoint {
         let image = Picture::decode(upload, self.rules.decode).map_err(Refusal::Image)?;
         let mut engine = Borrowed(model, model.idle().pop());
         let classifier = engine.1.as_mut().expect("a queue's place comes with an engine");
+        if let Some(rules) = model.rules.as_ref().and_then(|rules| rules()) {
+            classifier.set_rules(&rules).map_err(Refusal::Rules)?;
+        }
         let found = classifier.classify(&image).map_err(Refusal::Classify)?;
         Ok(match dialect {
             Dialect::CustomVision => replies::custom_vision(model, &found),
@@ -203,7 +219,7 @@ impl Handler for Endpoint {
         let counter = match &outcome {
             Ok(_) => &self.answered.predicted,
             Err(Refusal::Full) => &self.answered.full,
-            Err(Refusal::Classify(crate::classify::ClassifyError::Engine(_))) => &self.answered.failed,
+            Err(Refusal::Classify(crate::classify::ClassifyError::Engine(_)) | Refusal::Rules(_)) => &self.answered.failed,
             Err(_) => &self.answered.refused,
         };
         counter.fetch_add(1, Relaxed);

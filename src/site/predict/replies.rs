@@ -207,6 +207,7 @@ fn words(refusal: &Refusal, limit: usize) -> Words {
         Refusal::Classify(e @ ClassifyError::Engine(_)) => {
             (500, "ErrorPrediction", ("InternalServerError", "FailedToProcess"), e.to_string())
         }
+        Refusal::Rules(e) => (500, "ErrorPrediction", ("InternalServerError", "FailedToProcess"), e.to_string()),
         Refusal::Classify(e) => (400, "BadRequestImageDimensions", invalid("InvalidImageSize"), e.to_string()),
         Refusal::Full => {
             let why = "everything is busy; try again in a second";
