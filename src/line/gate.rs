@@ -424,13 +424,6 @@ impl Gate {
         parts
     }
 
-    /// A move of the last step for which its part called was not done, and is still to come.
-    pub fn was_not_done(&mut self, due: &Move) {
-        if let Some(part) = self.parts.iter_mut().find(|p| p.id == due.part) {
-            part.passed &= !(1 << due.line);
-        }
-    }
-
     /// Pulses of the last step came to nothing: a line could not be written. What they were for is
     /// not waited for.
     pub fn came_to_nothing(&mut self) {

@@ -352,7 +352,7 @@ impl Settings {
             _ => None,
         };
         let last = self.outputs.iter().max_by_key(|o| way(o))?;
-        let parts = way(last)?.0 / apart.filter(|apart| apart.0 > 0)?.0;
+        let parts = way(last)?.0.div_ceil(apart.filter(|apart| apart.0 > 0)?.0);
         (parts > MAX_PARTS as u64).then(|| Warning::TooManyOnTheWay { output: last.name.clone(), parts })
     }
 

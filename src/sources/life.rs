@@ -6,7 +6,8 @@
 //! people must see.
 //!
 //! *First-frame time-out*: a camera needs time to start, so the first frame has a longer time-out.
-//! *Steady time-out*: between frames; never shorter than a few real frame intervals.
+//! *Steady time-out*: between frames; never shorter than a few real frame intervals, of which none
+//! counts for more than the first-frame time-out allows.
 //! *Back-off*: the first reopening after a fault is immediate; further ones within ten seconds wait,
 //! twice as long each time, up to a second.
 
@@ -159,7 +160,8 @@ impl Life {
                     // twice as long.
                     let seen = now.since(last).0.min(2 * self.interval.0.max(10_000));
                     let slower = if self.is_measured { (15 * self.interval.0 + seen) / 16 } else { seen };
-                    self.interval = Micros(if seen > self.interval.0 { seen } else { slower });
+                    let interval = if seen > self.interval.0 { seen } else { slower };
+                    self.interval = Micros(interval.min(self.first.0 / INTERVALS));
                     self.is_measured = true;
                 }
                 (self.phase, self.since, self.last_frame) = (Phase::Running, now, Some(now));

@@ -22,6 +22,7 @@ use crate::frame::{CapturedAt, Colour, FrameError, FrameView, Layout, PixelForma
 use crate::pictures::Budget;
 use crate::scene::Crossing;
 use crate::time::{Clock, Instant, Micros};
+pub use pipe::look_every;
 pub use spec::{SourceError, SourceSpec};
 use std::sync::Arc;
 use std::time::Duration;

@@ -160,12 +160,17 @@ pub(super) struct Arrivals {
     slice: Micros,
 }
 
+/// From one look at a pipe to the next, for frames that come each `interval`, 0 if unknown.
+pub fn look_every(interval: Micros) -> Micros {
+    const UNKNOWN: u64 = 33_000;
+    let interval = if interval.0 == 0 { UNKNOWN } else { interval.0 };
+    Micros((interval / 8).clamp(500, 50_000))
+}
+
 impl Arrivals {
     /// Of a pipe that was opened at `now`; `interval`: from one frame to the next, 0 if unknown.
     pub(super) fn new(now: Instant, interval: Micros) -> Self {
-        const UNKNOWN: Micros = Micros(33_000);
-        let interval = if interval.0 == 0 { UNKNOWN } else { interval };
-        Self { empty_at: now, found: None, read_at: now, slice: Micros((interval.0 / 8).clamp(500, 50_000)) }
+        Self { empty_at: now, found: None, read_at: now, slice: look_every(interval) }
     }
 
     /// Waits for the next frame's first byte.

@@ -25,6 +25,8 @@ pub(super) struct LineThread<'s> {
     pub(super) left: Option<Box<Model>>,
     /// How well the moment of a part that a frame shows must be known, where its gate goes by it.
     pub(super) found_within: Option<Micros>,
+    /// Whether each frame is a part.
+    pub(super) every_frame: bool,
 }
 
 impl LineThread<'_> {
@@ -108,35 +110,46 @@ impl LineThread<'_> {
         let (shared, at) = (self.shared, frame.captured_at);
         let begin = shared.clock.now();
         let trigger = |at: Instant| Some(shared.moment(at, None));
-        let (shows, print) = match self.vision.look(frame) {
-            Ok((Shows::Nothing, print)) => (None, print),
-            Ok((Shows::Part, print)) => match (at, self.found_within) {
-                (CapturedAt::Arrival { latency, .. }, Some(within)) if latency > within => {
-                    let why = format_args!(
-                        "a part was found in a frame that may be {} ms old, {} at most would do: it passes unsorted",
-                        latency.0 / 1000,
-                        within.0 / 1000
-                    );
-                    shared.line_fault(Reason::Trigger, Why::of(&why));
-                    (None, print)
+        let too_old = match (at, self.found_within) {
+            (CapturedAt::Arrival { latency, .. }, Some(within)) if latency > within => Some((latency, within)),
+            _ => None,
+        };
+        let (shows, print) = match (self.vision.look(frame), too_old) {
+            (Ok((Shows::Nothing, _)), Some(too_old)) if self.every_frame => return self.found_too_late(too_old),
+            (Ok((Shows::Part, print)), Some(too_old)) => {
+                self.found_too_late(too_old);
+                (None, print)
+            }
+            (looked, _) => match looked {
+                Ok((Shows::Nothing, print)) => (None, print),
+                Ok((Shows::Part, print)) => (trigger(at.exposed_from().unwrap_or(at.instant())), print),
+                Ok((Shows::Crossing(crossing), print)) => {
+                    shared.crossed(crossing, self.vision.missed_triggers());
+                    (trigger(crossing.at), print)
                 }
-                _ => (trigger(at.exposed_from().unwrap_or(at.instant())), print),
+                Err(reason) => {
+                    // A camera that gives another format must be opened again, too.
+                    shared.exchange.restart.store(true, Ordering::Relaxed);
+                    return self.no_frame(reason, Why::NONE);
+                }
             },
-            Ok((Shows::Crossing(crossing), print)) => {
-                shared.crossed(crossing, self.vision.missed_triggers());
-                (trigger(crossing.at), print)
-            }
-            Err(reason) => {
-                // A camera that gives another format must be opened again, too.
-                shared.exchange.restart.store(true, Ordering::Relaxed);
-                return self.no_frame(reason, Why::NONE);
-            }
         };
         shared.camera.store(true, Ordering::Relaxed);
         if let Some(ticket) = shared.step(Input::Frame { captured_at: at, shows, print }) {
             shared.add_image(ticket.part().id, Image { captured_at: at, sequence: frame.sequence });
             self.classify(frame, ticket, begin);
         }
+    }
+
+    /// A frame that shows a part waited for longer than its gate can do with: where the part is by
+    /// now nobody knows.
+    fn found_too_late(&self, (latency, within): (Micros, Micros)) {
+        let why = format_args!(
+            "a part was found in a frame that may be {} ms old, {} at most would do: it passes unsorted",
+            latency.0 / 1000,
+            within.0 / 1000
+        );
+        self.shared.line_fault(Reason::Trigger, Why::of(&why));
     }
 
     #[expect(clippy::result_large_err, reason = "the words stand in the error itself: nothing is allocated")]

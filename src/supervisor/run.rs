@@ -22,7 +22,7 @@ use crate::events::run::{Closing, Opening};
 use crate::events::{Client, ClientThreads, Events, FaultKind, Remedy, Sinking, Why};
 use crate::fault::Reason;
 use crate::line::Travel;
-use crate::settings::{LineMode, Settings};
+use crate::settings::{LineMode, Settings, TriggerKind};
 use crate::sources::Source;
 use crate::station::{Slot, Station};
 use crate::time::{Clock, Instant, Micros};
@@ -122,7 +122,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
     };
     let deadline = if let Travel::Time(span) = settings.part.deadline { span } else { Micros(0) };
     let frame_timeout = settings.frame_timeout.micros();
-    let found_within = settings.found_within();
+    let found_within = settings.found_within(source.interval());
+    let every_frame = settings.trigger == TriggerKind::EveryFrame;
     let recording = record.map(|recorder| Arc::new(Recording::new(recorder, &vision)));
     let kept = recording.clone();
     let (mut actuation, mut helpers) = (None, Vec::new());
@@ -152,7 +153,8 @@ pub fn run(run: Run) -> Result<Ended, String> {
         })?;
         let line = spawn(&shared, "line", move |shared| {
             let record = recording.as_deref();
-            LineThread { vision, shared, record, beside, spare: None, left: None, found_within }.run(frame_timeout);
+            LineThread { vision, shared, record, beside, spare: None, left: None, found_within, every_frame }
+                .run(frame_timeout);
             // What it was at has had its verdict.
             shared.stop_parts(shared.ended.why().unwrap_or(Ended::Signal));
         })?;

@@ -269,7 +269,7 @@ fn a_deadline_without_a_frame_and_too_many_parts_on_their_way_are_warned_of() {
         parse(text).unwrap().warnings(true).iter().filter_map(of).collect::<Vec<_>>()
     };
     let period = "kind = \"period\"\nperiod_ms = 10";
-    assert_eq!([640, 650, 900].map(|delay| told(&gate(period, delay))), [vec![], vec![65], vec![90]]);
+    assert_eq!([640, 641, 650, 900].map(|delay| told(&gate(period, delay))), [vec![], vec![65], vec![65], vec![90]]);
     let state = "[trigger]\nkind = \"period\"\nperiod_ms = 1\n[outputs.a]\non = [\"accept\"]\n";
     assert_eq!(told(state), [] as [u64; 0]);
     let of_frames = |kind: &str, delay: u32| {
@@ -316,12 +316,29 @@ fn regions_that_frames_do_not_hold_are_refused() {
 fn how_old_a_frame_may_be_in_which_a_part_is_found_is_known_where_a_gate_goes_by_it() {
     let within = |line: &str, trigger: &str| {
         let gate = "[outputs.a]\nmode = \"pulse\"\nwidth_ms = 50\non = [\"accept\"]\n";
-        let gate = if line.contains("gate") { format!("{gate}delay_ms = 900\n") } else { gate.into() };
-        parse(&format!("[line]\n{line}\n[trigger]\n{trigger}\n{gate}")).unwrap().found_within()
+        // A flash has no gate: how long it is says nothing of a part's place.
+        let flash = "[outputs.flash]\nmode = \"pulse\"\nwidth_ms = 3\ndelay_ms = 0\non = [\"trigger\"]\n";
+        let gate = if line.contains("gate") { format!("{gate}delay_ms = 900\n{flash}") } else { gate.into() };
+        parse(&format!("[line]\n{line}\n[trigger]\n{trigger}\n{gate}")).unwrap().found_within(Micros(33_000))
     };
     let (gate, presence) = ("mode = \"gate\"", "kind = \"presence\"\nmax_latency_ms = 40");
     assert_eq!(within(gate, presence), Some(Micros(90_000)));
     assert_eq!(within("mode = \"state\"", presence), None);
     assert_eq!(within(gate, "kind = \"presence\""), None);
     assert_eq!(within(gate, "kind = \"stdin\"\nmax_latency_ms = 40"), None);
+    // A good line of ten frames a second, whose pipe is looked at each 12.5 ms, went safe at each
+    // part where its gate was a level, or a pulse of 10 ms.
+    let text = |gate: &str| {
+        format!("[line]\nmode = \"gate\"\n[trigger]\n{presence}\n[outputs.a]\ndelay_ms = 900\non = [\"accept\"]\n{gate}")
+    };
+    for (gate, interval, expected) in [
+        ("", 33_000, 48_250),
+        ("", 10_000, 45_000),
+        ("", 100_000, 65_000),
+        ("mode = \"pulse\"\nwidth_ms = 10\n", 100_000, 65_000),
+        ("mode = \"pulse\"\nwidth_ms = 50\n", 100_000, 90_000),
+        ("mode = \"pulse\"\nwidth_ms = 50\n", 2_000_000, 140_000),
+    ] {
+        assert_eq!(parse(&text(gate)).unwrap().found_within(Micros(interval)), Some(Micros(expected)), "{gate}{interval}");
+    }
 }

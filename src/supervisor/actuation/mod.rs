@@ -21,7 +21,7 @@ pub use stand::{REMEMBERED, Stand};
 use crate::decide::Action;
 use crate::events::{EdgeEvent, Events, FaultKind, Outcome, Percentiles, Remedy, What, Why};
 use crate::fault::Reason;
-use crate::line::{Cause, ConfirmRules, Decided, Doubted, Gate, GateLine, LineMask, Moment, Move, PartId};
+use crate::line::{Cause, ConfirmRules, Decided, Doubted, Gate, GateLine, LineMask, MAX_PARTS, Moment, Move, PartId};
 use crate::outputs::{Output, OutputError, State};
 use crate::settings::{Drive, MAX_OUTPUTS, MissedEdge, Mode, OutputSettings, Settings};
 use crate::time::{Clock, Instant, Micros};
@@ -63,6 +63,8 @@ pub struct Actuator {
     /// What a part gets that is at its gate without a verdict.
     late_action: Option<Action>,
     edges: EdgeRules,
+    /// Parts that are at a gate now which has not moved for them yet, by output.
+    not_done: [Option<PartId>; MAX_OUTPUTS],
     /// The number of the part that comes next.
     next_part: u64,
     /// Whether it was told that nothing is confirmed here.
@@ -154,6 +156,7 @@ impl Actuator {
             stopped: false,
             late_action,
             edges,
+            not_done: [None; MAX_OUTPUTS],
             next_part: 1,
             told_of_no_confirm: false,
             rescue: Some(Rescue { lines: seconds, stand: stand.clone() }),
@@ -318,16 +321,22 @@ impl Actuator {
                 None => *newest = Some(due),
             }
         }
-        for due in newest.into_iter().flatten() {
-            // All lines go safe: a pulse would be cut as it begins, so its part is given up.
-            if missed && due.cause != Cause::Ended {
-                self.gate.was_not_done(&due);
-                continue;
-            }
-            self.note_late(&due, now.at, events);
+        // Where all lines go safe, what was not done by then is given up.
+        for (not_done, due) in self.not_done.iter_mut().zip(&newest) {
+            let is_for_part =
+                |due: &Move| due.cause == Cause::Called && matches!(self.lines[due.line as usize].drive, Drive::Calls(_));
+            *not_done = due.filter(is_for_part).map(|due| due.part);
+        }
+        for (i, due) in newest.into_iter().enumerate() {
+            // A pulse would be cut as it begins.
+            let Some(due) = due.filter(|due| !missed || due.cause == Cause::Ended) else { continue };
+            self.not_done[i] = None;
+            let late = self.late_by(&due, now.at);
             if !self.carry_out(due, clock, events) {
-                // All lines went safe: what else was due is given up.
                 break;
+            }
+            if let Some(late) = late {
+                self.note_late(&due, late, events);
             }
         }
         while let Some(part) = self.gate.not_rejected(now.at) {
@@ -337,6 +346,7 @@ impl Actuator {
             self.gate.came_to_nothing();
             self.go_safe(Reason::Output, clock, events);
         }
+        self.not_done = [None; MAX_OUTPUTS];
         self.show_health(now.at);
         // A busy or ready line that moves while all others are safe: if it cannot be written, what
         // is on its way is given up too.
@@ -347,22 +357,22 @@ impl Actuator {
         self.stand.set_waiting(self.gate.waiting().next().map_or(self.next_part, |part| part.0));
     }
 
-    /// Tells of a move that is done now, but later than is in time. One that finds its line as it
-    /// is to be moves nothing.
-    fn note_late(&self, due: &Move, now: Instant, events: &Events) {
+    /// By how much a move that is to be done now is later than is in time; `None` where it is in
+    /// time, or finds its line as it is to be and moves nothing.
+    fn late_by(&self, due: &Move, now: Instant) -> Option<Micros> {
         let line = &self.lines[due.line as usize];
         let late = now.since(due.due);
         // A latched line waits for a person, not for a moment.
         let waits = due.cause == Cause::Ended && !line.is_pulse;
-        if waits || late <= self.edges.late || line.state == Some(state(due.active)) {
-            return;
-        }
+        (!waits && late > self.edges.late && line.state != Some(state(due.active))).then_some(late)
+    }
+
+    /// Tells of a move that was done so late.
+    fn note_late(&self, due: &Move, late: Micros, events: &Events) {
         let ms = late.0 as f64 / 1000.0;
-        let (name, part) = (&line.name, due.part.0);
+        let (name, part) = (&self.lines[due.line as usize].name, due.part.0);
         let why = match due.cause {
-            Cause::Called => {
-                Why::of(&format_args!("output {name} was {ms:.1} ms late for part {part}: it was done in full"))
-            }
+            Cause::Called => Why::of(&format_args!("output {name} was {ms:.1} ms late for part {part}")),
             Cause::Passed | Cause::Ended | Cause::Missed => Why::of(&format_args!(
                 "output {name} went to rest {ms:.1} ms late for part {part}: parts that were at the gate meanwhile got it too"
             )),
@@ -470,17 +480,17 @@ impl Actuator {
         self.stopped |= reason == Reason::Stopped;
         // Where another thread made the lines safe, it has told of the parts too.
         if !self.stand.is_rescued() {
-            let mut waiting = self.gate.waiting().inspect(|part| self.stand.give_up(part.0)).peekable();
+            let waiting = self.gate.waiting().chain(self.not_done.iter().flatten().copied());
+            let mut parts: heapless::Vec<u64, { MAX_PARTS + MAX_OUTPUTS }> = waiting.map(|part| part.0).collect();
+            parts.sort_unstable();
+            parts.iter().for_each(|part| self.stand.give_up(*part));
             // Between them may be parts that are sorted, and only on their way past other gates.
-            while let Some(first) = waiting.next() {
-                let mut last = first;
-                while let Some(next) = waiting.next_if(|next| next.0 == last.0 + 1) {
-                    last = next;
-                }
-                events.counters().given_up.fetch_add(last.0 + 1 - first.0, Ordering::Relaxed);
+            for range in parts.chunk_by(|part, next| *next <= part + 1) {
+                let [first, last] = [range[0], range[range.len() - 1]];
+                events.counters().given_up.fetch_add(last + 1 - first, Ordering::Relaxed);
                 // Where lines follow frames no part is on its way.
                 if self.late_action.is_some() {
-                    tell_given_up(first.0, last.0, events);
+                    tell_given_up(first, last, events);
                 }
             }
         }
@@ -489,7 +499,9 @@ impl Actuator {
         for i in 0..self.lines.len() {
             if let Some(due) = self.gate.overdue_end(i as u8, clock.now()) {
                 cuts &= !(1 << i);
-                self.note_late(&due, clock.now(), events);
+                if let Some(late) = self.late_by(&due, clock.now()) {
+                    self.note_late(&due, late, events);
+                }
             }
         }
         let _ = if self.stopped { self.gate.stop() } else { self.gate.clear(clock.now()) };
