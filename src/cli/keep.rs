@@ -45,7 +45,7 @@ pub(super) fn run(Keep { what: What::Purge(args) }: &Keep) -> Result<u8, Refused
     let mb = bytes as f64 / 1e6;
     println!("{shown}: {images} images removed, {files} files of {mb:.1} MB");
     let path = |path: &Path| escaped(&path.display().to_string());
-    left.iter().for_each(|file| println!("left     {}: not written by tagpin", path(file)));
+    left.iter().for_each(|file| println!("left     {}: not written by tagpin, or an empty folder", path(file)));
     if in_use {
         println!("in use   a line keeps images there and goes on");
     }
