@@ -5,7 +5,7 @@ use super::conflicts::Conflict;
 use super::{Model, Refused, check, hex, model_tags};
 use crate::engine::Engine;
 use crate::events::{Client, Events, RecipeEvent, RecipeName, Switch, What, Why};
-use crate::settings::{Chosen, MeetsNext, NO_RECIPE, Recipe, Settings, UNREAD_RECIPE, Warning};
+use crate::settings::{Chosen, MeetsNext, NO_RECIPE, Recipe, Settings, StateFolder, UNREAD_RECIPE, Warning};
 use crate::site::recipes;
 use crate::station::Station;
 use crate::supervisor::{Change, lowest_priority};
@@ -349,7 +349,8 @@ impl Watcher {
                     events.tell(What::Recipe(event(Switch::Refused, &self.current, &chosen, &why)));
                     // A restart goes on with what runs; a newer choice of somebody else stays.
                     let [failed, current] = [&chosen, &self.current].map(|chosen| chosen.recipe.as_deref());
-                    match recipes::put_back(&self.state, failed, current, "line, refused") {
+                    let put_back = |state| recipes::put_back(state, failed, current, "line, refused");
+                    match self.state.path().and_then(put_back) {
                         Ok(true) => seen.clone_from(&self.current.recipe),
                         Ok(false) => {}
                         Err(e) => events.note(&format_args!("the refused recipe is the chosen one still: {e}")),

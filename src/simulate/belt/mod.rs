@@ -144,6 +144,8 @@ pub(super) struct Simulated<'s> {
     write_fails: Arc<AtomicBool>,
     tags: u16,
     ledger: Ledger,
+    /// Faults that name one part whose gate did not move.
+    told_of_one: u64,
     edges: BTreeMap<String, Vec<Edge>>,
     arrivals: VecDeque<(Instant, Frame)>,
     slot: Option<Frame>,
@@ -240,6 +242,7 @@ impl<'s> Simulated<'s> {
             write_fails,
             tags: plan.tags.len() as u16,
             ledger: Ledger::new(site),
+            told_of_one: 0,
             edges: BTreeMap::new(),
             arrivals: VecDeque::new(),
             slot: None,
@@ -488,6 +491,7 @@ impl<'s> Simulated<'s> {
 
     fn finish(mut self) -> Outcome {
         self.ledger.judge(&self.edges);
+        self.ledger.judge_given_up(self.events.counters().figures().given_up + self.told_of_one);
         self.command(Command::Safe(Reason::Stopped));
         let (names, states) = (&self.names, &self.states);
         self.ledger.judge_end(|name| names.iter().zip(states).any(|(n, active)| n == name && *active));

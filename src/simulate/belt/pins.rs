@@ -2,6 +2,7 @@
 
 use super::Simulated;
 use crate::events::{EdgeEvent, FaultKind, Outcome as PinOutcome, What};
+use crate::fault::Reason;
 use crate::outputs::{Output, State, WriteError};
 use crate::settings::{Drive, OutputSettings, Settings};
 use crate::simulate::clock::SimulatedClock;
@@ -70,6 +71,7 @@ impl Simulated<'_> {
                             self.ledger.note(event.at, Noted::ToldNotRejected(self.before + part - 1));
                         }
                         (FaultKind::LateEdge, _) => self.ledger.edge_told_late(event.at),
+                        (FaultKind::MissedEdge | FaultKind::Line(Reason::Output), Some(_)) => self.told_of_one += 1,
                         (FaultKind::UnexpectedConfirmation, _) => self.ledger.note(event.at, Noted::ToldUnexpected),
                         _ => {}
                     }

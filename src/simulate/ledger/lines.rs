@@ -119,6 +119,24 @@ impl Ledger {
         self.verdict = verdict;
     }
 
+    /// Parts that call for a line which verdicts move and that was safe by the time they were at its
+    /// gate: each must have been told by name. `told`: how many were, as given up, with an edge that
+    /// was missed, or with a line that could not be written.
+    pub(in crate::simulate) fn judge_given_up(&mut self, told: u64) {
+        let is_given_up = |p: &Passing| {
+            let Some(safe) = self.safe_at.get(p.safes_before) else { return false };
+            let mut lines = self.called(p).into_iter().map(|i| &self.site.lines[i]).filter(|line| !line.by_trigger);
+            // At the moment itself the line may have moved before.
+            lines.any(|line| self.gone(p, line.delay).is_some_and(|(_, done)| *safe < done))
+        };
+        let given_up = self.parts.iter().filter(|p| is_given_up(p)).count() as u64;
+        if given_up > told {
+            self.verdict.lost += given_up - told;
+            self.first
+                .get_or_insert_with(|| format!("{given_up} parts were at a line that was safe by then, {told} are told"));
+        }
+    }
+
     /// Spans in which a pulse's line was on for no part, longer than is in time, and which nobody
     /// was told of as they ended: line, begin, end. A line that went safe is told by that.
     fn untold(&self, found: &BTreeMap<String, Vec<Edge>>, called: &[BTreeSet<usize>]) -> Vec<(usize, u64, u64)> {
