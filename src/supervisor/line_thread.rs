@@ -114,25 +114,28 @@ impl LineThread<'_> {
             (CapturedAt::Arrival { latency, .. }, Some(within)) if latency > within => Some((latency, within)),
             _ => None,
         };
-        let (shows, print) = match (self.vision.look(frame), too_old) {
-            (Ok((Shows::Nothing, _)), Some(too_old)) if self.every_frame => return self.found_too_late(too_old),
-            (Ok((Shows::Part, print)), Some(too_old)) => {
-                self.found_too_late(too_old);
-                (None, print)
-            }
-            (looked, _) => match looked {
-                Ok((Shows::Nothing, print)) => (None, print),
-                Ok((Shows::Part, print)) => (trigger(at.exposed_from().unwrap_or(at.instant())), print),
-                Ok((Shows::Crossing(crossing), print)) => {
-                    shared.crossed(crossing, self.vision.missed_triggers());
-                    (trigger(crossing.at), print)
+        let looked = self.vision.look(frame);
+        if let (Ok((Shows::Nothing, _)), Some(too_old), true) = (&looked, too_old, self.every_frame) {
+            return self.found_too_late(too_old);
+        }
+        let (shows, print) = match looked {
+            Ok((Shows::Nothing, print)) => (None, print),
+            Ok((Shows::Part, print)) => match too_old {
+                Some(too_old) => {
+                    self.found_too_late(too_old);
+                    (None, print)
                 }
-                Err(reason) => {
-                    // A camera that gives another format must be opened again, too.
-                    shared.exchange.restart.store(true, Ordering::Relaxed);
-                    return self.no_frame(reason, Why::NONE);
-                }
+                None => (trigger(at.exposed_from().unwrap_or(at.instant())), print),
             },
+            Ok((Shows::Crossing(crossing), print)) => {
+                shared.crossed(crossing, self.vision.missed_triggers());
+                (trigger(crossing.at), print)
+            }
+            Err(reason) => {
+                // A camera that gives another format must be opened again, too.
+                shared.exchange.restart.store(true, Ordering::Relaxed);
+                return self.no_frame(reason, Why::NONE);
+            }
         };
         shared.camera.store(true, Ordering::Relaxed);
         if let Some(ticket) = shared.step(Input::Frame { captured_at: at, shows, print }) {

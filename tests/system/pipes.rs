@@ -83,11 +83,49 @@ fn the_end_of_a_live_source_lets_parts_on_their_way_be_sorted() {
     child.stdin.as_mut().unwrap().write_all(b"trigger\n").unwrap();
     until(&log, "the verdict", |all| !of(all, "part").is_empty());
     ends.store(true, Ordering::Release);
+    until(&log, "the end", |all| of(all, "fault").iter().any(|f| f["kind"] == "source_gone"));
+    // A part that came to the trigger meanwhile was in no event and no figure.
+    child.stdin.as_mut().unwrap().write_all(b"trigger\n").unwrap();
     let out = wait(child, Duration::from_secs(60));
     let all = told(&log);
+    let why = "a part passed the trigger as the run ends: it is not sorted";
+    let is_told = of(&all, "fault").iter().any(|f| f["kind"] == "input" && f["why"].as_str().unwrap().starts_with(why));
+    assert_eq!((is_told, &summary(&all)["passed_over"]), (true, &json!(1)), "{}", summary(&all));
     assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
     assert_eq!((pulses(&all), &summary(&all)["given_up"]), (vec![1], &json!(0)), "{}", summary(&all));
     assert_eq!((&summary(&all)["ended"], &summary(&all)["outputs_safe"]), (&json!("the live source ended"), &json!(true)));
+}
+
+/// Where each frame is a part, its pulse came earlier than the part by as much as the frame had
+/// waited.
+#[test]
+fn a_frame_that_waited_is_no_part_of_a_gate_that_takes_each_and_the_next_are_sorted() {
+    if emulated() {
+        return;
+    }
+    let ends = Arc::new(AtomicBool::new(false));
+    let film = film(&folder("pipe-every"), &ends, |n| belt(n, true));
+    let text = gate("kind = \"every_frame\"\nmax_latency_ms = 100\nmin_spacing_ms = 0");
+    let text = text.replace("conveyor?seed=21&fps=60", &format!("y4m:{}", film.display()));
+    let text = text.replace("width_ms = 10\ndelay_ms = 300", "width_ms = 10\nwindow_ms = 400\ndelay_ms = 900");
+    let (child, log) = started("pipe-every-settings", &text);
+    until(&log, "pulses", |all| !pulses(all).is_empty());
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::STOP).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    kill_process(pid, Signal::CONT).unwrap();
+    let is_safe = |f: &&Value| f["kind"] == "trigger" && f["action"] == "safe";
+    until(&log, "the fault", |all| of(all, "fault").iter().any(&is_safe));
+    let before = pulses(&told(&log)).len();
+    until(&log, "pulses again", |all| pulses(all).len() > before + 2);
+    let all = told(&log);
+    let safe: Vec<Value> = of(&all, "fault").into_iter().filter(|f| is_safe(&f)).cloned().collect();
+    assert!(
+        safe.iter().all(|f| f["why"].as_str().unwrap().starts_with("a part was found in a frame that may be ")),
+        "{safe:?}"
+    );
+    ends.store(true, Ordering::Release);
+    assert_eq!(wait(child, Duration::from_secs(60)).status.code(), Some(3));
 }
 
 /// The pulse of a part that was found in a frame that had waited came earlier than the part by as

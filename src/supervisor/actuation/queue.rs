@@ -285,6 +285,28 @@ mod tests {
         assert_eq!((commands.pop(), commands.pop()), (Some(Command::Dropped(dropped)), None));
     }
 
+    /// A part has several commands; what moves no part names none.
+    #[test]
+    fn each_part_that_was_dropped_counts_once_and_other_commands_for_none() {
+        let (queue, mut commands) = CommandQueue::new();
+        // Two of each: those that had room, and those that had none.
+        (0..CAPACITY as u64).for_each(|i| queue.push(now(1 + i / 2)));
+        (0..4).for_each(|i| queue.push(now(CAPACITY as u64 + i / 2)));
+        let parts = CAPACITY as u64 / 2 + 2;
+        let ends = Some((PartId(1), PartId(CAPACITY as u64 + 1)));
+        assert_eq!(commands.pop(), Some(Command::Dropped(Dropped { parts, ends })));
+        (0..=CAPACITY).for_each(|_| queue.push(Command::Safe(Reason::Engine)));
+        assert_eq!(commands.pop(), Some(Command::Dropped(Dropped::default())));
+        // An acknowledgement stands behind what came before it, also after such a loss.
+        let acknowledge = Command::Acknowledge(Instant::from_micros(7));
+        queue.push(now(1000));
+        queue.push(now(1001));
+        queue.push(acknowledge);
+        queue.push(now(1002));
+        let order = std::array::from_fn(|_| commands.pop());
+        assert_eq!(order, [Some(now(1000)), Some(now(1001)), Some(acknowledge), Some(now(1002)), None]);
+    }
+
     /// Three hundred acknowledgements while the outputs' thread was held up for a moment threw the
     /// parts on their way out of the queue, and nothing was told.
     #[test]

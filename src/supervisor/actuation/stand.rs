@@ -129,3 +129,23 @@ impl Stand {
         self.confirmed.load(Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever looks twice knows by the number whether it is the same write.
+    #[test]
+    fn each_write_under_way_has_a_number_of_its_own_and_its_line() {
+        let stand = Stand::default();
+        let mut numbers = std::collections::BTreeSet::new();
+        for line in [0, 3, 3, 0, MAX_LINES - 1, 1].into_iter().cycle().take(60) {
+            stand.begin(line);
+            let (number, of) = stand.under_way().unwrap();
+            assert!(numbers.insert(number), "{number} twice");
+            assert_eq!(of, line);
+            stand.end();
+            assert_eq!(stand.under_way(), None);
+        }
+    }
+}

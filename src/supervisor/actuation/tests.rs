@@ -328,6 +328,49 @@ fn beside_a_missed_edge_that_makes_the_line_safe_no_pulse_begins_and_its_part_is
     }
 }
 
+/// Where no part waits, whoever asks which is the first that does hears the number of the next one,
+/// whether those before passed, were too many or were dropped.
+#[test]
+fn the_first_part_that_waits_is_the_next_one_where_none_is_on_its_way() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}"));
+    let stand = bench.actuator.stand();
+    bench.part(7, 1000);
+    bench.verdict(7, 0);
+    bench.at(1_050_000);
+    assert_eq!(stand.waiting(), 7);
+    bench.at(1_200_000);
+    assert_eq!(stand.waiting(), 8);
+    let last = 20 + MAX_PARTS as u64;
+    (20..=last).for_each(|part| bench.part(part, 1300));
+    bench.at(1_300_000);
+    assert_eq!((stand.waiting(), stand.is_given_up(last)), (last + 1, true), "one too many: all are given up");
+    bench.command(Command::Dropped(Dropped { parts: 3, ends: Some((PartId(100), PartId(102))) }));
+    bench.at(1_400_000);
+    assert_eq!((stand.waiting(), stand.is_given_up(102)), (103, true));
+}
+
+#[test]
+fn the_second_way_to_the_lines_is_given_once_and_its_use_is_seen() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}"));
+    assert!(bench.actuator.take_rescue().is_some() && bench.actuator.take_rescue().is_none());
+    assert!(!bench.actuator.is_rescued());
+    bench.actuator.stand().rescue();
+    assert!(bench.actuator.is_rescued());
+}
+
+/// A part that another touches is told with its end, which is to come; one that has the image of
+/// the part before has no other telling.
+#[test]
+fn of_undecided_parts_those_with_a_frozen_image_are_told_when_it_is_seen() {
+    for (reason, expected) in [(Reason::Frozen, vec![Some(1)]), (Reason::TooClose, vec![])] {
+        let mut bench = Bench::new(&format!("{GATE}{REJECT}"));
+        bench.part(1, 1000);
+        bench.command(Command::Doubt { part: PartId(1), reason });
+        let told = bench.at(1_000_500);
+        assert_eq!(faults(&told).iter().map(|f| f.part).collect::<Vec<_>>(), expected, "{reason:?}");
+    }
+}
+
 /// What was due in the same look at other outputs never fired, and its part was named by nothing;
 /// the pulse that could not be written was told as late and done.
 #[test]
