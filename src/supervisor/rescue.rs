@@ -86,8 +86,15 @@ impl Rescue {
         let _ = shared.stuck.set(what);
         shared.events.fault(Reason::Output, None, Remedy::Safe, why);
         let (first, last) = (self.stand.waiting(), shared.opened.load(Ordering::Acquire));
-        if first <= last {
-            (first..=last).rev().take(REMEMBERED).for_each(|part| self.stand.give_up(part));
+        // Beyond these nothing is remembered.
+        let first = first.max((last + 1).saturating_sub(REMEMBERED as u64));
+        let mut waiting = (first..=last).filter(|part| self.stand.is_waiting(*part)).peekable();
+        while let Some(first) = waiting.next() {
+            let mut last = first;
+            while let Some(next) = waiting.next_if(|next| *next == last + 1) {
+                last = next;
+            }
+            (first..=last).for_each(|part| self.stand.give_up(part));
             shared.events.counters().given_up.fetch_add(last + 1 - first, Ordering::Relaxed);
             tell_given_up(first, last, &shared.events);
         }
@@ -201,6 +208,9 @@ mod tests {
         let stand = rescue.stand.clone();
         let shared = shared(stand.clone());
         let begin = shared.clock.now();
+        // Parts 3, 4 and 6 are sorted, 7 and 8 came since the outputs looked.
+        stand.set_waiting([2, 5].into_iter(), 7);
+        shared.opened.store(8, Ordering::Release);
         stand.begin(0);
         std::thread::scope(|scope| {
             let watch = scope.spawn(|| rescue.watch(&shared, Micros(1_000_000), false));
@@ -238,9 +248,16 @@ mod tests {
         let mut expected = first.to_vec();
         expected.push((1, 7, Inactive, cut));
         assert_eq!(edges, expected, "what was safe before is not told");
-        let [(kind, remedy, why)] = &faults[..] else { panic!("{faults:?}") };
+        let [(kind, remedy, why), given_up @ ..] = &faults[..] else { panic!("{faults:?}") };
         assert_eq!((*kind, *remedy), (FaultKind::Line(Reason::Output), Remedy::Safe));
         assert!(why.starts_with("output \"stuck\": a write has not come back for "), "{why}");
+        // Parts that were sorted between those that wait were named too.
+        let parts = ["part 2 was on", "part 5 was on", "parts 7 to 8 were on"];
+        let are_named =
+            given_up.iter().zip(parts).all(|((kind, _, why), part)| *kind == FaultKind::GivenUp && why.starts_with(part));
+        assert!(given_up.len() == parts.len() && are_named, "{given_up:?}");
+        assert_eq!(shared.events.counters().figures().given_up, 4);
+        assert_eq!((1..=9).filter(|part| stand.is_given_up(*part)).collect::<Vec<_>>(), [2, 5, 7, 8]);
     }
 
     /// A process that was stopped for a while found its own write hanging when it went on, and gave

@@ -354,7 +354,7 @@ impl Actuator {
         if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
             self.settle(0, now.at, 0, clock, events);
         }
-        self.stand.set_waiting(self.gate.waiting().next().map_or(self.next_part, |part| part.0));
+        self.stand.set_waiting(self.gate.waiting().map(|part| part.0), self.next_part);
     }
 
     /// By how much a move that is to be done now is later than is in time; `None` where it is in

@@ -20,6 +20,10 @@ pub struct Stand {
     rescued: AtomicBool,
     /// The first part that has not been at a gate yet, or the number of the next one.
     waiting: AtomicU64,
+    /// The parts that have not been at all their gates yet, of the last [`REMEMBERED`].
+    waits: [AtomicU64; REMEMBERED / 64],
+    /// The number of the next part.
+    next: AtomicU64,
     /// Parts that were given up before they were at a gate, by the last digits of their numbers: of
     /// the last [`REMEMBERED`] parts.
     given_up: [AtomicU64; REMEMBERED / 64],
@@ -45,6 +49,8 @@ impl Default for Stand {
             lines: std::array::from_fn(|_| AtomicU64::new(0)),
             rescued: AtomicBool::new(false),
             waiting: AtomicU64::new(1),
+            waits: std::array::from_fn(|_| AtomicU64::new(0)),
+            next: AtomicU64::new(1),
             given_up: std::array::from_fn(|_| AtomicU64::new(0)),
             confirmed: AtomicU32::new(0),
         }
@@ -99,9 +105,25 @@ impl Stand {
         self.given_up[word].load(Ordering::Acquire) & bit != 0
     }
 
-    /// The first part that has not been at a gate yet, or the number of the next one.
-    pub(in crate::supervisor) fn set_waiting(&self, part: u64) {
-        self.waiting.store(part, Ordering::Release);
+    /// The parts that have not been at all their gates yet, in their order, and the number of the next
+    /// part.
+    pub(in crate::supervisor) fn set_waiting(&self, parts: impl Iterator<Item = u64>, next: u64) {
+        let (mut waits, mut waiting) = ([0; REMEMBERED / 64], None);
+        for part in parts {
+            let (word, bit) = place(part);
+            waits[word] |= bit;
+            waiting.get_or_insert(part);
+        }
+        self.waits.iter().zip(waits).for_each(|(word, bits)| word.store(bits, Ordering::Release));
+        self.next.store(next, Ordering::Release);
+        self.waiting.store(waiting.unwrap_or(next), Ordering::Release);
+    }
+
+    /// Whether a part from the first that waits on waits too, as it was when the outputs last looked:
+    /// those between may be sorted, and those that came since are not.
+    pub(in crate::supervisor) fn is_waiting(&self, part: u64) -> bool {
+        let (word, bit) = place(part);
+        part >= self.next.load(Ordering::Acquire) || self.waits[word].load(Ordering::Acquire) & bit != 0
     }
 
     /// The same, as it was when the outputs last looked.
