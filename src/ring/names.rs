@@ -59,7 +59,7 @@ impl Stem {
         let (number, wall, kind, part) = (next()?, next()?, next()?, next()?.strip_prefix("part")?);
         let wall = if wall == "noclock" { None } else { Some(wall.parse().ok()?) };
         let kind = Kind::ALL.into_iter().find(|k| k.name() == kind)?;
-        // No ring has written so many: behind the last number none could follow.
+        // A ring never comes near it: behind the highest number none could follow.
         let number = number.parse().ok().filter(|number| *number < 1 << 53)?;
         let stem = Self { number, wall, kind, part: part.parse().ok()? };
         // Written in one way only: what merely resembles it is somebody else's.

@@ -19,7 +19,7 @@ pub(in crate::pictures) enum Damage {
     Process(u8),
     /// A frame header that is cut.
     FrameHeader,
-    /// Samples of so many bits.
+    /// Samples of another number of bits than 8.
     SampleBits(u8),
     /// A frame that no image has.
     Frame { width: u16, height: u16, components: u8 },
@@ -53,7 +53,7 @@ pub(in crate::pictures) enum Damage {
     EmptyRun(u32),
     /// A Huffman table that a scan names did not come.
     NoHuffman,
-    /// The end before all scans: so many coefficients of 64 lack bits.
+    /// The end before all scans: how many coefficients of 64 lack bits.
     Incomplete(u8),
     /// A difference of more bits than a DC coefficient has.
     Difference { bits: u8, at: u32 },

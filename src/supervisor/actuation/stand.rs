@@ -105,8 +105,8 @@ impl Stand {
         self.given_up[word].load(Ordering::Acquire) & bit != 0
     }
 
-    /// The parts that have not been at all their gates yet, in their order, and the number of the next
-    /// part.
+    /// The parts that have not been at all their gates yet, in their order, and the number of the
+    /// next part.
     pub(in crate::supervisor) fn set_waiting(&self, parts: impl Iterator<Item = u64>, next: u64) {
         let (mut waits, mut waiting) = ([0; REMEMBERED / 64], None);
         for part in parts {
@@ -119,8 +119,8 @@ impl Stand {
         self.waiting.store(waiting.unwrap_or(next), Ordering::Release);
     }
 
-    /// Whether a part from the first that waits on waits too, as it was when the outputs last looked:
-    /// those between may be sorted, and those that came since are not.
+    /// Whether a part waits that is not before the first which does, as it was when the outputs last
+    /// looked: of those between some may be sorted, of those that came since none is.
     pub(in crate::supervisor) fn is_waiting(&self, part: u64) -> bool {
         let (word, bit) = place(part);
         part >= self.next.load(Ordering::Acquire) || self.waits[word].load(Ordering::Acquire) & bit != 0
