@@ -450,10 +450,12 @@ impl Gate {
     }
 
     /// Parts in flight that are not sorted to the end, in their order: they have not been at a gate
-    /// which verdicts move, or not at each that they call for.
-    pub fn waiting(&self) -> impl Iterator<Item = PartId> + '_ {
+    /// which verdicts move, or not at each that they call for. With each, whether no gate was for it
+    /// so far.
+    pub fn waiting(&self) -> impl Iterator<Item = (PartId, bool)> + '_ {
         let by_verdict = self.by_verdict();
-        self.parts.iter().filter(move |p| p.waits(by_verdict)).map(|p| p.id)
+        let waiting = self.parts.iter().filter(move |p| p.waits(by_verdict));
+        waiting.map(move |p| (p.id, p.is_unsorted(by_verdict)))
     }
 
     fn remember(&mut self, id: PartId, unsorted: bool) {

@@ -52,9 +52,10 @@ impl StateFolder {
 
     /// Where it is; an error says that another folder is there now.
     pub fn path(&self) -> Result<&Path, String> {
-        match folder_id(&self.path) == self.id {
-            true => Ok(&self.path),
-            false => Err(format!(
+        match folder_id(&self.path) {
+            None => Err(missing(&self.path)),
+            now if now == self.id => Ok(&self.path),
+            Some(_) => Err(format!(
                 "[state] folder {}: it is another folder than when this run began; is its disk mounted? Start the line anew where \
                  that is right",
                 self.path.display()

@@ -354,7 +354,7 @@ impl Actuator {
         if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
             self.settle(0, now.at, 0, clock, events);
         }
-        self.stand.set_waiting(self.gate.waiting().map(|part| part.0), self.next_part);
+        self.stand.set_waiting(self.gate.waiting().map(|(part, unsorted)| (part.0, unsorted)), self.next_part);
     }
 
     /// By how much a move that is to be done now is later than is in time; `None` where it is in
@@ -480,10 +480,16 @@ impl Actuator {
         self.stopped |= reason == Reason::Stopped;
         // Where another thread made the lines safe, it has told of the parts too.
         if !self.stand.is_rescued() {
-            let waiting = self.gate.waiting().chain(self.not_done.iter().flatten().copied());
-            let mut parts: heapless::Vec<u64, { MAX_PARTS + MAX_OUTPUTS }> = waiting.map(|part| part.0).collect();
+            let not_done = self.not_done.iter().flatten().map(|part| (*part, true));
+            let waiting = self.gate.waiting().chain(not_done);
+            let given_up = |(part, unsorted): (PartId, bool)| {
+                if unsorted {
+                    self.stand.give_up(part.0);
+                }
+                part.0
+            };
+            let mut parts: heapless::Vec<u64, { MAX_PARTS + MAX_OUTPUTS }> = waiting.map(given_up).collect();
             parts.sort_unstable();
-            parts.iter().for_each(|part| self.stand.give_up(*part));
             // Between them may be parts that are sorted, and only on their way past other gates.
             for range in parts.chunk_by(|part, next| *next <= part + 1) {
                 let [first, last] = [range[0], range[range.len() - 1]];

@@ -20,8 +20,9 @@ pub struct Stand {
     rescued: AtomicBool,
     /// The first part that has not been at a gate yet, or the number of the next one.
     waiting: AtomicU64,
-    /// The parts that have not been at all their gates yet, of the last [`REMEMBERED`].
-    waits: [AtomicU64; REMEMBERED / 64],
+    /// The parts that have not been at all their gates yet, of the last [`REMEMBERED`], and those of
+    /// them that no gate was for so far.
+    waits: [[AtomicU64; REMEMBERED / 64]; 2],
     /// The number of the next part.
     next: AtomicU64,
     /// Parts that were given up before they were at a gate, by the last digits of their numbers: of
@@ -49,7 +50,7 @@ impl Default for Stand {
             lines: std::array::from_fn(|_| AtomicU64::new(0)),
             rescued: AtomicBool::new(false),
             waiting: AtomicU64::new(1),
-            waits: std::array::from_fn(|_| AtomicU64::new(0)),
+            waits: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             next: AtomicU64::new(1),
             given_up: std::array::from_fn(|_| AtomicU64::new(0)),
             confirmed: AtomicU32::new(0),
@@ -105,25 +106,30 @@ impl Stand {
         self.given_up[word].load(Ordering::Acquire) & bit != 0
     }
 
-    /// The parts that have not been at all their gates yet, in their order, and the number of the
-    /// next part.
-    pub(in crate::supervisor) fn set_waiting(&self, parts: impl Iterator<Item = u64>, next: u64) {
-        let (mut waits, mut waiting) = ([0; REMEMBERED / 64], None);
-        for part in parts {
+    /// The parts that have not been at all their gates yet, in their order, each with whether no gate
+    /// was for it so far; and the number of the next part.
+    pub(in crate::supervisor) fn set_waiting(&self, parts: impl Iterator<Item = (u64, bool)>, next: u64) {
+        let (mut waits, mut waiting) = ([[0; REMEMBERED / 64]; 2], None);
+        for (part, unsorted) in parts {
             let (word, bit) = place(part);
-            waits[word] |= bit;
+            waits[0][word] |= bit;
+            waits[1][word] |= bit * unsorted as u64;
             waiting.get_or_insert(part);
         }
-        self.waits.iter().zip(waits).for_each(|(word, bits)| word.store(bits, Ordering::Release));
+        let words = self.waits.as_flattened().iter().zip(waits.as_flattened());
+        words.for_each(|(word, bits)| word.store(*bits, Ordering::Release));
         self.next.store(next, Ordering::Release);
         self.waiting.store(waiting.unwrap_or(next), Ordering::Release);
     }
 
-    /// Whether a part waits that is not before the first which does, as it was when the outputs last
-    /// looked: of those between some may be sorted, of those that came since none is.
-    pub(in crate::supervisor) fn is_waiting(&self, part: u64) -> bool {
+    /// Whether a part that is not before the first which waits does so too, and whether no gate was
+    /// for it so far, as it was when the outputs last looked: of those between some may be sorted, of
+    /// those that came since none is.
+    pub(in crate::supervisor) fn is_waiting(&self, part: u64) -> (bool, bool) {
         let (word, bit) = place(part);
-        part >= self.next.load(Ordering::Acquire) || self.waits[word].load(Ordering::Acquire) & bit != 0
+        let is_new = part >= self.next.load(Ordering::Acquire);
+        let [waits, unsorted] = [0, 1].map(|i| is_new || self.waits[i][word].load(Ordering::Acquire) & bit != 0);
+        (waits, unsorted)
     }
 
     /// The same, as it was when the outputs last looked.
