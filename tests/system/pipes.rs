@@ -119,7 +119,7 @@ fn a_frame_that_waited_is_no_part_of_a_gate_that_takes_each_and_the_next_are_sor
     let before = pulses(&told(&log)).len();
     until(&log, "pulses again", |all| pulses(all).len() > before + 2);
     let all = told(&log);
-    let safe: Vec<Value> = of(&all, "fault").into_iter().filter(|f| is_safe(&f)).cloned().collect();
+    let safe: Vec<Value> = of(&all, "fault").into_iter().filter(|f| is_safe(f)).cloned().collect();
     assert!(
         safe.iter().all(|f| f["why"].as_str().unwrap().starts_with("a part was found in a frame that may be ")),
         "{safe:?}"
