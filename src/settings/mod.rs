@@ -49,6 +49,7 @@ use reader::Table;
 pub use recipes::{Chosen, MAX_RECIPES, NO_RECIPE, RECIPE, Recipe, UNREAD_RECIPE};
 #[cfg(feature = "site")]
 pub use site::{Listening, Polling, Predicting, Site};
+#[cfg(feature = "site")]
 pub use state::StateFolder;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
