@@ -87,7 +87,7 @@ pub(super) struct Simulate {
 }
 
 impl Simulate {
-    /// The part, counted from 1, that the drill loses on a belt of so many parts.
+    /// The part, counted from 1, that the drill loses on a belt of `parts`.
     fn loses(&self, parts: u64) -> Result<Option<u64>, Refused> {
         match self.drill {
             Some(Lose(part)) if part > parts => {

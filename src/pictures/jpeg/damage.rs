@@ -2,7 +2,7 @@
 
 /// Why an image is refused. `at`: the byte of the file where it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::pictures) enum Damage {
+pub enum Damage {
     /// No start marker.
     NoStart,
     /// The file ends inside the image.
