@@ -94,7 +94,8 @@ fn the_end_of_a_live_source_lets_parts_on_their_way_be_sorted() {
     let all = told(&log);
     let why = "a part passed the trigger as the run ends: it is not sorted";
     let is_told = of(&all, "fault").iter().any(|f| f["kind"] == "input" && f["why"].as_str().unwrap().starts_with(why));
-    assert_eq!((is_told, &summary(&all)["passed_over"]), (comes, &json!(comes as u64)), "{}", summary(&all));
+    let passed_over = summary(&all)["passed_over"].as_u64().unwrap_or(0);
+    assert_eq!((is_told, passed_over), (comes, comes as u64), "{}", summary(&all));
     assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
     assert_eq!((pulses(&all), &summary(&all)["given_up"]), (vec![1], &json!(0)), "{}", summary(&all));
     assert_eq!((&summary(&all)["ended"], &summary(&all)["outputs_safe"]), (&json!("the live source ended"), &json!(true)));
