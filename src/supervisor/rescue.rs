@@ -11,7 +11,7 @@
 //! lines are safe within the whole.
 
 use super::Ended;
-use super::actuation::{REMEMBERED, Rescue, Second, realtime, tell_given_up};
+use super::actuation::{REMEMBERED, Rescue, Second, count_given_up, realtime};
 use super::shared::Shared;
 use crate::events::{EdgeEvent, Outcome, Remedy, What, Why};
 use crate::fault::Reason;
@@ -88,16 +88,10 @@ impl Rescue {
         let (first, last) = (self.stand.waiting(), shared.opened.load(Ordering::Acquire));
         // Beyond these nothing is remembered.
         let first = first.max((last + 1).saturating_sub(REMEMBERED as u64));
-        let mut waiting = (first..=last).filter(|part| self.stand.is_waiting(*part).0).peekable();
-        while let Some(first) = waiting.next() {
-            let mut last = first;
-            while let Some(next) = waiting.next_if(|next| *next == last + 1) {
-                last = next;
-            }
-            (first..=last).filter(|part| self.stand.is_waiting(*part).1).for_each(|part| self.stand.give_up(part));
-            shared.events.counters().given_up.fetch_add(last + 1 - first, Ordering::Relaxed);
-            tell_given_up(first, last, &shared.events);
-        }
+        let waiting = (first..=last).filter(|part| self.stand.is_waiting(*part).0);
+        let parts: heapless::Vec<u64, REMEMBERED> = waiting.collect();
+        parts.iter().filter(|part| self.stand.is_waiting(**part).1).for_each(|part| self.stand.give_up(*part));
+        count_given_up(&parts, true, &shared.events);
         shared.end(Ended::Stuck);
         for last in [false, true] {
             for i in (0..self.lines.len()).filter(|i| *i != hung_line) {

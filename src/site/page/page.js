@@ -183,7 +183,8 @@ function showRules(s) {
   }));
 }
 
-// Only what was touched here: the rest may have been saved by somebody else since. It is for what the table was made of.
+// Only what was touched here: the rest may have been saved by somebody else since. It is for what
+// the table was made of.
 function wanted() {
   const tags = [...at("tags").rows].flatMap((tr) => {
     const inputs = [...tr.querySelectorAll("input")].filter(touched);

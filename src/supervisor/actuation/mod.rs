@@ -92,15 +92,22 @@ impl EdgeRules {
     }
 }
 
-/// Tells which parts pass unsorted because the lines went safe before they were at a gate, or at
-/// all that they call for.
-pub(in crate::supervisor) fn tell_given_up(first: u64, last: u64, events: &Events) {
-    let what = "on the way when the lines went safe: no gate moves any more for";
-    let why = match first == last {
-        true => Why::of(&format_args!("part {first} was {what} it")),
-        false => Why::of(&format_args!("parts {first} to {last} were {what} them")),
-    };
-    events.fault(FaultKind::GivenUp, Some(first), Remedy::Told, why);
+/// Counts parts, in their order, that pass unsorted because the lines went safe before they were at
+/// a gate, or at all that they call for; tells them by ranges where `are_told`.
+pub(in crate::supervisor) fn count_given_up(parts: &[u64], are_told: bool, events: &Events) {
+    // Between them may be parts that are sorted, and only on their way past other gates.
+    for range in parts.chunk_by(|part, next| *next <= part + 1) {
+        let [first, last] = [range[0], range[range.len() - 1]];
+        events.counters().given_up.fetch_add(last + 1 - first, Ordering::Relaxed);
+        if are_told {
+            let what = "on the way when the lines went safe: no gate moves any more for";
+            let why = match first == last {
+                true => Why::of(&format_args!("part {first} was {what} it")),
+                false => Why::of(&format_args!("parts {first} to {last} were {what} them")),
+            };
+            events.fault(FaultKind::GivenUp, Some(first), Remedy::Told, why);
+        }
+    }
 }
 
 fn state(active: bool) -> State {
@@ -490,15 +497,8 @@ impl Actuator {
             };
             let mut parts: heapless::Vec<u64, { MAX_PARTS + MAX_OUTPUTS }> = waiting.map(given_up).collect();
             parts.sort_unstable();
-            // Between them may be parts that are sorted, and only on their way past other gates.
-            for range in parts.chunk_by(|part, next| *next <= part + 1) {
-                let [first, last] = [range[0], range[range.len() - 1]];
-                events.counters().given_up.fetch_add(last + 1 - first, Ordering::Relaxed);
-                // Where lines follow frames no part is on its way.
-                if self.late_action.is_some() {
-                    tell_given_up(first, last, events);
-                }
-            }
+            // Where lines follow frames no part is on its way.
+            count_given_up(&parts, self.late_action.is_some(), events);
         }
         // A pulse that should have ended while nobody looked is not cut by this.
         let mut cuts = LineMask::MAX;
