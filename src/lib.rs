@@ -8,7 +8,7 @@
 //!
 //! Tier 0 (`time`, `fault`, `random`, `frame`, `quant`, `bundle`, `preprocess`, `head`, `distance`,
 //! `category`, `decide`, `line`, `station`, `scene`, `kernels::{blend, elementwise, epilogue,
-//! generic}`) is core only: no heap, no OS, no clock, no libm. CI proves it by linking
+//! generic, inverse_dct}`) is core only: no heap, no OS, no clock, no libm. CI proves it by linking
 //! `tests/tier0` without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`,
 //! `outputs`, `settings`, `events`; `board`, `gpio`, `rotating`, `ring`, `installed`, `keys`,
 //! `audit`, `calendar`, `heat`, `regular`, `terminal`, `version` and `broken_pipe` below them) are siblings

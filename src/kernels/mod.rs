@@ -1,5 +1,5 @@
 //! Inner loops: convolutions, GEMMs and elementwise operators on int8 slices; resizing of a frame's
-//! rows for preprocessing.
+//! rows for preprocessing; blocks of a JPEG to samples.
 //!
 //! Shapes and slices in, slices out. Every kernel gives the bits that `quant` defines. Each folder
 //! holds the kernel sets of one architecture: a set implements [`KernelSet`] and inherits the rest
@@ -9,6 +9,7 @@ pub mod blend;
 pub mod elementwise;
 pub mod epilogue;
 pub mod generic;
+pub mod inverse_dct;
 mod shape;
 
 #[cfg(feature = "std")]

@@ -1,5 +1,5 @@
-//! From a block's coefficients to RGB8: inverse DCT, upsampling of chroma and conversion of
-//! colours.
+//! From a block's coefficients to RGB8: inverse DCT (by `kernels`), upsampling of chroma and
+//! conversion of colours.
 //!
 //! All of it is integer arithmetic, and bit for bit what libjpeg gives by default (the slow and
 //! accurate inverse DCT, triangle filters where a side of chroma is halved, fixed-point colours):
@@ -12,6 +12,7 @@
 //! *Band*: the samples of one row of MCUs. Formats: ITU-T T.81 (1992) and T.871 (2011).
 
 use super::{Header, Part};
+use crate::kernels::inverse_dct::inverse_dct;
 
 /// What the components are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,58 +236,4 @@ fn rgb([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     let green = y + (mixed >> 16) as i16 - cr;
     let blue = y + 2 * cb + rounded(cb, -14_942);
     [red, green, blue].map(|v| v.clamp(0, 255) as u8)
-}
-
-/// Inverse DCT of a block into `out`, eight rows `stride` apart.
-fn inverse_dct(coefficients: &[i16; 64], steps: &[u16; 64], out: &mut [u8], stride: usize) {
-    if coefficients[1..].iter().all(|c| *c == 0) {
-        let grey = (((coefficients[0].wrapping_mul(steps[0] as i16) as i32 + 4) >> 3) + 128).clamp(0, 255) as u8;
-        (0..8).for_each(|y| out[y * stride..y * stride + 8].fill(grey));
-        return;
-    }
-    // Only what is no image overflows here, and then alike on every machine.
-    let block: [i16; 64] = std::array::from_fn(|i| coefficients[i].wrapping_mul(steps[i] as i16));
-    // The first pass keeps two bits more, the second gives them up, and the factor of 8 that both
-    // bring.
-    let columns: [[i16; 8]; 8] = transform::<11>(block.as_chunks().0.try_into().expect("eight rows of eight"));
-    let rows: [[i16; 8]; 8] = transform::<18>(&transposed(&columns));
-    for (y, row) in transposed(&rows).into_iter().enumerate() {
-        out[y * stride..y * stride + 8].copy_from_slice(&row.map(|v| (v.saturating_add(128)).clamp(0, 255) as u8));
-    }
-}
-
-fn transposed(block: &[[i16; 8]; 8]) -> [[i16; 8]; 8] {
-    std::array::from_fn(|y| std::array::from_fn(|x| block[x][y]))
-}
-
-/// What coefficients 0, 2, 4 and 6 give samples 0 to 3 of a column, in 1/8192: the cosines of the
-/// DCT, times the root of 2 but for the first. Samples 7 to 4 get the same.
-const EVEN: [[i16; 4]; 4] =
-    [[8192, 10_703, 8192, 4433], [8192, 4433, -8192, -10_704], [8192, -4433, -8192, 10_704], [8192, -10_703, 8192, -4433]];
-/// What coefficients 1, 3, 5 and 7 give samples 0 to 3. Samples 7 to 4 get the opposite. The
-/// cosines are 11,363, 9633, 6437 and 2260; here and there the last digit is that of added-up
-/// rounded numbers, which libjpeg multiplies by.
-const ODD: [[i16; 4]; 4] =
-    [[11_363, 9633, 6437, 2260], [9633, -2259, -11_362, -6436], [6437, -11_362, 2261, 9633], [2260, -6436, 9633, -11_363]];
-
-/// The one-dimensional inverse DCT of all eight columns. `SHIFT`: bits that are rounded away. No
-/// sum has more than 31 bits.
-#[inline]
-fn transform<const SHIFT: u32>(block: &[[i16; 8]; 8]) -> [[i16; 8]; 8] {
-    let mut samples = [[0; 8]; 8];
-    for k in 0..4 {
-        let (mut even, mut odd) = ([1i32 << (SHIFT - 1); 8], [0i32; 8]);
-        for i in 0..4 {
-            for x in 0..8 {
-                even[x] += block[2 * i][x] as i32 * EVEN[k][i] as i32;
-                odd[x] += block[2 * i + 1][x] as i32 * ODD[k][i] as i32;
-            }
-        }
-        let rounded = |sum: i32| (sum >> SHIFT).clamp(i16::MIN as i32, i16::MAX as i32) as i16;
-        for x in 0..8 {
-            samples[k][x] = rounded(even[x] + odd[x]);
-            samples[7 - k][x] = rounded(even[x] - odd[x]);
-        }
-    }
-    samples
 }
