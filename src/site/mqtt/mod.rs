@@ -10,7 +10,7 @@ mod spool;
 
 use super::gallery::Gallery;
 use crate::events::sinks::{Sink, json_line};
-use crate::events::{Event, Events, FaultKind, PartEvent, Remedy, What, Why, clock_is_set};
+use crate::events::{Event, Events, FaultKind, PartEvent, Remedy, UpdateEvent, What, Why, clock_is_set};
 use crate::regular;
 use crate::settings::Publishing;
 use rumqttc::{
@@ -75,9 +75,11 @@ struct Message {
 struct Waiting {
     spool: Spool<Message>,
     link: Option<Link>,
-    /// The newest figures, and the event of the run's start.
+    /// The newest figures, the event of the run's start, and that of the newest bundle which a
+    /// running line took over or went back to; empty bytes take the last run's out of the broker.
     state: Option<Vec<u8>>,
     start: Option<Vec<u8>>,
+    update: Vec<u8>,
     /// The run is over.
     over: bool,
 }
@@ -122,7 +124,14 @@ impl Mqtt {
                 )
             }
         };
-        let waiting = Waiting { spool: Spool::new(settings.spool), link: None, state: None, start: None, over: false };
+        let waiting = Waiting {
+            spool: Spool::new(settings.spool),
+            link: None,
+            state: None,
+            start: None,
+            update: Vec::new(),
+            over: false,
+        };
         Ok(Self {
             settings: settings.clone(),
             base: format!("tagpin/{}", settings.name),
@@ -177,7 +186,7 @@ impl Mqtt {
 
     /// What the broker keeps for those who come later.
     fn introduce(&self, waiting: &mut Waiting) {
-        let Waiting { link: Some(link), state, start, .. } = waiting else { return };
+        let Waiting { link: Some(link), state, start, update, .. } = waiting else { return };
         let kept = || PublishOptions::new(QoS::AtLeastOnce).retained();
         if !self.settings.discovery.is_empty() {
             let config = discovery::config(&self.settings.name, &self.base, env!("CARGO_PKG_VERSION"));
@@ -185,7 +194,7 @@ impl Mqtt {
             self.tell(link, topic, config, kept(), Some(Confirms::Nothing));
         }
         self.tell(link, self.topic("availability"), b"online".to_vec(), kept(), Some(Confirms::Nothing));
-        for (last, event) in [("start", start), ("state", state)] {
+        for (last, event) in [("start", start.as_ref()), ("update", Some(&*update)), ("state", state.as_ref())] {
             if let Some(event) = event {
                 self.tell(link, self.topic(last), event.clone(), kept(), Some(Confirms::Nothing));
             }
@@ -396,7 +405,9 @@ fn pause(span: Duration, stop: &AtomicBool) {
 
 /// What the broker is told.
 pub fn wants(what: &What) -> bool {
+    let is_taken = |update: &UpdateEvent| update.from_part.is_some();
     matches!(what, What::Start | What::Part(_) | What::Fault(_) | What::Status(_) | What::Summary)
+        || matches!(what, What::Update(update) if is_taken(update))
 }
 
 /// The sink that fills the spool.
@@ -421,14 +432,20 @@ impl Sink for Publisher {
         let topic = match &event.what {
             What::Part(_) => "part",
             What::Fault(_) => "fault",
-            What::Start => {
+            What::Start | What::Update(_) => {
+                let is_start = matches!(event.what, What::Start);
                 let mut waiting = mqtt.waiting();
-                // The broker may have answered before this was written.
+                // The broker may have answered before the start was written.
                 if let Some(link) = &mut waiting.link {
                     let how = PublishOptions::new(QoS::AtLeastOnce).retained();
-                    mqtt.tell(link, mqtt.topic("start"), json.clone(), how, Some(Confirms::Nothing));
+                    let topic = mqtt.topic(if is_start { "start" } else { "update" });
+                    mqtt.tell(link, topic, json.clone(), how, Some(Confirms::Nothing));
                 }
-                waiting.start = Some(json);
+                if is_start {
+                    waiting.start = Some(json);
+                } else {
+                    waiting.update = json;
+                }
                 return Ok(());
             }
             _ => {
@@ -468,6 +485,7 @@ impl Sink for Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Update;
     use crate::simulate::SimulatedClock;
 
     /// Where the broker had answered before the run's start was written, whoever came later was not
@@ -506,7 +524,23 @@ mod tests {
             }
             let waiting = mqtt.waiting();
             let told = waiting.link.as_ref().map(|link| link.unconfirmed.len());
-            assert_eq!((told, waiting.start.is_some()), (Some(2), true), "availability and start: {connects_first}");
+            assert_eq!((told, waiting.start.is_some()), (Some(3), true), "availability, start, no update: {connects_first}");
+            drop(waiting);
+            // What a running line took over is kept beside what it began with, and what it refused
+            // is not.
+            let update = |outcome, from_part| {
+                let (before, running) = ([1; 32], [2; 32]);
+                What::Update(UpdateEvent { outcome, bundle: Some(running), before, running, from_part, why: Why::NONE })
+            };
+            for what in [update(Update::TakenOver, Some(4)), update(Update::Refused, None)] {
+                assert_eq!(wants(&what), matches!(&what, What::Update(u) if u.outcome == Update::TakenOver));
+                events.tell(what);
+            }
+            events.take_all(&mut all);
+            let wanted = all.drain(..).filter(|event| wants(&event.what) && matches!(event.what, What::Update(_)));
+            wanted.for_each(|event| Publisher::new(mqtt.clone()).write(&events, &event).unwrap());
+            let kept = String::from_utf8(mqtt.waiting().update.clone()).unwrap();
+            assert!(kept.contains("\"outcome\":\"taken_over\"") && kept.contains("\"from_part\":4"), "{kept}");
         }
     }
 }
