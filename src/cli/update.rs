@@ -5,7 +5,7 @@ use crate::bundle::Bundle;
 use crate::engine::Engine;
 use crate::events::Update;
 #[cfg(feature = "site")]
-use crate::settings::Overrides;
+use crate::settings::{Overridden, Overrides};
 use crate::settings::{Settings, SettingsError};
 use crate::supervisor::drill::{Drill, Drilled};
 use crate::supervisor::vision::Classifier;
@@ -102,8 +102,11 @@ fn load(
         return Err(restart("--record keeps frames of one bundle".into()));
     }
     #[cfg(feature = "site")]
-    model_tags(&bundle, |tags| Overrides::apply(&mut settings, tags, &super::hex(&bundle.sha256)))
+    let remark = model_tags(&bundle, |tags| Overrides::apply(&mut settings, tags, &super::hex(&bundle.sha256)))
+        .map(|overridden| if overridden == Overridden::No { String::new() } else { overridden.to_string() })
         .map_err(|e| refused(e.0.join("; ")))?;
+    #[cfg(not(feature = "site"))]
+    let remark = String::new();
     wait();
     let mut engine = Engine::from_bundle(&bundle).map_err(|e| refused(e.to_string()))?;
     engine.self_test_when(&bundle, wait).map_err(|e| refused(e.to_string()))?;
@@ -121,5 +124,6 @@ fn load(
         finish: Box::new(finish),
         rules: settings.tags.iter().map(|tag| tag.rule).collect(),
         record: record(&bundle),
+        remark,
     })
 }

@@ -83,6 +83,8 @@ pub struct Loaded {
     pub rules: Vec<TagRule>,
     /// What it is.
     pub record: BundleRecord,
+    /// What a person should know of it as it is taken over; empty if nothing.
+    pub remark: String,
 }
 
 /// Why a bundle does not decide parts.
@@ -217,13 +219,18 @@ impl Follower {
         if file == seen.running.file {
             return;
         }
-        let finish = |Loaded { sha256, finish, rules, record }| match finish() {
-            Ok(model) => Ok((model, rules, record)),
+        let finish = |Loaded { sha256, finish, rules, record, remark }| match finish() {
+            Ok(model) => Ok(((model, rules, record), remark)),
             Err(why) => Err(NotLoaded { sha256: Some(sha256), outcome: Update::Refused, why }),
         };
         // The engine's threads are started here: they must not have the priority of the trial's.
         match self.tried(&file, events, stop).and_then(finish) {
-            Ok(taken) => self.take_over(events, &mut seen, file, taken),
+            Ok((taken, remark)) => {
+                self.take_over(events, &mut seen, file, taken);
+                if !remark.is_empty() {
+                    events.note(&remark);
+                }
+            }
             Err(NotLoaded { sha256: bundle, outcome, why }) => {
                 let (running, why) = (seen.running.sha256, Why::of(&why));
                 let (before, from_part) = (running, None);

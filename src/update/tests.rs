@@ -60,7 +60,7 @@ impl Line {
             let bundle = Bundle::read(&bytes).unwrap();
             let sha256 = bundle.sha256;
             let finish = Box::new(move || Ok(Model::drawn(sha256)));
-            Ok(Loaded { sha256, finish, rules: rules(&bundle), record: record(&bundle) })
+            Ok(Loaded { sha256, finish, rules: rules(&bundle), record: record(&bundle), remark: String::new() })
         };
         let line = folder.join("line");
         let follower = Follower::new(line, file, sha256, record(&bundle), tuning.clone(), Box::new(load));
