@@ -9,7 +9,7 @@ use super::{Model, Refused, hex};
 use crate::board::{AfterDeath, Board, Power};
 use crate::bundle::{Bundle, Input, Section};
 use crate::engine::Engine;
-use crate::frame::{CapturedAt, TimedBy};
+use crate::frame::{CapturedAt, Layout, TimedBy};
 use crate::installed::{self, Seen};
 use crate::kernels::Kernels;
 use crate::outputs::{self, Backend};
@@ -204,12 +204,14 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             for conflict in conflicts(&draft, bundle, args.allow_drawn) {
                 line(&mut problems, "settings", Err(conflict.to_string()));
             }
-            for Found { what, outcome, warnings } in look(&draft, bundle) {
+            #[cfg_attr(not(feature = "site"), expect(unused_variables, reason = "only recipes are held against it"))]
+            let (all, frames) = look(&draft, bundle);
+            for Found { what, outcome, warnings } in all {
                 line(&mut problems, &what, outcome);
                 warnings.iter().for_each(|w| say("warning", &what, w));
             }
             #[cfg(feature = "site")]
-            recipes(&mut problems, args, settings, recipe);
+            recipes(&mut problems, args, settings, recipe, frames);
             #[cfg(feature = "site")]
             if recipe.is_none() && told.is_empty() && !settings.site.recipes.is_empty() {
                 say("ok", "recipe", &"none is chosen: device.toml as it is");
@@ -225,16 +227,16 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
     Ok((problems > 0) as u8)
 }
 
-/// Every recipe, each with its bundle; which is the current one.
+/// Every recipe, each with its bundle and the frames that were taken; which is the current one.
 #[cfg(feature = "site")]
-fn recipes(problems: &mut usize, args: &Check, settings: &Settings, current: Option<&str>) {
+fn recipes(problems: &mut usize, args: &Check, settings: &Settings, current: Option<&str>, frames: Option<Layout>) {
     let Some(file) = args.settings.clone().filter(|_| !settings.site.recipes.is_empty()) else { return };
     let (bundle, keys) = (args.bundle.clone(), args.keys.clone());
     let of = super::recipe::Of { settings: file, bundle, keys, allow_drawn: args.allow_drawn };
     for recipe in &settings.site.recipes {
         let what = format!("recipe {}", recipe.name);
         let mark = if current == Some(&recipe.name) { ", the current one" } else { "" };
-        match of.look(Some(recipe)) {
+        match of.look(Some(recipe), frames.map(|layout| (settings.source.as_str(), layout))) {
             Ok(found) => {
                 line(problems, &what, Ok(found.told + mark));
                 found.meeting.iter().for_each(|meets| line(problems, &what, Err(meets.to_string())));
@@ -276,12 +278,12 @@ pub(super) fn conflicts(draft: &Draft, bundle: &Bundle<'_>, allow_drawn: bool) -
 }
 
 /// Looks at source, inputs, log and outputs without taking them; what rests on a table that is
-/// wrong is passed over.
-pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
+/// wrong is passed over. Beside it the layout of the source's frames, where it gave one.
+pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> (Vec<Found>, Option<Layout>) {
     let settings = &draft.settings;
-    let mut all = Vec::new();
+    let (mut all, mut frames) = (Vec::new(), None);
     if draft.is_right("source") && draft.is_right("trigger") && draft.is_right("line") {
-        let found = source(settings, &bundle.contract.input);
+        let found = source(settings, &bundle.contract.input, &mut frames);
         let warnings = found.iter().flat_map(|(_, warnings)| warnings.clone()).collect();
         all.push(Found { what: "source".into(), outcome: found.map(|(found, _)| found), warnings });
     }
@@ -335,7 +337,7 @@ pub(super) fn look(draft: &Draft, bundle: &Bundle<'_>) -> Vec<Found> {
             crate::site::mqtt::Mqtt::open(m, None).map(|_| format!("{}, {how}, topics tagpin/{}/...", m.place(), m.name));
         all.push(Found { what: "mqtt".into(), outcome, warnings });
     }
-    all
+    (all, frames)
 }
 
 /// Rewrites a settings file whose keys were renamed, where it lies and with its mode; the new file
@@ -420,8 +422,8 @@ pub(super) fn source_warnings(settings: &Settings, spec: &SourceSpec, source: &d
 }
 
 /// Opens the source and takes some frames: what they are, how long the first took, and what their
-/// time is worth. Beside it what may not be as it should.
-fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>), String> {
+/// time is worth. Beside it what may not be as it should. `frames`: where their layout goes.
+fn source(settings: &Settings, input: &Input<'_>, frames: &mut Option<Layout>) -> Result<(String, Vec<String>), String> {
     /// A camera's time may be learned from its first frames.
     const FRAMES: u32 = 8;
     /// Longest wait for each of them but the first.
@@ -447,6 +449,7 @@ fn source(settings: &Settings, input: &Input<'_>) -> Result<(String, Vec<String>
     }
     let view = frame.view().map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     let l = view.layout();
+    *frames = Some(l);
     settings.check_regions(l, input).map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     let time = match frame.captured_at {
         CapturedAt::Exposure { uncertainty, by, .. } => {

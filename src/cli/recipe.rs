@@ -5,6 +5,7 @@ use super::conflicts::Conflict;
 use super::{Model, Refused, check, hex, model_tags};
 use crate::engine::Engine;
 use crate::events::{Client, Events, RecipeEvent, RecipeName, Switch, What, Why};
+use crate::frame::Layout;
 use crate::settings::{Chosen, MeetsNext, NO_RECIPE, Recipe, Settings, StateFolder, UNREAD_RECIPE, Warning};
 use crate::site::recipes;
 use crate::station::Station;
@@ -109,8 +110,9 @@ impl Of {
     }
 
     /// What a recipe comes to, `None` for device.toml as it is; else every problem that can be seen
-    /// without opening the camera or taking a line.
-    pub(super) fn look(&self, recipe: Option<&Recipe>) -> Result<Looked, Vec<String>> {
+    /// without opening the camera or taking a line. `frames`: a source that was opened, and the
+    /// layout of its frames; regions of recipes with the same source are held against it.
+    pub(super) fn look(&self, recipe: Option<&Recipe>, frames: Option<(&str, Layout)>) -> Result<Looked, Vec<String>> {
         let (text, name) = self.text()?;
         let own = recipe.and_then(|recipe| recipe.bundle.as_deref());
         let model = Model::read(own.or(self.bundle.as_deref())).map_err(|e| e.0)?;
@@ -129,6 +131,9 @@ impl Of {
             let conflicts = check::conflicts(&draft, &bundle, self.allow_drawn).into_iter();
             let conflicts = conflicts.filter(|conflict| *conflict != Conflict::NoJitter || has_pins);
             keep(conflicts.map(|conflict| conflict.to_string()).collect());
+            if let Some((_, layout)) = frames.filter(|(source, _)| draft.settings.source == *source) {
+                draft.settings.check_regions(layout, &bundle.contract.input).map_err(|e| keep(vec![e])).ok();
+            }
             if draft.problems.is_empty() {
                 let made = Station::new(draft.settings.station(bundle.contract.task, 0));
                 made.map_err(|e| keep(vec![e.to_string()])).ok();
@@ -366,7 +371,7 @@ impl Watcher {
         }
         let listed = self.of.listed().map_err(|e| e.join("; "))?;
         let recipe = listed.recipe(chosen.recipe.as_deref())?;
-        self.of.look(recipe).map(|_| ()).map_err(|e| e.join("; "))
+        self.of.look(recipe, None).map(|_| ()).map_err(|e| e.join("; "))
     }
 }
 
@@ -392,7 +397,7 @@ pub(super) fn run(args: RecipeArgs) -> Result<u8, Refused> {
     if current.is_some_and(|current| current.recipe.as_deref() == name) {
         return already();
     }
-    let found = match of.look(recipe) {
+    let found = match of.look(recipe, None) {
         Ok(found) => found,
         Err(mut why) => {
             if of.bundle.is_none() && recipe.is_none_or(|recipe| recipe.bundle.is_none()) {

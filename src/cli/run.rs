@@ -244,7 +244,7 @@ fn start(args: &Run, process: &mut Process, starts: &Starts) -> Result<Ended, Re
             }
         } else {
             // What else is wrong can be said without taking anything.
-            let found = check::look(&draft, &bundle).into_iter().filter_map(|f| f.outcome.err());
+            let found = check::look(&draft, &bundle).0.into_iter().filter_map(|f| f.outcome.err());
             let found: Vec<String> = found.collect();
             keep(Refused(draft.problems));
             keep(Refused(found));

@@ -334,7 +334,9 @@ fn what_is_no_choice_is_refused_by_the_command_with_its_reason() {
 fn recipes_with_problems_are_told_by_check_and_never_chosen() {
     let text = format!(
         "[recipes.good]\nbundle = \"{OTHER}\"\n[recipes.gone]\nbundle = \"/nowhere/x.tagpin\"\n\
-         [recipes.unfit.decide]\nreject = [\"screw\"]\n[recipes.near.trigger]\nmin_spacing_ms = 5\n"
+         [recipes.unfit.decide]\nreject = [\"screw\"]\n[recipes.near.trigger]\nmin_spacing_ms = 5\n\
+         [recipes.beyond.source.roi]\nx = 300\ny = 0\nwidth = 64\nheight = 64\n[recipes.within.source.roi]\nx = 256\ny = 0\n\
+         width = 64\nheight = 64\n"
     );
     let site = Site::new("recipe-check", &text);
     let file = site.file("recipe-check-settings");
@@ -343,10 +345,13 @@ fn recipes_with_problems_are_told_by_check_and_never_chosen() {
         (String::from_utf8(out.stdout.clone()).unwrap(), out.status.code())
     };
     let (text, code) = check();
-    assert!(code == Some(1) && text.contains("3 problems found"), "{text}");
+    assert!(code == Some(1) && text.contains("4 problems found"), "{text}");
     assert!(text.contains("ok       recipe good: patterns ") && text.contains("recipe: none is chosen"), "{text}");
     assert!(text.contains("PROBLEM  recipe gone: bundle /nowhere/x.tagpin: cannot be read"), "{text}");
     assert!(text.contains("PROBLEM  recipe unfit: recipe \"unfit\": ") && text.contains("\"screw\""), "{text}");
+    // Its line drained, ended its run, could not start and went back: seconds without sorting.
+    assert!(text.contains("PROBLEM  recipe beyond: ") && text.contains("320x240"), "{text}");
+    assert!(text.contains("ok       recipe within: "), "{text}");
     // A run of such a file is warned, and so is who chooses such a recipe.
     let meets = "the pulse of one part may meet the next part";
     assert!(text.contains("PROBLEM  recipe near: ") && text.contains(meets), "{text}");
@@ -363,7 +368,7 @@ fn recipes_with_problems_are_told_by_check_and_never_chosen() {
     assert_eq!(recipe(&["good"], &file).2, Some(0));
     let (listed, ..) = recipe(&[], &file);
     let expected = format!(
-        "  0  none (device.toml as it is)\n* 1  good  {OTHER}\n  2  gone  /nowhere/x.tagpin\n  3  unfit\n  4  near\n"
+        "  0  none (device.toml as it is)\n* 1  good  {OTHER}\n  2  gone  /nowhere/x.tagpin\n  3  unfit\n  4  near\n  5  beyond\n  6  within\n"
     );
     assert_eq!(listed, expected);
     assert!(check().0.contains(", the current one"), "{}", check().0);
