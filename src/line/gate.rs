@@ -8,8 +8,10 @@
 //! order in which they came.
 //!
 //! A pulse has its full width from the moment at which it was done. One that could not be done
-//! within its line's window is missed: it would hit the next part, so it does not fire at all. A
-//! level or latched line takes its newest due state.
+//! within its line's window is missed: it would hit the next part, so it does not fire at all. Where
+//! its line has been active since before it was due, it was done in time however late that is seen:
+//! the line goes to rest when that pulse was to end. A level or latched line takes its newest due
+//! state.
 
 use super::confirm::{ConfirmRules, Confirmations};
 use super::{LineMask, MAX_LINES, MAX_PARTS, Moment, PartId, Travel};
@@ -97,6 +99,9 @@ pub struct Move {
 pub enum Cause {
     /// The part is at the gate and calls for the line.
     Called,
+    /// The part is at the gate and calls for the line, whose pulse for another part began before
+    /// this one was due and has not ended: it becomes longer.
+    Prolonged,
     /// The part is at the gate and calls for the line, but so late that a pulse would hit the next
     /// part: it does not fire.
     Missed,
@@ -144,6 +149,10 @@ pub struct Gate {
     late_calls: LineMask,
     parts: Deque<InFlight, MAX_PARTS>,
     ends: [Option<(Instant, PartId)>; MAX_LINES],
+    /// When each line's pulse began last.
+    began: [Instant; MAX_LINES],
+    /// Lines that a pulse kept active until this moment; what its steps say is done after them.
+    on: LineMask,
     /// Parts that no verdict moved a line for: they were given up before they were at a gate, or had
     /// the late action there. By the last digits of their numbers, of the last [`REMEMBERED`] parts.
     unsorted: [u64; REMEMBERED / 64],
@@ -167,6 +176,8 @@ impl Gate {
             late_calls,
             parts: Deque::new(),
             ends: [None; MAX_LINES],
+            began: [Instant::default(); MAX_LINES],
+            on: 0,
             unsorted: [0; REMEMBERED / 64],
             late: 0,
             confirmations: Confirmations::new(None),
@@ -272,12 +283,13 @@ impl Gate {
             // At the same moment the new pulse goes first and makes the old one longer: a line does
             // not flicker.
             (Some((due, ..)), Some((at, line, part))) if at < due => Some(self.end(at, line, part)),
-            (Some((due, at, line)), _) => Some(match self.overdue_rest(now.at, due, at, line) {
-                Some((rest, part)) => self.end(rest, line, part),
+            (Some((due, at, line)), _) => Some(match self.overdue_before(now.at, due, at, line) {
+                Some((end, part)) => self.end(end, line, part),
                 None => self.pass(now.at, due, at, line),
             }),
             (None, Some((at, line, part))) => Some(self.end(at, line, part)),
             (None, None) => {
+                self.on = self.ends.iter().enumerate().fold(0, |mask, (i, end)| mask | (end.is_some() as LineMask) << i);
                 self.leave();
                 None
             }
@@ -300,15 +312,18 @@ impl Gate {
         first
     }
 
-    /// The pulse that a line is in, where it should have ended by `now` and so should the one that
-    /// the part at place `at` calls for there from `due` on, which makes it longer: when, and whose
-    /// it is.
-    fn overdue_rest(&self, now: Instant, due: Instant, at: usize, line: u8) -> Option<(Instant, PartId)> {
-        let Some(GateLine { shape: Shape::Pulse(width), by, .. }) = self.lines[line as usize] else { return None };
+    /// Whether a line's pulse for another part has been on since `due` at the latest, and is still.
+    fn is_on_since(&self, line: u8, due: Instant) -> bool {
+        self.on >> line & 1 == 1 && self.began[line as usize] <= due
+    }
+
+    /// The pulse that a line is in, where it should have ended before `now` and the part at place
+    /// `at`, which is due there at `due`, calls for one of its own: when, and whose it is.
+    fn overdue_before(&self, now: Instant, due: Instant, at: usize, line: u8) -> Option<(Instant, PartId)> {
+        let Some(GateLine { shape: Shape::Pulse(_), by, .. }) = self.lines[line as usize] else { return None };
         let calls = self.parts.get(at)?.calls.unwrap_or(self.late_calls);
-        let (end, part) = self.ends[line as usize]?;
-        let rest = end.max(due.plus(width));
-        ((by == CalledBy::Trigger || calls >> line & 1 == 1) && rest < now).then_some((rest, part))
+        let is_called = by == CalledBy::Trigger || calls >> line & 1 == 1;
+        self.ends[line as usize].filter(|(end, _)| is_called && *end < now && !self.is_on_since(line, due))
     }
 
     /// The end of a line's pulse, where it was due before `now` and is not done.
@@ -328,7 +343,7 @@ impl Gate {
     }
 
     fn pass(&mut self, now: Instant, due: Instant, at: usize, line: u8) -> Move {
-        let late_calls = self.late_calls;
+        let (late_calls, is_on) = (self.late_calls, self.is_on_since(line, due));
         let part = self.parts.get_mut(at).expect("the place was just found");
         part.passed |= 1 << line;
         let GateLine { shape, window, by, .. } = self.lines[line as usize].expect("absent lines are never due");
@@ -341,15 +356,19 @@ impl Gate {
             CalledBy::Trigger => true,
         };
         let id = part.id;
-        let missed = called && matches!(shape, Shape::Pulse(_)) && now.since(due) > window;
+        let is_pulse = matches!(shape, Shape::Pulse(_));
+        let missed = called && is_pulse && !is_on && now.since(due) > window;
         let active = match shape {
             Shape::Level => called,
             Shape::Latched => called || self.ends[line as usize].is_some(),
             Shape::Pulse(width) => {
                 let end = &mut self.ends[line as usize];
                 if called && !missed {
+                    if self.on >> line & 1 == 0 {
+                        self.began[line as usize] = now;
+                    }
                     self.confirmations.await_part(line, id, now);
-                    let until = now.plus(width);
+                    let until = if is_on { due } else { now }.plus(width);
                     *end = Some(end.filter(|(at, _)| *at > until).unwrap_or((until, id)));
                 }
                 end.is_some()
@@ -366,6 +385,7 @@ impl Gate {
         }
         let cause = match (called, missed) {
             (_, true) => Cause::Missed,
+            (true, false) if is_on && is_pulse => Cause::Prolonged,
             (true, false) => Cause::Called,
             (false, false) => Cause::Passed,
         };
@@ -419,7 +439,7 @@ impl Gate {
         while let Some(part) = self.parts.pop_front() {
             self.remember(part.id, part.settled || part.is_unsorted(by_verdict));
         }
-        self.ends = [None; MAX_LINES];
+        (self.ends, self.on) = ([None; MAX_LINES], 0);
         self.fail(now);
         parts
     }

@@ -60,12 +60,13 @@ impl Intake {
     pub fn edge(&mut self, moment: Moment) -> Admission {
         if self.last.is_some_and(|last| !self.spacing.min.is_done(last, moment)) {
             self.too_close += 1;
-            match self.spacing.rule {
-                TooClose::Ignore => return Admission::Ignored,
-                TooClose::Safe => return Admission::Safe,
-                TooClose::Reject => {}
+            if self.spacing.rule == TooClose::Ignore {
+                return Admission::Ignored;
             }
             self.last = Some(moment);
+            if self.spacing.rule == TooClose::Safe {
+                return Admission::Safe;
+            }
             self.count += 1;
             return Admission::Touching(PartId(self.count));
         }

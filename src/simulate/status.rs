@@ -166,13 +166,12 @@ fn ready(ledger: &Ledger) -> Steps {
 /// something unexpected was seen.
 fn confirmations(ledger: &Ledger, called: &[BTreeSet<usize>]) -> (Vec<(u64, u64)>, Vec<u64>) {
     let Some(Confirm { line, within_us }) = ledger.site.confirm else { return (Vec::new(), Vec::new()) };
-    let window = ledger.site.lines[line].window_us;
-    let thrown = ledger.at_gate(line).filter(|(n, due, done)| called[*n].contains(&line) && done - due <= window);
+    let thrown = ledger.course(line, 0, |n| called[n].contains(&line)).1.into_iter().filter(|pulse| pulse.in_time);
     // Where the run ended meanwhile nobody waits any more.
     let stops: Vec<u64> = runs_at(ledger).into_iter().filter(|(_, runs)| !runs).map(|(at, _)| at).collect();
     let stop_after = |at: u64| stops.get(stops.partition_point(|s| *s <= at)).copied().unwrap_or(u64::MAX);
     let last_word = |at: u64| ledger.done(ledger.done(at + within_us + 1) + ON_ITS_WAY_US);
-    let mut waiting: Vec<(u64, u64)> = thrown.map(|(n, _, done)| (done, n as u64)).collect();
+    let mut waiting: Vec<(u64, u64)> = thrown.map(|pulse| (pulse.done, pulse.part as u64)).collect();
     waiting.sort_unstable();
     let mut unexpected = Vec::new();
     for (told, noted) in &ledger.noted {
@@ -249,9 +248,9 @@ fn faults(ledger: &Ledger, called: &[BTreeSet<usize>], not_rejected: &[(u64, u64
     }
     all.extend(unexpected.iter().map(|at| (*at, 0, true)));
     all.extend(not_rejected.iter().map(|(_, at)| (*at, 2, true)));
-    for (i, line) in ledger.site.lines.iter().enumerate().filter(|(_, l)| matches!(l.moves, Moves::Pulse(_))) {
-        let missed = ledger.at_gate(i).filter(|(n, due, done)| called[*n].contains(&i) && done - due > line.window_us);
-        all.extend(missed.map(|(.., done)| (done, 2, true)));
+    for (i, _) in ledger.site.lines.iter().enumerate().filter(|(_, l)| matches!(l.moves, Moves::Pulse(_))) {
+        let missed = ledger.course(i, 0, |n| called[n].contains(&i)).1.into_iter().filter(|pulse| !pulse.in_time);
+        all.extend(missed.map(|pulse| (pulse.done, 2, true)));
     }
     for (i, line) in ledger.site.lines.iter().enumerate().filter(|(_, l)| matches!(l.moves, Moves::Level)) {
         all.extend(skipped(ledger, i, called, line.safe_active).into_iter().map(|done| (done, 2, true)));
@@ -266,7 +265,7 @@ fn faults(ledger: &Ledger, called: &[BTreeSet<usize>], not_rejected: &[(u64, u64
 fn skipped(ledger: &Ledger, i: usize, called: &[BTreeSet<usize>], safe: bool) -> Vec<u64> {
     let mut at: Vec<(u64, usize, bool)> = ledger.at_gate(i).map(|(n, _, done)| (done, n, called[n].contains(&i))).collect();
     at.sort_unstable();
-    let states = ledger.states(i, called);
+    let states = ledger.course(i, 0, |n| called[n].contains(&i)).0;
     let is_skip = |calls: &&[(u64, usize, bool)]| {
         let before = states[..states.partition_point(|s| s.0 < calls[0].0)].last().map_or(safe, |s| s.1);
         calls[..calls.len() - 1].iter().any(|c| c.2 != before)

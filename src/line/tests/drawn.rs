@@ -35,6 +35,8 @@ proptest! {
         let triggers: std::vec::Vec<u64> = line.iter().map(|g| { at += g.gap; at }).collect();
         let mut opened = 0;
         let mut passes = std::vec![std::vec::Vec::new(); 3];
+        // Since when each line is on, as who looks at the pins sees it.
+        let mut on: [Option<u64>; 3] = [None; 3];
         for now in 0..=at + 400 {
             while opened < triggers.len() && triggers[opened] == now {
                 prop_assert!(gate.open(PartId(opened as u64), moment(now)).is_ok());
@@ -46,11 +48,18 @@ proptest! {
                 }
             }
             if now % wake == 0 {
-                for m in std::iter::from_fn(|| gate.step(moment(now))).filter(|m| m.cause != Cause::Ended) {
+                let all: std::vec::Vec<Move> = std::iter::from_fn(|| gate.step(moment(now))).collect();
+                let before = on;
+                for m in &all {
+                    on[m.line as usize] = m.active.then(|| before[m.line as usize].unwrap_or(now));
+                }
+                for m in all.into_iter().filter(|m| m.cause != Cause::Ended) {
                     let due = triggers[m.part.0 as usize] + DELAYS[m.line as usize] as u64;
                     prop_assert_eq!(m.due, ms(due));
                     let called = m.cause != Cause::Passed;
-                    prop_assert_eq!(m.cause == Cause::Missed, called && now - due > WIDTH as u64);
+                    let is_on = before[m.line as usize].is_some_and(|since| since <= due);
+                    prop_assert_eq!(m.cause == Cause::Prolonged, called && is_on);
+                    prop_assert_eq!(m.cause == Cause::Missed, called && !is_on && now - due > WIDTH as u64);
                     passes[m.line as usize].push((m.part.0, called));
                 }
             }

@@ -197,6 +197,18 @@ fn triggers_too_close_are_handled_by_rule_and_counted() {
     }
 }
 
+/// Behind one that made the line safe the next was measured from the one before that, and opened a
+/// part of which another was in view.
+#[test]
+fn a_trigger_too_close_behind_one_that_made_the_line_safe_makes_it_safe_too() {
+    for (third, expected) in [(39, Admission::Safe), (40, Admission::Part(PartId(2)))] {
+        let mut intake = Intake::new(Spacing { min: after(20), rule: TooClose::Safe });
+        assert_eq!(intake.edge(moment(0)), Admission::Part(PartId(1)));
+        assert_eq!(intake.edge(moment(20 - 1)), Admission::Safe);
+        assert_eq!(intake.edge(moment(third - 1)), expected, "{third}");
+    }
+}
+
 #[test]
 fn edges_are_scheduled_from_the_trigger_whenever_the_verdict_came() {
     let mut gate = Gate::new(&[pulse(100, 20), pulse(150, 20)], 0b01);
@@ -258,8 +270,9 @@ fn a_late_pulse_has_its_full_width_within_its_window_and_is_missed_beyond_it() {
     }
 }
 
-/// A pulse that should have ended, and the one that would have made it longer with it, comes to its
-/// end before the next begins: else the line is on without a word where both were to be over.
+/// A pulse that makes another one longer ends when it was to end, however late it is seen: the line
+/// was on when it was due. It had its width from the moment at which it was seen, and threw out
+/// what came behind it.
 #[test]
 fn a_pulse_whose_end_was_missed_ends_before_a_later_one_begins() {
     let seen = |calls: LineMask, at: u64| {
@@ -269,16 +282,51 @@ fn a_pulse_whose_end_was_missed_ends_before_a_later_one_begins() {
             gate.open(PartId(id), moment(trigger)).unwrap();
             gate.decide(PartId(id), calls);
         }
-        assert_eq!(gate.step(moment(100)).map(|m| m.cause), Some(Cause::Called));
+        assert_eq!([(); 2].map(|()| gate.step(moment(100)).map(|m| m.cause)), [Some(Cause::Called), None]);
         assert_eq!([119, 120, 121].map(|at| gate.overdue_end(0, ms(at)).map(|m| m.due)), [None, None, Some(ms(120))]);
         let moves = std::iter::from_fn(|| gate.step(moment(at)));
         moves.map(|m| (m.due.as_micros() / 1000, m.cause, m.part.0)).collect::<std::vec::Vec<_>>()
     };
-    assert_eq!(seen(1, 115), [(110, Cause::Called, 2)], "the first is longer by it");
-    assert_eq!(seen(1, 130), [(110, Cause::Called, 2)], "until 130, and that is now");
-    let missed = Cause::Missed;
-    assert_eq!(seen(1, 131), [(130, Cause::Ended, 1), (110, missed, 2)]);
+    assert_eq!(seen(1, 115), [(110, Cause::Prolonged, 2)], "the first is longer by it");
+    for at in [130, 131, 500] {
+        assert_eq!(seen(1, at), [(110, Cause::Prolonged, 2), (130, Cause::Ended, 2)], "until 130");
+    }
     assert_eq!(seen(0, 131), [(110, Cause::Passed, 2), (120, Cause::Ended, 1)], "it made nothing longer");
+}
+
+/// Where the line came on only behind the moment at which the second was due, that is late, and has
+/// its own width.
+#[test]
+fn a_pulse_that_is_due_before_its_line_came_on_has_its_width_from_then() {
+    let mut gate = Gate::new(&[pulse(100, 20)], 0);
+    for (id, trigger) in [(1, 0), (2, 10)] {
+        gate.open(PartId(id), moment(trigger)).unwrap();
+        gate.decide(PartId(id), 1);
+    }
+    let seen = |gate: &mut Gate, at: u64| {
+        let moves = std::iter::from_fn(|| gate.step(moment(at)));
+        moves.map(|m| (m.due.as_micros() / 1000, m.cause, m.part.0)).collect::<std::vec::Vec<_>>()
+    };
+    assert_eq!(seen(&mut gate, 115), [(100, Cause::Called, 1), (110, Cause::Called, 2)]);
+    assert_eq!(seen(&mut gate, 134), []);
+    // One that is told late, when that pulse should have ended: the line has been on for it since
+    // 115, but was not at 114; nor is it any more, where its end was seen before.
+    for (trigger, told, causes) in [(14, 134, [Some(Cause::Called), None]), (15, 134, [Some(Cause::Prolonged), None])] {
+        let mut gate = gate.clone();
+        gate.open(PartId(3), moment(trigger)).unwrap();
+        gate.decide(PartId(3), 1);
+        assert_eq!([(); 2].map(|()| gate.step(moment(told)).map(|m| m.cause)), causes, "{trigger}");
+    }
+    for (seen_before, third) in [(false, Cause::Prolonged), (true, Cause::Missed)] {
+        let mut gate = gate.clone();
+        if seen_before {
+            assert_eq!(seen(&mut gate, 135), [(135, Cause::Ended, 2)]);
+        }
+        gate.open(PartId(3), moment(20)).unwrap();
+        gate.decide(PartId(3), 1);
+        let found = seen(&mut gate, 150);
+        assert!(found.contains(&(120, third, 3)), "{seen_before}: {found:?}");
+    }
 }
 
 #[test]

@@ -491,7 +491,7 @@ impl<'s> Simulated<'s> {
 
     fn finish(mut self) -> Outcome {
         self.ledger.judge(&self.edges);
-        self.ledger.judge_given_up(self.events.counters().figures().given_up + self.told_of_one);
+        self.ledger.judge_given_up(self.events.counters().figures().given_up + self.told_of_one, &self.edges);
         self.command(Command::Safe(Reason::Stopped));
         let (names, states) = (&self.names, &self.states);
         self.ledger.judge_end(|name| names.iter().zip(states).any(|(n, active)| n == name && *active));

@@ -7,6 +7,21 @@ use crate::simulate::naive;
 use crate::simulate::site::{Line, Moves};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The states of a line: from when on, whether active, for which part, whether it is the safe one.
+pub(in crate::simulate) type States = Vec<(u64, bool, Option<u64>, bool)>;
+
+/// A pulse that a part calls for.
+pub(in crate::simulate) struct Called {
+    /// The part.
+    pub(in crate::simulate) part: usize,
+    /// When it is due.
+    pub(in crate::simulate) due: u64,
+    /// When that is seen.
+    pub(in crate::simulate) done: u64,
+    /// Whether it was seen within the line's window, or the line was on for another part since then.
+    pub(in crate::simulate) in_time: bool,
+}
+
 impl Ledger {
     /// The lines that a part calls for, as indices.
     pub(in crate::simulate) fn called(&self, p: &Passing) -> BTreeSet<usize> {
@@ -36,7 +51,12 @@ impl Ledger {
     /// Parts that are at line `i`'s gate and are followed by then: the part's number, when it is
     /// due, and when it is done.
     pub(in crate::simulate) fn at_gate(&self, i: usize) -> impl Iterator<Item = (usize, u64, u64)> + '_ {
-        let parts = self.parts.iter().enumerate();
+        self.at_gate_from(i, 0)
+    }
+
+    /// The same of the parts from one on.
+    fn at_gate_from(&self, i: usize, from: usize) -> impl Iterator<Item = (usize, u64, u64)> + '_ {
+        let parts = self.parts.iter().enumerate().skip(from);
         let gone =
             parts.filter_map(move |(n, p)| self.gone(p, self.site.lines[i].delay).map(|(due, done)| (n, p, due, done)));
         gone.filter(|(_, p, _, done)| self.is_followed(p, *done)).map(|(n, _, due, done)| (n, due, done))
@@ -62,7 +82,7 @@ impl Ledger {
         for (i, line) in self.site.lines.iter().enumerate() {
             let none = Vec::new();
             let found = found.get(&line.name).unwrap_or(&none);
-            let wanted = self.states(i, &called);
+            let wanted = self.course(i, 0, |n| called[n].contains(&i)).0;
             let mut at: Vec<u64> = wanted.iter().map(|(at, ..)| *at).chain(found.iter().map(|e| e.at.as_micros())).collect();
             at.sort_unstable();
             at.dedup();
@@ -120,14 +140,21 @@ impl Ledger {
     }
 
     /// Parts that call for a line which verdicts move and that was safe by the time they were at its
-    /// gate: each must have been told by name. `told`: how many were, as given up, with an edge that
-    /// was missed, or with a line that could not be written.
-    pub(in crate::simulate) fn judge_given_up(&mut self, told: u64) {
+    /// gate, or went safe in that moment without having moved: each must have been told by name.
+    /// `told`: how many were, as given up, with an edge that was missed, or with a line that could not
+    /// be written. `found`: edges by the output's name.
+    pub(in crate::simulate) fn judge_given_up(&mut self, told: u64, found: &BTreeMap<String, Vec<Edge>>) {
+        let was_on = |line: &Line, at: u64| {
+            let found = found.get(&line.name).map_or(&[][..], Vec::as_slice);
+            let (before, then) = found.split_at(found.partition_point(|e| e.at.as_micros() < at));
+            let mut then = then.iter().take_while(|e| e.at.as_micros() == at);
+            before.last().map_or(line.safe_active, |e| e.active) || then.any(|e| e.active)
+        };
         let is_given_up = |p: &Passing| {
             let Some(safe) = self.safe_at.get(p.safes_before) else { return false };
             let mut lines = self.called(p).into_iter().map(|i| &self.site.lines[i]).filter(|line| !line.by_trigger);
-            // At the moment itself the line may have moved before.
-            lines.any(|line| self.gone(p, line.delay).is_some_and(|(_, done)| *safe < done))
+            let is_too_late = |line: &Line, done: u64| *safe < done || *safe == done && !was_on(line, done);
+            lines.any(|line| self.gone(p, line.delay).is_some_and(|(_, done)| is_too_late(line, done)))
         };
         let given_up = self.parts.iter().filter(|p| is_given_up(p)).count() as u64;
         if given_up > told {
@@ -144,8 +171,8 @@ impl Ledger {
         for (i, line) in self.site.lines.iter().enumerate().filter(|(_, line)| !line.safe_active) {
             let Moves::Pulse(width) = line.moves else { continue };
             // Each part has its pulse where it should have been, and where it was done.
-            let fired = self.at_gate(i).filter(|(n, due, done)| called[*n].contains(&i) && done - due <= line.window_us);
-            let mut own: Vec<(u64, u64)> = fired.flat_map(|(_, due, done)| [due, done].map(|at| (at, at + width))).collect();
+            let fired = self.course(i, 0, |n| called[n].contains(&i)).1.into_iter().filter(|pulse| pulse.in_time);
+            let mut own: Vec<(u64, u64)> = fired.flat_map(|p| [p.due, p.done].map(|at| (at, at + width))).collect();
             own.sort_unstable();
             let mut own = own.into_iter().peekable();
             let found = found.get(&line.name).map_or(&[][..], Vec::as_slice);
@@ -195,9 +222,15 @@ impl Ledger {
         harmed.len() as u64
     }
 
-    /// The state that line `i` must take from each moment on: when, whether active, for which part,
-    /// whether it is the safe one.
-    pub(in crate::simulate) fn states(&self, i: usize, called: &[BTreeSet<usize>]) -> Vec<(u64, bool, Option<u64>, bool)> {
+    /// The state that line `i` must take from each moment on, and the pulses that parts call for: of
+    /// the parts from one on, of which none before has a pulse that reaches them. `called`: whether
+    /// a part calls for it.
+    pub(in crate::simulate) fn course(
+        &self,
+        i: usize,
+        from: usize,
+        called: impl Fn(usize) -> bool,
+    ) -> (States, Vec<Called>) {
         let line = &self.site.lines[i];
         // What happens to the line, in the order of time. At one moment the button is first, since
         // it ends what was there before; then a fault, since a part that is followed at that moment
@@ -208,28 +241,37 @@ impl Ledger {
             Safe,
             At { due: u64, part: u64, called: bool },
         }
-        let mut all: Vec<(u64, Happens)> = self.safe_at.iter().map(|s| (*s, Happens::Safe)).collect();
-        all.extend(self.acknowledged.iter().map(|a| (*a, Happens::Acknowledged)));
-        let at =
-            |(n, due, done): (usize, u64, u64)| (done, Happens::At { due, part: n as u64, called: called[n].contains(&i) });
-        all.extend(self.at_gate(i).map(at));
+        let begin = self.parts.get(from).filter(|_| from > 0).map_or(0, |p| p.trigger);
+        let since = |all: &[u64]| all[all.partition_point(|at| *at < begin)..].to_vec();
+        let mut all: Vec<(u64, Happens)> = since(&self.safe_at).into_iter().map(|s| (s, Happens::Safe)).collect();
+        all.extend(since(&self.acknowledged).into_iter().map(|a| (a, Happens::Acknowledged)));
+        let at = |(n, due, done): (usize, u64, u64)| (done, Happens::At { due, part: n as u64, called: called(n) });
+        all.extend(self.at_gate_from(i, from).map(at));
         all.sort();
-        let mut states = Vec::with_capacity(all.len() * 2);
+        let (mut states, mut pulses) = (States::with_capacity(all.len() * 2), Vec::new());
         // The end of the pulse that is on, or the part that latched the line.
         let (mut until, mut latched): (Option<u64>, Option<u64>) = (None, None);
+        // When the line came on last, and when it went to rest: what is done at one moment is over for
+        // nobody before it.
+        let (mut came_on, mut went_off) = (0, 0);
         for (at, happens) in all {
+            let is_on = until.is_some() || went_off == at;
+            // For whom the line was on when he was due, the pulse is longer by what he has to get.
+            let was_on = |due: u64| is_on && came_on <= due && came_on < at;
             if let Some(end) = until.filter(|end| *end <= at) {
                 // A pulse that begins as another ends makes that longer.
                 let meets = self.done(end) == at
-                    && matches!(happens, Happens::At { due, called: true, .. } if at - due <= line.window_us);
+                    && matches!(happens, Happens::At { due, called: true, .. } if was_on(due) || at - due <= line.window_us);
                 if !meets {
                     states.push((self.done(end), false, None, false));
-                    until = None;
+                    (until, went_off) = (None, self.done(end));
                 }
             }
+            let is_on = until.is_some() || went_off == at;
+            let was_on = |due: u64| is_on && came_on <= due && came_on < at;
             match (happens, line.moves) {
                 (Happens::Safe, _) => {
-                    (until, latched) = (None, None);
+                    (until, latched, went_off) = (None, None, 0);
                     states.push((at, line.safe_active, None, true));
                 }
                 (Happens::Acknowledged, Moves::Latched) if latched.take().is_some() => states.push((at, false, None, false)),
@@ -252,20 +294,26 @@ impl Ledger {
                 }
                 (Happens::At { due, part, called }, Moves::Pulse(width)) => {
                     // One that is later than its window would hit the next part: it does not fire.
-                    let called = called && at - due <= line.window_us;
+                    let was_on = was_on(due);
+                    let in_time = was_on || at - due <= line.window_us;
+                    if called {
+                        pulses.push(Called { part: part as usize, due, done: at, in_time });
+                    }
+                    let called = called && in_time;
                     match (called, until) {
                         (true, None) => states.push((at, true, Some(part), false)),
                         (false, None) => states.push((at, false, Some(part), false)),
                         _ => {}
                     }
                     if called {
-                        until = Some(until.unwrap_or(0).max(at + width));
+                        came_on = if is_on { came_on } else { at };
+                        until = Some(until.unwrap_or(0).max(if was_on { due } else { at } + width));
                     }
                 }
             }
         }
         states.extend(until.map(|end| (self.done(end), false, None, false)));
-        states
+        (states, pulses)
     }
 
     /// The states in which every line must be when the run has ended: the safe ones.

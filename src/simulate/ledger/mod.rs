@@ -404,17 +404,21 @@ impl Ledger {
         }
         let now = now.as_micros();
         let stall = self.stalls.last().filter(|_| stood_still).map(|(from, _)| *from);
-        let missed = |p: &Passing, i: usize, line: &super::site::Line| {
+        let from = self.parts.len().saturating_sub(8 * MOST_IN_FLIGHT);
+        let missed = |n: usize, p: &Passing, i: usize, line: &super::site::Line| {
             let Way::Us(way) = line.delay else { return false };
             let due = p.trigger + way;
             let became_due = stall.is_some_and(|from| due >= from) || p.told == now;
             let is_late = became_due && due < now && now - due > line.window_us;
             let is_pulse = matches!(line.moves, Moves::Pulse(_));
-            is_pulse && is_late && self.is_followed(p, now) && self.called(p).contains(&i)
+            let is_called = |n: usize| self.called(&self.parts[n]).contains(&i);
+            let was_on = || self.course(i, from, is_called).1.iter().any(|pulse| pulse.part == n && pulse.in_time);
+            is_pulse && is_late && self.is_followed(p, now) && is_called(n) && !was_on()
         };
         // Without a stall only what is told now can be late.
-        let mut newest = self.parts.iter().rev().take(4 * MOST_IN_FLIGHT).take_while(|p| stood_still || p.told == now);
-        if newest.any(|p| self.site.lines.iter().enumerate().any(|(i, line)| missed(p, i, line))) {
+        let newest = self.parts.iter().enumerate().rev().take(4 * MOST_IN_FLIGHT);
+        let mut newest = newest.take_while(|(_, p)| stood_still || p.told == now);
+        if newest.any(|(n, p)| self.site.lines.iter().enumerate().any(|(i, line)| missed(n, p, i, line))) {
             self.note_safe(now);
         }
     }

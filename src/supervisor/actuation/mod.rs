@@ -63,8 +63,9 @@ pub struct Actuator {
     /// What a part gets that is at its gate without a verdict.
     late_action: Option<Action>,
     edges: EdgeRules,
-    /// Parts that are at a gate now which has not moved for them yet, by output.
-    not_done: [Option<PartId>; MAX_OUTPUTS],
+    /// What parts call for that are at a gate now and is not done yet. Room for all is there from
+    /// the start.
+    called: Vec<Move>,
     /// The number of the part that comes next.
     next_part: u64,
     /// Whether it was told that nothing is confirmed here.
@@ -163,7 +164,7 @@ impl Actuator {
             stopped: false,
             late_action,
             edges,
-            not_done: [None; MAX_OUTPUTS],
+            called: Vec::with_capacity(MAX_PARTS * settings.len()),
             next_part: 1,
             told_of_no_confirm: false,
             rescue: Some(Rescue { lines: seconds, stand: stand.clone() }),
@@ -323,28 +324,36 @@ impl Actuator {
                 Some(before) if before.active == due.active && !self.lines[due.line as usize].is_level => {}
                 Some(before) => {
                     *newest = Some(due);
+                    self.called.retain(|called| called.line != due.line);
                     self.note_skipped(&before, now.at, events);
                 }
                 None => *newest = Some(due),
             }
+            // One that makes another longer has only begun where it is in time.
+            let begins = due.cause == Cause::Prolonged && now.at.since(due.due) <= self.edges.late;
+            if begins || due.cause == Cause::Called {
+                self.called.push(due);
+            }
         }
-        // Where all lines go safe, what was not done by then is given up.
-        for (not_done, due) in self.not_done.iter_mut().zip(&newest) {
-            let is_for_part =
-                |due: &Move| due.cause == Cause::Called && matches!(self.lines[due.line as usize].drive, Drive::Calls(_));
-            *not_done = due.filter(is_for_part).map(|due| due.part);
-        }
-        for (i, due) in newest.into_iter().enumerate() {
-            // A pulse would be cut as it begins.
-            let Some(due) = due.filter(|due| !missed || due.cause == Cause::Ended) else { continue };
-            self.not_done[i] = None;
-            let late = self.late_by(&due, now.at);
+        let before: [Option<State>; MAX_OUTPUTS] = std::array::from_fn(|i| self.lines.get(i).and_then(|line| line.state));
+        let mut all_done = !missed;
+        // Beside a missed edge a pulse would be cut as it begins.
+        for due in newest.into_iter().flatten().filter(|due| !missed || due.cause == Cause::Ended) {
+            // A line that cannot be written is told with this part. All others that call for something
+            // in this moment are given up then: what began for them is cut at once.
+            let own = self.called.iter().position(|called| (called.line, called.part) == (due.line, due.part));
+            let own = own.map(|at| (at, self.called.remove(at)));
             if !self.carry_out(due, clock, events) {
+                all_done = false;
                 break;
             }
-            if let Some(late) = late {
-                self.note_late(&due, late, events);
+            match own {
+                Some((at, called)) => self.called.insert(at, called),
+                None => self.note_late(&due, before[due.line as usize], now.at, events),
             }
+        }
+        for called in self.called.iter().filter(|_| all_done) {
+            self.note_late(called, before[called.line as usize], now.at, events);
         }
         while let Some(part) = self.gate.not_rejected(now.at) {
             self.note_not_rejected(part.0, events);
@@ -353,7 +362,7 @@ impl Actuator {
             self.gate.came_to_nothing();
             self.go_safe(Reason::Output, clock, events);
         }
-        self.not_done = [None; MAX_OUTPUTS];
+        self.called.clear();
         self.show_health(now.at);
         // A busy or ready line that moves while all others are safe: if it cannot be written, what
         // is on its way is given up too.
@@ -364,23 +373,23 @@ impl Actuator {
         self.stand.set_waiting(self.gate.waiting().map(|(part, unsorted)| (part.0, unsorted)), self.next_part);
     }
 
-    /// By how much a move that is to be done now is later than is in time; `None` where it is in
-    /// time, or finds its line as it is to be and moves nothing.
-    fn late_by(&self, due: &Move, now: Instant) -> Option<Micros> {
+    /// Tells of a move that was done later than is in time. `before`: what its line was until then:
+    /// where that is what it is to be, nothing was late. A pulse that is called for was not on when
+    /// it was due, whatever its line was since.
+    fn note_late(&self, due: &Move, before: Option<State>, now: Instant, events: &Events) {
         let line = &self.lines[due.line as usize];
         let late = now.since(due.due);
         // A latched line waits for a person, not for a moment.
         let waits = due.cause == Cause::Ended && !line.is_pulse;
-        (!waits && late > self.edges.late && line.state != Some(state(due.active))).then_some(late)
-    }
-
-    /// Tells of a move that was done so late.
-    fn note_late(&self, due: &Move, late: Micros, events: &Events) {
+        let moves = before != Some(state(due.active)) || due.cause == Cause::Called && line.is_pulse;
+        if waits || !moves || late <= self.edges.late {
+            return;
+        }
         let ms = late.0 as f64 / 1000.0;
-        let (name, part) = (&self.lines[due.line as usize].name, due.part.0);
+        let (name, part) = (&line.name, due.part.0);
         let why = match due.cause {
             Cause::Called => Why::of(&format_args!("output {name} was {ms:.1} ms late for part {part}")),
-            Cause::Passed | Cause::Ended | Cause::Missed => Why::of(&format_args!(
+            Cause::Prolonged | Cause::Passed | Cause::Ended | Cause::Missed => Why::of(&format_args!(
                 "output {name} went to rest {ms:.1} ms late for part {part}: parts that were at the gate meanwhile got it too"
             )),
         };
@@ -487,16 +496,20 @@ impl Actuator {
         self.stopped |= reason == Reason::Stopped;
         // Where another thread made the lines safe, it has told of the parts too.
         if !self.stand.is_rescued() {
-            let not_done = self.not_done.iter().flatten().map(|part| (*part, true));
-            let waiting = self.gate.waiting().chain(not_done);
-            let given_up = |(part, unsorted): (PartId, bool)| {
+            let is_for_part = |called: &&Move| matches!(self.lines[called.line as usize].drive, Drive::Calls(_));
+            let not_done = self.called.iter().filter(is_for_part).map(|called| (called.part, true));
+            let mut parts = heapless::Vec::<u64, { 2 * MAX_PARTS }>::new();
+            for (PartId(part), unsorted) in self.gate.waiting().chain(not_done) {
                 if unsorted {
-                    self.stand.give_up(part.0);
+                    self.stand.give_up(part);
                 }
-                part.0
-            };
-            let mut parts: heapless::Vec<u64, { MAX_PARTS + MAX_OUTPUTS }> = waiting.map(given_up).collect();
+                // A part may call for several lines; no more parts than have room are followed.
+                if !parts.contains(&part) {
+                    let _ = parts.push(part);
+                }
+            }
             parts.sort_unstable();
+            self.called.clear();
             // Where lines follow frames no part is on its way.
             count_given_up(&parts, self.late_action.is_some(), events);
         }
@@ -505,9 +518,7 @@ impl Actuator {
         for i in 0..self.lines.len() {
             if let Some(due) = self.gate.overdue_end(i as u8, clock.now()) {
                 cuts &= !(1 << i);
-                if let Some(late) = self.late_by(&due, clock.now()) {
-                    self.note_late(&due, late, events);
-                }
+                self.note_late(&due, self.lines[i].state, clock.now(), events);
             }
         }
         let _ = if self.stopped { self.gate.stop() } else { self.gate.clear(clock.now()) };
