@@ -332,6 +332,11 @@ impl Gate {
         Some(Move { part, line, active: false, due, cause: Cause::Ended })
     }
 
+    /// When each line's pulse is to end; `None` where it is in none, or latched.
+    pub fn pulse_ends(&self) -> impl Iterator<Item = Option<Instant>> + '_ {
+        self.ends.iter().map(|end| end.map(|(at, _)| at).filter(|at| *at != NEVER))
+    }
+
     fn next_end(&self) -> Option<(Instant, u8, PartId)> {
         let ends = self.ends.iter().enumerate();
         ends.filter_map(|(i, end)| end.map(|(at, part)| (at, i as u8, part))).min()

@@ -11,9 +11,9 @@
 //! lines are safe within the whole.
 
 use super::Ended;
-use super::actuation::{REMEMBERED, Rescue, Second, count_given_up, realtime};
+use super::actuation::{REMEMBERED, Rescue, Second, at_rest_late, count_given_up, realtime};
 use super::shared::Shared;
-use crate::events::{EdgeEvent, Outcome, Remedy, What, Why};
+use crate::events::{EdgeEvent, FaultKind, Outcome, Remedy, What, Why};
 use crate::fault::Reason;
 use crate::outputs::{Backend, State};
 use crate::time::{Clock, Instant, Micros};
@@ -105,23 +105,29 @@ impl Rescue {
 
     fn make_line_safe(&mut self, i: usize, shared: &Shared) {
         let line = &mut self.lines[i];
-        let (before, part) = self.stand.line(i);
-        let scheduled = shared.clock.now();
+        let ((before, part), now) = (self.stand.line(i), shared.clock.now());
+        // A pulse that was to end while the other output's write hung is not cut by this.
+        let overdue = self.stand.end_of(i).filter(|end| *end < now);
+        let scheduled = overdue.unwrap_or(now);
         let written = line.output.apply(line.safe);
         let done = shared.clock.now();
         if written.is_ok() {
             self.stand.confirm(i);
         }
-        let cut = line.is_pulse && (before, line.safe) == (State::Active, State::Inactive);
-        let outcome = match (written, cut) {
+        let ends = line.is_pulse && (before, line.safe) == (State::Active, State::Inactive);
+        let outcome = match (&written, ends && overdue.is_none()) {
             (Ok(()), true) => Outcome::Cut,
             (Ok(()), false) => Outcome::Done,
             (Err(_), _) => Outcome::Failed,
         };
         if before != line.safe || outcome == Outcome::Failed {
-            let part = if cut { part } else { 0 };
+            let part = if ends { part } else { 0 };
             let edge = EdgeEvent { part, output: i as u8, state: line.safe, scheduled, done, outcome };
             shared.events.tell(What::Edge(edge));
+        }
+        let late = overdue.filter(|_| ends).map(|end| now.since(end)).filter(|late| *late > self.late);
+        if let Some(late) = late {
+            shared.events.fault(FaultKind::LateEdge, Some(part), Remedy::Told, at_rest_late(&line.name, part, late));
         }
     }
 }
@@ -130,7 +136,8 @@ impl Rescue {
 mod tests {
     use super::*;
     use crate::decide::{Role, TagRule, Task};
-    use crate::events::{Events, FaultKind};
+    use crate::events::Events;
+    use crate::line::LineMask;
     use crate::outputs::Output;
     use crate::outputs::WriteError;
     use crate::settings::{ModelTags, Settings};
@@ -184,7 +191,7 @@ mod tests {
             let output = Box::new(Pin { name, written: written.clone(), refuses: *name == "broken" });
             Second { name: (*name).into(), output, backend: backend.clone(), safe: *safe, is_pulse: *is_pulse }
         });
-        (Rescue { lines: lines.collect(), stand: stand.clone() }, written)
+        (Rescue { lines: lines.collect(), stand: stand.clone(), late: Micros(5_000) }, written)
     }
 
     #[test]
@@ -253,6 +260,35 @@ mod tests {
         assert!(given_up.len() == parts.len() && are_named, "{given_up:?}");
         assert_eq!(shared.events.counters().figures().given_up, 4);
         assert_eq!((1..=9).filter(|part| stand.is_given_up(*part)).collect::<Vec<_>>(), [2, 7, 8]);
+    }
+
+    /// A pulse that should have ended while another output's write hung was told as cut before its
+    /// time; it had lasted for half of the watchdog's, and hit what passed meanwhile.
+    #[test]
+    fn a_pulse_whose_end_came_while_a_write_hung_is_told_as_late_and_one_still_to_end_as_cut() {
+        let lines = [
+            ("stuck", chip("a"), Inactive, true, Active, 6),
+            ("over", chip("b"), Inactive, true, Active, 7),
+            ("in time", chip("b"), Inactive, true, Active, 8),
+        ];
+        let (rescue, _) = rescue(&lines);
+        let stand = rescue.stand.clone();
+        let shared = shared(stand.clone());
+        let now = shared.clock.now();
+        let ends = [None, Some(now.plus(Micros(20_000))), Some(now.plus(Micros(60_000_000)))];
+        stand.set_ends(ends.into_iter(), LineMask::MAX);
+        stand.begin(0);
+        rescue.watch(&shared, Micros(400_000), false);
+        let mut told = Vec::new();
+        shared.events.take_all(&mut told);
+        let edges = told.iter().filter_map(|event| if let What::Edge(e) = &event.what { Some(e) } else { None });
+        let edges: Vec<_> = edges.map(|e| (e.output, e.part, e.outcome)).collect();
+        assert_eq!(edges, [(1, 7, Outcome::Done), (2, 8, Outcome::Cut)]);
+        let faults = told.iter().filter_map(|event| if let What::Fault(f) = &event.what { Some(f) } else { None });
+        let late: Vec<_> = faults.filter(|f| f.kind == FaultKind::LateEdge).collect();
+        assert_eq!(late.iter().map(|f| f.part).collect::<Vec<_>>(), [Some(7)]);
+        let ms = late[0].why.as_str().strip_prefix("output over went to rest ").and_then(|why| why.split(' ').next());
+        assert!((150.0..5_000.0).contains(&ms.unwrap().parse::<f64>().unwrap()), "{}", late[0].why.as_str());
     }
 
     /// A process that was stopped for a while found its own write hanging when it went on, and gave

@@ -111,6 +111,14 @@ pub(in crate::supervisor) fn count_given_up(parts: &[u64], are_told: bool, event
     }
 }
 
+/// That a line went to rest later than is in time.
+pub(in crate::supervisor) fn at_rest_late(name: &str, part: u64, late: Micros) -> Why {
+    let ms = late.0 as f64 / 1000.0;
+    Why::of(&format_args!(
+        "output {name} went to rest {ms:.1} ms late for part {part}: parts that were at the gate meanwhile got it too"
+    ))
+}
+
 fn state(active: bool) -> State {
     if active { State::Active } else { State::Inactive }
 }
@@ -167,7 +175,7 @@ impl Actuator {
             called: Vec::with_capacity(MAX_PARTS * settings.len()),
             next_part: 1,
             told_of_no_confirm: false,
-            rescue: Some(Rescue { lines: seconds, stand: stand.clone() }),
+            rescue: Some(Rescue { lines: seconds, stand: stand.clone(), late: edges.late }),
             stand,
         })
     }
@@ -336,9 +344,11 @@ impl Actuator {
             }
         }
         let before: [Option<State>; MAX_OUTPUTS] = std::array::from_fn(|i| self.lines.get(i).and_then(|line| line.state));
-        let mut all_done = !missed;
+        let (mut all_done, mut done) = (!missed, 0);
         // Beside a missed edge a pulse would be cut as it begins.
         for due in newest.into_iter().flatten().filter(|due| !missed || due.cause == Cause::Ended) {
+            // A write may hang: others must know how things stand.
+            self.show_stand(done);
             // A line that cannot be written is told with this part. All others that call for something
             // in this moment are given up then: what began for them is cut at once.
             let own = self.called.iter().position(|called| (called.line, called.part) == (due.line, due.part));
@@ -347,6 +357,7 @@ impl Actuator {
                 all_done = false;
                 break;
             }
+            done |= 1 << due.line;
             match own {
                 Some((at, called)) => self.called.insert(at, called),
                 None => self.note_late(&due, before[due.line as usize], now.at, events),
@@ -370,7 +381,22 @@ impl Actuator {
         if self.lines.iter().any(|l| l.state != Some(l.wanted)) {
             self.settle(0, now.at, 0, clock, events);
         }
-        self.stand.set_waiting(self.gate.waiting().map(|(part, unsorted)| (part.0, unsorted)), self.next_part);
+        self.show_stand(LineMask::MAX);
+    }
+
+    /// Shows other threads which parts wait, and when pulses are to end. `done`: lines that have moved
+    /// for the parts which are at their gates now.
+    fn show_stand(&self, done: LineMask) {
+        let is_due = |called: &&Move| self.is_for_part(called) && done >> called.line & 1 == 0;
+        let due = self.called.iter().filter(is_due).map(|called| (called.part, true));
+        let waiting = self.gate.waiting().chain(due).map(|(part, unsorted)| (part.0, unsorted));
+        self.stand.set_waiting(waiting, self.next_part);
+        self.stand.set_ends(self.gate.pulse_ends(), done);
+    }
+
+    /// Whether a move is what a verdict called for.
+    fn is_for_part(&self, due: &Move) -> bool {
+        matches!(self.lines[due.line as usize].drive, Drive::Calls(_))
     }
 
     /// Tells of a move that was done later than is in time. `before`: what its line was until then:
@@ -389,9 +415,7 @@ impl Actuator {
         let (name, part) = (&line.name, due.part.0);
         let why = match due.cause {
             Cause::Called => Why::of(&format_args!("output {name} was {ms:.1} ms late for part {part}")),
-            Cause::Prolonged | Cause::Passed | Cause::Ended | Cause::Missed => Why::of(&format_args!(
-                "output {name} went to rest {ms:.1} ms late for part {part}: parts that were at the gate meanwhile got it too"
-            )),
+            Cause::Prolonged | Cause::Passed | Cause::Ended | Cause::Missed => at_rest_late(name, part, late),
         };
         events.fault(FaultKind::LateEdge, Some(part), Remedy::Told, why);
     }
@@ -496,8 +520,7 @@ impl Actuator {
         self.stopped |= reason == Reason::Stopped;
         // Where another thread made the lines safe, it has told of the parts too.
         if !self.stand.is_rescued() {
-            let is_for_part = |called: &&Move| matches!(self.lines[called.line as usize].drive, Drive::Calls(_));
-            let not_done = self.called.iter().filter(is_for_part).map(|called| (called.part, true));
+            let not_done = self.called.iter().filter(|called| self.is_for_part(called)).map(|called| (called.part, true));
             let mut parts = heapless::Vec::<u64, { 2 * MAX_PARTS }>::new();
             for (PartId(part), unsorted) in self.gate.waiting().chain(not_done) {
                 if unsorted {

@@ -3,6 +3,7 @@
 
 use super::Stand;
 use crate::outputs::{Backend, Output, State};
+use crate::time::Micros;
 use std::sync::Arc;
 
 /// The second way to one line.
@@ -19,4 +20,6 @@ pub(in crate::supervisor) struct Second {
 pub struct Rescue {
     pub(in crate::supervisor) lines: Vec<Second>,
     pub(in crate::supervisor) stand: Arc<Stand>,
+    /// Up to so late an edge is in time.
+    pub(in crate::supervisor) late: Micros,
 }

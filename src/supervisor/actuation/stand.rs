@@ -5,6 +5,7 @@
 
 use crate::line::{LineMask, MAX_LINES};
 use crate::outputs::State;
+use crate::time::Instant;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Where the thread stands.
@@ -16,6 +17,8 @@ pub struct Stand {
     back: AtomicU64,
     /// Of each line: the part that last made it active, doubled, plus one while it is.
     lines: [AtomicU64; MAX_LINES],
+    /// Of each line: when its pulse is to end, in microseconds; 0 where it is in none.
+    ends: [AtomicU64; MAX_LINES],
     /// Another thread has made the lines safe, because a write did not come back.
     rescued: AtomicBool,
     /// The first part that has not been at a gate yet, or the number of the next one.
@@ -48,6 +51,7 @@ impl Default for Stand {
             begun: AtomicU64::new(0),
             back: AtomicU64::new(0),
             lines: std::array::from_fn(|_| AtomicU64::new(0)),
+            ends: std::array::from_fn(|_| AtomicU64::new(0)),
             rescued: AtomicBool::new(false),
             waiting: AtomicU64::new(1),
             waits: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
@@ -106,20 +110,36 @@ impl Stand {
         self.given_up[word].load(Ordering::Acquire) & bit != 0
     }
 
-    /// The parts that have not been at all their gates yet, in their order, each with whether no gate
-    /// was for it so far; and the number of the next part.
+    /// When the pulse that a line is in is to end; `None` where it is in none.
+    pub(in crate::supervisor) fn end_of(&self, line: usize) -> Option<Instant> {
+        let end = self.ends[line].load(Ordering::Acquire);
+        (end > 0).then(|| Instant::from_micros(end))
+    }
+
+    /// When the pulses of lines are to end. `done`: lines that are at rest where they have none; the
+    /// others are active still.
+    pub(in crate::supervisor) fn set_ends(&self, ends: impl Iterator<Item = Option<Instant>>, done: LineMask) {
+        for (i, (place, end)) in self.ends.iter().zip(ends).enumerate() {
+            if end.is_some() || done >> i & 1 == 1 {
+                place.store(end.map_or(0, Instant::as_micros), Ordering::Release);
+            }
+        }
+    }
+
+    /// The parts that have not been at all their gates yet, each with whether no gate was for it so
+    /// far; and the number of the next part.
     pub(in crate::supervisor) fn set_waiting(&self, parts: impl Iterator<Item = (u64, bool)>, next: u64) {
-        let (mut waits, mut waiting) = ([[0; REMEMBERED / 64]; 2], None);
+        let (mut waits, mut waiting) = ([[0; REMEMBERED / 64]; 2], next);
         for (part, unsorted) in parts {
             let (word, bit) = place(part);
             waits[0][word] |= bit;
             waits[1][word] |= bit * unsorted as u64;
-            waiting.get_or_insert(part);
+            waiting = waiting.min(part);
         }
         let words = self.waits.as_flattened().iter().zip(waits.as_flattened());
         words.for_each(|(word, bits)| word.store(*bits, Ordering::Release));
         self.next.store(next, Ordering::Release);
-        self.waiting.store(waiting.unwrap_or(next), Ordering::Release);
+        self.waiting.store(waiting, Ordering::Release);
     }
 
     /// Whether a part that is not before the first which waits does so too, and whether no gate was

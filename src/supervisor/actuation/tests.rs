@@ -9,19 +9,26 @@ use crate::outputs::WriteError;
 use crate::settings::ModelTags;
 use crate::simulate::SimulatedClock;
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 /// Pins that can be made unwritable: what each was brought to, and which refuse.
 #[derive(Default)]
 struct Pins {
     states: Mutex<Vec<(String, State)>>,
     refuse: Mutex<Vec<String>>,
+    /// Where the outputs stand, and the parts that wait by it at each write.
+    stand: OnceLock<Arc<Stand>>,
+    waiting: Mutex<Vec<(String, Vec<u64>)>>,
 }
 
 struct Pin(Arc<Pins>, String);
 
 impl Output for Pin {
     fn apply(&mut self, state: State) -> Result<(), WriteError> {
+        if let Some(stand) = self.0.stand.get() {
+            let waiting = (stand.waiting()..=9).filter(|part| stand.is_waiting(*part).0).collect();
+            self.0.waiting.lock().unwrap().push((self.1.clone(), waiting));
+        }
         if self.0.refuse.lock().unwrap().contains(&self.1) {
             return Err(WriteError::Drill);
         }
@@ -489,6 +496,29 @@ fn whatever_a_stall_meets_each_part_that_was_not_sorted_is_named_and_each_pulse_
         }
     }
     assert!(cases < 500 || stands.iter().all(|n| *n > 20), "few of a kind were drawn: {stands:?}");
+}
+
+/// Where a write hung, a part whose gate had moved in the same look was named as one that waits.
+#[test]
+fn at_each_write_others_see_which_parts_wait_and_when_pulses_are_to_end() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
+    bench.pins.stand.set(bench.actuator.stand()).unwrap();
+    // Part 1 is at gate b and part 2 at gate a, within a millisecond; part 9 is not there yet.
+    for (part, trigger, calls) in [(1, 1000, 0b10), (2, 1101, 0b01)] {
+        bench.part(part, trigger);
+        bench.verdict(part, calls);
+    }
+    bench.part(3, 1190);
+    bench.at(1_205_000);
+    let seen: Vec<(String, Vec<u64>)> = bench.pins.waiting.lock().unwrap().drain(..).collect();
+    // No part from 4 on has been heard of, so that all would wait.
+    let new = |parts: &[u64]| parts.iter().copied().chain(4..=9).collect::<Vec<_>>();
+    assert_eq!(seen, [("a".to_string(), new(&[1, 2, 3])), ("b".to_string(), new(&[1, 3]))]);
+    let stand = bench.actuator.stand();
+    let ends = || [0, 1].map(|line| stand.end_of(line).map(Instant::as_micros));
+    assert_eq!(ends(), [Some(1_225_000), Some(1_225_000)]);
+    bench.at(1_225_000);
+    assert_eq!(ends(), [None, None]);
 }
 
 #[test]
