@@ -10,7 +10,7 @@ use crate::bundle::{Bundle, Hex};
 use crate::events::sinks::{Sink, Told};
 use crate::events::{Client, Event, Events, FaultKind, Remedy, SMALL_QUEUE, Sinking, Update, UpdateEvent, What, Why};
 use crate::keys::Keys;
-use crate::settings::Settings;
+use crate::settings::{Settings, StateFolder};
 use crate::supervisor::lowest_priority;
 use crate::triggers::TriggerSpec;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Records for one run.
 pub(super) struct Recorder {
+    state: StateFolder,
     log: Log,
     acknowledges: Arc<Acknowledges>,
     /// Who set it, what, and to what: recorded where it was something else.
@@ -48,7 +49,7 @@ impl Recorder {
     /// `None` where device.toml states no state folder.
     pub(super) fn of(settings: &Settings, bundle: &Bundle<'_>) -> Option<Self> {
         let site = &settings.site;
-        let log = Log::of_state(site.state.as_ref()?);
+        let (state, log) = (StateFolder::at(site.state.clone()?), Log::of_state(site.state.as_ref()?));
         let peers = site.modbus.iter().flat_map(|m| &m.writers).map(|peer| format!("modbus {peer}"));
         let acknowledges = Arc::new(Acknowledges::new(settings.inputs.iter().map(source).chain(peers)));
         let runs = format!("{} {}", bundle.contract.name, Hex(&bundle.sha256));
@@ -57,7 +58,7 @@ impl Recorder {
         for l in [site.page.as_ref(), predict, site.metrics.as_ref()].into_iter().flatten() {
             start.push(("device.toml", format!("keys of [{}]", l.table), shown(&l.keys)));
         }
-        Some(Self { log, acknowledges, start })
+        Some(Self { state, log, acknowledges, start })
     }
 
     pub(super) fn acknowledges(&self) -> Arc<Acknowledges> {
@@ -66,8 +67,8 @@ impl Recorder {
 
     /// The sink that records what became of a bundle, at that moment.
     pub(super) fn sink(&self) -> Sinking {
-        let log = self.log.clone();
-        let make = move || Box::new(Bundles { log: log.clone() }) as Box<dyn Sink>;
+        let (state, log) = (self.state.clone(), self.log.clone());
+        let make = move || Box::new(Bundles { state: state.clone(), log: log.clone() }) as Box<dyn Sink>;
         Sinking {
             name: "audit",
             wants: Box::new(|what| matches!(what, What::Update(_))),
@@ -118,21 +119,24 @@ impl Recorder {
     }
 
     fn record(&self, changes: Vec<Change>) -> Result<(), String> {
-        record(&self.log, changes)
+        record(&self.state, &self.log, changes)
     }
 }
 
-/// Why something could not be recorded, and what it was.
-fn record(log: &Log, changes: Vec<Change>) -> Result<(), String> {
+/// Why something could not be recorded, and what it was. In the place of the run's folder another
+/// one is no place for it: whoever reads the record later would not find it.
+fn record(state: &StateFolder, log: &Log, changes: Vec<Change>) -> Result<(), String> {
     if changes.is_empty() {
         return Ok(());
     }
     let told: Vec<String> = changes.iter().map(|c| format!("{} by {} {}", c.what, c.who, c.new)).collect();
-    log.append(changes).map_err(|e| format!("not recorded: {e}; it was: {}", told.join(", ").trim_end()))
+    let recorded = state.path().and_then(|_| log.append(changes).map_err(|e| e.to_string()));
+    recorded.map_err(|e| format!("not recorded: {e}; it was: {}", told.join(", ").trim_end()))
 }
 
 /// Records each bundle that a running line takes over or leaves aside.
 struct Bundles {
+    state: StateFolder,
     log: Log,
 }
 
@@ -163,7 +167,7 @@ impl Sink for Bundles {
     fn write(&mut self, events: &Events, event: &Event) -> std::io::Result<()> {
         let What::Update(update) = &event.what else { return Ok(()) };
         lowest_priority();
-        record(&self.log, vec![self.change(update, events)]).map_err(|why| {
+        record(&self.state, &self.log, vec![self.change(update, events)]).map_err(|why| {
             events.fault(FaultKind::Sink, None, Remedy::Told, Why::of(&why));
             std::io::Error::other(Told)
         })

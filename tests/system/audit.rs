@@ -133,13 +133,26 @@ fn acknowledgements_are_recorded_by_who_gave_them_and_a_full_disk_stops_no_part(
     full_at(line.pid(), None);
     line.write(b"ack\n");
     until(&log, "one more by word", |all| by("standard input")(all) == 4);
+    // A folder in the place of the run's is no place for it: it stood there, and nowhere else.
+    let away = folder.with_extension("away");
+    let _ = std::fs::remove_dir_all(&away);
+    std::fs::rename(&folder, &away).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    line.write(b"ack\n");
+    std::thread::sleep(Duration::from_millis(1600));
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    std::fs::remove_dir(&folder).unwrap();
+    std::fs::rename(&away, &folder).unwrap();
     line.signal(Signal::INT);
     let (code, all, err) = line.end();
     assert_eq!((code, sorted(&all)), (Some(0), 5), "{err}");
     let told: Vec<&Value> = of(&all, "fault").into_iter().filter(|f| f["kind"] == "sink").collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    let why = told[0]["why"].as_str().unwrap();
-    assert!(why.contains("not recorded: ") && why.ends_with("it was: acknowledge by standard input"), "{why}");
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (fault, reason) in told.iter().zip(["audit.log", "another folder than when this run began"]) {
+        let why = fault["why"].as_str().unwrap();
+        assert!(why.contains("not recorded: ") && why.contains(reason), "{why}");
+        assert!(why.ends_with("it was: acknowledge by standard input"), "{why}");
+    }
     assert_eq!(audit(&["verify"], &log).1, Some(0));
 }
 
