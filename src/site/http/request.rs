@@ -113,9 +113,14 @@ impl Request {
         kind.is_some_and(|kind| kind.trim_matches(BLANKS).eq_ignore_ascii_case("application/json"))
     }
 
-    /// A parameter of the query.
+    /// A parameter of the query; the first, where it is repeated.
     pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+        self.queries(name).next()
+    }
+
+    /// All values of a parameter that may be repeated.
+    pub fn queries(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.query.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
     /// The path's segments, for matching.

@@ -43,7 +43,8 @@ pub(super) enum Ask<'r> {
 
 const NO_ADDRESSES: &str = "images are not fetched from addresses; send the image itself";
 const NO_REGIONS: &str = "these models name whole images; ask for classify/iterations, not detect/iterations";
-const NO_FEATURE: &str = "only analyze (visualFeatures Categories, Tags) and tag are offered";
+const NO_FEATURE: &str = "only analyze (visualFeatures Categories, Tags, without details) and tag are offered";
+const TWO_MODELS: &str = "path and ?model= name a model each; name one";
 
 impl Ask<'_> {
     /// In whose words a refusal is told.
@@ -55,8 +56,18 @@ impl Ask<'_> {
     }
 }
 
-/// What the request asks for. `segments`: its path's.
+/// What the request asks for. `segments`: its path's. The query names a model where the path names
+/// none.
 pub(super) fn of<'r>(request: &'r Request, segments: &[&'r str]) -> Ask<'r> {
+    match (by_path(request, segments), request.query("model")) {
+        (Ask::Image { dialect, model: None }, model) => Ask::Image { dialect, model },
+        (Ask::Image { dialect, model: Some(other) }, Some(model)) if model != other => Ask::Unsupported(dialect, TWO_MODELS),
+        (Ask::Project { dialect, .. }, Some(_)) => Ask::Unsupported(dialect, TWO_MODELS),
+        (ask, _) => ask,
+    }
+}
+
+fn by_path<'r>(request: &'r Request, segments: &[&'r str]) -> Ask<'r> {
     let small: Vec<String> = segments.iter().map(|s| s.to_ascii_lowercase()).collect();
     let small: Vec<&str> = small.iter().map(String::as_str).collect();
     let custom = Dialect::CustomVision;
@@ -77,9 +88,8 @@ pub(super) fn of<'r>(request: &'r Request, segments: &[&'r str]) -> Ask<'r> {
         }
         _ => {}
     }
-    let model = request.query("model");
     match (small.as_slice(), segments) {
-        (["classify"], _) => Ask::Image { dialect: Dialect::Plain, model },
+        (["classify"], _) => Ask::Image { dialect: Dialect::Plain, model: None },
         (["classify", _], [_, name]) => Ask::Image { dialect: Dialect::Plain, model: Some(name) },
         (["models"], _) => Ask::Models,
         (["v2", "health", "live" | "ready"], _) => Ask::Live,
@@ -108,9 +118,12 @@ fn uploaded<'r>(rest: &[&str], dialect: Dialect, image: Ask<'r>) -> Ask<'r> {
 }
 
 fn vision<'r>(request: &'r Request, operation: &str, model: Option<&'r str>) -> Ask<'r> {
-    let asked = request.query("visualFeatures").unwrap_or("Categories").to_ascii_lowercase();
+    // Some clients repeat a parameter instead of writing a list.
+    let all = |name| request.queries(name).collect::<Vec<_>>().join(",").to_ascii_lowercase();
+    let (asked, details) = (all("visualFeatures"), all("details"));
+    let asked = if request.query("visualFeatures").is_none() { "categories" } else { &asked };
     let asks = |feature: &str| asked.split(',').any(|f| f.trim() == feature);
-    let is_offered = asked.split(',').all(|f| matches!(f.trim(), "categories" | "tags"));
+    let is_offered = details.is_empty() && asked.split(',').all(|f| matches!(f.trim(), "categories" | "tags"));
     let features = match operation {
         "tag" => Features { categories: false, tags: true },
         _ => Features { categories: asks("categories"), tags: asks("tags") },
@@ -171,7 +184,23 @@ mod tests {
         assert_eq!(ask("/Vision/v2.0/Analyze?visualfeatures=tags"), "vision 0 1 -");
         assert_eq!(ask("/parts/vision/v3.1/tag"), "vision 0 1 parts");
         assert_eq!(ask("/vision/v3.2/analyze?visualFeatures=Faces"), NO_FEATURE);
-        assert_eq!(ask("/vision/v3.2/analyze?visualFeatures=Tags,Faces"), NO_FEATURE, "half an answer");
+        for half in [
+            "visualFeatures=Tags,Faces",
+            "visualFeatures=Tags&visualFeatures=Faces",
+            "visualFeatures=Tags&details=Celebrities",
+        ] {
+            assert_eq!(ask(&format!("/vision/v3.2/analyze?{half}")), NO_FEATURE, "half an answer");
+        }
+        assert_eq!(ask("/vision/v3.2/analyze?visualFeatures=Tags&visualFeatures=Categories"), "vision 1 1 -");
+        assert_eq!(ask("/vision/v3.2/analyze?visualFeatures=Tags&details="), "vision 0 1 -");
+        // Another model than the one that was named answered.
+        for path in ["/classify", "/vision/v3.2/tag", "/image"] {
+            assert!(ask(&format!("{path}?model=b")).ends_with(" b"), "{path}");
+        }
+        for path in ["/classify/a", "/a/vision/v3.2/tag", &format!("/{project}/classify/iterations/a/image"), "/a/image"] {
+            assert_eq!(ask(&format!("{path}?model=b")), TWO_MODELS, "{path}");
+        }
+        assert_eq!(ask("/classify/b?model=b"), "plain b");
         assert_eq!(ask("/vision/v3.2/analyze?visualFeatures="), NO_FEATURE);
         assert_eq!(ask("/vision/v3.2/describe"), NO_FEATURE);
         assert_eq!(ask("/vision/v4.0/analyze"), "Unknown");
