@@ -197,15 +197,18 @@ fn listening_at(t: &mut Table<'_>, table: &'static str, at: Option<SocketAddr>) 
         }
         hosts.push(host);
     }
-    let mut keys = Vec::new();
+    let (mut keys, mut all_right) = (Vec::new(), true);
     for (hash, at) in t.texts("keys") {
         match hash.parse::<KeyHash>() {
             Ok(hash) => keys.push(hash),
-            Err(e) => t.problem_at(at, format!("keys: {e}")),
+            Err(e) => {
+                all_right = false;
+                t.problem_at(at, format!("keys: {e}"));
+            }
         }
     }
     let at = at?;
-    if keys.is_empty() && !at.ip().is_loopback() {
+    if keys.is_empty() && all_right && !at.ip().is_loopback() {
         let why = "other machines reach this address, so it needs keys = [\"sha256:...\"]; `tagpin key new` draws one";
         t.problem("listen", why.into());
     }

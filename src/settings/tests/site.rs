@@ -40,6 +40,8 @@ fn nothing_listens_unless_stated_and_beyond_loopback_a_key_is_asked_for() {
         ("listen = \"0.0.0.0:8080\"\nkeys = []", "other machines reach this address"),
         ("listen = \"localhost\"", "\"localhost\", expected an address and a port"),
         ("listen = \"127.0.0.1:1\"\nkeys = [\"a key\"]", "predict: keys: expected sha256: and 64 hexadecimal digits"),
+        // It was told that it needs keys as well.
+        ("listen = \"0.0.0.0:1\"\nkeys = [\"a key\"]", "predict: keys: expected sha256: and 64 hexadecimal digits"),
         ("listen = \"127.0.0.1:1\"\nhost = [\"a\"]", "did you mean \"hosts\"?"),
         // It was told as "" first.
         ("listen = 8000", "predict.listen: found integer, expected text"),

@@ -27,11 +27,13 @@ impl Stranger {
 
 /// The host of a `Host` header, without its port; empty where it is none.
 fn bare(host: &str) -> &str {
-    match host.strip_prefix('[').map(|v6| v6.split_once(']')) {
-        Some(Some((v6, port))) if port.is_empty() || port.starts_with(':') => v6,
-        Some(_) => "",
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    }
+    let (name, port) = match host.strip_prefix('[').map(|v6| v6.split_once(']')) {
+        Some(both) => both.unwrap_or_default(),
+        None => host.split_at(host.rfind(':').unwrap_or(host.len())),
+    };
+    let is_port = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit());
+    let has_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    if has_port { name } else { "" }
 }
 
 /// Whether the request is meant for this server: `Host` is an address, `localhost` or one of

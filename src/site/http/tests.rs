@@ -149,6 +149,9 @@ fn a_name_that_was_not_given_and_a_page_of_another_site_are_strangers() {
         "127.0.0.1.evil.example",
         "localhost.evil.example",
         "[::1].evil.example",
+        "[::1]:80:evil.example",
+        "127.0.0.1:evil.example",
+        "localhost:80a",
         "[::1",
         "",
     ] {
