@@ -54,6 +54,15 @@ struct Link {
     unconfirmed: VecDeque<Confirms>,
 }
 
+/// How a connection ended.
+struct Ended {
+    /// When the broker had accepted it.
+    accepted: Option<Instant>,
+    why: String,
+    /// Whether the broker closed it, for no reason that it told.
+    by_broker: bool,
+}
+
 /// What is known of the broker from one connection to the next.
 struct Tries {
     /// Since when it takes nothing, where that was told.
@@ -100,7 +109,11 @@ impl Mqtt {
     /// of parts are, if they are wanted.
     pub fn open(settings: &Publishing, gallery: Option<Arc<Gallery>>) -> Result<Self, String> {
         let read = |key: &str, path: &std::path::Path| {
-            let bytes = regular::read(path, SECRET).map_err(|e| format!("[mqtt] {key}: {}: {e}", path.display()))?;
+            let holds =
+                if key == "password_file" { "the user's password at the broker" } else { "certificates in PEM form" };
+            let told =
+                |e| format!("[mqtt] {key}: {}: {e}; expected a file that tagpin can read, with {holds}", path.display());
+            let bytes = regular::read(path, SECRET).map_err(told)?;
             if bytes.is_empty() { Err(format!("[mqtt] {key}: {}: it is empty", path.display())) } else { Ok(bytes) }
         };
         let password = settings.password_file.as_deref().map(|path| {
@@ -229,7 +242,7 @@ impl Mqtt {
                 continue;
             }
             let (client, mut connection) = Client::builder(self.options()).capacity(REQUESTS).build();
-            let (accepted, why) = self.converse(client, &mut connection, events, &mut tries);
+            let Ended { accepted, why, by_broker } = self.converse(client, &mut connection, events, &mut tries);
             let mut waiting = self.waiting();
             waiting.link = None;
             waiting.spool.disconnect();
@@ -251,7 +264,7 @@ impl Mqtt {
             if tries.away.is_none() && tries.fault.is_none_or(|at| at.elapsed() >= BACK_OFF[1]) {
                 (tries.away, tries.fault) = (Some(Instant::now()), Some(Instant::now()));
                 let hint = match accepted {
-                    Some(_) if !stood => format!(
+                    Some(_) if !stood && by_broker => format!(
                         "; where it does so again and again, another client is called tagpin-{}: state a name of its own under \
                          [mqtt]",
                         self.settings.name
@@ -270,14 +283,8 @@ impl Mqtt {
         }
     }
 
-    /// One connection from its beginning to its end: when the broker accepted it, and why it ended.
-    fn converse(
-        &self,
-        client: Client,
-        connection: &mut Connection,
-        events: &Arc<Events>,
-        tries: &mut Tries,
-    ) -> (Option<Instant>, String) {
+    /// One connection from its beginning to its end.
+    fn converse(&self, client: Client, connection: &mut Connection, events: &Arc<Events>, tries: &mut Tries) -> Ended {
         let mut client = Some(client);
         let mut accepted = None;
         for event in connection.iter() {
@@ -288,9 +295,9 @@ impl Mqtt {
                     if let Some(bytes) = too_large(&e) {
                         // It is kept there, and would end each connection.
                         tries.hears = false;
-                        return (accepted, self.deaf(bytes));
+                        return Ended { accepted, why: self.deaf(bytes), by_broker: false };
                     }
-                    return (accepted, in_words(&e));
+                    return Ended { accepted, why: in_words(&e), by_broker: is_closed(&e) };
                 }
             };
             let mut waiting = self.waiting();
@@ -324,7 +331,7 @@ impl Mqtt {
                 _ => {}
             }
         }
-        (accepted, "the connection was closed".into())
+        Ended { accepted, why: "the connection was closed".into(), by_broker: true }
     }
 
     /// The topic in which Home Assistant tells that it was started.
@@ -366,6 +373,18 @@ fn too_large(e: &ConnectionError) -> Option<usize> {
     match e {
         ConnectionError::MqttState(StateError::Deserialization(rumqttc::Error::PayloadSizeLimitExceeded(n))) => Some(*n),
         _ => None,
+    }
+}
+
+/// Whether the broker closed a connection in order.
+fn is_closed(e: &ConnectionError) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, UnexpectedEof};
+    let closed = |e: &std::io::Error| matches!(e.kind(), ConnectionAborted | UnexpectedEof);
+    match e {
+        ConnectionError::Io(e) => closed(e),
+        ConnectionError::MqttState(StateError::Io(e)) => closed(e),
+        ConnectionError::MqttState(StateError::ConnectionAborted) => true,
+        _ => false,
     }
 }
 
