@@ -238,7 +238,7 @@ pub(super) fn outputs(
             }
             match mode {
                 Mode::Pulse(width) => {
-                    let stated = t.integer("window_ms", (edges.window(width).0 / 1000).max(1) as i64, 1..=TEN_MINUTES_MS);
+                    let stated = t.integer("window_ms", 1, 1..=TEN_MINUTES_MS);
                     let stated = if t.has("window_ms") { Millis(stated as u32).micros() } else { edges.window(width) };
                     window = stated.max(edges.late);
                 }

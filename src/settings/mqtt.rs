@@ -56,7 +56,6 @@ fn place(text: &str, port: u16) -> Option<(String, u16)> {
     }
     match text.split_once(':') {
         None => Some((host_of(text)?, port)),
-        Some((_, rest)) if rest.contains(':') => None,
         Some((host, rest)) => Some((host_of(host)?, rest.parse().ok().filter(|port| *port != 0)?)),
     }
 }

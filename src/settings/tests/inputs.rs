@@ -191,6 +191,50 @@ fn inputs_on_one_chip_are_one_and_those_on_another_are_not() {
     assert_eq!(inputs("gpio0"), [of("rp1", 3), of("gpio0", 1)]);
 }
 
+/// The encoder's second track is a line of its own; only on the trigger's chip does the kernel keep
+/// both in order. An acknowledgement needs its chip and its line.
+#[test]
+fn an_encoder_has_two_lines_and_an_acknowledgement_both_of_its_keys() {
+    use crate::triggers::Role as Line;
+    let trigger = "[trigger]\nkind = \"gpio\"\nchip = \"rp1\"\nline = 17\n";
+    let text = format!("{trigger}debounce_ms = 2.5\n[encoder]\nchip = \"rp1\"\na = 22\nb = 23\n");
+    let inputs = parse(&text).unwrap().inputs;
+    let [TriggerSpec::Gpio(gpio)] = &inputs[..] else { panic!("{inputs:?}") };
+    let lines: Vec<_> =
+        gpio.lines.iter().map(|(role, line)| (*role, line.line.as_str(), line.debounce.as_micros())).collect();
+    assert_eq!(lines, [(Line::Trigger, "17", 2500), (Line::EncoderB, "23", 0), (Line::EncoderA, "22", 0)]);
+    let other = |chip: &str| parse(&format!("{trigger}[encoder]\nchip = \"{chip}\"\na = 22\n")).map_err(|e| e[0].clone());
+    assert!(other("rp1").is_ok());
+    assert!(other("gpio0").unwrap_err().contains("another chip than the trigger's"));
+    let words = "[trigger]\nkind = \"stdin\"\n[encoder]\nchip = \"gpio0\"\na = 22\n";
+    assert!(parse(words).is_ok(), "no trigger's edges to be in order with: {:?}", parse(words));
+    for (half, lacks) in [("chip = \"rp1\"", "acknowledge.line: is missing"), ("line = 5", "acknowledge.chip: is missing")] {
+        let problems = parse(&format!("[acknowledge]\n{half}\n")).unwrap_err();
+        assert!(problems.iter().any(|p| p.contains(lacks)), "{half}: {problems:?}");
+    }
+    assert_eq!(parse("[acknowledge]\n").unwrap().inputs, []);
+}
+
+#[test]
+fn what_a_part_in_a_frame_is_has_its_area_in_thousandths() {
+    let rules = |text: &str| match parse(&format!("[trigger]\nkind = \"presence\"\n{text}")).unwrap().trigger {
+        TriggerKind::Presence(rules) => (rules.level, rules.area),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rules(""), (20, 50));
+    assert_eq!(rules("level = 7\narea = 0.25\n"), (7, 250));
+}
+
+/// What an every-frame line has of its frames is not what parts have.
+#[test]
+fn a_station_knows_whether_each_frame_is_a_part_and_frames_of_parts_are_as_many_as_are_decided_by() {
+    let every = parse("[decide]\nn = 5\n").unwrap();
+    let parts = parse("[trigger]\nkind = \"barrier\"\n").unwrap();
+    assert_eq!([&every, &parts].map(|s| s.station(Task::Multiclass, 0).every_frame), [true, false]);
+    assert_eq!(every.policy.n, 5);
+    assert!(parse("[trigger]\nkind = \"barrier\"\n[decide]\nn = 5\n").unwrap_err()[0].contains("make them equal"));
+}
+
 /// `check` found no problem where no part could ever get a frame: 30 of 30 without one.
 #[test]
 fn a_deadline_before_the_camera_and_a_period_below_the_spacing_are_warned_of() {

@@ -226,3 +226,23 @@ fn each_warning_says_what_waits_and_what_to_do() {
         assert!(text.contains(words), "{text}");
     }
 }
+
+#[test]
+fn all_problems_are_told_each_in_a_line() {
+    assert_eq!(SettingsError(vec!["a".into(), "b".into()]).to_string(), "a\nb");
+}
+
+/// Of many names those are told that somebody may have meant: first those of which it is a word.
+#[test]
+fn near_a_name_that_is_none_are_those_with_its_word_and_then_those_with_a_slip() {
+    const MANY: [&str; 10] = ["red cat", "rad", "black dog", "grey owl", "hen", "cow", "goose", "horse", "sheep", "it is"];
+    let (rules, roles) = ([TagRule::default(); 10], [Role::Other; 10]);
+    let told = |name: &str| {
+        let model = ModelTags { names: &MANY, rules: &rules, roles: &roles, categories: None };
+        let text = format!("[decide]\nreject = [\"{name}\"]\n");
+        Settings::parse(&text, "device.toml", model).unwrap_err().0[0].clone()
+    };
+    assert!(told("red").contains("near it: \"red cat\", \"rad\""), "{}", told("red"));
+    assert!(!told("is").contains("\"it is\""), "a word of two letters is in anything: {}", told("is"));
+    assert!(told("Dog").contains("near it: \"black dog\""), "{}", told("Dog"));
+}

@@ -158,6 +158,46 @@ fn the_lines_safe_states_are_read_whatever_is_wrong_with_the_rest() {
     assert!(problems.iter().any(|p| p.contains("outputs.a.chip: is missing")), "{problems:?}");
 }
 
+/// In a file that is no TOML a table may stand twice, and one may be damaged: of these it is not
+/// known what is safe.
+#[test]
+fn a_line_that_says_two_things_or_one_that_cannot_be_read_is_not_made_safe_and_told_with_its_place() {
+    let broken = "x = [[\n";
+    let safe = |text: &str| {
+        let (lines, problems) = safe_lines(&format!("{broken}{text}"), "device.toml");
+        (lines.into_iter().map(|line| line.name).collect::<Vec<_>>(), problems)
+    };
+    let [a, low] = ["[outputs.a]\nactive = \"high\"\n", "[outputs.a]\nactive = \"low\"\n"];
+    let twice = |problems: &[String]| problems.iter().any(|p| p.contains("output a: stands twice and says two things"));
+    let (lines, problems) = safe(&format!("{a}[outputs.b]\n{a}"));
+    assert_eq!((lines, twice(&problems)), (vec!["a".to_string(), "b".into()], false), "twice the same");
+    let (lines, problems) = safe(&format!("{a}[outputs.b]\n{low}"));
+    assert_eq!((lines, twice(&problems)), (vec!["b".to_string()], true));
+    let (lines, problems) = safe("[outputs.a]\nsafe = \"aktive\"\n[outputs.b]\n");
+    assert_eq!(lines, ["b"]);
+    let why = "output a: its line is not made safe: safe cannot be read, and a guess may be the wrong state";
+    assert!(problems.iter().any(|p| p.contains(why)), "{problems:?}");
+    // The broken line is the first, so the second table's head is in line 4.
+    let (lines, problems) = safe("[outputs.b]\n\n[outputs.c]\nline = \"3\n");
+    assert_eq!(lines, ["b"]);
+    assert!(problems.iter().any(|p| p.contains("the table in line 4 cannot be read")), "{problems:?}");
+}
+
+#[test]
+fn what_belongs_to_pulses_alone_is_refused_elsewhere() {
+    for mode in ["level", "latched"] {
+        for key in ["width_ms", "window_ms"] {
+            let text = format!("[outputs.a]\nmode = \"{mode}\"\n{key} = 30\non = [\"accept\"]\n");
+            let problems = parse(&text).unwrap_err();
+            assert!(
+                problems.len() == 1 && problems[0].contains("belongs to mode = \"pulse\" only"),
+                "{mode} {key}: {problems:?}"
+            );
+        }
+    }
+    assert!(parse("[outputs.a]\nmode = \"level\"\non = [\"accept\"]\n").is_ok());
+}
+
 #[test]
 fn a_late_pulse_has_its_width_as_window_or_half_the_least_spacing_and_never_less_than_what_is_in_time() {
     let window = |line: &str, trigger: &str, output: &str| {

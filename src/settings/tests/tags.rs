@@ -103,6 +103,8 @@ on = [\"category:vehicle\", \"tag:tabby\", \"category:dog\"]
         ("category:vehicle", vec![5]),
     ];
     assert_eq!(named, expected, "each once, behind the model's tags in the order of the file's reading");
+    let leaves: Vec<Vec<u16>> = s.leaves().iter().map(|set| set.iter().map(|t| t.0).collect()).collect();
+    assert_eq!(leaves, expected.map(|(_, leaves)| leaves));
     assert_eq!(s.tags.len(), 14);
     let score = |p| Score::from_probability(p).unwrap();
     let of = |i: usize| (s.tags[i].rule.threshold, s.tags[i].rule.review_low, s.tags[i].action, s.tags[i].is_category);
