@@ -414,9 +414,28 @@ pub(crate) mod tests {
         ] {
             let error = parse(&format!("# head\n{}", good.replacen(from, to, 1))).unwrap_err();
             assert_eq!(error.line, 2);
-            assert!(error.what.contains(what), "{error}");
+            assert!(error.to_string().starts_with("line 2: ") && error.to_string().contains(what), "{error}");
         }
     }
+
+    /// What is decided otherwise than a row states stops the test, by the row's place.
+    #[test]
+    fn a_row_that_is_not_kept_to_is_told_by_its_line() {
+        let row =
+            parse("x\tmulticlass\ta good 0.5; b defect 0.5\tpick=a,b\t0.9 0.1\tpresent\taccept\ta\ta").unwrap().remove(0);
+        let mut decider = Decider::new(row.task, &row.tag_policies().unwrap(), row.policy().unwrap()).unwrap();
+        let decision = decided(&row, &mut decider);
+        row.check(&decision, "accept", "the rule");
+        let told = std::panic::catch_unwind(|| row.check(&decision, "reject", "somebody")).unwrap_err();
+        let told = told.downcast_ref::<String>().unwrap();
+        assert!(told.contains("decision table, line 1, \"x\", by somebody"), "{told}");
+        // A preference is "top", or a list.
+        assert!(row.device_toml().contains("pick = [\"a\", \"b\"]\n"), "{}", row.device_toml());
+        let top =
+            parse("x\tmulticlass\ta good 0.5; b defect 0.5\tpick=top\t0.9 0.1\tpresent\taccept\ta\ta").unwrap().remove(0);
+        assert!(top.device_toml().contains("pick = \"top\"\n"), "{}", top.device_toml());
+    }
+
     #[test]
     fn frames_without_a_time_follow_one_another_and_one_plain_frame_is_one_image() {
         let row = |policy: &str, frames: &str| {

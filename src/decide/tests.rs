@@ -105,6 +105,32 @@ fn a_stale_or_missing_frame_is_safe_and_forgets() {
     assert_eq!(d.step(at(103), old), Decision::safe(Reason::Stale));
     assert_eq!(run(&mut d, &[(104, [900, 0, 0])]), [UNKNOWN]);
     assert_eq!(d.step(at(105), Observation::Missing(Reason::Frozen)), Decision::safe(Reason::Frozen));
+    // As old as is allowed is not too old.
+    let old = Observation::Scores { captured_at: at(110), scores: &scores, beyond: false };
+    assert_eq!(d.step(at(210), old).verdict, Verdict::Unknown);
+}
+
+/// What a table or an event lists beside a verdict.
+#[test]
+fn a_part_to_review_lists_the_tags_in_their_band_and_any_other_those_that_hold() {
+    let mut d = decider(Task::Multilabel, Policy::default());
+    assert_eq!(step(&mut d, 0, [599, 450, 0]).listed(), set(&[0, 1]));
+    assert_eq!(step(&mut d, 1, [700, 450, 0]).listed(), set(&[0]));
+    assert_eq!(step(&mut d, 2, [0, 0, 0]).listed(), set(&[]));
+}
+
+/// With two of three frames a part is foreign when more than one lies beyond the limit: the others
+/// could not decide it.
+#[test]
+fn a_part_is_foreign_when_too_many_of_its_frames_are_for_the_others_to_decide() {
+    for (beyond, expected) in [([true, false, false], Verdict::Present), ([true, true, false], Verdict::Foreign)] {
+        let mut d = decider(Task::Multiclass, Policy { n: 3, k: 2, ..Policy::default() });
+        let frames = beyond.into_iter().zip(0..).map(|(beyond, ms)| {
+            let scores = [900, 0, 0].map(Score);
+            d.step(at(ms), Observation::Scores { captured_at: at(ms), scores: &scores, beyond }).verdict
+        });
+        assert_eq!(frames.last(), Some(expected), "{beyond:?}");
+    }
 }
 
 #[test]
@@ -124,6 +150,11 @@ fn impossible_policies_are_refused() {
         Decider::new(Task::Multiclass, &[], Policy { n: 17, ..policy }),
         Err(PolicyError::KOfN { k: 3, n: 17 })
     ));
+    let told = [PolicyError::KOfN { k: 3, n: 2 }, PolicyError::Band(TagId(4)), PolicyError::TooManyTags(9000)]
+        .map(|e| e.to_string());
+    assert!(told[0].starts_with("3 of 2 frames: expected 1 <= k <= n"), "{told:?}");
+    assert_eq!(told[1], "tag 4: review_low lies above threshold; lower it");
+    assert!(told[2].starts_with("9000 tags: at most"), "{told:?}");
 }
 
 #[test]

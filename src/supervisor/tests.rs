@@ -11,13 +11,13 @@ use crate::events::{Events, Outcome, What};
 use crate::fault::Reason;
 use crate::line::{Moment, PartId};
 use crate::outputs::{Output, State, WriteError};
-use crate::settings::{ModelTags, Settings};
+use crate::settings::{ModelTags, OutputSettings, Settings};
 use crate::simulate::SimulatedClock;
 use crate::station::Station;
 use crate::supervisor::SystemClock;
 use crate::time::{Clock, Instant, Micros, Millis};
 use crate::triggers::{Input, Odd, Trigger, TriggerError};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 /// What a pin did, and when.
@@ -228,6 +228,54 @@ fn as_many_faults_in_a_row_as_are_stated_hold_the_line_and_one_fewer_do_not() {
         });
         assert_eq!((left.load(Ordering::Relaxed), shared.ended.why()), (0, ended), "{faults} faults");
     }
+}
+
+/// Whoever feeds the line goes by it.
+#[test]
+fn ready_falls_without_a_camera_at_a_stop_and_as_the_line_closes_and_not_because_it_drains() {
+    let settings = gate_settings("[outputs.ready]\non = [\"ready\"]\n[outputs.gate]\ndelay_ms = 30000\n");
+    let (shared, commands, ..) = gate();
+    let timeline = Timeline::default();
+    let (late, _) = settings.routing(Task::Multiclass).late();
+    let open = |s: &OutputSettings| {
+        let pin = if s.name == "ready" { timeline.clone() } else { Timeline::default() };
+        Ok(Box::new(Pin(pin)) as Box<dyn Output>)
+    };
+    let outputs = Actuator::open(&settings.outputs, 0, late, EdgeRules::of(&settings), open).unwrap();
+    let watch = Watch { watchdog: Micros(600_000_000), max_faults: 6, gated: false };
+    // A part on its way, so that the line has something to drain for.
+    let trigger = Moment::at(shared.clock.now());
+    shared.commands.push(Command::Open { part: PartId(1), trigger, touching: false });
+    std::thread::scope(|scope| {
+        let outputs = scope.spawn(|| own_outputs(outputs, commands, &shared, watch));
+        let shows = |state: State, when: &str| {
+            let begin = std::time::Instant::now();
+            let last = || timeline.lock().unwrap().last().map_or(State::Inactive, |(_, state)| *state);
+            while last() != state && begin.elapsed().as_secs() < 20 {
+                std::thread::sleep(Millis(1).micros().duration());
+            }
+            // Longer than the outputs sleep: it stays so.
+            std::thread::sleep(Millis(60).micros().duration());
+            assert_eq!(last(), state, "{when}");
+        };
+        let set = |flag: &AtomicBool, value: bool| flag.store(value, Ordering::Release);
+        set(&shared.camera, true);
+        shows(State::Active, "a camera");
+        set(&shared.camera, false);
+        shows(State::Inactive, "no camera");
+        set(&shared.camera, true);
+        shows(State::Active, "a camera again");
+        set(&shared.closing, true);
+        shows(State::Inactive, "closing");
+        set(&shared.closing, false);
+        shows(State::Active, "closing no more");
+        set(&shared.exchange.stop, true);
+        shows(State::Inactive, "stopped");
+        set(&shared.drain, true);
+        shows(State::Active, "draining with room for parts");
+        assert!(!outputs.is_finished());
+        shared.commands.push(Command::Safe(Reason::Stopped));
+    });
 }
 
 /// What a run waits for at its end: the longest way of all, and the sensor behind the gate.
