@@ -485,7 +485,8 @@ impl Station {
     /// The last part that was wanted ends the run.
     fn count_end(&mut self, effects: &mut dyn FnMut(Effect)) {
         self.ended += 1;
-        if self.wanted > 0 && self.ended == self.wanted {
+        // None has ended by number 0, which stands for no limit.
+        if self.ended == self.wanted {
             effects(Effect::Over(Over::Done));
         }
     }
