@@ -1,7 +1,7 @@
 //! What any thread may look at without making the line wait: the last image, the last parts, each
-//! output's last edge.
+//! output's last edge, and whether the camera works.
 //!
-//! Each of the three stands in a [`Newest`]: a few places of memory, of which the newest is read
+//! Each of the first three stands in a [`Newest`]: a few places of memory, of which the newest is read
 //! while the next is written elsewhere. All memory is there from the start, so showing allocates
 //! nothing. Figures are in [`Counters`](super::Counters).
 
@@ -11,7 +11,7 @@ use crate::head::Score;
 use crate::line::MAX_LINES;
 use crate::time::Instant;
 use heapless::{Deque, Vec};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 /// How many of the last parts are shown.
@@ -89,6 +89,7 @@ pub struct Snapshot {
     image: Newest<Shown>,
     view: Newest<View>,
     edges: Newest<Edges>,
+    camera: AtomicBool,
     /// What the writers have shown so far, of which each place holds a copy: never waited for
     /// either.
     last_parts: Mutex<Deque<PartEvent, LAST_PARTS>>,
@@ -104,6 +105,7 @@ impl Snapshot {
             image: Newest::new(&Shown { size, rgb, ..Shown::default() }),
             view: Newest::new(&View::default()),
             edges: Newest::new(&none),
+            camera: AtomicBool::new(false),
             last_parts: Mutex::default(),
             last_edges: Mutex::new(none),
         }
@@ -143,6 +145,16 @@ impl Snapshot {
             *last = Some(*edge);
             self.edges.write(|shown| *shown = *edges);
         }
+    }
+
+    /// Shows whether frames come that can be used.
+    pub fn show_camera(&self, works: bool) {
+        self.camera.store(works, Ordering::Relaxed);
+    }
+
+    /// Whether frames come that can be used; not before the first.
+    pub fn camera_works(&self) -> bool {
+        self.camera.load(Ordering::Relaxed)
     }
 
     /// A copy of the newest view.

@@ -102,7 +102,7 @@ impl LineThread<'_> {
     }
 
     fn no_frame(&self, reason: Reason, why: Why) {
-        self.shared.camera.store(false, Ordering::Relaxed);
+        self.shared.events.snapshot().show_camera(false);
         self.shared.step_about(Input::NoFrame(reason), &About { why, ..About::default() });
     }
 
@@ -137,7 +137,7 @@ impl LineThread<'_> {
                 return self.no_frame(reason, Why::NONE);
             }
         };
-        shared.camera.store(true, Ordering::Relaxed);
+        shared.events.snapshot().show_camera(true);
         if let Some(ticket) = shared.step(Input::Frame { captured_at: at, shows, print }) {
             shared.add_image(ticket.part().id, Image { captured_at: at, sequence: frame.sequence });
             self.classify(frame, ticket, begin);

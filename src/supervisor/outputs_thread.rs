@@ -69,7 +69,7 @@ pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: 
         }
         let beat = Instant::from_micros(shared.beat.load(Ordering::Relaxed));
         let alive = clock.now().since(beat) <= watch.watchdog;
-        let camera = shared.camera.load(Ordering::Relaxed) && !shared.closing.load(Ordering::Relaxed);
+        let camera = shared.events.snapshot().camera_works() && !shared.closing.load(Ordering::Relaxed);
         actuator.set_health(Health { alive: draining || alive && !stopped, camera });
         actuator.tick(shared.belt.take_peak(), clock, events);
         if actuator.is_rescued() {

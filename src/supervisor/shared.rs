@@ -122,8 +122,6 @@ pub(super) struct Shared {
     pub(super) beat: AtomicU64,
     /// When the outputs' thread last beat.
     pub(super) outputs_beat: AtomicU64,
-    /// Whether the last that came from the camera was a frame.
-    pub(super) camera: AtomicBool,
     /// Set when no trigger opens a part any more: another recipe is to come.
     pub(super) closing: AtomicBool,
     /// When a trigger that opened no part for that was last told.
@@ -181,7 +179,6 @@ impl Shared {
             opened: AtomicU64::new(0),
             beat: beat(),
             outputs_beat: beat(),
-            camera: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             unopened_told: AtomicU64::new(0),
             drain: AtomicBool::new(false),

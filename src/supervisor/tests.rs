@@ -259,11 +259,11 @@ fn ready_falls_without_a_camera_at_a_stop_and_as_the_line_closes_and_not_because
             assert_eq!(last(), state, "{when}");
         };
         let set = |flag: &AtomicBool, value: bool| flag.store(value, Ordering::Release);
-        set(&shared.camera, true);
+        shared.events.snapshot().show_camera(true);
         shows(State::Active, "a camera");
-        set(&shared.camera, false);
+        shared.events.snapshot().show_camera(false);
         shows(State::Inactive, "no camera");
-        set(&shared.camera, true);
+        shared.events.snapshot().show_camera(true);
         shows(State::Active, "a camera again");
         set(&shared.closing, true);
         shows(State::Inactive, "closing");

@@ -1,5 +1,5 @@
 """The page in Chromium: no foreign request, nothing serious for axe, a change by keyboard, a look at two widths in light and dark."""
-import json, os, pathlib, subprocess, sys, tempfile, time
+import fcntl, json, os, pathlib, signal, subprocess, sys, tempfile, time
 import urllib.request
 from playwright.sync_api import sync_playwright
 
@@ -96,6 +96,24 @@ try:
                     page.keyboard.press("Enter")
                     until(page, "document.getElementById('saved').textContent.startsWith('Saved: 1 tag changed')", 20)
                     good("a change by keyboard, refused with a wrong key, saved with the right one", "tags.\"nut\"" in (work / "state/overrides.toml").read_text())
+                    # What is typed while a save waits for the record of changes stays, and is not saved.
+                    with open(work / "state/audit.log") as record:
+                        fcntl.flock(record, fcntl.LOCK_EX)
+                        page.get_by_label("Threshold of nut").fill("0.8")
+                        page.focus("#key")
+                        page.keyboard.press("Enter")
+                        until(page, "document.getElementById('saved').textContent === 'Saving'", 5)
+                        page.get_by_label("Threshold of bolt").fill("0.9")
+                        time.sleep(0.3)
+                    until(page, "document.getElementById('what-if').textContent.startsWith('Of the last')", 20)
+                    until(page, "fetch('/state').then((s) => s.json()).then((s) => s.tags.find((t) => t.tag === 'nut').threshold === 0.8)", 20)
+                    time.sleep(1.2)
+                    typed = page.get_by_label("Threshold of bolt").input_value()
+                    kept = (work / "state/overrides.toml").read_text()
+                    good(f"what is typed during a save stays ({typed}), and only what was there is saved", typed == "0.9" and "bolt" not in kept)
+                    page.get_by_label("Threshold of bolt").fill("")
+                    until(page, "document.getElementById('what-if').textContent === 'Expected a score from 0 to 1 in each field.'", 5)
+                    page.click("#reset")
                     # What is typed for one recipe is not saved for the next.
                     page.get_by_label("Threshold of gear_chipped").fill("0.123")
                     page.select_option("#recipe", "strict")
@@ -118,6 +136,13 @@ try:
         page = context.new_page()
         page.goto(origin + "/")
         until(page, "document.getElementById('status').textContent === 'Running'", 20)
+        # A line that stands still answers nothing, as a phone without its network hears nothing.
+        os.kill(run.pid, signal.SIGSTOP)
+        until(page, "document.getElementById('status').textContent === 'No answer from tagpin'", 8)
+        page.screenshot(path=f"{shots}/page-lost.png")
+        good("a line that answers nothing is not shown as running: " + page.text_content("#since"), "s ago" in page.text_content("#since"))
+        os.kill(run.pid, signal.SIGCONT)
+        until(page, "document.getElementById('status').textContent.startsWith('Running')", 20)
         run.terminate()
         run.wait(20)
         until(page, "document.getElementById('status').textContent === 'No answer from tagpin'", 20)

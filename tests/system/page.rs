@@ -285,6 +285,78 @@ fn where_nothing_can_be_written_a_change_is_refused_and_nothing_changes() {
     assert!(told.contains("warning  state: /proc: ") && told.contains("OK: no problems"), "{told}");
 }
 
+/// One save that waited for the record of changes held everybody's page, and eight held it for
+/// eight seconds.
+#[test]
+fn whoever_looks_waits_for_nobody_who_saves_and_whoever_saves_waits_for_few() {
+    let folder = folder("page-saving-state");
+    let (state, log) = (folder.join("state"), folder.join("log.jsonl"));
+    std::fs::create_dir(&state).unwrap();
+    let line = Line::start("page-saving", &device(&state, &log));
+    until(&line, "parts", |s| parts(s).len() > 1);
+    let record = std::fs::File::open(state.join("audit.log")).unwrap();
+    rustix::fs::flock(&record, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let headers = format!("Content-Type: application/json\r\nAuthorization: Bearer {KEY}\r\n");
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let save = |tag: &'static str| {
+            let change = json!({ "tags": [{ "tag": tag, "threshold": 0.9 }] });
+            let answer = post(&line, "/rules", &headers, &change);
+            assert!(answer.starts_with("HTTP/1.1 409") || answer.starts_with("HTTP/1.1 503"), "{answer}");
+            assert!(answer.contains("nothing was changed") && begin.elapsed() < Duration::from_secs(4), "{answer}");
+        };
+        for tag in ["nut", "bolt", "gear", "bearing"] {
+            scope.spawn(move || save(tag));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        for _ in 0..5 {
+            let asked = Instant::now();
+            let found = body(&get(&line, "/state"));
+            let tried = post(&line, "/what-if", &headers, &json!({ "tags": [{ "tag": "nut", "threshold": 0.9 }] }));
+            assert!(asked.elapsed() < Duration::from_millis(500) && found["camera"] == true, "{:?}", asked.elapsed());
+            assert!(tried.starts_with("HTTP/1.1 200"), "{tried}");
+        }
+    });
+    rustix::fs::flock(&record, rustix::fs::FlockOperation::Unlock).unwrap();
+    let answer = post(&line, "/rules", &headers, &json!({ "tags": [{ "tag": "nut", "threshold": 0.9 }] }));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// A camera from which nothing came any more stood there as "Running", between two faults.
+#[test]
+fn the_page_knows_whether_frames_come() {
+    let folder = folder("page-camera-film");
+    let film = folder.join("film");
+    assert!(Command::new("mkfifo").arg(&film).status().unwrap().success());
+    let text = device(&folder, &folder.join("log.jsonl")).replace("[trigger]\nkind = \"barrier\"\n", "");
+    let text = format!("[source]\nframe_timeout_ms = 300\nfirst_frame_timeout_ms = 20000\n{text}");
+    let source = format!("y4m:{}", film.display());
+    let goes_on = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let writes = goes_on.clone();
+    std::thread::spawn(move || {
+        use std::io::Write;
+        let mut film = std::fs::File::create(film).unwrap();
+        let _ = film.write_all(b"YUV4MPEG2 W96 H96 F30:1 Cmono\n");
+        for n in 0u8.. {
+            while !writes.load(std::sync::atomic::Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let mut frame = vec![90; 96 * 96];
+            frame[0] = n % 250;
+            if film.write_all(&[b"FRAME\n".as_slice(), &frame].concat()).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(33));
+        }
+    });
+    let line = Line::of("page-camera", &text, &source);
+    until(&line, "frames", |s| s["camera"] == true);
+    goes_on.store(false, std::sync::atomic::Ordering::Relaxed);
+    until(&line, "none", |s| s["camera"] == false && s["trouble"]["kind"] == "no_frame");
+    goes_on.store(true, std::sync::atomic::Ordering::Relaxed);
+    until(&line, "frames again", |s| s["camera"] == true);
+}
+
 /// Twenty who ask for images and never read them, and one whose request never ends.
 #[test]
 fn peers_that_are_stuck_change_no_edge() {

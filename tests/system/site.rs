@@ -17,10 +17,14 @@ pub struct Line {
 impl Line {
     /// `text`: device.toml, in which PORT stands for a free port.
     pub fn start(name: &str, text: &str) -> Self {
+        Self::of(name, text, &fast_conveyor(5))
+    }
+
+    /// The same with frames of `source`.
+    pub fn of(name: &str, text: &str, source: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let file = settings(name, &text.replace("PORT", &port.to_string()));
-        let source = fast_conveyor(5);
-        let mut command = tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--source", &source]);
+        let mut command = tagpin(&["run", "--bundle", PARTS, "--settings", &file, "--source", source]);
         Self { child: command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(), port }
     }
 

@@ -5,7 +5,7 @@ use crate::audit::{Change, Log};
 use crate::bundle::Hex;
 use crate::decide::{TagRule, Verdict};
 use crate::events::record::probability;
-use crate::events::{Events, RuleEvent, What, Why};
+use crate::events::{Events, FaultEvent, RuleEvent, What, Why};
 use crate::fault::Reason;
 use crate::head::{Score, TagId};
 use crate::pictures::Picture;
@@ -79,8 +79,8 @@ fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let value: Value = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     let of_tags =
         |value: &Value| value.get("tags").and_then(Value::as_array).is_none_or(|tags| tags.iter().all(has_objects));
-    if !has_objects(&value) || !of_tags(&value) {
-        return Err("expected an object, with an object a tag".into());
+    if !has_objects(&value) || !of_tags(&value) || value.get("rules_of").is_some_and(Value::is_array) {
+        return Err("expected an object, with an object a tag and one as rules_of".into());
     }
     // From the bytes: of a key that is there twice, the value has one.
     serde_json::from_slice(bytes).map_err(|e| e.to_string())
@@ -176,6 +176,12 @@ impl Server {
         // Counted when the parts are: making the image can take a while.
         let (figures, now) = (self.events.counters().figures(), crate::supervisor::SystemClock.now());
         let ago_ms = |at: Instant| now.since(at).0 / 1000;
+        let fault = |(at, f): &(Instant, FaultEvent)| {
+            json!({
+                "kind": f.kind.name(), "part": f.part, "count": f.count, "why": f.why.as_str(), "ago_ms": ago_ms(*at),
+                "action": f.remedy.name(),
+            })
+        };
         let last_frame = self.events.snapshot().image(|shown| (shown.part > 0).then_some(shown.captured_at));
         let ruling = page.ruling();
         let (tags, bundle, rules_of) = (ruling.tags.clone(), self.events.bundle(), self.rules_of(&ruling));
@@ -200,10 +206,8 @@ impl Server {
             "parts": memory.parts.iter().rev().take(SHOWN_PARTS).map(part).collect::<Vec<_>>(),
             "not_accepted": memory.not_accepted.iter().rev().take(SHOWN_PARTS).map(part).collect::<Vec<_>>(),
             "edges": edges.collect::<Vec<_>>(), "outputs": outputs.collect::<Vec<_>>(),
-            "faults": memory.faults.iter().rev().map(|(at, f)| json!({
-                "kind": f.kind.name(), "part": f.part, "count": f.count, "why": f.why.as_str(), "ago_ms": ago_ms(*at),
-                "action": f.remedy.name(),
-            })).collect::<Vec<_>>(),
+            "camera": self.events.snapshot().camera_works(),
+            "trouble": memory.trouble.as_ref().map(fault), "faults": memory.faults.iter().rev().map(fault).collect::<Vec<_>>(),
             "figures": {
                 "triggers": figures.triggers, "parts": figures.parts, "accept": figures.accept, "reject": figures.reject,
                 "review": figures.review, "unknown": figures.unknown, "foreign": figures.foreign, "safe": figures.safe,
@@ -371,13 +375,17 @@ impl Server {
         };
         let opening = self.events.opening();
         let names: Vec<&str> = opening.tags.iter().map(|t| t.tag.as_str()).collect();
-        // Held until it is saved: what another person saves meanwhile is not put back.
-        let mut ruling = page.ruling();
+        let Some(_saving) = page.save() else {
+            return Response::text(503, "not saved: another change is being saved still; nothing was changed, try again");
+        };
+        // Who looks does not wait for the disk.
+        let ruling = page.ruling();
         let rules = match self.rules(&ruling, &wanted) {
             Ok(rules) => rules,
             Err(refusal) => return refusal,
         };
-        let (mut kept, tags) = (ruling.overrides.clone(), ruling.tags.clone());
+        let (bundle, mut kept, tags) = (ruling.bundle, ruling.overrides.clone(), ruling.tags.clone());
+        drop(ruling);
         kept.rules.resize(rules.len(), None);
         // What nobody touched goes on following device.toml.
         let all = kept.rules.iter_mut().zip(tags.iter()).zip(&rules);
@@ -401,21 +409,26 @@ impl Server {
             let why = format!("not saved, because it cannot be recorded who did: {e}; nothing was changed");
             return Response::text(409, &why);
         }
-        if let Err(e) = kept.write(folder, &names, &Hex(&ruling.bundle).to_string(), page.recipe.as_deref()) {
+        if let Err(e) = kept.write(folder, &names, &Hex(&bundle).to_string(), page.recipe.as_deref()) {
             let _ = log.append(undone());
             return Response::text(409, &format!("not saved: {e}; nothing was changed"));
         }
-        if page.tuning.set(ruling.bundle, rules.clone()).is_err() {
+        if page.tuning.set(bundle, rules.clone()).is_err() {
             let _ = log.append(undone());
             let why = "not changed: another bundle was taken over meanwhile; look at its thresholds first";
             return Response::text(409, why);
         }
-        ruling.overrides = kept;
+        let mut ruling = page.ruling();
+        // Another bundle that came in this moment has rules of its own.
+        if ruling.bundle == bundle {
+            ruling.overrides = kept;
+            ruling.tags.iter_mut().zip(&rules).for_each(|(tag, new)| tag.rule = *new);
+        }
+        drop(ruling);
         let mut changed = 0;
-        for (i, (tag, new)) in ruling.tags.iter_mut().zip(rules).enumerate().filter(|(_, (tag, new))| tag.rule != *new) {
+        for (i, (tag, new)) in tags.iter().zip(rules).enumerate().filter(|(_, (tag, new))| tag.rule != *new) {
             let who = Why::of(&who);
             self.events.tell(What::Rule(RuleEvent { tag: TagId(i as u16), old: tag.rule, new, who }));
-            tag.rule = new;
             changed += 1;
         }
         Response::json(200, &json!({ "changed": changed }))

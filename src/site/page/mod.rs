@@ -17,7 +17,7 @@ use super::recipes::Recipes;
 use crate::bundle::Bundle;
 use crate::decide::{Action, Policy, TagPolicy, Task, Verdict};
 use crate::events::sinks::Sink;
-use crate::events::{EdgeEvent, Event, Events, FaultEvent, PartEvent, What};
+use crate::events::{EdgeEvent, Event, Events, FaultEvent, PartEvent, Remedy, What};
 use crate::head::Score;
 use crate::pictures::Picture;
 use crate::settings::{Overrides, Settings, StateFolder};
@@ -25,7 +25,8 @@ use crate::supervisor::Tuning;
 use crate::time::{Instant, Micros};
 use history::History;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 /// Parts that are shown, and beside them parts that were not accepted.
 const SHOWN_PARTS: usize = 24;
@@ -36,6 +37,8 @@ const SHOWN_EDGES: usize = 64;
 const SHOWN_FAULTS: usize = 8;
 /// Frames that are kept for those who were told of them and have not asked for their images yet.
 const SHOWN_FRAMES: usize = 4;
+/// Longest wait for others who save.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest side of a part's small image.
 const SMALL_SIDE: usize = 96;
 
@@ -83,6 +86,8 @@ struct Memory {
     not_accepted: VecDeque<Passed>,
     edges: VecDeque<EdgeEvent>,
     faults: VecDeque<(Instant, FaultEvent)>,
+    /// The newest fault that cost a part or made the line safe: those that are only told may be many.
+    trouble: Option<(Instant, FaultEvent)>,
     history: History,
 }
 
@@ -109,6 +114,13 @@ impl Memory {
                 None => push(waiting, SHOWN_PARTS, Waiting { part: glance.part, frames: vec![frame], image }),
             }
         });
+    }
+
+    fn fault(&mut self, at: Instant, fault: &FaultEvent) {
+        if fault.remedy != Remedy::Told {
+            self.trouble = Some((at, fault.clone()));
+        }
+        push(&mut self.faults, SHOWN_FAULTS, (at, fault.clone()));
     }
 
     fn part(&mut self, event: &PartEvent) {
@@ -167,6 +179,8 @@ pub struct Page {
     policy: Policy,
     every_frame: bool,
     ruling: Mutex<Ruling>,
+    /// Held by whoever saves rules, one after the other; nobody who looks waits for it.
+    saving: Mutex<()>,
     memory: Mutex<Memory>,
     /// Newest frames as they were shown, oldest first.
     shown: Mutex<VecDeque<Arc<Shown>>>,
@@ -199,6 +213,7 @@ impl Page {
                 tags: settings.tags.clone(),
                 overrides: settings.site.overrides.clone().unwrap_or_default(),
             }),
+            saving: Mutex::default(),
             memory: Mutex::default(),
             shown: Mutex::default(),
         }
@@ -216,6 +231,21 @@ impl Page {
             ruling.tags.iter_mut().zip(rules).for_each(|(tag, rule)| tag.rule = rule);
         }
         ruling
+    }
+
+    /// Lets one save at a time, so that what another person saves meanwhile is not put back; `None`
+    /// where others take too long.
+    fn save(&self) -> Option<MutexGuard<'_, ()>> {
+        let end = std::time::Instant::now() + PATIENCE;
+        loop {
+            match self.saving.try_lock() {
+                Ok(saving) => return Some(saving),
+                // Whoever panicked left what was saved by then.
+                Err(TryLockError::Poisoned(saving)) => return Some(saving.into_inner()),
+                Err(TryLockError::WouldBlock) if std::time::Instant::now() >= end => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
     }
 
     /// The newest classified frame; one image is made of it, however many look. Without one: before
@@ -253,9 +283,32 @@ impl Sink for Listener {
         match &event.what {
             What::Part(part) => memory.part(part),
             What::Edge(edge) => push(&mut memory.edges, SHOWN_EDGES, *edge),
-            What::Fault(fault) => push(&mut memory.faults, SHOWN_FAULTS, (event.at, fault.clone())),
+            What::Fault(fault) => memory.fault(event.at, fault),
             _ => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{FaultKind, Why};
+    use crate::fault::Reason;
+
+    /// Eight writes of a PLC that may not write turned "Outputs safe" into "Running".
+    #[test]
+    fn what_made_the_line_safe_is_known_however_many_small_faults_follow() {
+        let mut memory = Memory::default();
+        let fault = |kind, remedy| FaultEvent { kind, part: None, count: 1, remedy, why: Why::NONE };
+        memory.fault(Instant::from_micros(5), &fault(FaultKind::Line(Reason::TooClose), Remedy::Safe));
+        for at in 6..40 {
+            memory.fault(Instant::from_micros(at), &fault(FaultKind::Input, Remedy::Told));
+        }
+        let (at, trouble) = memory.trouble.as_ref().unwrap();
+        assert_eq!((at.as_micros(), trouble.kind), (5, FaultKind::Line(Reason::TooClose)));
+        assert_eq!((memory.faults.len(), memory.faults[0].1.kind), (SHOWN_FAULTS, FaultKind::Input));
+        memory.fault(Instant::from_micros(50), &fault(FaultKind::Line(Reason::NoFrame), Remedy::Action(Action::Reject)));
+        assert_eq!(memory.trouble.as_ref().map(|(_, fault)| fault.kind), Some(FaultKind::Line(Reason::NoFrame)));
     }
 }

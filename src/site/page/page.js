@@ -3,7 +3,9 @@
 const at = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const AXIS = { seconds: 20, left: 110, lane: 26 };
-let state = null, edited = false, lastImage = "", asking = 0;
+// Longest wait for the state, and for what a person asks for.
+const PATIENCE = { look: 2500, ask: 10000 };
+let state = null, edited = false, lastImage = "", asking = 0, seen = Date.now();
 
 function make(name, text, cls) {
   const e = document.createElement(name);
@@ -27,11 +29,13 @@ const words = (kind) => kind.replaceAll("_", " ");
 function showHead(s) {
   say("model", s.model);
   const last = s.parts[0], decided = s.parts.find((p) => p.action !== "safe");
-  const fault = s.faults.find((f) => f.action !== "told");
+  const fault = s.trouble;
   const newer = fault && (!decided || fault.ago_ms < decided.ago_ms);
   let mode = "running", text = "Running";
   if (newer && fault.action === "safe") {
     [mode, text] = ["safe", "Outputs safe: " + words(fault.kind)];
+  } else if (!s.camera) {
+    [mode, text] = ["trouble", "No frames from the camera"];
   } else if (newer && fault.ago_ms < 10000) {
     [mode, text] = ["trouble", "Running, with faults: " + words(fault.kind)];
   } else if (!last) {
@@ -192,7 +196,8 @@ function wanted() {
   });
   return JSON.stringify({ tags, rules_of: JSON.parse(at("tags").dataset.rulesOf) });
 }
-const post = (path, headers = {}) => fetch(path, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: wanted() });
+const post = (path, headers = {}) =>
+  fetch(path, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: wanted(), signal: AbortSignal.timeout(PATIENCE.ask) });
 
 async function tryRules() {
   edited = false;
@@ -202,6 +207,7 @@ async function tryRules() {
     edited ||= changed;
   }
   if (!edited) return say("what-if", "Nothing is changed.");
+  if ([...at("tags").querySelectorAll("input")].some((input) => !input.validity.valid)) return say("what-if", "Expected a score from 0 to 1 in each field.");
   const mine = ++asking, answer = await post("/what-if");
   if (mine !== asking) return;
   if (!answer.ok) return say("what-if", (await answer.text()).trim());
@@ -210,7 +216,11 @@ async function tryRules() {
   say("what-if", `Of the last ${w.parts} parts: ${three(w.then)}. Now: ${three(w.now)}. ${w.changed.length ? examples : "No part goes another way"}.`);
 }
 
-at("rules").addEventListener("input", (e) => { if (e.target.id !== "key") tryRules().catch(() => {}); });
+at("rules").addEventListener("input", (e) => {
+  if (e.target.id === "key") return;
+  say("saved", "");
+  tryRules().catch(() => say("what-if", "No answer to what these would have done."));
+});
 at("reset").addEventListener("click", () => {
   edited = false;
   at("tags").dataset.key = "";
@@ -220,12 +230,14 @@ at("reset").addEventListener("click", () => {
 at("rules").addEventListener("submit", async (e) => {
   e.preventDefault();
   say("saved", "Saving");
+  // What is typed meanwhile is not saved, and stays.
+  const sent = [...at("tags").querySelectorAll("input")].filter(touched).map((input) => [input, input.value]);
   try {
     const answer = await post("/rules", { Authorization: "Bearer " + at("key").value });
     if (answer.ok) {
       const { changed } = await answer.json();
-      edited = false;
-      at("tags").dataset.key = "";
+      for (const [input, value] of sent) input.dataset.was = value;
+      await tryRules().catch(() => {});
       say("saved", `Saved: ${changed} ${changed === 1 ? "tag" : "tags"} changed, from the next part on.`);
     } else if (answer.status === 401) {
       say("saved", "Not saved: this key is not one of the page's. `tagpin key new` draws one.");
@@ -257,7 +269,7 @@ at("choosing").addEventListener("submit", async (e) => {
   try {
     const headers = { "Content-Type": "application/json", Authorization: "Bearer " + at("recipe-key").value };
     const body = JSON.stringify({ recipe: at("recipe").value || null });
-    const answer = await fetch("/recipe", { method: "POST", headers, body });
+    const answer = await fetch("/recipe", { method: "POST", headers, body, signal: AbortSignal.timeout(PATIENCE.ask) });
     if (answer.ok) say("chosen", "Chosen: the line changes when its parts have passed. If it does not, the reason stands in its events.");
     else if (answer.status === 401) say("chosen", "Not changed: this key is not one of the page's. `tagpin key new` draws one.");
     else say("chosen", (await answer.text()).trim());
@@ -268,9 +280,10 @@ at("choosing").addEventListener("submit", async (e) => {
 
 async function look() {
   try {
-    const answer = await fetch("/state", { cache: "no-store" });
+    const answer = await fetch("/state", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE.look) });
     if (!answer.ok) throw new Error(String(answer.status));
     state = await answer.json();
+    seen = Date.now();
     showHead(state);
     showFigures(state.figures);
     at("none-rejected").hidden = state.not_accepted.length > 0;
@@ -288,7 +301,7 @@ async function look() {
   } catch {
     at("head").dataset.state = "lost";
     say("status", "No answer from tagpin");
-    say("since", "What stands here is what was last seen.");
+    say("since", `What stands here was seen ${ago(Date.now() - seen)} ago.`);
   }
   setTimeout(look, document.hidden ? 5000 : 500);
 }
