@@ -16,6 +16,8 @@ with socket.create_server(("127.0.0.1", 0)) as s:
 roi = {{ x = 40, y = 0, width = 240, height = 240 }}
 [line]
 mode = "gate"
+[safety]
+watchdog_ms = 20000
 [trigger]
 kind = "barrier"
 [outputs.good]
@@ -142,7 +144,8 @@ try:
         page.screenshot(path=f"{shots}/page-lost.png")
         good("a line that answers nothing is not shown as running: " + page.text_content("#since"), "s ago" in page.text_content("#since"))
         os.kill(run.pid, signal.SIGCONT)
-        until(page, "document.getElementById('status').textContent.startsWith('Running')", 20)
+        until(page, "document.getElementById('status').textContent !== 'No answer from tagpin'", 20)
+        print("     then: " + page.text_content("#status"))
         run.terminate()
         run.wait(20)
         until(page, "document.getElementById('status').textContent === 'No answer from tagpin'", 20)
