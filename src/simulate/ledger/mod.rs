@@ -128,6 +128,8 @@ pub(super) struct Ledger {
     model: u64,
     /// The part whose frame the model has.
     working: Option<usize>,
+    /// The run's last trigger that was not ignored, and where the belt was.
+    last_trigger: Option<(u64, i64)>,
     /// Since when it has had none.
     idle_since: u64,
     camera_works: bool,
@@ -180,6 +182,7 @@ impl Ledger {
             told_late: BTreeSet::new(),
             model: 0,
             working: None,
+            last_trigger: None,
             idle_since: 0,
             camera_works: true,
             verdict,
@@ -193,15 +196,16 @@ impl Ledger {
     pub(super) fn passes(&mut self, trigger: Instant, position: i64, told: Instant) {
         let (trigger, told) = (trigger.as_micros(), told.as_micros());
         self.end_overdue(told);
-        let last = self.parts[self.run_from..].last();
-        let too_close = last.is_some_and(|p| match self.site.min_spacing {
-            Way::Us(us) => trigger - p.trigger < us,
-            Way::Counts(counts) => position - p.position < counts,
+        let too_close = self.last_trigger.is_some_and(|(before, was)| match self.site.min_spacing {
+            Way::Us(us) => trigger - before < us,
+            Way::Counts(counts) => position - was < counts,
         });
-        match (too_close, self.site.too_close.as_str()) {
-            (true, "ignore") => return,
-            (true, "safe") => return self.note_safe(told),
-            _ => {}
+        if too_close && self.site.too_close == "ignore" {
+            return;
+        }
+        self.last_trigger = Some((trigger, position));
+        if too_close && self.site.too_close == "safe" {
+            return self.note_safe(told);
         }
         let safes_before = self.safe_at.len();
         let in_flight = self.parts.iter().rev().take_while(|p| self.last_gate(p).is_none_or(|at| at >= told));
@@ -373,6 +377,7 @@ impl Ledger {
             Noted::Stopped => {
                 self.safe_at.push(at);
                 (self.run_from, self.unended, self.working) = (self.parts.len(), self.parts.len(), None);
+                self.last_trigger = None;
                 self.parts.iter_mut().rev().take(4 * MOST_IN_FLIGHT).for_each(|p| {
                     p.passed.get_or_insert(at);
                     p.ended.get_or_insert(at);
