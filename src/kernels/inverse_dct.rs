@@ -3,8 +3,8 @@
 //!
 //! A block is transformed column after column, transposed, transformed again and transposed back.
 //! Core only. On x86-64 it uses SSE2, which every such CPU has: a pair of coefficients at a time by
-//! `pmaddwd`. The sums are the same integers in another order, and none overflows, so the bits are
-//! the same. Format: ITU-T T.81 (1992), A.3.3.
+//! `pmaddwd`. It adds the same integers in another order, and nothing overflows, so the bits are the
+//! same. Format: ITU-T T.81 (1992), A.3.3.
 
 #[cfg(not(target_arch = "x86_64"))]
 use portable::samples;
@@ -129,8 +129,8 @@ mod sse2 {
         [a, b, c, d, e, f, g, h]
     }
 
-    /// As the portable one. Rows 0 and 4 and rows 2 and 6 give two sums each, of which samples 0
-    /// and 3, and 1 and 2, are the sum and the difference.
+    /// As the portable one. Rows 0 and 4 give two numbers, and so do rows 2 and 6: samples 0 and 3,
+    /// and 1 and 2, are one of each, added and subtracted.
     #[inline(always)]
     fn transform<const SHIFT: i32>(rows: Block) -> Block {
         // SAFETY: SSE2 belongs to x86-64; registers only, here and below.
