@@ -139,10 +139,10 @@ impl Ledger {
         self.verdict = verdict;
     }
 
-    /// Parts that call for a line which verdicts move and that was safe by the time they were at its
-    /// gate, or went safe in that moment without having moved: each must have been told by name.
-    /// `told`: how many were, as given up, with an edge that was missed, or with a line that could not
-    /// be written. `found`: edges by the output's name.
+    /// Parts that call for a line which verdicts move and that was safe by the time they were at
+    /// its gate, or went safe in that moment without having moved: each must have been told by
+    /// name. `told`: how many were, as given up, with an edge that was missed, or with a line that
+    /// could not be written. `found`: edges by the output's name.
     pub(in crate::simulate) fn judge_given_up(&mut self, told: u64, found: &BTreeMap<String, Vec<Edge>>) {
         let was_on = |line: &Line, at: u64| {
             let found = found.get(&line.name).map_or(&[][..], Vec::as_slice);
@@ -251,8 +251,8 @@ impl Ledger {
         let (mut states, mut pulses) = (States::with_capacity(all.len() * 2), Vec::new());
         // The end of the pulse that is on, or the part that latched the line.
         let (mut until, mut latched): (Option<u64>, Option<u64>) = (None, None);
-        // When the line came on last, and when it went to rest: what is done at one moment is over for
-        // nobody before it.
+        // When the line came on last, and when it went to rest: what is done at one moment is over
+        // for nobody before it.
         let (mut came_on, mut went_off) = (0, 0);
         for (at, happens) in all {
             let is_on = until.is_some() || went_off == at;

@@ -4,6 +4,7 @@
 //! Runs no model code and reads no clock; [`Actuator`] is told the time, and the outputs' thread
 //! gives it one.
 
+mod notes;
 mod patience;
 mod queue;
 pub(super) mod realtime;
@@ -12,6 +13,7 @@ mod stand;
 #[cfg(test)]
 mod tests;
 
+pub(super) use notes::at_rest_late;
 pub(super) use patience::Patience;
 pub use queue::{CAPACITY, Command, CommandQueue, Commands, Dropped};
 pub use second::Rescue;
@@ -109,14 +111,6 @@ pub(in crate::supervisor) fn count_given_up(parts: &[u64], are_told: bool, event
             events.fault(FaultKind::GivenUp, Some(first), Remedy::Told, why);
         }
     }
-}
-
-/// That a line went to rest later than is in time.
-pub(in crate::supervisor) fn at_rest_late(name: &str, part: u64, late: Micros) -> Why {
-    let ms = late.0 as f64 / 1000.0;
-    Why::of(&format_args!(
-        "output {name} went to rest {ms:.1} ms late for part {part}: parts that were at the gate meanwhile got it too"
-    ))
 }
 
 fn state(active: bool) -> State {
@@ -349,8 +343,8 @@ impl Actuator {
         for due in newest.into_iter().flatten().filter(|due| !missed || due.cause == Cause::Ended) {
             // A write may hang: others must know how things stand.
             self.show_stand(done);
-            // A line that cannot be written is told with this part. All others that call for something
-            // in this moment are given up then: what began for them is cut at once.
+            // A line that cannot be written is told with this part. All others that call for
+            // something in this moment are given up then: what began for them is cut at once.
             let own = self.called.iter().position(|called| (called.line, called.part) == (due.line, due.part));
             let own = own.map(|at| (at, self.called.remove(at)));
             if !self.carry_out(due, clock, events) {
@@ -384,8 +378,8 @@ impl Actuator {
         self.show_stand(LineMask::MAX);
     }
 
-    /// Shows other threads which parts wait, and when pulses are to end. `done`: lines that have moved
-    /// for the parts which are at their gates now.
+    /// Shows other threads which parts wait, and when pulses are to end. `done`: lines that have
+    /// moved for the parts which are at their gates now.
     fn show_stand(&self, done: LineMask) {
         let is_due = |called: &&Move| self.is_for_part(called) && done >> called.line & 1 == 0;
         let due = self.called.iter().filter(is_due).map(|called| (called.part, true));
@@ -397,66 +391,6 @@ impl Actuator {
     /// Whether a move is what a verdict called for.
     fn is_for_part(&self, due: &Move) -> bool {
         matches!(self.lines[due.line as usize].drive, Drive::Calls(_))
-    }
-
-    /// Tells of a move that was done later than is in time. `before`: what its line was until then:
-    /// where that is what it is to be, nothing was late. A pulse that is called for was not on when
-    /// it was due, whatever its line was since.
-    fn note_late(&self, due: &Move, before: Option<State>, now: Instant, events: &Events) {
-        let line = &self.lines[due.line as usize];
-        let late = now.since(due.due);
-        // A latched line waits for a person, not for a moment.
-        let waits = due.cause == Cause::Ended && !line.is_pulse;
-        let moves = before != Some(state(due.active)) || due.cause == Cause::Called && line.is_pulse;
-        if waits || !moves || late <= self.edges.late {
-            return;
-        }
-        let ms = late.0 as f64 / 1000.0;
-        let (name, part) = (&line.name, due.part.0);
-        let why = match due.cause {
-            Cause::Called => Why::of(&format_args!("output {name} was {ms:.1} ms late for part {part}")),
-            Cause::Prolonged | Cause::Passed | Cause::Ended | Cause::Missed => at_rest_late(name, part, late),
-        };
-        events.fault(FaultKind::LateEdge, Some(part), Remedy::Told, why);
-    }
-
-    /// Tells of a move that another one of its line took the place of before it was done: a level,
-    /// so that the line was in the other state when the part was at its gate; or a pulse's end, so
-    /// that the line stayed on until the next one's. Where lines follow frames, the newest one's
-    /// state is all that is wanted.
-    fn note_skipped(&mut self, due: &Move, now: Instant, events: &Events) {
-        let line = &self.lines[due.line as usize];
-        let late = now.since(due.due);
-        if due.cause == Cause::Ended && line.is_pulse && late > self.edges.late && line.state == Some(State::Active) {
-            let (name, part, ms) = (&line.name, due.part.0, late.0 as f64 / 1000.0);
-            let why = format_args!(
-                "output {name} should have gone to rest {ms:.1} ms ago for part {part}, and stays on for the next pulse: parts \
-                 that were at the gate meanwhile got it too"
-            );
-            return events.fault(FaultKind::LateEdge, Some(part), Remedy::Told, Why::of(&why));
-        }
-        if self.late_action.is_some() && line.is_level && line.state != Some(state(due.active)) {
-            self.note_missed(due, now, "the next part was at the gate by then, so it was not done", events);
-            self.gate.was_wrong(now);
-        }
-    }
-
-    fn note_missed(&self, due: &Move, now: Instant, what: &str, events: &Events) {
-        let remedy =
-            if self.edges.missed == MissedEdge::Safe && due.cause == Cause::Missed { Remedy::Safe } else { Remedy::Told };
-        let (name, ms) = (&self.lines[due.line as usize].name, now.since(due.due).0 as f64 / 1000.0);
-        let why = Why::of(&format_args!("output {name} was {ms:.1} ms late for part {}: {what}", due.part.0));
-        events.fault(FaultKind::MissedEdge, Some(due.part.0), remedy, why);
-    }
-
-    fn note_not_rejected(&self, part: u64, events: &Events) {
-        let Some(ConfirmRules { line, within }) = self.edges.confirm else { return };
-        let (name, ms) = (&self.lines[line as usize].name, within.0 / 1000);
-        let why = Why::of(&format_args!(
-            "part {part} was not seen behind the gate within {ms} ms of the pulse of output {name}: look for it among the good \
-             ones, then at the gate"
-        ));
-        events.fault(FaultKind::NotRejected, Some(part), Remedy::Told, why);
     }
 
     /// Moves a line; false if that failed, and all lines went safe.
