@@ -94,7 +94,7 @@ impl Stored {
 impl Overrides {
     /// Reads a file's text. `None`: it is for another bundle or recipe. `settings`: whose rules a
     /// stated band or threshold stands beside.
-    fn parse(
+    pub(super) fn parse(
         text: &str,
         name: &str,
         settings: &Settings,

@@ -426,6 +426,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_recipes_name_can_be_shown_and_is_short() {
+        let told = |name: &str| with(&format!("{BASE}[recipes.\"{name}\"]\n"), None).err().map(|e| e.join("; "));
+        let [longest, longer] = [MAX_NAME, MAX_NAME + 1].map(|n| "n".repeat(n));
+        for name in ["a", "night shift", &longest] {
+            assert_eq!(told(name), None, "{name}");
+        }
+        for name in ["", "  ", "a\\tb", "\\u001b", &longer] {
+            assert!(
+                told(name).is_some_and(|why| why.contains("1 to 64 bytes, and no control characters")),
+                "{name}: {:?}",
+                told(name)
+            );
+        }
+    }
+
     /// Every other key of the example, in whichever table, is refused with its name and the
     /// recipe's.
     #[test]

@@ -246,3 +246,12 @@ fn near_a_name_that_is_none_are_those_with_its_word_and_then_those_with_a_slip()
     assert!(!told("is").contains("\"it is\""), "a word of two letters is in anything: {}", told("is"));
     assert!(told("Dog").contains("near it: \"black dog\""), "{}", told("Dog"));
 }
+
+#[test]
+fn the_distance_of_two_words_is_that_of_their_letters() {
+    for (a, b, letters) in
+        [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("ab", "ba", 2)]
+    {
+        assert_eq!((reader::distance(a, b), reader::distance(b, a)), (letters, letters), "{a} {b}");
+    }
+}

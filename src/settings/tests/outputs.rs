@@ -173,7 +173,7 @@ fn a_line_that_says_two_things_or_one_that_cannot_be_read_is_not_made_safe_and_t
     assert_eq!((lines, twice(&problems)), (vec!["a".to_string(), "b".into()], false), "twice the same");
     let (lines, problems) = safe(&format!("{a}[outputs.b]\n{low}"));
     assert_eq!((lines, twice(&problems)), (vec!["b".to_string()], true));
-    let (lines, problems) = safe("[outputs.a]\nsafe = \"aktive\"\n[outputs.b]\n");
+    let (lines, problems) = safe("[outputs.a]\nsafe = \"on\"\n[outputs.b]\n");
     assert_eq!(lines, ["b"]);
     let why = "output a: its line is not made safe: safe cannot be read, and a guess may be the wrong state";
     assert!(problems.iter().any(|p| p.contains(why)), "{problems:?}");
@@ -228,6 +228,8 @@ fn an_output_on_edges_in_a_file_has_its_limits_and_shares_the_file_with_no_other
     let kilobytes = |n: u32| parse(&output("a", "one.log", &format!("max_kb = {n}\n")));
     assert_eq!(kilobytes(1 << 22).unwrap().outputs[0].log.as_ref().unwrap().max_bytes, 1 << 32);
     assert!(kilobytes((1 << 22) + 1).unwrap_err()[0].contains("expected 1..=4194304"));
+    let a_day = parse(&output("a", "one.log", "max_mb_per_day = 3\n")).unwrap();
+    assert_eq!(a_day.outputs[0].log.as_ref().unwrap().bytes_per_day, 3_000_000);
 }
 
 #[test]

@@ -70,6 +70,10 @@ fn a_wrong_default_for_all_tags_is_told_once() {
 /// Reads settings for seven cats and dogs in three categories, or for a drawn number of tags in
 /// many.
 fn parse_with_categories(text: &str) -> Result<Settings, Vec<String>> {
+    with_categories(|model| Settings::parse(text, "device.toml", model).map_err(|e| e.0))
+}
+
+fn with_categories<R>(read: impl FnOnce(ModelTags<'_>) -> R) -> R {
     let names = ["tabby", "tiger cat", "lion", "beagle", "husky", "bus", "bolt", "crane", "cup", "nail"];
     let (rules, roles) = ([TagRule::default(); 10], [Role::Other; 10]);
     let bytes = crate::category::section(
@@ -77,8 +81,7 @@ fn parse_with_categories(text: &str) -> Result<Settings, Vec<String>> {
         &[Some(1), Some(1), Some(3), Some(2), Some(2), Some(4), None, None, None, None],
     );
     let categories = Some(Categories::read(&bytes, &names).unwrap());
-    let model = ModelTags { names: &names, rules: &rules, roles: &roles, categories };
-    Settings::parse(text, "device.toml", model).map_err(|e| e.0)
+    read(ModelTags { names: &names, rules: &rules, roles: &roles, categories })
 }
 
 #[test]
@@ -119,6 +122,21 @@ on = [\"category:vehicle\", \"tag:tabby\", \"category:dog\"]
     assert_eq!(calls.tags.iter().map(|t| t.0).collect::<Vec<_>>(), [0, 10, 13]);
     assert_eq!(s.names(["a", "b"].into_iter()).nth(2), Some("category:dog"));
     assert!(parse_with_categories("").unwrap().categories.is_empty(), "none that is not named");
+}
+
+/// What people set for a category is for its place behind the model's tags.
+#[cfg(feature = "site")]
+#[test]
+fn a_rule_that_people_set_for_a_category_is_that_categorys() {
+    let bundle = "ab".repeat(32);
+    let text = format!("bundle_sha256 = \"{bundle}\"\n[tags.\"category:cat\"]\nthreshold = 0.75\nreview_low = 0.25\n");
+    let rules = with_categories(|model| {
+        let settings =
+            Settings::parse("[decide]\nreject = [\"category:dog\", \"category:cat\"]\n", "device.toml", model).unwrap();
+        Overrides::parse(&text, "overrides.toml", &settings, model, &bundle).unwrap().unwrap().rules
+    });
+    let set: Vec<usize> = rules.iter().enumerate().filter(|(_, rule)| rule.is_some()).map(|(i, _)| i).collect();
+    assert_eq!((rules.len(), set), (12, vec![11]));
 }
 
 /// A model of 1000 tags listed its first eight, whatever was meant.
