@@ -1,5 +1,7 @@
 //! The outputs' thread beside threads that stand still, and what it tells of pulses.
 
+mod inputs;
+
 use super::actuation::{Actuator, Command, Commands, EdgeRules, Patience};
 use super::ended::Ended;
 use super::outputs_thread::Watch;
@@ -16,7 +18,6 @@ use crate::simulate::SimulatedClock;
 use crate::station::Station;
 use crate::supervisor::SystemClock;
 use crate::time::{Clock, Instant, Micros, Millis};
-use crate::triggers::{Input, Odd, Trigger, TriggerError};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -230,6 +231,15 @@ fn as_many_faults_in_a_row_as_are_stated_hold_the_line_and_one_fewer_do_not() {
     }
 }
 
+/// Ends the outputs' thread when it is dropped, so that a test that fails ends, too.
+struct EndsOutputs<'a>(&'a Shared);
+
+impl Drop for EndsOutputs<'_> {
+    fn drop(&mut self) {
+        self.0.alarm.raise();
+    }
+}
+
 /// Whoever feeds the line goes by it.
 #[test]
 fn ready_falls_without_a_camera_at_a_stop_and_as_the_line_closes_and_not_because_it_drains() {
@@ -248,6 +258,7 @@ fn ready_falls_without_a_camera_at_a_stop_and_as_the_line_closes_and_not_because
     shared.commands.push(Command::Open { part: PartId(1), trigger, touching: false });
     std::thread::scope(|scope| {
         let outputs = scope.spawn(|| own_outputs(outputs, commands, &shared, watch));
+        let _ends = EndsOutputs(&shared);
         let shows = |state: State, when: &str| {
             let begin = std::time::Instant::now();
             let last = || timeline.lock().unwrap().last().map_or(State::Inactive, |(_, state)| *state);
@@ -274,7 +285,6 @@ fn ready_falls_without_a_camera_at_a_stop_and_as_the_line_closes_and_not_because
         set(&shared.drain, true);
         shows(State::Active, "draining with room for parts");
         assert!(!outputs.is_finished());
-        shared.commands.push(Command::Safe(Reason::Stopped));
     });
 }
 
@@ -429,60 +439,6 @@ fn a_part_that_was_at_the_gate_before_the_belt_ran_back_has_its_pulse() {
     assert_eq!((fired, shared.events.counters().figures().given_up), (1, 0));
 }
 
-/// Without that gates in counts are as late as the outputs' thread may sleep, and nothing shows it:
-/// they are due when the count is seen.
-#[test]
-fn the_outputs_are_woken_when_the_belt_moves() {
-    let (shared, ..) = gate_by_belt();
-    shared.commands.taken_by(std::thread::current());
-    let moved = Input::Position(Moment { at: shared.clock.now(), position: 1 });
-    let begin = std::time::Instant::now();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(Millis(50).micros().duration());
-            super::inputs::watch(Box::new(Planned(vec![moved].into_iter())), &shared, &|| {});
-        });
-        std::thread::park_timeout(std::time::Duration::from_secs(20));
-        shared.over.store(true, Ordering::Relaxed);
-    });
-    assert!(begin.elapsed().as_secs() < 10 && shared.belt.position() == 1, "{:?}", begin.elapsed());
-}
-
-/// The last part was counted, and the run ended before its verdict was with the outputs.
-#[test]
-fn an_input_that_ends_waits_for_who_carries_out_what_the_last_part_leads_to() {
-    let (shared, ..) = gate();
-    std::thread::scope(|scope| {
-        let station = shared.station.lock().unwrap();
-        scope.spawn(|| super::inputs::watch(Box::new(Ends(false)), &shared, &|| {}));
-        std::thread::sleep(Millis(200).micros().duration());
-        let early = shared.ended.why();
-        drop(station);
-        let begin = std::time::Instant::now();
-        while shared.ended.why().is_none() && begin.elapsed().as_secs() < 20 {
-            std::thread::sleep(Millis(1).micros().duration());
-        }
-        shared.over.store(true, Ordering::Relaxed);
-        // Not before that: the other thread ends by it.
-        assert_eq!((early, shared.ended.why()), (None, Some(Ended::TriggerEnded)));
-    });
-}
-
-/// Words, periods and light barriers in the image tell no count.
-#[test]
-fn a_trigger_that_tells_no_count_begins_where_the_belt_is() {
-    let (shared, mut commands, ..) = gate_by_belt();
-    let now = shared.clock.now();
-    shared.belt.set(Moment { at: now, position: 7 });
-    shared.trigger(now, None);
-    shared.trigger(now, Some(9));
-    let mut opened_at = || match commands.pop() {
-        Some(Command::Open { trigger, .. }) => trigger.position,
-        other => panic!("{other:?}, expected a part"),
-    };
-    assert_eq!((opened_at(), opened_at()), (7, 9));
-}
-
 /// At a run's end what waited for the belt had a minute, whether the belt moved or not.
 #[test]
 fn a_part_that_goes_by_the_belt_is_waited_for_as_long_as_that_moves() {
@@ -504,110 +460,4 @@ fn a_part_that_goes_by_the_belt_is_waited_for_as_long_as_that_moves() {
         let least = Micros(if given_up > 0 { counts as u64 * 100_000 + 800_000 } else { 500_000 });
         assert!(took >= least && took < Micros(20_000_000), "{counts} counts: {took:?}, at least {least:?}");
     }
-}
-
-/// Nothing comes but the input's end.
-struct Ends(bool);
-
-impl Trigger for Ends {
-    fn begin_anew(&mut self, _: Instant) -> Result<(), TriggerError> {
-        Ok(())
-    }
-
-    fn next(&mut self, timeout: std::time::Duration) -> Result<Option<Input>, TriggerError> {
-        std::thread::sleep(timeout);
-        Ok((!std::mem::replace(&mut self.0, true)).then_some(Input::Ended))
-    }
-}
-
-/// Gives what is planned, one input a call.
-struct Planned(std::vec::IntoIter<Input>);
-
-impl Trigger for Planned {
-    fn begin_anew(&mut self, _: Instant) -> Result<(), TriggerError> {
-        Ok(())
-    }
-
-    fn next(&mut self, timeout: std::time::Duration) -> Result<Option<Input>, TriggerError> {
-        let next = self.0.next();
-        if next.is_none() {
-            std::thread::sleep(timeout);
-        }
-        Ok(next)
-    }
-}
-
-/// Nonsense is told at most once a second: what waited for that when the input ended was never
-/// told.
-#[test]
-fn what_was_passed_over_is_told_at_once_then_once_a_second_and_before_the_inputs_end() {
-    let (shared, ..) = gate();
-    let nonsense = || Input::PassedOver(Odd::UnknownWord);
-    let planned = vec![nonsense(), nonsense(), nonsense(), Input::Ended];
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while shared.ended.why().is_none() {
-                std::thread::sleep(Millis(5).micros().duration());
-            }
-            shared.over.store(true, Ordering::Relaxed);
-        });
-        super::inputs::watch(Box::new(Planned(planned.into_iter())), &shared, &|| {});
-    });
-    let mut told = Vec::new();
-    shared.events.take_all(&mut told);
-    let faults = told.iter().filter_map(|e| if let What::Fault(f) = &e.what { Some(f.why.as_str()) } else { None });
-    let faults: Vec<&str> = faults.collect();
-    let [first, rest, end] = faults[..] else { panic!("{faults:?}") };
-    assert!(first.starts_with("passed over at the trigger: an unknown word"), "{first}");
-    assert!(rest.starts_with("passed over at the trigger, 2 times since this was told; last: an unknown"), "{rest}");
-    assert!(end.starts_with("the trigger's input has ended"), "{end}");
-    assert_eq!(shared.events.counters().figures().passed_over, 3);
-}
-
-/// A part whose deadline goes by the belt has no end while that stands still: the run waited for it
-/// for ever.
-#[test]
-fn a_trigger_that_ends_ends_the_run_also_while_the_belt_stands_still() {
-    for (counts, ended) in [(5, 1), (2, 0)] {
-        let (shared, commands, actuator, _) = gate_by_belt();
-        drop((commands, actuator));
-        shared.trigger(shared.clock.now(), Some(0));
-        let begin = shared.clock.now();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                drive(&shared, counts);
-                while shared.ended.why().is_none() {
-                    std::thread::sleep(Millis(5).micros().duration());
-                }
-                shared.over.store(true, Ordering::Relaxed);
-            });
-            super::inputs::watch(Box::new(Ends(false)), &shared, &|| {});
-        });
-        let (took, figures) = (shared.clock.now().since(begin), shared.events.counters().figures());
-        assert_eq!((shared.ended.why(), figures.triggers, figures.parts), (Some(Ended::TriggerEnded), 1, ended));
-        assert!(took >= Micros(500_000) && took < Micros(20_000_000), "{took:?}");
-    }
-}
-
-/// A PLC's trigger just before the run's end was answered as taken, opened no part, and nobody was
-/// told.
-#[test]
-fn a_posted_trigger_that_is_read_after_the_runs_end_is_told_and_the_next_is_refused() {
-    let (shared, ..) = gate();
-    let posts = crate::triggers::Posts::default();
-    let spec = crate::triggers::TriggerSpec::Modbus { max_jitter: None };
-    let input = crate::triggers::open(&spec, &(Arc::new(SystemClock) as _), &posts).unwrap();
-    let arrival = crate::triggers::Arrival { at: shared.clock.now(), is_known: true };
-    assert!(posts.trigger(arrival) && posts.trigger(arrival));
-    shared.end(Ended::Done);
-    shared.over.store(true, Ordering::Relaxed);
-    super::inputs::watch(input, &shared, &|| {});
-    assert!(!posts.trigger(arrival), "it is over");
-    let figures = shared.events.counters().figures();
-    assert_eq!((figures.triggers, figures.passed_over), (0, 2));
-    let mut told = Vec::new();
-    shared.events.take_all(&mut told);
-    let faults = told.iter().filter_map(|e| if let What::Fault(f) = &e.what { Some(f.why.as_str()) } else { None });
-    let faults: Vec<&str> = faults.collect();
-    assert_eq!(faults, ["a part passed the trigger as the run ends: it is not sorted; passed over so far: 1"]);
 }
