@@ -63,7 +63,7 @@ impl Rescue {
             // What is missing is told by the outputs' thread.
             _ = realtime::schedule();
         }
-        let mut hang = Hang { before: shared.clock.now(), ..Hang::default() };
+        let mut hang = Hang::default();
         while !shared.over.load(Ordering::Relaxed) {
             std::thread::sleep(look.duration());
             let hung = hang.look(shared.clock.now(), self.stand.under_way(), look);

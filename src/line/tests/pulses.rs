@@ -103,6 +103,16 @@ fn a_pulse_that_is_due_before_its_line_came_on_has_its_width_from_then() {
     };
     assert_eq!(seen(&mut gate, 115), [(100, Cause::Called, 1), (110, Cause::Called, 2)]);
     assert_eq!(seen(&mut gate, 134), []);
+    // The same on the second of two lines.
+    let mut second = Gate::new(&[pulse(900, 20), pulse(100, 20)], 0);
+    for (id, trigger) in [(1, 0), (2, 5)] {
+        second.open(PartId(id), moment(trigger)).unwrap();
+        second.decide(PartId(id), 0b10);
+        if id == 1 {
+            assert_eq!(seen(&mut second, 115), [(100, Cause::Called, 1)]);
+        }
+    }
+    assert_eq!(seen(&mut second, 140), [(135, Cause::Ended, 1), (105, Cause::Missed, 2)]);
     // One that is told late, when that pulse should have ended: the line has been on for it since
     // 115, but was not at 114; nor is it any more, where its end was seen before.
     for (trigger, told, causes) in [(14, 134, [Some(Cause::Called), None]), (15, 134, [Some(Cause::Prolonged), None])] {

@@ -106,6 +106,16 @@ fn where_a_line_cannot_be_written_whoever_is_due_beside_it_is_given_up_by_name()
         assert_eq!(told, expected, "{refuses}");
         assert_eq!(bench.states("a").first(), (refuses == "b").then_some(&Active), "{refuses}");
     }
+    // A part that only passes a gate in that moment is sorted.
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
+    for (part, trigger, calls) in [(1, 1000, 0b10), (2, 1101, 0)] {
+        bench.part(part, trigger);
+        bench.verdict(part, calls);
+    }
+    bench.pins.refuse.lock().unwrap().push("b".into());
+    let told = bench.at(1_202_000);
+    assert_eq!(named(&told), BTreeSet::from([1]));
+    assert!(faults(&told).iter().all(|f| f.kind != FaultKind::GivenUp), "{told:?}");
 }
 
 /// The parts that faults name as ones whose gate did not move for them.
@@ -206,24 +216,26 @@ fn whatever_a_stall_meets_each_part_that_was_not_sorted_is_named_and_each_pulse_
 /// Where a write hung, a part whose gate had moved in the same look was named as one that waits.
 #[test]
 fn at_each_write_others_see_which_parts_wait_and_when_pulses_are_to_end() {
-    let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}"));
+    let third = OTHER.replace("[outputs.b]", "[outputs.c]").replace("accept", "review");
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}{OTHER}{third}"));
     bench.pins.stand.set(bench.actuator.stand()).unwrap();
-    // Part 1 is at gate b and part 2 at gate a, within a millisecond; part 9 is not there yet.
-    for (part, trigger, calls) in [(1, 1000, 0b10), (2, 1101, 0b01)] {
+    // Parts 1 and 2 are at gates b and c, part 3 at gate a, within milliseconds; part 9 is not there.
+    for (part, trigger, calls) in [(1, 1000, 0b010), (2, 1001, 0b100), (3, 1101, 0b001)] {
         bench.part(part, trigger);
         bench.verdict(part, calls);
     }
-    bench.part(3, 1190);
+    bench.part(4, 1190);
     bench.at(1_205_000);
     let seen: Vec<(String, Vec<u64>)> = bench.pins.waiting.lock().unwrap().drain(..).collect();
-    // No part from 4 on has been heard of, so that all would wait.
-    let new = |parts: &[u64]| parts.iter().copied().chain(4..=9).collect::<Vec<_>>();
-    assert_eq!(seen, [("a".to_string(), new(&[1, 2, 3])), ("b".to_string(), new(&[1, 3]))]);
+    // No part from 5 on has been heard of, so that all would wait.
+    let new = |parts: &[u64]| parts.iter().copied().chain(5..=9).collect::<Vec<_>>();
+    let expected = [("a", new(&[1, 2, 3, 4])), ("b", new(&[1, 2, 4])), ("c", new(&[2, 4]))];
+    assert_eq!(seen, expected.map(|(pin, parts)| (pin.to_string(), parts)));
     let stand = bench.actuator.stand();
-    let ends = || [0, 1].map(|line| stand.end_of(line).map(Instant::as_micros));
-    assert_eq!(ends(), [Some(1_225_000), Some(1_225_000)]);
+    let ends = || [0, 1, 2].map(|line| stand.end_of(line).map(Instant::as_micros));
+    assert_eq!(ends(), [Some(1_225_000); 3]);
     bench.at(1_225_000);
-    assert_eq!(ends(), [None, None]);
+    assert_eq!(ends(), [None; 3]);
 }
 
 /// What was dropped from a full queue was in no count, and no fault was told.
