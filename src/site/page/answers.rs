@@ -207,7 +207,8 @@ impl Server {
             "not_accepted": memory.not_accepted.iter().rev().take(SHOWN_PARTS).map(part).collect::<Vec<_>>(),
             "edges": edges.collect::<Vec<_>>(), "outputs": outputs.collect::<Vec<_>>(),
             "camera": self.events.snapshot().camera_works(),
-            "trouble": memory.trouble.as_ref().map(fault), "faults": memory.faults.iter().rev().map(fault).collect::<Vec<_>>(),
+            "safe": memory.safe.as_ref().map(fault), "trouble": memory.trouble.as_ref().map(fault),
+            "faults": memory.faults.iter().rev().map(fault).collect::<Vec<_>>(),
             "figures": {
                 "triggers": figures.triggers, "parts": figures.parts, "accept": figures.accept, "reject": figures.reject,
                 "review": figures.review, "unknown": figures.unknown, "foreign": figures.foreign, "safe": figures.safe,

@@ -88,6 +88,9 @@ struct Memory {
     faults: VecDeque<(Instant, FaultEvent)>,
     /// The newest fault that cost a part or made the line safe: those that are only told may be many.
     trouble: Option<(Instant, FaultEvent)>,
+    /// The newest fault that made the line safe: it stays so until a part is decided, whatever else
+    /// fails.
+    safe: Option<(Instant, FaultEvent)>,
     history: History,
 }
 
@@ -119,6 +122,9 @@ impl Memory {
     fn fault(&mut self, at: Instant, fault: &FaultEvent) {
         if fault.remedy != Remedy::Told {
             self.trouble = Some((at, fault.clone()));
+        }
+        if fault.remedy == Remedy::Safe {
+            self.safe = Some((at, fault.clone()));
         }
         push(&mut self.faults, SHOWN_FAULTS, (at, fault.clone()));
     }
@@ -296,9 +302,10 @@ mod tests {
     use crate::events::{FaultKind, Why};
     use crate::fault::Reason;
 
-    /// Eight writes of a PLC that may not write turned "Outputs safe" into "Running".
+    /// Eight writes of a PLC that may not write turned "Outputs safe" into "Running", and so did a
+    /// camera that paused for three seconds.
     #[test]
-    fn what_made_the_line_safe_is_known_however_many_small_faults_follow() {
+    fn what_made_the_line_safe_is_known_whatever_other_faults_follow() {
         let mut memory = Memory::default();
         let fault = |kind, remedy| FaultEvent { kind, part: None, count: 1, remedy, why: Why::NONE };
         memory.fault(Instant::from_micros(5), &fault(FaultKind::Line(Reason::TooClose), Remedy::Safe));
@@ -309,6 +316,7 @@ mod tests {
         assert_eq!((at.as_micros(), trouble.kind), (5, FaultKind::Line(Reason::TooClose)));
         assert_eq!((memory.faults.len(), memory.faults[0].1.kind), (SHOWN_FAULTS, FaultKind::Input));
         memory.fault(Instant::from_micros(50), &fault(FaultKind::Line(Reason::NoFrame), Remedy::Action(Action::Reject)));
-        assert_eq!(memory.trouble.as_ref().map(|(_, fault)| fault.kind), Some(FaultKind::Line(Reason::NoFrame)));
+        let kinds = [&memory.trouble, &memory.safe].map(|f| f.as_ref().map(|(_, fault)| fault.kind));
+        assert_eq!(kinds, [Reason::NoFrame, Reason::TooClose].map(|reason| Some(FaultKind::Line(reason))));
     }
 }

@@ -30,13 +30,13 @@ function showHead(s) {
   say("model", s.model);
   const last = s.parts[0], decided = s.parts.find((p) => p.action !== "safe");
   const fault = s.trouble;
-  const newer = fault && (!decided || fault.ago_ms < decided.ago_ms);
+  const since = (f) => f && (!decided || f.ago_ms < decided.ago_ms);
   let mode = "running", text = "Running";
-  if (newer && fault.action === "safe") {
-    [mode, text] = ["safe", "Outputs safe: " + words(fault.kind)];
+  if (since(s.safe)) {
+    [mode, text] = ["safe", "Outputs safe: " + words(s.safe.kind)];
   } else if (!s.camera) {
     [mode, text] = ["trouble", "No frames from the camera"];
-  } else if (newer && fault.ago_ms < 10000) {
+  } else if (since(fault) && fault.ago_ms < 10000) {
     [mode, text] = ["trouble", "Running, with faults: " + words(fault.kind)];
   } else if (!last) {
     [mode, text] = ["waiting", "Running, no part yet"];
@@ -207,8 +207,9 @@ async function tryRules() {
     edited ||= changed;
   }
   if (!edited) return say("what-if", "Nothing is changed.");
+  const mine = ++asking;
   if ([...at("tags").querySelectorAll("input")].some((input) => !input.validity.valid)) return say("what-if", "Expected a score from 0 to 1 in each field.");
-  const mine = ++asking, answer = await post("/what-if");
+  const answer = await post("/what-if");
   if (mine !== asking) return;
   if (!answer.ok) return say("what-if", (await answer.text()).trim());
   const w = await answer.json(), three = ([a, r, v]) => `${a} accepted, ${r} rejected, ${v} for review`;
@@ -301,7 +302,7 @@ async function look() {
   } catch {
     at("head").dataset.state = "lost";
     say("status", "No answer from tagpin");
-    say("since", `What stands here was seen ${ago(Date.now() - seen)} ago.`);
+    say("since", state ? `What stands here was seen ${ago(Date.now() - seen)} ago.` : "Nothing was seen yet.");
   }
   setTimeout(look, document.hidden ? 5000 : 500);
 }
