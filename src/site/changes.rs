@@ -131,7 +131,8 @@ fn record(state: &StateFolder, log: &Log, changes: Vec<Change>) -> Result<(), St
     }
     let told: Vec<String> = changes.iter().map(|c| format!("{} by {} {}", c.what, c.who, c.new)).collect();
     let recorded = state.path().and_then(|_| log.append(changes).map_err(|e| e.to_string()));
-    recorded.map_err(|e| format!("not recorded: {e}; it was: {}", told.join(", ").trim_end()))
+    // What is lost comes first: a long path may be cut off.
+    recorded.map_err(|e| format!("not recorded: {}: {e}", told.join(", ").trim_end()))
 }
 
 /// Records each bundle that a running line takes over or leaves aside.
