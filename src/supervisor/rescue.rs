@@ -136,7 +136,7 @@ impl Rescue {
 mod tests {
     use super::*;
     use crate::decide::{Role, TagRule, Task};
-    use crate::events::Events;
+    use crate::events::{Events, FaultEvent};
     use crate::line::LineMask;
     use crate::outputs::Output;
     use crate::outputs::WriteError;
@@ -194,6 +194,20 @@ mod tests {
         (Rescue { lines: lines.collect(), stand: stand.clone(), late: Micros(5_000) }, written)
     }
 
+    /// Edges and faults that were told so far.
+    fn told(shared: &Shared) -> (Vec<EdgeEvent>, Vec<FaultEvent>) {
+        let (mut told, mut edges, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+        shared.events.take_all(&mut told);
+        for event in told {
+            match event.what {
+                What::Edge(edge) => edges.push(edge),
+                What::Fault(fault) => faults.push(fault),
+                _ => {}
+            }
+        }
+        (edges, faults)
+    }
+
     #[test]
     fn where_a_write_hangs_the_other_chips_lines_are_safe_first_then_those_of_its_own_chip() {
         let lines = [
@@ -235,16 +249,9 @@ mod tests {
             stuck.starts_with("output \"stuck\" hung for 0.") || stuck.starts_with("output \"stuck\" hung for 1."),
             "{stuck}"
         );
-        let mut told = Vec::new();
-        shared.events.take_all(&mut told);
-        let (mut edges, mut faults) = (Vec::new(), Vec::new());
-        for event in told {
-            match event.what {
-                What::Edge(e) => edges.push((e.output, e.part, e.state, e.outcome)),
-                What::Fault(f) => faults.push((f.kind, f.remedy, f.why.as_str().to_owned())),
-                _ => {}
-            }
-        }
+        let (edges, faults) = told(&shared);
+        let edges: Vec<_> = edges.iter().map(|e| (e.output, e.part, e.state, e.outcome)).collect();
+        let faults: Vec<_> = faults.iter().map(|f| (f.kind, f.remedy, f.why.as_str().to_owned())).collect();
         let (cut, done) = (Outcome::Cut, Outcome::Done);
         let first = [(2, 8, Inactive, cut), (3, 0, Inactive, done), (5, 0, Inactive, Outcome::Failed), (6, 0, Active, done)];
         let mut expected = first.to_vec();
@@ -279,13 +286,10 @@ mod tests {
         stand.set_ends(ends.into_iter(), LineMask::MAX);
         stand.begin(0);
         rescue.watch(&shared, Micros(400_000), false);
-        let mut told = Vec::new();
-        shared.events.take_all(&mut told);
-        let edges = told.iter().filter_map(|event| if let What::Edge(e) = &event.what { Some(e) } else { None });
-        let edges: Vec<_> = edges.map(|e| (e.output, e.part, e.outcome)).collect();
+        let (edges, faults) = told(&shared);
+        let edges: Vec<_> = edges.iter().map(|e| (e.output, e.part, e.outcome)).collect();
         assert_eq!(edges, [(1, 7, Outcome::Done), (2, 8, Outcome::Cut)]);
-        let faults = told.iter().filter_map(|event| if let What::Fault(f) = &event.what { Some(f) } else { None });
-        let late: Vec<_> = faults.filter(|f| f.kind == FaultKind::LateEdge).collect();
+        let late: Vec<_> = faults.iter().filter(|f| f.kind == FaultKind::LateEdge).collect();
         assert_eq!(late.iter().map(|f| f.part).collect::<Vec<_>>(), [Some(7)]);
         let ms = late[0].why.as_str().strip_prefix("output over went to rest ").and_then(|why| why.split(' ').next());
         assert!((150.0..5_000.0).contains(&ms.unwrap().parse::<f64>().unwrap()), "{}", late[0].why.as_str());

@@ -5,8 +5,8 @@
 //! have passed as the header promises, and nothing but the end marker may follow. A file that was
 //! cut, or lost bytes in between, then ends too early, too late, or in a code that no encoder
 //! writes. The end marker of a thumbnail inside a segment is never mistaken for the image's. What
-//! is whole is the same image, to the last bit, that libjpeg makes of it, if its coefficients are such
-//! as 8-bit samples give.
+//! is whole is the same image, to the last bit, that libjpeg makes of it, if its coefficients are
+//! such as 8-bit samples give.
 //!
 //! Tolerated, because libjpeg and FFmpeg agree on it: missing Huffman tables (the standard's are
 //! meant), fill bytes before markers, bytes behind the end marker; and bytes before the start

@@ -86,7 +86,8 @@ struct Memory {
     not_accepted: VecDeque<Passed>,
     edges: VecDeque<EdgeEvent>,
     faults: VecDeque<(Instant, FaultEvent)>,
-    /// The newest fault that cost a part or made the line safe: those that are only told may be many.
+    /// The newest fault that cost a part or made the line safe: those that are only told may be
+    /// many.
     trouble: Option<(Instant, FaultEvent)>,
     /// The newest fault that made the line safe: it stays so until a part is decided, whatever else
     /// fails.
