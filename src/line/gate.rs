@@ -14,7 +14,7 @@
 //! state.
 
 use super::confirm::{ConfirmRules, Confirmations};
-use super::{LineMask, MAX_LINES, MAX_PARTS, Moment, PartId, Travel};
+use super::{LineMask, MAX_LINES, MAX_PARTS, Moment, PartId, Travel, mask_of};
 use crate::time::{Instant, Micros};
 use heapless::{Deque, Vec};
 
@@ -224,8 +224,7 @@ impl Gate {
 
     /// Lines that verdicts call for.
     fn by_verdict(&self) -> LineMask {
-        let by = |l: &Option<GateLine>| l.is_some_and(|l| l.by == CalledBy::Verdict);
-        self.lines.iter().enumerate().fold(0, |mask, (i, l)| mask | (by(l) as LineMask) << i)
+        mask_of(self.lines.iter().map(|l| l.is_some_and(|l| l.by == CalledBy::Verdict)))
     }
 
     /// A part's trigger; parts come in the order of their triggers.
@@ -289,7 +288,7 @@ impl Gate {
             }),
             (None, Some((at, line, part))) => Some(self.end(at, line, part)),
             (None, None) => {
-                self.on = self.ends.iter().enumerate().fold(0, |mask, (i, end)| mask | (end.is_some() as LineMask) << i);
+                self.on = mask_of(self.ends.iter().map(Option::is_some));
                 self.leave();
                 None
             }
@@ -400,7 +399,7 @@ impl Gate {
     /// Parts that have passed all gates leave.
     fn leave(&mut self) {
         let by_verdict = self.by_verdict();
-        let all = self.lines.iter().enumerate().fold(0, |mask, (i, l)| mask | (l.is_some() as LineMask) << i);
+        let all = mask_of(self.lines.iter().map(Option::is_some));
         while self.parts.front().is_some_and(|p| p.passed == all && (by_verdict != 0 || p.calls.is_some())) {
             let Some(part) = self.parts.pop_front() else { break };
             self.remember(part.id, part.settled);

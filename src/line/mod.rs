@@ -33,6 +33,12 @@ pub const MAX_LINES: usize = 32;
 /// Output lines as a set: bit i is line i.
 pub type LineMask = u32;
 
+/// The lines for which something holds, said of each from line 0 on. What stands behind the last
+/// line of a mask is left out.
+pub(crate) fn mask_of(holds: impl Iterator<Item = bool>) -> LineMask {
+    holds.take(MAX_LINES).enumerate().fold(0, |mask, (i, holds)| mask | (holds as LineMask) << i)
+}
+
 /// Number of a part, counted from 1 in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartId(pub u64);

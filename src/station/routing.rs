@@ -4,7 +4,7 @@
 //! known here.
 
 use crate::decide::{Action, Decision, TagSet, Task, Verdict};
-use crate::line::{LineMask, MAX_LINES};
+use crate::line::{LineMask, MAX_LINES, mask_of};
 use heapless::Vec;
 
 /// What calls for a line.
@@ -90,8 +90,7 @@ impl Routing {
     }
 
     fn mask(&self, called: impl Fn(&Calls) -> bool) -> LineMask {
-        let lines = self.lines.iter().enumerate();
-        lines.filter(|(_, c)| c.as_ref().is_some_and(&called)).fold(0, |mask, (i, _)| mask | 1 << i)
+        mask_of(self.lines.iter().map(|c| c.as_ref().is_some_and(&called)))
     }
 }
 

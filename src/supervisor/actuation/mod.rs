@@ -23,7 +23,9 @@ pub use stand::{REMEMBERED, Stand};
 use crate::decide::Action;
 use crate::events::{EdgeEvent, Events, FaultKind, Outcome, Percentiles, Remedy, What, Why};
 use crate::fault::Reason;
-use crate::line::{Cause, ConfirmRules, Decided, Doubted, Gate, GateLine, LineMask, MAX_PARTS, Moment, Move, PartId};
+use crate::line::{
+    Cause, ConfirmRules, Decided, Doubted, Gate, GateLine, LineMask, MAX_PARTS, Moment, Move, PartId, mask_of,
+};
 use crate::outputs::{Output, OutputError, State};
 use crate::settings::{Drive, MAX_OUTPUTS, MissedEdge, Mode, OutputSettings, Settings};
 use crate::time::{Clock, Instant, Micros};
@@ -544,8 +546,7 @@ impl Actuator {
     /// Lines that are not known to be in their safe state: their last write failed, or brought them
     /// to the other.
     pub fn not_safe(&self) -> LineMask {
-        let lines = self.lines.iter().enumerate();
-        lines.filter(|(_, l)| l.state != Some(l.safe)).fold(0, |mask, (i, _)| mask | 1 << i)
+        mask_of(self.lines.iter().map(|l| l.state != Some(l.safe)))
     }
 
     /// Writes in a row that failed, of the line that fails most.
