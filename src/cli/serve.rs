@@ -70,7 +70,10 @@ fn served(text: &str, settings: Option<&Path>, engines: usize) -> Result<Served,
     let model = Model::read(Some(file))?;
     let bundle = model.bundle()?;
     let engine = Engine::from_bundle(&bundle).map_err(|e| format!("bundle {}: {e}", file.display()))?;
-    let settings = super::settings(settings, &bundle, false).map_err(|e| Refused(e.0))?;
+    // Of several bundles each has tags of its own, so a key may be wrong for one of them only.
+    let of_bundle = |problem| format!("bundle {}: {problem}", file.display());
+    let settings =
+        super::settings(settings, &bundle, false).map_err(|e| Refused(e.0.into_iter().map(of_bundle).collect()))?;
     let classifier = ImageClassifier::new(&bundle, engine, &settings)?;
     Ok(Served::new(name.unwrap_or(bundle.contract.name).into(), &bundle, classifier, engines))
 }

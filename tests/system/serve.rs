@@ -217,6 +217,11 @@ fn nothing_but_loopback_is_served_without_a_key_and_every_problem_is_told_at_onc
     for problem in ["two bundles are called \"parts\"", "none.tagpin: cannot be read", "it needs a key: `tagpin key new`"] {
         assert!(told.contains(problem), "{problem}: {told}");
     }
+    // Of which of the bundles it has no such tag was not said.
+    let settings = folder("served_settings").join("device.toml");
+    std::fs::write(&settings, "[tags.cat]\nthreshold = 0.3\n").unwrap();
+    let out = finish(tagpin(&["serve", PARTS, "--settings", settings.to_str().unwrap()]));
+    assert!(out.status.code() == Some(2) && stderr(&out).contains(&format!("bundle {PARTS}: ")), "{}", stderr(&out));
     let taken = Server::start(&[PARTS]);
     let out = finish(tagpin(&["serve", PARTS, "--listen", &taken.address]));
     assert!(out.status.code() == Some(2) && stderr(&out).contains("choose another address or port"), "{}", stderr(&out));
