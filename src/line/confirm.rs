@@ -62,6 +62,13 @@ impl Confirmations {
         let _ = self.awaited.push_back(Awaited { part, start, over: None });
     }
 
+    /// The write of a pulse that was to begin on `line` at `start` was done at `at`.
+    pub(super) fn has_begun(&mut self, line: u8, start: Instant, at: Instant) {
+        if self.rules.is_some_and(|r| r.line == line) {
+            self.awaited.iter_mut().filter(|a| a.start == start).for_each(|a| a.start = at);
+        }
+    }
+
     /// Something was seen at `at`; the part that it is, `None` if nobody waits for one.
     pub(super) fn seen(&mut self, at: Instant) -> Option<PartId> {
         let found = self.awaited.iter().find(|a| a.start <= at && at <= self.last_moment(a)).map(|a| a.part)?;

@@ -7,7 +7,7 @@
 //! for, at every gate, and a verdict that comes afterwards changes nothing. Parts leave in the
 //! order in which they came.
 //!
-//! A pulse has its full width from the moment at which it was done. One that could not be done
+//! A pulse has its full width from the moment at which its write was done. One that could not be done
 //! within its line's window is missed: it would hit the next part, so it does not fire at all. Where
 //! its line has been active since before it was due, it was done in time however late that is seen:
 //! the line goes to rest when that pulse was to end. A level or latched line takes its newest due
@@ -309,6 +309,22 @@ impl Gate {
             }
         }
         first
+    }
+
+    /// The write that began the pulse which a line is in was done at `at`: the pulse has its width
+    /// from then, and what it throws out is seen from then on.
+    pub fn has_begun(&mut self, line: u8, at: Instant) {
+        let Some(Some(GateLine { shape: Shape::Pulse(width), .. })) = self.lines.get(line as usize) else { return };
+        if let Some((end, _)) = &mut self.ends[line as usize] {
+            *end = at.plus(*width).max(*end);
+            self.began[line as usize] = at;
+            self.confirmations.has_begun(line, self.stepped, at);
+        }
+    }
+
+    /// How late a line's pulse may begin.
+    pub fn window(&self, line: u8) -> Micros {
+        self.lines.get(line as usize).copied().flatten().map_or(Micros(0), |line| line.window)
     }
 
     /// Whether a line's pulse for another part has been on since `due` at the latest, and is still.

@@ -121,3 +121,21 @@ fn what_is_seen_before_a_pulse_began_is_not_its_part() {
         assert_eq!((gate.confirm(ms(seen)), gate.has_fault()), (found, found.is_none()), "seen at {seen} ms");
     }
 }
+
+/// The write that began a pulse was held up: its part is thrown out when the write is done.
+#[test]
+fn a_pulse_and_the_time_to_see_its_part_count_from_when_its_write_was_done() {
+    for (line, held_up, until, seen, missing) in [(1, 30, 150, 180, 200), (0, 30, 120, 150, 170)] {
+        let mut gate = confirmed();
+        gate.open(PartId(1), moment(0)).unwrap();
+        moves(&mut gate, 5);
+        moves(&mut gate, 100);
+        gate.has_begun(line, ms(100 + held_up));
+        assert_eq!(gate.pulse_ends().nth(1), Some(Some(ms(until))), "{line}");
+        let mut other = gate.clone();
+        assert_eq!(gate.confirm(ms(seen)), Some(PartId(1)));
+        assert_eq!(other.not_rejected(ms(seen)), None);
+        assert_eq!(other.not_rejected(ms(seen).plus(Micros(1))), None);
+        assert_eq!(other.not_rejected(ms(missing).plus(Micros(1))), Some(PartId(1)));
+    }
+}

@@ -41,6 +41,8 @@ struct Driven {
     is_level: bool,
     /// Unknown after a write that failed.
     state: Option<State>,
+    /// When its last write was done.
+    moved_at: Instant,
     failed_in_a_row: u32,
     wanted: State,
 }
@@ -147,6 +149,7 @@ impl Actuator {
                         is_pulse,
                         is_level: matches!((&s.drive, s.mode), (Drive::Calls(_) | Drive::Trigger, Mode::Level)),
                         state: Some(safe),
+                        moved_at: Instant::default(),
                         failed_in_a_row: 0,
                         wanted: safe,
                     });
@@ -359,14 +362,21 @@ impl Actuator {
                 None => self.note_late(&due, before[due.line as usize], now.at, events),
             }
         }
-        for called in self.called.iter().filter(|_| all_done) {
-            self.note_late(called, before[called.line as usize], now.at, events);
+        // What was held up between this look at the clock and a write began after its window.
+        let mut overran = false;
+        for i in 0..if all_done { self.called.len() } else { 0 } {
+            let called = self.called[i];
+            overran |= self.note_called(&called, before[called.line as usize], now.at, events);
         }
         while let Some(part) = self.gate.not_rejected(now.at) {
             self.note_not_rejected(part.0, events);
         }
         if missed {
             self.gate.came_to_nothing();
+        } else {
+            self.called.clear();
+        }
+        if missed || overran && self.edges.missed == MissedEdge::Safe {
             self.go_safe(Reason::Output, clock, events);
         }
         self.called.clear();
@@ -521,7 +531,11 @@ impl Actuator {
             match written {
                 Ok(()) => {
                     line.state = Some(line.wanted);
+                    line.moved_at = done;
                     line.failed_in_a_row = 0;
+                    if line.is_pulse && line.wanted == State::Active {
+                        self.gate.has_begun(i as u8, done);
+                    }
                     self.stand.set(i, line.wanted, part);
                     if !matches!(line.drive, Drive::Heartbeat(_)) {
                         self.jitter.add(done.since(scheduled).0);

@@ -16,12 +16,12 @@ pub(in crate::supervisor) fn at_rest_late(name: &str, part: u64, late: Micros) -
 }
 
 impl Actuator {
-    /// Tells of a move that was done later than is in time. `before`: what its line was until then:
-    /// where that is what it is to be, nothing was late. A pulse that is called for was not on when
+    /// Tells of a move that was done later than is in time. `now`: the clock before it was written;
+    /// `before`: what its line was then: where that is what it is to be, nothing was late. A pulse that is called for was not on when
     /// it was due, whatever its line was since.
     pub(super) fn note_late(&self, due: &Move, before: Option<State>, now: Instant, events: &Events) {
         let line = &self.lines[due.line as usize];
-        let late = now.since(due.due);
+        let late = now.max(line.moved_at).since(due.due);
         // A latched line waits for a person, not for a moment.
         let waits = due.cause == Cause::Ended && !line.is_pulse;
         let moves = before != Some(state(due.active)) || due.cause == Cause::Called && line.is_pulse;
@@ -35,6 +35,22 @@ impl Actuator {
             Cause::Prolonged | Cause::Passed | Cause::Ended | Cause::Missed => at_rest_late(name, part, late),
         };
         events.fault(FaultKind::LateEdge, Some(part), Remedy::Told, why);
+    }
+
+    /// The same of what a part called for. True where a pulse was in its window at `now`, and was
+    /// held up until that was over: it has fired.
+    pub(super) fn note_called(&mut self, due: &Move, before: Option<State>, now: Instant, events: &Events) -> bool {
+        let line = &self.lines[due.line as usize];
+        let done = now.max(line.moved_at);
+        let has_begun = line.is_pulse && line.state == Some(State::Active) && before != line.state;
+        if !has_begun || done.since(due.due) <= self.gate.window(due.line) {
+            self.note_late(due, before, now, events);
+            return false;
+        }
+        let missed = Move { cause: Cause::Missed, ..*due };
+        self.note_missed(&missed, done, "it was held up as it fired, and may have hit the next part", events);
+        self.gate.was_wrong(done);
+        true
     }
 
     /// Tells of a move that another one of its line took the place of before it was done: a level,

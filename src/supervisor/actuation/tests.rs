@@ -18,6 +18,9 @@ use std::sync::{Mutex, OnceLock};
 struct Pins {
     states: Mutex<Vec<(String, State)>>,
     refuse: Mutex<Vec<String>>,
+    /// How long the next write takes.
+    held_up: Mutex<Micros>,
+    clock: Arc<SimulatedClock>,
     /// Where the outputs stand, and the parts that wait by it at each write.
     stand: OnceLock<Arc<Stand>>,
     waiting: Mutex<Vec<(String, Vec<u64>)>>,
@@ -34,6 +37,8 @@ impl Output for Pin {
         if self.0.refuse.lock().unwrap().contains(&self.1) {
             return Err(WriteError::Drill);
         }
+        let held_up = std::mem::take(&mut *self.0.held_up.lock().unwrap());
+        self.0.clock.wait_until(self.0.clock.now().plus(held_up));
         self.0.states.lock().unwrap().push((self.1.clone(), state));
         Ok(())
     }
@@ -64,7 +69,8 @@ fn settings(text: &str) -> Settings {
 impl Bench {
     fn new(text: &str) -> Self {
         let settings = settings(text);
-        let (clock, pins) = (Arc::new(SimulatedClock::default()), Arc::<Pins>::default());
+        let pins = Arc::<Pins>::default();
+        let clock = pins.clock.clone();
         let open = |s: &OutputSettings| Ok(Box::new(Pin(pins.clone(), s.name.clone())) as Box<dyn Output>);
         let (action, calls) = settings.routing(crate::decide::Task::Multiclass).late();
         let actuator = Actuator::open(&settings.outputs, calls, action, EdgeRules::of(&settings), open).unwrap();

@@ -36,6 +36,43 @@ fn an_edge_is_told_as_late_beyond_late_ms_and_as_missed_beyond_its_window() {
     }
 }
 
+/// A program that was stopped between its look at the clock and the write fired a pulse of 0.04 ms
+/// instead of 20, behind its window, and told nothing of it.
+#[test]
+fn a_pulse_that_is_held_up_as_it_is_written_is_whole_and_told() {
+    let missed = "it was held up as it fired, and may have hit the next part";
+    for (held_up_us, kind, why) in [
+        (0, None, ""),
+        (5_000, None, ""),
+        (5_001, Some(FaultKind::LateEdge), ""),
+        (50_000, Some(FaultKind::LateEdge), ""),
+        (50_001, Some(FaultKind::MissedEdge), missed),
+        (300_000, Some(FaultKind::MissedEdge), missed),
+    ] {
+        for (safe, remedy) in [("", Remedy::Told), ("missed_edge = \"safe\"\n", Remedy::Safe)] {
+            let mut bench = Bench::new(&format!("{}{REJECT}", GATE.replace("[trigger]", &format!("{safe}[trigger]"))));
+            bench.part(1, 1000);
+            bench.verdict(1, 1);
+            *bench.pins.held_up.lock().unwrap() = Micros(held_up_us);
+            let told = bench.at(1_100_000);
+            let missed = kind == Some(FaultKind::MissedEdge);
+            let remedy = if missed { remedy } else { Remedy::Told };
+            let found: Vec<_> = faults(&told).iter().map(|f| (f.kind, f.part, f.remedy)).collect();
+            assert_eq!(found, kind.map(|kind| (kind, Some(1), remedy)).into_iter().collect::<Vec<_>>(), "{held_up_us}");
+            assert!(faults(&told).iter().all(|f| f.why.as_str().ends_with(why)), "{told:?}");
+            let begun = 1_100_000 + held_up_us;
+            let is_cut = remedy == Remedy::Safe;
+            let end = (!is_cut).then(|| Instant::from_micros(begun + 20_000));
+            assert_eq!((bench.actuator.next_due(), bench.actuator.gate.has_fault()), (end, missed), "{held_up_us}");
+            assert_eq!(bench.states("a"), [Active, Inactive][..1 + is_cut as usize]);
+            assert_eq!(faults(&bench.at(begun + 19_999)), Vec::<&FaultEvent>::new());
+            assert_eq!(bench.states("a"), []);
+            assert_eq!(faults(&bench.at(begun + 20_000)), Vec::<&FaultEvent>::new());
+            assert_eq!(bench.states("a"), [Inactive][..!is_cut as usize]);
+        }
+    }
+}
+
 /// A program that was stopped within a pulse held the line for 1.3 s: the next part, a good one,
 /// was thrown out too, and nothing said so.
 #[test]
