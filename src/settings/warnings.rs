@@ -9,7 +9,7 @@ use crate::line::{MAX_PARTS, Shape, Travel};
 use crate::outputs::{Backend, State};
 use crate::station::Calls;
 use crate::time::{Micros, Millis};
-use crate::triggers::TriggerSpec;
+use crate::triggers::{Role, TriggerSpec};
 
 /// What a source says of the frames that show parts.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +102,23 @@ pub enum Warning {
         /// That window.
         window: Micros,
     },
+    /// A part may be at the sensor behind the gate while the one before is waited for there.
+    ConfirmedTogether {
+        /// The longest time until a part is seen.
+        within: Micros,
+        /// From one part to the next, at least.
+        apart: Micros,
+    },
+    /// An output waits for somebody to acknowledge, and nothing brings that.
+    NothingAcknowledges {
+        /// The output.
+        output: String,
+    },
+    /// A ready line that says "ready" when the program has ended.
+    ReadyAtRest {
+        /// The output.
+        output: String,
+    },
     /// A key of `[decide]` that the highest scores do not use.
     NoMeaning {
         /// The key.
@@ -153,13 +170,13 @@ impl std::fmt::Display for Warning {
             Self::DeadlineBeforeFrames { deadline, to_camera, max_latency, frames, needed } => write!(
                 f,
                 "a part's deadline is {} ms, and the {} that surely show it may take until {} ms after its trigger, by \
-                 to_camera_ms {}, max_latency_ms {} and the frame rate: parts may get no verdict; make deadline_ms longer, or \
-                 max_latency_ms as short as it is",
+                 to_camera_ms {}{} and the frame rate: parts may get no verdict; make deadline_ms longer{}",
                 deadline.0 / 1000,
                 if *frames == 1 { "frame".to_string() } else { format!("{frames} frames") },
                 needed.0.div_ceil(1000),
                 to_camera.0 / 1000,
-                max_latency.0 / 1000
+                if max_latency.0 > 0 { format!(", max_latency_ms {}", max_latency.0 / 1000) } else { String::new() },
+                if max_latency.0 > 0 { ", or max_latency_ms as short as it is" } else { ", frames fewer, or the frame rate higher" }
             ),
             Self::TooManyOnTheWay { output, parts } => write!(
                 f,
@@ -186,6 +203,23 @@ impl std::fmt::Display for Warning {
                  pulse may meet the part beside its own; make the jitter smaller, or trigger by gpio",
                 max_jitter.0 / 1000,
                 window.0 as f64 / 1000.0
+            ),
+            Self::ConfirmedTogether { within, apart } => write!(
+                f,
+                "confirm.within_ms is {}, and parts may be {} ms apart: what is seen is taken for the oldest part that is waited \
+                 for, so where one is missed a later one is named; make within_ms shorter than parts are apart",
+                within.0 / 1000,
+                apart.0 as f64 / 1000.0
+            ),
+            Self::NothingAcknowledges { output } => write!(
+                f,
+                "output {output} is active until somebody acknowledges, and nothing here brings that: state [acknowledge], \
+                 trigger by words on standard input or a socket, or let a PLC write ([modbus] write)"
+            ),
+            Self::ReadyAtRest { output } => write!(
+                f,
+                "output {output} shows ready, and its safe state is active: it says ready when the line is safe, and after the \
+                 program has ended; make safe \"inactive\""
             ),
             Self::NoMeaning { key } => {
                 write!(f, "decide.{key} has no effect with combine = \"best\": remove it, or choose \"consensus\"")
@@ -301,8 +335,14 @@ impl Settings {
             if output.log.is_some() {
                 warnings.push(Warning::EdgesInFile { output: output.name.clone() });
             }
-            let Drive::Calls(calls) = &output.drive else { continue };
             let name = || output.name.clone();
+            if output.drive == Drive::Ready && output.safe == State::Active {
+                warnings.push(Warning::ReadyAtRest { output: name() });
+            }
+            if (output.drive == Drive::Fault || output.mode == Mode::Latched) && !self.can_be_acknowledged() {
+                warnings.push(Warning::NothingAcknowledges { output: name() });
+            }
+            let Drive::Calls(calls) = &output.drive else { continue };
             for action in calls.actions().filter(|a| !self.gives(*a, calls, has_distance)) {
                 warnings.push(Warning::NoTagGives { output: name(), action });
             }
@@ -331,6 +371,7 @@ impl Settings {
             warnings.extend(period.map(|period| Warning::PeriodBelowSpacing { period, min_spacing }));
         }
         warnings.extend(self.jitter_beyond_window());
+        warnings.extend(self.confirmed_together());
         let Policy { combine, hysteresis, dwell, .. } = self.policy;
         let unused = [("hysteresis", hysteresis != Score(0)), ("dwell_ms", dwell != Millis(0))];
         if combine == Combine::Best {
@@ -354,6 +395,29 @@ impl Settings {
         let last = self.outputs.iter().max_by_key(|o| way(o))?;
         let parts = way(last)?.0.div_ceil(apart.filter(|apart| apart.0 > 0)?.0);
         (parts > MAX_PARTS as u64).then(|| Warning::TooManyOnTheWay { output: last.name.clone(), parts })
+    }
+
+    /// Whether a sensor behind the gate may wait for two parts at once.
+    fn confirmed_together(&self) -> Option<Warning> {
+        let within = self.confirm?.within;
+        let Travel::Time(least) = self.spacing.min else { return None };
+        let stated = (least > Micros(0)).then_some(least);
+        let apart = self.period().into_iter().chain(stated).max().filter(|apart| *apart <= within)?;
+        Some(Warning::ConfirmedTogether { within, apart })
+    }
+
+    /// Whether anything brings an acknowledgement.
+    fn can_be_acknowledged(&self) -> bool {
+        let brings = |input: &TriggerSpec| match input {
+            TriggerSpec::Stdin { .. } | TriggerSpec::Socket(_) => true,
+            TriggerSpec::Gpio(chip) => chip.lines.iter().any(|(role, _)| *role == Role::Acknowledge),
+            TriggerSpec::Period(_) | TriggerSpec::Modbus { .. } => false,
+        };
+        #[cfg(feature = "site")]
+        let by_network = self.site.modbus.as_ref().is_some_and(|modbus| !modbus.writers.is_empty());
+        #[cfg(not(feature = "site"))]
+        let by_network = false;
+        by_network || self.inputs.iter().any(brings)
     }
 
     /// The stated jitter of the trigger, where a pulse must be nearer to its part than that.
@@ -388,13 +452,18 @@ impl Settings {
     /// Whether a part's deadline is over before its frames can be there, where a frame of which
     /// only the arrival is known may be as old as is stated.
     fn deadline_before_frames(&self, view: View) -> Option<Warning> {
-        let max_latency = self.max_latency.filter(|_| self.needs_time() && view.timed_by == TimedBy::Setting)?;
+        let max_latency = match view.timed_by {
+            TimedBy::Setting => self.max_latency.filter(|_| self.needs_time())?,
+            TimedBy::Arrival => return None,
+            TimedBy::Shown | TimedBy::Driver | TimedBy::Metadata => Micros(0),
+        };
         let (Travel::Time(deadline), Travel::Time(to_camera)) = (self.part.deadline, self.part.to_camera) else {
             return None;
         };
         let frames = u64::from(self.part.frames);
-        // The first may have come just before. Of a deadline before the camera more is told.
-        let needed = Micros(to_camera.0 + max_latency.0 + view.interval.0 * frames);
+        // The first may have come just before, but for one that has found its part. Of a deadline before the camera more is told.
+        let waited = frames - u64::from(self.trigger.is_seen_in_frames());
+        let needed = Micros(to_camera.0 + max_latency.0 + view.interval.0 * waited);
         (to_camera < deadline && deadline <= needed).then_some(Warning::DeadlineBeforeFrames {
             deadline,
             to_camera,

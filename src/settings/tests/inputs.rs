@@ -263,6 +263,48 @@ fn a_deadline_before_the_camera_and_a_period_below_the_spacing_are_warned_of() {
     }
 }
 
+/// Each passed `check`: a part that was thrown out was taken for the one before, a lamp stayed on
+/// until the end, and the belt was told "ready" by a program that had ended.
+#[test]
+fn what_nobody_acknowledges_is_seen_as_two_or_says_ready_at_rest_is_warned_of() {
+    let warned = |text: &str| {
+        let of = |w: &Warning| match w {
+            Warning::ConfirmedTogether { apart, .. } => Some(format!("together {}", apart.0 / 1000)),
+            Warning::NothingAcknowledges { output } => Some(format!("nobody {output}")),
+            Warning::ReadyAtRest { output } => Some(format!("rest {output}")),
+            _ => None,
+        };
+        parse(text).unwrap().warnings(true).iter().filter_map(of).collect::<Vec<_>>().join(", ")
+    };
+    let gate = "[line]\nmode = \"gate\"\n[outputs.a]\nmode = \"pulse\"\ndelay_ms = 900\non = [\"reject\"]\n";
+    let confirm = "[confirm]\nchip = \"c\"\nline = 4\noutput = \"a\"\nwithin_ms = 200\n";
+    for (trigger, expected) in [
+        ("kind = \"stdin\"\n", ""),
+        ("kind = \"stdin\"\nmin_spacing_ms = 200\n", "together 200"),
+        ("kind = \"stdin\"\nmin_spacing_ms = 201\n", ""),
+        ("kind = \"period\"\nperiod_ms = 200\n", "together 200"),
+        ("kind = \"period\"\nperiod_ms = 201\n", ""),
+        ("kind = \"period\"\nperiod_ms = 201\nmin_spacing_ms = 80\n", ""),
+    ] {
+        assert_eq!(warned(&format!("{gate}{confirm}[trigger]\n{trigger}")), expected, "{trigger}");
+    }
+    let period = "[trigger]\nkind = \"period\"\n";
+    let lamp = "[outputs.lamp]\non = [\"fault\"]\n";
+    let latched = "[outputs.b]\nmode = \"latched\"\ndelay_ms = 900\non = [\"reject\"]\n";
+    for (text, expected) in [
+        (format!("{gate}{period}{lamp}{latched}"), "nobody b, nobody lamp"),
+        (format!("{gate}{period}"), ""),
+        (format!("{gate}{period}{lamp}[acknowledge]\nchip = \"c\"\nline = 5\n"), ""),
+        (format!("{gate}{lamp}[trigger]\nkind = \"stdin\"\n"), ""),
+        (format!("{gate}{lamp}[trigger]\nkind = \"socket\"\npath = \"/run/t\"\n"), ""),
+        (format!("{gate}{period}{lamp}{confirm}"), "nobody lamp"),
+        (format!("{gate}{period}[outputs.r]\non = [\"ready\"]\nsafe = \"active\"\n"), "rest r"),
+        (format!("{gate}{period}[outputs.r]\non = [\"ready\"]\n"), ""),
+    ] {
+        assert_eq!(warned(&text), expected, "{text}");
+    }
+}
+
 /// Each passed `check`, and hardly a part had a frame, or its gate.
 #[test]
 fn a_deadline_without_a_frame_and_too_many_parts_on_their_way_are_warned_of() {
@@ -300,10 +342,26 @@ fn a_deadline_without_a_frame_and_too_many_parts_on_their_way_are_warned_of() {
                 "{told}"
             );
         }
-        // A camera that says when it exposed is not asked how old a frame may be.
-        for timed_by in TimedBy::ALL.into_iter().filter(|by| *by != TimedBy::Setting) {
-            assert_eq!(before_frames(&trigger, timed_by), None, "{trigger}");
+        // A camera that says when it exposed is not asked how old a frame may be, and one that does
+        // not say it without a bound is refused elsewhere.
+        assert_eq!(before_frames(&trigger, TimedBy::Arrival), None, "{trigger}");
+        let frames_only = (deadline == 211).then_some(243);
+        for timed_by in [TimedBy::Driver, TimedBy::Metadata, TimedBy::Shown] {
+            assert_eq!(before_frames(&trigger, timed_by).map(|(ms, _)| ms), frames_only, "{trigger}");
         }
+    }
+    // Sixteen frames in 300 ms at 30 a second: every part was without one, and nothing said so.
+    for (trigger, needed) in [
+        ("kind = \"stdin\"\nframes = 16\ndeadline_ms = 300", Some(528)),
+        ("kind = \"stdin\"\nframes = 16\ndeadline_ms = 528", Some(528)),
+        ("kind = \"stdin\"\nframes = 16\ndeadline_ms = 529", None),
+        ("kind = \"stdin\"\ndeadline_ms = 1", Some(33)),
+        ("kind = \"presence\"\ndeadline_ms = 1", None),
+        ("kind = \"presence\"\nframes = 2\ndeadline_ms = 33", Some(33)),
+    ] {
+        let found = before_frames(trigger, TimedBy::Driver);
+        assert_eq!(found.as_ref().map(|(ms, _)| *ms), needed, "{trigger}");
+        assert!(found.is_none_or(|(_, told)| told.contains("or the frame rate higher") && !told.contains("max_latency")));
     }
     // The frame that finds a part shows it.
     let presence = "kind = \"presence\"\ndeadline_ms = 250\nmax_latency_ms = 250";

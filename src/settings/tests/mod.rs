@@ -205,6 +205,12 @@ fn each_warning_says_what_waits_and_what_to_do() {
         (Warning::NoDistance { output: output() }, ["gate waits for foreign parts", "remove"]),
         (Warning::EdgesInFile { output: output() }, ["gate has backend = \"events\"", "remove the output"]),
         (Warning::DeadlineBehindGate, ["trigger.deadline_ms lies behind the first gate", "make the delay longer"]),
+        (
+            Warning::ConfirmedTogether { within: Micros(200_000), apart: Micros(80_000) },
+            ["within_ms is 200, and parts may be 80 ms apart", "make within_ms shorter"],
+        ),
+        (Warning::NothingAcknowledges { output: output() }, ["gate is active until somebody acknowledges", "[acknowledge]"]),
+        (Warning::ReadyAtRest { output: output() }, ["gate shows ready", "make safe \"inactive\""]),
         (Warning::NoMeaning { key: "dwell_ms" }, ["decide.dwell_ms has no effect", "consensus"]),
         (
             Warning::DeadlineBeforeCamera { deadline: Travel::Counts(9), to_camera: Travel::Counts(10) },
