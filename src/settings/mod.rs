@@ -42,7 +42,7 @@ pub use lines::{SafeLine, safe_lines};
 pub use mqtt::Publishing;
 pub use names::NamedCategory;
 #[cfg(feature = "site")]
-pub use overrides::{OVERRIDES, Overridden, Overrides};
+pub use overrides::{OVERRIDES, Overridden, Overrides, OverridesBefore};
 pub use reader::Rename;
 use reader::Table;
 #[cfg(feature = "site")]

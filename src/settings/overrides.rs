@@ -12,6 +12,7 @@ use super::{ModelTags, Settings, SettingsError, decide, quoted, state};
 use crate::bundle::{Hex, sha256};
 use crate::decide::TagRule;
 use crate::head::Score;
+use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
 
 /// Its name within the state folder.
@@ -162,9 +163,15 @@ impl Overrides {
     }
 
     /// Writes the file, whole or not at all; one that is for another bundle or recipe is put aside,
-    /// and what was set for this pair before stays. `names`: the tags'. `bundle`: its hash. An
-    /// error says why nothing was written.
-    pub fn write(&self, folder: &Path, names: &[&str], bundle: &str, recipe: Option<&str>) -> Result<(), String> {
+    /// and what was set for this pair before stays. `names`: the tags'. `bundle`: its hash. Gives what
+    /// was there before. An error says why nothing was written.
+    pub fn write(
+        &self,
+        folder: &Path,
+        names: &[&str],
+        bundle: &str,
+        recipe: Option<&str>,
+    ) -> Result<OverridesBefore, String> {
         let recipe = recipe.unwrap_or_default();
         let own_aside = aside(bundle, recipe);
         let current = Stored::read(folder, OVERRIDES)?;
@@ -200,12 +207,39 @@ impl Overrides {
         }
         let told = |e: std::io::Error| state::unwritten(folder, &e);
         let file = folder.join(OVERRIDES);
+        let mut was = OverridesBefore { folder: folder.into(), files: Vec::new() };
+        for name in [Some(OVERRIDES), Some(&*own_aside), of_other.as_deref()].into_iter().flatten() {
+            was.files.push((name.to_string(), state::text(folder, name)?));
+        }
         if let Some(other) = of_other {
             std::fs::rename(&file, folder.join(other)).map_err(told)?;
         }
         crate::regular::replace(&file, &text).map_err(told)?;
         // What it says is in the new file, which is read first where this one stays.
         let _ = std::fs::remove_file(folder.join(own_aside));
+        Ok(was)
+    }
+}
+
+/// The files that [`Overrides::write`] changes, as they were before it.
+#[derive(Debug)]
+pub struct OverridesBefore {
+    folder: PathBuf,
+    /// Each file's text; `None` where it was not there.
+    files: Vec<(String, Option<String>)>,
+}
+
+impl OverridesBefore {
+    /// Brings them back, for what was written does not hold. An error says which is not as it was.
+    pub fn bring_back(self) -> Result<(), String> {
+        for (name, text) in self.files {
+            let file = self.folder.join(&name);
+            match text {
+                Some(text) => crate::regular::replace(&file, &text),
+                None => std::fs::remove_file(&file).or_else(|e| if e.kind() == NotFound { Ok(()) } else { Err(e) }),
+            }
+            .map_err(|e| format!("{name}: {}", state::unwritten(&self.folder, &e)))?;
+        }
         Ok(())
     }
 }
@@ -271,7 +305,18 @@ mod tests {
                 let review_low = Score(random.range(0, threshold) as u16);
                 let rule = TagRule { threshold: Score(threshold as u16), review_low };
                 overrides.rules[tag] = Some(rule);
-                overrides.write(&folder, &NAMES, BUNDLES[pair.0], RECIPES[pair.1]).unwrap();
+                let texts = || {
+                    let files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+                    files.map(|file| (std::fs::read(&file).unwrap(), file)).collect::<std::collections::BTreeSet<_>>()
+                };
+                let before = texts();
+                let was = overrides.write(&folder, &NAMES, BUNDLES[pair.0], RECIPES[pair.1]).unwrap();
+                // The line could not take it.
+                if random.range(0, 3) == 0 {
+                    was.bring_back().unwrap();
+                    assert_eq!(texts(), before, "seed {seed} case {case}");
+                    continue;
+                }
                 expected.entry(pair).or_default()[tag] = Some(rule);
                 for pair in (0..3).flat_map(|bundle| (0..4).map(move |recipe| (bundle, recipe))) {
                     let (applied, settings) = settings_of(pair);

@@ -80,6 +80,13 @@ fn a_threshold_that_somebody_sets_is_recorded_with_who_and_not_set_where_it_cann
     assert_eq!((nut(), std::fs::read(&log).unwrap()), (json!(1.0), before));
     assert_eq!(std::fs::read(folder.join("overrides.toml")).unwrap(), overrides);
     full_at(line.pid(), None);
+    // Recorded, and not to be saved: on a full disk the record went on saying that it was done.
+    std::fs::write(folder.join("overrides.toml"), "spoiled").unwrap();
+    let before = std::fs::read(&log).unwrap();
+    let answer = set(0.75);
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("nothing was changed"), "{answer}");
+    assert_eq!((nut(), std::fs::read(&log).unwrap()), (json!(1.0), before));
+    std::fs::write(folder.join("overrides.toml"), overrides).unwrap();
     assert!(set(0.75).starts_with("HTTP/1.1 200"));
     // A line that was changed is not gone on with.
     let mut bytes = std::fs::read(&log).unwrap();

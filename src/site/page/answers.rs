@@ -1,7 +1,7 @@
 //! What the page's server answers.
 
 use super::{Page, Passed, Ruling, SHOWN_PARTS, held};
-use crate::audit::{Change, Log};
+use crate::audit::{Change, Locked, Log};
 use crate::bundle::Hex;
 use crate::decide::{TagRule, Verdict};
 use crate::events::record::probability;
@@ -366,10 +366,6 @@ impl Server {
         let Some(folder) = &page.state else {
             return Response::text(409, "not saved: device.toml states no folder under [state]; nothing was changed");
         };
-        let folder = match folder.path() {
-            Ok(folder) => folder,
-            Err(why) => return Response::text(409, &format!("not saved: {why}; nothing was changed")),
-        };
         let wanted = match Self::wanted(body) {
             Ok(wanted) => wanted,
             Err(refusal) => return refusal,
@@ -401,24 +397,48 @@ impl Server {
             Change { who: who.into(), what: format!("threshold {name}"), old, new }
         };
         let changes: Vec<Change> = differ().map(|((tag, new), name)| change(&who, name, tag.rule, *new)).collect();
-        // Where the record says that it was done.
-        let undone = || differ().map(|((tag, new), name)| change("tagpin, not saved", name, *new, tag.rule)).collect();
+        // Nobody else records until it is known whether this holds.
+        let folder = match folder.path() {
+            Ok(folder) => folder,
+            Err(why) => return Response::text(409, &format!("not saved: {why}; nothing was changed")),
+        };
         let log = Log::of_state(folder);
-        if !changes.is_empty()
-            && let Err(e) = log.append(changes)
-        {
-            let why = format!("not saved, because it cannot be recorded who did: {e}; nothing was changed");
-            return Response::text(409, &why);
-        }
-        if let Err(e) = kept.write(folder, &names, &Hex(&bundle).to_string(), page.recipe.as_deref()) {
-            let _ = log.append(undone());
-            return Response::text(409, &format!("not saved: {e}; nothing was changed"));
-        }
+        let recorded = log.locked().and_then(|mut log| log.append(changes).map(|()| log));
+        let mut log = match recorded {
+            Ok(log) => log,
+            Err(e) => {
+                let why = format!("not saved, because it cannot be recorded who did: {e}; nothing was changed");
+                return Response::text(409, &why);
+            }
+        };
+        let take_back = |log: &mut Locked<'_>| {
+            // The record says that it was done.
+            if log.take_back().is_err() {
+                let undone = differ().map(|((tag, new), name)| change("tagpin, not saved", name, *new, tag.rule));
+                let _ = log.append(undone.collect());
+            }
+        };
+        let before = match kept.write(folder, &names, &Hex(&bundle).to_string(), page.recipe.as_deref()) {
+            Ok(before) => before,
+            Err(e) => {
+                take_back(&mut log);
+                return Response::text(409, &format!("not saved: {e}; nothing was changed"));
+            }
+        };
         if page.tuning.set(bundle, rules.clone()).is_err() {
-            let _ = log.append(undone());
-            let why = "not changed: another bundle was taken over meanwhile; look at its thresholds first";
-            return Response::text(409, why);
+            let why = "another bundle was taken over meanwhile; look at its thresholds first";
+            // Else they would hold as soon as the bundle before is back.
+            return match before.bring_back() {
+                Ok(()) => {
+                    take_back(&mut log);
+                    Response::text(409, &format!("not changed: {why}"))
+                }
+                Err(e) => {
+                    Response::text(409, &format!("saved for the bundle before only, and not to be undone ({e}): {why}"))
+                }
+            };
         }
+        drop(log);
         let mut ruling = page.ruling();
         // Another bundle that came in this moment has rules of its own.
         if ruling.bundle == bundle {
