@@ -223,6 +223,8 @@ impl Line {
     /// Another recipe was chosen, and the run has made place for it.
     pub(super) fn next(&mut self, settings: Option<&Path>) {
         let before = self.in_force.clone();
+        // Before the choice is read: another that came while the line drained is that choice.
+        self.change.hear();
         let (next, tried) = match InForce::choice(settings) {
             Ok(Some((listed, chosen))) => (InForce::with(listed, chosen.clone()), Some(chosen)),
             Ok(None) => (Ok(InForce::default()), None),

@@ -35,6 +35,11 @@ impl Change {
         self.asked.store(true, Ordering::Release);
     }
 
+    /// Whoever asked until now is heard: the next run goes by what was chosen by then.
+    pub fn hear(&self) {
+        self.asked.store(false, Ordering::Release);
+    }
+
     pub(super) fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }

@@ -174,6 +174,31 @@ fn a_running_line_changes_its_recipe_and_sorts_every_part_on_its_way() {
     assert_eq!(events(&out)[0]["bundle"], second["bundle"], "{}", stderr(&out));
 }
 
+/// Of two that were chosen while the line drained the second was asked for once more behind its own
+/// change: a run that ended as it began, with camera and model opened twice.
+#[test]
+fn another_recipe_chosen_while_the_line_drains_is_the_next_runs_and_the_change_is_one() {
+    let recipes = "[outputs.far]\nmode = \"pulse\"\ndelay_ms = 2000\non = [\"accept\", \"reject\"]\n[recipes.a]\n[recipes.b]\n";
+    let site = Site::new("recipe-twice", recipes);
+    let file = site.file("recipe-twice-settings");
+    let mut line = Line::start("recipe-twice-line", &site.trigger, &[]);
+    site.until("the line is ready", |all| of(all, "edge").iter().any(|e| e["output"] == "ready"));
+    triggers(&mut line, 1);
+    assert_eq!(recipe(&["a"], &file).2, Some(0));
+    site.until("the first is chosen", |all| of(all, "recipe").len() == 1);
+    assert_eq!(recipe(&["b"], &file).2, Some(0));
+    site.until("the second runs", |all| of(all, "recipe").iter().any(|r| r["outcome"] == "running"));
+    triggers(&mut line, 1);
+    std::thread::sleep(Duration::from_millis(1500));
+    line.signal(Signal::INT);
+    let (code, all, err) = line.end();
+    let told: Vec<_> = of(&all, "recipe").iter().map(|r| [&r["outcome"], &r["new"]]).collect();
+    let [chosen, running] = ["chosen", "running"].map(Value::from);
+    let [a, b] = ["a", "b"].map(Value::from);
+    assert_eq!(told, [[&chosen, &a], [&chosen, &b], [&running, &b]], "{err}");
+    assert_eq!((code, of(&all, "start").len()), (Some(0), 2), "{err}");
+}
+
 /// What can only be seen as the camera opens: a region beyond its frames.
 #[test]
 fn a_recipe_that_cannot_start_leaves_the_line_to_the_one_before() {
