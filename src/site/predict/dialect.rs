@@ -44,7 +44,7 @@ pub(super) enum Ask<'r> {
 const NO_ADDRESSES: &str = "images are not fetched from addresses; send the image itself";
 const NO_REGIONS: &str = "these models name whole images; ask for classify/iterations, not detect/iterations";
 const NO_FEATURE: &str = "only analyze (visualFeatures Categories, Tags, without details) and tag are offered";
-const TWO_MODELS: &str = "path and ?model= name a model each; name one";
+const TWO_MODELS: &str = "more than one model is named, by the path or ?model=; name one";
 
 impl Ask<'_> {
     /// In whose words a refusal is told.
@@ -59,7 +59,13 @@ impl Ask<'_> {
 /// What the request asks for. `segments`: its path's. The query names a model where the path names
 /// none.
 pub(super) fn of<'r>(request: &'r Request, segments: &[&'r str]) -> Ask<'r> {
-    match (by_path(request, segments), request.query("model")) {
+    let ask = by_path(request, segments);
+    let mut models = request.queries("model");
+    let model = models.next();
+    if models.any(|other| Some(other) != model) {
+        return Ask::Unsupported(ask.dialect(), TWO_MODELS);
+    }
+    match (ask, model) {
         (Ask::Image { dialect, model: None }, model) => Ask::Image { dialect, model },
         (Ask::Image { dialect, model: Some(other) }, Some(model)) if model != other => Ask::Unsupported(dialect, TWO_MODELS),
         (Ask::Project { dialect, .. }, Some(_)) => Ask::Unsupported(dialect, TWO_MODELS),
@@ -201,6 +207,11 @@ mod tests {
             assert_eq!(ask(&format!("{path}?model=b")), TWO_MODELS, "{path}");
         }
         assert_eq!(ask("/classify/b?model=b"), "plain b");
+        // The first of two answered.
+        for path in ["/classify", "/image", "/vision/v3.2/tag", "/models", "/a/classify/iterations/b/image"] {
+            assert_eq!(ask(&format!("{path}?model=b&MODEL=c")), TWO_MODELS, "{path}");
+        }
+        assert_eq!(ask("/classify?model=b&model=b"), "plain b");
         assert_eq!(ask("/vision/v3.2/analyze?visualFeatures="), NO_FEATURE);
         assert_eq!(ask("/vision/v3.2/describe"), NO_FEATURE);
         assert_eq!(ask("/vision/v4.0/analyze"), "Unknown");
