@@ -30,13 +30,15 @@ function showHead(s) {
   say("model", s.model);
   const last = s.parts[0], decided = s.parts.find((p) => p.action !== "safe");
   const fault = s.trouble;
-  const since = (f) => f && (!decided || f.ago_ms < decided.ago_ms);
+  // A part that had passed its trigger by then may be decided since.
+  const isSafe = s.safe && (!decided || s.safe.ago_ms < decided.ago_ms - decided.decided_ms);
+  const isTroubled = fault && fault.ago_ms < 10000 && (!decided || fault.ago_ms < decided.ago_ms);
   let mode = "running", text = "Running";
-  if (since(s.safe)) {
+  if (isSafe) {
     [mode, text] = ["safe", "Outputs safe: " + words(s.safe.kind)];
   } else if (!s.camera) {
     [mode, text] = ["trouble", "No frames from the camera"];
-  } else if (since(fault) && fault.ago_ms < 10000) {
+  } else if (isTroubled) {
     [mode, text] = ["trouble", "Running, with faults: " + words(fault.kind)];
   } else if (!last) {
     [mode, text] = ["waiting", "Running, no part yet"];
@@ -246,7 +248,7 @@ at("rules").addEventListener("submit", async (e) => {
       say("saved", (await answer.text()).trim());
     }
   } catch {
-    say("saved", "Not saved: no answer.");
+    say("saved", "No answer came: whether it is saved is not known. It is where the line has these thresholds when it answers again.");
   }
 });
 
@@ -275,7 +277,7 @@ at("choosing").addEventListener("submit", async (e) => {
     else if (answer.status === 401) say("chosen", "Not changed: this key is not one of the page's. `tagpin key new` draws one.");
     else say("chosen", (await answer.text()).trim());
   } catch {
-    say("chosen", "Not changed: no answer.");
+    say("chosen", "No answer came: whether it is chosen is not known. The line says here which recipe it goes by.");
   }
 });
 
