@@ -193,8 +193,8 @@ impl RotatingFile {
         if let Some(taken) = (1..=gap).map(|n| self.rotated(n)).find(|file| is_taken(file)) {
             return Err(Error::new(std::io::ErrorKind::ResourceBusy, format!("another run writes {}", taken.display())));
         }
-        // Nor may a file of something else be moved, or written over as the oldest. One that cannot be
-        // read (no free descriptor, a sick disk) is not known to be of something else.
+        // Nor may a file of something else be moved, or written over as the oldest. One that cannot
+        // be read (no free descriptor, a sick disk) is not known to be of something else.
         for file in (1..=gap).map(|n| self.rotated(n)).filter(|file| file.exists()) {
             let unread = |e: Error| Error::new(e.kind(), format!("{} cannot be read: {e}", file.display()));
             if !file.is_file() || !File::open(&file).and_then(|f| holds_events(&f)).map_err(unread)? {

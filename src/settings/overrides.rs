@@ -163,8 +163,8 @@ impl Overrides {
     }
 
     /// Writes the file, whole or not at all; one that is for another bundle or recipe is put aside,
-    /// and what was set for this pair before stays. `names`: the tags'. `bundle`: its hash. Gives what
-    /// was there before. An error says why nothing was written.
+    /// and what was set for this pair before stays. `names`: the tags'. `bundle`: its hash. Gives
+    /// what was there before. An error says why nothing was written.
     pub fn write(
         &self,
         folder: &Path,

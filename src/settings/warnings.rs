@@ -461,7 +461,8 @@ impl Settings {
             return None;
         };
         let frames = u64::from(self.part.frames);
-        // The first may have come just before, but for one that has found its part. Of a deadline before the camera more is told.
+        // The first may have come just before, but for one that has found its part. Of a deadline
+        // before the camera more is told.
         let waited = frames - u64::from(self.trigger.is_seen_in_frames());
         let needed = Micros(to_camera.0 + max_latency.0 + view.interval.0 * waited);
         (to_camera < deadline && deadline <= needed).then_some(Warning::DeadlineBeforeFrames {

@@ -17,8 +17,8 @@ pub(in crate::supervisor) fn at_rest_late(name: &str, part: u64, late: Micros) -
 
 impl Actuator {
     /// Tells of a move that was done later than is in time. `now`: the clock before it was written;
-    /// `before`: what its line was then: where that is what it is to be, nothing was late. A pulse that is called for was not on when
-    /// it was due, whatever its line was since.
+    /// `before`: what its line was then: where that is what it is to be, nothing was late. A pulse
+    /// that is called for was not on when it was due, whatever its line was since.
     pub(super) fn note_late(&self, due: &Move, before: Option<State>, now: Instant, events: &Events) {
         let line = &self.lines[due.line as usize];
         let late = now.max(line.moved_at).since(due.due);
