@@ -8,8 +8,8 @@
 //! order in which they came.
 //!
 //! A pulse has its full width from the moment at which its write was done. One that could not be
-//! done within its line's window is missed: it would hit the next part, so it does not fire at all. Where
-//! its line has been active since before it was due, it was done in time however late that is seen:
+//! done within its line's window is missed: it would hit the next part, so it does not fire at all.
+//! Where its line has been active since before it was due, it was done in time however late that is seen:
 //! the line goes to rest when that pulse was to end. A level or latched line takes its newest due
 //! state.
 

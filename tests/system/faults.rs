@@ -352,8 +352,8 @@ fn an_output_that_hangs_at_the_end_is_named_and_costs_the_exit_code() {
         assert_eq!(child.wait().unwrap().code(), Some(code), "{drill}");
         assert_eq!(summary(&rest)["outputs_unknown"], unknown, "{drill}: {}", summary(&rest));
         assert_ne!(final_state(&rest, "gate"), "active", "{drill}");
-        // The pulse that the signal met ended with it. In an emulator at work beside others it may have
-        // been over by then.
+        // The pulse that the signal met ended with it. In an emulator at work beside others it may
+        // have been over by then.
         let cut = of(&rest, "edge").into_iter().find(|e| e["outcome"] == "cut");
         let cut = cut.map(|e| (e["line"].as_str(), e["state"].as_str()));
         assert!(cut == Some((Some("gate"), Some("inactive"))) || cut.is_none() && emulated(), "{drill}: {cut:?}");

@@ -137,7 +137,8 @@ fn named(told: &[What]) -> BTreeSet<u64> {
 
 /// Of two parts due at one output in a stall only the first was given up by name as the line went
 /// safe; and a pulse that another one made longer while nobody looked was longer by the stall,
-/// threw out what came behind it, and nobody was told. Whatever is drawn: a part whose gate was not on for
+/// threw out what came behind it, and nobody was told. Whatever is drawn: a part whose gate was
+/// not on for
 /// it is named, and where a gate was on for no part, that is told.
 #[test]
 fn whatever_a_stall_meets_each_part_that_was_not_sorted_is_named_and_each_pulse_too_long_is_told() {
