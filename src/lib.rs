@@ -11,8 +11,8 @@
 //! generic, inverse_dct}`) is core only: no heap, no OS, no clock, no libm. CI proves it by linking
 //! `tests/tier0` without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`,
 //! `outputs`, `settings`, `events`; `board`, `gpio`, `rotating`, `ring`, `installed`, `keys`,
-//! `audit`, `calendar`, `heat`, `regular`, `terminal`, `version` and `broken_pipe` below them) are siblings
-//! over it; tier 2 is the `supervisor`, which carries the station's inputs and effects on a board,
+//! `audit`, `calendar`, `heat`, `regular`, `terminal`, `version`, `caught` and `broken_pipe` below
+//! them) are siblings over it; tier 2 is the `supervisor`, which carries the station's inputs and effects on a board,
 //! `update`, which hands it an installed bundle, `simulate`, which carries them on a simulated
 //! belt, `classify`, one image by itself, `setup`, what a line's first day finds out, and `site`,
 //! what other machines see; tier 3 the command line.
@@ -36,6 +36,8 @@ pub mod time;
 
 #[cfg(feature = "std")]
 pub mod broken_pipe;
+#[cfg(feature = "std")]
+pub mod caught;
 #[cfg(feature = "std")]
 pub mod heat;
 #[cfg(feature = "std")]

@@ -5,7 +5,7 @@
 //! each output is written behind the one before it into one activation of the plan, as
 //! little-endian f32 in ONNX's order. Running one allocates.
 
-use super::caught::caught;
+use super::caught;
 use super::proto::{Fact, Type};
 use std::collections::HashMap;
 use std::sync::Arc;

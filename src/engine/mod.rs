@@ -7,7 +7,6 @@
 //! [`random_graphs`] draws graphs together with their expected results.
 
 mod activations;
-mod caught;
 mod island;
 mod lower;
 mod lowered;
@@ -53,6 +52,12 @@ pub struct EngineSpec {
     pub absorbed: Option<Absorbed>,
     /// Scale of the output, if the graph quantises it.
     pub output_step: Option<f32>,
+}
+
+/// What `run` returns, or in words why tract panicked in it. What `run` was changing then must not be
+/// used any more.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    crate::caught::caught(run).map_err(|said| format!("tract gave up on it: {said}"))
 }
 
 /// A last operator that the head computes instead.

@@ -2,7 +2,7 @@
 //! tools. It is slow and allocates, so never use it on the line.
 
 use super::EngineError;
-use super::caught::caught;
+use super::caught;
 use tract_onnx::prelude::*;
 
 /// A model as tract runs it.

@@ -5,7 +5,7 @@
 //! is the rounding of one tensor: a code, at most. ONNX Runtime's own operators, which tract does
 //! not know, are written as DequantizeLinear, operator, QuantizeLinear.
 
-use super::caught::caught;
+use super::caught;
 use super::lowered::{Lowered, Trace};
 use super::message::value_info;
 use super::proto::{self, Type};

@@ -6,7 +6,7 @@
 //! 1, and nodes that the output does not need are left out.
 
 use super::EngineError;
-use super::caught::caught;
+use super::caught;
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework;

@@ -70,13 +70,16 @@ fn why(info: &PanicHookInfo<'_>) -> Why {
 }
 
 /// From here on a panic raises the alarm of its thread's run, and a panic of any other thread is
-/// one line on standard error.
+/// one line on standard error. One that [`crate::caught`] takes is an error there, and no alarm.
 pub fn raise_alarm_at_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let others = take_hook();
         let in_full = std::env::var_os("TAGPIN_BACKTRACE").is_some();
         set_hook(Box::new(move |info| {
+            if crate::caught::is_here() {
+                return;
+            }
             let alarm = ALARM.try_with(|alarm| alarm.try_borrow().ok().and_then(|alarm| alarm.clone())).ok().flatten();
             if let Some(alarm) = &alarm {
                 alarm.raise();

@@ -126,6 +126,27 @@ fn a_thread_that_stops_within_every_lock_delays_no_edge_and_no_way_to_safety() {
     }
 }
 
+/// The crate of V4L2 panics where a camera that failed cannot stop its stream. That was caught, and the
+/// run ended with 101 all the same: its alarm had been raised before.
+#[test]
+fn a_panic_that_somebody_waits_for_raises_no_alarm_and_the_next_one_does() {
+    let (shared, ..) = gate();
+    let raised = |ends: fn()| {
+        let watched = || {
+            super::raise_alarm_at_panics();
+            shared.alarm.watch();
+            ends();
+        };
+        let ended = std::thread::scope(|scope| scope.spawn(watched).join().is_ok());
+        (ended, shared.alarm.is_raised())
+    };
+    assert_eq!(
+        raised(|| assert_eq!(crate::caught::caught(|| panic!("planted")), Err::<(), _>("planted".into()))),
+        (true, false)
+    );
+    assert_eq!(raised(|| panic!("planted")), (false, true));
+}
+
 /// With RUST_BACKTRACE the standard library looked up names for two seconds before the thread was
 /// unwound and the outputs heard of it.
 #[test]

@@ -1,8 +1,9 @@
-//! Panics of the library that reads and runs the model's file become words, and nothing but words.
+//! Panics of libraries that assert what a file or a device may break become words, and nothing but
+//! words.
 //!
-//! Tract asserts here and there what a file may break. [`caught`] runs such code; if it panics
-//! there, the message comes back as an error, and neither it nor a backtrace is printed. Panics
-//! elsewhere are told as ever.
+//! [`caught`] runs such code. If it panics there, the message comes back as an error: neither it nor
+//! a backtrace is printed, and hooks that ask [`is_here`] raise no alarm. Panics elsewhere are told as
+//! ever.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -22,7 +23,7 @@ impl Inside {
         HOOK.call_once(|| {
             let others = take_hook();
             set_hook(Box::new(move |info| {
-                if DEPTH.get() == 0 {
+                if !is_here() {
                     others(info);
                 }
             }));
@@ -38,16 +39,21 @@ impl Drop for Inside {
     }
 }
 
-/// What `run` returns, or in words why it panicked. What `run` was changing then must not be used
-/// any more.
-pub(super) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+/// What `run` returns, or what its panic said. What `run` was changing then must not be used any
+/// more.
+pub fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     let inside = Inside::new();
     let result = catch_unwind(AssertUnwindSafe(run));
     drop(inside);
     result.map_err(|panic| {
         let why = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-        format!("tract gave up on it: {}", why.unwrap_or("it did not say why"))
+        why.unwrap_or("it did not say why").to_string()
     })
+}
+
+/// Whether this thread is inside of [`caught`], so that a panic ends nothing but that.
+pub fn is_here() -> bool {
+    DEPTH.get() > 0
 }
 
 #[cfg(test)]
@@ -57,10 +63,10 @@ mod tests {
     #[test]
     fn a_panic_becomes_its_words_and_the_next_one_outside_is_told() {
         assert_eq!(caught(|| 3), Ok(3));
-        let expected = Err::<(), _>("tract gave up on it: index 2 of 1".to_string());
+        let expected = Err::<(), _>("index 2 of 1".to_string());
         assert_eq!(caught(|| panic!("index {} of 1", 2)), expected);
         let nested = caught(|| caught(|| panic!("inner")).unwrap_err());
-        assert_eq!(nested, Ok("tract gave up on it: inner".into()));
-        assert_eq!(DEPTH.get(), 0);
+        assert_eq!(nested, Ok("inner".into()));
+        assert!(!is_here() && caught(is_here).unwrap());
     }
 }
