@@ -1,7 +1,7 @@
 //! `camera:N` or `camera:/dev/videoN`: a camera that nokhwa finds and whose format it chooses.
 //!
 //! nokhwa lists cameras and what they offer, and picks the format that is closest to what is asked
-//! for, YUYV before NV12 before MJPEG. Its frames carry neither the bytes that the driver filled
+//! for, YUYV before NV12 before MJPEG, or the one of `format=`. Its frames carry neither the bytes that the driver filled
 //! nor the bytes of a row, and its waits cannot be interrupted; so the stream itself is that of
 //! [`super::v4l2`], and all that is said of its time, colour and recovery holds here too.
 
@@ -29,8 +29,11 @@ impl CameraSource {
         let wanted = Wanted::read(spec)?;
         let number = spec.path().strip_prefix("/dev/video").unwrap_or(spec.path());
         let index: u32 = number.parse().map_err(|_| spec.error("expected camera:N or camera:/dev/videoN"))?;
+        if wanted.format == Some(*b"YU12") {
+            return Err(spec.error("format=YU12 is read by `v4l2:` only, expected one of YUYV, NV12, MJPG"));
+        }
         let mut refused = String::new();
-        for (format, code) in FORMATS {
+        for (format, code) in FORMATS.into_iter().filter(|(_, code)| wanted.format.is_none_or(|only| only == *code)) {
             let closest = CameraFormat::new(Resolution::new(wanted.width, wanted.height), format, wanted.fps);
             let only = [format];
             let requested = RequestedFormat::with_formats(RequestedFormatType::Closest(closest), &only);

@@ -147,7 +147,7 @@ impl Automatic {
             }
             Self::WhiteBalance => {
                 "the camera sets its white balance by itself: scores shift with the colour of what is in view; state \
-                 white_balance=R,B in the source"
+                 white_balance= in the source"
             }
         }
     }

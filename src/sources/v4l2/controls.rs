@@ -22,6 +22,7 @@ const GAIN: Id = Id(0x0098_0913, "gain");
 const AUTO_WHITE: Id = Id(0x0098_090c, "automatic white balance");
 const RED: Id = Id(0x0098_090e, "red balance");
 const BLUE: Id = Id(0x0098_090f, "blue balance");
+const KELVIN: Id = Id(0x0098_091a, "white balance temperature");
 const AUTO_FOCUS: Id = Id(0x009a_090c, "automatic focus");
 const FOCUS: Id = Id(0x009a_090a, "focus");
 const MAINS: Id = Id(0x0098_0918, "mains frequency");
@@ -33,8 +34,15 @@ fn wanted(spec: &SourceSpec) -> Result<Vec<(Id, i64, bool)>, SourceError> {
         spec.text_option(key).map(|_| spec.number(key, 0, least..=i64::from(i32::MAX))).transpose()
     };
     if let Some(us) = number("exposure_us", 1)? {
-        // Menu entry 1 is manual; the time is in units of 100 us.
-        all.extend([(AUTO_EXPOSURE, 1, true), (EXPOSURE, (us / 100).max(1), false)]);
+        // V4L2 counts exposure so; a device would take the next lower count without a word.
+        const UNIT_US: i64 = 100;
+        if us % UNIT_US != 0 {
+            let lower = us - us % UNIT_US;
+            let near = if lower == 0 { UNIT_US.to_string() } else { format!("{lower} or {}", lower + UNIT_US) };
+            return Err(spec.error(format!("exposure_us={us}: V4L2 counts exposure in {UNIT_US} us, expected {near}")));
+        }
+        // Menu entry 1 is manual.
+        all.extend([(AUTO_EXPOSURE, 1, true), (EXPOSURE, us / UNIT_US, false)]);
     }
     if let Some(gain) = number("gain", 0)? {
         all.extend([(AUTO_GAIN, 0, true), (GAIN, gain, false)]);
@@ -43,11 +51,16 @@ fn wanted(spec: &SourceSpec) -> Result<Vec<(Id, i64, bool)>, SourceError> {
         all.extend([(AUTO_FOCUS, 0, true), (FOCUS, focus, false)]);
     }
     if let Some(text) = spec.text_option("white_balance") {
+        all.push((AUTO_WHITE, 0, true));
         let pair = text.split_once(',').and_then(|(r, b)| Some((r.parse::<i32>().ok()?, b.parse::<i32>().ok()?)));
-        let Some((red, blue)) = pair else {
-            return Err(spec.error(format!("white_balance={text}, expected the camera's red and blue, as in 120,140")));
-        };
-        all.extend([(AUTO_WHITE, 0, true), (RED, red.into(), false), (BLUE, blue.into(), false)]);
+        match (pair, text.parse::<u16>()) {
+            (Some((red, blue)), _) => all.extend([(RED, red.into(), false), (BLUE, blue.into(), false)]),
+            (None, Ok(kelvin)) => all.push((KELVIN, kelvin.into(), false)),
+            (None, Err(_)) => {
+                let expected = "expected the camera's red and blue, as in 120,140, or its temperature in kelvin, as in 4600";
+                return Err(spec.error(format!("white_balance={text}, {expected}")));
+            }
+        }
     }
     match spec.text_option("mains") {
         None => {}
@@ -116,6 +129,7 @@ pub(in crate::sources) fn list(device: &Device) -> Vec<String> {
         _ if id == EXPOSURE.0 => " (exposure_us=, in 100 us)",
         _ if id == GAIN.0 => " (gain=)",
         _ if id == RED.0 || id == BLUE.0 => " (white_balance=RED,BLUE)",
+        _ if id == KELVIN.0 => " (white_balance=KELVIN)",
         _ if id == FOCUS.0 => " (focus=)",
         _ if id == MAINS.0 => " (mains=50|60)",
         _ => "",
@@ -123,4 +137,36 @@ pub(in crate::sources) fn list(device: &Device) -> Vec<String> {
     let controls = device.query_controls().unwrap_or_default();
     let shown = controls.iter().filter(|c| c.typ != Type::CtrlClass);
     shown.map(|c| format!("{} {}..={}{}", c.name, c.minimum, c.maximum, option(c.id))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Most USB cameras have one colour temperature and no gains of red and blue: nothing could be
+    /// stated for them, though `check` asked for it. And 550 us became 500 without a word.
+    #[test]
+    fn controls_are_what_the_source_states_or_an_error_with_what_can_be_stated() {
+        let stated = |options: &str| {
+            let spec: SourceSpec = format!("v4l2:/dev/video0?{options}").parse().unwrap();
+            wanted(&spec).map(|all| all.iter().map(|(Id(_, name), value, _)| (*name, *value)).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            stated("white_balance=4600").unwrap(),
+            [("automatic white balance", 0), ("white balance temperature", 4600)]
+        );
+        assert_eq!(
+            stated("white_balance=120,140").unwrap(),
+            [("automatic white balance", 0), ("red balance", 120), ("blue balance", 140)]
+        );
+        assert_eq!(stated("exposure_us=600").unwrap(), [("automatic exposure", 1), ("exposure time", 6)]);
+        for (options, near) in [("exposure_us=550", "expected 500 or 600"), ("exposure_us=99", "expected 100")] {
+            let why = stated(options).unwrap_err().why;
+            assert!(why.ends_with(near), "{why}");
+        }
+        for white in ["", "warm", "120,", "120;140", "-1", "70000"] {
+            let why = stated(&format!("white_balance={white}")).unwrap_err().why;
+            assert!(why.contains("120,140") && why.contains("4600"), "{why}");
+        }
+    }
 }

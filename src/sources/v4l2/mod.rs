@@ -2,17 +2,18 @@
 //! in this process.
 //!
 //! A camera that was unplugged is found again by its name and its place on the bus.
-//! Queued buffers are drained to the newest before a frame is given; formats are asked for in the
-//! order YUYV, NV12, YU12, MJPG, and the driver's answer is what counts: size, bytes a row, colour.
+//! Queued buffers are drained to the newest before a frame is given. `format=` asks for one format,
+//! else the first of YUYV, NV12, YU12, MJPG that the camera has is asked for. The driver's answer is
+//! what counts: size, bytes a row, colour.
 
 pub(super) mod controls;
 
 use super::spec::ColourOptions;
 use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use crate::caught::caught;
 use crate::frame::{CapturedAt, Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range, TimedBy};
 use crate::pictures::Picture;
 use crate::time::{Clock, Instant, Micros};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,12 +76,15 @@ pub(super) struct Wanted {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) fps: u32,
-    /// The only format that will do; none for the first of ours that the camera has.
+    /// The only format that will do; none for the first of [`NAMES`] that the camera has.
     pub(super) format: Option<[u8; 4]>,
 }
 
 /// Options of a stream, besides its controls.
-pub(super) const OPTIONS: [&str; 6] = ["width", "height", "fps", "buffers", "matrix", "range"];
+pub(super) const OPTIONS: [&str; 7] = ["width", "height", "fps", "format", "buffers", "matrix", "range"];
+
+/// The formats that are read, by their V4L2 names, the one that costs least first.
+const NAMES: [&str; 4] = ["YUYV", "NV12", "YU12", "MJPG"];
 
 impl Wanted {
     pub(super) fn read(spec: &SourceSpec) -> Result<Self, SourceError> {
@@ -89,9 +93,16 @@ impl Wanted {
             width: spec.number("width", 640, 16..=MAX_SIDE)?,
             height: spec.number("height", 480, 16..=MAX_SIDE)?,
             fps: spec.number("fps", 30, 1..=1000)?,
-            format: None,
+            format: format_option(spec)?,
         })
     }
+}
+
+/// What `format=` asks for.
+fn format_option(spec: &SourceSpec) -> Result<Option<[u8; 4]>, SourceError> {
+    let Some(text) = spec.text_option("format") else { return Ok(None) };
+    let code = text.as_bytes().first_chunk().copied().filter(|_| NAMES.contains(&text));
+    code.map(Some).ok_or_else(|| spec.error(format!("format={text}, expected one of {}", NAMES.join(", "))))
 }
 
 struct Open {
@@ -112,12 +123,26 @@ impl Drop for Open {
     fn drop(&mut self) {
         // The crate panics if a stream cannot be stopped, as is the case when the camera failed.
         let stream = self.stream.take();
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(stream)));
+        let _ = caught(move || drop(stream));
     }
 }
 
 const FORMATS: [(&[u8; 4], PixelFormat); 3] =
     [(b"YUYV", PixelFormat::Yuyv), (b"NV12", PixelFormat::Nv12), (b"YU12", PixelFormat::I420)];
+
+/// The format to ask the driver for: `only` if one is stated, else the first of ours in `offered`.
+fn choose(spec: &SourceSpec, only: Option<[u8; 4]>, offered: &[FourCC]) -> Result<FourCC, SourceError> {
+    let ours = NAMES.iter().filter_map(|name| name.as_bytes().first_chunk()).filter(|code| only.is_none_or(|o| o == **code));
+    let chosen = ours.map(FourCC::new).find(|code| offered.contains(code));
+    chosen.ok_or_else(|| {
+        let offered: Vec<String> = offered.iter().map(ToString::to_string).collect();
+        let expected = match only {
+            Some(only) => format!("{}, as was asked for", FourCC::new(&only)),
+            None => format!("one of {}; CSI cameras need `rpicam:`", NAMES.join(", ")),
+        };
+        spec.error(format!("the camera offers {}, expected {expected}", offered.join(", ")))
+    })
+}
 
 /// What the driver says of colour, with the defaults of linux/videodev2.h.
 fn colour(space: Colorspace, range: Quantization) -> Colour {
@@ -134,8 +159,9 @@ impl Open {
     /// Opens it, whatever the crate makes of what the driver says.
     fn new(spec: &SourceSpec, path: &Path, wanted: Wanted) -> Result<Self, SourceError> {
         // The crate panics on numbers that its lists of colour spaces and fields do not have.
-        catch_unwind(|| Self::try_new(spec, path, wanted))
-            .unwrap_or_else(|_| Err(spec.error("the driver states a format or control that cannot be read")))
+        caught(|| Self::try_new(spec, path, wanted)).unwrap_or_else(|said| {
+            Err(spec.error(format!("the driver states a format or control that cannot be read: {said}")))
+        })
     }
 
     fn try_new(spec: &SourceSpec, path: &Path, wanted: Wanted) -> Result<Self, SourceError> {
@@ -161,15 +187,7 @@ impl Open {
         (format.width, format.height) = (wanted.width, wanted.height);
         let offered: Vec<FourCC> =
             device.enum_formats().map_err(failed("no list of formats"))?.into_iter().map(|f| f.fourcc).collect();
-        let ours = FORMATS.iter().map(|(code, _)| FourCC::new(code)).chain([FourCC::new(b"MJPG")]);
-        let chosen = ours.filter(|f| wanted.format.is_none_or(|w| w == f.repr)).find(|f| offered.contains(f));
-        format.fourcc = chosen.ok_or_else(|| {
-            let names: Vec<String> = offered.iter().map(ToString::to_string).collect();
-            spec.error(format!(
-                "it offers {}, expected YUYV, NV12, YU12 or MJPG; CSI cameras need `rpicam:`",
-                names.join(", ")
-            ))
-        })?;
+        format.fourcc = choose(spec, wanted.format, &offered)?;
         let format = device.set_format(&format).map_err(failed("format refused"))?;
         let fps = wanted.fps;
         // Some drivers have one fixed rate; then theirs counts.
@@ -183,8 +201,15 @@ impl Open {
         let jpeg = &format.fourcc.repr == b"MJPG";
         let pixel = FORMATS.iter().find(|(code, _)| **code == format.fourcc.repr).map(|(_, p)| *p);
         let Some(pixel) = pixel.or(jpeg.then_some(PixelFormat::Rgb8)) else {
-            return Err(spec.error(format!("the driver chose {}, expected YUYV, NV12, YU12 or MJPG", format.fourcc)));
+            return Err(spec.error(format!("the driver chose {}, expected {}", format.fourcc, NAMES.join(", "))));
         };
+        if let Some(only) = wanted.format.filter(|only| *only != format.fourcc.repr) {
+            return Err(spec.error(format!(
+                "the driver chose {} where {} was asked for",
+                format.fourcc,
+                FourCC::new(&only)
+            )));
+        }
         let colour = ColourOptions::read(spec)?.over(colour(format.colorspace, format.quantization));
         let packed = Layout::packed(pixel, colour, format.width, format.height);
         let layout = if jpeg { packed } else { Layout { stride: format.stride.max(packed.stride), ..packed } };
@@ -418,7 +443,7 @@ pub(super) fn describe(path: &Path) -> Result<Vec<String>, String> {
             let fps = fastest.max().map_or(String::new(), |fps| format!("@{fps}"));
             shown.push(format!("{}x{}{fps}", size.width, size.height));
         }
-        let used = FORMATS.iter().any(|(code, _)| **code == format.fourcc.repr) || &format.fourcc.repr == b"MJPG";
+        let used = NAMES.iter().any(|name| name.as_bytes() == format.fourcc.repr);
         let note = if used { "" } else { " (not read)" };
         lines.push(format!("{}{note}: {}", format.fourcc, shown.join(" ")));
     }
@@ -430,6 +455,26 @@ pub(super) fn describe(path: &Path) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
     use v4l::timestamp::Timestamp;
+
+    /// A camera that has motion JPEG at 30 images a second and YUYV at 10 was opened with YUYV, and
+    /// nothing could be said against it.
+    #[test]
+    fn a_format_that_is_asked_for_is_the_one_that_is_opened() {
+        let offered = [FourCC::new(b"MJPG"), FourCC::new(b"H264"), FourCC::new(b"YUYV")];
+        let opened = |source: &str| {
+            let spec: SourceSpec = source.parse().unwrap();
+            choose(&spec, Wanted::read(&spec)?.format, &offered).map(|code| code.to_string())
+        };
+        assert_eq!(opened("v4l2:/dev/video0").unwrap(), "YUYV");
+        assert_eq!(opened("v4l2:/dev/video0?format=MJPG").unwrap(), "MJPG");
+        let why = |source: &str| opened(source).unwrap_err().why;
+        assert_eq!(
+            why("v4l2:/dev/video0?format=NV12"),
+            "the camera offers MJPG, H264, YUYV, expected NV12, as was asked for"
+        );
+        assert_eq!(why("v4l2:/dev/video0?format=H264"), "format=H264, expected one of YUYV, NV12, YU12, MJPG");
+        assert_eq!(why("v4l2:/dev/video0?format="), "format=, expected one of YUYV, NV12, YU12, MJPG");
+    }
 
     /// Flags of drivers whose stamps are of a clock that nobody names, and of whoever filled the
     /// buffer.
