@@ -81,6 +81,9 @@ pub struct InputLines {
 /// Edges that the kernel buffers for a late reader: enough for an encoder at 10 kHz over 100 ms.
 const KERNEL_BUFFER: u32 = 1024;
 
+/// Words of 64 bits that hold one edge of the kernel's (`struct gpio_v2_line_event`).
+const EDGE_WORDS: usize = 6;
+
 impl InputLines {
     /// Requests the lines of `chip`.
     pub fn open(chip: &str, lines: &[InputLine]) -> Result<Self, String> {
@@ -126,7 +129,11 @@ impl InputLines {
         if !self.request.wait_edge_event(timeout).map_err(failed)? {
             return Ok(None);
         }
-        let event = self.request.read_edge_event().map_err(failed)?;
+        // Not by `read_edge_event` of gpiocdev 0.8: it takes as many as eight edges and gives the first.
+        let mut words = [0; EDGE_WORDS];
+        let of_one = words.get_mut(..self.request.edge_event_u64_size()).expect("an edge of the kernel's has 48 bytes");
+        self.request.read_edge_events_into_slice(of_one).map_err(failed)?;
+        let event = self.request.edge_event_from_slice(of_one).map_err(failed)?;
         let Some(line) = self.offsets.iter().position(|o| *o == event.offset) else { return Ok(None) };
         let lost = event.line_seqno.wrapping_sub(self.numbers[line]).wrapping_sub(1);
         self.numbers[line] = event.line_seqno;
