@@ -94,10 +94,16 @@ def inputs(m: Machine) -> str:
     m.press()
     m.sh("sleep 1; echo trigger >&9; sleep 2")
     begin = time.time()
-    for _ in range(3):  # counted from the part's trigger, when the belt stood at one already
+    for count in range(3):  # counted from the part's trigger, when the belt stood at one already
         expect(not m.edges(5, begin), "the part is not at its gate before the third count")
+        # Both edges of the second press wait for who reads them: each counts.
+        if count == 1:
+            m.sh("kill -STOP $(cat /tmp/pid)")
         m.press()
-        time.sleep(1.2)
+        time.sleep(0.4)
+        if count == 1:
+            m.sh("kill -CONT $(cat /tmp/pid)")
+        time.sleep(0.8)
     summary = finished(m, 0)[-1]
     third = m.presses(begin)[2].at
     rises = [e.at - third for e in m.edges(5, begin) if e.level == 1]
@@ -184,25 +190,55 @@ PATTERNS = {"colorbar": 0, "white": 6, "blue": 9, "cross": 19}
 
 def pictures(m: Machine) -> str:
     """virt: the camera shows known patterns, and each pattern's own pin answers."""
+    slowest = shown(m, CAMERA, ["white", "blue", "colorbar", "cross", "blue", "white"])
+    return f"6 changes of 4 patterns, the right pin and no other, slowest {slowest:.2f} s"
+
+
+def shown(m: Machine, source: str, order: list[str]) -> float:
+    """Lets the camera show these patterns, and expects each one's pin and no other; the longest time that one took."""
     pins = dict(zip(PATTERNS, (0, 1, 2, 4)))
     outputs = "".join(gpiochip(tag, pin, f'mode = "level"\non = ["tag:{tag}"]') for tag, pin in pins.items())
     start(
         m,
-        '[source]\nopen = "v4l2:/dev/video0?width=640&height=360"\nframe_timeout_ms = 3000\nfrozen_after = 0\n' + outputs,
+        f'[source]\nopen = "{source}"\nframe_timeout_ms = 3000\nfrozen_after = 0\n' + outputs,
         program=RUN.replace("parts.tagpin", "patterns.tagpin"),
     )
     slowest = 0.0
-    for tag in ["white", "blue", "colorbar", "cross", "blue", "white"]:
+    for tag in order:
         m.sh(f"v4l2-ctl -d /dev/video0 --set-ctrl test_pattern={PATTERNS[tag]}")
         begin = time.monotonic()
-        m.wait_level(pins[tag], 1, 10, f"pattern {tag}")
+        m.wait_level(pins[tag], 1, 10, f"{source}: pattern {tag}")
         slowest = max(slowest, time.monotonic() - begin)
         time.sleep(0.3)
         active = [t for t, pin in pins.items() if m.level(pin) == 1]
-        expect(active == [tag], f"pattern {tag}: active pins {active}")
+        expect(active == [tag], f"{source}: pattern {tag}: active pins {active}")
     stop(m)
     expect(not any(m.level(pin) for pin in pins.values()), "all pins are safe at the end")
-    return f"6 changes of 4 patterns, the right pin and no other, slowest {slowest:.2f} s"
+    return slowest
+
+
+def cameras(m: Machine) -> str:
+    """virt: `cameras` and `capture`; controls are set, kept and read back; every format that the camera has shows the same."""
+    listed = m.sh("tagpin cameras --rpicam /bin/false")
+    for line in ("(/dev/video0)", "source: camera:/dev/video0", "YUYV: 320x180", "NV12: 320x180", "Gain 0..=255 (gain=)"):
+        expect(line in listed, f"{line} in {listed}")
+    kept = []
+    for gain, source in ((77, "camera:/dev/video0"), (42, "v4l2:/dev/video0")):
+        folder = f"/tmp/{gain}"
+        source = f"{source}?width=640&height=360&gain={gain}"
+        m.sh(f"tagpin capture --source '{source}' --out {folder} --tags good --every 0.2 --count 3 </dev/null", timeout=90)
+        controls = m.sh("v4l2-ctl -d /dev/video0 --get-ctrl gain,gain_automatic").split()
+        expect(controls == ["gain:", str(gain), "gain_automatic:", "0"], f"{source}: read back from outside: {controls}")
+        images = m.sh(f"find {folder} -name '*.jpg' -size +2").split()
+        expect(len(images) >= 3, f"{source}: {images}")
+        kept.append(len(images))
+    for option, why in (("gain=256", "takes 0..=255"), ("exposure_us=1000", "has no exposure time"), ("format=MJPG", "expected MJPG")):
+        refused = m.sh(f"tagpin capture --source '{CAMERA}&{option}' --out /tmp/none --every 1 --count 1 </dev/null 2>&1", status=2)
+        expect(why in refused, f"{option}: {refused}")
+    formats = ("camera:0?width=640&height=360&format=NV12", CAMERA + "&format=NV12", CAMERA + "&format=YU12")
+    for source in formats:
+        shown(m, source, ["white", "blue", "colorbar", "cross"])
+    return f"listed; {kept} images kept; gain set and read back; 4 patterns in NV12 twice and in YU12, the right pin and no other"
 
 
 def guarded(source: str, extra: str = "") -> str:
