@@ -25,6 +25,7 @@ mod run;
 #[cfg(feature = "site")]
 mod serve;
 mod setup;
+mod signals;
 mod simulate;
 mod starts;
 mod update;

@@ -121,11 +121,7 @@ impl Process {
         if let Some(signalled) = &self.signalled {
             return Ok(signalled.clone());
         }
-        let signalled = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-            signal_hook::flag::register(signal, signalled.clone())?;
-        }
-        Ok(self.signalled.insert(signalled).clone())
+        Ok(self.signalled.insert(super::signals::flag(&[])?).clone())
     }
 
     /// The bundle to run: the recipe's own, or the one that `run` was given.

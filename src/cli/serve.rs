@@ -13,7 +13,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Arguments of `serve`.
@@ -116,10 +116,7 @@ pub(super) fn run(args: &Serve) -> Result<u8, Refused> {
     let limits = Limits { connections: args.connections as usize, ..Limits::default() };
     let refused = |e: std::io::Error| format!("--listen {}: {e}; choose another address or port", args.listen);
     let server = Server::bind(args.listen, limits).map_err(refused)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
+    let stop = super::signals::flag(&[])?;
     let who = if args.keys.is_empty() { "no key needed" } else { "with a key" };
     println!("serving {} at http://{} ({who}; {engines} at a time)", names.join(", "), server.address()?);
     let _ = std::io::stdout().flush();

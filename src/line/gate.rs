@@ -336,9 +336,13 @@ impl Gate {
     /// `at`, which is due there at `due`, calls for one of its own: when, and whose it is.
     fn overdue_before(&self, now: Instant, due: Instant, at: usize, line: u8) -> Option<(Instant, PartId)> {
         let Some(GateLine { shape: Shape::Pulse(_), by, .. }) = self.lines[line as usize] else { return None };
-        let calls = self.parts.get(at)?.calls.unwrap_or(self.late_calls);
-        let is_called = by == CalledBy::Trigger || calls >> line & 1 == 1;
-        self.ends[line as usize].filter(|(end, _)| is_called && *end < now && !self.is_on_since(line, due))
+        let called = self.is_called(self.parts.get(at)?.calls, by, line);
+        self.ends[line as usize].filter(|(end, _)| called && *end < now && !self.is_on_since(line, due))
+    }
+
+    /// Whether a part with `calls` calls for a line that `by` moves; one without a verdict is late.
+    fn is_called(&self, calls: Option<LineMask>, by: CalledBy, line: u8) -> bool {
+        by == CalledBy::Trigger || calls.unwrap_or(self.late_calls) >> line & 1 == 1
     }
 
     /// The end of a line's pulse, where it was due before `now` and is not done.
@@ -363,19 +367,15 @@ impl Gate {
     }
 
     fn pass(&mut self, now: Instant, due: Instant, at: usize, line: u8) -> Move {
-        let (late_calls, is_on) = (self.late_calls, self.is_on_since(line, due));
+        let GateLine { shape, window, by, .. } = self.lines[line as usize].expect("absent lines are never due");
+        let InFlight { id, calls, .. } = *self.parts.get(at).expect("the place was just found");
+        let (called, is_on) = (self.is_called(calls, by, line), self.is_on_since(line, due));
         let part = self.parts.get_mut(at).expect("the place was just found");
         part.passed |= 1 << line;
-        let GateLine { shape, window, by, .. } = self.lines[line as usize].expect("absent lines are never due");
-        if by == CalledBy::Verdict && part.calls.is_none() {
-            part.settled = true;
+        if by == CalledBy::Verdict && calls.is_none() {
+            (part.settled, part.calls) = (true, Some(self.late_calls));
             self.late += 1;
         }
-        let called = match by {
-            CalledBy::Verdict => *part.calls.get_or_insert(late_calls) >> line & 1 == 1,
-            CalledBy::Trigger => true,
-        };
-        let id = part.id;
         let is_pulse = matches!(shape, Shape::Pulse(_));
         let missed = called && is_pulse && !is_on && now.since(due) > window;
         let active = match shape {

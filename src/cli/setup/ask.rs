@@ -15,14 +15,8 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(50);
 /// Lines that wait to be answers.
 const WAITING: usize = 64;
-/// What ends the conversation. A key that stops or kills the program would leave the gate active.
-const SIGNALS: [i32; 5] = [
-    signal_hook::consts::SIGINT,
-    signal_hook::consts::SIGTERM,
-    signal_hook::consts::SIGHUP,
-    signal_hook::consts::SIGQUIT,
-    signal_hook::consts::SIGTSTP,
-];
+/// Keys that stop or kill a program: they end the conversation too, or would leave the gate active.
+const KEYS: [i32; 2] = [signal_hook::consts::SIGQUIT, signal_hook::consts::SIGTSTP];
 
 /// Who answers.
 pub(super) struct Person {
@@ -38,10 +32,7 @@ pub(super) struct Person {
 impl Person {
     /// Listens to standard input; a signal ends the conversation at the next question or part.
     pub(super) fn new() -> Result<Self, Refused> {
-        let signalled = Arc::new(AtomicBool::new(false));
-        for signal in SIGNALS {
-            signal_hook::flag::register(signal, signalled.clone())?;
-        }
+        let signalled = crate::cli::signals::flag(&KEYS)?;
         let at_terminal = std::io::stdin().is_terminal();
         Ok(Self { entered: lines(), waiting: RefCell::default(), has_ended: Cell::new(false), at_terminal, signalled })
     }
