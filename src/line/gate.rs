@@ -13,6 +13,7 @@
 //! the line goes to rest when that pulse was to end. A level or latched line takes its newest due
 //! state.
 
+use super::belt::BeltHistory;
 use super::confirm::{ConfirmRules, Confirmations};
 use super::{LineMask, MAX_LINES, MAX_PARTS, Moment, PartId, Travel, mask_of};
 use crate::time::{Instant, Micros};
@@ -164,6 +165,7 @@ pub struct Gate {
     fault: Option<Instant>,
     /// When each latched line was called for last.
     latched: [Instant; MAX_LINES],
+    belt: BeltHistory,
 }
 
 impl Gate {
@@ -184,7 +186,14 @@ impl Gate {
             stepped: Instant::default(),
             fault: None,
             latched: [Instant::default(); MAX_LINES],
+            belt: BeltHistory::default(),
         }
+    }
+
+    /// The belt has moved to `to.position`, at `to.at`. Without this a part that goes by counts is
+    /// taken to be at its gate when a step finds it there.
+    pub fn moved(&mut self, to: Moment) {
+        self.belt.moved(to);
     }
 
     /// The same gate with an input behind it that sees what a line throws out.
@@ -302,13 +311,24 @@ impl Gate {
             let Some(line) = line else { continue };
             let Some((at, part)) = self.parts.iter().enumerate().find(|(_, p)| p.passed >> i & 1 == 0) else { continue };
             if line.delay.is_done(part.trigger, now) {
-                let due = line.delay.due(part.trigger).unwrap_or(now.at);
+                let due = self.due(line.delay, part.trigger, now.at);
                 if first.is_none_or(|(earliest, place, _)| (due, at) < (earliest, place)) {
                     first = Some((due, at, i as u8));
                 }
             }
         }
         first
+    }
+
+    /// When a part that has gone this far came there.
+    fn due(&self, delay: Travel, trigger: Moment, now: Instant) -> Instant {
+        match delay {
+            Travel::Time(span) => trigger.at.plus(span),
+            Travel::Counts(counts) => {
+                let came = self.belt.came_to(trigger.position.saturating_add(counts.into()));
+                came.map_or(now, |at| at.max(trigger.at).min(now))
+            }
+        }
     }
 
     /// The write that began the pulse which a line is in was done at `at`: the pulse has its width

@@ -11,12 +11,14 @@
 //! *Moment*: a time together with the belt's position. *Travel*: how far a part goes, in time or in
 //! encoder counts. *Late*: no verdict when the part is at its first gate.
 
+mod belt;
 mod confirm;
 mod encoder;
 mod gate;
 mod intake;
 mod parts;
 
+pub use belt::{BeltHistory, HISTORY};
 pub use confirm::ConfirmRules;
 pub use encoder::{Channel, Encoder};
 pub use gate::{CalledBy, Cause, Decided, Doubted, Full, Gate, GateLine, Move, Shape};

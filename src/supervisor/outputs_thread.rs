@@ -40,6 +40,7 @@ pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: 
     realtime::touch_stack();
     let (clock, events) = (&shared.clock, &*shared.events);
     let mut end: Option<Instant> = None;
+    let mut seen = 0;
     loop {
         // Before commands are taken: whoever set them had given all of them. The end is set before
         // the stop, so no stop is seen without its end: `ready` would go and come again.
@@ -71,7 +72,9 @@ pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: 
         let alive = clock.now().since(beat) <= watch.watchdog;
         let camera = shared.events.snapshot().camera_works() && !shared.closing.load(Ordering::Relaxed);
         actuator.set_health(Health { alive: draining || alive && !stopped, camera });
-        actuator.tick(shared.belt.take_peak(), clock, events);
+        let peak = shared.belt.take_peak();
+        shared.belt.follow(&mut seen, peak, |to| actuator.belt_moved(to));
+        actuator.tick(peak, clock, events);
         if actuator.is_rescued() {
             // A write came back that was given up.
             return;

@@ -16,7 +16,7 @@ use crate::events::{
 };
 use crate::fault::Reason;
 use crate::head::{Score, TagId, top_k};
-use crate::line::{LineMask, Moment, PartId};
+use crate::line::{HISTORY, LineMask, Moment, PartId};
 use crate::scene::Crossing;
 use crate::station::{Effect, Input, PartDone, Scope, Slot, Spare, Station, Ticket};
 use crate::time::{Clock, Instant, Micros};
@@ -25,25 +25,50 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 
 /// The belt's position in encoder counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Belt {
     position: AtomicI64,
     /// The farthest since the outputs last looked.
     peak: AtomicI64,
     /// When it last moved.
     moved: AtomicU64,
+    /// When it came last to each of the last positions from below, by the position's last digits.
+    came: [AtomicU64; HISTORY],
+}
+
+impl Default for Belt {
+    fn default() -> Self {
+        Self {
+            position: AtomicI64::new(0),
+            peak: AtomicI64::new(0),
+            moved: AtomicU64::new(0),
+            came: [const { AtomicU64::new(0) }; HISTORY],
+        }
+    }
 }
 
 impl Belt {
     pub(super) fn position(&self) -> i64 {
-        self.position.load(Ordering::Relaxed)
+        self.position.load(Ordering::Acquire)
     }
 
-    /// It has moved to `to`.
+    fn came(&self, position: i64) -> &AtomicU64 {
+        &self.came[position.rem_euclid(HISTORY as i64) as usize]
+    }
+
+    /// The oldest position up to `last` whose moment is kept.
+    const fn kept(last: i64) -> i64 {
+        last.saturating_sub(HISTORY as i64 - 1)
+    }
+
+    /// It has moved to `to`. One thread calls this.
     pub(super) fn set(&self, to: Moment) {
-        self.position.store(to.position, Ordering::Relaxed);
-        self.peak.fetch_max(to.position, Ordering::Relaxed);
-        self.moved.store(to.at.as_micros(), Ordering::Relaxed);
+        let at = to.at.as_micros();
+        let first = (self.position() + 1).max(Self::kept(to.position));
+        (first..=to.position).for_each(|position| self.came(position).store(at, Ordering::Relaxed));
+        self.moved.store(at, Ordering::Relaxed);
+        self.position.store(to.position, Ordering::Release);
+        self.peak.fetch_max(to.position, Ordering::AcqRel);
     }
 
     /// When it last moved.
@@ -55,7 +80,22 @@ impl Belt {
     /// there all the same.
     pub(super) fn take_peak(&self) -> i64 {
         let position = self.position();
-        self.peak.swap(position, Ordering::Relaxed).max(position)
+        self.peak.swap(position, Ordering::AcqRel).max(position)
+    }
+
+    /// What it did since it was at `seen`, to `each`: the positions up to `peak` that it came to, then
+    /// where it is. `seen` is that then.
+    pub(super) fn follow(&self, seen: &mut i64, peak: i64, mut each: impl FnMut(Moment)) {
+        for position in seen.saturating_add(1).max(Self::kept(peak))..=peak {
+            each(Moment { at: Instant::from_micros(self.came(position).load(Ordering::Relaxed)), position });
+            *seen = position;
+        }
+        // What it did beyond the peak is seen the next time.
+        let position = self.position().min(peak);
+        if position != *seen {
+            each(Moment { at: self.moved(), position });
+            *seen = position;
+        }
     }
 }
 

@@ -426,6 +426,28 @@ fn the_outputs_see_the_farthest_position_since_they_last_looked() {
     assert_eq!((belt.take_peak(), belt.take_peak()), (6, 4));
 }
 
+/// The outputs knew where the belt was, and not since when.
+#[test]
+fn the_outputs_are_told_when_the_belt_came_to_each_position_since_they_last_looked() {
+    let belt = super::shared::Belt::default();
+    let set = |position: i64, us: u64| belt.set(Moment { at: Instant::from_micros(us), position });
+    let mut seen = 0;
+    let mut look = || {
+        let mut path = Vec::new();
+        belt.follow(&mut seen, belt.take_peak(), |to| path.push((to.position, to.at.as_micros())));
+        path
+    };
+    assert_eq!(look(), []);
+    [(1, 10), (2, 20), (3, 30), (2, 40)].into_iter().for_each(|(position, us)| set(position, us));
+    assert_eq!(look(), [(1, 10), (2, 20), (3, 30), (2, 40)]);
+    [(3, 50), (4, 60)].into_iter().for_each(|(position, us)| set(position, us));
+    assert_eq!((look(), look()), (vec![(3, 50), (4, 60)], vec![]));
+    // As many as are kept, the newest.
+    (5..5000).for_each(|position| set(position, 100 + position as u64));
+    let path = look();
+    assert_eq!((path.len(), path.last()), (crate::line::HISTORY, Some(&(4999, 5099))));
+}
+
 /// A gate five encoder counts behind its trigger, on a line that gives a belt 0.3 s to move again.
 fn gate_by_belt() -> (Shared, Commands, Actuator, Timeline) {
     let text = "[encoder]\nchip = \"header\"\na = 22\n[outputs.gate]\ndelay_counts = 5\n";

@@ -64,6 +64,23 @@ fn a_late_pulse_has_its_full_width_within_its_window_and_is_missed_beyond_it() {
     }
 }
 
+/// A part that goes by counts was due whenever somebody looked, so it was never late: after a stall
+/// its pulse hit a part behind it, untold.
+#[test]
+fn a_part_that_goes_by_counts_is_at_its_gate_at_the_counts_moment_and_late_when_that_is_seen_late() {
+    let line = GateLine { delay: Travel::Counts(50), ..pulse(0, 20).unwrap() };
+    // The belt makes a count each 2 ms, so that the part is at its gate after 100.
+    for (seen, cause) in [(100, Cause::Called), (120, Cause::Called), (121, Cause::Missed), (400, Cause::Missed)] {
+        let mut gate = Gate::new(&[Some(line)], 0);
+        gate.open(PartId(1), Moment { at: ms(0), position: 7 }).unwrap();
+        gate.decide(PartId(1), 1);
+        (1..=seen / 2).for_each(|count| gate.moved(Moment { at: ms(2 * count), position: 7 + count as i64 }));
+        let now = Moment { at: ms(seen), position: 7 + seen as i64 / 2 };
+        let found = gate.step(now).unwrap();
+        assert_eq!((found.cause, found.due), (cause, ms(100)), "{seen}");
+    }
+}
+
 /// A pulse that makes another one longer ends when it was to end, however late it is seen: the line
 /// was on when it was due. It had its width from the moment at which it was seen, and threw out
 /// what came behind it.

@@ -58,6 +58,7 @@ impl Simulated<'_> {
             Told::Belt(moment) => {
                 self.ledger.belt(moment.position, moment.at, now);
                 self.peak = self.peak.max(moment.position);
+                self.actuator.belt_moved(moment);
                 self.step(Input::Belt(moment));
             }
             Told::Seen(at) => {

@@ -22,7 +22,7 @@ impl Ledger {
 
     /// When a part's deadline is over; `None` while the belt has not told so.
     pub(in crate::simulate) fn deadline(&self, p: &Passing) -> Option<u64> {
-        self.gone(p, self.site.deadline).map(|(due, _)| due)
+        self.known(p, self.site.deadline)
     }
 
     /// Whether a part needs a frame that comes up at `now`; `None` where both are right.

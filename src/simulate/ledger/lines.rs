@@ -27,7 +27,7 @@ impl Ledger {
     pub(in crate::simulate) fn called(&self, p: &Passing) -> BTreeSet<usize> {
         // By its first gate: at the moment that is due, or with the count that says so.
         let verdicts = self.site.lines.iter().filter(|l| !l.by_trigger);
-        let in_time = verdicts.filter_map(|l| self.gone(p, l.delay)).all(|(due, _)| p.answered <= due);
+        let in_time = verdicts.filter_map(|l| self.known(p, l.delay)).all(|known| p.answered <= known);
         let said = (p.seen.len() >= self.site.frames && !p.failed && !p.in_doubt && in_time)
             .then(|| naive::decide(self.site.tags_of(p.model), self.site.rule, &p.seen));
         let calls = |line: &Line| match &said {

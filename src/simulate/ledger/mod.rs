@@ -320,16 +320,21 @@ impl Ledger {
         }
     }
 
-    /// When the line knows that a part has gone this far from its trigger: when that is due, and
-    /// when it is done.
+    /// When a part has gone this far from its trigger, and when the line does what is due then.
     fn gone(&self, p: &Passing, way: Way) -> Option<(u64, u64)> {
         match way {
             Way::Us(us) => Some((p.trigger + us, self.done(p.trigger + us).max(p.told))),
             Way::Counts(counts) => {
                 let at = self.heard.partition_point(|(position, ..)| *position < p.position + counts);
-                self.heard.get(at).map(|(.., told)| (*told, *told))
+                self.heard.get(at).map(|(_, at, told)| (*at, *told))
             }
         }
+    }
+
+    /// When the line can know that a part has gone this far, if no stall holds it up: of counts, as it is
+    /// told of them.
+    fn known(&self, p: &Passing, way: Way) -> Option<u64> {
+        self.gone(p, way).map(|(due, done)| if matches!(way, Way::Us(_)) { due } else { done })
     }
 
     /// When a part was at the first gate that verdicts move.

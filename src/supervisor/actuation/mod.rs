@@ -304,6 +304,11 @@ impl Actuator {
         self.go_safe(Reason::Overflow, clock, events);
     }
 
+    /// The belt has moved to `to.position`, at `to.at`.
+    pub fn belt_moved(&mut self, to: Moment) {
+        self.gate.moved(to);
+    }
+
     /// Moves what is due, ends pulses, retries lines that could not be written.
     pub fn tick(&mut self, position: i64, clock: &dyn Clock, events: &Events) {
         let now = Moment { at: clock.now(), position };
