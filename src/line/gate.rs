@@ -371,6 +371,11 @@ impl Gate {
         Some(Move { part, line, active: false, due, cause: Cause::Ended })
     }
 
+    /// The part that a line's pulse is for, or that it is latched for.
+    pub fn pulse_part(&self, line: u8) -> Option<PartId> {
+        self.ends[line as usize].map(|(_, part)| part)
+    }
+
     /// When each line's pulse is to end; `None` where it is in none, or latched.
     pub fn pulse_ends(&self) -> impl Iterator<Item = Option<Instant>> + '_ {
         self.ends.iter().map(|end| end.map(|(at, _)| at).filter(|at| *at != NEVER))

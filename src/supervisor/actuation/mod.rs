@@ -43,6 +43,8 @@ struct Driven {
     state: Option<State>,
     /// When its last write was done.
     moved_at: Instant,
+    /// The part's move that it was for, as long as it may have been too late for it.
+    moved_for: Option<Move>,
     failed_in_a_row: u32,
     wanted: State,
 }
@@ -150,6 +152,7 @@ impl Actuator {
                         is_level: matches!((&s.drive, s.mode), (Drive::Calls(_) | Drive::Trigger, Mode::Level)),
                         state: Some(safe),
                         moved_at: Instant::default(),
+                        moved_for: None,
                         failed_in_a_row: 0,
                         wanted: safe,
                     });
@@ -316,8 +319,9 @@ impl Actuator {
         // After a stall several moves of a line may be due at once: only the newest is done, so
         // that no line flickers.
         let mut newest: [Option<Move>; MAX_OUTPUTS] = [None; MAX_OUTPUTS];
-        let mut missed = false;
+        let (mut missed, mut overran) = (false, false);
         while let Some(due) = self.gate.step(now) {
+            overran |= self.note_held_up(&due, events);
             if self.gate.late() > late {
                 late = self.gate.late();
                 events.fault(FaultKind::Late, Some(due.part.0), self.late_action.into(), Why::NONE);
@@ -368,7 +372,6 @@ impl Actuator {
             }
         }
         // What was held up between this look at the clock and a write began after its window.
-        let mut overran = false;
         for i in 0..if all_done { self.called.len() } else { 0 } {
             let called = self.called[i];
             overran |= self.note_called(&called, before[called.line as usize], now.at, events);
@@ -417,7 +420,10 @@ impl Actuator {
         if cause != Cause::Ended {
             self.is_safe = false;
         }
-        self.settle(part.0, scheduled, 0, clock, events)
+        let before = self.lines[line as usize].state;
+        let all_done = self.settle(part.0, scheduled, 0, clock, events);
+        self.note_moved(&due, before);
+        all_done
     }
 
     /// Busy, ready, fault and heartbeat lines.

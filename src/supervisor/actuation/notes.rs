@@ -53,6 +53,33 @@ impl Actuator {
         true
     }
 
+    /// Remembers what a line moved for, which was in `before`.
+    pub(super) fn note_moved(&mut self, due: &Move, before: Option<State>) {
+        let line = &mut self.lines[due.line as usize];
+        if line.is_level && line.state != before {
+            line.moved_for = Some(*due);
+        }
+        // One that is on already goes on for another part, which a cut names.
+        if let (Some(State::Active), Some(part)) = (line.state, self.gate.pulse_part(due.line)) {
+            self.stand.set(due.line.into(), State::Active, part.0);
+        }
+    }
+
+    /// Tells of a level that was set only when the next part, which `next` is of, was at the gate: it
+    /// never stood right for its own. True where it was so.
+    pub(super) fn note_held_up(&mut self, next: &Move, events: &Events) -> bool {
+        let line = &mut self.lines[next.line as usize];
+        let Some(moved) = line.moved_for.take() else { return false };
+        let moved_at = line.moved_at;
+        if self.late_action.is_none() || moved_at <= next.due || next.part == moved.part {
+            return false;
+        }
+        let missed = Move { cause: Cause::Missed, ..moved };
+        self.note_missed(&missed, moved_at, "it was held up until the next part was at the gate", events);
+        self.gate.was_wrong(moved_at);
+        true
+    }
+
     /// Tells of a move that another one of its line took the place of before it was done: a level,
     /// so that the line was in the other state when the part was at its gate; or a pulse's end, so
     /// that the line stayed on until the next one's. Where lines follow frames, the newest one's

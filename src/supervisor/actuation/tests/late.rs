@@ -36,6 +36,48 @@ fn an_edge_is_told_as_late_beyond_late_ms_and_as_missed_beyond_its_window() {
     }
 }
 
+/// A level that was held up as it was written stood only when the next part was at the gate: told as
+/// late, and never as missed, so that neither lamp nor `missed_edge = "safe"` did anything.
+#[test]
+fn a_level_that_is_held_up_until_the_next_part_is_at_the_gate_is_missed() {
+    let level = "[outputs.a]\nmode = \"level\"\ndelay_ms = 100\non = [\"reject\"]\n";
+    for (held_up_us, missed) in [(0, false), (49_000, false), (50_000, false), (50_001, true), (64_000, true)] {
+        for safe in [false, true] {
+            let rule = if safe { "missed_edge = \"safe\"\n[trigger]" } else { "[trigger]" };
+            let mut bench = Bench::new(&format!("{}{level}", GATE.replace("[trigger]", rule)));
+            for (part, trigger_ms) in [(1, 1000), (2, 1050)] {
+                bench.part(part, trigger_ms);
+                bench.verdict(part, (part == 1) as LineMask);
+            }
+            *bench.pins.held_up.lock().unwrap() = Micros(held_up_us);
+            bench.at(1_100_000);
+            let told = bench.at(1_170_000);
+            let found: Vec<_> = faults(&told).into_iter().filter(|f| f.kind == FaultKind::MissedEdge).collect();
+            assert_eq!(found.iter().map(|f| f.part).collect::<Vec<_>>(), vec![Some(1); missed as usize], "{held_up_us}");
+            assert_eq!(bench.actuator.gate.has_fault(), missed, "{held_up_us}");
+            assert!(found.iter().all(|f| f.remedy == if safe { Remedy::Safe } else { Remedy::Told }), "{told:?}");
+            assert_eq!(bench.states("a"), [Active, Inactive], "{held_up_us}");
+        }
+    }
+}
+
+/// Where pulses met, the cut one was told as of the part that the line had gone on for, whose own
+/// pulse had been whole; the part whose pulse was cut was named nowhere.
+#[test]
+fn a_cut_names_the_part_whose_pulse_was_under_way() {
+    let mut bench = Bench::new(&format!("{GATE}{REJECT}"));
+    for (part, trigger_ms) in [(1, 1000), (2, 1010), (3, 1020)] {
+        bench.part(part, trigger_ms);
+        bench.verdict(part, 1);
+    }
+    [1_100_000, 1_110_000, 1_120_000, 1_125_000].into_iter().for_each(|us| drop(bench.at(us)));
+    bench.command(Command::Safe(Reason::Trigger));
+    let told = bench.at(1_126_000);
+    let cuts =
+        told.iter().filter_map(|w| if let What::Edge(e) = w { (e.outcome == Outcome::Cut).then_some(e.part) } else { None });
+    assert_eq!(cuts.collect::<Vec<_>>(), [3]);
+}
+
 /// A program that was stopped between its look at the clock and the write fired a pulse of 0.04 ms
 /// instead of 20, behind its window, and told nothing of it.
 #[test]
