@@ -53,6 +53,11 @@ impl Encoder {
         self.position
     }
 
+    /// A channel is at `level`, and no edge of it counts before this.
+    pub fn sync(&mut self, channel: Channel, level: bool) {
+        self.levels[channel as usize] = level;
+    }
+
     /// The position in counts.
     pub const fn position(&self) -> i64 {
         self.position

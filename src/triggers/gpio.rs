@@ -7,7 +7,7 @@
 use super::{Input, Trigger, TriggerError};
 use crate::gpio::{self, InputLine, InputLines};
 use crate::line::{Channel, Encoder, Moment};
-use crate::time::Instant;
+use crate::time::{Clock, Instant};
 use std::time::Duration;
 
 /// What an input line is for.
@@ -55,6 +55,8 @@ pub(super) struct GpioTrigger {
     lines: InputLines,
     roles: Vec<Role>,
     encoder: Option<Encoder>,
+    /// Edges until then are in the levels that the encoder begins with, or are not.
+    opened: Instant,
     lost: u32,
     table: &'static str,
     /// When the run began, if it is not the process's first.
@@ -62,7 +64,7 @@ pub(super) struct GpioTrigger {
 }
 
 impl GpioTrigger {
-    pub(super) fn open(inputs: &GpioInputs) -> Result<Self, TriggerError> {
+    pub(super) fn open(inputs: &GpioInputs, clock: &dyn Clock) -> Result<Self, TriggerError> {
         let error = |why| TriggerError { input: table(inputs), why };
         let settings: Vec<InputLine> = inputs.lines.iter().map(|(_, l)| l.clone()).collect();
         let lines = InputLines::open(&inputs.chip, &settings).map_err(error)?;
@@ -76,7 +78,22 @@ impl GpioTrigger {
             None => None,
         };
         let roles = inputs.lines.iter().map(|(role, _)| *role).collect();
-        Ok(Self { lines, roles, encoder, lost: 0, table: table(inputs), begin: Instant::default() })
+        Ok(Self {
+            lines,
+            roles,
+            encoder,
+            opened: clock.now(),
+            lost: 0,
+            table: table(inputs),
+            begin: Instant::default(),
+        })
+    }
+}
+
+impl GpioTrigger {
+    /// Edges of the encoder that must have been lost.
+    fn errors(&self) -> u64 {
+        self.encoder.as_ref().map_or(0, Encoder::errors)
     }
 }
 
@@ -88,8 +105,13 @@ impl Trigger for GpioTrigger {
         let edge = self.lines.next(timeout).map_err(|why| TriggerError { input: self.table, why })?;
         let Some(edge) = edge else { return Ok(None) };
         self.lost = edge.lost;
-        let position = self.encoder.as_ref().map(Encoder::position);
+        let (position, errors) = (self.encoder.as_ref().map(Encoder::position), self.errors());
+        let opened = self.opened;
         let moved = |encoder: &mut Option<Encoder>, channel| {
+            if edge.at <= opened {
+                encoder.iter_mut().for_each(|e| e.sync(channel, edge.active));
+                return None;
+            }
             let moved = encoder.as_mut().map(|e| e.edge(channel, edge.active)).filter(|p| Some(*p) != position);
             moved.map(|position| Input::Position(Moment { at: edge.at, position }))
         };
@@ -100,6 +122,8 @@ impl Trigger for GpioTrigger {
             Role::EncoderA => moved(&mut self.encoder, Channel::A),
             Role::EncoderB => moved(&mut self.encoder, Channel::B),
         };
+        // Two edges to the same level: one between them was lost, and the position is not known.
+        self.lost = self.lost.saturating_add(self.errors().saturating_sub(errors) as u32);
         Ok(input.map(|input| input.of_run(self.begin)))
     }
 

@@ -222,7 +222,7 @@ pub trait Trigger: Send {
 /// Opens the input that `spec` names. `posts`: where a PLC's triggers will be posted.
 pub fn open(spec: &TriggerSpec, clock: &Arc<dyn Clock>, posts: &Posts) -> Result<Box<dyn Trigger>, TriggerError> {
     Ok(match spec {
-        TriggerSpec::Gpio(inputs) => Box::new(gpio::GpioTrigger::open(inputs)?),
+        TriggerSpec::Gpio(inputs) => Box::new(gpio::GpioTrigger::open(inputs, &**clock)?),
         TriggerSpec::Period(period) => Box::new(period::Period::new(*period, clock.clone())),
         TriggerSpec::Stdin { max_jitter } => Box::new(stdin::Stdin::new(*max_jitter, clock.clone())),
         TriggerSpec::Socket(spec) => Box::new(socket::Socket::open(spec, clock.clone())?),
