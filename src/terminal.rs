@@ -29,6 +29,36 @@ pub fn escaped_lines(text: &str) -> String {
     text.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
 }
 
+/// `text` without a terminal's escape sequences, such as colours and titles of windows (ECMA-48).
+///
+/// ```
+/// assert_eq!(tagpin::terminal::without_sequences("\x1b[1;31mERROR\x1b[0m: no cable"), "ERROR: no cable");
+/// ```
+pub fn without_sequences(text: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, behind)) = rest.split_once('\u{1b}') {
+        out.push_str(before);
+        rest = behind_sequence(behind);
+    }
+    out + rest
+}
+
+/// What stands behind the sequence of which ESC stood before `text`.
+fn behind_sequence(text: &str) -> &str {
+    if let Some(title) = text.strip_prefix(']') {
+        // Up to BEL or ESC \. Without either it is none.
+        let Some(at) = title.find(['\u{7}', '\u{1b}']) else { return title };
+        let rest = &title[at..];
+        return rest.strip_prefix('\u{7}').or_else(|| rest.strip_prefix("\u{1b}\\")).unwrap_or(rest);
+    }
+    let (text, middle, last) = match text.strip_prefix('[') {
+        Some(text) => (text, ' '..='?', '@'..='~'),
+        None => (text, ' '..='/', '0'..='~'),
+    };
+    let rest = text.trim_start_matches(|c| middle.contains(&c));
+    rest.strip_prefix(|c| last.contains(&c)).unwrap_or(rest)
+}
+
 /// `text` in lines of at most `columns` characters, broken at spaces alone: a word is never broken,
 /// and a longer one stands as it is. What goes on from a line stands `indent` columns in.
 ///
@@ -94,6 +124,23 @@ pub fn fitted(stream: &(impl std::io::IsTerminal + std::os::fd::AsFd), text: &st
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of a camera program's `\x1b[31mERROR\x1b[0m` a person was shown `[31mERROR [0m`.
+    #[test]
+    fn whole_sequences_are_taken_out_and_no_other_text() {
+        for (text, shown) in [
+            ("\x1b[31mERROR\x1b[0m: *** no cable ***\x1b[K", "ERROR: *** no cable ***"),
+            ("\x1b]0;title\x07a\x1b]8;;file:x\x1b\\b\x1b(Bc\x1b=d", "abcd"),
+            ("[31m is text, \u{e4}\u{20ac} too", "[31m is text, \u{e4}\u{20ac} too"),
+            ("cut off \x1b[38;5;", "cut off "),
+            ("cut off \x1b", "cut off "),
+            ("\x1b[3\u{20ac}", "\u{20ac}"),
+            ("\x1b\x1b[1mtwo", "two"),
+            ("\x1b]a title without an end", "a title without an end"),
+        ] {
+            assert_eq!(without_sequences(text), shown, "{text:?}");
+        }
+    }
 
     /// Messages of 300 columns were cut in the middle of words by an 80 column terminal.
     #[test]

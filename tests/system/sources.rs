@@ -1,6 +1,9 @@
 //! Sources that misbehave, through the binary: what is not whole, not in time or of unknown age
 //! decides nothing, and is told.
 
+mod cameras;
+mod capture;
+
 use crate::program::*;
 use serde_json::Value;
 use std::io::Write;
@@ -233,7 +236,7 @@ fn a_y4m_file_that_is_cut_is_told_and_a_whole_one_ends_well() {
 }
 
 /// A pretended camera program; `body` is run for each of its lives, with `$M` the metadata's path.
-fn camera(name: &str, body: &str) -> (PathBuf, String) {
+pub fn camera(name: &str, body: &str) -> (PathBuf, String) {
     let folder = folder(name);
     let program = folder.join("camera.py");
     let text = format!(
@@ -251,11 +254,11 @@ fn camera(name: &str, body: &str) -> (PathBuf, String) {
     (folder, source)
 }
 
-fn starts(folder: &Path) -> usize {
+pub fn starts(folder: &Path) -> usize {
     std::fs::read_to_string(folder.join("starts")).unwrap_or_default().lines().count()
 }
 
-fn has_python() -> bool {
+pub fn has_python() -> bool {
     let found = std::process::Command::new("python3").arg("-c").arg("").status().is_ok_and(|s| s.success());
     if !found {
         eprintln!("skipped: the pretended camera needs python3");
@@ -533,41 +536,4 @@ fn no_camera_program_outlives_the_line() {
         });
         assert!(gone, "the camera program {pid} goes on after {signal}");
     }
-}
-
-/// People must train on what their camera sees: full size, by digit into the tag's folder, never
-/// beyond the limit.
-#[test]
-fn capture_keeps_images_in_tag_folders_and_stops_when_the_folder_is_full() {
-    let out = folder("capture");
-    let path = out.to_str().unwrap();
-    let common = ["capture", "--source", "conveyor?fps=20", "--out", path];
-    let mut child = tagpin(&[&common[..], &["--tags", "good,bad", "--count", "3"]].concat());
-    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
-    stdin.write_all(b"1\n2\n2\n").unwrap();
-    let done = wait(child, Duration::from_secs(60));
-    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
-    let count = |name: &str| std::fs::read_dir(out.join(name)).map_or(0, |d| d.count());
-    assert_eq!((count("good"), count("bad")), (1, 2));
-    let last = tagpin::pictures::Picture::open(&out.join("last.jpg"), tagpin::pictures::Budget::DEVICE).unwrap();
-    assert_eq!((last.width as usize, last.height as usize), (tagpin::scene::WIDTH, tagpin::scene::HEIGHT));
-    let done = finish(tagpin(&[&common[..], &["--every", "0.05", "--max-mb", "1"]].concat()));
-    assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
-    assert!(stderr(&done).contains("--max-mb"), "{}", stderr(&done));
-    let done = finish(tagpin(&[&common[..], &["--tags", "../out"]].concat()));
-    assert_eq!(done.status.code(), Some(2));
-}
-
-#[test]
-fn cameras_says_what_is_there_or_what_is_missing() {
-    let program = folder("cameras").join("list.sh");
-    script(&program, "#!/bin/sh\necho 'Available cameras'\necho '0 : imx708 [4608x2592] (/base/soc)'\n");
-    let done = finish(tagpin(&["cameras", "--rpicam", program.to_str().unwrap()]));
-    let text = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert_eq!(done.status.code(), Some(0), "{text}");
-    assert!(text.contains("imx708") && text.contains("source: rpicam:"), "{text}");
-    let done = finish(tagpin(&["cameras", "--rpicam", "/nowhere/rpicam"]));
-    assert!(String::from_utf8_lossy(&done.stdout).contains("cannot be started"));
 }

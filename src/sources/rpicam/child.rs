@@ -5,6 +5,7 @@
 //! this process ends, the pipe closes and the keeper ends the group. It is there before the program
 //! is, so there is no moment at which a killed process leaves the program behind.
 
+use crate::terminal::without_sequences;
 use rustix::process::{Pid, Signal, kill_process_group, setpgid};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -107,8 +108,8 @@ fn end(keeper: Option<Child>) {
 fn listen(stderr: &mut dyn Read, words: &Mutex<String>) {
     let (mut bytes, mut line) = ([0; 512], Vec::with_capacity(MAX_WORDS));
     let keep = |line: &mut Vec<u8>| {
-        let text = String::from_utf8_lossy(line);
-        // Colours and other control characters are for a terminal.
+        // Colours and control characters are for a terminal.
+        let text = without_sequences(&String::from_utf8_lossy(line));
         let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if !text.is_empty()
             && let Ok(mut words) = words.lock()
