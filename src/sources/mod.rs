@@ -153,6 +153,15 @@ impl Automatic {
     }
 }
 
+/// Gives `bytes` the length of a frame. The system may have no memory for it.
+fn make_room(bytes: &mut Vec<u8>, needed: usize) -> Result<(), NoFrame> {
+    bytes.try_reserve_exact(needed.saturating_sub(bytes.len())).map_err(|_| {
+        NoFrame::Gone(format!("there is no memory for a frame of {} MB; state smaller frames", needed >> 20))
+    })?;
+    bytes.resize(needed, 0);
+    Ok(())
+}
+
 /// A source of frames.
 pub trait Source: Send {
     /// Fills `frame` with the next frame, waiting at most `timeout` where the source can.

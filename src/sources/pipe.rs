@@ -44,16 +44,26 @@ impl<R: Read + AsFd> Pipe<R> {
         Ok(self.start < self.end || wait_for([self.fd()], timeout)?[0])
     }
 
-    /// Fills `bytes` within `timeout`; says how far it came if the pipe ends or stalls.
-    pub(super) fn fill(&mut self, bytes: &mut [u8], timeout: Duration) -> Result<(), NoFrame> {
+    /// Fills `bytes` within `timeout`; the longest time for which none came once they had begun to. Says
+    /// how far it came if the pipe ends or stalls.
+    pub(super) fn fill(&mut self, bytes: &mut [u8], timeout: Duration) -> Result<Duration, NoFrame> {
         let begin = std::time::Instant::now();
+        let mut pause = Duration::ZERO;
         let needed = bytes.len();
         let mut found = needed.min(self.end - self.start);
         bytes[..found].copy_from_slice(&self.held[self.start..self.start + found]);
         self.start += found;
         while found < needed {
-            if !self.ready(timeout.saturating_sub(begin.elapsed()))? {
-                return Err(if found == 0 { NoFrame::Timeout } else { NoFrame::Truncated { found, needed } });
+            if !self.ready(Duration::ZERO)? {
+                let waits_since = begin.elapsed();
+                if waits_since >= timeout {
+                    return Err(if found == 0 { NoFrame::Timeout } else { NoFrame::Truncated { found, needed } });
+                }
+                self.ready(timeout - waits_since)?;
+                if found > 0 {
+                    pause = pause.max(begin.elapsed() - waits_since);
+                }
+                continue;
             }
             match self.reader.read(&mut bytes[found..]) {
                 Ok(0) if found == 0 => return Err(NoFrame::End),
@@ -63,7 +73,7 @@ impl<R: Read + AsFd> Pipe<R> {
                 Err(e) => return Err(NoFrame::Gone(e.to_string())),
             }
         }
-        Ok(())
+        Ok(pause)
     }
 
     /// The next byte.

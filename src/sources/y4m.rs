@@ -13,7 +13,7 @@
 
 use super::pipe::{Arrivals, Pace, Pipe};
 use super::spec::ColourOptions;
-use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use super::{FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec, make_room};
 use crate::frame::{CapturedAt, Colour, Layout, Matrix, PixelFormat, Range, TimedBy};
 use crate::time::{Clock, Instant, Micros};
 use memchr::memmem;
@@ -127,12 +127,12 @@ impl Y4mSource {
 
     fn payload(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
         let needed = self.header.layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
-        frame.bytes.resize(needed, 0);
+        make_room(&mut frame.bytes, needed)?;
         let outcome = self.pipe.fill(&mut frame.bytes, timeout);
         self.arrivals.read(self.clock.now());
         let fault = match (outcome, header_within(&frame.bytes)) {
-            (Ok(()), None) => return Ok(()),
-            (Ok(()), Some(found)) => NoFrame::Truncated { found, needed },
+            (Ok(_), None) => return Ok(()),
+            (Ok(_), Some(found)) => NoFrame::Truncated { found, needed },
             (Err(NoFrame::End | NoFrame::Timeout), _) => NoFrame::Truncated { found: 0, needed },
             (Err(other), _) => other,
         };

@@ -30,6 +30,7 @@ mod readme;
 #[cfg(feature = "site")]
 mod recipes;
 mod record;
+mod rpicam;
 #[cfg(feature = "site")]
 mod serve;
 mod setup;

@@ -2,8 +2,10 @@
 //! that works on every Pi OS.
 //!
 //! A frame is planar YUV 4:2:0, full range BT.601, no header; rows are padded to the stride that
-//! the board's hardware wants. After an incomplete frame nothing tells where the next one begins,
-//! so the program is started again. Each frame's sensor time comes through `--metadata`, as text on
+//! the board's hardware wants. Nothing in the bytes tells where a frame begins, only when they come:
+//! in one go, and then none until the next. A frame with a pause inside is none, and bytes that
+//! follow a frame at once must be a whole one, or both are none. From such a frame, as from an
+//! incomplete one, the program is started again. Each frame's sensor time comes through `--metadata`, as text on
 //! a second pipe, after the frame; [`pairing`] finds the frame it belongs to.
 
 mod child;
@@ -14,8 +16,8 @@ mod timing;
 
 use super::pipe::{Look, Pipe, wait_for};
 use super::spec::ColourOptions;
-use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
-use crate::frame::{Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range, TimedBy};
+use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec, make_room};
+use crate::frame::{CapturedAt, Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range, TimedBy};
 use crate::time::{Clock, Instant, Micros};
 use child::CameraProgram;
 use pairing::Pairing;
@@ -26,8 +28,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use timing::{Pipes, Timing};
 
-/// `rpicam:?width=640&height=480&fps=30&stride=640&program=rpicam-vid&metadata=1&matrix=601&range=full`,
-/// and the camera's controls `exposure_us=`, `gain=`, `white_balance=R,B`, `focus=`, `mains=`.
+/// `rpicam:N?width=640&height=480&fps=30&stride=640&program=rpicam-vid&metadata=1&matrix=601&range=full`,
+/// and the camera's controls `exposure_us=`, `gain=`, `white_balance=R,B`, `focus=`, `mains=`. `N`: the
+/// camera's number in the program's list; the first without it.
 pub(super) struct RpicamSource {
     spec: SourceSpec,
     clock: Arc<dyn Clock>,
@@ -40,6 +43,10 @@ pub(super) struct RpicamSource {
     timing: Timing,
     sequence: u64,
     broken: bool,
+    /// The bytes that followed a frame, and their time if they are the next frame.
+    behind: (Vec<u8>, Option<CapturedAt>),
+    /// Whether the last frame had a pause inside.
+    paused: bool,
 }
 
 /// Sensor times as `SensorTimestamp=NANOSECONDS` lines.
@@ -83,6 +90,8 @@ struct Reading<'r> {
     bytes: &'r mut [u8],
     /// Where frames begin is no longer known.
     broken: bool,
+    /// The longest time for which no bytes came inside the frame.
+    pause: Duration,
 }
 
 impl Look for Reading<'_> {
@@ -101,9 +110,13 @@ impl Pipes for Reading<'_> {
         // Nothing in the bytes tells where the next frame begins.
         self.broken = outcome.is_err();
         match (outcome, &mut self.program) {
+            (Ok(pause), _) => {
+                self.pause = pause;
+                Ok(())
+            }
             (Err(NoFrame::End), Some(program)) => Err(NoFrame::Gone(program.why_ended())),
             (Err(NoFrame::End), None) => Err(NoFrame::Gone("the camera program is not running".into())),
-            (outcome, _) => outcome,
+            (Err(other), _) => Err(other),
         }
     }
 
@@ -154,10 +167,21 @@ impl RpicamSource {
         }
         let colour = ColourOptions::read(spec)?.over(Colour { matrix: Matrix::Bt601, range: Range::Full });
         let layout = Layout { stride, ..Layout::packed(PixelFormat::I420, colour, width, height) };
+        let number: u8 = match spec.path() {
+            "" => 0,
+            path => path.parse().map_err(|_| {
+                spec.error(format!(
+                    "camera \"{path}\", expected its number in `tagpin cameras`, as in rpicam:1?width={width}"
+                ))
+            })?,
+        };
         let name = spec.text_option("program").unwrap_or("rpicam-vid");
         let mut command = Command::new(name);
         command.args(["-n", "-t", "0", "--codec", "yuv420", "--flush", "-o", "-"]);
         command.args(["--width", &width.to_string(), "--height", &height.to_string(), "--framerate", &fps.to_string()]);
+        if number > 0 {
+            command.args(["--camera", &number.to_string()]);
+        }
         command.args(controls(spec)?);
         let interval = Micros(1_000_000 / fps as u64);
         let metadata = match spec.number("metadata", 1, 0..=1)? {
@@ -187,7 +211,44 @@ impl RpicamSource {
             timing: Timing::new(clock.now(), interval, limits, has_metadata),
             sequence: 0,
             broken: false,
+            behind: (Vec::new(), None),
+            paused: false,
         })
+    }
+
+    /// Reads one frame, and when it was exposed.
+    fn read(&mut self, bytes: &mut Vec<u8>, timeout: Duration) -> Result<CapturedAt, NoFrame> {
+        let needed = self.layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
+        make_room(bytes, needed)?;
+        let mut reading = Reading {
+            clock: &*self.clock,
+            frames: &mut self.pipe,
+            metadata: self.metadata.as_mut(),
+            program: self.program.as_mut(),
+            bytes,
+            broken: false,
+            pause: Duration::ZERO,
+        };
+        let captured = self.timing.next(&mut reading, Micros(timeout.as_micros() as u64));
+        let pause = reading.pause;
+        self.broken = reading.broken || matches!(captured, Err(NoFrame::Gone(_)));
+        let captured = captured?;
+        let was_paused = std::mem::replace(&mut self.paused, pause > self.timing.interval().duration() / 2);
+        match (self.paused, was_paused) {
+            (false, _) => Ok(captured),
+            (true, false) => Err(NoFrame::Corrupt(format!("{} ms passed inside the frame", pause.as_millis()))),
+            (true, true) => Err(self.misframed(needed)),
+        }
+    }
+
+    /// Where frames begin is not known any more, or never was.
+    fn misframed(&mut self, needed: usize) -> NoFrame {
+        self.broken = true;
+        let Layout { width, height, stride, .. } = self.layout;
+        NoFrame::Gone(format!(
+            "its frames are not of {needed} bytes, as {width}x{height} with rows of {stride} would be; if that stays, state \
+             stride= as the board pads rows: to a multiple of 64 up to the Pi 4, of 128 on the Pi 5"
+        ))
     }
 }
 
@@ -227,19 +288,25 @@ impl Source for RpicamSource {
         if self.broken {
             return Err(NoFrame::Gone("the camera program must be started again".into()));
         }
-        let needed = self.layout.byte_len().map_err(|e| NoFrame::FormatChanged(e.to_string()))?;
-        frame.bytes.resize(needed, 0);
-        let mut reading = Reading {
-            clock: &*self.clock,
-            frames: &mut self.pipe,
-            metadata: self.metadata.as_mut(),
-            program: self.program.as_mut(),
-            bytes: &mut frame.bytes,
-            broken: false,
+        frame.captured_at = match self.behind.1.take() {
+            Some(captured) => {
+                std::mem::swap(&mut frame.bytes, &mut self.behind.0);
+                captured
+            }
+            None => {
+                let captured = self.read(&mut frame.bytes, timeout)?;
+                if self.timing.is_followed() {
+                    let mut behind = std::mem::take(&mut self.behind.0);
+                    let next = self.read(&mut behind, timeout);
+                    let next = next.map_err(|why| match why {
+                        NoFrame::Gone(_) => why,
+                        _ => self.misframed(behind.len()),
+                    })?;
+                    self.behind = (behind, Some(next));
+                }
+                captured
+            }
         };
-        let captured = self.timing.next(&mut reading, Micros(timeout.as_micros() as u64));
-        self.broken = reading.broken || matches!(captured, Err(NoFrame::Gone(_)));
-        frame.captured_at = captured?;
         frame.layout = self.layout;
         frame.sequence = self.sequence;
         frame.crossing = None;

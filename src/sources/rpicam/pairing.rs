@@ -8,8 +8,11 @@
 //!
 //! The latency is taken only where no other frame can be meant: when every frame so far has its
 //! line, the newest is the last frame's. Lines that all come a frame late would agree with one
-//! another as well; they are *owed* when the next frame begins, and teach nothing. Whatever else
-//! happens, the frame's time is unknown.
+//! another as well; they are *owed* when the next frame begins, and teach nothing. So would the lines
+//! of the frame before, once a frame was lost whose line was not: from then on lines are a *surplus*,
+//! and counting them teaches nothing until the program is started again. Whatever else happens, the
+//! frame's time is unknown. That a frame's line is written behind it, as rpicam-vid does, is taken for
+//! granted: lines that all come a frame early look the same.
 
 use crate::sources::pipe::FirstByte;
 use crate::time::{Instant, Micros};
@@ -52,6 +55,11 @@ pub(super) struct Pairing {
     stamps: HistoryBuf<Instant, 16>,
     /// Frames that have no line yet; negative if more lines came than frames.
     owed: i64,
+    /// More lines than frames had come as this frame began: the newest may be of one that was lost.
+    is_early: bool,
+    /// So it was while no frame was under way, which no line of a later frame explains; or a line was
+    /// damage.
+    has_surplus: bool,
     /// Since when lines are owed and no frame's time is known, although it could be.
     unknown_since: Option<Instant>,
     /// The last stamp that was given to a frame; time does not run backwards.
@@ -67,6 +75,8 @@ impl Pairing {
             candidate: None,
             stamps: HistoryBuf::new(),
             owed: 0,
+            is_early: false,
+            has_surplus: false,
             unknown_since: None,
             last: Instant::default(),
         }
@@ -84,12 +94,26 @@ impl Pairing {
         }
     }
 
-    /// A frame's sensor time.
+    /// A frame's sensor time. One that lies far from the others is damage, and may stand for a line
+    /// or beside it: counting lines teaches nothing from then on.
     pub(super) fn stamp(&mut self, at: Instant) {
+        let far = |other: &Instant| other.as_micros().abs_diff(at.as_micros()) > 2 * LONGEST_LATENCY.0;
+        self.has_surplus |= self.stamps.last().is_some_and(far);
         if !self.stamps.as_slice().contains(&at) {
             self.stamps.write(at);
             self.owed -= 1;
         }
+    }
+
+    /// All lines that had come were taken, and after that no further frame had begun. `unpaired`:
+    /// frames that have begun and were not paired.
+    pub(super) fn rests(&mut self, unpaired: i64) {
+        self.has_surplus |= self.owed + unpaired < 0;
+    }
+
+    /// A frame begins, and all lines that had come before it was looked for were taken.
+    pub(super) fn begins(&mut self) {
+        self.is_early = self.owed < 0;
     }
 
     /// The time of the frame whose first byte came as `first` says. `closed`: the next frame has
@@ -100,7 +124,7 @@ impl Pairing {
         match paired {
             Paired::Known(stamp) => (self.last, self.unknown_since) = (stamp, None),
             Paired::Unknown(_) if !self.is_within(first, FITS) || self.candidate.is_some() => self.unknown_since = None,
-            Paired::Unknown(_) if self.owed > 0 && !self.stamps.is_empty() => {
+            Paired::Unknown(_) if (self.owed > 0 || self.has_surplus) && !self.stamps.is_empty() => {
                 self.unknown_since.get_or_insert(first.found);
             }
             Paired::Unknown(_) | Paired::Wait => {}
@@ -122,7 +146,8 @@ impl Pairing {
             let certain = self.certain(first).filter(|_| sharp);
             return certain.map_or(Paired::Wait, |stamp| self.learn(stamp, arrived));
         }
-        self.candidate = None;
+        // A frame that came together with its line says nothing against what others agreed on.
+        self.candidate = self.candidate.filter(|_| self.is_early && !self.has_surplus);
         Paired::Unknown(self.latency.map(|l| arrived.minus(l)))
     }
 
@@ -136,7 +161,9 @@ impl Pairing {
     pub(super) fn is_lost(&self, now: Instant) -> bool {
         let (least, intervals) = PATIENCE;
         let patience = least.0.max(intervals * self.interval.0);
-        self.unknown_since.is_some_and(|since| now.since(since).0 >= patience)
+        // Without a latency nothing will say whose a line is once there are too many.
+        let is_hopeless = self.has_surplus && self.latency.is_none();
+        self.unknown_since.is_some_and(|since| is_hopeless || now.since(since).0 >= patience)
     }
 
     /// Stamps that a frame may have. One from after its arrival is the next frame's, or damage.
@@ -150,12 +177,13 @@ impl Pairing {
         let (expected, middle) = (self.latency?, first.middle().as_micros());
         let near = |s: &Instant| s.plus(expected).as_micros().abs_diff(middle) < self.interval.0 / 2;
         let mut fitting = self.possible(first).filter(near);
-        fitting.next().filter(|_| fitting.next().is_none())
+        fitting.next().filter(|_| fitting.next().is_none() && first.in_step)
     }
 
     /// The stamp that is this frame's because this and every earlier frame has its line.
     fn certain(&self, first: FirstByte) -> Option<Instant> {
-        self.possible(first).max().filter(|_| self.owed + 1 == 0)
+        let is_counted = self.owed + 1 == 0 && !self.is_early && !self.has_surplus;
+        self.possible(first).max().filter(|_| is_counted)
     }
 
     /// Takes a certain stamp. It is not used until others have agreed with it: a line of damage may
@@ -206,6 +234,8 @@ mod tests {
         /// A frame whose metadata comes `late` after it, or never.
         fn frame(&mut self, exposed: u64, latency: u64, late: Option<u64>) -> Paired {
             let arrived = first(exposed + latency, true);
+            self.pairing.rests(0);
+            self.pairing.begins();
             let first = self.pairing.pair(arrived, false);
             let Paired::Wait = first else { return first };
             if late.is_some_and(|l| l < D) {
@@ -248,6 +278,28 @@ mod tests {
                 unknown.len() <= 4 && unknown.iter().all(|n| [0, 1, 20, 21].contains(n)),
                 "{late:?} {latency}: {unknown:?}"
             );
+        }
+    }
+
+    /// One frame was lost whose line was not, and every later frame was given the time of the one
+    /// before it as its own; so it was too where that was the program's first.
+    #[test]
+    fn a_line_without_its_frame_moves_no_other_frames_time() {
+        for lost in [0, 1, 2, 20] {
+            let mut play = Play::new();
+            let mut known = 0;
+            for n in 0..60 {
+                let exposed = play.now + n * D;
+                if n == lost {
+                    play.pairing.stamp(at(exposed));
+                } else if let Paired::Known(stamp) = play.frame(exposed, 20_000, Some(1_000)) {
+                    assert_eq!(stamp, at(exposed), "frame {n}, lost {lost}");
+                    known += 1;
+                }
+                assert!(!play.pairing.is_lost(at(exposed)) || lost < 3 && n > lost, "frame {n}, lost {lost}");
+            }
+            // Where no latency was known by then, only a new start of the program helps.
+            assert_eq!((known, play.pairing.is_lost(at(play.now + 60 * D))), if lost < 3 { (0, true) } else { (57, false) });
         }
     }
 
@@ -311,6 +363,7 @@ mod tests {
                     1 => Some(below(5 * D)),
                     _ => Some(below(D / 3)),
                 };
+                play.pairing.begins();
                 let mut got = play.pairing.pair(first(found, sharp), false);
                 if let Some(late) = late {
                     if late < D {

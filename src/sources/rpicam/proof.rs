@@ -1,7 +1,7 @@
 //! The life of a source, the pairing of stamps and the line's parts together, before a camera
 //! program that does everything wrong.
 //!
-//! Time is simulated in microseconds. The program loses frames and lines, writes lines late, twice
+//! Time is simulated in microseconds. The program loses frames, their lines or both, writes lines late, twice
 //! and out of order, falls silent, hangs, dies and refuses to start; the process that reads is held
 //! up at any moment. What each frame truly shows is known here and to nothing that is tested.
 
@@ -143,7 +143,14 @@ impl<'c> Program<'c> {
     fn expose(&mut self) -> bool {
         while !self.hung && self.died.is_none() {
             let lost = if self.trouble() { self.below(4) } else { 0 };
-            self.exposed += self.camera.interval * (1 + lost);
+            for _ in 0..lost {
+                self.exposed += self.camera.interval;
+                // Of some of them the line comes all the same.
+                if self.below(2) == 0 {
+                    self.write_line(self.exposed + self.camera.latency + self.camera.transfer, self.exposed);
+                }
+            }
+            self.exposed += self.camera.interval;
             let eighth = self.camera.interval / 8;
             let steady = self.camera.steady;
             if steady.is_none_or(|frames| self.below(frames) == 0) {

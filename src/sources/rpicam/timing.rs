@@ -17,6 +17,31 @@ pub(super) trait Pipes: Look {
     fn wait(&mut self, timeout: Micros) -> Result<(), NoFrame>;
 }
 
+/// Looks for the next frame, and takes the lines that come before it.
+struct Between<'p, P> {
+    pipes: &'p mut P,
+    pairing: &'p mut Pairing,
+}
+
+impl<P: Pipes> Look for Between<'_, P> {
+    fn now(&self) -> Instant {
+        self.pipes.now()
+    }
+
+    fn begins(&mut self, timeout: Micros) -> Result<bool, NoFrame> {
+        // In this order: as long as no frame has begun, no line can be the next one's. That the lines'
+        // pipe has ended is found again once the frame is there.
+        let _ = self.pipes.metadata(self.pairing);
+        let has_begun = self.pipes.begins(timeout)?;
+        if has_begun {
+            self.pairing.begins();
+        } else {
+            self.pairing.rests(0);
+        }
+        Ok(has_begun)
+    }
+}
+
 /// Reads frames with their times.
 pub(super) struct Timing {
     arrivals: Arrivals,
@@ -26,6 +51,10 @@ pub(super) struct Timing {
     /// None without metadata.
     pairing: Option<Pairing>,
     limits: Limits,
+    /// See [`Timing::is_followed`].
+    followed: bool,
+    /// Whether a frame was read before.
+    has_begun: bool,
 }
 
 impl Timing {
@@ -37,7 +66,15 @@ impl Timing {
             interval,
             pairing: has_metadata.then(|| Pairing::new(interval)),
             limits,
+            followed: false,
+            has_begun: false,
         }
+    }
+
+    /// Whether bytes came behind the last frame so soon that they may be its own: it was the first, or
+    /// the camera had not yet had half the time for another.
+    pub(super) fn is_followed(&self) -> bool {
+        self.followed
     }
 
     /// From one frame to the next.
@@ -50,10 +87,16 @@ impl Timing {
     /// must be started again.
     pub(super) fn next(&mut self, pipes: &mut impl Pipes, timeout: Micros) -> Result<CapturedAt, NoFrame> {
         let end = pipes.now().plus(timeout);
-        let first = self.arrivals.first_byte(pipes, timeout)?;
+        let first = match &mut self.pairing {
+            Some(pairing) => self.arrivals.first_byte(&mut Between { pipes, pairing }, timeout)?,
+            None => self.arrivals.first_byte(pipes, timeout)?,
+        };
         let interval = self.interval();
         pipes.read(end.since(pipes.now()).max(Micros(2 * interval.0)))?;
-        self.arrivals.read(pipes.now());
+        let now = pipes.now();
+        self.arrivals.read(now);
+        let soon = !self.has_begun || first.in_step && now.since(first.since).0 < interval.0 / 2;
+        (self.followed, self.has_begun) = (soon && self.arrivals.look(pipes, Micros(0))?, true);
         let arrival = self.pace.captured(first, self.limits.latency);
         let Some(pairing) = &mut self.pairing else { return Ok(arrival) };
         // Metadata is awaited for one frame interval at most, and not once the next frame has
@@ -64,13 +107,21 @@ impl Timing {
             let ended = !pipes.metadata(pairing);
             let begun = self.arrivals.look(pipes, Micros(0))?;
             let left = end.since(pipes.now());
-            match pairing.pair(first, begun || ended || left.0 == 0) {
+            if !begun {
+                pairing.rests(1);
+            }
+            let paired = pairing.pair(first, begun || ended || left.0 == 0);
+            if begun {
+                pairing.begins();
+            }
+            match paired {
                 Paired::Known(at) => return Ok(CapturedAt::Exposure { at, uncertainty: Micros(0), by: TimedBy::Metadata }),
                 Paired::Unknown(_)
                     if self.limits.needs_time && self.limits.latency.is_none() && pairing.is_lost(first.found) =>
                 {
                     return Err(NoFrame::Gone(
-                        "lines of the camera's metadata are missing or late, so that no frame's time is known".into(),
+                        "frames, or lines of the camera's metadata, are missing or late, so that no frame's time is known"
+                            .into(),
                     ));
                 }
                 Paired::Unknown(about) => {

@@ -9,7 +9,7 @@
 pub(super) mod controls;
 
 use super::spec::ColourOptions;
-use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};
+use super::{Automatic, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec, make_room};
 use crate::caught::caught;
 use crate::frame::{CapturedAt, Colour, Layout, MAX_SIDE, Matrix, PixelFormat, Range, TimedBy};
 use crate::pictures::Picture;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use v4l::buffer::{Flags, Metadata, Type};
-use v4l::format::{Colorspace, Quantization};
+use v4l::format::{Colorspace, FieldOrder, Quantization};
 use v4l::io::mmap::Stream;
 use v4l::io::traits::CaptureStream;
 use v4l::video::Capture;
@@ -115,6 +115,8 @@ struct Open {
     /// A wait inside the stream timed out: its last buffer is queued already, and must not be
     /// queued again.
     owes: bool,
+    /// The number and stamp of the last frame.
+    last: Option<(u32, Instant)>,
     /// The device outlives its stream.
     device: Device,
 }
@@ -210,6 +212,13 @@ impl Open {
                 FourCC::new(&only)
             )));
         }
+        if !matches!(format.field_order, FieldOrder::Any | FieldOrder::Progressive) {
+            let field = format!("{:?}", format.field_order).to_lowercase();
+            return Err(spec.error(format!(
+                "its images are interlaced ({field}), expected progressive: choose a size that is, or deinterlace it by \
+                 ffmpeg into y4m:-"
+            )));
+        }
         let colour = ColourOptions::read(spec)?.over(colour(format.colorspace, format.quantization));
         let packed = Layout::packed(pixel, colour, format.width, format.height);
         let layout = if jpeg { packed } else { Layout { stride: format.stride.max(packed.stride), ..packed } };
@@ -217,7 +226,7 @@ impl Open {
         controls::apply(spec, &device)?;
         let buffers = spec.number("buffers", 4, 2..=32)?;
         let stream = Stream::with_buffers(&device, Type::VideoCapture, buffers).map_err(failed("no buffers"))?;
-        Ok(Self { stream: Some(stream), layout, jpeg, interval, started: false, owes: false, device })
+        Ok(Self { stream: Some(stream), layout, jpeg, interval, started: false, owes: false, last: None, device })
     }
 
     /// The newest queued frame: waits for one, then takes those that are ready behind it.
@@ -240,8 +249,9 @@ impl Open {
         Ok(())
     }
 
-    /// The next buffer that the driver has filled, waiting at most `timeout` for it.
-    fn buffer(&mut self, timeout: Duration) -> Result<(&[u8], Metadata), NoFrame> {
+    /// The next buffer that the driver has filled, waiting at most `timeout` for it, and the longest that
+    /// its exposure may have taken.
+    fn buffer(&mut self, timeout: Duration) -> Result<(&[u8], Metadata, Micros), NoFrame> {
         let failed = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted => NoFrame::Timeout,
             _ => NoFrame::Gone(e.to_string()),
@@ -264,7 +274,8 @@ impl Open {
             self.owes = matches!(e.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted);
             failed(e)
         })?;
-        Ok((&bytes[..bytes.len().min(meta.bytesused as usize)], *meta))
+        let interval = longest_interval(self.interval, self.last.replace((meta.sequence, stamp(meta))), meta);
+        Ok((&bytes[..bytes.len().min(meta.bytesused as usize)], *meta, interval))
     }
 
     fn take(
@@ -274,8 +285,8 @@ impl Open {
         limits: Limits,
         now: &dyn Fn() -> Instant,
     ) -> Result<(), NoFrame> {
-        let Self { layout, jpeg, interval, .. } = *self;
-        let (bytes, meta) = self.buffer(timeout)?;
+        let Self { layout, jpeg, .. } = *self;
+        let (bytes, meta, interval) = self.buffer(timeout)?;
         if meta.flags.contains(Flags::ERROR) {
             return Err(NoFrame::Corrupt("the driver flagged it".into()));
         }
@@ -290,8 +301,8 @@ impl Open {
                 return Err(NoFrame::Truncated { found: bytes.len(), needed });
             }
             frame.layout = layout;
-            frame.bytes.clear();
-            frame.bytes.extend_from_slice(&bytes[..needed]);
+            make_room(&mut frame.bytes, needed)?;
+            frame.bytes.copy_from_slice(&bytes[..needed]);
         }
         frame.sequence = meta.sequence as u64;
         frame.captured_at = captured_at(&meta, interval, now(), limits.latency);
@@ -306,6 +317,21 @@ const POLL_IN: i16 = 1;
 fn millis(timeout: Duration) -> i32 {
     // Rounded up: no time at all would be a busy loop.
     timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32
+}
+
+/// The driver's stamp, whatever it is worth.
+fn stamp(meta: &Metadata) -> Instant {
+    let [sec, usec] = [meta.timestamp.sec, meta.timestamp.usec].map(|part| u64::try_from(part).unwrap_or(0));
+    Instant::from_micros(sec.saturating_mul(1_000_000).saturating_add(usec))
+}
+
+/// From the frame `before` to this one, at least what the driver `stated`: in the dark a camera
+/// exposes for longer than it said.
+fn longest_interval(stated: Micros, before: Option<(u32, Instant)>, meta: &Metadata) -> Micros {
+    before.map_or(stated, |(sequence, at)| {
+        let frames = u64::from(meta.sequence.saturating_sub(sequence)).max(1);
+        Micros(stamp(meta).since(at).0 / frames).max(stated)
+    })
 }
 
 /// Whether the driver says that its stamps are of the monotonic clock, which is ours.
@@ -327,10 +353,7 @@ fn worth(meta: &Metadata, latency: Option<Micros>) -> TimedBy {
 fn captured_at(meta: &Metadata, interval: Micros, now: Instant, latency: Option<Micros>) -> CapturedAt {
     /// More than any driver's queue holds.
     const OLDEST: Micros = Micros(2_000_000);
-    let at = Instant::from_micros(
-        u64::try_from(meta.timestamp.sec).unwrap_or(0).saturating_mul(1_000_000)
-            + u64::try_from(meta.timestamp.usec).unwrap_or(0),
-    );
+    let at = stamp(meta);
     if !is_stamped(meta) || at > now || now.since(at) > OLDEST {
         return CapturedAt::arrived(now, latency);
     }
@@ -359,7 +382,7 @@ impl V4l2Source {
         if limits.needs_time {
             // Only a frame tells what the stamps are worth. One that does not come says nothing.
             let begin = clock.now();
-            if let Ok((_, meta)) = open.buffer(limits.first_frame) {
+            if let Ok((_, meta, _)) = open.buffer(limits.first_frame) {
                 (timed_by, start) = (worth(&meta, limits.latency), Some(clock.now().since(begin)));
             }
         }
@@ -494,6 +517,21 @@ mod tests {
             let flags = Flags::TIMESTAMP_MONOTONIC | source;
             assert_eq!((worth(flags, None), worth(flags, latency)), (TimedBy::Driver, TimedBy::Driver), "{flags:?}");
         }
+    }
+
+    /// A camera that said 30 frames a second gave 10 in the dark: frames that began before a part's
+    /// trigger were stated as behind it.
+    #[test]
+    fn a_frame_may_have_been_exposed_since_the_one_before_it() {
+        let stated = Micros(33_333);
+        let meta = |sequence, us| Metadata { sequence, timestamp: Timestamp::new(5, us), ..Metadata::default() };
+        let before = Some((7, Instant::from_micros(5_000_000)));
+        for (sequence, us, expected) in
+            [(8, 100_000, 100_000), (8, 33_000, 33_333), (9, 100_000, 50_000), (7, 90_000, 90_000)]
+        {
+            assert_eq!(longest_interval(stated, before, &meta(sequence, us)), Micros(expected), "{sequence} {us}");
+        }
+        assert_eq!(longest_interval(stated, None, &meta(8, 100_000)), stated);
     }
 
     /// What each driver's flags are worth: a stamp of another clock was taken for one of ours, and
