@@ -81,8 +81,8 @@ pub(super) struct Simulate {
     /// are never told of part N; exit 1
     #[arg(long, value_name = "lose@N")]
     drill: Option<Lose>,
-    /// Print one JSON object
-    #[arg(long)]
+    /// Print one JSON object, of a belt that is no long run
+    #[arg(long, conflicts_with_all = ["soak", "drawn"])]
     json: bool,
 }
 

@@ -93,6 +93,15 @@ pub enum Warning {
         /// The least distance.
         min_spacing: Micros,
     },
+    /// A pulse lasts until the next part is at the gate.
+    PulseBeyondPeriod {
+        /// The output.
+        output: String,
+        /// How long it lasts.
+        width: Micros,
+        /// From one part to the next.
+        period: Micros,
+    },
     /// A part's moment may be farther from the truth than a pulse may be late.
     JitterBeyondWindow {
         /// The stated jitter.
@@ -196,6 +205,13 @@ impl std::fmt::Display for Warning {
                  longer, or the spacing shorter",
                 period.0 / 1000,
                 min_spacing.0 as f64 / 1000.0
+            ),
+            Self::PulseBeyondPeriod { output, width, period } => write!(
+                f,
+                "output {output} is active for {} ms, and trigger.period_ms is {}: a pulse meets the part behind its own; make \
+                 width_ms shorter, or the period longer",
+                width.0 / 1000,
+                period.0 / 1000
             ),
             Self::JitterBeyondWindow { max_jitter, output, window } => write!(
                 f,
@@ -370,6 +386,7 @@ impl Settings {
             let period = self.period().filter(|period| *period < min_spacing);
             warnings.extend(period.map(|period| Warning::PeriodBelowSpacing { period, min_spacing }));
         }
+        warnings.extend(self.pulses_beyond_period());
         warnings.extend(self.jitter_beyond_window());
         warnings.extend(self.confirmed_together());
         let Policy { combine, hysteresis, dwell, .. } = self.policy;
@@ -395,6 +412,18 @@ impl Settings {
         let last = self.outputs.iter().max_by_key(|o| way(o))?;
         let parts = way(last)?.0.div_ceil(apart.filter(|apart| apart.0 > 0)?.0);
         (parts > MAX_PARTS as u64).then(|| Warning::TooManyOnTheWay { output: last.name.clone(), parts })
+    }
+
+    /// Outputs whose pulse for one part is not over when the next one comes.
+    fn pulses_beyond_period(&self) -> Vec<Warning> {
+        let Some(period) = self.period() else { return Vec::new() };
+        let beyond = |o: &OutputSettings| match (&o.drive, o.mode) {
+            (Drive::Calls(_), Mode::Pulse(width)) if width.micros() >= period => {
+                Some(Warning::PulseBeyondPeriod { output: o.name.clone(), width: width.micros(), period })
+            }
+            _ => None,
+        };
+        self.outputs.iter().filter_map(beyond).collect()
     }
 
     /// Whether a sensor behind the gate may wait for two parts at once.

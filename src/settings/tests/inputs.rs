@@ -235,6 +235,20 @@ fn a_station_knows_whether_each_frame_is_a_part_and_frames_of_parts_are_as_many_
     assert!(parse("[trigger]\nkind = \"barrier\"\n[decide]\nn = 5\n").unwrap_err()[0].contains("make them equal"));
 }
 
+/// `check` found no problem where pulses of 500 ms met, each 100 ms, so that the gate never closed.
+#[test]
+fn a_pulse_that_lasts_until_the_next_part_comes_is_warned_of() {
+    for (width_ms, expected) in [(99, 0), (100, 1), (500, 1)] {
+        let text = format!(
+            "[line]\nmode = \"gate\"\n[trigger]\nkind = \"period\"\nperiod_ms = 100\n[outputs.a]\nmode = \"pulse\"\n\
+             width_ms = {width_ms}\ndelay_ms = 900\non = [\"accept\"]\n"
+        );
+        let warnings = parse(&text).unwrap().warnings(true);
+        let found = warnings.iter().filter(|w| matches!(w, Warning::PulseBeyondPeriod { .. })).count();
+        assert_eq!(found, expected, "{width_ms}");
+    }
+}
+
 /// `check` found no problem where no part could ever get a frame: 30 of 30 without one.
 #[test]
 fn a_deadline_before_the_camera_and_a_period_below_the_spacing_are_warned_of() {

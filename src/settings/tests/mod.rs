@@ -220,6 +220,10 @@ fn each_warning_says_what_waits_and_what_to_do() {
             Warning::PeriodBelowSpacing { period: Micros(100_000), min_spacing: Micros(250_000) },
             ["trigger.period_ms is 100, less than min_spacing_ms 250", "make the period longer"],
         ),
+        (
+            Warning::PulseBeyondPeriod { output: output(), width: Micros(500_000), period: Micros(100_000) },
+            ["gate is active for 500 ms, and trigger.period_ms is 100", "make width_ms shorter"],
+        ),
     ] {
         let text = of(warning);
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
