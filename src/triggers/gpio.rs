@@ -78,15 +78,7 @@ impl GpioTrigger {
             None => None,
         };
         let roles = inputs.lines.iter().map(|(role, _)| *role).collect();
-        Ok(Self {
-            lines,
-            roles,
-            encoder,
-            opened: clock.now(),
-            lost: 0,
-            table: table(inputs),
-            begin: Instant::default(),
-        })
+        Ok(Self { lines, roles, encoder, opened: clock.now(), lost: 0, table: table(inputs), begin: Instant::default() })
     }
 }
 

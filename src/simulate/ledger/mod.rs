@@ -326,7 +326,7 @@ impl Ledger {
             Way::Us(us) => Some((p.trigger + us, self.done(p.trigger + us).max(p.told))),
             Way::Counts(counts) => {
                 let at = self.heard.partition_point(|(position, ..)| *position < p.position + counts);
-                self.heard.get(at).map(|(_, at, told)| (*at, *told))
+                self.heard.get(at).map(|(_, at, told)| (*at, (*told).max(p.told)))
             }
         }
     }
@@ -406,8 +406,8 @@ impl Ledger {
     }
 
     /// What was due by `now` has been done, or missed: where the site asks for it, a missed pulse
-    /// makes the line safe. One is missed in a stall that ended now, or because its part was told
-    /// only now. `stood_still`: whether a stall ended now.
+    /// makes the line safe. One is missed in a stall that ended now, or because its part, or the count at
+    /// which it is at the gate, was told only now. `stood_still`: whether a stall ended now.
     pub(super) fn caught_up(&mut self, now: Instant, stood_still: bool) {
         if !self.site.missed_is_safe {
             return;
@@ -416,9 +416,11 @@ impl Ledger {
         let stall = self.stalls.last().filter(|_| stood_still).map(|(from, _)| *from);
         let from = self.parts.len().saturating_sub(8 * MOST_IN_FLIGHT);
         let missed = |n: usize, p: &Passing, i: usize, line: &super::site::Line| {
-            let Way::Us(way) = line.delay else { return false };
-            let due = p.trigger + way;
-            let became_due = stall.is_some_and(|from| due >= from) || p.told == now;
+            let Some((due, done)) = self.gone(p, line.delay) else { return false };
+            let became_due = match line.delay {
+                Way::Us(_) => stall.is_some_and(|from| due >= from) || p.told == now,
+                Way::Counts(_) => done == now,
+            };
             let is_late = became_due && due < now && now - due > line.window_us;
             let is_pulse = matches!(line.moves, Moves::Pulse(_));
             let is_called = |n: usize| self.called(&self.parts[n]).contains(&i);
@@ -427,7 +429,8 @@ impl Ledger {
         };
         // Without a stall only what is told now can be late.
         let newest = self.parts.iter().enumerate().rev().take(4 * MOST_IN_FLIGHT);
-        let mut newest = newest.take_while(|(_, p)| stood_still || p.told == now);
+        let by_counts = self.site.lines.iter().any(|line| matches!(line.delay, Way::Counts(_)));
+        let mut newest = newest.take_while(|(_, p)| stood_still || by_counts || p.told == now);
         if newest.any(|(n, p)| self.site.lines.iter().enumerate().any(|(i, line)| missed(n, p, i, line))) {
             self.note_safe(now);
         }
