@@ -12,7 +12,8 @@
 //! of the frame before, once a frame was lost whose line was not: from then on lines are a *surplus*,
 //! and counting them teaches nothing until the program is started again. Whatever else happens, the
 //! frame's time is unknown. That a frame's line is written behind it, as rpicam-vid does, is taken for
-//! granted: lines that all come a frame early look the same.
+//! granted: lines that all come a frame early, or from the program's first frame on a frame late, look
+//! the same.
 
 use crate::sources::pipe::FirstByte;
 use crate::time::{Instant, Micros};
@@ -124,7 +125,11 @@ impl Pairing {
         match paired {
             Paired::Known(stamp) => (self.last, self.unknown_since) = (stamp, None),
             Paired::Unknown(_) if !self.is_within(first, FITS) || self.candidate.is_some() => self.unknown_since = None,
-            Paired::Unknown(_) if (self.owed > 0 || self.has_surplus) && !self.stamps.is_empty() => {
+            // Lines come, and are not these frames' own, or it cannot be said.
+            Paired::Unknown(_)
+                if (self.owed > 0 || self.has_surplus || first.in_step && self.latency.is_some())
+                    && !self.stamps.is_empty() =>
+            {
                 self.unknown_since.get_or_insert(first.found);
             }
             Paired::Unknown(_) | Paired::Wait => {}
@@ -180,9 +185,10 @@ impl Pairing {
         fitting.next().filter(|_| fitting.next().is_none() && first.in_step)
     }
 
-    /// The stamp that is this frame's because this and every earlier frame has its line.
+    /// The stamp that is this frame's because this and every earlier frame has its line. Where a latency
+    /// is known and the stamp does not agree with it, frames and lines are out of step.
     fn certain(&self, first: FirstByte) -> Option<Instant> {
-        let is_counted = self.owed + 1 == 0 && !self.is_early && !self.has_surplus;
+        let is_counted = self.owed + 1 == 0 && !self.is_early && !self.has_surplus && self.latency.is_none();
         self.possible(first).max().filter(|_| is_counted)
     }
 
@@ -300,6 +306,30 @@ mod tests {
             }
             // Where no latency was known by then, only a new start of the program helps.
             assert_eq!((known, play.pairing.is_lost(at(play.now + 60 * D))), if lost < 3 { (0, true) } else { (57, false) });
+        }
+    }
+
+    /// A program whose frames and lines get out of step hands each later frame the line of the one
+    /// before. Three of these agreed with one another, and were believed.
+    #[test]
+    fn lines_that_fall_a_frame_behind_are_nobodys_until_the_program_is_started_again() {
+        let mut play = Play::new();
+        for n in 0..30 {
+            let exposed = play.now + n * D;
+            let arrived = first(exposed + 20_000, true);
+            play.pairing.rests(0);
+            play.pairing.begins();
+            assert_eq!(play.pairing.pair(arrived, false), Paired::Wait);
+            play.pairing.stamp(at(if n < 10 { exposed } else { exposed - D }));
+            let got = match play.pairing.pair(arrived, false) {
+                Paired::Wait => play.pairing.pair(arrived, true),
+                got => got,
+            };
+            match got {
+                Paired::Known(stamp) => assert!(stamp == at(exposed) && n < 10, "frame {n}: {stamp:?}"),
+                _ => assert!(n < 2 || n >= 10, "frame {n}"),
+            }
+            assert_eq!(play.pairing.is_lost(at(exposed + 20_000)), n >= 17, "frame {n}");
         }
     }
 
