@@ -1,50 +1,32 @@
 //! Decodes images (JPEG, PNG, BMP, WebP) to RGB8. Incomplete images are refused, and so are images
 //! that need more memory than the budget.
 //!
-//! Files, cameras that send JPEG, and the tools all use it. Size and memory are checked from the
-//! header before anything is allocated. Completeness is checked by [`jpeg`], [`png`] and [`webp`],
-//! because decoders silently fill what is missing. EXIF orientation is applied.
-//! Nothing is resized, cropped or normalised: that is preprocessing's.
+//! Files, cameras that send JPEG, and the tools all use it. Size and memory, the file's own bytes
+//! among it, are checked from the header before anything is allocated ([`budget`]). Completeness is
+//! checked by [`jpeg`], [`png`] and [`webp`], because decoders silently fill what is missing. EXIF
+//! orientation is applied. Nothing is resized, cropped or normalised: that is preprocessing's.
 
+mod budget;
 mod files;
 mod jpeg;
 mod png;
+mod rgb8;
 mod tag_folder;
 mod webp;
 
+pub use budget::Budget;
 pub use files::{ENDINGS, LeftOut, Listing, list};
 pub use tag_folder::{folder_tag, tag_folder};
 
 use crate::frame::{Colour, Layout, MAX_SIDE, PixelFormat};
 use crate::regular::Unread;
+use budget::NoMemory;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, GenericImageView, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::{Cursor, Write};
 use std::path::Path;
-
-/// The most memory that decoding one image may take, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget(pub u64);
-
-impl Budget {
-    /// Fits a board of 512 MB beside a model and the frames in flight: 12 megapixels of any kind,
-    /// 33 of plain JPEG.
-    pub const DEVICE: Self = Self::megabytes(96);
-    /// For the machine that trains.
-    pub const HOST: Self = Self::megabytes(1024);
-
-    /// `n` times 2^20 bytes.
-    pub const fn megabytes(n: u64) -> Self {
-        Self(n << 20)
-    }
-
-    fn allow(self, width: u32, height: u32, needed: u64) -> Result<(), PictureError> {
-        if width > MAX_SIDE || height > MAX_SIDE || needed > self.0 {
-            return Err(PictureError::TooLarge { width, height, needed, budget: self });
-        }
-        Ok(())
-    }
-}
 
 /// A decoded image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +50,10 @@ pub enum PictureError {
         width: u32,
         /// Rows that its header states.
         height: u32,
-        /// Bytes that decoding takes.
+        /// Bytes that decoding takes, with those of its file.
         needed: u64,
+        /// Bytes of its file.
+        file: u64,
         /// Bytes that it may take.
         budget: Budget,
     },
@@ -80,6 +64,8 @@ pub enum PictureError {
         /// What was agreed with the camera.
         expected: [u32; 2],
     },
+    /// The system has no memory of so many bytes, though they are within the budget.
+    NoMemory(u64),
     /// The bytes are not an image of a known kind, or the image is incomplete.
     Damaged(String),
 }
@@ -89,16 +75,28 @@ impl std::fmt::Display for PictureError {
         let mb = |bytes: u64| bytes.div_ceil(1 << 20);
         match self {
             Self::Read(Unread::Io(e)) => write!(f, "cannot be read: {e}"),
+            Self::Read(Unread::TooLarge { bytes, limit }) => write!(
+                f,
+                "is a file of {} MB, which stays in memory while it is decoded; picture_mb allows {} MB; \
+                 make it smaller, or raise picture_mb",
+                mb(*bytes),
+                mb(*limit)
+            ),
             Self::Read(unread) => unread.fmt(f),
             Self::TooLarge { width, height, .. } if *width > MAX_SIDE || *height > MAX_SIDE => {
                 write!(f, "is {width}x{height}, at most {MAX_SIDE} a side; make it smaller")
             }
-            Self::TooLarge { width, height, needed, budget } => write!(
+            Self::TooLarge { width, height, needed, file, budget } => write!(
                 f,
-                "is {width}x{height} and takes {} MB to decode, at most {} MB; make it smaller, or raise picture_mb",
+                "is {width}x{height} and takes {} MB to decode, {} of them for its file; picture_mb allows {} MB; \
+                 make it smaller, or raise picture_mb",
                 mb(*needed),
+                mb(*file),
                 mb(budget.0)
             ),
+            Self::NoMemory(bytes) => {
+                write!(f, "takes {} MB that the system does not have; make it smaller, or lower picture_mb", mb(*bytes))
+            }
             Self::OtherSize { found: [w, h], expected: [ew, eh] } => {
                 write!(f, "frame of {w}x{h}, the camera was set to {ew}x{eh}")
             }
@@ -112,6 +110,12 @@ impl std::error::Error for PictureError {}
 impl From<jpeg::Damage> for PictureError {
     fn from(damage: jpeg::Damage) -> Self {
         Self::Damaged(damage.to_string())
+    }
+}
+
+impl From<NoMemory> for PictureError {
+    fn from(NoMemory(bytes): NoMemory) -> Self {
+        Self::NoMemory(bytes)
     }
 }
 
@@ -141,7 +145,7 @@ impl Picture {
 
     /// Reads and decodes a regular file.
     pub fn open(path: &Path, budget: Budget) -> Result<Self, PictureError> {
-        Self::decode(&crate::regular::read(path, budget.0).map_err(PictureError::Read)?, budget)
+        Self::decode(&budget.read(path)?, budget)
     }
 
     /// Writes an RGB8 image as PNG. `rgb`: `[height, width, 3]`.
@@ -168,79 +172,85 @@ impl Picture {
             .map_err(|e| e.to_string())?;
         Ok(bytes)
     }
-
-    fn turned(self, orientation: Orientation) -> Self {
-        if orientation == Orientation::NoTransforms {
-            return self;
-        }
-        let image = image::RgbImage::from_raw(self.width, self.height, self.rgb).expect("an image has all its bytes");
-        let mut image = DynamicImage::ImageRgb8(image);
-        image.apply_orientation(orientation);
-        Self { width: image.width(), height: image.height(), rgb: image.into_bytes() }
-    }
-}
-
-/// Whether turning needs a second image.
-fn swaps_sides(orientation: Orientation) -> bool {
-    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
-    matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
 }
 
 /// `turns`: whether the orientation that it states is applied.
 fn decode_jpeg(bytes: &[u8], budget: Budget, turns: bool) -> Result<Picture, PictureError> {
     let header = jpeg::header(bytes)?;
     let (width, height) = (header.width, header.height);
-    budget.allow(width, height, header.memory())?;
+    budget.allow([width, height], bytes.len(), header.memory())?;
     let jpeg::Decoded { rgb, exif } = jpeg::decode(bytes, &header)?;
-    let stated = exif.filter(|_| turns).and_then(Orientation::from_exif_chunk);
-    let orientation = stated.unwrap_or(Orientation::NoTransforms);
-    if swaps_sides(orientation) {
-        budget.allow(width, height, 6 * width as u64 * height as u64)?;
+    let orientation = orientation(exif.filter(|_| turns));
+    if rgb8::swaps_sides(orientation) {
+        budget.allow([width, height], bytes.len(), 6 * width as u64 * height as u64)?;
     }
-    Ok(Picture { width, height, rgb }.turned(orientation))
+    Ok(Picture { width, height, rgb }.turned(orientation)?)
+}
+
+/// How an image lies. `exif`: a TIFF file.
+fn orientation(exif: Option<&[u8]>) -> Orientation {
+    exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
 }
 
 fn decode_other(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
-    let failed = |e: image::ImageError| PictureError::Damaged(e.to_string());
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| PictureError::Read(Unread::Io(e)))?;
-    // What the decoder holds besides the image that it gives.
-    let mut beside = 0;
-    match reader.format() {
-        Some(ImageFormat::Png) => {
-            png::whole(bytes).map_err(PictureError::Damaged)?;
-            if let Some([width, height]) = png::stated_size(bytes) {
-                budget.allow(width, height, 3 * width as u64 * height as u64)?;
+    let pixels = |[width, height]: [u32; 2]| width as u64 * height as u64;
+    match image::guess_format(bytes).map_err(refused)? {
+        ImageFormat::Png => {
+            let exif = png::whole(bytes).map_err(PictureError::Damaged)?;
+            if let Some(size) = png::stated_size(bytes) {
+                budget.allow(size, bytes.len(), 3 * pixels(size))?;
             }
+            let decoder = PngDecoder::with_limits(png::Pixels::of(bytes), Limits::no_limits()).map_err(refused)?;
+            decode_by(decoder, bytes.len(), 0, orientation(exif), budget)
         }
-        Some(ImageFormat::WebP) => {
+        ImageFormat::WebP => {
             let stated = webp::stated(bytes).map_err(PictureError::Damaged)?;
-            budget.allow(stated.width, stated.height, 3 * stated.width as u64 * stated.height as u64)?;
-            beside = stated.beside(budget.0).map_err(PictureError::Damaged)?;
+            budget.allow(stated.size, bytes.len(), 3 * pixels(stated.size))?;
+            let beside = stated.beside(budget.0).map_err(PictureError::Damaged)?;
+            budget.allow(stated.size, bytes.len(), 3 * pixels(stated.size) + beside)?;
+            budget::ask(3 * pixels(stated.size) + beside)?;
+            stated.reaches_its_end()?;
+            let read = std::cell::Cell::new(0);
+            let decoder = WebPDecoder::new(webp::Watched::new([bytes, &[], &[]], &read)).map_err(refused)?;
+            let picture = decode_by(decoder, bytes.len(), beside, orientation(stated.exif), budget)?;
+            stated.is_read(read.get()).map_err(PictureError::Damaged)?;
+            Ok(picture)
         }
-        _ => {}
+        other => {
+            let decoder = ImageReader::with_format(Cursor::new(bytes), other).into_decoder().map_err(refused)?;
+            decode_by(decoder, bytes.len(), 0, Orientation::NoTransforms, budget)
+        }
     }
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(budget.0);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(failed)?;
-    let orientation = decoder.orientation().map_err(failed)?;
+}
+
+fn refused(e: image::ImageError) -> PictureError {
+    PictureError::Damaged(e.to_string())
+}
+
+/// Decodes by a crate. `file`: bytes of the file; `beside`: what the decoder holds besides the
+/// image that it gives.
+fn decode_by(
+    decoder: impl ImageDecoder,
+    file: usize,
+    beside: u64,
+    orientation: Orientation,
+    budget: Budget,
+) -> Result<Picture, PictureError> {
     let ((width, height), colour) = (decoder.dimensions(), decoder.color_type());
     let pixels = width as u64 * height as u64;
     let decoded = pixels * colour.bytes_per_pixel() as u64;
-    let converted = if colour == image::ColorType::Rgb8 { 0 } else { 3 * pixels };
-    let turned = if swaps_sides(orientation) { 6 * pixels } else { 0 };
-    budget.allow(width, height, (decoded + beside).max(decoded + converted).max(turned))?;
-    let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    let rgb = if image.color().has_alpha() { over_grey(&image) } else { image.into_rgb8() };
-    Ok(Picture { width, height, rgb: rgb.into_raw() }.turned(orientation))
-}
-
-fn over_grey(image: &DynamicImage) -> image::RgbImage {
-    image::RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let [r, g, b, a] = image.get_pixel(x, y).0.map(u32::from);
-        image::Rgb([r, g, b].map(|v| ((v * a + 128 * (255 - a) + 127) / 255) as u8))
-    })
+    // Colours change in place, in a vector that has room for what is more.
+    let held = decoded.max(3 * pixels);
+    let turned = if rgb8::swaps_sides(orientation) { 6 * pixels } else { 0 };
+    let needed = (held + beside).max(turned);
+    budget.allow([width, height], file, needed)?;
+    budget::ask(needed)?;
+    let mut rgb = budget::room(held as usize)?;
+    rgb.resize(decoded as usize, 0);
+    decoder.read_image(&mut rgb).map_err(refused)?;
+    rgb8::to_rgb8(&mut rgb, pixels as usize, colour)
+        .ok_or_else(|| PictureError::Damaged(format!("its colours are {colour:?}; save it with 8 or 16 bits")))?;
+    Ok(Picture { width, height, rgb }.turned(orientation)?)
 }
 
 #[cfg(test)]

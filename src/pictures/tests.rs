@@ -1,6 +1,10 @@
 use super::*;
 use crate::random::Random;
 
+mod colours;
+mod memory;
+mod zeros;
+
 const WHOLE: &[u8] = include_bytes!("../../tests/data/part.jpg");
 
 fn folder() -> std::path::PathBuf {

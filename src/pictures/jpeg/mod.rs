@@ -3,10 +3,17 @@
 //! Decoders are made to show something of a broken file: they fill what is missing with grey and
 //! say so in a warning, if at all. Here every code of every scan is followed until as many blocks
 //! have passed as the header promises, and nothing but the end marker may follow. A file that was
-//! cut, or lost bytes in between, then ends too early, too late, or in a code that no encoder
-//! writes. The end marker of a thumbnail inside a segment is never mistaken for the image's. What
-//! is whole is the same image, to the last bit, that libjpeg makes of it, if its coefficients are
-//! such as 8-bit samples give.
+//! cut then ends too early. One that has a hole inside mostly ends too early, too late, or in a
+//! code that no encoder writes. The end marker of a thumbnail inside a segment is never mistaken
+//! for the image's. What is whole is the same image, to the last bit, that libjpeg makes of it, if
+//! its coefficients are such as 8-bit samples give.
+//!
+//! Not seen, because JPEG has no checksum: a hole that holds codes of exactly as many blocks as
+//! were there. Of a baseline file, 64 and more bytes that are lost, zeroed or foreign were always found;
+//! where 2 bytes are lost, 5 of 6 files pass, and where 32 are, 1 of 60. Of a progressive file the
+//! scans that refine are mostly bits that may have any value: with a sector of zeros or lost there,
+//! up to half of the files pass. A run of zeros proves nothing, neither here nor in WebP: with
+//! optimised codes an even white background is hundreds of zeros.
 //!
 //! Tolerated, because libjpeg and FFmpeg agree on it: missing Huffman tables (the standard's are
 //! meant), fill bytes before markers, bytes behind the end marker; and bytes before the start
@@ -25,6 +32,7 @@ mod pixels;
 mod scan;
 mod tables;
 
+use super::PictureError;
 pub(super) use damage::Damage;
 use entropy::Huffman;
 use pixels::Space;
@@ -220,7 +228,7 @@ struct Tables {
 }
 
 /// Follows a JPEG to its end. `header`: what [`header`] made of the same bytes.
-pub(super) fn decode<'a>(bytes: &'a [u8], header: &Header) -> Result<Decoded<'a>, Damage> {
+pub(super) fn decode<'a>(bytes: &'a [u8], header: &Header) -> Result<Decoded<'a>, PictureError> {
     let mut segments = Segments { bytes, at: start(bytes)? + 2 };
     let (mut tables, mut walk, mut scans) = (Tables::default(), None, 0);
     let (mut framed, mut jfif, mut adobe, mut exif) = (false, false, None, None);
@@ -231,30 +239,33 @@ pub(super) fn decode<'a>(bytes: &'a [u8], header: &Header) -> Result<Decoded<'a>
             DQT => tables.quantisation(content)?,
             DRI => match *content {
                 [hi, lo] => tables.interval = u16::from_be_bytes([hi, lo]).into(),
-                _ => return Err(Damage::RestartInterval),
+                _ => return Err(Damage::RestartInterval.into()),
             },
             0xe0 => jfif |= content.starts_with(b"JFIF\0"),
             0xe1 => exif = exif.or(content.strip_prefix(b"Exif\0\0")),
             0xee if content.starts_with(b"Adobe") => adobe = content.get(11).copied().or(adobe),
             _ if is_frame_header(marker) => {
                 if framed {
-                    return Err(Damage::TwoFrames);
+                    return Err(Damage::TwoFrames.into());
                 }
                 framed = true;
             }
             SOS => {
                 scans += 1;
                 if scans > MAX_SCANS {
-                    return Err(Damage::Scans(MAX_SCANS));
+                    return Err(Damage::Scans(MAX_SCANS).into());
                 }
                 if scans == 1 && tables.dc.iter().chain(&tables.ac).all(Option::is_none) {
                     tables.huffman(&tables::typical())?;
                 }
-                let walk = walk.get_or_insert_with(|| Walk::new(header, header.space(jfif, adobe)));
+                let walk = match &mut walk {
+                    Some(walk) => walk,
+                    none => none.insert(Walk::new(header, header.space(jfif, adobe))?),
+                };
                 segments.at = walk.scan(bytes, segments.at, content, &tables)?;
             }
             EOI => break,
-            SOI => return Err(Damage::Nested { at: begin as u32 }),
+            SOI => return Err(Damage::Nested { at: begin as u32 }.into()),
             _ => {}
         }
     }

@@ -11,6 +11,7 @@
 //!
 //! *Band*: the samples of one row of MCUs. Formats: ITU-T T.81 (1992) and T.871 (2011).
 
+use super::super::budget::{NoMemory, filled, room};
 use super::{Header, Part};
 use crate::kernels::inverse_dct::inverse_dct;
 
@@ -54,30 +55,31 @@ pub(super) struct Painter {
     /// Four times the samples of a row that is upsampled.
     weighted: Vec<u16>,
     painted: u32,
+    /// The rows that are painted, in a vector that has room for all.
     rgb: Vec<u8>,
 }
 
 impl Painter {
     /// Takes the memory for the image and its bands.
-    pub(super) fn new(header: &Header, space: Space) -> Self {
+    pub(super) fn new(header: &Header, space: Space) -> Result<Self, NoMemory> {
         let [h_max, v_max] = header.sampling();
         let plane = |part: &Part| {
             let [columns, _] = header.blocks(part);
             let held = 16 * part.v;
-            Plane {
+            Ok(Plane {
                 across: h_max / part.h,
                 down: v_max / part.v,
                 columns: (header.width * part.h).div_ceil(h_max) as usize,
                 rows: (header.height * part.v).div_ceil(v_max),
                 stride: 8 * columns as usize,
                 held,
-                samples: vec![0; 8 * columns as usize * held as usize],
-            }
+                samples: filled(8 * columns as usize * held as usize, 0)?,
+            })
         };
-        let planes: Vec<Plane> = header.parts().iter().map(plane).collect();
+        let planes = header.parts().iter().map(plane).collect::<Result<Vec<Plane>, NoMemory>>()?;
         let upsampled =
             std::array::from_fn(|i| planes.get(i).map_or(Vec::new(), |p| vec![0; p.columns * p.across as usize]));
-        Self {
+        Ok(Self {
             width: header.width as usize,
             height: header.height,
             band: 8 * v_max,
@@ -87,8 +89,8 @@ impl Painter {
             upsampled,
             weighted: vec![0; header.width.div_ceil(8 * h_max) as usize * 8 * h_max as usize],
             painted: 0,
-            rgb: vec![0; 3 * header.width as usize * header.height as usize],
-        }
+            rgb: room(3 * header.width as usize * header.height as usize)?,
+        })
     }
 
     /// Places a block. `at`: its row and column among the component's blocks; `coefficients`,
@@ -109,7 +111,8 @@ impl Painter {
                 *row = &plane.row(y, upsampled, &mut self.weighted)[..self.width];
             }
             let start = 3 * self.width * y as usize;
-            convert(self.space, rows, self.rgb[start..start + 3 * self.width].as_chunks_mut().0);
+            self.rgb.resize(start + 3 * self.width, 0);
+            convert(self.space, rows, self.rgb[start..].as_chunks_mut().0);
         }
         self.painted = end;
     }

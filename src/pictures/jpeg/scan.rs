@@ -1,5 +1,6 @@
 //! Scans: blocks of coefficients, sent at once or in bands that refine one another.
 
+use super::super::budget::{NoMemory, filled};
 use super::entropy::{Bits, Huffman};
 use super::pixels::{Painter, Space};
 use super::tables::ZIGZAG;
@@ -40,23 +41,23 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(header: &Header, space: Space) -> Self {
+    pub(super) fn new(header: &Header, space: Space) -> Result<Self, NoMemory> {
         let [h_max, v_max] = header.sampling();
         let component = |part: &Part| {
             let [stride, rows] = header.blocks(part);
             let kept = if header.buffered { stride as usize * rows as usize } else { 0 };
-            Component {
+            Ok(Component {
                 part: *part,
                 own: [(header.width * part.h).div_ceil(8 * h_max), (header.height * part.v).div_ceil(8 * v_max)],
                 stride,
-                coefficients: vec![[0; 64]; kept],
+                coefficients: filled(kept, [0; 64])?,
                 steps: None,
                 sent: [255; 64],
                 prediction: 0,
-            }
+            })
         };
-        let components = header.parts().iter().map(component).collect();
-        Self { header: *header, components, painter: Painter::new(header, space), eob_run: 0 }
+        let components = header.parts().iter().map(component).collect::<Result<_, NoMemory>>()?;
+        Ok(Self { header: *header, components, painter: Painter::new(header, space)?, eob_run: 0 })
     }
 
     fn scan_header(&self, content: &[u8]) -> Result<Scan, Damage> {
