@@ -47,7 +47,7 @@ impl Budget {
     }
 }
 
-/// The system has no memory of so many bytes.
+/// The system does not have this many bytes of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoMemory(pub(super) u64);
 
@@ -67,7 +67,7 @@ pub(super) fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>, NoMemory> {
     Ok(vector)
 }
 
-/// Asks the system for so many bytes and gives them back: decoders that are crates end the program
+/// Asks the system for this many bytes and gives them back: decoders that are crates end the program
 /// where they get none.
 pub(super) fn ask(bytes: u64) -> Result<(), NoMemory> {
     usize::try_from(bytes).map_err(|_| NoMemory(bytes)).and_then(room::<u8>).map(drop)

@@ -64,7 +64,7 @@ pub enum PictureError {
         /// What was agreed with the camera.
         expected: [u32; 2],
     },
-    /// The system has no memory of so many bytes, though they are within the budget.
+    /// The system does not have this many bytes of memory, though they are within the budget.
     NoMemory(u64),
     /// The bytes are not an image of a known kind, or the image is incomplete.
     Damaged(String),
@@ -212,9 +212,9 @@ fn decode_other(bytes: &[u8], budget: Budget) -> Result<Picture, PictureError> {
             stated.reaches_its_end()?;
             let read = std::cell::Cell::new(0);
             let decoder = WebPDecoder::new(webp::Watched::new([bytes, &[], &[]], &read)).map_err(refused)?;
-            let picture = decode_by(decoder, bytes.len(), beside, orientation(stated.exif), budget)?;
+            let decoded = decode_by(decoder, bytes.len(), beside, orientation(stated.exif), budget)?;
             stated.is_read(read.get()).map_err(PictureError::Damaged)?;
-            Ok(picture)
+            Ok(decoded)
         }
         other => {
             let decoder = ImageReader::with_format(Cursor::new(bytes), other).into_decoder().map_err(refused)?;

@@ -16,7 +16,7 @@ fn life(odd: &str) -> String {
     )
 }
 
-/// Half a frame was lost, or a word was written between two, and every later picture was torn, to the
+/// Half a frame was lost, or a word was written between two, and every later image was torn, to the
 /// run's end and without a word of it.
 #[test]
 fn from_bytes_that_are_no_frames_the_program_is_started_again_and_no_torn_image_is_classified() {
@@ -46,7 +46,7 @@ fn from_bytes_that_are_no_frames_the_program_is_started_again_and_no_torn_image_
     }
 }
 
-/// A card moved from a Pi 4 to a Pi 5 got rows of another length: every picture was sheared, and check
+/// A card moved from a Pi 4 to a Pi 5 got rows of another length: every image was sheared, and check
 /// said that there is no problem.
 #[test]
 fn rows_of_another_board_are_told_with_the_option_that_states_them_and_none_is_classified() {
