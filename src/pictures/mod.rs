@@ -77,8 +77,7 @@ impl std::fmt::Display for PictureError {
             Self::Read(Unread::Io(e)) => write!(f, "cannot be read: {e}"),
             Self::Read(Unread::TooLarge { bytes, limit }) => write!(
                 f,
-                "is a file of {} MB, which stays in memory while it is decoded; picture_mb allows {} MB; \
-                 make it smaller, or raise picture_mb",
+                "is a file of {} MB, at most {} MB: it stays in memory while it is decoded; make it smaller, or raise picture_mb",
                 mb(*bytes),
                 mb(*limit)
             ),
@@ -88,8 +87,8 @@ impl std::fmt::Display for PictureError {
             }
             Self::TooLarge { width, height, needed, file, budget } => write!(
                 f,
-                "is {width}x{height} and takes {} MB to decode, {} of them for its file; picture_mb allows {} MB; \
-                 make it smaller, or raise picture_mb",
+                "is {width}x{height} and takes {} MB to decode, {} of them for its file, at most {} MB; make it smaller, or \
+                 raise picture_mb",
                 mb(*needed),
                 mb(*file),
                 mb(budget.0)
