@@ -338,3 +338,14 @@ fn an_encoder_counts_both_ways_and_notices_lost_edges() {
     ab.edge(Channel::A, false);
     assert_eq!(ab.errors(), 1);
 }
+
+/// On a belt that ran as the line started, an edge from before the levels were read would be one that
+/// was lost.
+#[test]
+fn an_edge_that_the_first_levels_hold_already_is_neither_counted_nor_lost() {
+    let mut encoder = Encoder::new(false, [true, false]);
+    encoder.sync(Channel::A, true);
+    assert_eq!((encoder.position(), encoder.errors()), (0, 0));
+    encoder.sync(Channel::A, false);
+    assert_eq!((encoder.edge(Channel::A, true), encoder.errors()), (1, 0));
+}
