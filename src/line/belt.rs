@@ -32,8 +32,8 @@ const fn slot(position: i64) -> usize {
 impl BeltHistory {
     /// The belt has moved to `to.position`, at `to.at`.
     pub fn moved(&mut self, to: Moment) {
-        let kept = to.position.saturating_sub(HISTORY as i64 - 1);
-        for position in self.position.saturating_add(1).max(kept)..=to.position {
+        let first = self.position.max(to.position.saturating_sub(HISTORY as i64));
+        for position in first.saturating_add(1)..=to.position {
             self.times[slot(position)] = Some((position, to.at));
         }
         self.position = to.position;

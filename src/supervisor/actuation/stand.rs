@@ -182,6 +182,15 @@ impl Stand {
 mod tests {
     use super::*;
 
+    /// A pulse that is over and whose line is not at rest yet is still one that a rescue would cut.
+    #[test]
+    fn a_pulse_has_its_end_until_its_line_is_at_rest() {
+        let (stand, end) = (Stand::default(), Some(Instant::from_micros(20)));
+        stand.set_ends([end, end].into_iter(), LineMask::MAX);
+        stand.set_ends([None, None].into_iter(), 0b10);
+        assert_eq!([0, 1].map(|line| stand.end_of(line)), [end, None]);
+    }
+
     /// Whoever looks twice knows by the number whether it is the same write.
     #[test]
     fn each_write_under_way_has_a_number_of_its_own_and_its_line() {
