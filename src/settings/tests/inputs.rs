@@ -388,12 +388,14 @@ fn a_deadline_without_a_frame_and_too_many_parts_on_their_way_are_warned_of() {
     assert_eq!([640, 641, 650, 900].map(|delay| told(&gate(period, delay))), [vec![], vec![65], vec![65], vec![90]]);
     let state = "[trigger]\nkind = \"period\"\nperiod_ms = 1\n[outputs.a]\non = [\"accept\"]\n";
     assert_eq!(told(state), [] as [u64; 0]);
-    let of_frames = |kind: &str, delay: u32| {
+    let of_interval = |kind: &str, delay: u32, interval: u64| {
         let settings = parse(&gate(&format!("kind = \"{kind}\""), delay)).unwrap();
-        let view = View { interval: Micros(10_000), in_view: None, is_drawn: true, timed_by: TimedBy::Shown };
+        let view = View { interval: Micros(interval), in_view: None, is_drawn: true, timed_by: TimedBy::Shown };
         settings.warnings_of_view(view)
     };
+    let of_frames = |kind: &str, delay: u32| of_interval(kind, delay, 10_000);
     let output = "a".to_string();
+    assert_eq!(of_interval("every_frame", 900, 0), [], "nobody knows how often frames come");
     assert_eq!(of_frames("every_frame", 900), [Warning::TooManyOnTheWay { output, parts: 90 }]);
     assert_eq!([of_frames("every_frame", 640), of_frames("presence", 900)], [[], []]);
 }
