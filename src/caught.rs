@@ -1,9 +1,9 @@
 //! Panics of libraries that assert what a file or a device may break become words, and nothing but
 //! words.
 //!
-//! [`caught`] runs such code. If it panics there, the message comes back as an error: neither it nor
-//! a backtrace is printed, and hooks that ask [`is_here`] raise no alarm. Panics elsewhere are told as
-//! ever.
+//! [`caught`] runs such code. If it panics there, the message comes back as an error: neither it
+//! nor a backtrace is printed, and hooks that ask [`is_here`] raise no alarm. Panics elsewhere are
+//! told as ever.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};

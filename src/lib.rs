@@ -12,10 +12,10 @@
 //! `tests/tier0` without a standard library. Tier 1 (`engine`, `pictures`, `sources`, `triggers`,
 //! `outputs`, `settings`, `events`; `board`, `gpio`, `rotating`, `ring`, `installed`, `keys`,
 //! `audit`, `calendar`, `heat`, `regular`, `terminal`, `version`, `caught` and `broken_pipe` below
-//! them) are siblings over it; tier 2 is the `supervisor`, which carries the station's inputs and effects on a board,
-//! `update`, which hands it an installed bundle, `simulate`, which carries them on a simulated
-//! belt, `classify`, one image by itself, `setup`, what a line's first day finds out, and `site`,
-//! what other machines see; tier 3 the command line.
+//! them) are siblings over it; tier 2 is the `supervisor`, which carries the station's inputs and
+//! effects on a board, `update`, which hands it an installed bundle, `simulate`, which carries them
+//! on a simulated belt, `classify`, one image by itself, `setup`, what a line's first day finds
+//! out, and `site`, what other machines see; tier 3 the command line.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod bundle;

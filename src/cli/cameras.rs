@@ -118,7 +118,8 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     receive
 }
 
-/// The number that a line of the list begins with, as in `0 : imx708 [4608x2592 10-bit RGGB] (/base/...)`.
+/// The number that a line of the list begins with, as in `0 : imx708 [4608x2592 10-bit RGGB]
+/// (/base/...)`.
 fn number(line: &str) -> Option<u32> {
     let (number, _) = line.split_once(" : ")?;
     number.trim().parse().ok()

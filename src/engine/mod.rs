@@ -54,8 +54,8 @@ pub struct EngineSpec {
     pub output_step: Option<f32>,
 }
 
-/// What `run` returns, or in words why tract panicked in it. What `run` was changing then must not be
-/// used any more.
+/// What `run` returns, or in words why tract panicked in it. What `run` was changing then must not
+/// be used any more.
 fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     crate::caught::caught(run).map_err(|said| format!("tract gave up on it: {said}"))
 }

@@ -129,7 +129,8 @@ impl InputLines {
         if !self.request.wait_edge_event(timeout).map_err(failed)? {
             return Ok(None);
         }
-        // Not by `read_edge_event` of gpiocdev 0.8: it takes as many as eight edges and gives the first.
+        // Not by `read_edge_event` of gpiocdev 0.8: it takes as many as eight edges and gives the
+        // first.
         let mut words = [0; EDGE_WORDS];
         let of_one = words.get_mut(..self.request.edge_event_u64_size()).expect("an edge of the kernel's has 48 bytes");
         self.request.read_edge_events_into_slice(of_one).map_err(failed)?;

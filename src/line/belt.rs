@@ -12,7 +12,8 @@ pub const HISTORY: usize = 1024;
 /// The moments of the last [`HISTORY`] positions.
 #[derive(Clone, Debug)]
 pub struct BeltHistory {
-    /// By the last digits of the position: which it is, and when the belt came to it last from below.
+    /// By the last digits of the position: which it is, and when the belt came to it last from
+    /// below.
     times: [Option<(i64, Instant)>; HISTORY],
     /// Where the belt is.
     position: i64,
@@ -39,8 +40,8 @@ impl BeltHistory {
         self.position = to.position;
     }
 
-    /// When the belt came to `position`; of one that is not kept any more the earliest moment that is
-    /// kept of any behind it. `None` if nobody told of it.
+    /// When the belt came to `position`; of one that is not kept any more the earliest moment that
+    /// is kept of any behind it. `None` if nobody told of it.
     pub fn came_to(&self, position: i64) -> Option<Instant> {
         let later = || self.times.iter().flatten().filter(|(other, _)| *other > position).map(|(_, at)| *at).min();
         match self.times[slot(position)] {

@@ -67,8 +67,8 @@ pub(super) fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>, NoMemory> {
     Ok(vector)
 }
 
-/// Asks the system for this many bytes and gives them back: decoders that are crates end the program
-/// where they get none.
+/// Asks the system for this many bytes and gives them back: decoders that are crates end the
+/// program where they get none.
 pub(super) fn ask(bytes: u64) -> Result<(), NoMemory> {
     usize::try_from(bytes).map_err(|_| NoMemory(bytes)).and_then(room::<u8>).map(drop)
 }

@@ -1,9 +1,10 @@
 //! `camera:N` or `camera:/dev/videoN`: a camera that nokhwa finds and whose format it chooses.
 //!
 //! nokhwa lists cameras and what they offer, and picks the format that is closest to what is asked
-//! for, YUYV before NV12 before MJPEG, or the one of `format=`. Its frames carry neither the bytes that the driver filled
-//! nor the bytes of a row, and its waits cannot be interrupted; so the stream itself is that of
-//! [`super::v4l2`], and all that is said of its time, colour and recovery holds here too.
+//! for, YUYV before NV12 before MJPEG, or the one of `format=`. Its frames carry neither the bytes
+//! that the driver filled nor the bytes of a row, and its waits cannot be interrupted; so the
+//! stream itself is that of [`super::v4l2`], and all that is said of its time, colour and recovery
+//! holds here too.
 
 use super::v4l2::{V4l2Source, Wanted};
 use super::{Automatic, CameraInfo, FrameBuffer, Limits, NoFrame, Pacing, Source, SourceError, SourceSpec};

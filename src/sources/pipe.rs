@@ -44,8 +44,8 @@ impl<R: Read + AsFd> Pipe<R> {
         Ok(self.start < self.end || wait_for([self.fd()], timeout)?[0])
     }
 
-    /// Fills `bytes` within `timeout`; the longest time for which none came once they had begun to. Says
-    /// how far it came if the pipe ends or stalls.
+    /// Fills `bytes` within `timeout`; the longest time for which none came once they had begun to.
+    /// Says how far it came if the pipe ends or stalls.
     pub(super) fn fill(&mut self, bytes: &mut [u8], timeout: Duration) -> Result<Duration, NoFrame> {
         let begin = std::time::Instant::now();
         let mut pause = Duration::ZERO;

@@ -83,8 +83,8 @@ impl Belt {
         self.peak.swap(position, Ordering::AcqRel).max(position)
     }
 
-    /// What it did since it was at `seen`, to `each`: the positions up to `peak` that it came to, then
-    /// where it is. `seen` is that then.
+    /// What it did since it was at `seen`, to `each`: the positions up to `peak` that it came to,
+    /// then where it is. `seen` is that then.
     pub(super) fn follow(&self, seen: &mut i64, peak: i64, mut each: impl FnMut(Moment)) {
         for position in seen.saturating_add(1).max(Self::kept(peak))..=peak {
             each(Moment { at: Instant::from_micros(self.came(position).load(Ordering::Relaxed)), position });

@@ -126,8 +126,8 @@ fn a_thread_that_stops_within_every_lock_delays_no_edge_and_no_way_to_safety() {
     }
 }
 
-/// The crate of V4L2 panics where a camera that failed cannot stop its stream. That was caught, and the
-/// run ended with 101 all the same: its alarm had been raised before.
+/// The crate of V4L2 panics where a camera that failed cannot stop its stream. That was caught, and
+/// the run ended with 101 all the same: its alarm had been raised before.
 #[test]
 fn a_panic_that_somebody_waits_for_raises_no_alarm_and_the_next_one_does() {
     let (shared, ..) = gate();

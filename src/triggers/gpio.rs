@@ -80,9 +80,7 @@ impl GpioTrigger {
         let roles = inputs.lines.iter().map(|(role, _)| *role).collect();
         Ok(Self { lines, roles, encoder, opened: clock.now(), lost: 0, table: table(inputs), begin: Instant::default() })
     }
-}
 
-impl GpioTrigger {
     /// Edges of the encoder that must have been lost.
     fn errors(&self) -> u64 {
         self.encoder.as_ref().map_or(0, Encoder::errors)

@@ -46,8 +46,8 @@ fn from_bytes_that_are_no_frames_the_program_is_started_again_and_no_torn_image_
     }
 }
 
-/// A card moved from a Pi 4 to a Pi 5 got rows of another length: every image was sheared, and check
-/// said that there is no problem.
+/// A card moved from a Pi 4 to a Pi 5 got rows of another length: every image was sheared, and
+/// check said that there is no problem.
 #[test]
 fn rows_of_another_board_are_told_with_the_option_that_states_them_and_none_is_classified() {
     if emulated() || !has_python() {

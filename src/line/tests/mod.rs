@@ -339,8 +339,8 @@ fn an_encoder_counts_both_ways_and_notices_lost_edges() {
     assert_eq!(ab.errors(), 1);
 }
 
-/// On a belt that ran as the line started, an edge from before the levels were read would be one that
-/// was lost.
+/// On a belt that ran as the line started, an edge from before the levels were read would be one
+/// that was lost.
 #[test]
 fn an_edge_that_the_first_levels_hold_already_is_neither_counted_nor_lost() {
     let mut encoder = Encoder::new(false, [true, false]);

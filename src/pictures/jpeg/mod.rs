@@ -9,11 +9,11 @@
 //! its coefficients are such as 8-bit samples give.
 //!
 //! Not seen, because JPEG has no checksum: a hole that holds codes of exactly as many blocks as
-//! were there. Of a baseline file, 64 and more bytes that are lost, zeroed or foreign were always found;
-//! where 2 bytes are lost, 5 of 6 files pass, and where 32 are, 1 of 60. Of a progressive file the
-//! scans that refine are mostly bits that may have any value: with a sector of zeros or lost there,
-//! up to half of the files pass. A run of zeros proves nothing, neither here nor in WebP: with
-//! optimised codes an even white background is hundreds of zeros.
+//! were there. Of a baseline file, 64 and more bytes that are lost, zeroed or foreign were always
+//! found; where 2 bytes are lost, 5 of 6 files pass, and where 32 are, 1 of 60. Of a progressive
+//! file the scans that refine are mostly bits that may have any value: with a sector of zeros or
+//! lost there, up to half of the files pass. A run of zeros proves nothing, neither here nor in
+//! WebP: with optimised codes an even white background is hundreds of zeros.
 //!
 //! Tolerated, because libjpeg and FFmpeg agree on it: missing Huffman tables (the standard's are
 //! meant), fill bytes before markers, bytes behind the end marker; and bytes before the start

@@ -331,8 +331,8 @@ impl Ledger {
         }
     }
 
-    /// When the line can know that a part has gone this far, if no stall holds it up: of counts, as it is
-    /// told of them.
+    /// When the line can know that a part has gone this far, if no stall holds it up: of counts, as
+    /// it is told of them.
     fn known(&self, p: &Passing, way: Way) -> Option<u64> {
         self.gone(p, way).map(|(due, done)| if matches!(way, Way::Us(_)) { due } else { done })
     }
@@ -406,8 +406,9 @@ impl Ledger {
     }
 
     /// What was due by `now` has been done, or missed: where the site asks for it, a missed pulse
-    /// makes the line safe. One is missed in a stall that ended now, or because its part, or the count at
-    /// which it is at the gate, was told only now. `stood_still`: whether a stall ended now.
+    /// makes the line safe. One is missed in a stall that ended now, or because its part, or the
+    /// count at which it is at the gate, was told only now. `stood_still`: whether a stall ended
+    /// now.
     pub(super) fn caught_up(&mut self, now: Instant, stood_still: bool) {
         if !self.site.missed_is_safe {
             return;

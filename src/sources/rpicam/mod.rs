@@ -2,11 +2,12 @@
 //! that works on every Pi OS.
 //!
 //! A frame is planar YUV 4:2:0, full range BT.601, no header; rows are padded to the stride that
-//! the board's hardware wants. Nothing in the bytes tells where a frame begins, only when they come:
-//! in one go, and then none until the next. A frame with a pause inside is none, and bytes that
-//! follow a frame at once must be a whole one, or both are none. From such a frame, as from an
-//! incomplete one, the program is started again. Each frame's sensor time comes through `--metadata`, as text on
-//! a second pipe, after the frame; [`pairing`] finds the frame it belongs to.
+//! the board's hardware wants. Nothing in the bytes tells where a frame begins, only when they
+//! come: in one go, and then none until the next. A frame with a pause inside is none, and bytes
+//! that follow a frame at once must be a whole one, or both are none. From such a frame, as from an
+//! incomplete one, the program is started again. Each frame's sensor time comes through
+//! `--metadata`, as text on a second pipe, after the frame; [`pairing`] finds the frame it belongs
+//! to.
 
 mod child;
 mod pairing;
@@ -29,8 +30,8 @@ use std::time::Duration;
 use timing::{Pipes, Timing};
 
 /// `rpicam:N?width=640&height=480&fps=30&stride=640&program=rpicam-vid&metadata=1&matrix=601&range=full`,
-/// and the camera's controls `exposure_us=`, `gain=`, `white_balance=R,B`, `focus=`, `mains=`. `N`: the
-/// camera's number in the program's list; the first without it.
+/// and the camera's controls `exposure_us=`, `gain=`, `white_balance=R,B`, `focus=`, `mains=`. `N`:
+/// the camera's number in the program's list; the first without it.
 pub(super) struct RpicamSource {
     spec: SourceSpec,
     clock: Arc<dyn Clock>,

@@ -8,12 +8,12 @@
 //!
 //! The latency is taken only where no other frame can be meant: when every frame so far has its
 //! line, the newest is the last frame's. Lines that all come a frame late would agree with one
-//! another as well; they are *owed* when the next frame begins, and teach nothing. So would the lines
-//! of the frame before, once a frame was lost whose line was not: from then on lines are a *surplus*,
-//! and counting them teaches nothing until the program is started again. Whatever else happens, the
-//! frame's time is unknown. That a frame's line is written behind it, as rpicam-vid does, is taken for
-//! granted: lines that all come a frame early, or from the program's first frame on a frame late, look
-//! the same.
+//! another as well; they are *owed* when the next frame begins, and teach nothing. So would the
+//! lines of the frame before, once a frame was lost whose line was not: from then on lines are a
+//! *surplus*, and counting them teaches nothing until the program is started again. Whatever else
+//! happens, the frame's time is unknown. That a frame's line is written behind it, as rpicam-vid
+//! does, is taken for granted: lines that all come a frame early, or from the program's first frame
+//! on a frame late, look the same.
 
 use crate::sources::pipe::FirstByte;
 use crate::time::{Instant, Micros};
@@ -58,8 +58,8 @@ pub(super) struct Pairing {
     owed: i64,
     /// More lines than frames had come as this frame began: the newest may be of one that was lost.
     is_early: bool,
-    /// So it was while no frame was under way, which no line of a later frame explains; or a line was
-    /// damage.
+    /// So it was while no frame was under way, which no line of a later frame explains; or a line
+    /// was damage.
     has_surplus: bool,
     /// Since when lines are owed and no frame's time is known, although it could be.
     unknown_since: Option<Instant>,
@@ -185,8 +185,8 @@ impl Pairing {
         fitting.next().filter(|_| fitting.next().is_none() && first.in_step)
     }
 
-    /// The stamp that is this frame's because this and every earlier frame has its line. Where a latency
-    /// is known and the stamp does not agree with it, frames and lines are out of step.
+    /// The stamp that is this frame's because this and every earlier frame has its line. Where a
+    /// latency is known and the stamp does not agree with it, frames and lines are out of step.
     fn certain(&self, first: FirstByte) -> Option<Instant> {
         let is_counted = self.owed + 1 == 0 && !self.is_early && !self.has_surplus && self.latency.is_none();
         self.possible(first).max().filter(|_| is_counted)

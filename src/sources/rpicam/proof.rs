@@ -1,9 +1,10 @@
 //! The life of a source, the pairing of stamps and the line's parts together, before a camera
 //! program that does everything wrong.
 //!
-//! Time is simulated in microseconds. The program loses frames, their lines or both, writes lines late, twice
-//! and out of order, falls silent, hangs, dies and refuses to start; the process that reads is held
-//! up at any moment. What each frame truly shows is known here and to nothing that is tested.
+//! Time is simulated in microseconds. The program loses frames, their lines or both, writes lines
+//! late, twice and out of order, falls silent, hangs, dies and refuses to start; the process that
+//! reads is held up at any moment. What each frame truly shows is known here and to nothing that is
+//! tested.
 
 use super::pairing::Pairing;
 use super::timing::{Pipes, Timing};

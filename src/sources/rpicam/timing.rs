@@ -29,8 +29,8 @@ impl<P: Pipes> Look for Between<'_, P> {
     }
 
     fn begins(&mut self, timeout: Micros) -> Result<bool, NoFrame> {
-        // In this order: as long as no frame has begun, no line can be the next one's. That the lines'
-        // pipe has ended is found again once the frame is there.
+        // In this order: as long as no frame has begun, no line can be the next one's. That the
+        // lines' pipe has ended is found again once the frame is there.
         let _ = self.pipes.metadata(self.pairing);
         let has_begun = self.pipes.begins(timeout)?;
         if has_begun {
@@ -71,8 +71,8 @@ impl Timing {
         }
     }
 
-    /// Whether bytes came behind the last frame so soon that they may be its own: it was the first, or
-    /// the camera had not yet had half the time for another.
+    /// Whether bytes came behind the last frame so soon that they may be its own: it was the first,
+    /// or the camera had not yet had half the time for another.
     pub(super) fn is_followed(&self) -> bool {
         self.followed
     }

@@ -3,8 +3,8 @@
 //!
 //! A camera that was unplugged is found again by its name and its place on the bus.
 //! Queued buffers are drained to the newest before a frame is given. `format=` asks for one format,
-//! else the first of YUYV, NV12, YU12, MJPG that the camera has is asked for. The driver's answer is
-//! what counts: size, bytes a row, colour.
+//! else the first of YUYV, NV12, YU12, MJPG that the camera has is asked for. The driver's answer
+//! is what counts: size, bytes a row, colour.
 
 pub(super) mod controls;
 
@@ -249,8 +249,8 @@ impl Open {
         Ok(())
     }
 
-    /// The next buffer that the driver has filled, waiting at most `timeout` for it, and the longest that
-    /// its exposure may have taken.
+    /// The next buffer that the driver has filled, waiting at most `timeout` for it, and the
+    /// longest that its exposure may have taken.
     fn buffer(&mut self, timeout: Duration) -> Result<(&[u8], Metadata, Micros), NoFrame> {
         let failed = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted => NoFrame::Timeout,

@@ -65,8 +65,8 @@ impl Actuator {
         }
     }
 
-    /// Tells of a level that was set only when the next part, which `next` is of, was at the gate: it
-    /// never stood right for its own. True where it was so.
+    /// Tells of a level that was set only when the next part, which `next` is of, was at the gate:
+    /// it never stood right for its own. True where it was so.
     pub(super) fn note_held_up(&mut self, next: &Move, events: &Events) -> bool {
         let line = &mut self.lines[next.line as usize];
         let Some(moved) = line.moved_for.take() else { return false };

@@ -80,7 +80,8 @@ fn a_program_that_lists_nothing_for_ten_seconds_is_stopped_with_all_that_it_star
     assert!(is_soon_gone(&std::fs::read_to_string(&pid).unwrap()), "its child goes on");
 }
 
-/// Neither is a helper waited for that keeps the list's pipe open, nor is a list left out that came.
+/// Neither is a helper waited for that keeps the list's pipe open, nor is a list left out that
+/// came.
 #[test]
 fn a_helper_that_stays_does_not_hold_up_the_list() {
     let begin = Instant::now();

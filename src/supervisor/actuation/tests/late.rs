@@ -36,8 +36,8 @@ fn an_edge_is_told_as_late_beyond_late_ms_and_as_missed_beyond_its_window() {
     }
 }
 
-/// A level that was held up as it was written stood only when the next part was at the gate: told as
-/// late, and never as missed, so that neither lamp nor `missed_edge = "safe"` did anything.
+/// A level that was held up as it was written stood only when the next part was at the gate: told
+/// as late, and never as missed, so that neither lamp nor `missed_edge = "safe"` did anything.
 #[test]
 fn a_level_that_is_held_up_until_the_next_part_is_at_the_gate_is_missed() {
     let level = "[outputs.a]\nmode = \"level\"\ndelay_ms = 100\non = [\"reject\"]\n";
