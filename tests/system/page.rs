@@ -305,7 +305,7 @@ fn whoever_looks_waits_for_nobody_who_saves_and_whoever_saves_waits_for_few() {
             assert!(answer.starts_with("HTTP/1.1 409") || answer.starts_with("HTTP/1.1 503"), "{answer}");
             assert!(answer.contains("nothing was changed") && begin.elapsed() < Duration::from_secs(4), "{answer}");
         };
-        for tag in ["nut", "bolt", "gear", "bearing"] {
+        for tag in ["nut", "bolt", "gear_chipped", "nut"] {
             scope.spawn(move || save(tag));
         }
         std::thread::sleep(Duration::from_millis(200));
