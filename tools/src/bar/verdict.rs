@@ -166,12 +166,7 @@ fn one(args: &Args, all: &Dataset, seed: u64, folder: &Path) -> Result<Row> {
         std::fs::copy(&from, data.join(tag).join(name)).with_context(|| format!("{} cannot be copied", from.display()))?;
     }
     let out = folder.join("run");
-    let mut command = std::process::Command::new(std::env::current_exe()?);
-    command.args(["train", "--quick", "--allow-few", "--seed", &seed.to_string(), "--data"]).arg(&data);
-    command.arg("--backbone").arg(&args.backbone).arg("--out").arg(&out);
-    command.args(args.size.iter().flat_map(|s| ["--size".to_string(), s.to_string()]));
-    let done = command.output().context("train cannot be started")?;
-    ensure!(done.status.success(), "train: {}", String::from_utf8_lossy(&done.stderr));
+    super::train(&data, &args.backbone, args.size, seed, &out, &["--quick", "--allow-few"])?;
     let mut run = Run::open(&out)?;
     ensure!(run.split.dataset.tags == all.tags, "a tag has no image in a part of {images}; give more data");
     let e = Evaluation::of(&run)?;
