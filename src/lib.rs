@@ -72,6 +72,8 @@ pub mod installed;
 pub mod keys;
 #[cfg(feature = "line")]
 pub mod outputs;
+#[cfg(feature = "sources")]
+mod readable;
 #[cfg(feature = "site")]
 pub mod ring;
 #[cfg(feature = "line")]

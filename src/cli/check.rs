@@ -4,6 +4,7 @@
 //! Takes no line that another process holds.
 
 use super::conflicts::Conflict;
+use super::first_frames::{self, Patience};
 use super::waiting::Waiting;
 use super::{Model, Refused, hex};
 use crate::board::{AfterDeath, Board, Power};
@@ -424,9 +425,7 @@ pub(super) fn source_warnings(settings: &Settings, spec: &SourceSpec, source: &d
 /// Opens the source and takes some frames: what they are, how long the first took, and what their
 /// time is worth. Beside it what may not be as it should. `frames`: where their layout goes.
 fn source(settings: &Settings, input: &Input<'_>, frames: &mut Option<Layout>) -> Result<(String, Vec<String>), String> {
-    /// A camera's time may be learned from its first frames.
-    const FRAMES: u32 = 8;
-    /// Longest wait for each of them but the first.
+    /// Longest wait for each frame but the first.
     const PATIENCE: Duration = Duration::from_secs(2);
     let spec: SourceSpec = settings.source.parse().map_err(|e: sources::SourceError| e.to_string())?;
     let clock = SystemClock;
@@ -436,17 +435,13 @@ fn source(settings: &Settings, input: &Input<'_>, frames: &mut Option<Layout>) -
     let mut source = sources::open(&spec, &(Arc::new(clock) as _), settings.source_limits()).map_err(|e| e.to_string())?;
     settings.check_source(source.has_barrier(), source.timed_by())?;
     let mut frame = FrameBuffer::empty();
-    let outcome = source.next(&mut frame, first_frame);
-    drop(waiting);
-    if let Err(e) = outcome {
-        return Err(format!("\"{}\" opened, but {}", spec.text(), source.explain(&e)));
-    }
-    let first = clock.now().since(begin);
+    let further = settings.frame_timeout.micros().duration().min(PATIENCE);
+    let patience = Patience { first: first_frame, further };
+    let first = match first_frames::take(&mut *source, &mut frame, &patience, waiting, || Ok::<(), String>(()))? {
+        Ok(at) => at.since(begin),
+        Err(e) => return Err(format!("\"{}\" opened, but {}", spec.text(), source.explain(&e))),
+    };
     let live = source.pacing() == Pacing::Live;
-    for _ in 1..if live { FRAMES } else { 1 } {
-        // A frame that is missed here shows in what is known of its time.
-        let _ = source.next(&mut frame, settings.frame_timeout.micros().duration().min(PATIENCE));
-    }
     let view = frame.view().map_err(|e| format!("\"{}\": {e}", spec.text()))?;
     let l = view.layout();
     *frames = Some(l);

@@ -12,6 +12,7 @@ mod check;
 mod classify;
 mod conflicts;
 mod entered;
+mod first_frames;
 mod inspect;
 #[cfg(feature = "site")]
 mod keep;

@@ -2,9 +2,11 @@
 //! stamps. Their meaning (trigger, encoder, acknowledge) is assigned in `triggers`.
 
 use super::find;
+use crate::readable::is_readable;
 use crate::time::Instant;
 use gpiocdev::Request;
 use gpiocdev::line::{Bias, EdgeDetection, EdgeKind, EventClock};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// Which edges count.
@@ -126,7 +128,8 @@ impl InputLines {
     /// The next edge; `None` if there is none within `timeout`.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Edge>, String> {
         let failed = |e: gpiocdev::Error| format!("edges cannot be read: {e}");
-        if !self.request.wait_edge_event(timeout).map_err(failed)? {
+        // Not by gpiocdev's own wait, which calls a signal that comes meanwhile an error.
+        if !is_readable(self.request.as_fd(), timeout).map_err(|e| format!("edges cannot be waited for: {e}"))? {
             return Ok(None);
         }
         // Not by `read_edge_event` of gpiocdev 0.8: it takes as many as eight edges and gives the

@@ -4,8 +4,8 @@
 
 use super::NoFrame;
 use crate::frame::CapturedAt;
+use crate::readable;
 use crate::time::{Clock, Instant, Micros};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -21,13 +21,7 @@ pub(super) struct Pipe<R> {
 
 /// Waits until one of `fds` has bytes or its end; says which.
 pub(super) fn wait_for<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Duration) -> Result<[bool; N], NoFrame> {
-    let mut polls = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    let time = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ };
-    match poll(&mut polls, Some(&time)) {
-        Ok(_) => Ok(polls.map(|p| !p.revents().is_empty())),
-        Err(rustix::io::Errno::INTR) => Ok([false; N]),
-        Err(e) => Err(NoFrame::Gone(e.to_string())),
-    }
+    readable::which(fds, timeout).map_err(|e| NoFrame::Gone(e.to_string()))
 }
 
 impl<R: Read + AsFd> Pipe<R> {

@@ -5,8 +5,8 @@
 //! longest time that it can have waited is watched: since the input was last seen empty. Beyond the
 //! stated `max_jitter_ms` its part cannot be followed.
 
+use crate::readable::is_readable;
 use crate::time::{Clock, Instant, Micros};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,18 +62,6 @@ impl Arrivals {
         if found < room {
             self.empty_at = at;
         }
-    }
-}
-
-/// Whether something can be read, or the end is reached, within `timeout`.
-pub(super) fn is_readable(fd: BorrowedFd<'_>, timeout: Duration) -> std::io::Result<bool> {
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos() as _ };
-    match poll(&mut fds, Some(&timeout)) {
-        // An end or an error is found by reading.
-        Ok(n) => Ok(n > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(e) => Err(e.into()),
     }
 }
 

@@ -4,9 +4,10 @@
 //! even if the socket's name is removed. A removed socket is made again and reported; if that
 //! fails, the input has failed.
 
-use super::arrival::{Arrivals, is_readable};
+use super::arrival::Arrivals;
 use super::words::{LONGEST, meaning};
 use super::{Input, Odd, Trigger, TriggerError};
+use crate::readable::is_readable;
 use crate::time::{Clock, Instant, Micros};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};

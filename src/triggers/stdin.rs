@@ -3,9 +3,10 @@
 //! A word counts when its line's end comes. Half a line stays from one run of the process to the
 //! next: what is behind it is not taken for a word of its own.
 
-use super::arrival::{Arrivals, is_readable};
+use super::arrival::Arrivals;
 use super::words::Lines;
 use super::{Input, Odd, Trigger, TriggerError};
+use crate::readable::is_readable;
 use crate::time::{Clock, Instant, Micros};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

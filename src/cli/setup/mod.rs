@@ -9,6 +9,8 @@ mod ask;
 mod gate;
 mod watch;
 
+use super::first_frames::{self, Patience};
+use super::waiting::Waiting;
 use super::{Model, Refused, check};
 use crate::gpio::{self, HEADER, Pull, Slope};
 use crate::settings::quoted;
@@ -30,8 +32,8 @@ use watch::Watch;
 
 /// Parts that are watched.
 const PARTS: usize = 5;
-/// Longest wait for a camera's first frame.
-const FIRST_FRAME: Duration = Duration::from_secs(10);
+/// Longest wait for a camera's first frame, and for each of the next ones.
+const PATIENCE: Patience = Patience { first: Duration::from_secs(10), further: Duration::from_secs(2) };
 
 /// Arguments of `setup`.
 #[derive(clap::Args, Debug)]
@@ -201,10 +203,14 @@ fn camera(person: &mut Person, mut given: Option<SourceSpec>) -> Result<Camera, 
             }
         };
         let mut frame = FrameBuffer::empty();
-        let first = opened(&spec).and_then(|mut source| match source.next(&mut frame, FIRST_FRAME) {
-            Ok(()) => Ok(source),
-            Err(fault) => Err(format!("\"{}\" opened, but {}", spec.text(), source.explain(&fault))),
-        });
+        let waiting = Waiting::new("the first frame", format!("{} s at most, Ctrl-C ends it", PATIENCE.first.as_secs()));
+        let first = match opened(&spec) {
+            Ok(mut source) => match first_frames::take(&mut *source, &mut frame, &PATIENCE, waiting, || person.stopped())? {
+                Ok(_) => Ok(source),
+                Err(fault) => Err(format!("\"{}\" opened, but {}", spec.text(), source.explain(&fault))),
+            },
+            Err(why) => Err(why),
+        };
         match first {
             Ok(source) => {
                 println!("Frames of {}x{} come.", frame.layout.width, frame.layout.height);
