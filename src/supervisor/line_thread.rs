@@ -109,7 +109,15 @@ impl LineThread<'_> {
     fn frame(&mut self, frame: &mut FrameBuffer) {
         let (shared, at) = (self.shared, frame.captured_at);
         let begin = shared.clock.now();
-        let trigger = |at: Instant| Some(shared.moment(at, None));
+        // The frame waited before anybody looked: the belt has moved on since.
+        let trigger = |at: Instant| {
+            shared.belt.heard_of(at);
+            let moment = shared.moment(at);
+            if moment.is_none() {
+                shared.belt_has_gone_on(at);
+            }
+            moment
+        };
         let too_old = match (at, self.found_within) {
             (CapturedAt::Arrival { latency, .. }, Some(within)) if latency > within => Some((latency, within)),
             _ => None,

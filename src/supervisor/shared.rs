@@ -16,13 +16,14 @@ use crate::events::{
 };
 use crate::fault::Reason;
 use crate::head::{Score, TagId, top_k};
-use crate::line::{HISTORY, LineMask, Moment, PartId};
+use crate::line::{LineMask, Moment, PartId};
 use crate::scene::Crossing;
 use crate::station::{Effect, Input, PartDone, Scope, Slot, Spare, Station, Ticket};
 use crate::time::{Clock, Instant, Micros};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
+use std::time::Duration;
 
 /// The belt's position in encoder counts.
 #[derive(Debug)]
@@ -33,8 +34,12 @@ pub(super) struct Belt {
     /// When it last moved.
     moved: AtomicU64,
     /// When it came last to each of the last positions from below, by the position's last digits.
-    came: [AtomicU64; HISTORY],
+    came: [AtomicU64; KEPT],
 }
+
+/// Positions whose moments are kept: 0.8 s of a belt at 10,000 counts a second, longer than a
+/// camera's frame is on its way.
+const KEPT: usize = 8192;
 
 impl Default for Belt {
     fn default() -> Self {
@@ -42,7 +47,7 @@ impl Default for Belt {
             position: AtomicI64::new(0),
             peak: AtomicI64::new(0),
             moved: AtomicU64::new(0),
-            came: [const { AtomicU64::new(0) }; HISTORY],
+            came: [const { AtomicU64::new(0) }; KEPT],
         }
     }
 }
@@ -53,12 +58,12 @@ impl Belt {
     }
 
     fn came(&self, position: i64) -> &AtomicU64 {
-        &self.came[position.rem_euclid(HISTORY as i64) as usize]
+        &self.came[position.rem_euclid(KEPT as i64) as usize]
     }
 
     /// The oldest position up to `last` whose moment is kept.
     const fn kept(last: i64) -> i64 {
-        last.saturating_sub(HISTORY as i64 - 1)
+        last.saturating_sub(KEPT as i64 - 1)
     }
 
     /// It has moved to `to`. One thread calls this.
@@ -74,6 +79,25 @@ impl Belt {
     /// When it last moved.
     pub(super) fn moved(&self) -> Instant {
         Instant::from_micros(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// Waits a little until it is surely known where it was at `at`: behind a stall the counts up to
+    /// then may not be read yet. Not for the thread that reads them.
+    pub(super) fn heard_of(&self, at: Instant) {
+        const LOOKS: u32 = 15;
+        const PAUSE: Duration = Duration::from_micros(200);
+        let is_awaited = || 0 < self.moved().as_micros() && self.moved() <= at;
+        (0..LOOKS).take_while(|_| is_awaited()).for_each(|_| std::thread::sleep(PAUSE));
+    }
+
+    /// Where it was at `at`: `None` if it has moved on by more than is kept since. Of a belt that ran
+    /// back since then: the farthest position before `at` that it has not left.
+    pub(super) fn position_at(&self, at: Instant) -> Option<i64> {
+        let last = self.position();
+        if self.moved() <= at {
+            return Some(last);
+        }
+        (Self::kept(last)..=last).rev().find(|p| self.came(*p).load(Ordering::Relaxed) <= at.as_micros())
     }
 
     /// The farthest position since this was last asked: a belt that has run back meanwhile has been
@@ -263,7 +287,7 @@ impl Shared {
         // The lock is held until everything is carried out, so that all queues see all parts in
         // their order.
         let mut station = self.station.lock().expect("no thread panics while it holds this");
-        let now = self.moment(self.clock.now(), None);
+        let now = Moment { at: self.clock.now(), position: self.belt.position() };
         station.step(now, input, &mut |effect| match effect {
             Effect::Classify(wanted) => ticket = Some(wanted),
             effect => self.carry_out(now.at, about, effect),
@@ -285,7 +309,10 @@ impl Shared {
     /// A part passes the trigger. `false`: the run is over, and nobody was told of the part.
     pub(super) fn trigger(&self, at: Instant, position: Option<i64>) -> bool {
         if !self.is_stopped() {
-            self.step(Input::Trigger(self.moment(at, position)));
+            match position.map_or_else(|| self.moment(at), |position| Some(Moment { at, position })) {
+                Some(moment) => drop(self.step(Input::Trigger(moment))),
+                None => self.belt_has_gone_on(at),
+            }
         } else if self.is_closing() {
             // Parts before it are on their way to their gates still.
             self.unopened(self.clock.now());
@@ -295,10 +322,18 @@ impl Shared {
         true
     }
 
-    /// Time and place of something on the belt; who saw it and knows no place means where the belt
-    /// is now.
-    pub(super) fn moment(&self, at: Instant, position: Option<i64>) -> Moment {
-        Moment { at, position: position.unwrap_or_else(|| self.belt.position()) }
+    /// A moment with the place where the belt was then; `None` if nobody knows any more.
+    pub(super) fn moment(&self, at: Instant) -> Option<Moment> {
+        self.belt.position_at(at).map(|position| Moment { at, position })
+    }
+
+    /// Something passed at `at`, and nobody knows any more where the belt was then.
+    pub(super) fn belt_has_gone_on(&self, at: Instant) {
+        let ms = self.clock.now().since(at).0 / 1000;
+        let why = format_args!(
+            "a part is told of {ms} ms late, and the belt has moved by more than {KEPT} counts since: it passes unsorted"
+        );
+        self.line_fault(Reason::Trigger, Why::of(&why));
     }
 
     /// The run ends for `why`: parts that wait have their end, and no trigger opens another.
@@ -377,8 +412,8 @@ impl Shared {
             Effect::Now { part, calls } => self.commands.push(Command::Now { part, calls, at: now }),
             Effect::Doubt { part, reason } => self.commands.push(Command::Doubt { part, reason }),
             Effect::Fault { reason: Reason::Frozen, part: part @ Some(_), scope } => {
-                let why = "the part before was given the same image: is the camera stuck, or the light off? frozen_after = 0 \
-                    turns this off";
+                let why = "its image came again, for another part or frozen_after times: is the camera stuck, or the light off? \
+                    frozen_after = 0 turns this off";
                 self.fault(Reason::Frozen, part, scope, Why::of(&why));
             }
             Effect::Fault { reason, part, scope } => self.fault(reason, part, scope, about.why.clone()),

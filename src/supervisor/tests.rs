@@ -443,9 +443,28 @@ fn the_outputs_are_told_when_the_belt_came_to_each_position_since_they_last_look
     [(3, 50), (4, 60)].into_iter().for_each(|(position, us)| set(position, us));
     assert_eq!((look(), look()), (vec![(3, 50), (4, 60)], vec![]));
     // As many as are kept, the newest.
-    (5..5000).for_each(|position| set(position, 100 + position as u64));
+    (5..50_000).for_each(|position| set(position, 100 + position as u64));
     let path = look();
-    assert_eq!((path.len(), path.last()), (crate::line::HISTORY, Some(&(4999, 5099))));
+    assert_eq!((path.len(), path.last()), (8192, Some(&(49_999, 50_099))));
+}
+
+/// A part that the camera found was where the belt was when its frame was looked at: by counts its
+/// pulse came as much too late as the frame, and nobody was told.
+#[test]
+fn the_belt_was_where_it_was_when_the_part_was_seen() {
+    let belt = super::shared::Belt::default();
+    let was_at = |us: u64| belt.position_at(Instant::from_micros(us));
+    assert_eq!(was_at(7), Some(0), "a belt that never moved");
+    let set = |position: i64, us: u64| belt.set(Moment { at: Instant::from_micros(us), position });
+    [(1, 10), (2, 20), (5, 50)].into_iter().for_each(|(position, us)| set(position, us));
+    assert_eq!([5, 10, 19, 20, 49, 50, 90].map(was_at), [0, 1, 1, 2, 2, 5, 5].map(Some));
+    // It ran back: nobody knows how far it was, but it has been to 4.
+    set(4, 60);
+    assert_eq!([19, 60, 70].map(was_at), [1, 4, 4].map(Some));
+    (5..50_000).for_each(|position| set(position, 100 + position as u64));
+    assert_eq!(was_at(50_099), Some(49_999));
+    assert_eq!(was_at(50_099 - 8191), Some(49_999 - 8191));
+    assert_eq!(was_at(50_099 - 8192), None, "of a moment before those that are kept nobody knows");
 }
 
 /// A gate five encoder counts behind its trigger, on a line that gives a belt 0.3 s to move again.
