@@ -202,13 +202,19 @@ impl Gate {
     }
 
     /// The input behind the gate saw something at `at`; the part that it is. Where none is waited
-    /// for, that is a fault.
+    /// for, it may be of a pulse that is due: [`Gate::unexpected`] says so after the step.
     pub fn confirm(&mut self, at: Instant) -> Option<PartId> {
-        let part = self.confirmations.seen(at);
-        if part.is_none() {
-            self.fail(at);
+        self.confirmations.seen(at)
+    }
+
+    /// How many sightings so far belong to no part, all that is due by `now` being done: each is a
+    /// fault.
+    pub fn unexpected(&mut self, now: Instant) -> usize {
+        let unexpected = self.confirmations.take_unexpected();
+        if unexpected > 0 {
+            self.fail(now);
         }
-        part
+        unexpected
     }
 
     /// The next part that a pulse was for and that was not seen behind the gate in time: a fault;
@@ -412,8 +418,9 @@ impl Gate {
                     if self.on >> line & 1 == 0 {
                         self.began[line as usize] = now;
                     }
-                    self.confirmations.await_part(line, id, now);
-                    let until = if is_on { due } else { now }.plus(width);
+                    let begins = if is_on { due } else { now };
+                    self.confirmations.await_part(line, id, begins);
+                    let until = begins.plus(width);
                     *end = Some(end.filter(|(at, _)| *at > until).unwrap_or((until, id)));
                 }
                 end.is_some()

@@ -14,6 +14,8 @@
 mod frames;
 mod lines;
 
+pub(in crate::simulate) use lines::Called;
+
 use super::naive::Seen;
 use super::site::{Moves, Site, Way};
 use crate::time::Instant;

@@ -232,12 +232,8 @@ impl Actuator {
                     events.fault(FaultKind::Input, None, Remedy::Told, why);
                 }
             }
-            Command::Confirm(at) => {
-                if self.gate.confirm(at).is_none() {
-                    let why = Why::of(&"something was seen behind the gate, but no part was thrown out there just before");
-                    events.fault(FaultKind::UnexpectedConfirmation, None, Remedy::Told, why);
-                }
-            }
+            // Whether it is of a part is known when what is due is done.
+            Command::Confirm(at) => drop(self.gate.confirm(at)),
         }
     }
 
@@ -259,10 +255,8 @@ impl Actuator {
                 events.fault(reason, Some(part.0), self.late_action.into(), Why::NONE);
             }
             Doubted::Passed if is_frozen => {
-                let why = format_args!(
-                    "part {} was sorted on an image that the next part was given too: look at it again",
-                    part.0
-                );
+                let why =
+                    format_args!("part {} was sorted on an image at which the camera stood still: look at it again", part.0);
                 events.fault(FaultKind::FrozenPassed, Some(part.0), Remedy::Told, Why::of(&why));
             }
             Doubted::Passed => {
@@ -351,6 +345,7 @@ impl Actuator {
                 self.called.push(due);
             }
         }
+        self.note_unexpected(now.at, events);
         let before: [Option<State>; MAX_OUTPUTS] = std::array::from_fn(|i| self.lines.get(i).and_then(|line| line.state));
         let (mut all_done, mut done) = (!missed, 0);
         // Beside a missed edge a pulse would be cut as it begins.
