@@ -23,11 +23,34 @@ pub(super) struct Watch {
     pub(super) gated: bool,
 }
 
+/// Longest sleep: retries and the watch over the beat.
+const NAP: Micros = Micros(20_000);
+
+/// For how long the line has given no beat, as far as looks at it can tell.
+#[derive(Default)]
+struct Silence {
+    /// The beat that the last look found.
+    beat: Instant,
+    lasts: Micros,
+    /// When the last look was.
+    before: Instant,
+}
+
+impl Silence {
+    /// A look at `now`, [`NAP`] after the one before or sooner; how long there was no beat. Where
+    /// looks did not come in time the whole process stood still, and the line with it: that counts
+    /// as two naps at most.
+    fn look(&mut self, now: Instant, beat: Instant) -> Micros {
+        let passed = now.since(self.before).min(Micros(2 * NAP.0));
+        let lasts = if beat == self.beat { Micros(self.lasts.0 + passed.0) } else { Micros(0) };
+        *self = Self { beat, lasts, before: now };
+        lasts
+    }
+}
+
 /// Runs until the run ends and nothing is in flight, a thread panicked, or the line missed its
 /// beat.
 pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: &Shared, watch: Watch) {
-    /// Longest sleep: retries and the watch over the beat.
-    const NAP: Micros = Micros(20_000);
     /// A sleeping thread wakes this much before an edge and waits for it awake.
     const LEAD: Micros = Micros(200);
     if watch.gated {
@@ -40,7 +63,7 @@ pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: 
     realtime::touch_stack();
     let (clock, events) = (&shared.clock, &*shared.events);
     let mut end: Option<Instant> = None;
-    let mut seen = 0;
+    let (mut seen, mut silence) = (0, Silence::default());
     loop {
         // Before commands are taken: whoever set them had given all of them. The end is set before
         // the stop, so no stop is seen without its end: `ready` would go and come again.
@@ -69,7 +92,8 @@ pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: 
             command = None;
         }
         let beat = Instant::from_micros(shared.beat.load(Ordering::Relaxed));
-        let alive = clock.now().since(beat) <= watch.watchdog;
+        let silent = silence.look(clock.now(), beat);
+        let alive = silent <= watch.watchdog;
         let camera = shared.events.snapshot().camera_works() && !shared.closing.load(Ordering::Relaxed);
         actuator.set_health(Health { alive: draining || alive && !stopped, camera });
         let peak = shared.belt.take_peak();
@@ -96,12 +120,31 @@ pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: 
         }
         if !stopped && !alive {
             actuator.go_safe(Reason::MissedBeat, clock, events);
-            let why = shared.how_it_hung(clock.now().since(beat));
+            let why = shared.how_it_hung(silent);
             events.fault(Reason::MissedBeat, None, Remedy::Safe, why.clone());
             // Nobody else sets it.
             let _ = shared.hung.set(why);
             shared.end(Ended::Hung);
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that was stopped for longer than `watchdog_ms` said that its line had hung, and
+    /// ended for it.
+    #[test]
+    fn a_line_is_silent_only_while_somebody_listens() {
+        let at = Instant::from_micros;
+        let mut silence = Silence::default();
+        assert_eq!(silence.look(at(9_000_000), at(9_000_000)), Micros(0));
+        let looks = [9_020_000, 9_040_000, 12_040_000, 12_060_000];
+        let lasts = looks.map(|now| silence.look(at(now), at(9_000_000)).0);
+        assert_eq!(lasts, [20_000, 40_000, 80_000, 100_000], "3 s of it nobody looked");
+        assert_eq!(silence.look(at(12_080_000), at(12_070_000)), Micros(0), "it beat");
+        assert_eq!(silence.look(at(12_100_000), at(12_070_000)), Micros(20_000));
     }
 }
