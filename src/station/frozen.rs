@@ -2,7 +2,8 @@
 //!
 //! Within a part equal frames are counted by whoever takes them from the source. But parts come
 //! seldom, and a camera that froze between two of them would sort the second by an image of the
-//! first. So an image of the part before is never a part's own.
+//! first. So an image of the part before is never a part's own, and a part that took an image at
+//! which the camera turns out to stand still is not sorted by it.
 
 use crate::decide::MAX_FRAMES;
 use crate::frame::Fingerprint;
@@ -23,6 +24,8 @@ struct Shown {
 pub(super) struct Frozen {
     before: Shown,
     newest: Shown,
+    /// The camera's last image, whether or not a part took it.
+    last: Option<Fingerprint>,
 }
 
 impl Frozen {
@@ -43,6 +46,26 @@ impl Frozen {
                 shown.decided = decided;
             }
         }
+    }
+
+    /// The camera shows this image.
+    pub(super) fn sees(&mut self, print: Option<Fingerprint>) {
+        self.last = print.or(self.last);
+    }
+
+    /// The last two parts, the older first, if they took the image that the camera shows; and
+    /// whether each was given a verdict that this image may not be worth, which is told only once.
+    pub(super) fn stuck(&mut self) -> [Option<(PartId, bool)>; 2] {
+        let last = self.last;
+        [&mut self.before, &mut self.newest].map(|shown| {
+            let took = last.is_some_and(|last| shown.prints.contains(&last));
+            took.then(|| (shown.part, core::mem::take(&mut shown.decided)))
+        })
+    }
+
+    /// The part before the newest.
+    pub(super) fn before(&self) -> PartId {
+        self.before.part
     }
 
     /// The part before the newest, if it was given a verdict that its images may not be worth; only

@@ -307,6 +307,7 @@ impl Station {
         print: Option<Fingerprint>,
         effects: &mut dyn FnMut(Effect),
     ) {
+        self.frozen.sees(print);
         if let Some(trigger) = shows {
             self.admit(now, trigger, effects);
         } else if self.every_frame {
@@ -325,7 +326,9 @@ impl Station {
         if let Some(print) = print.filter(|_| self.routing.is_gated())
             && self.frozen.shows_again(part.id, print)
         {
-            if let Some(before) = self.frozen.doubtful() {
+            if let Some(before) = self.line.waiting(self.frozen.before()) {
+                self.fail(now, before, before.trigger.at, Reason::Frozen, effects);
+            } else if let Some(before) = self.frozen.doubtful() {
                 effects(Effect::Doubt { part: before, reason: Reason::Frozen });
             }
             return self.fail(now, part, captured_at.instant(), Reason::Frozen, effects);
@@ -391,13 +394,28 @@ impl Station {
     /// they follow tags, nothing is known any more.
     fn no_frame(&mut self, now: Instant, reason: Reason, effects: &mut dyn FnMut(Effect)) {
         if self.routing.is_gated() {
-            return effects(Effect::Fault { reason, part: None, scope: Scope::Part });
+            effects(Effect::Fault { reason, part: None, scope: Scope::Part });
+            if reason == Reason::Frozen {
+                self.stuck(now, effects);
+            }
+            return;
         }
         if self.line.oldest().is_none() {
             self.decider.forget();
             return effects(Effect::Fault { reason, part: None, scope: Scope::Line });
         }
         self.give_up_all(now, reason, effects);
+    }
+
+    /// The camera stands still: what took its image is not sorted by it.
+    fn stuck(&mut self, now: Instant, effects: &mut dyn FnMut(Effect)) {
+        for (part, decided) in self.frozen.stuck().into_iter().flatten() {
+            if let Some(part) = self.line.waiting(part) {
+                self.fail(now, part, part.trigger.at, Reason::Frozen, effects);
+            } else if decided {
+                effects(Effect::Doubt { part, reason: Reason::Frozen });
+            }
+        }
     }
 
     fn give_up_all(&mut self, now: Instant, reason: Reason, effects: &mut dyn FnMut(Effect)) {

@@ -180,7 +180,7 @@ impl Vision {
     }
 
     /// Looks at a frame before it is given to a part: whether it can be used, and whether it shows
-    /// that a part has come. Beside it the number of its bytes, where equal frames mean a frozen
+    /// that a part has come. Beside it the number of its pixels, where equal frames mean a frozen
     /// camera: not in files, whose frames are as they are.
     pub fn look(&mut self, frame: &FrameBuffer) -> Result<(Shows, Option<Fingerprint>), Reason> {
         let view = frame.view().map_err(|e| match e {
@@ -194,7 +194,7 @@ impl Vision {
             }
             self.layout = Some(frame.layout);
             if self.frozen_after > 0 {
-                print = Some(Fingerprint::of(view.bytes()));
+                print = Some(Fingerprint::of(&view));
                 if self.is_frozen(print) {
                     return Err(Reason::Frozen);
                 }

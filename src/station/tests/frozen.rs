@@ -74,3 +74,31 @@ fn in_state_mode_and_without_a_number_no_images_are_compared() {
         }
     }
 }
+
+/// A camera stood still, a part took its image, and the fault `frozen` named no part: its gate
+/// fired accept seconds later.
+#[test]
+fn a_part_on_its_way_whose_image_the_camera_stands_still_at_gets_the_late_action() {
+    const TOLD: &str = "frozen Part";
+    let stuck = |s: &mut Station, ms: u64| told(s, ms, Input::NoFrame(Reason::Frozen)).0;
+    let mut s = gate(1);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = printed(&mut s, 10, 1).1.unwrap();
+    assert_eq!(scores(&mut s, 15, ticket, &GOOD), ["1 present accept 0b10"]);
+    printed(&mut s, 20, 1);
+    assert_eq!(stuck(&mut s, 30), [TOLD, "Doubt { part: PartId(1), reason: Frozen }"]);
+    assert_eq!(stuck(&mut s, 40), [TOLD], "only once");
+
+    let mut s = gate(1);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = printed(&mut s, 10, 1).1.unwrap();
+    scores(&mut s, 15, ticket, &GOOD);
+    printed(&mut s, 20, 2);
+    assert_eq!(stuck(&mut s, 30), [TOLD], "it stands still at another image, which no part took");
+
+    let mut s = gate(3);
+    told(&mut s, 0, Input::Trigger(at(0)));
+    let ticket = printed(&mut s, 10, 1).1.unwrap();
+    scores(&mut s, 15, ticket, &GOOD);
+    assert_eq!(stuck(&mut s, 30), [TOLD, "1 safe reject 0b1", TOLD], "undecided");
+}

@@ -185,7 +185,7 @@ fn a_frozen_image_costs_the_part_before_its_verdict_on_its_way_and_is_told_where
             (
                 FaultKind::FrozenPassed,
                 Remedy::Told,
-                "part 1 was sorted on an image that the next part was given too: look at it again",
+                "part 1 was sorted on an image at which the camera stood still: look at it again",
             ),
         ),
     ] {
