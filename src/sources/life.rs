@@ -6,10 +6,13 @@
 //! people must see.
 //!
 //! *First-frame time-out*: a camera needs time to start, so the first frame has a longer time-out.
+//! Once a start was seen, an opening is waited for twice as long as the shortest, and the steady
+//! time-out. A start that hangs cannot be told from one that is slower than ever before, so each
+//! that is given up doubles the time for the next, up to the first-frame time-out.
 //! *Steady time-out*: between frames; never shorter than a few real frame intervals, of which none
 //! counts for more than the first-frame time-out allows.
 //! *Back-off*: the first reopening after a fault is immediate; further ones within ten seconds wait,
-//! twice as long each time, up to a second.
+//! twice as long each time, up to a second. The time waited for a first frame in vain is part of it.
 
 use crate::time::{Instant, Micros};
 
@@ -20,8 +23,6 @@ const FIRST_BACK_OFF: Micros = Micros(100_000);
 const SETTLED: Micros = Micros(10_000_000);
 /// After this many broken frames in a row a source is opened again, even if it could go on.
 const PATIENCE: u32 = 5;
-/// After this many openings without a frame, every fourth one waits as long as the very first.
-const IN_VAIN: u32 = 8;
 /// After this many of its intervals without a frame, a source has stalled.
 const INTERVALS: u64 = 3;
 
@@ -81,8 +82,8 @@ pub struct Life {
     last_frame: Option<Instant>,
     /// Shortest start so far.
     start_seen: Option<Micros>,
-    /// Openings in a row that gave no frame.
-    fruitless: u32,
+    /// Openings in a row that were given up because no first frame came in time.
+    given_up: u32,
     damaged: u32,
     back_off: Micros,
     opened_at: Instant,
@@ -103,7 +104,7 @@ impl Life {
             is_measured: false,
             last_frame: None,
             start_seen: None,
-            fruitless: 0,
+            given_up: 0,
             damaged: 0,
             back_off: Micros(0),
             opened_at: now,
@@ -124,14 +125,13 @@ impl Life {
     /// Longest time until its next frame in the present phase.
     pub fn patience(&self) -> Micros {
         let steady = Micros(self.steady.0.max(INTERVALS * self.interval.0));
+        let first = self.first.0.max(steady.0);
         match (self.phase, self.start_seen) {
-            (Phase::Starting, None) => Micros(self.first.0.max(steady.0)),
-            // It has shown how long it needs. One that does not come back with that may need longer
-            // than ever before.
-            (Phase::Starting, Some(_)) if self.fruitless >= IN_VAIN && self.fruitless.is_multiple_of(4) => {
-                Micros(self.first.0.max(steady.0))
+            (Phase::Starting, None) => Micros(first),
+            (Phase::Starting, Some(seen)) => {
+                let usual = 2 * seen.0 + steady.0;
+                Micros(usual.saturating_mul(1 << self.given_up.min(20)).min(first))
             }
-            (Phase::Starting, Some(seen)) => Micros((2 * seen.0 + steady.0).min(self.first.0.max(steady.0))),
             _ => steady,
         }
     }
@@ -165,12 +165,18 @@ impl Life {
                     self.is_measured = true;
                 }
                 (self.phase, self.since, self.last_frame) = (Phase::Running, now, Some(now));
-                (self.damaged, self.fruitless) = (0, 0);
+                (self.damaged, self.given_up) = (0, 0);
                 false
             }
             Outcome::Nothing if now < self.since.plus(self.patience()) => false,
             Outcome::Nothing => {
+                let is_start = self.phase == Phase::Starting;
                 self.close(now, Phase::Stalled);
+                if is_start {
+                    self.given_up += 1;
+                    let rest = self.reopen_at.since(now);
+                    self.reopen_at = self.opened_at.plus(rest).max(now);
+                }
                 true
             }
             Outcome::Damaged => {
@@ -204,11 +210,10 @@ impl Life {
     }
 
     fn close(&mut self, now: Instant, phase: Phase) {
-        self.fruitless += (self.phase == Phase::Starting) as u32;
-        self.phase = phase;
-        if now.since(self.opened_at) >= SETTLED && self.fruitless == 0 {
+        if now.since(self.opened_at) >= SETTLED && self.phase != Phase::Starting {
             self.back_off = Micros(0);
         }
+        self.phase = phase;
         self.wait(now);
     }
 
@@ -331,9 +336,38 @@ mod tests {
         assert_eq!(life.phase(), Phase::Broken);
     }
 
+    /// A camera that started in 0.3 s at first, and needed 2.5 s after a fault, was killed eight
+    /// times, 28 s long.
+    #[test]
+    fn a_camera_that_needs_longer_to_start_than_at_first_is_given_twice_the_time_after_each_kill() {
+        for (start, most) in [(1500, 1500), (1800, 3500), (2500, 5000), (5000, 12_000), (9900, 25_000)] {
+            let mut life = life();
+            life.tell(at(300), Outcome::Frame);
+            life.tell(at(12_000), Outcome::Lost);
+            let (mut now, mut opened) = (12_000, 0);
+            let gap = loop {
+                match life.next(at(now)) {
+                    Do::Rest(span) => now += span.0 / MS,
+                    Do::Reopen => {
+                        opened = now;
+                        life.tell(at(now), Outcome::Opened);
+                    }
+                    Do::Ask(span) if now + span.0 / MS >= opened + start => break opened + start - 12_000,
+                    Do::Ask(span) => {
+                        now += span.0 / MS;
+                        life.tell(at(now), Outcome::Nothing);
+                    }
+                }
+                assert!(now < 60_000, "a start of {start} ms is never waited for");
+            };
+            assert!(gap <= most, "a start of {start} ms: no frame for {gap} ms");
+        }
+    }
+
     /// A camera that stalls, breaks, refuses to open and starts slowly, at random: while the
     /// machine waits for it in vain, a fault is told within the time-out; and once it is well
-    /// again, a frame comes within two seconds and its own start.
+    /// again, a frame comes within two seconds and its own start. A start that hung may take as
+    /// long as it was ill, and one that is slower than those before is tried up to three times.
     #[test]
     fn no_stall_goes_untold_and_it_is_back_within_two_seconds() {
         let number = |key, default| std::env::var(key).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
@@ -342,7 +376,9 @@ mod tests {
         for case in 0..count {
             let mut random = Random::new(seed, case);
             let mut below = |n: u64| random.next() % n;
-            let (interval, start) = (5 + below(100), below(400));
+            let (interval, mut start) = (5 + below(100), below(400));
+            // From one opening to the next its start gets slower, in every other case.
+            let slower = below(2) * below(1000);
             let steady = 100 + below(900);
             let mut life = Life::new(at(0), Micros(steady * MS), Micros(10_000 * MS), Micros(interval * MS * below(2)));
             // Times in ms between which it is ill, and how.
@@ -370,7 +406,7 @@ mod tests {
                         if ill(now) == Some(0) {
                             Outcome::Refused
                         } else {
-                            (opened, hung) = (now, false);
+                            (opened, hung, start) = (now, false, (start + slower).min(start.max(3000)));
                             Outcome::Opened
                         }
                     }
@@ -408,9 +444,13 @@ mod tests {
                     longest = longest.max(if was == Phase::Running { now - last_frame } else { 0 });
                     last_frame = now;
                 }
-                if let Some((_, to, _)) = ills.iter().rev().find(|(_, to, _)| *to <= now) {
+                if let Some((from, to, how)) = ills.iter().rev().find(|(_, to, _)| *to <= now) {
+                    let slow = if slower > 0 { 2 * start } else { 0 };
+                    let hangs = if *how == 1 { to - from } else { 0 };
                     let well = now - to;
-                    let late = last_frame < *to && well > 2000 + start + steady.max(6 * interval) && ill(now).is_none();
+                    let late = last_frame < *to
+                        && well > 2000 + hangs + start + slow + steady.max(6 * interval)
+                        && ill(now).is_none();
                     assert!(!late, "case {case}: no frame {well} ms after it was well, at {now}, {life:?}");
                 }
                 assert!(now > before || outcome != Outcome::Nothing, "case {case}: time stands still");
