@@ -37,6 +37,8 @@ pub(super) struct V4l2Source {
     path: PathBuf,
     /// None after a fault, until it was opened again.
     open: Option<Open>,
+    /// The longest time from one frame to the next, of all openings.
+    longest: Option<Micros>,
     /// What its time is worth, as far as was looked.
     timed_by: TimedBy,
     /// How long the first frame took, if it was looked at when the source was opened.
@@ -117,6 +119,8 @@ struct Open {
     owes: bool,
     /// The number and stamp of the last frame.
     last: Option<(u32, Instant)>,
+    /// The longest time from one frame to the next, of this opening and those before it.
+    longest: Option<Micros>,
     /// The device outlives its stream.
     device: Device,
 }
@@ -226,7 +230,17 @@ impl Open {
         controls::apply(spec, &device)?;
         let buffers = spec.number("buffers", 4, 2..=32)?;
         let stream = Stream::with_buffers(&device, Type::VideoCapture, buffers).map_err(failed("no buffers"))?;
-        Ok(Self { stream: Some(stream), layout, jpeg, interval, started: false, owes: false, last: None, device })
+        Ok(Self {
+            stream: Some(stream),
+            layout,
+            jpeg,
+            interval,
+            started: false,
+            owes: false,
+            last: None,
+            longest: None,
+            device,
+        })
     }
 
     /// The newest queued frame: waits for one, then takes those that are ready behind it.
@@ -250,8 +264,8 @@ impl Open {
     }
 
     /// The next buffer that the driver has filled, waiting at most `timeout` for it, and the
-    /// longest that its exposure may have taken.
-    fn buffer(&mut self, timeout: Duration) -> Result<(&[u8], Metadata, Micros), NoFrame> {
+    /// longest that its exposure may have taken, if that is known.
+    fn buffer(&mut self, timeout: Duration) -> Result<(&[u8], Metadata, Option<Micros>), NoFrame> {
         let failed = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted => NoFrame::Timeout,
             _ => NoFrame::Gone(e.to_string()),
@@ -274,7 +288,8 @@ impl Open {
             self.owes = matches!(e.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted);
             failed(e)
         })?;
-        let interval = longest_interval(self.interval, self.last.replace((meta.sequence, stamp(meta))), meta);
+        let before = self.last.replace((meta.sequence, stamp(meta)));
+        let interval = longest_interval(self.interval, before, &mut self.longest, meta);
         Ok((&bytes[..bytes.len().min(meta.bytesused as usize)], *meta, interval))
     }
 
@@ -326,12 +341,20 @@ fn stamp(meta: &Metadata) -> Instant {
 }
 
 /// From the frame `before` to this one, at least what the driver `stated`: in the dark a camera
-/// exposes for longer than it said.
-fn longest_interval(stated: Micros, before: Option<(u32, Instant)>, meta: &Metadata) -> Micros {
-    before.map_or(stated, |(sequence, at)| {
+/// exposes for longer than it said. For the first frame of an opening the `longest` that was ever
+/// measured; `None` if none was.
+fn longest_interval(
+    stated: Micros,
+    before: Option<(u32, Instant)>,
+    longest: &mut Option<Micros>,
+    meta: &Metadata,
+) -> Option<Micros> {
+    let measured = before.map(|(sequence, at)| {
         let frames = u64::from(meta.sequence.saturating_sub(sequence)).max(1);
-        Micros(stamp(meta).since(at).0 / frames).max(stated)
-    })
+        Micros(stamp(meta).since(at).0 / frames)
+    });
+    *longest = (*longest).max(measured);
+    measured.or(*longest).map(|interval| interval.max(stated))
 }
 
 /// Whether the driver says that its stamps are of the monotonic clock, which is ours.
@@ -349,8 +372,9 @@ fn worth(meta: &Metadata, latency: Option<Micros>) -> TimedBy {
 }
 
 /// Start of exposure: the driver's stamp if it says so; within the frame interval before it if it
-/// is of the end. A stamp of another clock, from the future or from long ago is not believed.
-fn captured_at(meta: &Metadata, interval: Micros, now: Instant, latency: Option<Micros>) -> CapturedAt {
+/// is of the end, and unknown while that interval is. A stamp of another clock, from the future or
+/// from long ago is not believed.
+fn captured_at(meta: &Metadata, interval: Option<Micros>, now: Instant, latency: Option<Micros>) -> CapturedAt {
     /// More than any driver's queue holds.
     const OLDEST: Micros = Micros(2_000_000);
     let at = stamp(meta);
@@ -360,6 +384,7 @@ fn captured_at(meta: &Metadata, interval: Micros, now: Instant, latency: Option<
     if meta.flags & Flags::TSTAMP_SRC_MASK == Flags::TSTAMP_SRC_SOE {
         return CapturedAt::Exposure { at, uncertainty: Micros(0), by: TimedBy::Driver };
     }
+    let Some(interval) = interval else { return CapturedAt::arrived(now, latency) };
     let half = Micros(interval.0.div_ceil(2));
     CapturedAt::Exposure { at: at.minus(half), uncertainty: half, by: TimedBy::Driver }
 }
@@ -394,6 +419,7 @@ impl V4l2Source {
             path: path.into(),
             camera: Camera::at(path),
             open: Some(open),
+            longest: None,
             timed_by,
             start,
         })
@@ -404,6 +430,7 @@ impl Source for V4l2Source {
     fn next(&mut self, frame: &mut FrameBuffer, timeout: Duration) -> Result<(), NoFrame> {
         let Some(open) = &mut self.open else { return Err(NoFrame::Gone("it could not be opened again yet".into())) };
         let outcome = open.newest(frame, timeout, self.limits, &|| self.clock.now());
+        self.longest = open.longest;
         if matches!(outcome, Err(NoFrame::Gone(_))) {
             // Let go at once: as long as somebody holds it, its number is not free for when it
             // comes back.
@@ -416,7 +443,8 @@ impl Source for V4l2Source {
         // The old stream must go first: its buffers keep the device busy.
         self.open = None;
         let path = self.camera.as_ref().and_then(Camera::find).unwrap_or(self.path.clone());
-        self.open = Some(Open::new(&self.spec, &path, self.wanted)?);
+        let open = Open::new(&self.spec, &path, self.wanted)?;
+        self.open.insert(open).longest = self.longest;
         Ok(())
     }
 
@@ -475,96 +503,4 @@ pub(super) fn describe(path: &Path) -> Result<Vec<String>, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use v4l::timestamp::Timestamp;
-
-    /// A camera that has motion JPEG at 30 images a second and YUYV at 10 was opened with YUYV, and
-    /// nothing could be said against it.
-    #[test]
-    fn a_format_that_is_asked_for_is_the_one_that_is_opened() {
-        let offered = [FourCC::new(b"MJPG"), FourCC::new(b"H264"), FourCC::new(b"YUYV")];
-        let opened = |source: &str| {
-            let spec: SourceSpec = source.parse().unwrap();
-            choose(&spec, Wanted::read(&spec)?.format, &offered).map(|code| code.to_string())
-        };
-        assert_eq!(opened("v4l2:/dev/video0").unwrap(), "YUYV");
-        assert_eq!(opened("v4l2:/dev/video0?format=MJPG").unwrap(), "MJPG");
-        let why = |source: &str| opened(source).unwrap_err().why;
-        assert_eq!(
-            why("v4l2:/dev/video0?format=NV12"),
-            "the camera offers MJPG, H264, YUYV, expected NV12, as was asked for"
-        );
-        assert_eq!(why("v4l2:/dev/video0?format=H264"), "format=H264, expected one of YUYV, NV12, YU12, MJPG");
-        assert_eq!(why("v4l2:/dev/video0?format="), "format=, expected one of YUYV, NV12, YU12, MJPG");
-    }
-
-    /// Flags of drivers whose stamps are of a clock that nobody names, and of whoever filled the
-    /// buffer.
-    const UNKNOWN: Flags = Flags::TSTAMP_SRC_SOE;
-    const COPIED: Flags = Flags::TIMESTAMP_COPY.union(Flags::TSTAMP_SRC_SOE);
-
-    /// A run began with a driver that never says when a frame was exposed, and then gave no part a
-    /// frame.
-    #[test]
-    fn a_driver_without_stamps_of_our_clock_is_one_that_knows_the_arrival() {
-        let worth = |flags: Flags, latency| worth(&Metadata { flags, ..Metadata::default() }, latency);
-        let latency = Some(Micros(80_000));
-        for flags in [UNKNOWN, COPIED, Flags::TSTAMP_SRC_EOF, Flags::empty(), Flags::ERROR] {
-            assert_eq!((worth(flags, None), worth(flags, latency)), (TimedBy::Arrival, TimedBy::Setting), "{flags:?}");
-        }
-        for source in [Flags::TSTAMP_SRC_SOE, Flags::TSTAMP_SRC_EOF, Flags::ERROR] {
-            let flags = Flags::TIMESTAMP_MONOTONIC | source;
-            assert_eq!((worth(flags, None), worth(flags, latency)), (TimedBy::Driver, TimedBy::Driver), "{flags:?}");
-        }
-    }
-
-    /// A camera that said 30 frames a second gave 10 in the dark: frames that began before a part's
-    /// trigger were stated as behind it.
-    #[test]
-    fn a_frame_may_have_been_exposed_since_the_one_before_it() {
-        let stated = Micros(33_333);
-        let meta = |sequence, us| Metadata { sequence, timestamp: Timestamp::new(5, us), ..Metadata::default() };
-        let before = Some((7, Instant::from_micros(5_000_000)));
-        for (sequence, us, expected) in
-            [(8, 100_000, 100_000), (8, 33_000, 33_333), (9, 100_000, 50_000), (7, 90_000, 90_000)]
-        {
-            assert_eq!(longest_interval(stated, before, &meta(sequence, us)), Micros(expected), "{sequence} {us}");
-        }
-        assert_eq!(longest_interval(stated, None, &meta(8, 100_000)), stated);
-    }
-
-    /// What each driver's flags are worth: a stamp of another clock was taken for one of ours, and
-    /// the end of a frame for its beginning.
-    #[test]
-    fn a_stamp_is_worth_what_the_drivers_flags_say() {
-        const NOW: u64 = 100_000_000;
-        let (interval, now) = (Micros(33_333), Instant::from_micros(NOW));
-        let captured = |flags: Flags, us: u64, latency| {
-            let timestamp = Timestamp::new((us / 1_000_000) as _, (us % 1_000_000) as _);
-            captured_at(&Metadata { flags, timestamp, ..Metadata::default() }, interval, now, latency)
-        };
-        let start = Flags::TIMESTAMP_MONOTONIC | Flags::TSTAMP_SRC_SOE;
-        let end = Flags::TIMESTAMP_MONOTONIC | Flags::TSTAMP_SRC_EOF;
-        let latency = Some(Micros(80_000));
-        for age in [0, 1, 20_000, 1_999_999] {
-            let stamp = NOW - age;
-            let exposed = Instant::from_micros(stamp);
-            let known = captured(start, stamp, None);
-            assert_eq!((known.exposed_from(), known.exposed_to()), (Some(exposed), Some(exposed)), "{age}");
-            let about = captured(end, stamp, latency);
-            let (from, to) = (about.exposed_from().unwrap(), about.exposed_to().unwrap());
-            assert!(from <= exposed.minus(interval) && from.plus(Micros(2)) >= exposed.minus(interval), "{age}: {about:?}");
-            assert!(to >= exposed && to <= exposed.plus(Micros(2)), "{age}: {about:?}");
-            assert_eq!((known.timed_by(), about.timed_by()), (TimedBy::Driver, TimedBy::Driver));
-        }
-        // From the future, from long ago, of another clock: the arrival, if somebody vouches for
-        // it.
-        for (flags, stamp) in
-            [(start, NOW + 1), (end, NOW + 1), (start, NOW - 2_000_001), (end, 0), (UNKNOWN, NOW - 1), (COPIED, NOW - 1)]
-        {
-            assert_eq!(captured(flags, stamp, None), CapturedAt::Unknown { at: now }, "{flags:?} {stamp}");
-            assert_eq!(captured(flags, stamp, latency).exposed_from(), Some(Instant::from_micros(NOW - 80_000)));
-        }
-    }
-}
+mod tests;
