@@ -94,17 +94,28 @@ pub fn wrapped(text: &str, columns: usize, indent: usize) -> String {
 
 /// A line on standard error, [fitted] with what goes on `indent` columns in. Where nobody can be
 /// told, nothing is lost but this: it is no reason to fail.
-#[cfg(feature = "sources")]
 pub fn tell(line: &str, indent: usize) {
     let mut stderr = std::io::stderr().lock();
     let text = fitted(&stderr, line, indent) + "\n";
     let _ = std::io::Write::write_all(&mut stderr, text.as_bytes());
 }
 
-/// Columns of the terminal that is `stream`, at least 40; `None` if it is none.
+/// A problem on standard error: `word`, such as `error`, and why, which commands no terminal.
+pub fn tell_problem(word: &str, why: &str) {
+    tell(&format!("{word}: {}", escaped_lines(why)), 4);
+}
+
+/// Columns of the terminal that is `stream`, at least 40; `None` if it is none, or this build cannot
+/// ask it (`sources` brings system calls).
 #[cfg(feature = "sources")]
 pub fn columns(stream: &(impl std::io::IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
     stream.is_terminal().then(|| rustix::termios::tcgetwinsize(stream).map_or(80, |size| size.ws_col.max(40).into()))
+}
+
+/// As the other, where `sources` is left out.
+#[cfg(not(feature = "sources"))]
+pub fn columns(_: &(impl std::io::IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
+    None
 }
 
 /// Whether `stream` is a terminal that shows colours, and the user wants them: `TERM` is not `dumb`,
@@ -116,7 +127,6 @@ pub fn has_colour(stream: &impl std::io::IsTerminal) -> bool {
 }
 
 /// `text` [wrapped] for the terminal that is `stream`; unchanged for a file or pipe.
-#[cfg(feature = "sources")]
 pub fn fitted(stream: &(impl std::io::IsTerminal + std::os::fd::AsFd), text: &str, indent: usize) -> String {
     columns(stream).map_or_else(|| text.to_string(), |columns| wrapped(text, columns, indent))
 }

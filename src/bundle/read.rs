@@ -128,9 +128,11 @@ pub enum BundleError {
 
 impl core::fmt::Display for BundleError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        const REPACK: &str = "repack with `cargo tools pack`";
+        const REPACK: &str = "repack with `tagpin-tools pack`";
         match self {
-            Self::Magic => f.write_str("not a tagpin bundle (wrong first bytes); make one with `cargo tools pack`"),
+            Self::Magic => {
+                f.write_str("not a tagpin bundle (wrong first bytes); name a .tagpin file, as `tagpin-tools pack` makes one")
+            }
             Self::Version { found } => write!(
                 f,
                 "bundle format {found}, this build reads 1..={FORMAT_VERSION}; update tagpin or repack with its own tools"

@@ -8,8 +8,8 @@ use crate::bundle::Bundle;
 use crate::engine::{Engine, SelfTested};
 use crate::installed::{self, CURRENT, Changed, InstallError, Keys, Options, PREVIOUS, Seen, Signed};
 use crate::line::Travel;
-use crate::settings::{ModelTags, Settings};
-use crate::terminal::escaped_lines;
+use crate::settings::{LineMode, ModelTags, Settings};
+use crate::terminal::{escaped_lines, tell_problem};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -147,7 +147,7 @@ fn accepted<T>(outcome: Result<T, InstallError>) -> Result<Option<T>, Refused> {
     match outcome {
         Ok(found) => Ok(Some(found)),
         Err(e) if e.is_refusal() => {
-            eprintln!("refused: {}", escaped_lines(&e.to_string()));
+            tell_problem("refused", &e.to_string());
             Ok(None)
         }
         Err(e) => Err(e.into()),
@@ -230,8 +230,12 @@ fn median_ms(mut engine: Engine) -> Result<f64, crate::engine::EngineError> {
     Ok(times[RUNS / 2])
 }
 
-/// Milliseconds from a part's exposure, at the latest that its frame arrives, to its first gate.
+/// Milliseconds from a part's exposure, at the latest that its frame arrives, to its first gate;
+/// `None` where outputs follow the tags, since no part is on its way to them.
 fn room_ms(settings: &Settings) -> Option<f64> {
+    if settings.mode == LineMode::State {
+        return None;
+    }
     let to_camera = match settings.part.to_camera {
         Travel::Time(span) => span.0,
         Travel::Counts(_) => 0,
@@ -302,6 +306,7 @@ fn status(folder: &Path, keys: &Keys, json: bool) -> Result<u8, Refused> {
         let (shown, found) = match Seen::behind(folder, link, keys) {
             Ok(Some(seen)) => (seen_text(&seen), seen_json(&seen)),
             Ok(None) => ("none".into(), Value::Null),
+            Err(e @ InstallError::Io { .. }) => return Err(e.into()),
             Err(e) => (format!("would be refused: {e}"), json!({ "refused": e.to_string() })),
         };
         if link == CURRENT && found["sha256"].is_null() {
@@ -317,4 +322,26 @@ fn status(folder: &Path, keys: &Keys, json: bool) -> Result<u8, Refused> {
     }
     print(json, value, &text.join("\n"));
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::{Role, TagRule};
+    use crate::settings::EXAMPLE;
+
+    /// A lamp that follows the tags has no gate, and every bundle was "too slow" for it: 0.0 ms were
+    /// left. The last is the control.
+    #[test]
+    fn only_a_gate_that_parts_travel_to_leaves_a_time_for_the_model() {
+        let rules = [TagRule::default()];
+        let model = ModelTags { names: &["bolt"], rules: &rules, roles: &[Role::Good], categories: None };
+        let lamp = "[outputs.lamp]\non = [\"accept\"]\n";
+        let gate = "[line]\nmode = \"gate\"\n[trigger]\nkind = \"barrier\"\ndeadline_ms = 200\n\
+                    [outputs.gate]\nmode = \"pulse\"\nwidth_ms = 50\ndelay_ms = 900\non = [\"reject\"]\n";
+        for (text, room) in [(lamp, None), (EXAMPLE, None), (gate, Some(900.0))] {
+            let draft = Settings::draft(text, "device.toml", model).unwrap();
+            assert_eq!(room_ms(&draft.settings), room, "{text}: {:?}", draft.problems);
+        }
+    }
 }

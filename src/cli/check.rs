@@ -54,9 +54,9 @@ pub(super) struct Check {
 
 impl Check {
     /// Of a settings file and the bundle that it is for, as `setup` ends.
-    pub(super) fn of(settings: PathBuf, bundle: Option<PathBuf>, allow_drawn: bool) -> Self {
+    pub(super) fn of(settings: PathBuf, bundle: Option<PathBuf>) -> Self {
         let keys = crate::installed::KEYS.into();
-        Self { bundle, keys, settings: Some(settings), example: false, allow_drawn, migrate: false }
+        Self { bundle, keys, settings: Some(settings), example: false, allow_drawn: false, migrate: false }
     }
 }
 
@@ -170,6 +170,7 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             println!("skipped  rewriting the settings: it needs the bundle's tags; name the bundle with --bundle");
         }
         println!("skipped  settings, source, outputs: they need the bundle's tags");
+        println!("{}", found(problems));
         return Ok(1);
     };
     let demo = args.settings.is_none() && args.bundle.is_none();
@@ -220,12 +221,17 @@ pub(super) fn run(args: &Check) -> Result<u8, Refused> {
             board(&mut problems, &Board::default(), settings);
         }
     }
-    match problems {
-        0 => println!("OK: no problems found"),
-        1 => println!("1 problem found"),
-        _ => println!("{problems} problems found"),
-    }
+    println!("{}", found(problems));
     Ok((problems > 0) as u8)
+}
+
+/// How many problems were found, in words.
+fn found(problems: usize) -> String {
+    match problems {
+        0 => "OK: no problems found".into(),
+        1 => "1 problem found".into(),
+        _ => format!("{problems} problems found"),
+    }
 }
 
 /// Every recipe, each with its bundle and the frames that were taken; which is the current one.
@@ -500,8 +506,12 @@ pub(super) fn safe(args: &Safe) -> Result<u8, Refused> {
             Err(e) => problems.push(e.to_string()),
         }
     }
+    // Silence would look like done.
+    if lines.is_empty() && problems.is_empty() {
+        done.push(format!("nothing  {name}: states no [outputs.NAME], so there is no line to make safe"));
+    }
     // Not before all lines were requested: whoever reads this may have left.
-    done.iter().for_each(|line| println!("{line}"));
+    done.iter().for_each(|line| println!("{}", super::fitted(&escaped(line), 9)));
     if problems.is_empty() { Ok(0) } else { Err(Refused(problems)) }
 }
 

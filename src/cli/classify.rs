@@ -112,12 +112,12 @@ pub(super) fn run(args: &Classify) -> Result<u8, Refused> {
     }
     let mut classifier = ImageClassifier::new(&bundle, engine, &settings)?;
     if args.tree && !classifier.has_categories() {
-        let why = "--tree: it has no categories; `cargo tools general` makes a bundle that has some";
+        let why = "--tree: it has no categories; `tagpin-tools general` makes a bundle that has some";
         return Err(format!("bundle {}: {why}", model.path.display()).into());
     }
     let of_distance = args.heat_of.map(|of| matches!(of, HeatOf::Distance));
     if of_distance == Some(true) && bundle.section(crate::bundle::Section::Distance).is_none() {
-        let why = "--heat-of distance: it has no distance limit; `cargo tools distance` fits one";
+        let why = "--heat-of distance: it has no distance limit; `tagpin-tools distance` fits one";
         return Err(format!("bundle {}: {why}", model.path.display()).into());
     }
     let files = files(args)?;

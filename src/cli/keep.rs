@@ -50,7 +50,7 @@ pub(super) fn run(Keep { what: What::Purge(args) }: &Keep) -> Result<u8, Refused
         println!("in use   a line keeps images there and goes on");
     }
     for (file, why) in &refused {
-        eprintln!("error: {}: cannot be removed: {why}", path(file));
+        crate::terminal::tell_problem("error", &format!("{}: cannot be removed: {why}", file.display()));
     }
     Ok(!refused.is_empty() as u8)
 }

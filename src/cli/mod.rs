@@ -38,7 +38,6 @@ use crate::installed::{Keys, Signed};
 use crate::settings::{Draft, ModelTags, Settings, SettingsError};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::borrow::Cow;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -270,7 +269,7 @@ pub fn main(commit: &str) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(Refused(problems)) => {
             // The exit code says it as well, to whoever closed the pipe.
-            problems.iter().for_each(|p| drop(writeln!(std::io::stderr(), "error: {}", crate::terminal::escaped_lines(p))));
+            problems.iter().for_each(|p| crate::terminal::tell_problem("error", p));
             ExitCode::from(2)
         }
     }

@@ -10,7 +10,7 @@ use crate::settings::{Chosen, MeetsNext, NO_RECIPE, Recipe, Settings, StateFolde
 use crate::site::recipes;
 use crate::station::Station;
 use crate::supervisor::{Change, lowest_priority};
-use crate::terminal::{escaped, escaped_lines};
+use crate::terminal::escaped;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -414,7 +414,7 @@ pub(super) fn run(args: RecipeArgs) -> Result<u8, Refused> {
     let [old, new] = [old, recipes::name(name)].map(|name| escaped(&name));
     let meeting = found.meeting.iter().map(ToString::to_string);
     for warning in meeting.chain(found.warnings.iter().map(ToString::to_string)) {
-        eprintln!("warning: {}", escaped_lines(&warning));
+        crate::terminal::tell_problem("warning", &warning);
     }
     println!("{old} -> {new} ({}); a running line changes when its parts have passed", found.told);
     Ok(0)
@@ -422,7 +422,7 @@ pub(super) fn run(args: RecipeArgs) -> Result<u8, Refused> {
 
 /// Tells why; the exit code.
 fn refused(why: &[String]) -> u8 {
-    why.iter().for_each(|why| eprintln!("refused: {}", escaped_lines(why)));
+    why.iter().for_each(|why| crate::terminal::tell_problem("refused", why));
     1
 }
 

@@ -170,7 +170,7 @@ impl std::fmt::Display for EngineError {
             Self::Logit { index, value } => {
                 write!(f, "logit {index} is {value}, scores are computed of -32768 to 32768; {SCALE_DOWN}")
             }
-            Self::Contract(why) => write!(f, "contract and graph disagree: {why}; repack with `cargo tools pack`"),
+            Self::Contract(why) => write!(f, "contract and graph disagree: {why}; repack with `tagpin-tools pack`"),
         }
     }
 }

@@ -6,9 +6,9 @@ use super::{CURRENT, PREVIOUS, Seen};
 use crate::bundle::{Bundle, BundleError, Contract, Hex};
 use crate::decide::{Role, Task};
 use crate::regular::{self, Unread};
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, Permissions, TryLockError};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Names in `bundles/` that a change writes before it is done. One change at a time holds the lock,
@@ -177,6 +177,11 @@ pub enum InstallError {
         /// The folder.
         folder: PathBuf,
     },
+    /// No bundle was ever installed in the folder.
+    NotInstalled {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// There is no other bundle to go back to.
     NoPrevious {
         /// The folder.
@@ -188,7 +193,9 @@ impl InstallError {
     /// Whether the bundle was looked at and refused; else the change could not be tried.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::Io { .. } | Self::Unread { .. } | Self::Moved { .. } => false,
+            Self::Busy { .. } | Self::Io { .. } | Self::Unread { .. } | Self::Moved { .. } | Self::NotInstalled { .. } => {
+                false
+            }
             Self::Link { .. }
             | Self::Bundle { .. }
             | Self::Signature { .. }
@@ -242,8 +249,13 @@ impl std::fmt::Display for InstallError {
                 "{}: current and previous are not the two bundles that the line has run; `tagpin bundle status` shows them",
                 folder.display()
             ),
+            Self::NotInstalled { folder } => write!(
+                f,
+                "{}: nothing is installed in it; name a folder that `tagpin bundle install` filled",
+                folder.display()
+            ),
             Self::NoPrevious { folder } => {
-                write!(f, "{}: no previous bundle to go back to; install one", folder.display())
+                write!(f, "{}: no previous bundle to go back to: the current one is the only one there", folder.display())
             }
         }
     }
@@ -253,6 +265,11 @@ impl std::error::Error for InstallError {}
 
 fn io<T>(step: &'static str, path: &Path, outcome: std::io::Result<T>) -> Result<T, InstallError> {
     outcome.map_err(|error| InstallError::Io { step, path: path.into(), error })
+}
+
+/// Refuses a folder that is not there, or none: its name may be mistyped.
+pub(super) fn can_be_listed(folder: &Path) -> Result<(), InstallError> {
+    io("cannot be read", folder, std::fs::read_dir(folder).map(drop))
 }
 
 /// A bundle's bytes.
@@ -330,8 +347,9 @@ pub fn roll_back<T>(
     options: Options,
     trial: impl FnOnce(&Bundle<'_>) -> Result<T, String>,
 ) -> Result<Changed<T>, InstallError> {
+    can_be_listed(folder)?;
     if !folder.join(CURRENT).is_symlink() && !folder.join(PREVIOUS).is_symlink() {
-        return Err(InstallError::NoPrevious { folder: folder.into() });
+        return Err(InstallError::NotInstalled { folder: folder.into() });
     }
     let _lock = lock(folder)?;
     let (now, back) = (Old::of(folder, CURRENT), Old::of(folder, PREVIOUS));
@@ -428,11 +446,24 @@ fn own_as_around(path: &Path) {
     }
 }
 
+/// Lets whoever may list the folder around `path` read the new `file`, whatever the umask of who
+/// installs: a line that runs as somebody else must be able to read its bundle.
+fn read_as_around(file: &File, path: &Path) {
+    if let Some(around) = about_around(path) {
+        _ = std::os::unix::fs::fchown(file, Some(around.uid()), Some(around.gid()));
+        _ = file.set_permissions(Permissions::from_mode(0o600 | around.mode() & 0o444));
+    }
+}
+
 /// Owner and group of the folder that holds `path`.
 fn owner_around(path: &Path) -> Option<[u32; 2]> {
+    about_around(path).map(|about| [about.uid(), about.gid()])
+}
+
+/// What is known of the folder that holds `path`.
+fn about_around(path: &Path) -> Option<Metadata> {
     let parent = path.parent()?;
-    let about = std::fs::metadata(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).ok()?;
-    Some([about.uid(), about.gid()])
+    std::fs::metadata(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).ok()
 }
 
 /// Holds the folder for one change, as long as the file lives.
@@ -479,6 +510,7 @@ impl Staged {
         let write = |path: &Path, bytes: &[u8]| {
             let write = || {
                 let mut file = File::options().write(true).create_new(true).open(path)?;
+                read_as_around(&file, path);
                 file.write_all(bytes)?;
                 file.sync_all()
             };

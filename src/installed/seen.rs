@@ -35,8 +35,10 @@ impl Seen {
         })
     }
 
-    /// The bundle that a link of an installed folder leads to; `None` where there is no link.
+    /// The bundle that a link of an installed folder leads to; `None` where there is no link. Refuses
+    /// a folder that is not there.
     pub fn behind(folder: &Path, link: &str, keys: &Keys) -> Result<Option<Self>, InstallError> {
+        super::change::can_be_listed(folder)?;
         match std::fs::read_link(folder.join(link)) {
             Ok(target) => Self::read(&folder.join(target), keys).map(Some),
             Err(_) => Ok(None),

@@ -25,9 +25,16 @@ pub struct Keys {
 /// Why a bundle is not trusted, or the keys cannot be read.
 #[derive(Debug)]
 pub enum SignatureError {
-    /// A key, or the folder of keys, cannot be read.
+    /// A key cannot be read.
     Keys {
         /// Which.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The folder of keys cannot be listed.
+    Folder {
+        /// The folder.
         path: PathBuf,
         /// Why.
         why: String,
@@ -78,6 +85,12 @@ impl std::fmt::Display for SignatureError {
             Self::Keys { path, why } => {
                 write!(f, "key {}: {why}; mend or remove it: until then no bundle can be trusted", path.display())
             }
+            Self::Folder { path, why } => write!(
+                f,
+                "keys {}: {why}; --keys names the folder that holds the keys, as NAME.pub: until it can be read no bundle can \
+                 be trusted",
+                path.display()
+            ),
             Self::Unsigned { expected, keys } => write!(
                 f,
                 "not signed, and {} has keys; sign it with `tagpin-tools bundle sign` and put {} beside it",
@@ -168,24 +181,32 @@ impl Keys {
     /// The `*.pub` files of `folder`, by name; none where the folder does not exist.
     pub fn open(folder: &Path) -> Result<Self, SignatureError> {
         let refused = |path: &Path, why: String| SignatureError::Keys { path: path.into(), why };
+        let unlisted = |why: String| SignatureError::Folder { path: folder.into(), why };
         let listing = match std::fs::read_dir(folder) {
             Ok(listing) => listing,
             // A device without keys has no such folder; one that is named must be there.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && folder == Path::new(KEYS) => {
                 return Ok(Self { folder: folder.into(), keys: Vec::new() });
             }
-            Err(e) => return Err(refused(folder, e.to_string())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => return Err(unlisted("is a file, no folder".into())),
+            Err(e) => return Err(unlisted(e.to_string())),
         };
-        let mut keys = Vec::new();
+        let (mut keys, mut misnamed) = (Vec::new(), None);
         for entry in listing {
-            let path = entry.map_err(|e| refused(folder, e.to_string()))?.path();
+            let path = entry.map_err(|e| unlisted(e.to_string()))?.path();
             if path.extension().is_none_or(|e| e != "pub") {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+                misnamed = misnamed.or(name.contains(".pub").then_some(path));
                 continue;
             }
             let text = regular::read_text(&path, regular::TEXT).map_err(|e| refused(&path, e.to_string()))?;
             let key = PublicKey::decode(&text).map_err(|_| refused(&path, "it is no minisign public key".into()))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             keys.push((name, key));
+        }
+        // SITE.PUB or site.pub.txt was meant to be a key, and without it none would be asked for.
+        if let (true, Some(path)) = (keys.is_empty(), misnamed) {
+            return Err(refused(&path, "the name of a key ends in .pub, and no other file there is a key".into()));
         }
         keys.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(Self { folder: folder.into(), keys })

@@ -74,3 +74,55 @@ fn a_restart_is_asked_for_where_task_tags_roles_or_input_size_differ() {
     assert_eq!(differs(&contract(Task::Multiclass, &two, 97)), ["input size"]);
     assert_eq!(differs(&contract(Task::Multilabel, &two[..1], 90)), ["task", "tags", "input size"]);
 }
+
+/// A folder of its own for files.
+fn folder(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("tagpin-installed-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Of `--keys site.pub` the good key was called damaged, with the advice to remove it. A key under
+/// the name SITE.PUB or site.pub.txt was no key at all, so unsigned bundles were taken. An empty
+/// folder is the control.
+#[test]
+fn a_folder_of_keys_that_is_none_is_called_so_and_a_key_under_a_wrong_name_refuses_every_bundle() {
+    let folder = folder("keys");
+    let said = |path: &Path| Keys::open(path).map(|keys| keys.is_empty()).map_err(|e| e.to_string());
+    assert_eq!(said(&folder), Ok(true));
+    std::fs::write(folder.join("README"), "keys as NAME.pub").unwrap();
+    assert_eq!(said(&folder), Ok(true), "no key was meant");
+    for name in ["SITE.PUB", "site.pub.txt"] {
+        let file = folder.join(name);
+        std::fs::write(&file, "a key").unwrap();
+        let why = said(&folder).unwrap_err();
+        assert!(why.starts_with(&format!("key {}: the name of a key ends in .pub", file.display())), "{why}");
+        let why = said(&file).unwrap_err();
+        assert!(why.contains("is a file, no folder; --keys names the folder") && !why.contains("remove"), "{why}");
+        std::fs::remove_file(file).unwrap();
+    }
+    let why = said(&folder.join("absent")).unwrap_err();
+    assert!(why.contains("absent: No such file") && why.contains("--keys names the folder"), "{why}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A mistyped folder was "no previous bundle; install one", refused as if a bundle had been looked
+/// at, and its status was two bundles that are not there.
+#[test]
+fn a_folder_that_is_not_there_or_has_nothing_installed_is_told_as_that() {
+    let folder = folder("none");
+    let back = |path: &Path| roll_back(path, &Keys::default(), Options::default(), |_| Ok(())).unwrap_err();
+    for (path, why) in
+        [(folder.join("absent"), "absent: cannot be read: No such file"), (folder.clone(), "nothing is installed in it")]
+    {
+        let e = back(&path);
+        assert!(!e.is_refusal() && e.to_string().contains(why), "{e}");
+    }
+    assert!(matches!(Seen::behind(&folder.join("absent"), CURRENT, &Keys::default()), Err(InstallError::Io { .. })));
+    assert!(matches!(Seen::behind(&folder, CURRENT, &Keys::default()), Ok(None)), "a folder that is there");
+    std::os::unix::fs::symlink("bundles/gone.tagpin", folder.join(CURRENT)).unwrap();
+    let e = back(&folder);
+    assert!(e.is_refusal() && e.to_string().contains("no previous bundle to go back to: the current one"), "{e}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

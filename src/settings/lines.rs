@@ -96,11 +96,15 @@ fn safe_line(name: String, t: &mut Table<'_>) -> SafeLine {
 
 /// The outputs that `text` states, and what is wrong with their own tables. Whatever else is wrong
 /// with the file, an output whose table can be read is among them: where the file is no TOML, each
-/// table is read by itself.
+/// table is read by itself. A table that no device.toml has is a problem, since it may be
+/// `[outputs]` with a slip in it.
 pub fn safe_lines(text: &str, name: &str) -> (Vec<SafeLine>, Vec<String>) {
     let (mut lines, mut problems) = (Vec::new(), Vec::new());
     match reader::parse(text, name) {
-        Ok(parsed) => read_safe_lines(&parsed, text, name, &mut lines, &mut problems),
+        Ok(parsed) => {
+            problems.extend(unknown_tables(&parsed, text, name));
+            read_safe_lines(&parsed, text, name, &mut lines, &mut problems);
+        }
         Err(whole) => {
             for (at, table) in tables(text) {
                 match reader::parse(table, name) {
@@ -124,6 +128,15 @@ fn begins_an_output(line: &str) -> bool {
     let name = line.trim_start_matches([' ', '\t', '[', '"', '\'']);
     let rest = name.strip_prefix("outputs");
     rest.is_some_and(|rest| rest.starts_with([' ', '\t', '.', ']', '=', '"', '\'']))
+}
+
+/// Problems of the names of the file's tables alone.
+fn unknown_tables(parsed: &toml::de::DeTable<'_>, text: &str, name: &str) -> Vec<String> {
+    let mut asked = Table::root(parsed, text, name);
+    read::read(&mut asked, ModelTags { names: &[], rules: &[], roles: &[], categories: None });
+    let mut root = Table::root(parsed, text, name);
+    root.knows_as(&asked);
+    root.finish().problems
 }
 
 fn read_safe_lines(

@@ -147,6 +147,11 @@ impl<'t> Table<'t> {
         self.open = true;
     }
 
+    /// Takes as known what was asked of `other`, and nothing else.
+    pub(super) fn knows_as(&mut self, other: &Table<'_>) {
+        self.known.extend(other.known.iter().cloned());
+    }
+
     /// A sub-table; an absent one is empty.
     pub(super) fn table(&mut self, key: &str) -> Table<'t> {
         let value = self.get(key);

@@ -2,6 +2,7 @@
 //! refused.
 
 use crate::program::*;
+use crate::sources::has_python;
 use serde_json::Value;
 
 #[test]
@@ -386,4 +387,48 @@ fn options_that_mean_nothing_are_refused() {
     let one = settings("one-problem", "[source]\nopen = \"conveyor\"\n[decide]\nrejct = []\n");
     let out = finish(tagpin(&["check", "--bundle", PARTS, "--settings", &one]));
     assert!(String::from_utf8_lossy(&out.stdout).ends_with("\n1 problem found\n"), "{out:?}");
+}
+
+/// `[output.gate]` was made safe with exit 0 and no word, and so was a file of nothing.
+#[test]
+fn safe_never_looks_like_done_where_it_found_no_output() {
+    for (name, text, code, words) in [
+        ("safe-slip", "[output.gate]\nbackend = \"gpiochip\"\n", 2, "unknown key \"output\"; did you mean \"outputs\"?"),
+        ("safe-other", "listeners = 3\n", 2, "unknown key \"listeners\""),
+        ("safe-empty", "", 0, "states no [outputs.NAME], so there is no line to make safe"),
+        ("safe-none", "[source]\nopen = \"conveyor\"\n", 0, "states no [outputs.NAME]"),
+    ] {
+        let out = finish(tagpin(&["safe", "--settings", &settings(name, text)]));
+        let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), stderr(&out));
+        assert!(out.status.code() == Some(code) && said.contains(words), "{name}: {:?} {said}", out.status);
+    }
+    // An output beside the slip is made safe all the same.
+    let text = "[output.gate]\n[outputs.lamp]\n";
+    let out = finish(tagpin(&["safe", "--settings", &settings("safe-both", text)]));
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!((out.status.code(), said.as_str()), (Some(2), "safe     lamp (simulated): inactive\n"));
+}
+
+/// Messages of up to 362 columns were broken within words by a terminal of 80; a pipe gets one line
+/// a message.
+#[test]
+fn an_error_fits_the_terminal_and_is_one_line_in_a_pipe() {
+    if emulated() || !has_python() {
+        return;
+    }
+    const TERMINAL: &str = "import pty, sys\npty.spawn(['sh', '-c', 'stty cols 80; exec \"$@\"', 'sh'] + sys.argv[1:])";
+    let file = settings("fits", "no bundle");
+    for args in
+        [&["bundle", "verify", &file][..], &["bundle", "rollback", &file], &["run", "--bundle", &file, "--parts", "1"]]
+    {
+        let command = tagpin(args);
+        let mut at_terminal = std::process::Command::new("python3");
+        at_terminal.args(["-c", TERMINAL]).arg(command.get_program()).args(command.get_args());
+        let shown = String::from_utf8_lossy(&finish(at_terminal).stdout).replace('\r', "");
+        let piped = stderr(&finish(tagpin(args)));
+        assert!(piped.lines().all(|line| !line.starts_with(' ')), "{args:?}: {piped}");
+        assert!(shown.split_whitespace().eq(piped.split_whitespace()), "{args:?}: {shown}{piped}");
+        let long = |line: &&str| line.chars().count() > 80 && line.trim().contains(' ');
+        assert_eq!(shown.lines().find(long), None, "{args:?}");
+    }
 }

@@ -156,8 +156,12 @@ fn a_signed_bundle_is_installed_run_updated_and_rolled_back() {
 fn what_must_not_run_is_refused_in_words_and_leaves_the_current_bundle_alone() {
     let device = Device::new("refused");
     let line = device.path("line");
-    let out = device.bundle(&["rollback", line.to_str().unwrap()]);
-    assert!(out.status.code() == Some(1) && stderr(&out).contains("no previous bundle"), "{}", stderr(&out));
+    // A mistyped folder was "no previous bundle", and its status "none" and "none".
+    for command in ["rollback", "status"] {
+        let out = device.bundle(&[command, line.to_str().unwrap()]);
+        let is_told = stderr(&out).contains("line: cannot be read: No such file");
+        assert!(out.status.code() == Some(2) && is_told && out.stdout.is_empty(), "{command}: {}", stderr(&out));
+    }
     assert_eq!(device.install(&device.signed("five.tagpin", &numbered(5), 5), &[]).status.code(), Some(0));
     let out = device.bundle(&["rollback", line.to_str().unwrap()]);
     assert!(out.status.code() == Some(1) && stderr(&out).contains("no previous bundle"), "{}", stderr(&out));
@@ -389,6 +393,10 @@ fn a_bundle_too_slow_for_the_first_gate_is_refused() {
     let out = device.install(&bundle, &["--settings", &near]);
     assert!(out.status.code() == Some(1) && stderr(&out).contains("too slow for"), "{}", stderr(&out));
     assert_eq!(device.current(), "none");
+    // Outputs that follow the tags have no gate that a part travels to: 0.0 ms were left.
+    let lamp = settings("slow-lamp", "[outputs.lamp]\non = [\"accept\"]\n");
+    let out = device.install(&bundle, &["--settings", &lamp]);
+    assert!(out.status.success() && json(&out)["gate_ms"].is_null(), "{}", stderr(&out));
     let out = device.install(&bundle, &["--settings", &far]);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     assert!(json(&out)["part_ms"].as_f64().unwrap() > 0.0 && json(&out)["gate_ms"] == 60_000.0, "{}", json(&out));
@@ -668,4 +676,32 @@ fn what_a_running_line_must_not_take_is_told_and_the_old_bundle_goes_on() {
     assert_eq!([&by_line[3]["old"], &by_line[3]["new"]], [&format!("parts {old}"), &format!("parts {new}")]);
     assert!(by_line[0]["new"].as_str().unwrap().starts_with(&format!("{restart}: other roles")), "{by_line:?}");
     assert!(by_line[2]["new"].as_str().unwrap().contains("damaged.tagpin"), "{by_line:?}");
+}
+
+/// With a umask of 077 root's copy could be read by root alone, and the line, which runs as the
+/// folder's owner, never started again.
+#[test]
+fn a_bundle_can_be_read_by_whom_its_folder_lets_in_whatever_the_umask_of_who_installs() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let device = Device::new("umask");
+    let bundle = device.signed("one.tagpin", &numbered(1), 1);
+    for (name, folder_mode, expected) in [("open", 0o755, 0o644), ("closed", 0o700, 0o600)] {
+        let bundles = device.path(name).join("bundles");
+        std::fs::create_dir_all(&bundles).unwrap();
+        std::fs::set_permissions(&bundles, std::fs::Permissions::from_mode(folder_mode)).unwrap();
+        // Fails where the test is not root, who alone can give files away.
+        let _ = std::os::unix::fs::chown(&bundles, Some(65534), Some(65534));
+        let owner = bundles.metadata().unwrap().uid();
+        let mut install = tagpin(&["bundle", "install", "--no-line"]);
+        install.arg(&bundle).arg("--into").arg(device.path(name)).arg("--keys").arg(device.path("keys.d"));
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(install.get_program()).args(install.get_args());
+        let out = finish(command);
+        assert!(out.status.success(), "{name}: {}", stderr(&out));
+        let files: Vec<_> = std::fs::read_dir(&bundles).unwrap().map(|e| e.unwrap().metadata().unwrap()).collect();
+        assert_eq!(files.len(), 2, "{name}: a bundle and its signature");
+        for about in files {
+            assert_eq!((about.mode() & 0o777, about.uid()), (expected, owner), "{name}");
+        }
+    }
 }

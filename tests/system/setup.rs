@@ -45,7 +45,7 @@ fn a_line_is_set_up_by_pressing_enter_and_sorts_every_part() {
     let (shown, told) = (stdout(&out), stderr(&out));
     assert_eq!(out.status.code(), Some(0), "{shown}{told}");
     for expected in [
-        "expected milliseconds, 0 to 611, all or none",
+        "expected milliseconds, 0 to 6",
         "<- middle",
         "expected milliseconds, 1 to 600000",
         "100 ms is before the verdict",
@@ -151,4 +151,20 @@ fn an_end_of_input_a_signal_and_a_source_of_files_write_nothing() {
 
     let (_, out) = answered("setup-files", &["--source", "dir:."], "");
     assert_eq!(out.status.code(), Some(2));
+}
+
+/// "Nothing was written" it said, and the same command again was refused for the images it had kept.
+#[test]
+fn images_that_are_kept_are_named_where_the_conversation_ends_early() {
+    if emulated() {
+        eprintln!("skipped: an emulator does not keep up with the conveyor");
+        return;
+    }
+    let options = ["--source", "conveyor?seed=5&speed=900", "--within-ms", "600", "--images", "kept"];
+    let (folder, out) = answered("setup-kept", &options, "1\n\n-\n\n-\nnone\n");
+    let kept = std::fs::read_dir(folder.join("kept")).unwrap().count();
+    assert!(out.status.code() == Some(2) && kept > 0, "{}", stdout(&out));
+    let told = format!("--images kept: {kept} images are kept there; name another folder next time");
+    assert!(stderr(&out).contains(&told), "{}", stderr(&out));
+    assert!(stdout(&out).contains("takes no image of what passes"), "the conveyor moves no line: {}", stdout(&out));
 }

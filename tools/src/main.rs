@@ -39,7 +39,6 @@ mod verdict;
 mod wheel;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::io::Write as _;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -128,7 +127,7 @@ fn main() -> ExitCode {
         }
         Err(e) => {
             // The exit code says it as well, to whoever closed the pipe.
-            drop(writeln!(std::io::stderr(), "error: {}", tagpin::terminal::escaped_lines(&format!("{e:#}"))));
+            tagpin::terminal::tell_problem("error", &format!("{e:#}"));
             ExitCode::from(2)
         }
     }

@@ -42,7 +42,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         if let Err(Refused(why)) = self.set(State::Inactive) {
-            eprintln!("tagpin: the gate may be active still: {}", why.join("; "));
+            crate::terminal::tell(&format!("tagpin: the gate may be active still: {}", why.join("; ")), 8);
         }
     }
 }
@@ -125,10 +125,13 @@ impl Gate {
             match person.choose("Was the pulse", &came)? {
                 Ordering::Equal => return Ok(delay),
                 Ordering::Less => delay = (delay + step).min(LONGEST_MS),
-                Ordering::Greater if delay.saturating_sub(step) > least => delay -= step,
-                Ordering::Greater => {
-                    person.tell(&format!("Earlier than {least} ms there is no verdict; the gate must stand farther on."));
-                }
+                Ordering::Greater => match earlier(delay, step, least) {
+                    Some(earlier) => delay = earlier,
+                    None => {
+                        let why = format!("Up to {least} ms there may be no verdict; the gate must stand farther on.");
+                        person.tell(&why);
+                    }
+                },
             }
         }
     }
@@ -158,6 +161,13 @@ impl Gate {
     }
 }
 
+/// A moment before `delay`, by `step` where that is behind `least`, else half of the way there;
+/// `None` where there is none.
+fn earlier(delay: u64, step: u64, least: u64) -> Option<u64> {
+    let way = delay.checked_sub(least + 1).filter(|way| *way > 0)?;
+    Some(delay - if step <= way { step } else { way.div_ceil(2) })
+}
+
 fn by_hand(person: &mut Person, watch: &mut Watch) -> Result<u64, Refused> {
     println!("Waiting for the trigger; then Enter at the gate");
     let at = watch.triggered(person)?;
@@ -179,4 +189,22 @@ fn wait(person: &Person, due: Instant) -> Result<(), Refused> {
         std::thread::sleep(left.duration().min(Duration::from_millis(50)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With a pulse of 200 ms, 455 ms to the gate and a verdict by 380 ms nothing earlier than 455
+    /// could be reached, and the gate "must stand farther on".
+    #[test]
+    fn a_late_pulse_can_be_moved_to_every_moment_behind_the_verdict_and_to_none_before() {
+        assert_eq!(earlier(700, 100, 380), Some(600), "a whole step where there is room");
+        let mut tried = vec![455];
+        while let Some(next) = earlier(tried[tried.len() - 1], 100, 380) {
+            tried.push(next);
+        }
+        assert_eq!(tried, [455, 418, 399, 390, 385, 383, 382, 381]);
+        assert_eq!((earlier(381, 100, 380), earlier(380, 1, 380), earlier(0, 1, 380)), (None, None, None));
+    }
 }

@@ -57,11 +57,28 @@ pub(super) struct Setup {
 }
 
 pub(super) fn run(args: Setup) -> Result<u8, Refused> {
+    can_begin(&args)?;
+    let images = args.images.clone();
+    conversation(args).map_err(|e| with_images(e, images.as_deref()))
+}
+
+/// Names what was kept meanwhile, which a second try must not find in its folder.
+fn with_images(Refused(mut why): Refused, images: Option<&std::path::Path>) -> Refused {
+    let Some(folder) = images else { return Refused(why) };
+    let kept = std::fs::read_dir(folder).map_or(0, Iterator::count);
+    if kept > 0 {
+        let name = folder.display();
+        why.push(format!("--images {name}: {kept} images are kept there; name another folder next time, or empty it"));
+    }
+    Refused(why)
+}
+
+/// Whether what the end needs is there: known before anybody has spent an hour.
+fn can_begin(args: &Setup) -> Result<(), Refused> {
     if args.out.symlink_metadata().is_ok() {
         let why = "is there already and is left alone; name another with --out, or move it away";
         return Err(format!("{}: {why}", args.out.display()).into());
     }
-    // What the end needs is known to be there before anybody has spent an hour.
     if args.out.as_os_str().as_encoded_bytes().ends_with(b"/") || args.out.file_name().is_none() {
         return Err(format!("{}: is a folder's name; name a file in it", args.out.display()).into());
     }
@@ -79,6 +96,10 @@ pub(super) fn run(args: Setup) -> Result<u8, Refused> {
             return Err(format!("--images {}: holds something already; name an empty folder", folder.display()).into());
         }
     }
+    Ok(())
+}
+
+fn conversation(args: Setup) -> Result<u8, Refused> {
     let mut person = Person::new()?;
     person.tell(
         "A device.toml for a line with a gate. Enter takes what stands in [brackets]; Ctrl-C ends it and writes nothing.",
@@ -91,9 +112,21 @@ pub(super) fn run(args: Setup) -> Result<u8, Refused> {
         taken.0.push(("the trigger's", pin.clone()));
     }
     println!("\nThe gate throws parts out.");
+    if spec.is_drawn() {
+        person.tell(&format!(
+            "\"{}\" takes no image of what passes, and a run refuses to move GPIO lines by it: take - for none, or begin anew \
+             with a camera.",
+            spec.text()
+        ));
+    }
     let mut gate = gate::asked(&mut person, &taken)?;
     taken.0.extend(gate.output.pin.clone().map(|pin| ("the gate's", pin)));
     println!("\nAn output that is active while the line works lets the belt stop when it does not.");
+    if gate.output.pin.is_some() {
+        person.tell(
+            "The gate is wired: without a ready line `check` reports a problem, since parts pass unsorted after a fault.",
+        );
+    }
     let ready = ready(&mut person, &taken)?;
 
     let latency = Micros(max_latency_ms.unwrap_or(0) * 1000);
@@ -117,7 +150,7 @@ pub(super) fn run(args: Setup) -> Result<u8, Refused> {
     drop(watch);
     write(&args.out, &answers.device_toml())?;
     println!("\nwritten  {}; what it comes to:", escaped(&args.out.display().to_string()));
-    check::run(&check::Check::of(args.out, args.bundle, spec.is_drawn()))
+    check::run(&check::Check::of(args.out, args.bundle))
 }
 
 fn can_be_written(folder: &std::path::Path) -> std::io::Result<()> {
@@ -136,11 +169,13 @@ fn new_name(file: &std::ffi::OsStr) -> std::ffi::OsString {
 /// A new file, whole or not at all.
 fn write(file: &std::path::Path, text: &str) -> Result<(), Refused> {
     let told = |e: std::io::Error| {
+        // As it is: what is told as an error is broken where the terminal's lines end.
+        println!("\n{text}");
         let why = match e.kind() {
             std::io::ErrorKind::AlreadyExists => "it came meanwhile and is left alone".to_string(),
             _ => e.to_string(),
         };
-        format!("{}: {why}; nothing was written. The file would be:\n{text}", file.display())
+        format!("{}: {why}; nothing was written. What it would hold stands above", file.display())
     };
     let new = new_name(file.as_os_str());
     let written = || {
@@ -173,7 +208,7 @@ struct Camera {
 
 fn opened(spec: &SourceSpec) -> Result<Box<dyn Source>, String> {
     if spec.is_stdin() {
-        let why = "standard input is where you answer; name a FIFO (y4m:PATH), or another source";
+        let why = "standard input is where you answer; name another source";
         return Err(format!("\"{}\": {why}", spec.text()));
     }
     let source = sources::open(spec, &(Arc::new(SystemClock) as _), Limits::default()).map_err(|e| e.to_string())?;
@@ -299,7 +334,7 @@ fn watched(person: &mut Person, watch: &mut Watch, trigger: &Trigger) -> Result<
             let part = watch.part(person)?;
             match part.middle(person, &offsets)? {
                 Some(offset) => offsets.push(offset),
-                None => person.tell("This one is not counted."),
+                None => person.tell(&not_counted(watch.latency())),
             }
         }
         let timing = Timing::new(offsets, watch.interval(), watch.arrival());
@@ -335,6 +370,18 @@ fn watched(person: &mut Person, watch: &mut Watch, trigger: &Trigger) -> Result<
             return Ok(timing);
         }
         watch.anew();
+    }
+}
+
+/// What is said of a part that is in the middle of no frame. `latency`: as the person stated it.
+fn not_counted(latency: Micros) -> String {
+    match latency.0 / 1000 {
+        0 => "This one is not counted.".into(),
+        ms => format!(
+            "This one is not counted. Each frame counts as exposed {ms} ms before it arrived, as you stated, and those before \
+             the trigger are left out: where the part is past the middle in all, begin anew with a shorter time, or set the \
+             camera farther behind the trigger."
+        ),
     }
 }
 

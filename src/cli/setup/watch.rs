@@ -179,6 +179,11 @@ impl Watch {
         Micros(all.get(all.len() / 2).copied().unwrap_or_default())
     }
 
+    /// Longest time from exposure to arrival as it was stated; 0 where the camera says it.
+    pub(super) fn latency(&self) -> Micros {
+        self.latency
+    }
+
     /// Longest time from a frame's exposure until it was here.
     pub(super) fn arrival(&self) -> Micros {
         self.arrival

@@ -125,7 +125,7 @@ fn the_lines_safe_states_are_read_whatever_is_wrong_with_the_rest() {
     let both = [line("gate", Polarity::ActiveLow, State::Inactive), line("lamp", Polarity::ActiveHigh, State::Active)];
     for (rest, told) in [
         ("", false),
-        ("[sauce]\nopen = 3\n", false),
+        ("[source]\nopne = 3\n", false),
         ("[decide]\nreject = [\"no_such\"]\nk = 99\n", false),
         ("[line\nmode = \"gate\"\n", true),
         ("[source]\nopen = \"unfinished\n", true),
@@ -156,6 +156,28 @@ fn the_lines_safe_states_are_read_whatever_is_wrong_with_the_rest() {
     let (lines, problems) = safe_lines("[outputs.a]\nbackend = \"gpiochip\"\n[outputs.b]\n", "device.toml");
     assert_eq!(lines.len(), 2, "a line that misses its chip is tried, and told");
     assert!(problems.iter().any(|p| p.contains("outputs.a.chip: is missing")), "{problems:?}");
+}
+
+/// Of `[output.gate]` nothing was said and nothing was made safe, which looked like done.
+#[test]
+fn a_table_that_no_settings_have_is_told_where_lines_are_made_safe() {
+    for (text, why) in [
+        ("[output.gate]\n", Some("unknown key \"output\"; did you mean \"outputs\"?")),
+        ("[Outputs.gate]\n[outputs.lamp]\n", Some("did you mean \"outputs\"?")),
+        ("[sauce]\nopen = 3\n", Some("unknown key \"sauce\"")),
+        ("outputs = 3\n", Some("expected a table")),
+        ("outputs.gate = \"17\"\n", Some("expected a table")),
+        ("[[outputs]]\n", Some("expected a table")),
+        ("", None),
+        ("[outputs]\n", None),
+        (EXAMPLE, None),
+        (DEMO, None),
+        (SOAK, None),
+    ] {
+        let (_, problems) = safe_lines(text, "device.toml");
+        let is_told = why.map_or(problems.is_empty(), |why| problems.iter().any(|p| p.contains(why)));
+        assert!(is_told, "{text}: {problems:?}");
+    }
 }
 
 /// In a file that is no TOML a table may stand twice, and one may be damaged: of these it is not
