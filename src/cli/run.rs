@@ -405,7 +405,7 @@ fn reserve_arenas() -> Result<(), Refused> {
             let spawned = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, at_work);
             spawned.map_err(|e| format!("too little memory: the system gives no thread: {e}"))?;
         }
-        (0..THREADS).for_each(|_| drop(is_ready.recv()));
+        is_ready.iter().take(THREADS).for_each(|()| {});
         drop(hold);
         Ok(())
     })
