@@ -27,7 +27,6 @@ use crate::supervisor::vision::{Classifier, Vision};
 use crate::supervisor::{self, Ended, SystemClock, Tuning};
 use crate::terminal::{self, escaped};
 use crate::triggers::{self, Posts, Trigger};
-use rustix::process::{Resource, getrlimit};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -363,14 +362,11 @@ fn engine_of(bundle: &Bundle<'_>, starts: &Starts) -> Result<Engine, String> {
 /// that fails would end the program half-way through its start.
 fn check_memory(bundle: Option<&Path>) -> Result<(), Refused> {
     /// The stacks of a run's threads, 2 MiB each, and what its frames and queues take.
-    const ROOM: u64 = 24 << 20;
+    const ROOM: u64 = 20 << 20;
     let size = bundle.map_or(PARTS.len() as u64, |path| {
         std::fs::metadata(crate::installed::bundle_file(path)).map_or(0, |about| about.len())
     });
     let needed = ROOM + 4 * size;
-    if getrlimit(Resource::As).current.is_some() {
-        reserve_arenas()?;
-    }
     let mut room = Vec::<u8>::new();
     let had = room.try_reserve_exact(usize::try_from(needed).unwrap_or(usize::MAX));
     std::hint::black_box(&room);
@@ -381,34 +377,6 @@ fn check_memory(bundle: Option<&Path>) -> Result<(), Refused> {
         )
     };
     Ok(had.map_err(told)?)
-}
-
-/// glibc's allocator reserves 64 MB of addresses for a thread that finds others at work, and keeps
-/// them: behind a look at what is left they would take it. So as many threads as a run has allocate
-/// at once first.
-fn reserve_arenas() -> Result<(), Refused> {
-    const THREADS: usize = 16;
-    const STACK: usize = 128 << 10;
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    let (hold, held) = std::sync::mpsc::channel::<()>();
-    let held = std::sync::Mutex::new(held);
-    std::thread::scope(|scope| {
-        let hold = hold;
-        for _ in 0..THREADS {
-            let (ready, held) = (ready.clone(), &held);
-            let at_work = move || {
-                std::hint::black_box(vec![0_u8; 1 << 10]);
-                let _ = ready.send(());
-                // Until all have: who ends leaves its arena to the next.
-                drop(held.lock().map(|held| held.recv()));
-            };
-            let spawned = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, at_work);
-            spawned.map_err(|e| format!("too little memory: the system gives no thread: {e}"))?;
-        }
-        is_ready.iter().take(THREADS).for_each(|()| {});
-        drop(hold);
-        Ok(())
-    })
 }
 
 /// A file of events that this run has taken.
