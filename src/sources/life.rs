@@ -444,9 +444,11 @@ mod tests {
                     longest = longest.max(if was == Phase::Running { now - last_frame } else { 0 });
                     last_frame = now;
                 }
-                if let Some((from, to, how)) = ills.iter().rev().find(|(_, to, _)| *to <= now) {
+                if let Some((_, to, _)) = ills.iter().rev().find(|(_, to, _)| *to <= now) {
                     let slow = if slower > 0 { 2 * start } else { 0 };
-                    let hangs = if *how == 1 { to - from } else { 0 };
+                    // It was away since its last frame, which may be before an earlier illness.
+                    let has_hung = ills.iter().any(|(_, to, how)| *how == 1 && (last_frame..=now).contains(to));
+                    let hangs = if has_hung { to.saturating_sub(last_frame) } else { 0 };
                     let well = now - to;
                     let late = last_frame < *to
                         && well > 2000 + hangs + start + slow + steady.max(6 * interval)
