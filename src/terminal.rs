@@ -105,11 +105,14 @@ pub fn tell_problem(word: &str, why: &str) {
     tell(&format!("{word}: {}", escaped_lines(why)), 4);
 }
 
-/// Columns of the terminal that is `stream`, at least 40; `None` if it is none, or this build cannot
+/// Columns of the terminal that is `stream`, at least 40, 80 where it does not say; `None` if it is none, or this build cannot
 /// ask it (`sources` brings system calls).
 #[cfg(feature = "sources")]
 pub fn columns(stream: &(impl std::io::IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
-    stream.is_terminal().then(|| rustix::termios::tcgetwinsize(stream).map_or(80, |size| size.ws_col.max(40).into()))
+    // A serial console says that it has none.
+    let known = |size: rustix::termios::Winsize| Some(usize::from(size.ws_col)).filter(|columns| *columns > 0);
+    let asked = || rustix::termios::tcgetwinsize(stream).ok().and_then(known);
+    stream.is_terminal().then(|| asked().map_or(80, |columns| columns.max(40)))
 }
 
 /// As the other, where `sources` is left out.
