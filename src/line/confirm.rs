@@ -36,8 +36,6 @@ pub(super) struct Confirmations {
     awaited: Deque<Awaited, MAX_PARTS>,
     /// Parts that gave way to newer ones: not seen.
     gave_way: Deque<PartId, MAX_PARTS>,
-    /// Sightings of parts that nobody waits for yet: behind a stall they are told before the pulse.
-    early: Deque<Instant, MAX_PARTS>,
 }
 
 impl Confirmations {
@@ -49,17 +47,10 @@ impl Confirmations {
         awaited.start.plus(self.rules.map_or(Micros(0), |r| r.within))
     }
 
-    /// A pulse for `part` began on `line` at `start`.
+    /// A pulse for `part` began on `line`.
     pub(super) fn await_part(&mut self, line: u8, part: PartId, start: Instant) {
         // Where lines follow frames a part may have a pulse for each: it is waited for once.
         if self.rules.is_none_or(|r| r.line != line) || self.awaited.back().is_some_and(|a| a.part == part) {
-            return;
-        }
-        let awaited = Awaited { part, start, over: None };
-        let last = self.last_moment(&awaited);
-        if let Some(seen) = self.early.iter().position(|at| (start..=last).contains(at)) {
-            let mut i = 0..;
-            self.early.retain(|_| i.next() != Some(seen));
             return;
         }
         if self.awaited.is_full()
@@ -68,7 +59,7 @@ impl Confirmations {
             // As many parts as fit in flight may give way before anybody asks.
             let _ = self.gave_way.push_back(oldest.part);
         }
-        let _ = self.awaited.push_back(awaited);
+        let _ = self.awaited.push_back(Awaited { part, start, over: None });
     }
 
     /// The write of a pulse that was to begin on `line` at `start` was done at `at`.
@@ -78,23 +69,11 @@ impl Confirmations {
         }
     }
 
-    /// Something was seen at `at`; the part that it is, `None` if nobody waits for one: that may be
-    /// of a pulse that is due and not carried out yet.
+    /// Something was seen at `at`; the part that it is, `None` if nobody waits for one.
     pub(super) fn seen(&mut self, at: Instant) -> Option<PartId> {
-        let found = self.awaited.iter().find(|a| a.start <= at && at <= self.last_moment(a)).map(|a| a.part);
-        match found {
-            Some(found) => self.awaited.retain(|a| a.part != found),
-            // As many as there are parts: more sightings than that belong to none.
-            None => drop(self.early.push_back(at)),
-        }
-        found
-    }
-
-    /// How many sightings belong to no part, all that was due by them being carried out.
-    pub(super) fn take_unexpected(&mut self) -> usize {
-        let unexpected = self.early.len();
-        self.early.clear();
-        unexpected
+        let found = self.awaited.iter().find(|a| a.start <= at && at <= self.last_moment(a)).map(|a| a.part)?;
+        self.awaited.retain(|a| a.part != found);
+        Some(found)
     }
 
     /// The next part that was not seen in time; call until there is none.

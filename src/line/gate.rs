@@ -202,19 +202,13 @@ impl Gate {
     }
 
     /// The input behind the gate saw something at `at`; the part that it is. Where none is waited
-    /// for, it may be of a pulse that is due: [`Gate::unexpected`] says so after the step.
+    /// for, that is a fault.
     pub fn confirm(&mut self, at: Instant) -> Option<PartId> {
-        self.confirmations.seen(at)
-    }
-
-    /// How many sightings so far belong to no part, all that is due by `now` being done: each is a
-    /// fault.
-    pub fn unexpected(&mut self, now: Instant) -> usize {
-        let unexpected = self.confirmations.take_unexpected();
-        if unexpected > 0 {
-            self.fail(now);
+        let part = self.confirmations.seen(at);
+        if part.is_none() {
+            self.fail(at);
         }
-        unexpected
+        part
     }
 
     /// The next part that a pulse was for and that was not seen behind the gate in time: a fault;
@@ -418,9 +412,8 @@ impl Gate {
                     if self.on >> line & 1 == 0 {
                         self.began[line as usize] = now;
                     }
-                    let begins = if is_on { due } else { now };
-                    self.confirmations.await_part(line, id, begins);
-                    let until = begins.plus(width);
+                    self.confirmations.await_part(line, id, now);
+                    let until = if is_on { due } else { now }.plus(width);
                     *end = Some(end.filter(|(at, _)| *at > until).unwrap_or((until, id)));
                 }
                 end.is_some()

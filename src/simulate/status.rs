@@ -7,7 +7,7 @@
 //! level was never there among it; a heartbeat that changes every
 //! half period. All are safe while the program is not there.
 
-use super::ledger::{Called, Edge, Ledger, MOST_IN_FLIGHT, Noted};
+use super::ledger::{Edge, Ledger, MOST_IN_FLIGHT, Noted};
 use super::site::{Confirm, Moves, Shows};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -170,33 +170,26 @@ fn confirmations(ledger: &Ledger, called: &[BTreeSet<usize>]) -> (Vec<(u64, u64)
     // Where the run ended meanwhile nobody waits any more.
     let stops: Vec<u64> = runs_at(ledger).into_iter().filter(|(_, runs)| !runs).map(|(at, _)| at).collect();
     let stop_after = |at: u64| stops.get(stops.partition_point(|s| *s <= at)).copied().unwrap_or(u64::MAX);
-    // A pulse that makes another longer begins when it is due, also if that is done later.
-    struct Waiting {
-        begins: u64,
-        done: u64,
-        part: u64,
-        seen: bool,
-        last_word: u64,
-    }
-    let mut waiting: Vec<Waiting> = thrown
-        .map(|Called { part, begins, done, .. }| {
-            let over = ledger.done(begins + within_us + 1).max(done);
-            Waiting { begins, done, part: part as u64, seen: false, last_word: ledger.done(over + ON_ITS_WAY_US) }
-        })
-        .collect();
-    waiting.sort_unstable_by_key(|w| (w.begins, w.part));
+    let last_word = |at: u64| ledger.done(ledger.done(at + within_us + 1) + ON_ITS_WAY_US);
+    let mut waiting: Vec<(u64, u64)> = thrown.map(|pulse| (pulse.done, pulse.part as u64)).collect();
+    waiting.sort_unstable();
     let mut unexpected = Vec::new();
     for (told, noted) in &ledger.noted {
         let Noted::Seen(at) = *noted else { continue };
-        let from = waiting.partition_point(|w| w.begins + within_us < at);
-        let is_it = |w: &&mut Waiting| !w.seen && w.done <= *told && *told <= w.last_word.min(stop_after(w.done));
-        match waiting[from..].iter_mut().take_while(|w| w.begins <= at).find(is_it) {
-            Some(found) => found.seen = true,
+        let from = waiting.partition_point(|(start, _)| start + within_us < at);
+        let is_it = |&&(start, part): &&(u64, u64)| {
+            part != u64::MAX && start <= at && start < *told && *told <= last_word(start).min(stop_after(start))
+        };
+        match waiting[from..].iter().take_while(|(start, _)| *start <= at).position(|w| is_it(&w)) {
+            Some(found) => waiting[from + found].1 = u64::MAX,
             None => unexpected.push(*told),
         }
     }
-    let missing = |w: &Waiting| !w.seen && w.last_word <= stop_after(w.done);
-    let mut not_rejected: Vec<(u64, u64)> = waiting.into_iter().filter(missing).map(|w| (w.part, w.last_word)).collect();
+    let mut not_rejected: Vec<(u64, u64)> = waiting
+        .into_iter()
+        .filter(|(start, part)| *part != u64::MAX && last_word(*start) <= stop_after(*start))
+        .map(|(start, part)| (part, last_word(start)))
+        .collect();
     not_rejected.sort_unstable();
     (not_rejected, unexpected)
 }

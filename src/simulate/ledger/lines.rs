@@ -18,8 +18,6 @@ pub(in crate::simulate) struct Called {
     pub(in crate::simulate) due: u64,
     /// When that is seen.
     pub(in crate::simulate) done: u64,
-    /// When it begins: when it is seen, or when it is due where the line is on for another since.
-    pub(in crate::simulate) begins: u64,
     /// Whether it was seen within the line's window, or the line was on for another part since then.
     pub(in crate::simulate) in_time: bool,
 }
@@ -299,8 +297,7 @@ impl Ledger {
                     let was_on = was_on(due);
                     let in_time = was_on || at - due <= line.window_us;
                     if called {
-                        let begins = if was_on { due } else { at };
-                        pulses.push(Called { part: part as usize, due, begins, done: at, in_time });
+                        pulses.push(Called { part: part as usize, due, done: at, in_time });
                     }
                     let called = called && in_time;
                     match (called, until) {

@@ -14,8 +14,6 @@
 mod frames;
 mod lines;
 
-pub(in crate::simulate) use lines::Called;
-
 use super::naive::Seen;
 use super::site::{Moves, Site, Way};
 use crate::time::Instant;

@@ -232,8 +232,12 @@ impl Actuator {
                     events.fault(FaultKind::Input, None, Remedy::Told, why);
                 }
             }
-            // Whether it is of a part is known when what is due is done.
-            Command::Confirm(at) => drop(self.gate.confirm(at)),
+            Command::Confirm(at) => {
+                if self.gate.confirm(at).is_none() {
+                    let why = Why::of(&"something was seen behind the gate, but no part was thrown out there just before");
+                    events.fault(FaultKind::UnexpectedConfirmation, None, Remedy::Told, why);
+                }
+            }
         }
     }
 
@@ -345,7 +349,6 @@ impl Actuator {
                 self.called.push(due);
             }
         }
-        self.note_unexpected(now.at, events);
         let before: [Option<State>; MAX_OUTPUTS] = std::array::from_fn(|i| self.lines.get(i).and_then(|line| line.state));
         let (mut all_done, mut done) = (!missed, 0);
         // Beside a missed edge a pulse would be cut as it begins.

@@ -109,13 +109,6 @@ impl Actuator {
         events.fault(FaultKind::MissedEdge, Some(due.part.0), remedy, why);
     }
 
-    pub(super) fn note_unexpected(&mut self, now: Instant, events: &Events) {
-        for _ in 0..self.gate.unexpected(now) {
-            let why = Why::of(&"something was seen behind the gate, but no part was thrown out there just before");
-            events.fault(FaultKind::UnexpectedConfirmation, None, Remedy::Told, why);
-        }
-    }
-
     pub(super) fn note_not_rejected(&self, part: u64, events: &Events) {
         let Some(ConfirmRules { line, within }) = self.edges.confirm else { return };
         let (name, ms) = (&self.lines[line as usize].name, within.0 / 1000);
