@@ -54,7 +54,8 @@ pub struct Colour {
     pub range: Range,
 }
 
-/// A hash of a frame's pixels: equal for identical images, and almost certainly different otherwise.
+/// A hash of a frame's pixels: equal for identical images, and almost certainly different
+/// otherwise.
 ///
 /// A sensor's noise changes every frame, so an equal hash means that the camera is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use super::Moment;
 use crate::time::Instant;
 
 /// Positions whose moments are kept: half a second of a belt at 2,000 counts a second.
-pub const HISTORY: usize = 1024;
+const HISTORY: usize = 1024;
 
-/// The moments of the last [`HISTORY`] positions.
+/// The moments of the last 1024 positions.
 #[derive(Clone, Debug)]
 pub struct BeltHistory {
     /// By the last digits of the position: which it is, and when the belt came to it last from

@@ -18,7 +18,7 @@ mod gate;
 mod intake;
 mod parts;
 
-pub use belt::{BeltHistory, HISTORY};
+pub use belt::BeltHistory;
 pub use confirm::ConfirmRules;
 pub use encoder::{Channel, Encoder};
 pub use gate::{CalledBy, Cause, Decided, Doubted, Full, Gate, GateLine, Move, Shape};

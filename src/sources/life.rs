@@ -12,7 +12,8 @@
 //! *Steady time-out*: between frames; never shorter than a few real frame intervals, of which none
 //! counts for more than the first-frame time-out allows.
 //! *Back-off*: the first reopening after a fault is immediate; further ones within ten seconds wait,
-//! twice as long each time, up to a second. The time waited for a first frame in vain is part of it.
+//! twice as long each time, up to a second. The time waited for a first frame in vain is part of
+//! it.
 
 use crate::time::{Instant, Micros};
 

@@ -112,11 +112,7 @@ impl LineThread<'_> {
         // The frame waited before anybody looked: the belt has moved on since.
         let trigger = |at: Instant| {
             shared.belt.heard_of(at);
-            let moment = shared.moment(at);
-            if moment.is_none() {
-                shared.belt_has_gone_on(at);
-            }
-            moment
+            shared.moment(at)
         };
         let too_old = match (at, self.found_within) {
             (CapturedAt::Arrival { latency, .. }, Some(within)) if latency > within => Some((latency, within)),

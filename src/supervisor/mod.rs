@@ -30,6 +30,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod truth;
+mod unchanged;
 pub mod vision;
 
 pub use beside::{Beside, EngineFailed, Onlooker, OtherBundle, PartEnd, Seen, Tuning};

@@ -7,6 +7,7 @@
 use super::Ended;
 use super::actuation::{Actuator, Commands, Health, realtime};
 use super::shared::Shared;
+use super::unchanged::Unchanged;
 use crate::events::Remedy;
 use crate::fault::Reason;
 use crate::time::{Clock, Instant, Micros};
@@ -26,28 +27,6 @@ pub(super) struct Watch {
 /// Longest sleep: retries and the watch over the beat.
 const NAP: Micros = Micros(20_000);
 
-/// For how long the line has given no beat, as far as looks at it can tell.
-#[derive(Default)]
-struct Silence {
-    /// The beat that the last look found.
-    beat: Instant,
-    lasts: Micros,
-    /// When the last look was.
-    before: Instant,
-}
-
-impl Silence {
-    /// A look at `now`, [`NAP`] after the one before or sooner; how long there was no beat. Where
-    /// looks did not come in time the whole process stood still, and the line with it: that counts
-    /// as two naps at most.
-    fn look(&mut self, now: Instant, beat: Instant) -> Micros {
-        let passed = now.since(self.before).min(Micros(2 * NAP.0));
-        let lasts = if beat == self.beat { Micros(self.lasts.0 + passed.0) } else { Micros(0) };
-        *self = Self { beat, lasts, before: now };
-        lasts
-    }
-}
-
 /// Runs until the run ends and nothing is in flight, a thread panicked, or the line missed its
 /// beat.
 pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: &Shared, watch: Watch) {
@@ -63,7 +42,7 @@ pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: 
     realtime::touch_stack();
     let (clock, events) = (&shared.clock, &*shared.events);
     let mut end: Option<Instant> = None;
-    let (mut seen, mut silence) = (0, Silence::default());
+    let (mut seen, mut silence) = (0, Unchanged::default());
     loop {
         // Before commands are taken: whoever set them had given all of them. The end is set before
         // the stop, so no stop is seen without its end: `ready` would go and come again.
@@ -92,7 +71,7 @@ pub(super) fn actuate(actuator: &mut Actuator, commands: &mut Commands, shared: 
             command = None;
         }
         let beat = Instant::from_micros(shared.beat.load(Ordering::Relaxed));
-        let silent = silence.look(clock.now(), beat);
+        let silent = silence.look(clock.now(), beat, NAP);
         let alive = silent <= watch.watchdog;
         let camera = shared.events.snapshot().camera_works() && !shared.closing.load(Ordering::Relaxed);
         actuator.set_health(Health { alive: draining || alive && !stopped, camera });
@@ -139,12 +118,12 @@ mod tests {
     #[test]
     fn a_line_is_silent_only_while_somebody_listens() {
         let at = Instant::from_micros;
-        let mut silence = Silence::default();
-        assert_eq!(silence.look(at(9_000_000), at(9_000_000)), Micros(0));
+        let mut silence = Unchanged::default();
+        assert_eq!(silence.look(at(9_000_000), at(9_000_000), NAP), Micros(0));
         let looks = [9_020_000, 9_040_000, 12_040_000, 12_060_000];
-        let lasts = looks.map(|now| silence.look(at(now), at(9_000_000)).0);
+        let lasts = looks.map(|now| silence.look(at(now), at(9_000_000), NAP).0);
         assert_eq!(lasts, [20_000, 40_000, 80_000, 100_000], "3 s of it nobody looked");
-        assert_eq!(silence.look(at(12_080_000), at(12_070_000)), Micros(0), "it beat");
-        assert_eq!(silence.look(at(12_100_000), at(12_070_000)), Micros(20_000));
+        assert_eq!(silence.look(at(12_080_000), at(12_070_000), NAP), Micros(0), "it beat");
+        assert_eq!(silence.look(at(12_100_000), at(12_070_000), NAP), Micros(20_000));
     }
 }

@@ -13,6 +13,7 @@
 use super::Ended;
 use super::actuation::{REMEMBERED, Rescue, Second, at_rest_late, count_given_up, realtime};
 use super::shared::Shared;
+use super::unchanged::Unchanged;
 use crate::events::{EdgeEvent, FaultKind, Outcome, Remedy, What, Why};
 use crate::fault::Reason;
 use crate::outputs::{Backend, State};
@@ -29,24 +30,13 @@ fn may_share_a_lock(one: &Backend, other: &Backend) -> bool {
 
 /// For how long one write has been under way, as far as looks at it can tell.
 #[derive(Default)]
-struct Hang {
-    /// The write that the last look found.
-    seen: Option<(u64, usize)>,
-    /// For how long.
-    hung: Micros,
-    /// When the last look was.
-    before: Instant,
-}
+struct Hang(Unchanged<Option<(u64, usize)>>);
 
 impl Hang {
     /// A look at `now`, `look` after the one before or later; the line whose write is under way,
-    /// and for how long. Where looks did not come in time the whole process stood still, and the
-    /// write with it: that counts as two looks at most.
+    /// and for how long.
     fn look(&mut self, now: Instant, under_way: Option<(u64, usize)>, look: Micros) -> Option<(usize, Micros)> {
-        let passed = now.since(self.before).min(Micros(2 * look.0));
-        let is_same = under_way.is_some() && under_way == self.seen;
-        let hung = if is_same { Micros(self.hung.0 + passed.0) } else { Micros(0) };
-        *self = Self { seen: under_way, hung, before: now };
+        let hung = self.0.look(now, under_way, look);
         under_way.map(|(_, line)| (line, hung))
     }
 }
@@ -302,7 +292,7 @@ mod tests {
         const LOOK: Micros = Micros(20_000);
         let at = |ms: u64| Instant::from_micros(ms * 1000);
         let look = |looks: &[(u64, Option<(u64, usize)>)]| {
-            let mut hang = Hang { before: at(0), ..Hang::default() };
+            let mut hang = Hang::default();
             looks.iter().fold(None, |_, (ms, under_way)| hang.look(at(*ms), *under_way, LOOK))
         };
         let write = Some((7, 2));

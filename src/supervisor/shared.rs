@@ -309,9 +309,9 @@ impl Shared {
     /// A part passes the trigger. `false`: the run is over, and nobody was told of the part.
     pub(super) fn trigger(&self, at: Instant, position: Option<i64>) -> bool {
         if !self.is_stopped() {
-            match position.map_or_else(|| self.moment(at), |position| Some(Moment { at, position })) {
-                Some(moment) => drop(self.step(Input::Trigger(moment))),
-                None => self.belt_has_gone_on(at),
+            let moment = position.map(|position| Moment { at, position }).or_else(|| self.moment(at));
+            if let Some(moment) = moment {
+                self.step(Input::Trigger(moment));
             }
         } else if self.is_closing() {
             // Parts before it are on their way to their gates still.
@@ -322,18 +322,18 @@ impl Shared {
         true
     }
 
-    /// A moment with the place where the belt was then; `None` if nobody knows any more.
+    /// A moment with the place where the belt was then. `None` if nobody knows any more: the line is
+    /// safe then.
     pub(super) fn moment(&self, at: Instant) -> Option<Moment> {
-        self.belt.position_at(at).map(|position| Moment { at, position })
-    }
-
-    /// Something passed at `at`, and nobody knows any more where the belt was then.
-    pub(super) fn belt_has_gone_on(&self, at: Instant) {
-        let ms = self.clock.now().since(at).0 / 1000;
-        let why = format_args!(
-            "a part is told of {ms} ms late, and the belt has moved by more than {KEPT} counts since: it passes unsorted"
-        );
-        self.line_fault(Reason::Trigger, Why::of(&why));
+        let position = self.belt.position_at(at);
+        if position.is_none() {
+            let ms = self.clock.now().since(at).0 / 1000;
+            let why = format_args!(
+                "a part is told of {ms} ms late, and the belt has moved by more than {KEPT} counts since: it passes unsorted"
+            );
+            self.line_fault(Reason::Trigger, Why::of(&why));
+        }
+        position.map(|position| Moment { at, position })
     }
 
     /// The run ends for `why`: parts that wait have their end, and no trigger opens another.
